@@ -1,0 +1,1 @@
+"""InstanceGM (Garg et al., WACV 2023) in PyTorch."""

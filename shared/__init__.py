@@ -1,0 +1,1 @@
+"""Label noise and datasets for every project of this repository; imports no deep-learning framework."""
