@@ -1,0 +1,100 @@
+"""Checkpoints that survive a kill: atomic writing, torn files skipped, resuming only what is the same run.
+
+All random numbers are made from (seed, epoch, stream), see data.py; so the state after an epoch is the parameters, the
+optimizers and a few numbers, and no generator's state.
+"""
+
+import io
+import zipfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from shared.noise_file import write_atomically
+
+LAST, BEST = "last.ckpt", "best.ckpt"
+
+
+class CheckpointError(ValueError):
+    """A checkpoint is missing, torn, or of another run."""
+
+
+def save(state: Mapping[str, Any], *paths: Path) -> None:
+    """Writes the state to each path atomically: a path holds the whole checkpoint or the one before."""
+    buffer = io.BytesIO()
+    torch.save(dict(state), buffer)
+    for path in paths:
+        write_atomically(path, buffer.getvalue())
+
+
+def load(path: Path, device: torch.device | str = "cpu") -> dict[str, Any]:
+    """Reads a checkpoint, ours or the original's; nothing in it is executed. Raises CheckpointError if it is torn."""
+    if not path.exists():
+        raise CheckpointError(f"{path}: no such checkpoint; a run folder holds {LAST} and {BEST}")
+    if not _is_whole(path):
+        raise CheckpointError(f"{path}: the file is torn or is no checkpoint")
+    try:
+        return torch.load(path, map_location=device, weights_only=True)
+    except Exception as error:
+        raise CheckpointError(f"{path}: not a checkpoint that can be read safely: {error}") from error
+
+
+def _is_whole(path: Path) -> bool:
+    """torch.load does not verify the checksums inside the archive, so that flipped bits would pass unseen."""
+    if not zipfile.is_zipfile(path):
+        return False
+    try:
+        with zipfile.ZipFile(path) as archive:
+            return archive.testzip() is None
+    except (zipfile.BadZipFile, OSError, EOFError):
+        return False
+
+
+def load_newest(folder: Path, device: torch.device | str) -> dict[str, Any] | None:
+    """The newest whole checkpoint of a run folder: the last, else the best, whose epochs are then repeated; else None."""
+    for name in (LAST, BEST):
+        if (folder / name).exists():
+            try:
+                return load(folder / name, device)
+            except CheckpointError as error:
+                print(f"warning: skipped {error}")
+    return None
+
+
+def refuse_other_run(saved: Mapping[str, Any], current: Mapping[str, Any]) -> None:
+    """Raises CheckpointError naming every difference between what a checkpoint was made from and what is asked now."""
+    differences = [
+        f"{name}: {saved.get(name)} then, {current.get(name)} now"
+        for name in sorted({*saved, *current})
+        if saved.get(name) != current.get(name)
+    ]
+    if differences:
+        raise CheckpointError(
+            "the checkpoint belongs to another run (" + "; ".join(differences) + "). Give the same flags and data to "
+            "continue it, or choose another --output_dir"
+        )
+
+
+def network_states(state: Mapping[str, Any]) -> list[dict[str, torch.Tensor]]:
+    """State dicts of the one or two classifiers in a checkpoint, ours or the original's `checkpoint_<r>.tar`."""
+    if "peers" in state:
+        return [peer["net"] for peer in state["peers"]]
+    published = [state[key] for key in ("net1_state_dict", "net2_state_dict") if key in state]
+    if not published:
+        raise CheckpointError(f"no networks in this checkpoint; its entries are {', '.join(map(str, state))}")
+    return published
+
+
+def published_form(state: Mapping[str, Any]) -> dict[str, Any]:
+    """The dictionary that the original script saves at the end, from ours with two networks."""
+    first, second = state["peers"]
+    form = {"epoch": state["epoch"]}
+    for number, peer in ((1, first), (2, second)):
+        form[f"net{number}_state_dict"] = peer["net"]
+        form[f"vae{number}_state_dict"] = peer.get("vae", {})
+        form[f"optimizer{number}_state_dict"] = peer["net_optimizer"]
+        losses = state["losses"][number - 1]
+        form[f"loss_{number}"] = losses[-1] if losses else torch.empty(0)
+    return form

@@ -1,0 +1,96 @@
+"""Where the noisy labels of a run come from: a file the user gives, the original's file in the data folder, or anew."""
+
+import argparse
+import re
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+
+from instancegm.report import rate_name
+from shared import noise
+from shared.datasets import ImageData
+from shared.noise_file import NoiseFile, NoiseFileError, labels_for, make, write
+from shared.wild_formats import read_any, write_any
+
+NOISE_SEED = 123  # the original's, whatever --seed says: the labels are part of the benchmark
+# Realised rates differ from the nominal one by design (PDN at small rates, symmetric noise that redraws the true class)
+# and by chance; further off than this, a file was made for another rate.
+RATE_TOLERANCE = 0.02
+
+
+def noise_for(args: argparse.Namespace, data: ImageData) -> tuple[NoiseFile, str]:
+    """The noise of this run, aligned with the training set, and a word for it that goes into file names.
+
+    The file's rows are checked against the dataset. Raises NoiseFileError with the reason and the fix.
+    """
+    if args.noise_file:
+        given = read_any(args.noise_file)
+        word = re.sub(r"[^\w.-]", "_", Path(args.noise_file).stem)
+        return _aligned(given, data), word
+    if data.location is None or args.noise_mode == "none":
+        return _aligned(_generate(args, data), data), args.noise_mode
+    return _from_data_folder(args, data), args.noise_mode
+
+
+def _from_data_folder(args: argparse.Namespace, data: ImageData) -> NoiseFile:
+    """The original keeps `<rate>_<mode>.pt` with the data; ours adds an .npz beside it that says how it was made."""
+    assert data.location is not None
+    folder = data.location if data.location.is_dir() else data.location.parent
+    legacy = folder / f"{rate_name(args.r)}_{args.noise_mode}.pt"
+    if not legacy.exists():
+        made = _aligned(_generate(args, data), data)
+        try:
+            write_any(legacy, made)
+            write(legacy.with_suffix(".npz"), made)
+        except OSError as error:
+            print(f"note: the noise stays in the run folder, {folder} cannot be written ({error.strerror})")
+        return made
+
+    found = _aligned(read_any(legacy), data)
+    expected = _generate(args, data)
+    if not np.array_equal(found.noisy_labels, expected.noisy_labels):
+        difference = abs(found.header.measured_rate - expected.header.measured_rate)
+        if difference > RATE_TOLERANCE:
+            raise NoiseFileError(
+                f"{legacy} holds labels with rate {found.header.measured_rate:.3f}, but --r {args.r} gives "
+                f"{expected.header.measured_rate:.3f}: the file was made for another rate. Move it away, or use it under "
+                f"its own rate with --noise_file {legacy}"
+            )
+        print(f"note: {legacy} is used, though it is not what seed {NOISE_SEED} gives")
+        return found
+    return expected
+
+
+def _generate(args: argparse.Namespace, data: ImageData) -> NoiseFile:
+    """The labels of --noise_mode at rate --r, from the dataset as a whole."""
+    labels, classes, rate = data.train_labels, data.num_classes, args.r
+    rng = np.random.default_rng(NOISE_SEED)
+    convention = class_map = None
+    if args.noise_mode == "instance":
+        kind, noisy = "pdn", noise.part_dependent(data.train_images, labels, rate, classes, NOISE_SEED)
+    elif args.noise_mode == "sym":  # DivideMix: of the chosen samples, one in C draws its own class again
+        kind, convention = "symmetric", "with_true_class"
+        noisy = noise.symmetric(labels, rate, classes, rng, include_true_class=True)
+    elif args.noise_mode == "asym":
+        kind, class_map = "asymmetric", "cifar10"
+        noisy = noise.asymmetric(labels, rate, noise.ASYMMETRIC_MAPS[class_map], rng)
+    else:
+        kind, noisy = "none", labels
+    return make(
+        noisy, clean_labels=labels, dataset=data.name, split="train", num_classes=classes, kind=kind,
+        convention=convention, class_map=class_map, nominal_rate=float(rate), seed=NOISE_SEED,
+    )  # fmt: skip
+
+
+def _aligned(found: NoiseFile, data: ImageData) -> NoiseFile:
+    """The same labels with the dataset's clean labels beside them. Open-set files need images this project has not."""
+    if found.open_set is not None and found.open_set.any():
+        raise NoiseFileError(
+            "an open-set noise file replaces images, which InstanceGM does not do: give a file of labels"
+        )
+    rows, noisy = labels_for(found, dataset=data.name, clean_labels=data.train_labels, num_classes=data.num_classes)
+    header = replace(found.header, dataset=data.name, num_classes=data.num_classes, measured_rate=None)
+    known = {name: getattr(header, name) for name in ("dataset", "split", "num_classes", "kind", "class_map", "convention",
+                                                      "nominal_rate", "seed", "generator")}  # fmt: skip
+    return make(noisy, clean_labels=data.train_labels[rows], indices=found.indices, **known)

@@ -1,0 +1,133 @@
+"""The generative half of InstanceGM: q(Z|X,Y), p(X|Z,Y) and p(Y~|X,Y) for 32-pixel images.
+
+Shapes: R rows, C classes, Z latent size. Parameter names are those of the published checkpoints, less the `y_encoder`
+that the original carries, saves and never uses. Parameters with 10 classes and Z = 25: encoder 452,190, decoder
+434,787, noisy-label head 411,190.
+"""
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from instancegm.losses import Numerics
+
+IMAGE_SIZE = 32
+TRUNK_CHANNELS = (32, 64, 128, 256)
+TRUNK_FEATURES = TRUNK_CHANNELS[-1] * 2 * 2
+
+
+def _down(in_channels: int, channels: int) -> nn.Sequential:
+    return nn.Sequential(
+        nn.Conv2d(in_channels, channels, 3, stride=2, padding=1), nn.BatchNorm2d(channels), nn.LeakyReLU()
+    )
+
+
+def _up(in_channels: int, channels: int) -> nn.Sequential:
+    return nn.Sequential(
+        nn.ConvTranspose2d(in_channels, channels, 3, stride=2, padding=1, output_padding=1),
+        nn.BatchNorm2d(channels),
+        nn.LeakyReLU(),
+    )
+
+
+class _LabelledTrunk(nn.Module):
+    """Image and label to features (R, 1024): the label becomes a fourth image channel."""
+
+    def __init__(self, num_classes: int) -> None:
+        super().__init__()
+        self.embed_class = nn.Linear(num_classes, IMAGE_SIZE * IMAGE_SIZE)
+        self.embed_data = nn.Conv2d(3, 3, 1)
+        self.encoder = nn.Sequential(
+            *[_down(before, after) for before, after in zip((4, *TRUNK_CHANNELS[:-1]), TRUNK_CHANNELS)]
+        )
+
+    def features(self, images: Tensor, label: Tensor) -> Tensor:
+        class_map = self.embed_class(label).view(-1, 1, IMAGE_SIZE, IMAGE_SIZE)
+        return self.encoder(torch.cat([self.embed_data(images), class_map], dim=1)).flatten(1)
+
+
+class LatentEncoder(_LabelledTrunk):
+    """q(Z|X,Y): images (R, 3, 32, 32) and label (R, C) to mu, log_var (R, Z)."""
+
+    def __init__(self, num_classes: int, z_dim: int) -> None:
+        super().__init__(num_classes)
+        self.fc_mu = nn.Linear(TRUNK_FEATURES, z_dim)
+        self.fc_logvar = nn.Linear(TRUNK_FEATURES, z_dim)
+
+    def forward(self, images: Tensor, label: Tensor) -> tuple[Tensor, Tensor]:
+        features = self.features(images, label)
+        return self.fc_mu(features), self.fc_logvar(features)
+
+
+class NoisyLabelHead(_LabelledTrunk):
+    """p(Y~|X,Y): images (R, 3, 32, 32) and label (R, C) to logits of the noisy label (R, C)."""
+
+    def __init__(self, num_classes: int) -> None:
+        super().__init__(num_classes)
+        self.fc = nn.Linear(TRUNK_FEATURES, num_classes)
+
+    def forward(self, images: Tensor, label: Tensor) -> Tensor:
+        return self.fc(self.features(images, label))
+
+
+class ImageDecoder(nn.Module):
+    """p(X|Z,Y): latent (R, Z) and label (R, C) to continuous Bernoulli parameters (R, 3, 32, 32) in (0, 1)."""
+
+    def __init__(self, num_classes: int, z_dim: int) -> None:
+        super().__init__()
+        self.decoder_input = nn.Linear(z_dim + num_classes, TRUNK_FEATURES)
+        self.decoder = nn.Sequential(_up(256, 128), _up(128, 64), _up(64, 32))
+        self.final_layer = nn.Sequential(*_up(32, 32), nn.Conv2d(32, 3, 3, padding=1), nn.Sigmoid())
+
+    def forward(self, latent: Tensor, label: Tensor) -> Tensor:
+        start = self.decoder_input(torch.cat([latent, label], dim=1)).view(-1, 256, 2, 2)
+        return self.final_layer(self.decoder(start))
+
+
+class VaeOutput(NamedTuple):
+    """label_sample (R, C), mu and log_var (R, Z), reconstruction (R, 3, 32, 32), noisy_label_logits (R, C); float32."""
+
+    label_sample: Tensor
+    mu: Tensor
+    log_var: Tensor
+    reconstruction: Tensor
+    noisy_label_logits: Tensor
+
+
+class Vae(nn.Module):
+    """The three parts around a sampled label and a sampled latent code.
+
+    numerics "original" follows the published code: the latent noise is uniform on [0, 1) and a second sigmoid squeezes
+    the reconstruction into (0.5, 0.7311). "paper": standard normal noise, one sigmoid.
+    """
+
+    def __init__(self, num_classes: int, z_dim: int, numerics: Numerics = "original") -> None:
+        super().__init__()
+        self.numerics = numerics
+        self.z_encoder = LatentEncoder(num_classes, z_dim)
+        self.x_decoder = ImageDecoder(num_classes, z_dim)
+        self.t_decoder = NoisyLabelHead(num_classes)
+
+    def forward(self, images: Tensor, class_logits: Tensor, generator: torch.Generator | None = None) -> VaeOutput:
+        """images: (R, 3, 32, 32) in [0, 1]; class_logits: (R, C) of the classifier, whose gradient passes through."""
+        label_sample = gumbel_softmax(class_logits.float(), generator)
+        mu, log_var = (part.float() for part in self.z_encoder(images, label_sample))
+        draw = torch.rand if self.numerics == "original" else torch.randn
+        noise = draw(mu.shape, device=mu.device, generator=generator)
+        latent = mu + noise * torch.exp(0.5 * log_var)
+        reconstruction = self.x_decoder(latent, label_sample).float()
+        if self.numerics == "original":
+            reconstruction = torch.sigmoid(reconstruction)
+        noisy_label_logits = self.t_decoder(reconstruction, label_sample).float()
+        return VaeOutput(label_sample, mu, log_var, reconstruction, noisy_label_logits)
+
+
+def gumbel_softmax(logits: Tensor, generator: torch.Generator | None = None) -> Tensor:
+    """A relaxed sample of the categorical distribution at temperature 1: softmax(logits + Gumbel noise), (R, C).
+
+    Like `torch.nn.functional.gumbel_softmax`, which takes no generator.
+    """
+    exponential = torch.empty_like(logits).exponential_(generator=generator)
+    return F.softmax(logits - exponential.clamp_min(torch.finfo(logits.dtype).tiny).log(), dim=1)
