@@ -19,6 +19,7 @@ import yaml
 from numpy.typing import NDArray
 from torch.utils.tensorboard import SummaryWriter
 
+from instancegm.options import UsageError
 from shared.noise_file import write_atomically
 
 Row = dict[str, Any]
@@ -91,11 +92,13 @@ def _line(row: Row) -> str:
 
 
 def start_wandb(folder: Path, config: Mapping[str, Any]) -> Any:
-    """A Weights & Biases run in the run folder: offline unless WANDB_MODE says otherwise, so that no network is needed."""
-    import wandb
-
-    mode = os.environ.get("WANDB_MODE", "offline")
+    """A Weights & Biases run in the run folder, offline unless WANDB_MODE says otherwise; UsageError without wandb."""
+    try:
+        import wandb
+    except ImportError as error:
+        raise UsageError("--wandb needs the package wandb, which is not installed: `pip install wandb`") from error
     plain = {key: str(value) if isinstance(value, Path) else value for key, value in config.items()}
+    mode = os.environ.get("WANDB_MODE", "offline")
     return wandb.init(project="instanceGM", name=folder.name, dir=str(folder), config=plain, mode=mode)
 
 

@@ -1,0 +1,108 @@
+# Five reproductions, one way in: `make` lists the targets, each sets up what it needs and skips what is done.
+#
+# Variables: DATA_ROOT  where datasets are, or are downloaded to (data)      RATE        noise rate (0.5; digits 0.4)
+#            DATA_MIRROR  folder or address asked before the internet       SEED        seed of the run (123)
+#            NOISE_FILE  noisy labels to train on instead of RATE           ARGS        any further flags of the script
+# Examples:  make instancegm-cifar10 RATE=0.4 SEED=1 ARGS="--num_epochs 100"
+#            make noise DATASET=digits KIND=symmetric RATE=0.2
+
+DATA_ROOT ?= data
+RATE ?=
+SEED ?= 123
+ARGS ?=
+NOISE_FILE ?=
+DATASET ?= cifar10
+KIND ?= pdn
+export DATA_ROOT
+export MPLCONFIGDIR ?= $(CURDIR)/.venv/matplotlib
+
+.DEFAULT_GOAL := help
+.PHONY: help quickstart noise test lint format lock clean
+PROJECTS := instancegm
+ENVIRONMENTS := shared tests $(PROJECTS)
+
+python = .venv/$(1)/bin/python
+
+##@ Start here
+help: ## print this list
+	@awk 'BEGIN {FS = ":.*## "} /^##@/ {printf "\n%s\n", substr($$0, 5)} \
+	  /^[a-z][a-zA-Z0-9%<>_ -]*:.*## / {name = $$1; sub(/%/, "<name>", name); printf "  %-20s %s\n", name, $$2}' $(MAKEFILE_LIST)
+	@sed -n '2,7s/^#//p' $(firstword $(MAKEFILE_LIST))
+
+quickstart: instancegm-digits ## the shortest way to a trained model: instancegm-digits, from nothing
+
+##@ InstanceGM
+instancegm-digits: setup-instancegm ## plain cross-entropy and InstanceGM on the same noisy digits (about 5 minutes)
+	$(eval run := runs/instancegm-digits-$(or $(RATE),0.4)-seed$(SEED)$(args_word))
+	$(call python,instancegm) -m shared noise make --dataset digits --kind pdn --rate $(or $(RATE),0.4) --out $(run)/noise.npz
+	$(call instancegm,digits) --noise_file $(run)/noise.npz --mode ce --output_dir $(run)/ce $(ARGS)
+	$(call instancegm,digits) --noise_file $(run)/noise.npz --output_dir $(run)/instancegm $(ARGS)
+	$(call python,instancegm) -m instancegm.compare $(run)/ce $(run)/instancegm --plot $(run)/comparison.png
+
+instancegm-cifar10: setup-instancegm data-cifar10 ## InstanceGM on CIFAR-10, RATE=0.5 (hours on a GPU, weeks on a CPU)
+	$(call instancegm,cifar10) $(noise_flags) --output_dir $(call run_folder,instancegm-cifar10) $(ARGS)
+
+instancegm-cifar100: setup-instancegm data-cifar100 ## InstanceGM on CIFAR-100, RATE=0.5
+	$(call instancegm,cifar100) $(noise_flags) --output_dir $(call run_folder,instancegm-cifar100) $(ARGS)
+
+bench-instancegm: setup-instancegm ## images/s, steps/s and memory of each phase, against plain float32
+	$(call python,instancegm) -m tests.bench.instancegm $(ARGS)
+
+##@ Data and noise
+data-%: setup-shared ## download a dataset (cifar10, cifar100) or a paper's noise file; `data-list` names them
+	@$(call python,shared) -m shared data $*
+
+noise: setup-shared ## make a noise file: DATASET=cifar10 KIND=pdn|symmetric|asymmetric|pair_flip RATE=0.5 SEED=123
+	$(call python,shared) -m shared noise make --dataset $(DATASET) --kind $(KIND) --rate $(or $(RATE),0.5) --seed $(SEED) \
+	  --out $(or $(NOISE_FILE),runs/noise/$(DATASET)_$(KIND)_$(or $(RATE),0.5)_seed$(SEED).npz) $(ARGS)
+
+##@ Environments, tests, upkeep
+setup-%: .venv/%/.ready ## install an environment: shared, tests, instancegm
+	@:
+
+test: $(addprefix test-,shared repo $(PROJECTS)) ## every test
+test-%: .venv/tests/.ready ## the tests of one part: shared, repo, bench or a project
+	$(if $(filter $*,$(PROJECTS)),@$(MAKE) --no-print-directory setup-$*)
+	$(call python,$(if $(filter $*,$(PROJECTS)),$*,tests)) -m pytest tests/$* $(ARGS)
+
+lint: setup-tests ## ruff and mypy, changing nothing
+	.venv/tests/bin/ruff check .
+	.venv/tests/bin/ruff format --check .
+	.venv/tests/bin/mypy
+
+format: setup-tests ## let ruff format and mend what it can
+	.venv/tests/bin/ruff check --fix .
+	.venv/tests/bin/ruff format .
+
+lock: $(addprefix lock-,$(ENVIRONMENTS)) ## resolve every requirements.in anew into a hash-locked requirements.txt
+
+clean: ## remove environments and caches; data and runs stay
+	rm -rf .venv .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# ---- how it is done ----
+
+# The same command finds the same run folder and continues there; other ARGS are another run.
+args_word = $(if $(strip $(ARGS)),-$(shell printf '%s' '$(ARGS)' | tr -cs 'A-Za-z0-9.\n' '_' | sed 's/^_//'))
+noise_word = $(if $(NOISE_FILE),$(basename $(notdir $(NOISE_FILE))),$(or $(RATE),0.5))
+noise_flags = $(if $(NOISE_FILE),--noise_file $(NOISE_FILE),--r $(or $(RATE),0.5))
+run_folder = runs/$(1)-$(noise_word)-seed$(SEED)$(args_word)
+instancegm = $(call python,instancegm) instancegm/instanceGM.py --dataset $(1) --seed $(SEED) --resume
+
+# uv comes from PATH, else from the package index into a corner of .venv; identical wheels are stored once on disk.
+UV := $(or $(shell command -v uv 2>/dev/null),.venv/uv/bin/uv)
+.venv/uv/bin/uv:
+	python3 -m venv .venv/uv
+	.venv/uv/bin/pip install --quiet --disable-pip-version-check uv
+
+.venv/%/.ready: %/requirements.txt | $(filter .venv/%,$(UV))
+	@echo "installing .venv/$*"
+	@$(UV) venv --quiet --clear --python 3.11 .venv/$*
+	@VIRTUAL_ENV=.venv/$* $(UV) pip sync --quiet --require-hashes $<
+	@touch $@
+
+lock-%: %/requirements.in | $(filter .venv/%,$(UV))
+	$(UV) pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --upgrade \
+	  --custom-compile-command "make lock" $(sort shared/requirements.in $<) --output-file $*/requirements.txt
+
+.PRECIOUS: .venv/%/.ready

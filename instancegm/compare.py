@@ -1,0 +1,76 @@
+"""A table and a picture of several runs.
+
+    python -m instancegm.compare RUN [RUN ...] --plot comparison.png
+
+A RUN is a run folder of instanceGM.py, or a curve kept in `instancegm/results/` (CSV with the columns epoch, accuracy).
+"""
+
+import argparse
+import csv
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import matplotlib
+
+matplotlib.use("Agg")  # no display
+
+import matplotlib.pyplot as plt
+
+from instancegm.report import Row, summary
+
+
+def read_rows(run: Path) -> list[Row]:
+    """One row an epoch, with at least `epoch` and `accuracy` (percent). Raises FileNotFoundError naming the fix."""
+    if run.suffix == ".csv":
+        with open(run, newline="") as file:
+            return [{"epoch": int(row["epoch"]), "accuracy": float(row["accuracy"])} for row in csv.DictReader(file)]
+    metrics = run / "metrics.jsonl"
+    if not metrics.exists():
+        raise FileNotFoundError(f"{metrics} is missing: give the --output_dir of a run of instanceGM.py, or a .csv curve")
+    return [json.loads(line) for line in metrics.read_text().splitlines()]
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(description="A table of the accuracies of several runs, and their curves.")
+    parser.add_argument("runs", type=Path, nargs="+", metavar="RUN", help="run folder, or a curve as .csv")
+    parser.add_argument("--plot", type=Path, help="picture of the curves to write")
+    args = parser.parse_args(argv)
+    try:
+        curves = {run: read_rows(run) for run in args.runs}
+    except FileNotFoundError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    names = {run: run.stem if run.suffix == ".csv" else run.name for run in curves}
+    width = max(len("run"), *map(len, names.values()))
+    print(f"test accuracy (%)\n{'run':<{width}}  {'best':>6}  {'last':>6}  {'last 10':>7}  epochs")
+    for run, rows in curves.items():
+        result = summary(rows)
+        print(
+            f"{names[run]:<{width}}  {result['best']:6.2f}  {result['last']:6.2f}  {result['last_10_mean']:7.2f}  {len(rows)}"
+        )
+    if args.plot:
+        draw(args.plot, {names[run]: rows for run, rows in curves.items()})
+        print(f"curves: {args.plot}")
+        pictures = [str(run / "plots.png") for run in curves if (run / "plots.png").exists()]
+        if pictures:
+            print(f"each run: {', '.join(pictures)}")
+    return 0
+
+
+def draw(path: Path, curves: dict[str, list[Row]]) -> None:
+    """Test accuracy of each run by epoch."""
+    figure, axes = plt.subplots(figsize=(7, 4.5), layout="constrained")
+    for name, rows in curves.items():
+        line = axes.plot([row["epoch"] for row in rows], [row["accuracy"] for row in rows], label=name)[0]
+        axes.annotate(f"{rows[-1]['accuracy']:.1f}", (rows[-1]["epoch"], rows[-1]["accuracy"]), xytext=(4, 0),
+                      textcoords="offset points", color=line.get_color(), fontsize=9, va="center")  # fmt: skip
+    axes.set(title="Test accuracy on clean labels, trained on noisy ones", xlabel="epoch", ylabel="top-1 (%)")
+    axes.legend(loc="lower right")
+    figure.savefig(path, dpi=120)
+    plt.close(figure)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
