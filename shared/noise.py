@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.special import ndtr, ndtri
 
-Labels = NDArray[np.int64]
+from shared.labels import Labels, checked_labels
 
 PDN_SPREAD = 0.1  # standard deviation of the per-image flip rate, before truncation to [0, 1]
 PDN_CHUNK_BYTES = 64 * 2**20  # float32 pixels held at a time
@@ -83,7 +83,7 @@ def part_dependent(images: NDArray[Any], labels: ArrayLike, rate: float, num_cla
     Same labels as InstanceGM's code for the same arguments. Holds 64 MB of pixels, one class of W and (N, C) float32
     probabilities at a time. Raises ValueError for C = 1 (there is no wrong class) unless the rate is 0.
     """
-    labels = _checked_labels(labels, num_classes)
+    labels = checked_labels(labels, num_classes)
     if _checked_rate(rate) == 0:
         # DEVIATION(instancegm): the original's truncated normal flips 8 % of the labels at rate 0; here none.
         return labels.copy()
@@ -101,7 +101,7 @@ def part_dependent_probabilities(
     target], class by class: the same stream as one draw of the whole W, without holding it. The next uniforms of `rng`
     are the ones that choose the labels.
     """
-    labels = _checked_labels(labels, num_classes)
+    labels = checked_labels(labels, num_classes)
     _checked_rate(rate)
     if images.ndim < 2 or len(images) != len(labels):
         raise ValueError(
@@ -165,7 +165,7 @@ def symmetric(
     rate * (1 - 1/C). False: from the C - 1 others, so it is int(rate * N) / N; C = 1 is then an error unless nothing
     is to be changed.
     """
-    labels = _checked_labels(labels, num_classes)
+    labels = checked_labels(labels, num_classes)
     chosen = _choose(len(labels), rate, rng)
     noisy = labels.copy()
     if include_true_class:
@@ -183,7 +183,7 @@ def asymmetric(labels: ArrayLike, rate: float, class_map: Mapping[int, int], rng
     class_map: source -> target, as in ASYMMETRIC_MAPS. A chosen sample whose class has no rule stays, as in DivideMix:
     `rate` is the flip rate of the classes with a rule, and the overall rate is lower (0.2 for rate 0.4 on CIFAR-10).
     """
-    labels = _checked_labels(labels, None)
+    labels = checked_labels(labels, None)
     if any(source < 0 or target < 0 for source, target in class_map.items()):
         raise ValueError(f"class_map {dict(class_map)} has a negative class: classes are 0 ... C - 1")
     chosen = _choose(len(labels), rate, rng)
@@ -195,7 +195,7 @@ def asymmetric(labels: ArrayLike, rate: float, class_map: Mapping[int, int], rng
 
 def pair_flip(labels: ArrayLike, rate: float, num_classes: int, rng: np.random.Generator) -> Labels:
     """Exactly int(rate * N) randomly chosen samples go to the next class, y + 1 mod C; (N,) int64. C = 1: unchanged."""
-    labels = _checked_labels(labels, num_classes)
+    labels = checked_labels(labels, num_classes)
     chosen = _choose(len(labels), rate, rng)
     noisy = labels.copy()
     noisy[chosen] = (labels[chosen] + 1) % num_classes
@@ -207,7 +207,7 @@ def transition_matrix(clean: ArrayLike, noisy: ArrayLike, num_classes: int) -> N
 
     clean, noisy: (N,) integers in [0, C).
     """
-    clean, noisy = _checked_labels(clean, num_classes), _checked_labels(noisy, num_classes)
+    clean, noisy = checked_labels(clean, num_classes), checked_labels(noisy, num_classes)
     if len(clean) != len(noisy):
         raise ValueError(f"{len(clean)} clean and {len(noisy)} noisy labels: give the labels of the same samples")
     counts = np.bincount(clean * num_classes + noisy, minlength=num_classes**2).reshape(num_classes, num_classes)
@@ -224,21 +224,3 @@ def _checked_rate(rate: float) -> float:
     if not 0.0 <= rate <= 1.0:  # also refuses NaN
         raise ValueError(f"noise rate {rate} is outside [0, 1]: 0.4 means 40 %")
     return float(rate)
-
-
-def _checked_labels(labels: ArrayLike, num_classes: int | None) -> Labels:
-    """(N,) int64 labels in [0, num_classes), or from 0 on where num_classes is None."""
-    if num_classes is not None and num_classes < 1:
-        raise ValueError(f"num_classes is {num_classes}: it must be at least 1")
-    array = np.asarray(labels)
-    if array.ndim != 1:
-        raise ValueError(f"labels have shape {array.shape}: give one integer per sample, (N,)")
-    if array.dtype.kind not in "iu" and len(array):
-        raise ValueError(f"labels are {array.dtype}: give integers (labels.astype(np.int64))")
-    wrong = np.flatnonzero((array < 0) | (array >= (2**62 if num_classes is None else num_classes)))
-    if len(wrong):
-        allowed = "from 0 on" if num_classes is None else f"in [0, {num_classes})"
-        raise ValueError(
-            f"label {array[wrong[0]]} of sample {wrong[0]} is not {allowed}: classes count from 0; check num_classes"
-        )
-    return array.astype(np.int64)

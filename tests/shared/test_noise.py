@@ -196,8 +196,8 @@ def test_rates_outside_0_1_are_refused(rate):
 @pytest.mark.parametrize(
     ("labels", "message"),
     [
-        ([0, 1, 5], "label 5 of sample 2"),
-        ([0, -1, 2], "label -1 of sample 1"),
+        ([0, 1, 5], "labels: 5 at sample 2"),
+        ([0, -1, 2], "labels: -1 at sample 1"),
         ([0.0, 1.0], "give integers"),
         ([True, False], "give integers"),
         ([[0, 1]], "one integer per sample"),
