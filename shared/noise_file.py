@@ -47,7 +47,7 @@ class Header:
     dataset: str | None = None
     split: str | None = None  # "train"
     num_classes: int | None = None
-    kind: str | None = None  # "pdn", "symmetric", "asymmetric", "pair_flip", "open_set", "human:<column>", ...
+    kind: str | None = None  # "pdn", "symmetric", "asymmetric", "pair_flip", "open_set", a column of CIFAR-N, ...
     class_map: str | None = None  # name in shared.noise.ASYMMETRIC_MAPS
     convention: str | None = None  # WITH_TRUE_CLASS or WITHOUT_TRUE_CLASS: is the true class among the targets?
     nominal_rate: float | None = None
