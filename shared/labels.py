@@ -28,3 +28,10 @@ def checked_labels(
             f"{name}: {array[first]} at sample {first} is not {allowed}; classes count from 0, check their number"
         )
     return array.astype(np.int64)
+
+
+def checked_rate(rate: float) -> float:
+    """The noise rate if it is in [0, 1]; else, or for NaN, a ValueError."""
+    if not 0.0 <= rate <= 1.0:
+        raise ValueError(f"noise rate {rate} is outside [0, 1]: 0.4 means 40 %")
+    return float(rate)

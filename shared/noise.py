@@ -19,8 +19,9 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.special import ndtr, ndtri
 
-from shared.labels import Labels, checked_labels
+from shared.labels import Labels, checked_labels, checked_rate
 
+GENERATOR = "shared.noise 1"  # goes into noise files; count up when the same arguments give other labels
 PDN_SPREAD = 0.1  # standard deviation of the per-image flip rate, before truncation to [0, 1]
 PDN_CHUNK_BYTES = 64 * 2**20  # float32 pixels held at a time
 
@@ -84,7 +85,7 @@ def part_dependent(images: NDArray[Any], labels: ArrayLike, rate: float, num_cla
     probabilities at a time. Raises ValueError for C = 1 (there is no wrong class) unless the rate is 0.
     """
     labels = checked_labels(labels, num_classes)
-    if _checked_rate(rate) == 0:
+    if checked_rate(rate) == 0:
         # DEVIATION(instancegm): the original's truncated normal flips 8 % of the labels at rate 0; here none.
         return labels.copy()
     rng = np.random.RandomState(seed)  # legacy stream: the published files come from it
@@ -102,7 +103,7 @@ def part_dependent_probabilities(
     are the ones that choose the labels.
     """
     labels = checked_labels(labels, num_classes)
-    _checked_rate(rate)
+    checked_rate(rate)
     if images.ndim < 2 or len(images) != len(labels):
         raise ValueError(
             f"images have shape {images.shape} for {len(labels)} labels: give (N, H, W, 3), one image per label"
@@ -217,10 +218,4 @@ def transition_matrix(clean: ArrayLike, noisy: ArrayLike, num_classes: int) -> N
 
 def _choose(size: int, rate: float, rng: np.random.Generator) -> Labels:
     """int(rate * size) different indices below size; (int(rate * size),) int64."""
-    return rng.choice(size, int(_checked_rate(rate) * size), replace=False).astype(np.int64)
-
-
-def _checked_rate(rate: float) -> float:
-    if not 0.0 <= rate <= 1.0:  # also refuses NaN
-        raise ValueError(f"noise rate {rate} is outside [0, 1]: 0.4 means 40 %")
-    return float(rate)
+    return rng.choice(size, int(checked_rate(rate) * size), replace=False).astype(np.int64)
