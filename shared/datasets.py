@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
-from shared import cifar
+from shared import cifar, download, image_folder
 from shared.cifar import CIFAR10, CIFAR100, CifarFiles
 from shared.image_data import DatasetError, ImageData
 
@@ -42,17 +42,30 @@ def load(name: str, path: str | Path | None = None, *, image_size: int = 32) -> 
     if name == "digits":
         return load_digits()
     if name == "folder":
-        raise DatasetError("not yet")
+        return image_folder.load(data_root(path), image_size)
     return _load_cifar(CIFAR[name], data_root(path))
 
 
 def fetch(name: str, path: str | Path | None = None) -> Path:
-    """Where the dataset is, after getting it if need be. Embedded data and users' own folders need nothing."""
+    """Where the dataset is below `path` (default: data_root()), after downloading and unpacking it if need be.
+
+    Raises DownloadError when it cannot be had, DatasetError when what is there is damaged. Embedded data and users' own
+    folders need no fetching: their root is returned.
+    """
     _check_name(name)
     root = data_root(path)
     if name not in CIFAR:
         return root
-    return load(name, path).location or root
+    spec = CIFAR[name]
+    if folder := _checked_folder(spec, root):
+        return folder
+    good = (archive for archive in cifar.archives(spec, root) if not _archive_problem(spec, archive))
+    archive = next(good, None) or download.fetch(spec.url, root / spec.archive_name, md5=spec.archive_md5)
+    if not os.access(archive.parent, os.W_OK):  # load() reads it without unpacking
+        return archive.parent
+    folder = _unpack(spec, archive)
+    cifar.check_folder(spec, folder)
+    return folder
 
 
 def _check_name(name: str) -> None:
@@ -60,27 +73,76 @@ def _check_name(name: str) -> None:
         raise DatasetError(f"unknown dataset {name!r}; choose one of {', '.join(NAMES)}")
 
 
+# ---- CIFAR
+
+
 def _load_cifar(spec: CifarFiles, root: Path) -> ImageData:
-    wrong: list[str] = []
+    problems: list[str] = []
     for folder in cifar.folders_with_files(spec, root):
         try:
             return cifar.read_folder(spec, folder)
         except cifar.WrongFileError as error:
-            wrong.append(str(error))
-    raise DatasetError(_missing_message(spec, root, wrong))
+            problems.append(str(error))
+    for archive in cifar.archives(spec, root):
+        try:
+            return _load_archive(spec, archive)
+        except (cifar.WrongFileError, download.DownloadError) as error:
+            problems.append(str(error))
+    raise DatasetError(_missing_message(spec, root, problems))
 
 
-def _missing_message(spec: CifarFiles, root: Path, wrong: list[str]) -> str:
-    found = "".join(f"\n  found, but refused: {problem}" for problem in wrong)
+def _load_archive(spec: CifarFiles, archive: Path) -> ImageData:
+    if problem := _archive_problem(spec, archive):
+        raise cifar.WrongFileError(f"{archive} is not the publisher's: {problem}. Delete it and get it again.")
+    if not os.access(archive.parent, os.W_OK):
+        return cifar.read_archive(spec, archive)
+    return cifar.read_folder(spec, _unpack(spec, archive))
+
+
+def _archive_problem(spec: CifarFiles, archive: Path) -> str | None:
+    return download.Expected(md5=spec.archive_md5).problem(archive)
+
+
+def _checked_folder(spec: CifarFiles, root: Path) -> Path | None:
+    """The nearest folder with the publisher's files, their md5 checked; None when no folder has files of such names."""
+    problem: cifar.WrongFileError | None = None
+    for folder in cifar.folders_with_files(spec, root):
+        try:
+            cifar.check_folder(spec, folder)
+            return folder
+        except cifar.WrongFileError as error:
+            problem = problem or error
+    if problem:
+        raise problem
+    return None
+
+
+def _unpack(spec: CifarFiles, archive: Path) -> Path:
+    """Unpack `archive` beside itself; the folder that now holds the files."""
+    failure: Exception = cifar.WrongFileError(f"{archive} does not hold {', '.join(spec.files)}")
+    try:
+        download.unpack(archive, archive.parent)
+    except download.DownloadError as error:
+        failure = error  # unless another process was faster and the files are there now
+    for folder in cifar.folders_with_files(spec, archive.parent):
+        return folder
+    raise failure
+
+
+def _missing_message(spec: CifarFiles, root: Path, problems: list[str]) -> str:
+    refused = "".join(f"\n  found, but refused: {problem}" for problem in dict.fromkeys(problems))
     place = root.absolute()
     exists = "" if root.exists() else " (which does not exist)"
     return f"""{spec.title} is missing: {", ".join(spec.files)} in one folder, or {spec.archive_name}.
-Looked in {place}{exists} and its sub-folders, {cifar.SEARCH_DEPTH} levels down.{found}
+Looked in {place}{exists} and its sub-folders, {cifar.SEARCH_DEPTH} levels down.{refused}
 Get it in one of three ways:
   1. make data-{spec.name}    (downloads {spec.megabytes} MB from {spec.url})
   2. put {spec.archive_name} into {place}    (it is checked and unpacked there)
   3. DATA_MIRROR=FOLDER_OR_URL make data-{spec.name}    (takes {spec.archive_name} from there)
 Data in another place: pass its path (--data_path), or set DATA_ROOT."""
+
+
+# ---- digits
 
 
 def load_digits() -> ImageData:

@@ -5,71 +5,22 @@
 `pickle.loads` calls whatever the file names, and even a restricted `Unpickler` lets a file set attributes, allocate by
 declared length and hash what it likes (a deeply nested tuple as a dictionary key ends the interpreter). So this module
 has no `Unpickler`: it walks the opcodes with `pickletools.genops`, which only parses, and interprets the few that plain
-data needs. Names of functions in the file are compared with a list and never imported; arrays are rebuilt from their
-checked shape, dtype and bytes by `numpy.frombuffer`.
+data needs. Names of functions in the file are compared with a list and never imported; `shared.pickled_arrays` rebuilds
+arrays from their checked shape, dtype and bytes.
 
 Work and memory stay proportional to the length of the file, whatever lengths, shapes or memo indices it declares.
 """
 
-import math
 import pickletools
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
+from shared.pickled_arrays import GLOBALS, Name, Rebuilder, UnsafePickleError
+
+__all__ = ["UnsafePickleError", "loads"]
 
 MAX_OPCODES = 20_000_000  # a million labels saved one by one as numpy scalars need about 10 million
-MAX_DEPTH = 100  # containers inside containers; data files have two or three
-_MAX_DIMENSION = 2**40
-
-_GLOBALS = {
-    ("numpy.core.multiarray", "_reconstruct"): "_reconstruct",
-    ("numpy._core.multiarray", "_reconstruct"): "_reconstruct",
-    ("numpy.core.multiarray", "scalar"): "scalar",
-    ("numpy._core.multiarray", "scalar"): "scalar",
-    ("numpy.multiarray", "scalar"): "scalar",
-    ("numpy", "ndarray"): "ndarray",
-    ("numpy", "dtype"): "dtype",
-    ("_codecs", "encode"): "encode",  # how protocol 2 spells bytes
-    ("numpy.core.numeric", "_frombuffer"): "_frombuffer",  # protocol 5
-    ("numpy._core.numeric", "_frombuffer"): "_frombuffer",
-    ("__builtin__", "bytes"): "bytes",  # how protocol 2 spells the empty bytes
-    ("collections", "OrderedDict"): "OrderedDict",
-}
-# Spelled out: long doubles and structured, string, object or datetime types have no business in a label or image file.
-_DTYPE_CODES = {f"{kind}{size}" for kind in "iu" for size in (1, 2, 4, 8)} | {"f2", "f4", "f8", "b1"}
-
-
-class UnsafePickleError(ValueError):
-    """The bytes are not a pickle of plain data: something that could execute, an unknown type, or damage."""
-
-
-@dataclass(frozen=True)
-class _Name:
-    """A function or class the file refers to; recorded, never imported."""
-
-    name: str
-
-
-@dataclass
-class _DType:
-    code: str  # as in "u1", "i8"
-    order: str = "="
-
-    def to_numpy(self) -> np.dtype[np.generic]:
-        return np.dtype(self.order + self.code)
-
-
-@dataclass
-class _Array:
-    """What the file says about an array; becomes a real one only after `_checked_array` agreed."""
-
-    shape: object = None
-    dtype: object = None
-    fortran_order: int = False
-    raw: object = None
 
 
 def loads(
@@ -79,7 +30,7 @@ def loads(
     persistent_load: Callable[[object], object] | None = None,
     extra_globals: Mapping[tuple[str, str], object] | None = None,
 ) -> object:
-    """The value of one pickle (protocols 1-5, plain data only); arrays come back as new, writable numpy arrays.
+    """The value of one pickle (binary protocols, plain data only); arrays come back as new, writable numpy arrays.
 
     data: exactly one pickle. encoding: of Python-2 strings; "bytes" leaves them bytes, arrays need "latin1" or "bytes".
     persistent_load: called with each persistent id (a tuple in torch files); without it, such ids are refused.
@@ -97,7 +48,7 @@ def loads(
 
 
 class _Reader:
-    """A stack machine for the opcodes of plain data."""
+    """A stack machine for the opcodes of plain data; the method op_<x> does what _ACTIONS says."""
 
     def __init__(
         self,
@@ -110,24 +61,22 @@ class _Reader:
         self.encoding = encoding
         self.persistent_load = persistent_load
         self.extra_globals = extra_globals
-        self.stack: list[object] = []
-        self.marks: list[list[object]] = []
-        self.memo: dict[int, object] = {}
-        # A string can be referred to many times; its copies may not exceed the file (once as bytes, once as array).
-        self.byte_budget = 2 * len(data)
-        self.resolved: dict[int, tuple[object, object]] = {}
+        self.rebuilder = Rebuilder(len(data))
+        self.stack: list[Any] = []
+        self.marks: list[list[Any]] = []
+        self.memo: dict[int, object] = {}  # a dictionary: a huge index costs no more than a small one
 
     def read(self) -> object:
-        actions = {name: getattr(self, f"op_{method}") for name, method in _ACTIONS.items()}
+        actions = {opcode: getattr(self, f"op_{action}") for opcode, action in _ACTIONS.items()}
         for count, (opcode, argument, position) in enumerate(_opcodes(self.data)):
-            if opcode == "STOP":
-                return self.finish((position or 0) + 1)
             if count > MAX_OPCODES:
                 raise UnsafePickleError(f"more than {MAX_OPCODES:,} opcodes; save the data as .npz or .npy instead")
             if opcode in actions:
                 actions[opcode](argument)
             elif opcode in _CONSTANTS:
                 self.stack.append(_CONSTANTS[opcode])
+            elif opcode == "STOP":
+                return self.finish(position + 1)
             else:
                 raise UnsafePickleError(f"opcode {opcode} at byte {position} is not allowed in a file of plain data")
         raise UnsafePickleError("the pickle ends before its STOP")
@@ -138,19 +87,14 @@ class _Reader:
         value = self.stack.pop()
         if self.stack or self.marks:
             raise UnsafePickleError("damaged pickle: values are left over at its end")
-        return self.resolve(value, 0)
+        return self.rebuilder.resolve(value)
 
-    def pop_mark(self) -> list[object]:
+    def pop_mark(self) -> list[Any]:
         """The items above the last mark; the stack below it is current again."""
         items, self.stack = self.stack, self.marks.pop()
         return items
 
-    def spend(self, size: int) -> None:
-        self.byte_budget -= size
-        if self.byte_budget < 0:
-            raise UnsafePickleError("the pickle makes more bytes of array data than it holds")
-
-    # ---- opcodes: constants, containers, memo
+    # ---- constants and containers
 
     def op_ignore(self, argument: object) -> None:
         pass
@@ -162,6 +106,9 @@ class _Reader:
     def op_push(self, value: object) -> None:
         self.stack.append(value)
 
+    def op_bytearray(self, value: bytearray) -> None:
+        self.stack.append(bytes(value))
+
     def op_string(self, text: str) -> None:
         """A Python-2 string; pickletools hands its bytes as latin-1 text."""
         if self.encoding == "latin1":
@@ -170,9 +117,6 @@ class _Reader:
             self.stack.append(text.encode("latin1"))
         else:
             self.stack.append(text.encode("latin1").decode(self.encoding))
-
-    def op_bytearray(self, value: bytearray) -> None:
-        self.stack.append(bytes(value))
 
     def op_mark(self, _: object) -> None:
         self.marks.append(self.stack)
@@ -204,7 +148,7 @@ class _Reader:
     def op_appends(self, _: object) -> None:
         self.extend(self.pop_mark())
 
-    def extend(self, items: list[object]) -> None:
+    def extend(self, items: list[Any]) -> None:
         target = self.stack[-1]
         if type(target) is not list:
             raise UnsafePickleError(f"the pickle appends to a {type(target).__name__}")
@@ -212,13 +156,14 @@ class _Reader:
 
     def op_setitem(self, _: object) -> None:
         value = self.stack.pop()
-        self.update([self.stack.pop(), value])
+        key = self.stack.pop()
+        self.update([key, value])
 
     def op_setitems(self, _: object) -> None:
         self.update(self.pop_mark())
 
-    def update(self, items: list[object]) -> None:
-        target: Any = self.stack[-1]
+    def update(self, items: list[Any]) -> None:
+        target = self.stack[-1]
         if type(target) not in (dict, OrderedDict):
             raise UnsafePickleError(f"the pickle sets an item of a {type(target).__name__}")
         for key, value in zip(items[::2], items[1::2], strict=True):
@@ -226,8 +171,10 @@ class _Reader:
                 raise UnsafePickleError(f"a dictionary key is a {type(key).__name__}, only text and numbers are read")
             target[key] = value
 
+    # ---- memo
+
     def op_put(self, index: int) -> None:
-        self.memo[index] = self.stack[-1]  # a dictionary: a huge index costs no more than a small one
+        self.memo[index] = self.stack[-1]
 
     def op_memoize(self, _: object) -> None:
         self.memo[len(self.memo)] = self.stack[-1]
@@ -237,7 +184,7 @@ class _Reader:
             raise UnsafePickleError(f"damaged pickle: memo {index} is read before it is written")
         self.stack.append(self.memo[index])
 
-    # ---- opcodes: what would import and call in a real unpickler
+    # ---- what would import and call in a real unpickler
 
     def op_global(self, module_and_name: str) -> None:
         module, _, name = module_and_name.partition(" ")
@@ -245,15 +192,16 @@ class _Reader:
 
     def op_stack_global(self, _: object) -> None:
         name = self.stack.pop()
-        self.push_global(self.stack.pop(), name)
+        module = self.stack.pop()
+        self.push_global(module, name)
 
     def push_global(self, module: object, name: object) -> None:
         if not (isinstance(module, str) and isinstance(name, str)):
             raise UnsafePickleError("damaged pickle: a global that is not named by text")
         if (module, name) in self.extra_globals:
             self.stack.append(self.extra_globals[module, name])
-        elif (module, name) in _GLOBALS:
-            self.stack.append(_Name(_GLOBALS[module, name]))
+        elif (module, name) in GLOBALS:
+            self.stack.append(Name(GLOBALS[module, name]))
         else:
             raise UnsafePickleError(
                 f"the pickle refers to {module[:80]}.{name[:80]}, which is not plain data and is refused "
@@ -270,119 +218,25 @@ class _Reader:
         function = self.stack.pop()
         if not isinstance(arguments, tuple):
             raise UnsafePickleError("damaged pickle: the arguments of a call are not a tuple")
-        self.stack.append(self.call(function, arguments))
-
-    def call(self, function: object, arguments: tuple[object, ...]) -> object:
-        if isinstance(function, _Name):
-            match function.name, arguments:
-                case "_reconstruct", (_Name("ndarray"), tuple(), str() | bytes()):
-                    return _Array()
-                case "dtype", (str() | bytes() as code, *_):
-                    return _DType(_known_dtype_code(code))
-                case "scalar", (_DType() as dtype, str() | bytes() as raw):
-                    return self.checked_array(_Array((), dtype, False, raw))[()]
-                case "encode", (str() as text, "latin1" | "latin-1"):
-                    self.spend(len(text))
-                    return text.encode("latin1")
-                case "_frombuffer", (bytes() as raw, _DType() as dtype, tuple() as shape, "C" | "F" as order):
-                    return _Array(shape, dtype, order == "F", raw)
-                case "bytes", ():
-                    return b""
-                case "OrderedDict", ():
-                    return OrderedDict()
-            raise UnsafePickleError(f"the pickle calls {function.name} with arguments that plain data never has")
-        if callable(function) and any(function is known for known in self.extra_globals.values()):
-            return function(*arguments)
-        raise UnsafePickleError(f"the pickle calls a {type(function).__name__}, which is not a function it may call")
+        if isinstance(function, Name):
+            self.stack.append(self.rebuilder.call(function, arguments))
+        elif callable(function) and any(function is known for known in self.extra_globals.values()):
+            self.stack.append(function(*arguments))
+        else:
+            raise UnsafePickleError(f"the pickle calls a {type(function).__name__}, which is not a known function")
 
     def op_build(self, _: object) -> None:
-        """State of an array or a dtype. There is no other BUILD: nothing ever gets attributes from the file."""
         state = self.stack.pop()
-        match self.stack[-1], state:
-            case _Array() as array, (int(), shape, dtype, int() as fortran_order, raw):
-                array.shape, array.dtype, array.fortran_order, array.raw = shape, dtype, fortran_order, raw
-            case _DType() as kind, (int(), str() | bytes() as order, None, None, None, *_):
-                kind.order = _known_byte_order(order)
-            case target, _:
-                raise UnsafePickleError(f"the pickle sets the state of a {type(target).__name__.lstrip('_')}")
-
-    # ---- from records to arrays
-
-    def checked_array(self, record: _Array) -> np.ndarray[tuple[int, ...], np.dtype[np.generic]]:
-        shape, raw = record.shape, record.raw
-        if not isinstance(record.dtype, _DType) or not isinstance(shape, tuple) or len(shape) > 32:
-            raise UnsafePickleError("an array without a usable shape and dtype")
-        if not all(type(size) is int and 0 <= size < _MAX_DIMENSION for size in shape):
-            raise UnsafePickleError("the shape of an array is not a tuple of sizes")
-        if isinstance(raw, str):
-            raw = raw.encode("latin1")  # a Python-2 string, decoded by `encoding`
-        if not isinstance(raw, bytes):
-            raise UnsafePickleError(f"an array holds a {type(raw).__name__}, not bytes (object arrays are refused)")
-        dtype = record.dtype.to_numpy()
-        if math.prod(shape) * dtype.itemsize != len(raw):
-            raise UnsafePickleError(f"an array of shape {shape} and type {dtype} cannot have {len(raw)} bytes")
-        self.spend(len(raw))
-        if dtype.kind == "b" and raw.strip(b"\x00\x01"):
-            raise UnsafePickleError("a boolean array holds bytes other than 0 and 1")
-        flat = np.frombuffer(bytearray(raw), dtype=dtype)  # over a bytearray, so that the array is writable
-        return flat.reshape(shape, order="F" if record.fortran_order else "C")
-
-    def resolve(self, value: object, depth: int) -> object:
-        """`value` with records replaced by arrays; what the file shares between two places stays shared."""
-        if type(value) not in _RESOLVED_TYPES:
-            return value
-        if id(value) in self.resolved:
-            result = self.resolved[id(value)][1]
-            if result is _IN_PROGRESS:
-                raise UnsafePickleError("a container holds itself")
-            return result
-        if depth > MAX_DEPTH:
-            raise UnsafePickleError(f"containers are nested more than {MAX_DEPTH} deep")
-        self.resolved[id(value)] = (value, _IN_PROGRESS)  # holds `value` too, so that its id stays its own
-        result = self.with_arrays(value, depth)
-        self.resolved[id(value)] = (value, result)
-        return result
-
-    def with_arrays(self, value: object, depth: int) -> object:
-        if isinstance(value, _Array):
-            return self.checked_array(value)
-        if isinstance(value, list):
-            value[:] = [self.resolve(item, depth + 1) for item in value]
-            return value
-        if isinstance(value, dict):
-            for key in value:
-                value[key] = self.resolve(value[key], depth + 1)
-            return value
-        if isinstance(value, tuple):
-            return tuple(self.resolve(item, depth + 1) for item in value)
-        raise UnsafePickleError("the pickle holds a bare type or function, which is not data")
+        self.rebuilder.set_state(self.stack[-1], state)
 
 
-_RESOLVED_TYPES = frozenset({list, dict, OrderedDict, tuple, _Array, _DType, _Name})
-_IN_PROGRESS = object()
-
-
-def _opcodes(data: bytes) -> Iterator[tuple[str, object, int | None]]:
+def _opcodes(data: bytes) -> Iterator[tuple[str, Any, int]]:
     """(name, argument, position) of each opcode. pickletools never imports, and reads no more than the file holds."""
     try:
         for opcode, argument, position in pickletools.genops(data):
-            yield opcode.name, argument, position
+            yield opcode.name, argument, position or 0
     except (ValueError, OverflowError) as error:
         raise UnsafePickleError(f"not a complete pickle: {str(error)[:200]}") from error
-
-
-def _known_dtype_code(code: str | bytes) -> str:
-    text = code.decode("latin1") if isinstance(code, bytes) else code
-    if text not in _DTYPE_CODES:
-        raise UnsafePickleError(f"array type {text[:20]!r} is refused; integers, floats and booleans are read")
-    return text
-
-
-def _known_byte_order(order: str | bytes) -> str:
-    text = order.decode("latin1") if isinstance(order, bytes) else order
-    if text not in {"<", ">", "=", "|"}:
-        raise UnsafePickleError(f"byte order {text[:20]!r} is unknown")
-    return text
 
 
 _CONSTANTS: dict[str, object] = {"NONE": None, "NEWTRUE": True, "NEWFALSE": False, "EMPTY_TUPLE": ()}
