@@ -1,0 +1,80 @@
+"""The command line of `shared`: label noise and datasets.
+
+python -m shared noise make|info|convert|compare ...
+python -m shared data NAME|list
+"""
+
+import argparse
+import sys
+from pathlib import Path
+
+from shared import datasets, noise_cli
+
+EPILOG = """\
+examples:
+  python -m shared data list
+  python -m shared data cifar10
+  python -m shared noise make --dataset cifar10 --kind pdn --rate 0.5 --out 0.5_pdn.npz
+  python -m shared noise info 0.5_pdn.npz
+`python -m shared noise make --help` explains the kinds of noise.
+"""
+DATA_EPILOG = """\
+examples:
+  python -m shared data list
+  python -m shared data cifar10 --path data
+  DATA_MIRROR=/media/stick python -m shared data cifar100      (takes the archive from there; the checksum is the same)
+"""
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run one command; 0, or 2 with one message on stderr for what the user can mend."""
+    args = build_parser().parse_args(arguments)
+    try:
+        args.run(args)
+        sys.stdout.flush()
+    except BrokenPipeError:  # the reader of our output, such as `head`, has seen enough
+        sys.stdout = None  # else Python complains at exit
+        return 0
+    except (ValueError, OSError) as error:  # NoiseFileError and DatasetError are ValueErrors
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        return 130
+    return 0
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """All commands with their options; each sets `run`."""
+    parser = argparse.ArgumentParser(
+        prog="python -m shared",
+        description="Label noise and datasets, for every project of this repository.",
+        epilog=EPILOG,
+        allow_abbrev=False,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    noise_cli.add_parser(commands)
+    data = commands.add_parser(
+        "data",
+        help="get a dataset, or list what there is",
+        description="Find a dataset, or download and unpack it; every file is checked.",
+        epilog=DATA_EPILOG,
+        allow_abbrev=False,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    data.add_argument("name", metavar="NAME", help="a dataset, or `list`")
+    data.add_argument("--path", type=Path, metavar="DIR", help="folder of the datasets; default: $DATA_ROOT, else data")
+    data.set_defaults(run=run_data)
+    return parser
+
+
+def run_data(args: argparse.Namespace) -> None:
+    """Fetch one dataset and say where it is."""
+    if args.name == "list":
+        print("\n".join(datasets.NAMES))
+        return
+    print(f"{args.name} is in {datasets.fetch(args.name, args.path)}")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,28 @@
+"""What every reader of a classification dataset returns, and the one error they raise."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+class DatasetError(ValueError):
+    """A dataset is missing, damaged or laid out wrongly; the message says what, where it was looked for and the fix."""
+
+
+@dataclass(frozen=True)
+class ImageData:
+    """A dataset in memory. N training and M test images, H x W pixels, C classes; the order of samples is fixed."""
+
+    name: str
+    train_images: NDArray[np.uint8]  # (N, H, W, 3)
+    train_labels: NDArray[np.int64]  # (N,) in [0, C)
+    test_images: NDArray[np.uint8]  # (M, H, W, 3)
+    test_labels: NDArray[np.int64]  # (M,) in [0, C)
+    class_names: tuple[str, ...]
+    location: Path | None  # folder (or file) the data was read from; None for embedded data
+
+    @property
+    def num_classes(self) -> int:
+        return len(self.class_names)

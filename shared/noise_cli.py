@@ -1,0 +1,212 @@
+"""The commands `python -m shared noise make|info|convert|compare`."""
+
+import argparse
+import dataclasses
+from pathlib import Path
+
+from shared import datasets, noise_file, noise_report, wild_formats
+from shared.image_data import ImageData
+from shared.noise import ASYMMETRIC_MAPS
+from shared.noise_file import NoiseFile, NoiseFileError
+from shared.noise_recipe import KINDS, Recipe, generate
+
+EXAMPLES = """\
+examples:
+  python -m shared noise make --dataset cifar10 --kind pdn --rate 0.5 --out 0.5_pdn.npz
+  python -m shared noise make --dataset digits --kind symmetric --rate 0.4 --exclude_true_class --out sym0.4.npz
+  python -m shared noise info 0.5_pdn.npz --plot matrix.png
+  python -m shared noise info CIFAR-10_human.pt                  (lists its columns with their rates)
+  python -m shared noise convert CIFAR-10_human.pt:worse_label worse.csv
+  python -m shared noise convert cifar10-1-0.35.npy pmd.npz --dataset cifar10 --data_path data
+  python -m shared noise compare sym0.4.npz sym0.4_custom.csv
+files: .npz (ours, keeps everything), .pt (InstanceGM, CIFAR-N), .csv (SLN), .npy (PLC, LRA-diffusion),
+       .json (DivideMix)
+"""
+MAKE_EXAMPLES = f"""\
+kinds:
+  pdn          part-dependent: the wrong class depends on the image (Xia et al. 2020), as InstanceGM draws it
+  symmetric    int(rate N) random samples get a uniformly drawn class
+  asymmetric   int(rate N) random samples go to the class theirs is confused with; maps: {", ".join(ASYMMETRIC_MAPS)}
+  pair_flip    int(rate N) random samples go to the next class
+The same arguments give the same bytes. The ending of FILE chooses the format; only .npz keeps rate, seed and origin.
+
+example:
+  python -m shared noise make --dataset cifar10 --data_path data --kind asymmetric --rate 0.4 --out asym0.4.npz
+"""
+
+
+def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    """Hang `noise` with its four commands under `commands`."""
+    noise = _add(commands, "noise", "make, inspect, convert and compare noise files", EXAMPLES)
+    actions = noise.add_subparsers(required=True, metavar="COMMAND")
+    _add_make(actions)
+
+    info = _add(actions, "info", "rate, kind, class counts and transition matrix of a noise file", EXAMPLES)
+    info.add_argument("file", metavar="FILE[:COLUMN]", help="noise file of any format")
+    info.add_argument("--plot", type=Path, metavar="PNG", help="also draw the transition matrix as a heat map")
+    _add_reading_options(info)
+    info.set_defaults(run=run_info)
+
+    convert = _add(actions, "convert", "write a noise file in another format, chosen by the ending", EXAMPLES)
+    convert.add_argument("file", metavar="IN[:COLUMN]", help="noise file of any format")
+    convert.add_argument("out", type=Path, metavar="OUT", help=".npz, .pt, .csv, .npy or .json")
+    convert.add_argument("--force", action="store_true", help="overwrite OUT if it exists with other content")
+    _add_reading_options(convert)
+    convert.set_defaults(run=run_convert)
+
+    compare = _add(actions, "compare", "how far two noise files agree", EXAMPLES)
+    compare.add_argument("files", nargs=2, metavar="FILE[:COLUMN]", help="noise file of any format")
+    _add_dataset_options(compare)
+    compare.set_defaults(run=run_compare, column=None)
+
+
+def _add(
+    actions: "argparse._SubParsersAction[argparse.ArgumentParser]", name: str, summary: str, epilog: str
+) -> argparse.ArgumentParser:
+    return actions.add_parser(
+        name,
+        help=summary,
+        description=summary[0].upper() + summary[1:] + ".",
+        epilog=epilog,
+        allow_abbrev=False,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+
+
+def _add_make(actions: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    make = _add(actions, "make", "make noisy labels for a dataset", MAKE_EXAMPLES)
+    make.add_argument("--kind", required=True, choices=KINDS, help="see below")
+    make.add_argument("--rate", required=True, type=float, help="nominal noise rate in [0, 1]")
+    make.add_argument("--seed", type=int, default=123, help="default: %(default)s, as in the papers' files")
+    make.add_argument("--map", metavar="NAME", help="class map of asymmetric noise; default: the dataset's usual one")
+    targets = make.add_mutually_exclusive_group()
+    targets.add_argument(
+        "--include_true_class",
+        dest="include_true_class",
+        action="store_true",
+        default=None,
+        help="symmetric: draw from all C classes, as DivideMix does: the measured rate is rate (1 - 1/C); the default",
+    )
+    targets.add_argument(
+        "--exclude_true_class",
+        dest="include_true_class",
+        action="store_false",
+        help="symmetric: draw from the C - 1 wrong classes",
+    )
+    make.add_argument("--out", required=True, type=Path, metavar="FILE", help=".npz, .pt, .csv, .npy or .json")
+    make.add_argument("--force", action="store_true", help="overwrite FILE if it exists with other content")
+    _add_dataset_options(make, required=True)
+    make.set_defaults(run=run_make)
+
+
+def _add_reading_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--column", help="which labels of a file with several; the same as FILE:COLUMN")
+    _add_dataset_options(parser)
+
+
+def _add_dataset_options(parser: argparse.ArgumentParser, required: bool = False) -> None:
+    purpose = "the dataset" if required else "check the file against this dataset and take its clean labels"
+    parser.add_argument("--dataset", required=required, choices=datasets.NAMES, help=purpose)
+    parser.add_argument("--data_path", metavar="DIR", help="where the dataset is; default: $DATA_ROOT, else data")
+
+
+def run_make(args: argparse.Namespace) -> None:
+    """Generate noisy labels and write them."""
+    recipe = Recipe(args.kind, args.rate, args.seed, args.map, args.include_true_class)
+    recipe.map_for(args.dataset)  # what cannot work is refused before data is read
+    format = wild_formats.format_of(args.out)
+    noise = generate(recipe, datasets.load(args.dataset, args.data_path))
+    _save(args.out, noise, format, args.force)
+
+
+def run_info(args: argparse.Namespace) -> None:
+    """Print the report on one file, or the columns to choose from."""
+    path, column = wild_formats.split_column(args.file, args.column)
+    if args.plot is not None and args.plot.suffix.lower() != ".png":
+        raise NoiseFileError(f"{args.plot}: the plot is a PNG picture, so let its name end in .png")
+    names = wild_formats.columns(path) if column is None else []
+    if len(names) > 1:
+        if args.plot is not None or args.dataset is not None:
+            raise NoiseFileError(f"{path} has several columns: choose one of {', '.join(names)} with --column")
+        print(_list_columns(path, names))
+        return
+    noise, data = _read(args, args.file)
+    subject = noise_report.Subject(_title(path, column), noise, _class_names(noise, data))
+    text = noise_report.describe(subject)
+    if args.plot is not None:
+        noise_file.write_atomically(args.plot, noise_report.heat_map(subject))
+    print(text if args.plot is None else f"{text}\n\nwrote {args.plot}")
+
+
+def run_convert(args: argparse.Namespace) -> None:
+    """Write one file in another format."""
+    format = wild_formats.format_of(args.out)
+    noise, _ = _read(args, args.file)
+    _save(args.out, noise, format, args.force)
+
+
+def run_compare(args: argparse.Namespace) -> None:
+    """Print how far two files agree."""
+    first, second = (_read(args, name)[0] for name in args.files)
+    print(noise_report.compare(first, second, (args.files[0], args.files[1])))
+
+
+def _read(args: argparse.Namespace, file: str) -> tuple[NoiseFile, ImageData | None]:
+    """The noise file; with --dataset, checked against that dataset and completed by its clean labels."""
+    noise = wild_formats.read_any(file, args.column)
+    if args.dataset is None:
+        if args.data_path is not None:
+            raise NoiseFileError("--data_path says where, but not which dataset: add --dataset")
+        return noise, None
+    data = datasets.load(args.dataset, args.data_path)
+    rows, _ = noise_file.labels_for(
+        noise, dataset=data.name, clean_labels=data.train_labels, num_classes=data.num_classes
+    )
+    known = dataclasses.asdict(noise.header) | {"dataset": data.name, "num_classes": data.num_classes}
+    known["split"] = known["split"] or "train"
+    clean = data.train_labels[rows]
+    arrays = {"clean_labels": clean, "indices": noise.indices, "open_set": noise.open_set}
+    return noise_file.make(noise.noisy_labels, **arrays, **known), data
+
+
+def _save(path: Path, noise: NoiseFile, format: str, force: bool) -> None:
+    """Write the file unless another one is there, and say what it is."""
+    content = wild_formats.encode_any(noise, format)
+    if path.exists() and not path.is_file():
+        raise NoiseFileError(f"{path} is not a file: choose another name")
+    if path.exists() and path.read_bytes() == content:
+        print(f"unchanged: {path} has these very labels already")
+        return
+    if path.exists() and not force:
+        raise NoiseFileError(f"{path} exists with other content: choose another name, or overwrite it with --force")
+    noise_file.write_atomically(path, content)
+    rate = noise.header.measured_rate
+    measured = "" if rate is None else f", measured rate {rate:.5f}"
+    print(f"wrote {path}: {len(noise.noisy_labels):,} labels{measured}")
+    if format != "npz" and noise.header.seed is not None:
+        print(f"note: a .{format} file does not keep seed, rate and origin; .npz does")
+
+
+def _list_columns(path: Path, names: list[str]) -> str:
+    lines = [f"{path} has several columns of labels. Choose one as {path.name}:COLUMN or with --column"]
+    for name in names:
+        rate = wild_formats.read_any(path, name).header.measured_rate
+        lines.append(f"  {name:<22}" + ("rate unknown" if rate is None else f"rate {rate:.5f}"))
+    return "\n".join(lines)
+
+
+def _title(path: Path, column: str | None) -> str:
+    return path.name if column is None else f"{path.name}, column {column}"
+
+
+def _class_names(noise: NoiseFile, data: ImageData | None) -> tuple[str, ...]:
+    """Names of the C classes: the dataset's where it is known, else their numbers."""
+    if data is not None:
+        return data.class_names
+    if noise.header.dataset in datasets.CIFAR:
+        return datasets.CIFAR[noise.header.dataset].class_names
+    arrays = [labels for labels in (noise.noisy_labels, noise.clean_labels) if labels is not None]
+    count = noise.header.num_classes or max(int(labels.max(initial=0)) for labels in arrays) + 1
+    if count > 10_000:
+        raise NoiseFileError(f"the labels go up to {count - 1}: too many classes to describe; are these labels?")
+    return tuple(f"class {number}" for number in range(count))
