@@ -28,7 +28,9 @@ def read_rows(run: Path) -> list[Row]:
             return [{"epoch": int(row["epoch"]), "accuracy": float(row["accuracy"])} for row in csv.DictReader(file)]
     metrics = run / "metrics.jsonl"
     if not metrics.exists():
-        raise FileNotFoundError(f"{metrics} is missing: give the --output_dir of a run of instanceGM.py, or a .csv curve")
+        raise FileNotFoundError(
+            f"{metrics} is missing: give the --output_dir of a run of instanceGM.py, or a .csv curve"
+        )
     return [json.loads(line) for line in metrics.read_text().splitlines()]
 
 

@@ -41,8 +41,7 @@ class Experiment:
     train_set: TrainingSet
     test_images: DeviceImages
     test_labels: Tensor
-    noise: NoiseFile  # of the training samples, in their order
-    sample_index: NDArray[np.int64]  # (N,) position of each training sample in the dataset
+    noise: NoiseFile  # of the N training samples; its `indices` are their positions in the dataset
     is_clean: NDArray[np.bool_] | None  # (N,), None where the truth is unknown
     peers: list[Peer]
     losses: list[list[NDArray[np.float32]]]  # per peer, normalised, newest last: at most LOSS_EPOCHS of them
@@ -128,8 +127,7 @@ def prepare(args: argparse.Namespace) -> Experiment:
         train_set=train_set,
         test_images=DeviceImages(test_images, device),
         test_labels=torch.from_numpy(data.test_labels[test_rows]).to(device),
-        noise=make(noisy, clean_labels=clean, dataset=data.name, num_classes=data.num_classes, kind=noise.header.kind),
-        sample_index=indices,
+        noise=_of_samples(noise, rows, indices),
         is_clean=None if args.noise_mode == "none" else noisy == clean,
         peers=peers,
         losses=[[] for _ in peers],
@@ -137,6 +135,13 @@ def prepare(args: argparse.Namespace) -> Experiment:
         log_prefix=Path("checkpoint") / (name if method == "instancegm" else f"{name}_{method}"),
         rows=[],
     )
+
+
+def _of_samples(noise: NoiseFile, rows: NDArray[np.int64], indices: NDArray[np.int64]) -> NoiseFile:
+    """The noise of some rows of a noise file. indices: their positions in the dataset."""
+    known = {name: getattr(noise.header, name) for name in ("dataset", "split", "num_classes", "kind", "class_map",
+                                                            "convention", "nominal_rate", "seed", "generator")}  # fmt: skip
+    return make(noise.noisy_labels[rows], clean_labels=noise.clean_labels[rows], indices=indices, **known)
 
 
 def load_data(args: argparse.Namespace) -> datasets.ImageData:
@@ -234,13 +239,13 @@ def write_results(run: Experiment) -> None:
     predicted = run.predict_train_set().sum(dim=0).argmax(dim=1).cpu().numpy()
     given = run.noise.noisy_labels
     clean_prob = [fit.clean_prob for fit in fits]
-    report.write_clean_prob(run.folder / "clean_prob.csv", run.sample_index, given, clean_prob, predicted)
+    report.write_clean_prob(run.folder / "clean_prob.csv", run.noise.indices, given, clean_prob, predicted)
     corrected = np.where(np.mean(clean_prob, axis=0) > 0.5, given, predicted)
     known = {} if run.is_clean is None else {"clean_labels": run.noise.clean_labels}
     header = run.noise.header
     write(
         run.folder / "corrected_labels.npz",
-        make(corrected, indices=run.sample_index, dataset=header.dataset, num_classes=header.num_classes, split="train",
+        make(corrected, indices=run.noise.indices, dataset=header.dataset, num_classes=header.num_classes, split="train",
              kind="corrected", **known),
     )  # fmt: skip
     title = f"{method_name(run.args)} on {run.args.dataset}, noise rate {run.args.r:g}, seed {run.args.seed}"

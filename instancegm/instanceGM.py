@@ -42,7 +42,7 @@ from instancegm.train import (
     warm_up_epoch,
 )
 from shared.datasets import DatasetError
-from shared.noise_file import NoiseFileError
+from shared.noise_file import NoiseFileError, write
 
 
 def train(run: Experiment, log: report.Report) -> None:
@@ -122,6 +122,7 @@ def start(args: argparse.Namespace) -> None:
     }
     run.folder.mkdir(parents=True, exist_ok=True)
     report.write_config(run.folder, config)
+    write(run.folder / "noise.npz", run.noise)
     _print_start(run)
     wandb_run = report.start_wandb(run.folder, config) if args.wandb else None
     log = report.Report(run.folder, run.log_prefix, run.rows, wandb_run)

@@ -124,7 +124,7 @@ def vae_loss(
     label_sample: Tensor,
     mu: Tensor,
     log_var: Tensor,
-    weights: VaeWeights = VaeWeights(),  # noqa: B008 - frozen
+    weights: VaeWeights = VaeWeights(),
     numerics: Numerics = "original",
 ) -> VaeLoss:
     """-log p(X|Z,Y) - log p(Y~|X,Y) + KL(q(Y|X) || uniform) + KL(q(Z|X,Y) || N(0,1)), each with its weight.

@@ -2,17 +2,17 @@
 
 import argparse
 import re
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
 from instancegm.report import rate_name
-from shared import noise
-from shared.datasets import ImageData
+from shared.image_data import ImageData
 from shared.noise_file import NoiseFile, NoiseFileError, labels_for, make, write
+from shared.noise_recipe import Recipe, generate
 from shared.wild_formats import read_any, write_any
 
+KINDS = {"instance": "pdn", "sym": "symmetric", "asym": "asymmetric"}  # the original's words -> shared's
 NOISE_SEED = 123  # the original's, whatever --seed says: the labels are part of the benchmark
 # Realised rates differ from the nominal one by design (PDN at small rates, symmetric noise that redraws the true class)
 # and by chance; further off than this, a file was made for another rate.
@@ -41,10 +41,10 @@ def _from_data_folder(args: argparse.Namespace, data: ImageData) -> NoiseFile:
     if not legacy.exists():
         made = _aligned(_generate(args, data), data)
         try:
-            write_any(legacy, made)
             write(legacy.with_suffix(".npz"), made)
+            write_any(legacy, made)
         except OSError as error:
-            print(f"note: the noise stays in the run folder, {folder} cannot be written ({error.strerror})")
+            print(f"note: {folder} cannot be written, so the noise is kept in the run folder only ({error.strerror})")
         return made
 
     found = _aligned(read_any(legacy), data)
@@ -64,23 +64,12 @@ def _from_data_folder(args: argparse.Namespace, data: ImageData) -> NoiseFile:
 
 def _generate(args: argparse.Namespace, data: ImageData) -> NoiseFile:
     """The labels of --noise_mode at rate --r, from the dataset as a whole."""
-    labels, classes, rate = data.train_labels, data.num_classes, args.r
-    rng = np.random.default_rng(NOISE_SEED)
-    convention = class_map = None
-    if args.noise_mode == "instance":
-        kind, noisy = "pdn", noise.part_dependent(data.train_images, labels, rate, classes, NOISE_SEED)
-    elif args.noise_mode == "sym":  # DivideMix: of the chosen samples, one in C draws its own class again
-        kind, convention = "symmetric", "with_true_class"
-        noisy = noise.symmetric(labels, rate, classes, rng, include_true_class=True)
-    elif args.noise_mode == "asym":
-        kind, class_map = "asymmetric", "cifar10"
-        noisy = noise.asymmetric(labels, rate, noise.ASYMMETRIC_MAPS[class_map], rng)
-    else:
-        kind, noisy = "none", labels
-    return make(
-        noisy, clean_labels=labels, dataset=data.name, split="train", num_classes=classes, kind=kind,
-        convention=convention, class_map=class_map, nominal_rate=float(rate), seed=NOISE_SEED,
-    )  # fmt: skip
+    if args.noise_mode == "none":
+        return make(data.train_labels, clean_labels=data.train_labels, kind="none", nominal_rate=0.0)
+    try:
+        return generate(Recipe(KINDS[args.noise_mode], args.r, NOISE_SEED), data)
+    except ValueError as error:
+        raise NoiseFileError(f"--noise_mode {args.noise_mode} does not work on {data.name}: {error}") from error
 
 
 def _aligned(found: NoiseFile, data: ImageData) -> NoiseFile:
@@ -90,7 +79,9 @@ def _aligned(found: NoiseFile, data: ImageData) -> NoiseFile:
             "an open-set noise file replaces images, which InstanceGM does not do: give a file of labels"
         )
     rows, noisy = labels_for(found, dataset=data.name, clean_labels=data.train_labels, num_classes=data.num_classes)
-    header = replace(found.header, dataset=data.name, num_classes=data.num_classes, measured_rate=None)
-    known = {name: getattr(header, name) for name in ("dataset", "split", "num_classes", "kind", "class_map", "convention",
-                                                      "nominal_rate", "seed", "generator")}  # fmt: skip
-    return make(noisy, clean_labels=data.train_labels[rows], indices=found.indices, **known)
+    known = found.header
+    return make(
+        noisy, clean_labels=data.train_labels[rows], indices=found.indices, dataset=data.name, split="train",
+        num_classes=data.num_classes, kind=known.kind, nominal_rate=known.nominal_rate, seed=known.seed,
+        generator=known.generator, class_map=known.class_map, convention=known.convention,
+    )  # fmt: skip

@@ -186,9 +186,9 @@ def _check(parser: argparse.ArgumentParser, args: argparse.Namespace) -> None:
         parser.error("--noise_file and --noise_mode both say where the noise comes from: drop one of them")
     if args.dataset == "folder" and args.data_path is None and not args.evaluate:
         parser.error("--dataset folder needs --data_path: a folder with train/<class>/ and test/<class>/, or an .npz")
-    if args.dataset != "cifar10" and args.noise_mode == "asym":
-        parser.error("--noise_mode asym knows the class pairs of cifar10 only; for another set make a noise file with "
-                     "`python -m shared noise make` and give it with --noise_file")  # fmt: skip
+    if args.dataset not in ("cifar10", "cifar100") and args.noise_mode == "asym":
+        parser.error("--noise_mode asym knows the class pairs of cifar10 and cifar100 only; for another set make a noise "
+                     "file with `python -m shared noise make` and give it with --noise_file")  # fmt: skip
 
 
 def choose_device(name: str, gpuid: int) -> torch.device:

@@ -1,0 +1,197 @@
+"""The steps of training: what one co-divide step does to the weights, who moves and who does not."""
+
+import contextlib
+import copy
+import math
+
+import numpy as np
+import pytest
+import torch
+
+from instancegm.data import DeviceImages, stream_seed, torch_stream
+from instancegm.mixture import Split
+from instancegm.networks import PreActResNet18
+from instancegm.train import (
+    NonFiniteLossError,
+    Peer,
+    Settings,
+    TrainingSet,
+    co_divide_epoch,
+    ensemble_accuracy,
+    predict,
+    warm_up_epoch,
+)
+from instancegm.vae import Vae
+
+CPU = torch.device("cpu")
+CLASSES = 3
+
+
+class Linear(torch.nn.Module):
+    """A classifier simple enough to follow by hand."""
+
+    def __init__(self):
+        super().__init__()
+        self.linear = torch.nn.Linear(3 * 32 * 32, CLASSES)
+
+    def forward(self, images):
+        return self.linear(images.flatten(1))
+
+
+def settings(**changes):
+    values = {
+        "batch_size": 8, "warm_up": 10, "lambda_u": 25.0, "alpha": 4.0, "temperature": 0.5, "numerics": "original",
+        "guess_eval": False, "seed": 5, "autocast": contextlib.nullcontext,
+    }  # fmt: skip
+    return Settings(**values | changes)
+
+
+def training_set(count=14):
+    rng = np.random.default_rng(0)
+    images = rng.integers(0, 256, (count, 32, 32, 3), dtype=np.uint8)
+    return TrainingSet(DeviceImages(images, CPU), torch.from_numpy(rng.integers(0, CLASSES, count)), CLASSES)
+
+
+def peer(number, net=None, vae=False):
+    torch.manual_seed(number)
+    net = PreActResNet18(CLASSES, width=2) if net is None else net
+    generative = Vae(CLASSES, 4) if vae else None
+    return Peer(
+        number,
+        net,
+        torch.optim.SGD(net.parameters(), lr=0.02, momentum=0.9, weight_decay=5e-4),
+        generative,
+        torch.optim.Adam(generative.parameters(), lr=1e-3) if vae else None,
+    )
+
+
+def split_of(labelled, count=14, clean_prob=0.8):
+    rest = [i for i in range(count) if i not in labelled]
+    return Split(np.array(labelled), np.array(rest, dtype=np.int64), np.full(len(labelled), clean_prob))
+
+
+def test_one_dividemix_step_matches_the_algorithm_written_out(monkeypatch):
+    monkeypatch.setattr(
+        DeviceImages, "view", lambda self, index, generator: self.plain(index)
+    )  # views draw nothing here
+    train_set, chosen = training_set(), settings()
+    first, other = peer(1, Linear()), peer(2, Linear())
+    weight, bias = (p.detach().double().numpy().copy() for p in first.net.parameters())
+    other_weight, other_bias = (p.detach().double().numpy() for p in other.net.parameters())
+    labelled = [0, 2, 3, 5, 7, 8, 9, 11]
+    epoch = 12
+    co_divide_epoch(first, other, split_of(labelled), train_set, chosen, epoch)
+
+    generator = torch_stream(CPU, 5, epoch, "co-divide 1")
+    x_index = np.array(labelled)[torch.randperm(8, generator=generator).numpy()]
+    u_index = np.array([i for i in range(14) if i not in labelled])[torch.randperm(6, generator=generator).numpy()]
+    partner = torch.randperm(28, generator=generator).numpy()
+    draw = np.random.default_rng(stream_seed(5, epoch, "mixup 1")).beta(4.0, 4.0)
+    coefficient = max(draw, 1 - draw)
+
+    def probabilities(w, b, x):
+        logits = x @ w.T + b
+        powers = np.exp(logits - logits.max(axis=1, keepdims=True))
+        return powers / powers.sum(axis=1, keepdims=True)
+
+    def sharpened(p):
+        return p**2 / (p**2).sum(axis=1, keepdims=True)
+
+    images = train_set.images.plain(slice(None)).flatten(1).double().numpy()
+    x, u = images[x_index], images[u_index]
+    targets_u = sharpened((2 * probabilities(weight, bias, u) + 2 * probabilities(other_weight, other_bias, u)) / 4)
+    given = np.eye(CLASSES)[train_set.noisy_labels.numpy()[x_index]]
+    targets_x = sharpened(0.8 * given + 0.2 * probabilities(weight, bias, x))
+    rows, targets = np.concatenate([x, x, u, u]), np.concatenate([targets_x, targets_x, targets_u, targets_u])
+    rows = coefficient * rows + (1 - coefficient) * rows[partner]
+    targets = coefficient * targets + (1 - coefficient) * targets[partner]
+
+    p = probabilities(weight, bias, rows)
+    ramp = 25 * (epoch + 0 / (8 // 8 + 1) - 10) / 16
+    grad = np.zeros_like(p)  # of the total loss with respect to the logits
+    grad[:16] += (p[:16] - targets[:16]) / 16
+    error = 2 * (p[16:] - targets[16:]) / (12 * CLASSES)
+    grad[16:] += ramp * p[16:] * (error - (error * p[16:]).sum(axis=1, keepdims=True))
+    by_mean = -1 / (CLASSES * p.mean(axis=0)) / 28  # d penalty / d p
+    grad += p * (by_mean - (by_mean * p).sum(axis=1, keepdims=True))
+    expected_weight = weight - 0.02 * (grad.T @ rows + 5e-4 * weight)
+    expected_bias = bias - 0.02 * (grad.sum(axis=0) + 5e-4 * bias)
+    new_weight, new_bias = (p.detach().numpy() for p in first.net.parameters())
+    np.testing.assert_allclose(new_weight, expected_weight, atol=1e-6)
+    np.testing.assert_allclose(new_bias, expected_bias, atol=1e-6)
+
+
+def moved(before, after):
+    return any(not torch.equal(before[name], value) for name, value in after.items())
+
+
+@pytest.mark.parametrize(("guess_eval", "forwards"), [(False, 6), (True, 2)])
+def test_a_step_moves_one_peer_and_its_running_statistics_once_per_train_mode_forward(guess_eval, forwards):
+    first, other = peer(1, vae=True), peer(2, vae=True)
+    states = [copy.deepcopy(part.state_dict()) for part in (first.net, first.vae, other.net, other.vae)]
+    terms = co_divide_epoch(
+        first, other, split_of([0, 1, 2, 3, 4]), training_set(), settings(guess_eval=guess_eval), 11
+    )
+    assert moved(states[0], first.net.state_dict())
+    assert moved(states[1], first.vae.state_dict())
+    assert not moved(states[2], other.net.state_dict())
+    assert not moved(states[3], other.vae.state_dict())
+    assert first.net.bn1.num_batches_tracked == forwards
+    assert first.vae.z_encoder.encoder[0][1].num_batches_tracked == 1
+    assert set(terms) == {"loss", "labelled_loss", "unlabelled_loss", "penalty", "reconstruction", "noisy_label",
+                          "label_prior", "latent_prior"}  # fmt: skip
+    assert terms["label_prior"] == pytest.approx(1e-5 * math.log(1 / CLASSES), rel=1e-4)
+
+
+def test_the_generative_loss_trains_the_classifier_too():
+    results = []
+    for vae in (True, False):
+        first, other = peer(1, vae=vae), peer(2)
+        co_divide_epoch(first, other, split_of([0, 1, 2]), training_set(), settings(), 11)
+        results.append(first.net.linear.weight.detach())
+    assert not torch.equal(*results)
+
+
+def test_an_empty_unlabelled_part_leaves_a_supervised_step():
+    first, other = peer(1), peer(2)
+    terms = co_divide_epoch(first, other, split_of(list(range(14))), training_set(), settings(), 11)
+    assert terms["unlabelled_loss"] == 0.0
+    assert math.isfinite(terms["loss"])
+
+
+def test_a_batch_of_one_class_and_one_sample_is_fine():
+    train_set = training_set()
+    train_set.noisy_labels.zero_()
+    first, other = peer(1, vae=True), peer(2)
+    assert math.isfinite(co_divide_epoch(first, other, split_of([4]), train_set, settings(), 11)["loss"])
+
+
+def test_warm_up_takes_batches_of_twice_the_size_and_lowers_the_loss():
+    train_set, first = training_set(32), peer(1)
+    losses = [warm_up_epoch(first, train_set, settings(), epoch)["loss"] for epoch in range(15)]
+    assert first.net.bn1.num_batches_tracked == 15 * 2
+    assert losses[-1] < losses[0]
+
+
+def test_a_loss_that_is_not_finite_names_the_step():
+    first = peer(1)
+    first.net.linear.weight.data.fill_(float("nan"))
+    with pytest.raises(NonFiniteLossError, match="epoch 3, warm-up of network 1, step 1 of 1: loss nan"):
+        warm_up_epoch(first, training_set(), settings(), 3)
+
+
+def test_predict_serves_all_networks_in_eval_mode_in_order():
+    train_set = training_set(700)  # more than one batch
+    nets = [peer(k).net.train() for k in (1, 2)]
+    logits = predict(nets, train_set.images, contextlib.nullcontext)
+    assert logits.shape == (2, 700, CLASSES)
+    assert nets[0].bn1.num_batches_tracked == 0
+    with torch.no_grad():
+        alone = nets[1].eval()(train_set.images.plain(slice(690, 700)))
+    torch.testing.assert_close(logits[1, 690:], alone, atol=1e-5, rtol=1e-4)
+
+
+def test_the_ensemble_sums_logits_not_probabilities():
+    logits = torch.tensor([[[9.0, 0.0, 8.0]], [[0.0, 3.0, 2.0]]])
+    assert ensemble_accuracy(logits, torch.tensor([2])) == 100.0
+    assert ensemble_accuracy(logits, torch.tensor([0])) == 0.0
