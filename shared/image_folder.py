@@ -122,11 +122,11 @@ def _load_npz(path: Path, image_size: int) -> ImageData:
 def _read_arrays(path: Path) -> dict[str, NDArray[np.generic]]:
     needed = ("train_images", "train_labels", "test_images", "test_labels")
     try:
-        file = np.load(path, allow_pickle=False)
         names: list[str] = []
         arrays: dict[str, NDArray[np.generic]] = {}
-        if isinstance(file, np.lib.npyio.NpzFile):
-            with file:
+        with path.open("rb") as stream:
+            file = np.load(stream, allow_pickle=False)
+            if isinstance(file, np.lib.npyio.NpzFile):
                 names = file.files
                 arrays = {name: file[name] for name in (*needed, "class_names") if name in names}
     except Exception as error:  # numpy, zipfile and zlib have a dozen errors for damaged files between them
