@@ -1,0 +1,168 @@
+"""Users' own images, as a folder or an .npz: read in a fixed order, faults named with the fix."""
+
+import pickle
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from shared.datasets import DatasetError, load
+
+# ---- image folders
+
+
+def save(path: Path, colour: tuple[int, ...] | int, mode: str = "RGB", size: tuple[int, int] = (32, 32)) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.new(mode, size, colour).save(path)
+
+
+@pytest.fixture
+def images(tmp_path):
+    save(tmp_path / "train/cat/b.png", (1, 2, 3))
+    save(tmp_path / "train/cat/a.PNG", (4, 5, 6))
+    save(tmp_path / "train/dog/c.bmp", 7, "L")
+    save(tmp_path / "train/dog/d.webp", (8, 8, 8), size=(10, 20))
+    save(tmp_path / "train/ant/e.png", (9, 9, 9, 0), "RGBA")
+    save(tmp_path / "test/dog/f.jpg", (200, 200, 200))
+    (tmp_path / "train/cat/notes.txt").write_text("no image")
+    (tmp_path / "train/cat/.hidden.png").write_text("no image")
+    (tmp_path / "train/.cache").mkdir()
+    return tmp_path
+
+
+def test_an_image_folder_is_read_in_sorted_order(images):
+    data = load("folder", images)
+    assert data.class_names == ("ant", "cat", "dog")
+    assert data.train_labels.tolist() == [0, 1, 1, 2, 2]
+    assert data.test_labels.tolist() == [2]
+    assert data.train_images[:, 5, 5].tolist() == [[9, 9, 9], [4, 5, 6], [1, 2, 3], [7, 7, 7], [8, 8, 8]]
+    assert (data.train_images.shape, data.train_images.dtype) == ((5, 32, 32, 3), np.uint8)
+    assert data.location == images
+
+
+def test_images_are_resized_bilinearly(images):
+    gradient = np.tile(np.arange(64, dtype=np.uint8) * 4, (64, 1))
+    Image.fromarray(gradient).save(images / "test/dog/f.png")
+    data = load("folder", images, image_size=16)
+    assert data.train_images.shape == (5, 16, 16, 3)
+    expected = np.asarray(Image.fromarray(gradient).resize((16, 16), Image.Resampling.BILINEAR))
+    np.testing.assert_array_equal(data.test_images[1, :, :, 0], expected)
+
+
+def damage(images: Path, what: str) -> None:
+    match what:
+        case "corrupt":
+            (images / "train/cat/b.png").write_bytes(b"not a picture")
+        case "truncated":
+            content = (images / "train/cat/b.png").read_bytes()
+            (images / "train/cat/b.png").write_bytes(content[: len(content) // 2])
+        case "unknown class":
+            save(images / "test/bird/g.png", (0, 0, 0))
+        case "empty class":
+            (images / "train/eel").mkdir()
+        case "no test":
+            shutil.rmtree(images / "test")
+        case "no train":
+            shutil.rmtree(images / "train")
+        case "empty test class":
+            (images / "test/cat").mkdir()
+
+
+@pytest.mark.parametrize(
+    ("what", "message"),
+    [
+        ("corrupt", r"b\.png is not a readable image"),
+        ("truncated", r"b\.png is not a readable image"),
+        ("unknown class", "lacks: bird"),
+        ("empty class", "eel has no images"),
+        ("empty test class", "cat has no images"),
+        ("no test", "test has no class folders"),
+        ("no train", "train has no class folders"),
+    ],
+)
+def test_faults_of_an_image_folder_are_named(images, what, message):
+    damage(images, what)
+    with pytest.raises(DatasetError, match=message):
+        load("folder", images)
+
+
+def test_a_path_that_does_not_exist_is_named(tmp_path):
+    with pytest.raises(DatasetError, match=r"nothing does not exist.*train/<class>"):
+        load("folder", tmp_path / "nothing")
+    with pytest.raises(DatasetError, match="at least 1"):
+        load("folder", tmp_path, image_size=0)
+
+
+# ---- npz
+
+
+def arrays(**changes: np.ndarray) -> dict[str, np.ndarray]:
+    rng = np.random.default_rng(0)
+    return {
+        "train_images": rng.integers(0, 256, (6, 32, 32, 3), dtype=np.uint8),
+        "train_labels": np.array([0, 1, 2, 0, 1, 2]),
+        "test_images": rng.integers(0, 256, (2, 32, 32, 3), dtype=np.uint8),
+        "test_labels": np.array([2, 0], dtype=np.uint8),
+        **changes,
+    }
+
+
+def test_an_npz_is_read_as_it_is(tmp_path):
+    np.savez(tmp_path / "set.npz", **arrays(class_names=np.array(["a", "b", "c", "never seen"])))
+    data = load("folder", tmp_path / "set.npz")
+    np.testing.assert_array_equal(data.train_images, arrays()["train_images"])
+    assert (data.test_labels.tolist(), data.test_labels.dtype) == ([2, 0], np.int64)
+    assert data.class_names == ("a", "b", "c", "never seen")
+
+
+def test_grey_npz_images_become_colour_and_other_sizes_are_resized(tmp_path):
+    small = np.full((6, 8, 8), 50, np.uint8)
+    np.savez_compressed(tmp_path / "set.npz", **arrays(train_images=small))
+    data = load("folder", tmp_path / "set.npz")
+    assert data.train_images.shape == (6, 32, 32, 3)
+    assert (data.train_images == 50).all()
+    assert data.class_names == ("0", "1", "2")
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"train_images": np.zeros((6, 32, 32, 3))}, r"float64, expected uint8 in 0\.\.255.*astype"),
+        ({"train_images": np.zeros((6, 3, 32, 32), np.uint8)}, r"\(6, 3, 32, 32\).*expected \(N, H, W, 3\).*transpose"),
+        ({"train_images": np.zeros((5, 32, 32, 3), np.uint8)}, "5 train_images but 6 train_labels"),
+        ({"test_images": np.zeros((2, 0, 32, 3), np.uint8)}, "expected"),
+        ({"train_labels": np.zeros((6, 1), int)}, "one integer"),
+        ({"train_labels": np.zeros(6)}, "float64, expected one integer"),
+        ({"train_labels": np.array([], int)}, "one integer"),
+        ({"train_labels": np.array([0, 1, 2, 0, 1, -1])}, "range from -1 to 2, expected 0 to 2"),
+        ({"test_labels": np.array([0, 3])}, "test_labels range from 0 to 3, expected 0 to 2"),
+        ({"class_names": np.array(["a", "b"])}, "2 classes, by class_names"),
+        ({"class_names": np.array([1, 2, 3])}, r"expected \(C,\) text"),
+        ({"class_names": np.array(["a", "b", None], dtype=object)}, "array of text"),
+    ],
+)
+def test_faults_of_an_npz_are_named_with_the_fix(tmp_path, changes, message):
+    np.savez(tmp_path / "set.npz", **arrays(**changes))
+    with pytest.raises(DatasetError, match=message):
+        load("folder", tmp_path / "set.npz")
+
+
+def test_files_that_are_no_npz_are_refused(tmp_path):
+    np.savez(tmp_path / "whole.npz", **arrays())
+    content = (tmp_path / "whole.npz").read_bytes()
+    np.savez(tmp_path / "part.npz", train_images=arrays()["train_images"])
+    np.save(tmp_path / "single.npy", np.zeros(3))
+    for name, data in (
+        ("cut.npz", content[: len(content) // 2]), ("flip.npz", content[:500] + b"x" + content[501:]),
+        ("text.npz", b"hello"), ("empty.npz", b""), ("pickle.npz", pickle.dumps([1])),
+    ):  # fmt: skip
+        (tmp_path / name).write_bytes(data)
+    for name, message in (
+        ("cut.npz", "readable"), ("flip.npz", "readable"), ("text.npz", "readable"), ("empty.npz", "readable"),
+        ("pickle.npz", "readable"), ("part.npz", "lacks train_labels, test_images, test_labels"),
+        ("single.npy", "no named arrays"),
+    ):  # fmt: skip
+        with pytest.raises(DatasetError, match=f"{name}.*{message}"):
+            load("folder", tmp_path / name)
