@@ -223,7 +223,7 @@ def _save_body(response: HTTPResponse, partial: Path, have: int, size: int | Non
             bar.update(len(chunk))
             have += len(chunk)
             if size is not None and have > size:
-                break  # the size check that follows refuses it
+                return  # the size check that follows refuses it
     if length.isdigit() and total is not None and have < total:
         raise _TransientError(f"the connection ended after {have:,} of {total:,} bytes")
 
@@ -278,16 +278,22 @@ def unpack(archive: Path, folder: Path) -> Path:
         with tempfile.TemporaryDirectory(prefix=".unpacking-", dir=folder) as temporary:
             with tarfile.open(archive) as tar:
                 tar.extractall(temporary, filter=_plain_members)
+                while tar.fileobj and tar.fileobj.read(_CHUNK):
+                    pass  # tarfile stops before the checksum at the very end of the compressed file
             _move_all(Path(temporary), folder, archive)
     except tarfile.FilterError as error:
         raise DownloadError(
             f"{archive} is refused: {error}; data archives hold plain files and folders only"
         ) from error
     except (tarfile.TarError, EOFError, gzip.BadGzipFile, zlib.error) as error:
-        raise DownloadError(f"{archive} is damaged ({error}): delete it and download it again") from error
+        raise DownloadError(f"{archive} is damaged ({_first_line(error)}): delete it and download it again") from error
     except OSError as error:
         raise DownloadError(f"cannot unpack {archive} into {folder}: {error}") from error
     return folder
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).split("\n", 1)[0]
 
 
 def _plain_members(member: tarfile.TarInfo, folder: str) -> tarfile.TarInfo | None:

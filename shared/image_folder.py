@@ -5,7 +5,6 @@ An `.npz` holds `train_images` (N, H, W, 3) or grey (N, H, W) uint8, `train_labe
 for `test_`, and optionally `class_names` (C,). Other image sizes than the one asked for are resized (bilinear).
 """
 
-import zipfile
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -123,21 +122,22 @@ def _load_npz(path: Path, image_size: int) -> ImageData:
 def _read_arrays(path: Path) -> dict[str, NDArray[np.generic]]:
     needed = ("train_images", "train_labels", "test_images", "test_labels")
     try:
-        with np.load(path, allow_pickle=False) as file:
-            if not isinstance(file, np.lib.npyio.NpzFile):
-                raise DatasetError(
-                    f"{path} is a single array, not an .npz: save it with numpy.savez(path, train_images=...)"
-                )
-            if missing := [name for name in needed if name not in file]:
-                raise DatasetError(f"{path} lacks {', '.join(missing)}; it has {', '.join(file) or 'nothing'}")
-            return {name: file[name] for name in (*needed, "class_names") if name in file}
-    except DatasetError:
-        raise
-    except (ValueError, OSError, EOFError, zipfile.BadZipFile) as error:
+        file = np.load(path, allow_pickle=False)
+        names: list[str] = []
+        arrays: dict[str, NDArray[np.generic]] = {}
+        if isinstance(file, np.lib.npyio.NpzFile):
+            with file:
+                names = file.files
+                arrays = {name: file[name] for name in (*needed, "class_names") if name in names}
+    except Exception as error:  # numpy, zipfile and zlib have a dozen errors for damaged files between them
         raise DatasetError(
             f"{path} is not a readable .npz of plain arrays ({error}): write it with numpy.savez; "
             "lists of objects are not read, class_names must be an array of text"
         ) from error
+    if missing := [name for name in needed if name not in arrays]:
+        found = ", ".join(sorted(names)) or "no named arrays"
+        raise DatasetError(f"{path} lacks {', '.join(missing)} (it has {found}): write it with numpy.savez")
+    return arrays
 
 
 def _images(path: Path, arrays: dict[str, NDArray[np.generic]], split: str, image_size: int) -> NDArray[np.uint8]:

@@ -1,0 +1,448 @@
+"""Datasets by name: found wherever they lie, refused when damaged, in the publisher's order; users' own images."""
+
+import dataclasses
+import hashlib
+import io
+import os
+import pickle
+import shutil
+import tarfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from python2_pickle import batch_bytes
+
+from shared import cifar, datasets
+from shared.datasets import DatasetError, ImageData, data_root, fetch, load
+from shared.download import DownloadError
+
+ROWS = 12  # of a fake batch
+
+
+@dataclasses.dataclass
+class FakeCifar:
+    """A tiny CIFAR in the publisher's format, and what must be read from it."""
+
+    spec: cifar.CifarFiles
+    contents: dict[str, bytes]
+    images: dict[str, np.ndarray]  # (ROWS, 32, 32, 3) of each file
+    labels: dict[str, list[int]]
+
+    def write(self, folder: Path) -> Path:
+        folder.mkdir(parents=True, exist_ok=True)
+        for name, content in self.contents.items():
+            (folder / name).write_bytes(content)
+        return folder
+
+    def archive(self) -> bytes:
+        buffer = io.BytesIO()
+        with tarfile.open(fileobj=buffer, mode="w:gz") as tar:
+            for name, content in self.contents.items():
+                info = tarfile.TarInfo(f"{self.spec.name}-unpacked/{name}")
+                info.size = len(content)
+                tar.addfile(info, io.BytesIO(content))
+        return buffer.getvalue()
+
+
+def fake_cifar(original: cifar.CifarFiles) -> FakeCifar:
+    rng = np.random.default_rng(len(original.files))
+    contents, images, labels = {}, {}, {}
+    for name in original.files:
+        rows = rng.integers(0, 256, (ROWS, 3072), dtype=np.uint8)
+        labels[name] = rng.integers(0, len(original.class_names), ROWS).tolist()
+        contents[name] = batch_bytes(rows, labels[name], original.label_key)
+        planes = [[row[plane * 1024 : (plane + 1) * 1024].reshape(32, 32) for plane in range(3)] for row in rows]
+        images[name] = np.array([np.dstack(three) for three in planes])
+    md5 = {name: hashlib.md5(content).hexdigest() for name, content in contents.items()}
+    fake = FakeCifar(dataclasses.replace(original, md5=md5), contents, images, labels)
+    fake.spec = dataclasses.replace(fake.spec, archive_md5=hashlib.md5(fake.archive()).hexdigest())
+    return fake
+
+
+@pytest.fixture(params=["cifar10", "cifar100"])
+def fake(request, monkeypatch):
+    monkeypatch.delenv("DATA_MIRROR", raising=False)
+    monkeypatch.delenv("DATA_ROOT", raising=False)
+    fake = fake_cifar(datasets.CIFAR[request.param])
+    monkeypatch.setitem(datasets.CIFAR, request.param, fake.spec)
+    return fake
+
+
+def assert_is(fake: FakeCifar, data: ImageData) -> None:
+    for names, images, labels in (
+        (fake.spec.train_files, data.train_images, data.train_labels),
+        (fake.spec.test_files, data.test_images, data.test_labels),
+    ):
+        np.testing.assert_array_equal(images, np.concatenate([fake.images[name] for name in names]))
+        assert labels.tolist() == [label for name in names for label in fake.labels[name]]
+        assert (images.dtype, labels.dtype) == (np.uint8, np.int64)
+        assert images.flags.c_contiguous
+    assert data.name == fake.spec.name
+    assert data.num_classes == len(data.class_names) == len(fake.spec.class_names)
+
+
+# ---- names and places
+
+
+def test_the_data_root_is_the_path_then_the_environment_then_data_in_the_repository(monkeypatch, tmp_path):
+    monkeypatch.setenv("DATA_ROOT", "/from/environment")
+    assert data_root(tmp_path) == tmp_path
+    assert data_root() == Path("/from/environment")
+    monkeypatch.setenv("DATA_ROOT", "")
+    assert data_root() == Path(datasets.__file__).parents[1] / "data"
+
+
+@pytest.mark.parametrize("call", [load, fetch])
+def test_unknown_names_are_refused_with_the_known_ones(call):
+    with pytest.raises(DatasetError, match=r"'mnist'.*cifar10, cifar100, digits, folder"):
+        call("mnist")
+
+
+@pytest.mark.parametrize("name", ["cifar10", "cifar100", "digits"])
+def test_the_image_size_of_fixed_datasets_is_fixed(name):
+    with pytest.raises(DatasetError, match="32 x 32"):
+        load(name, image_size=64)
+
+
+def test_the_registered_names_are_complete():
+    assert set(datasets.CIFAR) < set(datasets.NAMES)
+    for spec, classes in ((cifar.CIFAR10, 10), (cifar.CIFAR100, 100)):
+        assert len(set(spec.class_names)) == classes
+        assert sorted(spec.class_names) == list(spec.class_names)
+        assert set(spec.md5) == set(spec.files)
+        assert spec.url.startswith("https://")
+
+
+# ---- CIFAR
+
+
+@pytest.mark.parametrize("place", [".", "unpacked", "a/b/c/d"])
+def test_cifar_is_found_in_the_folder_or_below(fake, tmp_path, place):
+    folder = fake.write(tmp_path / place)
+    data = load(fake.spec.name, tmp_path)
+    assert_is(fake, data)
+    assert data.location == folder == fetch(fake.spec.name, tmp_path)
+
+
+def test_cifar_is_found_below_data_root(fake, tmp_path, monkeypatch):
+    monkeypatch.setenv("DATA_ROOT", str(tmp_path))
+    fake.write(tmp_path / "unpacked")
+    assert_is(fake, load(fake.spec.name))
+
+
+def test_cifar_is_not_looked_for_through_links_hidden_or_deep_folders(fake, tmp_path):
+    for place in ("outside", "root/.hidden", "root/a/b/c/d/e"):
+        fake.write(tmp_path / place)
+    (tmp_path / "root/link").symlink_to(tmp_path / "outside", target_is_directory=True)
+    with pytest.raises(DatasetError, match="missing"):
+        load(fake.spec.name, tmp_path / "root")
+
+
+@pytest.mark.parametrize("place", [".", "a/b"])
+def test_an_archive_is_unpacked_beside_itself(fake, tmp_path, place):
+    (tmp_path / place).mkdir(parents=True, exist_ok=True)
+    (tmp_path / place / fake.spec.archive_name).write_bytes(fake.archive())
+    data = load(fake.spec.name, tmp_path)
+    assert_is(fake, data)
+    assert data.location == tmp_path / place / f"{fake.spec.name}-unpacked"
+    assert_is(fake, load(fake.spec.name, tmp_path))
+
+
+def test_the_path_of_the_archive_will_do(fake, tmp_path):
+    (tmp_path / fake.spec.archive_name).write_bytes(fake.archive())
+    assert_is(fake, load(fake.spec.name, tmp_path / fake.spec.archive_name))
+
+
+def test_an_archive_on_a_read_only_place_is_read_in_memory(fake, tmp_path, monkeypatch):
+    (tmp_path / fake.spec.archive_name).write_bytes(fake.archive())
+    monkeypatch.setattr(os, "access", lambda *_: False)  # tests may run as root, for whom nothing is read-only
+    assert_is(fake, load(fake.spec.name, tmp_path))
+    assert fetch(fake.spec.name, tmp_path) == tmp_path
+    assert os.listdir(tmp_path) == [fake.spec.archive_name]
+
+
+def test_fetch_gets_unpacks_and_then_leaves_alone(fake, tmp_path, monkeypatch):
+    (tmp_path / "mirror/deep").mkdir(parents=True)
+    (tmp_path / "mirror/deep" / fake.spec.archive_name).write_bytes(fake.archive())
+    monkeypatch.setenv("DATA_MIRROR", str(tmp_path / "mirror"))
+    folder = fetch(fake.spec.name, tmp_path / "data")
+    shutil.rmtree(tmp_path / "mirror")
+    assert fetch(fake.spec.name, tmp_path / "data") == folder
+    assert_is(fake, load(fake.spec.name, tmp_path / "data"))
+
+
+def test_load_never_downloads(fake, tmp_path, monkeypatch):
+    (tmp_path / fake.spec.archive_name).write_bytes(fake.archive())
+    monkeypatch.setenv("DATA_MIRROR", str(tmp_path))
+    with pytest.raises(DatasetError, match="missing"):
+        load(fake.spec.name, tmp_path / "data")
+    assert not (tmp_path / "data").exists()
+
+
+def test_what_is_missing_is_told_with_the_three_ways_to_get_it(fake, tmp_path):
+    with pytest.raises(DatasetError) as caught:
+        load(fake.spec.name, tmp_path / "nothing")
+    name, archive = fake.spec.name, fake.spec.archive_name
+    for part in (
+        *fake.spec.files, f"Looked in {tmp_path / 'nothing'} (which does not exist)",
+        f"make data-{name} ", f"put {archive} into {tmp_path / 'nothing'}", "DATA_MIRROR=", fake.spec.url, "DATA_ROOT",
+    ):  # fmt: skip
+        assert part in str(caught.value)
+
+
+@pytest.mark.parametrize("call", [load, fetch])
+def test_an_edited_file_is_refused_by_name(fake, tmp_path, call):
+    name = fake.spec.files[-1]
+    fake.contents[name] = fake.contents[name][:-20] + b"x" + fake.contents[name][-19:]
+    fake.write(tmp_path)
+    with pytest.raises(
+        DatasetError, match=rf"{tmp_path / name} is not the publisher's file: md5 .*{fake.spec.md5[name]}"
+    ):
+        call(fake.spec.name, tmp_path)
+
+
+def test_a_damaged_copy_does_not_hide_a_good_one(fake, tmp_path):
+    good = fake.write(tmp_path / "b")
+    fake.contents[fake.spec.files[0]] = b"damaged"
+    fake.write(tmp_path / "a")
+    assert load(fake.spec.name, tmp_path).location == good == fetch(fake.spec.name, tmp_path)
+
+
+def test_a_pickle_is_not_opened_before_its_md5_matched(fake, tmp_path, monkeypatch):
+    monkeypatch.setattr(cifar.safe_pickle, "loads", lambda _: pytest.fail("opened"))
+    fake.contents[fake.spec.files[0]] += b" "
+    fake.write(tmp_path)
+    with pytest.raises(DatasetError, match="md5"):
+        load(fake.spec.name, tmp_path)
+
+
+@pytest.mark.parametrize("content", [b"no archive", b""])
+def test_a_damaged_archive_is_refused_by_name(fake, tmp_path, content):
+    (tmp_path / fake.spec.archive_name).write_bytes(content)
+    with pytest.raises(DatasetError, match=rf"{fake.spec.archive_name} is not the publisher's: its md5 is"):
+        load(fake.spec.name, tmp_path)
+    with pytest.raises(DownloadError, match="Move it away"):
+        fetch(fake.spec.name, tmp_path)
+
+
+def test_half_unpacked_files_beside_the_archive_are_named(fake, tmp_path):
+    (tmp_path / fake.spec.archive_name).write_bytes(fake.archive())
+    (tmp_path / f"{fake.spec.name}-unpacked").mkdir()
+    with pytest.raises(DatasetError, match=rf"{fake.spec.name}-unpacked is there already"):
+        load(fake.spec.name, tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("batch", "message"),
+    [
+        ([1, 2], "holds a list"),
+        ({}, r"no \(n, 3072\) uint8 array"),
+        ({"data": np.zeros((2, 3072)), "labels": [0, 1]}, "uint8"),
+        ({"data": np.zeros((2, 99), np.uint8), "labels": [0, 1]}, "3072"),
+        ({"data": np.zeros((2, 3072), np.uint8), "labels": [0]}, "list of 2 integers named 'labels'"),
+        ({"data": np.zeros((2, 3072), np.uint8), "labels": [0, 10]}, r"outside 0\.\.9"),
+        ({"data": np.zeros((2, 3072), np.uint8), "labels": [0, -1]}, r"outside 0\.\.9"),
+    ],
+)
+def test_odd_batches_with_a_matching_md5_are_refused(batch, message, tmp_path, monkeypatch):
+    content = pickle.dumps(batch, 2)
+    names = cifar.CIFAR10.files
+    spec = dataclasses.replace(cifar.CIFAR10, md5=dict.fromkeys(names, hashlib.md5(content).hexdigest()))
+    monkeypatch.setitem(datasets.CIFAR, "cifar10", spec)
+    for name in names:
+        (tmp_path / name).write_bytes(content)
+    with pytest.raises(DatasetError, match=message):
+        load("cifar10", tmp_path)
+
+
+# ---- digits
+
+
+def test_digits_are_split_once_and_for_all():
+    data = load("digits")
+    assert (data.train_images.shape, data.test_images.shape) == ((1442, 32, 32, 3), (355, 32, 32, 3))
+    assert (data.train_images.dtype, data.train_labels.dtype, data.location) == (np.uint8, np.int64, None)
+    assert data.class_names == tuple("0123456789")
+    for labels in (data.train_labels, data.test_labels):
+        assert np.bincount(labels, minlength=10).min() >= len(labels) // 11
+    digest = hashlib.sha256()
+    for array in (data.train_images, data.train_labels, data.test_images, data.test_labels):
+        digest.update(np.ascontiguousarray(array).tobytes())
+    assert digest.hexdigest() == "cf67b98d709855c13a9031bae1dd374256ce20db6fd79ba07e1b0aa3e963ff7f"
+
+
+def test_digits_are_the_originals_enlarged():
+    from sklearn.datasets import load_digits
+
+    original = load_digits()
+    zeros = np.flatnonzero(original.target == 0)
+    data = load("digits")
+    found = data.test_images[data.test_labels == 0]
+    for image, index in zip(found, zeros[4::5]):
+        for row, column in ((0, 2), (3, 5), (7, 4)):
+            block = image[4 * row : 4 * row + 4, 4 * column : 4 * column + 4]
+            assert (block == int(original.images[index, row, column]) * 255 // 16).all()
+
+
+def test_fetching_what_needs_no_fetching_is_no_error(tmp_path):
+    assert fetch("digits", tmp_path) == fetch("folder", tmp_path) == tmp_path
+
+
+# ---- image folders
+
+
+def save(path: Path, colour: tuple[int, ...] | int, mode: str = "RGB", size: tuple[int, int] = (32, 32)) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.new(mode, size, colour).save(path)
+
+
+@pytest.fixture
+def images(tmp_path):
+    save(tmp_path / "train/cat/b.png", (1, 2, 3))
+    save(tmp_path / "train/cat/a.PNG", (4, 5, 6))
+    save(tmp_path / "train/dog/c.bmp", 7, "L")
+    save(tmp_path / "train/dog/d.webp", (8, 8, 8), size=(10, 20))
+    save(tmp_path / "train/ant/e.png", (9, 9, 9, 0), "RGBA")
+    save(tmp_path / "test/dog/f.jpg", (200, 200, 200))
+    (tmp_path / "train/cat/notes.txt").write_text("no image")
+    (tmp_path / "train/cat/.hidden.png").write_text("no image")
+    (tmp_path / "train/.cache").mkdir()
+    return tmp_path
+
+
+def test_an_image_folder_is_read_in_sorted_order(images):
+    data = load("folder", images)
+    assert data.class_names == ("ant", "cat", "dog")
+    assert data.train_labels.tolist() == [0, 1, 1, 2, 2]
+    assert data.test_labels.tolist() == [2]
+    assert data.train_images[:, 5, 5].tolist() == [[9, 9, 9], [4, 5, 6], [1, 2, 3], [7, 7, 7], [8, 8, 8]]
+    assert (data.train_images.shape, data.train_images.dtype) == ((5, 32, 32, 3), np.uint8)
+    assert data.location == images
+
+
+def test_images_are_resized_bilinearly(images):
+    gradient = np.tile(np.arange(64, dtype=np.uint8) * 4, (64, 1))
+    Image.fromarray(gradient).save(images / "test/dog/f.png")
+    data = load("folder", images, image_size=16)
+    assert data.train_images.shape == (5, 16, 16, 3)
+    expected = np.asarray(Image.fromarray(gradient).resize((16, 16), Image.Resampling.BILINEAR))
+    np.testing.assert_array_equal(data.test_images[1, :, :, 0], expected)
+
+
+def damage(images: Path, what: str) -> None:
+    match what:
+        case "corrupt":
+            (images / "train/cat/b.png").write_bytes(b"not a picture")
+        case "truncated":
+            content = (images / "train/cat/b.png").read_bytes()
+            (images / "train/cat/b.png").write_bytes(content[: len(content) // 2])
+        case "unknown class":
+            save(images / "test/bird/g.png", (0, 0, 0))
+        case "empty class":
+            (images / "train/eel").mkdir()
+        case "no test":
+            shutil.rmtree(images / "test")
+        case "no train":
+            shutil.rmtree(images / "train")
+        case "empty test class":
+            (images / "test/cat").mkdir()
+
+
+@pytest.mark.parametrize(
+    ("what", "message"),
+    [
+        ("corrupt", r"b\.png is not a readable image"),
+        ("truncated", r"b\.png is not a readable image"),
+        ("unknown class", "lacks: bird"),
+        ("empty class", "eel has no images"),
+        ("empty test class", "cat has no images"),
+        ("no test", "test has no class folders"),
+        ("no train", "train has no class folders"),
+    ],
+)
+def test_faults_of_an_image_folder_are_named(images, what, message):
+    damage(images, what)
+    with pytest.raises(DatasetError, match=message):
+        load("folder", images)
+
+
+def test_a_path_that_does_not_exist_is_named(tmp_path):
+    with pytest.raises(DatasetError, match=r"nothing does not exist.*train/<class>"):
+        load("folder", tmp_path / "nothing")
+    with pytest.raises(DatasetError, match="at least 1"):
+        load("folder", tmp_path, image_size=0)
+
+
+# ---- npz
+
+
+def arrays(**changes: np.ndarray) -> dict[str, np.ndarray]:
+    rng = np.random.default_rng(0)
+    return {
+        "train_images": rng.integers(0, 256, (6, 32, 32, 3), dtype=np.uint8),
+        "train_labels": np.array([0, 1, 2, 0, 1, 2]),
+        "test_images": rng.integers(0, 256, (2, 32, 32, 3), dtype=np.uint8),
+        "test_labels": np.array([2, 0], dtype=np.uint8),
+        **changes,
+    }
+
+
+def test_an_npz_is_read_as_it_is(tmp_path):
+    np.savez(tmp_path / "set.npz", **arrays(class_names=np.array(["a", "b", "c", "never seen"])))
+    data = load("folder", tmp_path / "set.npz")
+    np.testing.assert_array_equal(data.train_images, arrays()["train_images"])
+    assert (data.test_labels.tolist(), data.test_labels.dtype) == ([2, 0], np.int64)
+    assert data.class_names == ("a", "b", "c", "never seen")
+
+
+def test_grey_npz_images_become_colour_and_other_sizes_are_resized(tmp_path):
+    small = np.full((6, 8, 8), 50, np.uint8)
+    np.savez_compressed(tmp_path / "set.npz", **arrays(train_images=small))
+    data = load("folder", tmp_path / "set.npz")
+    assert data.train_images.shape == (6, 32, 32, 3)
+    assert (data.train_images == 50).all()
+    assert data.class_names == ("0", "1", "2")
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"train_images": np.zeros((6, 32, 32, 3))}, r"float64, expected uint8 in 0\.\.255.*astype"),
+        ({"train_images": np.zeros((6, 3, 32, 32), np.uint8)}, r"\(6, 3, 32, 32\).*expected \(N, H, W, 3\).*transpose"),
+        ({"train_images": np.zeros((5, 32, 32, 3), np.uint8)}, "5 train_images but 6 train_labels"),
+        ({"test_images": np.zeros((2, 0, 32, 3), np.uint8)}, "expected"),
+        ({"train_labels": np.zeros((6, 1), int)}, "one integer"),
+        ({"train_labels": np.zeros(6)}, "float64, expected one integer"),
+        ({"train_labels": np.array([], int)}, "one integer"),
+        ({"train_labels": np.array([0, 1, 2, 0, 1, -1])}, "range from -1 to 2, expected 0 to 2"),
+        ({"test_labels": np.array([0, 3])}, "test_labels range from 0 to 3, expected 0 to 2"),
+        ({"class_names": np.array(["a", "b"])}, "2 classes, by class_names"),
+        ({"class_names": np.array([1, 2, 3])}, r"expected \(C,\) text"),
+        ({"class_names": np.array(["a", "b", None], dtype=object)}, "array of text"),
+    ],
+)
+def test_faults_of_an_npz_are_named_with_the_fix(tmp_path, changes, message):
+    np.savez(tmp_path / "set.npz", **arrays(**changes))
+    with pytest.raises(DatasetError, match=message):
+        load("folder", tmp_path / "set.npz")
+
+
+def test_files_that_are_no_npz_are_refused(tmp_path):
+    np.savez(tmp_path / "whole.npz", **arrays())
+    content = (tmp_path / "whole.npz").read_bytes()
+    np.savez(tmp_path / "part.npz", train_images=arrays()["train_images"])
+    np.save(tmp_path / "single.npy", np.zeros(3))
+    for name, data in (
+        ("cut.npz", content[: len(content) // 2]), ("flip.npz", content[:500] + b"x" + content[501:]),
+        ("text.npz", b"hello"), ("empty.npz", b""), ("pickle.npz", pickle.dumps([1])),
+    ):  # fmt: skip
+        (tmp_path / name).write_bytes(data)
+    for name, message in (
+        ("cut.npz", "readable"), ("flip.npz", "readable"), ("text.npz", "readable"), ("empty.npz", "readable"),
+        ("pickle.npz", "readable"), ("part.npz", "lacks train_labels, test_images, test_labels"),
+        ("single.npy", "no named arrays"),
+    ):  # fmt: skip
+        with pytest.raises(DatasetError, match=f"{name}.*{message}"):
+            load("folder", tmp_path / name)

@@ -1,0 +1,328 @@
+"""Downloads from a local server: resumed, checked, mirrored; archives unpacked whole or not at all."""
+
+import hashlib
+import http.server
+import io
+import os
+import re
+import signal
+import subprocess
+import sys
+import tarfile
+import threading
+import time
+import urllib.error
+import urllib.request
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from shared import download
+from shared.download import DownloadError, fetch, unpack
+
+CONTENT = np.random.default_rng(0).bytes(1_200_000)
+SHA256 = hashlib.sha256(CONTENT).hexdigest()
+MD5 = hashlib.md5(CONTENT).hexdigest()
+NOWHERE = "https://127.0.0.1:1/some/data.bin"  # nobody listens there
+REPOSITORY = Path(__file__).resolve().parents[2]
+
+
+class Server(http.server.ThreadingHTTPServer):
+    """Serves CONTENT for every path; `faults` is what goes wrong, once each, in order."""
+
+    daemon_threads = True
+
+    def __init__(self) -> None:
+        super().__init__(("127.0.0.1", 0), Handler)
+        self.ranges = True
+        self.faults: list[str] = []
+        self.requests: list[str | None] = []  # the Range headers
+        self.release = threading.Event()
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.server_port}"
+
+
+class Handler(http.server.BaseHTTPRequestHandler):
+    server: Server
+
+    def do_GET(self) -> None:
+        wanted = self.headers.get("Range")
+        self.server.requests.append(wanted)
+        fault = self.server.faults.pop(0) if self.server.faults else ""
+        if fault.isdigit():
+            self.send_error(int(fault))
+        elif fault.startswith("to "):
+            self.send_response(302)
+            self.send_header("Location", fault.removeprefix("to "))
+            self.end_headers()
+        else:
+            self.send_content(wanted, fault)
+
+    def send_content(self, wanted: str | None, fault: str) -> None:
+        start = int(re.fullmatch(r"bytes=(\d+)-", wanted)[1]) if wanted and self.server.ranges else 0
+        if start and start >= len(CONTENT):
+            self.send_response(416)
+            self.send_header("Content-Range", f"bytes */{len(CONTENT)}")
+            self.send_header("Content-Length", "0")
+            self.end_headers()
+            return
+        body = bytearray(CONTENT[start:])
+        if fault == "garbage":
+            body[:4] = b"...."
+        self.send_response(206 if start else 200)
+        if start:
+            self.send_header("Content-Range", f"bytes {start}-{len(CONTENT) - 1}/{len(CONTENT)}")
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        if fault == "hang":
+            self.wfile.write(body[: len(body) // 2])
+            self.wfile.flush()
+            self.server.release.wait(20)
+        else:
+            self.wfile.write(body[: len(body) // 2] if fault == "break" else body)
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+@pytest.fixture
+def server():
+    with Server() as running:
+        thread = threading.Thread(target=running.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True)
+        thread.start()
+        yield running
+        running.release.set()
+        running.shutdown()
+        thread.join()
+
+
+@pytest.fixture(autouse=True)
+def no_waiting(monkeypatch):
+    monkeypatch.setattr(download, "FIRST_WAIT_SECONDS", 0.0)
+    monkeypatch.setenv("no_proxy", "127.0.0.1")
+    monkeypatch.delenv("DATA_MIRROR", raising=False)
+
+
+@pytest.fixture
+def mirror(server, monkeypatch):
+    monkeypatch.setenv("DATA_MIRROR", server.url)
+    return server
+
+
+def test_a_mirror_url_is_asked_by_file_name(mirror, tmp_path):
+    target = fetch(NOWHERE, tmp_path / "new" / "data.bin", sha256=SHA256, md5=MD5, size=len(CONTENT))
+    assert target.read_bytes() == CONTENT
+    assert os.listdir(target.parent) == ["data.bin"]
+
+
+def test_a_file_that_is_there_is_not_fetched_again(mirror, tmp_path):
+    for _ in range(2):
+        fetch(NOWHERE, tmp_path / "data.bin", sha256=SHA256)
+    assert mirror.requests == [None]
+
+
+def test_another_file_in_its_place_is_never_overwritten(mirror, tmp_path):
+    (tmp_path / "data.bin").write_bytes(b"precious")
+    with pytest.raises(DownloadError, match=r"(?s)data\.bin is there.*Move it away"):
+        fetch(NOWHERE, tmp_path / "data.bin", sha256=SHA256)
+    assert (tmp_path / "data.bin").read_bytes() == b"precious"
+
+
+@pytest.mark.parametrize("ranges", [True, False])
+@pytest.mark.parametrize("size", [len(CONTENT), None])
+def test_a_broken_connection_is_continued(mirror, tmp_path, ranges, size):
+    mirror.faults, mirror.ranges = ["break", "503", ""], ranges
+    fetch(NOWHERE, tmp_path / "data.bin", sha256=SHA256, size=size)
+    assert mirror.requests == [None, f"bytes={len(CONTENT) // 2}-", f"bytes={len(CONTENT) // 2}-"]
+
+
+@pytest.mark.parametrize(
+    ("partial", "checksum"),
+    [
+        (CONTENT[:1000], SHA256),
+        (CONTENT[:1000], None),
+        (CONTENT, SHA256),
+        (CONTENT, None),
+        (CONTENT + b"too long", SHA256),
+        (CONTENT + b"too long", None),
+        (b"wrong" * 100, SHA256),
+    ],
+    ids=["begun", "begun, no sum", "complete", "complete, no sum", "long", "long, no sum", "wrong"],
+)
+def test_a_partial_file_is_used_when_it_can_be(mirror, tmp_path, partial, checksum):
+    (tmp_path / "data.bin.part").write_bytes(partial)
+    assert fetch(NOWHERE, tmp_path / "data.bin", sha256=checksum).read_bytes() == CONTENT
+    assert os.listdir(tmp_path) == ["data.bin"]
+
+
+def test_a_killed_download_goes_on_where_it_was(mirror, tmp_path):
+    mirror.faults = ["hang"]
+    partial = tmp_path / "data.bin.part"
+    code = f"from shared import download; from pathlib import Path; download.fetch({NOWHERE!r}, Path('data.bin'))"
+    process = subprocess.Popen(
+        [sys.executable, "-c", code], cwd=tmp_path, env={**os.environ, "PYTHONPATH": str(REPOSITORY)}
+    )
+    deadline = time.monotonic() + 20
+    while not (partial.exists() and partial.stat().st_size > 100_000) and time.monotonic() < deadline:
+        time.sleep(0.02)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    have = partial.stat().st_size
+    assert 0 < have < len(CONTENT)
+    assert fetch(NOWHERE, tmp_path / "data.bin", sha256=SHA256).read_bytes() == CONTENT
+    assert mirror.requests[-1] == f"bytes={have}-"
+
+
+@pytest.mark.parametrize("wrong", [{"sha256": "0" * 64}, {"md5": "0" * 32}, {"size": 5}, {"size": len(CONTENT) + 1}])
+def test_wrong_content_is_deleted_and_both_sums_are_told(mirror, tmp_path, wrong):
+    with pytest.raises(DownloadError) as caught:
+        fetch(NOWHERE, tmp_path / "data.bin", **wrong)
+    value = next(iter(wrong.values()))
+    assert (f"expected {value:,}" if "size" in wrong else f"expected {value}") in str(caught.value)
+    assert {"sha256": SHA256, "md5": MD5, "size": "bytes"}[next(iter(wrong))] in str(caught.value)
+    assert os.listdir(tmp_path) == []
+
+
+def test_garbage_in_a_continued_file_starts_afresh(mirror, tmp_path):
+    mirror.faults = ["break", "garbage"]
+    assert fetch(NOWHERE, tmp_path / "data.bin", sha256=SHA256).read_bytes() == CONTENT
+    assert mirror.requests[-1] is None
+
+
+def test_what_is_not_there_is_not_asked_twice_and_the_advice_is_complete(mirror, tmp_path):
+    mirror.faults = ["404"]
+    with pytest.raises(DownloadError) as caught:
+        fetch(NOWHERE, tmp_path / "data.bin", sha256=SHA256)
+    assert mirror.requests == [None]
+    for part in (f"{mirror.url}/data.bin", "404", NOWHERE, str(tmp_path / "data.bin"), "DATA_MIRROR", "attempts"):
+        assert part in str(caught.value)
+
+
+def test_a_server_that_stays_broken_is_given_up(mirror, tmp_path):
+    mirror.faults = ["500"] * 20
+    with pytest.raises(DownloadError, match=f"500.*{download.ATTEMPTS} attempts"):
+        fetch(NOWHERE, tmp_path / "data.bin", sha256=SHA256)
+    assert len(mirror.requests) == download.ATTEMPTS
+
+
+@pytest.mark.parametrize(
+    "url", ["http://example.org/data.bin", "file:///etc/passwd", "ftp://example.org/data.bin", "data.bin"]
+)
+def test_only_https_is_fetched(url, tmp_path):
+    with pytest.raises(DownloadError, match="https"):
+        fetch(url, tmp_path / "data.bin")
+
+
+def test_a_redirect_may_not_leave_https(mirror, tmp_path):
+    for place in ("ftp://127.0.0.1/data.bin", "file:///etc/passwd"):
+        mirror.faults = [f"to {place}"]
+        with pytest.raises(DownloadError):
+            fetch(NOWHERE, tmp_path / "data.bin")
+    handler, https = download._NoDowngrade(), urllib.request.Request(NOWHERE)
+    with pytest.raises(urllib.error.HTTPError, match="away from https"):
+        handler.redirect_request(https, io.BytesIO(), 302, "", {}, "http://127.0.0.1/data.bin")
+    assert handler.redirect_request(https, io.BytesIO(), 302, "", {}, "https://127.0.0.1/other")
+    mirror.faults = [f"to {mirror.url}/elsewhere"]
+    assert fetch(NOWHERE, tmp_path / "data.bin").read_bytes() == CONTENT
+
+
+def test_a_place_that_cannot_be_written_is_named(mirror, tmp_path):
+    (tmp_path / "file").write_bytes(b"")
+    with pytest.raises(DownloadError, match="cannot write"):
+        fetch(NOWHERE, tmp_path / "file" / "data.bin")
+
+
+# ---- a mirror folder
+
+
+def test_a_mirror_folder_is_searched_by_name_and_checksum(tmp_path, monkeypatch):
+    for place, content in (("a", b"other"), ("b/deep/er", CONTENT), ("c", b"third")):
+        (tmp_path / "mirror" / place).mkdir(parents=True)
+        (tmp_path / "mirror" / place / "data.bin").write_bytes(content)
+    monkeypatch.setenv("DATA_MIRROR", str(tmp_path / "mirror"))
+    assert fetch(NOWHERE, tmp_path / "data.bin", sha256=SHA256).read_bytes() == CONTENT
+    with pytest.raises(DownloadError, match="3 files named"):  # and no checksum
+        fetch(NOWHERE, tmp_path / "unchecked.bin")
+
+
+@pytest.mark.parametrize(("content", "message"), [(None, "no data.bin"), (b"other", "another file: its sha256 is")])
+def test_a_mirror_folder_without_the_file_is_told(tmp_path, monkeypatch, content, message):
+    (tmp_path / "mirror").mkdir()
+    if content:
+        (tmp_path / "mirror" / "data.bin").write_bytes(content)
+    monkeypatch.setenv("DATA_MIRROR", str(tmp_path / "mirror"))
+    with pytest.raises(DownloadError, match=message):
+        fetch(NOWHERE, tmp_path / "data.bin", sha256=SHA256)
+
+
+def test_a_mirror_folder_that_does_not_exist_is_told(tmp_path, monkeypatch):
+    monkeypatch.setenv("DATA_MIRROR", str(tmp_path / "nothing"))
+    with pytest.raises(DownloadError, match="no such folder"):
+        fetch(NOWHERE, tmp_path / "data.bin", sha256=SHA256)
+
+
+# ---- archives
+
+
+def write_tar(path: Path, members: dict[str, bytes | str]) -> Path:
+    """members: name -> content, or "-> target" for a symbolic link, "=> target" for a hard link."""
+    with tarfile.open(path, "w:gz") as tar:
+        for name, content in members.items():
+            info = tarfile.TarInfo(name)
+            if isinstance(content, str):
+                info.type = tarfile.SYMTYPE if content.startswith("->") else tarfile.LNKTYPE
+                info.linkname = content[3:]
+                tar.addfile(info)
+            else:
+                info.size = len(content)
+                tar.addfile(info, io.BytesIO(content))
+    return path
+
+
+def test_an_archive_appears_beside_what_is_there(tmp_path):
+    archive = write_tar(tmp_path / "a.tar.gz", {"set/one": b"1", "set/sub/two": b"2"})
+    assert unpack(archive, tmp_path) == tmp_path
+    assert (tmp_path / "set/sub/two").read_bytes() == b"2"
+    assert sorted(os.listdir(tmp_path)) == ["a.tar.gz", "set"]
+    with pytest.raises(DownloadError, match="is there already"):
+        unpack(archive, tmp_path)
+
+
+@pytest.mark.parametrize(
+    "members",
+    [
+        {"../evil": b"x"},
+        {"good": b"x", "sub/../../evil": b"x"},
+        {"/evil": b"x", "link": "-> /etc/passwd"},
+        {"link": "-> .."},
+        {"good": b"x", "link": "-> good"},
+        {"good": b"x", "link": "=> good"},
+    ],
+)
+def test_members_that_reach_out_are_refused_and_nothing_appears(members, tmp_path):
+    (tmp_path / "data").mkdir()
+    archive = write_tar(tmp_path / "a.tar.gz", members)
+    with pytest.raises(DownloadError, match="refused"):
+        unpack(archive, tmp_path / "data")
+    assert sorted(os.listdir(tmp_path)) == ["a.tar.gz", "data"]
+    assert os.listdir(tmp_path / "data") == []
+
+
+def test_damaged_archives_are_named_and_nothing_appears(tmp_path):
+    whole = write_tar(tmp_path / "a.tar.gz", {"set/one": CONTENT}).read_bytes()
+    flipped = bytearray(whole)
+    flipped[len(whole) // 2] ^= 255
+    for number, data in enumerate((whole[: len(whole) // 2], whole[:-4], bytes(flipped), b"", b"no archive" * 100)):
+        archive = tmp_path / f"damaged{number}.tar.gz"
+        archive.write_bytes(data)
+        with pytest.raises(DownloadError, match=rf"damaged{number}.*damaged \(.*delete it"):
+            unpack(archive, tmp_path / "out")
+        assert os.listdir(tmp_path / "out") == []
+
+
+def test_an_archive_that_is_missing_is_told(tmp_path):
+    with pytest.raises(DownloadError, match="cannot unpack"):
+        unpack(tmp_path / "none.tar.gz", tmp_path)
