@@ -1,14 +1,11 @@
-"""The command line of `shared`: label noise and datasets.
-
-python -m shared noise make|info|convert|compare ...
-python -m shared data NAME|list
-"""
+"""The command line of `shared`: `python -m shared noise make|info|convert|compare` and `python -m shared data`."""
 
 import argparse
 import sys
 from pathlib import Path
 
-from shared import datasets, noise_cli
+from shared import datasets, noise_cli, published_noise
+from shared.download import DownloadError
 
 EPILOG = """\
 examples:
@@ -22,8 +19,13 @@ DATA_EPILOG = """\
 examples:
   python -m shared data list
   python -m shared data cifar10 --path data
+  python -m shared data sln/cifar10/sym0.4.csv
   DATA_MIRROR=/media/stick python -m shared data cifar100      (takes the archive from there; the checksum is the same)
 """
+OTHER_DATA = {
+    "digits": "1,797 handwritten digits; comes with scikit-learn, nothing to get",
+    "folder": "your own images, see shared/image_folder.py; nothing to get",
+}
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -35,7 +37,7 @@ def main(arguments: list[str] | None = None) -> int:
     except BrokenPipeError:  # the reader of our output, such as `head`, has seen enough
         sys.stdout = None  # else Python complains at exit
         return 0
-    except (ValueError, OSError) as error:  # NoiseFileError and DatasetError are ValueErrors
+    except (ValueError, OSError, DownloadError) as error:  # NoiseFileError and DatasetError are ValueErrors
         print(f"error: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
@@ -56,24 +58,38 @@ def build_parser() -> argparse.ArgumentParser:
     noise_cli.add_parser(commands)
     data = commands.add_parser(
         "data",
-        help="get a dataset, or list what there is",
-        description="Find a dataset, or download and unpack it; every file is checked.",
+        help="get a dataset or a published noise file, or list what there is",
+        description="Find a dataset or a published noise file, or download it; every file is checked.",
         epilog=DATA_EPILOG,
         allow_abbrev=False,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    data.add_argument("name", metavar="NAME", help="a dataset, or `list`")
+    data.add_argument("name", metavar="NAME", help="a dataset, a published noise file, or `list`")
     data.add_argument("--path", type=Path, metavar="DIR", help="folder of the datasets; default: $DATA_ROOT, else data")
     data.set_defaults(run=run_data)
     return parser
 
 
 def run_data(args: argparse.Namespace) -> None:
-    """Fetch one dataset and say where it is."""
+    """Fetch one dataset or published noise file and say where it is; or list them."""
     if args.name == "list":
-        print("\n".join(datasets.NAMES))
-        return
-    print(f"{args.name} is in {datasets.fetch(args.name, args.path)}")
+        print(_list_of_data())
+    elif "/" in args.name:
+        print(f"{args.name} is at {published_noise.fetch_noise(args.name, args.path)}")
+    else:
+        print(f"{args.name} is in {datasets.fetch(args.name, args.path)}")
+
+
+def _list_of_data() -> str:
+    lines = ["datasets"]
+    for name in datasets.NAMES:
+        spec = datasets.CIFAR.get(name)
+        about = OTHER_DATA[name] if spec is None else f"{spec.megabytes} MB; licence: {spec.licence}"
+        lines.append(f"  {name:<10} {about}")
+    lines += ["", "published noise files, of the training images of CIFAR"]
+    for name, noise in published_noise.NOISE.items():
+        lines.append(f"  {name:<44} {noise.dataset}, {noise.images}; licence: {noise.licence}")
+    return "\n".join(lines)
 
 
 if __name__ == "__main__":

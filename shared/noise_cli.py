@@ -6,7 +6,6 @@ from pathlib import Path
 
 from shared import datasets, noise_file, noise_report, wild_formats
 from shared.image_data import ImageData
-from shared.noise import ASYMMETRIC_MAPS
 from shared.noise_file import NoiseFile, NoiseFileError
 from shared.noise_recipe import KINDS, Recipe, generate
 
@@ -22,12 +21,18 @@ examples:
 files: .npz (ours, keeps everything), .pt (InstanceGM, CIFAR-N), .csv (SLN), .npy (PLC, LRA-diffusion),
        .json (DivideMix)
 """
-MAKE_EXAMPLES = f"""\
+MAKE_EXAMPLES = """\
 kinds:
   pdn          part-dependent: the wrong class depends on the image (Xia et al. 2020), as InstanceGM draws it
   symmetric    int(rate N) random samples get a uniformly drawn class
-  asymmetric   int(rate N) random samples go to the class theirs is confused with; maps: {", ".join(ASYMMETRIC_MAPS)}
+  asymmetric   int(rate N) random samples go to the class theirs is confused with, by a map
   pair_flip    int(rate N) random samples go to the next class
+maps:
+  cifar10                  bird-airplane, cat-dog, deer-horse, dog-cat, truck-automobile (DivideMix, SLN's files)
+  cifar10_four_rules       without deer-horse (custom noise of re-sln)
+  cifar100                 the next class (SLN, re-sln)
+  cifar100_blocks_of_five  the next id within 0-4, 5-9, ... (PLC, LRA-diffusion)
+  cifar100_super_classes   the next class within the super-class (Patrini et al. 2017)
 The same arguments give the same bytes. The ending of FILE chooses the format; only .npz keeps rate, seed and origin.
 
 example:
@@ -96,6 +101,7 @@ def _add_make(actions: "argparse._SubParsersAction[argparse.ArgumentParser]") ->
     make.add_argument("--out", required=True, type=Path, metavar="FILE", help=".npz, .pt, .csv, .npy or .json")
     make.add_argument("--force", action="store_true", help="overwrite FILE if it exists with other content")
     _add_dataset_options(make, required=True)
+    make.add_argument("--image_size", type=int, default=32, help="pixels per side of a `folder` dataset; default: 32")
     make.set_defaults(run=run_make)
 
 
@@ -115,7 +121,7 @@ def run_make(args: argparse.Namespace) -> None:
     recipe = Recipe(args.kind, args.rate, args.seed, args.map, args.include_true_class)
     recipe.map_for(args.dataset)  # what cannot work is refused before data is read
     format = wild_formats.format_of(args.out)
-    noise = generate(recipe, datasets.load(args.dataset, args.data_path))
+    noise = generate(recipe, datasets.load(args.dataset, args.data_path, image_size=args.image_size))
     _save(args.out, noise, format, args.force)
 
 

@@ -151,7 +151,7 @@ def labels_for(noise: NoiseFile, *, dataset: str, clean_labels: ArrayLike, num_c
         )
     _integers(noise.noisy_labels, f"labels of the noise file for {dataset}", num_classes)
     _check_clean_labels(noise, clean[rows], rows, dataset)
-    return rows.astype(np.int64), noise.noisy_labels
+    return rows.copy(), noise.noisy_labels.copy()  # writable: torch.from_numpy warns about arrays that are not
 
 
 def _check_clean_labels(noise: NoiseFile, clean: Labels, rows: Labels, dataset: str) -> None:

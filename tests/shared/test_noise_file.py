@@ -147,6 +147,7 @@ def test_labels_for_gives_rows_and_labels():
     rows, labels = noise_file.labels_for(example(), dataset="cifar10", clean_labels=CLEAN, num_classes=10)
     np.testing.assert_array_equal(rows, np.arange(60))
     np.testing.assert_array_equal(labels, NOISY)
+    assert labels.flags.writeable
     part = example(noisy_labels=NOISY[[5, 2]], clean_labels=CLEAN[[5, 2]], indices=[5, 2])
     rows, labels = noise_file.labels_for(part, dataset="cifar10", clean_labels=CLEAN, num_classes=10)
     np.testing.assert_array_equal(rows, [5, 2])
