@@ -9,34 +9,39 @@ from sklearn.cluster import KMeans
 from instancegm.mixture import fit_clean_prob, normalise, split_by_clean_prob
 
 
+def maximise(losses, shares):
+    """Weight, mean and variance of each component from the samples' shares in it."""
+    components = []
+    for k in range(2):
+        total = sum(row[k] for row in shares)
+        mean = sum(row[k] * x for row, x in zip(shares, losses)) / total
+        variance = sum(row[k] * (x - mean) ** 2 for row, x in zip(shares, losses)) / total
+        components.append((total / len(losses), mean, variance + 5e-4))
+    return components
+
+
+def expect(losses, components):
+    """Mean log-likelihood, and each sample's share in each component."""
+    densities = [
+        [w * math.exp(-((x - m) ** 2) / (2 * v)) / math.sqrt(2 * math.pi * v) for w, m, v in components] for x in losses
+    ]
+    likelihood = sum(math.log(sum(row)) for row in densities) / len(losses)
+    return likelihood, [[d / sum(row) for d in row] for row in densities]
+
+
 def literal_clean_prob(losses, seed):
     """EM for two Gaussians: k-means start, 5e-4 added to variances, stop at a gain below 1e-2 or after 10 iterations."""
     start = KMeans(n_clusters=2, n_init=1, random_state=np.random.RandomState(seed)).fit_predict(losses[:, None])
-    shares = [[1.0 if label == k else 0.0 for k in range(2)] for label in start]
+    components = maximise(losses, [[float(label == k) for k in range(2)] for label in start])
     previous = -math.inf
-    for _ in range(11):  # the first round is the start, ten more may follow
-        weights, means, variances = [], [], []
-        for k in range(2):
-            total = sum(row[k] for row in shares)
-            mean = sum(row[k] * x for row, x in zip(shares, losses)) / total
-            variance = sum(row[k] * (x - mean) ** 2 for row, x in zip(shares, losses)) / total
-            weights.append(total / len(losses))
-            means.append(mean)
-            variances.append(variance + 5e-4)
-        densities = [
-            [
-                w * math.exp(-((x - m) ** 2) / (2 * v)) / math.sqrt(2 * math.pi * v)
-                for w, m, v in zip(weights, means, variances)
-            ]
-            for x in losses
-        ]
-        likelihood = sum(math.log(sum(row)) for row in densities) / len(losses)
-        shares = [[d / sum(row) for d in row] for row in densities]
-        if abs(likelihood - previous) < 1e-2:
+    for _ in range(10):
+        likelihood, shares = expect(losses, components)
+        components = maximise(losses, shares)
+        if likelihood - previous < 1e-2:
             break
         previous = likelihood
-    low = 0 if means[0] < means[1] else 1
-    return np.array([row[low] for row in shares])
+    clean = 0 if components[0][1] < components[1][1] else 1
+    return np.array([row[clean] for row in expect(losses, components)[1]])
 
 
 def two_bumps(count=300):
@@ -47,7 +52,7 @@ def two_bumps(count=300):
 def test_clean_prob_matches_em_written_out():
     losses = two_bumps().astype(np.float64)
     got = fit_clean_prob(losses, seed=0).clean_prob
-    np.testing.assert_allclose(got, literal_clean_prob(losses, seed=0), atol=2e-3)
+    np.testing.assert_allclose(got, literal_clean_prob(losses, seed=0), atol=1e-6)
     assert got[:300].mean() > 0.9
     assert got[300:].mean() < 0.2
 
