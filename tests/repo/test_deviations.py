@@ -60,14 +60,11 @@ def marks_of(path: Path, code: str) -> Iterator[Mark | str]:
         if match is None or match[1] not in ALL_PROJECTS:
             yield f"{path}:{line}: not a mark; write `# DEVIATION(<project>): <reason>` on a line of its own"
             continue
-        reason = match[2]
-        while (line := line + 1) in comments and comments[line][1] and "DEVIATION" not in comments[line][0]:
-            reason += " " + comments[line][0].lstrip("# ")
-        yield Mark(match[1], headline(reason), f"{path}:{line_of(comments, comment)}")
-
-
-def line_of(comments: dict[int, tuple[str, bool]], comment: str) -> int:
-    return next(line for line, (other, _) in comments.items() if other == comment)
+        reason, following = match[2], line + 1
+        while following in comments and comments[following][1] and "DEVIATION" not in comments[following][0]:
+            reason += " " + comments[following][0].lstrip("# ")
+            following += 1
+        yield Mark(match[1], headline(reason), f"{path}:{line}")
 
 
 def rows_of(readme: str) -> Iterator[tuple[int, str]]:

@@ -72,10 +72,13 @@ def test_the_help_lists_every_documented_target(checkout, arguments):
 
 def test_make_can_follow_every_target_and_a_dry_run_changes_nothing(checkout):
     before = sorted(checkout.rglob("*"))
-    for rule, (line, _) in rules_of(text(Path("Makefile"))).items():
-        for target in expanded(rule):
-            run = make(checkout, "-n", target)
-            assert run.returncode == 0, f"Makefile:{line}: `make -n {target}` fails: {run.stderr}"
+    targets = [(line, name) for rule, (line, _) in rules_of(text(Path("Makefile"))).items() for name in expanded(rule)]
+    runs = [(line, name, make(checkout, "-n", name)) for line, name in targets]
+    report(
+        f"Makefile:{line}: `make -n {name}` fails: {run.stderr.strip()}; mend the rule or its help"
+        for line, name, run in runs
+        if run.returncode != 0
+    )
     assert sorted(checkout.rglob("*")) == before, "a dry run of make wrote files; look for $(shell) and $(MAKE)"
 
 
@@ -99,8 +102,7 @@ def ci_problems(script: str, readme: str) -> Iterator[str]:
 
 
 def test_ci_runs_what_the_readme_tells():
-    for name in (".ci/run", "README.md"):
-        assert Path(name) in files(), f"{name}:1: is missing; write it"
+    report(f"{name}:1: is missing; write it" for name in (".ci/run", "README.md") if Path(name) not in files())
     report(ci_problems(text(Path(".ci/run")), text(Path("README.md"))))
 
 

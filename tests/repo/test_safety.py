@@ -92,8 +92,8 @@ def _unsafe_call(call: ast.Call, name: str | None, filters: set[str]) -> Iterato
             yield call.lineno, f"{name or 'a call'} {why}; write {keyword}={value} in the call itself"
     unpacks = isinstance(call.func, ast.Attribute) and call.func.attr in ("extract", "extractall")
     if unpacks or name == "shutil.unpack_archive":
-        chosen = given.get("filter")
-        if not (isinstance(chosen, ast.Constant) and chosen.value == "data") and dotted(chosen or call) not in filters:
+        chosen = given.get("filter", call)
+        if not (isinstance(chosen, ast.Constant) and chosen.value == "data") and dotted(chosen) not in filters:
             yield (
                 call.lineno,
                 (

@@ -1,0 +1,282 @@
+"""The commands of a document: read out of its code blocks, and followed as far as that goes without running them."""
+
+import ast
+import re
+import shlex
+from collections.abc import Callable, Iterator
+from contextlib import redirect_stderr, redirect_stdout
+from dataclasses import dataclass, field
+from functools import cache
+from io import StringIO
+from itertools import pairwise
+from pathlib import Path
+
+from house import ALL_PROJECTS, ROOT, dotted, files, make, python_files, tree
+
+SHELLS = ("bash", "sh", "console")
+OPTION = re.compile(r"--?[A-Za-z][\w-]*")
+KNOWN = {"git", "docker", "pip", "uv", "tensorboard", "wandb", "export", "ls", "cat", "head", "tail", "mkdir", "rm", "cp",
+         "mv", "curl", "unzip", "tar", "nvidia-smi", "apt-get", "sudo", "echo", "diff", "kill", "wait", "sleep"}  # fmt: skip
+LOOPS = ("for", "while", "done", "then", "fi", "if")
+
+
+@dataclass(frozen=True)
+class Block:
+    """Commands that are run one after another, with the line of the document where each stands."""
+
+    lines: tuple[tuple[int, str], ...]
+
+
+def blocks_of(document: str) -> Iterator[Block]:
+    """The fenced shell blocks, and every `make ...` or `python ...` in the running text that is no mere pattern."""
+    fence: str | None = None
+    lines: list[tuple[int, str]] = []
+    for number, line in enumerate(document.splitlines(), start=1):
+        if (mark := re.match(r"\s*```+\s*(\w*)", line)) is not None:
+            if fence in SHELLS:
+                yield Block(tuple(_joined(_typed(lines, fence))))
+            fence, lines = (mark[1].lower() if fence is None else None), []
+        elif fence is not None:
+            lines.append((number, line))
+        else:
+            for command in re.findall(r"(?<!`)`((?:make|python) [^`]+)`(?!`)", line):
+                if not re.search(r"[<>…%|]|\.\.\.", command):
+                    yield Block(((number, command),))
+
+
+def _typed(lines: list[tuple[int, str]], fence: str) -> list[tuple[int, str]]:
+    """In a console block only what stands behind `$ ` was typed, and what continues it."""
+    if fence != "console":
+        return lines
+    typed, open_ = [], False
+    for number, line in lines:
+        if line.startswith("$ ") or open_:
+            typed.append((number, line.removeprefix("$ ").removeprefix("> ")))
+            open_ = line.endswith("\\")
+    return typed
+
+
+def _joined(lines: list[tuple[int, str]]) -> Iterator[tuple[int, str]]:
+    """Lines that end in a backslash and their continuation become one."""
+    start, text = 0, ""
+    for number, line in lines:
+        start = start if text else number
+        text += line
+        if text.endswith("\\"):
+            text = text[:-1] + " "
+        else:
+            yield start, text
+            text = ""
+    if text:
+        yield start, text
+
+
+def words_of(line: str) -> Iterator[list[str]]:
+    """The simple commands of a line as words, without assignments, redirections and the words of loops."""
+    lexer = shlex.shlex(line, posix=True, punctuation_chars=";&|<>()")
+    lexer.whitespace_split = True
+    command: list[str] = []
+    skip = False
+    for token in [*lexer, ";"]:
+        if set(token) <= set(";&|()"):
+            if command and command[0] not in LOOPS:
+                yield command
+            command = []
+        elif set(token) <= set("<>&"):
+            skip = True  # the file that follows
+            if command and command[-1] in ("1", "2"):
+                command.pop()
+        elif skip:
+            skip = False
+        elif command or not re.fullmatch(r"do|time|nohup|[A-Z_][A-Z0-9_]*=.*", token):
+            command.append(token)
+
+
+@dataclass
+class Walk:
+    """Follows the commands of a block from a folder. folder: relative to the root of the repository."""
+
+    folder: Path
+    checkout: Path
+    cloned: set[str] = field(default_factory=set)
+
+    def problems(self, block: Block) -> Iterator[tuple[int, str]]:
+        """(line, what is wrong) for each command that could not run."""
+        for number, line in block.lines:
+            try:
+                commands = list(words_of(line))
+            except ValueError as error:
+                yield number, f"{line.strip()!r} is no shell command ({error}); write it on one line"
+                continue
+            for words in commands:
+                if problem := self.follow(words):
+                    yield number, f"`{shlex.join(words)}`: {problem}"
+
+    def follow(self, words: list[str]) -> str | None:
+        name, arguments = words[0], words[1:]
+        if name == "uv" and arguments[:1] == ["run"]:
+            return self.follow(arguments[1:])
+        if re.fullmatch(r"(\S*/)?python[\d.]*", name):
+            return self.python(arguments)
+        handlers: dict[str, Callable[[list[str]], str | None]] = {
+            "make": self.make, "cd": self.cd, "git": self.git, "docker": self.docker, "bash": self.shell, "sh": self.shell,
+            "source": self.activate, ".": self.activate,
+        }  # fmt: skip
+        if name in handlers:
+            return handlers[name](arguments)
+        if "/" in name:
+            return self.shell([name])
+        return (
+            None
+            if name in KNOWN
+            else f"{name} is a command this test does not know; see KNOWN in {Path(__file__).name}"
+        )
+
+    def find(self, name: str) -> Path | None:
+        """A path as typed, relative to the root; None for one that leads out or to nothing the repository holds."""
+        path = (ROOT / self.folder / name).resolve()
+        if not path.is_relative_to(ROOT):
+            return None
+        path = path.relative_to(ROOT)
+        return path if path in files() or any(path in other.parents for other in files()) else None
+
+    def make(self, arguments: list[str]) -> str | None:
+        folder = self.checkout / self.folder
+        if not (folder / "Makefile").exists() and "-C" not in arguments:
+            return "there is no Makefile here; run it from the root"
+        run = make(folder, "-n", *(word for word in arguments if word != "-n"))
+        if run.returncode:
+            return f"{run.stderr.strip().splitlines()[-1]}; `make help` lists the targets"
+        for target in arguments:
+            kind, _, name = target.partition("-")
+            if kind == "data" and name not in _names_of_data():
+                return f"there are no data called {name}; `make data-list` names what there is"
+            if (
+                kind == "test"
+                and "=" not in target
+                and name
+                and not any(p.parts[:2] == ("tests", name) for p in files())
+            ):
+                return f"there is no folder tests/{name}; name one that exists"
+        return None
+
+    def cd(self, arguments: list[str]) -> str | None:
+        name = arguments[0] if arguments else "."
+        if name.strip("/") in self.cloned:
+            self.folder = Path()
+            return None
+        found = self.find(name)
+        if found is None:
+            return f"there is no folder {name} in {self.folder}; mend the path"
+        self.folder = found
+        return None
+
+    def git(self, arguments: list[str]) -> str | None:
+        if arguments[:1] == ["clone"]:
+            self.cloned.add(arguments[-1].rstrip("/").rsplit("/", 1)[-1].removesuffix(".git"))
+        return None
+
+    def docker(self, arguments: list[str]) -> str | None:
+        dockerfiles = [after for flag, after in pairwise(arguments) if flag in ("-f", "--file")]
+        missing = [name for name in dockerfiles if self.find(name) is None]
+        return f"there is no {missing[0]}; mend the path" if missing else None
+
+    def shell(self, arguments: list[str]) -> str | None:
+        names = [word for word in arguments if not word.startswith("-")]
+        if not names or "-c" in arguments or self.find(names[0]) is not None:
+            return None
+        return f"there is no {names[0]} in {self.folder}; mend the path"
+
+    def activate(self, arguments: list[str]) -> str | None:
+        match = re.fullmatch(r"(?:\.\./)*\.venv/(\w+)/bin/activate", arguments[0] if arguments else "")
+        if match and Path(match[1], "requirements.txt") in files():
+            return None
+        return "activate .venv/<project>/bin/activate, which `make setup-<project>` installs"
+
+    def python(self, arguments: list[str]) -> str | None:
+        while arguments[:1] and arguments[0] in ("-u", "-O", "-B"):
+            arguments = arguments[1:]
+        if not arguments or arguments[0] in ("-c", "-", "-V", "--version"):
+            return None
+        if arguments[0] == "-m":
+            return self.module(arguments[1:])
+        if arguments[0].startswith("-"):
+            return f"python has no flag {arguments[0]} that a reader needs; leave it out"
+        script = self.find(arguments[0])
+        if script is None or script.suffix != ".py":
+            return f"there is no script {arguments[0]} in {self.folder}; mend the path, or cd first"
+        return _unknown_flags(script, arguments[1:])
+
+    def module(self, arguments: list[str]) -> str | None:
+        if not arguments:
+            return "-m needs a module"
+        name, rest = arguments[0], arguments[1:]
+        if name in ("pytest", "venv", "pip", "http.server", "tensorboard.main"):
+            missing = [word for word in rest if word.startswith("tests") and self.find(word.split("::")[0]) is None]
+            return f"there is no {missing[0]}; mend the path" if missing else None
+        path = Path(*name.split("."))
+        found = self.find(str(path / "__main__.py")) or self.find(f"{path}.py")
+        if found is None:
+            return f"there is no module {name} in {self.folder}; mend its name, or run it from the root"
+        return _parsed_by_shared(rest) if name == "shared" else _unknown_flags(found, rest)
+
+
+@cache
+def _names_of_data() -> set[str]:
+    from shared import datasets, published_noise
+
+    return {"list", *datasets.NAMES, *published_noise.NOISE}
+
+
+def _parsed_by_shared(arguments: list[str]) -> str | None:
+    """`shared` needs no framework, so its own parser can judge the command."""
+    from shared.__main__ import build_parser
+
+    said = StringIO()
+    try:
+        with redirect_stderr(said), redirect_stdout(said):
+            build_parser().parse_args(arguments)
+    except SystemExit as stop:
+        return said.getvalue().strip().splitlines()[-1] if stop.code else None
+    return None
+
+
+def _unknown_flags(script: Path, arguments: list[str]) -> str | None:
+    """argparse calls are read from the source, for the framework a script imports is not installed with the tests."""
+    known = {"-h", "--help"} | flags_of(script)
+    given = [word.split("=")[0] for word in arguments if OPTION.fullmatch(word.split("=")[0])]
+    unknown = [flag for flag in given if flag not in known]
+    return f"{script} has no flag {unknown[0]}; see its --help" if unknown else None
+
+
+@cache
+def flags_of(script: Path) -> frozenset[str]:
+    """Flags in a script and in what it imports directly; where those have none, in all of its folder."""
+    near = {script, *_imported_files(script)}
+    return _flags_in(near) or _flags_in(set(python_files(script.parts[0])))
+
+
+def _flags_in(paths: set[Path]) -> frozenset[str]:
+    """Words like --flag that are arguments of calls to `add_argument`, or to a local shorthand named `add`."""
+    calls = (node for path in paths for node in ast.walk(tree(path)) if isinstance(node, ast.Call))
+    adding = (call for call in calls if (dotted(call.func) or "").split(".")[-1] in ("add_argument", "add"))
+    words = (word.value for call in adding for word in call.args if isinstance(word, ast.Constant))
+    return frozenset(word for word in words if isinstance(word, str) and OPTION.fullmatch(word))
+
+
+def _imported_files(script: Path) -> Iterator[Path]:
+    names: list[str] = []
+    for node in ast.walk(tree(script)):
+        if isinstance(node, ast.Import):
+            names += [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            base = ".".join(script.parts[:-1]) + "." if node.level else ""
+            names += [
+                f"{base}{node.module or ''}",
+                *(f"{base}{node.module or ''}.{alias.name}" for alias in node.names),
+            ]
+    for name in names:
+        for folder in (Path(), script.parent):
+            path = folder / (name.strip(".").replace(".", "/") + ".py")
+            if path in files() and path.parts[0] in ("shared", *ALL_PROJECTS):
+                yield path
