@@ -3,7 +3,7 @@
 Garg, Nguyen, Felix, Do, Carneiro, WACV 2023, arXiv 2209.00906.
 
     python instanceGM.py --r 0.5                                  # CIFAR-10, the paper's setting
-    python instanceGM.py --dataset digits --r 0.4                 # two minutes on two CPU cores, no download
+    python instanceGM.py --dataset digits --r 0.4                 # three minutes on two CPU cores, no download
 
 What differs from the published code is listed in README.md; by default the arithmetic of the method is the same.
 """

@@ -39,9 +39,17 @@ def _accuracy(axes: Axes, rows: Sequence[Row]) -> None:
         if key in rows[0]:
             axes.plot(epochs, [row[key] for row in rows], linewidth=0.8, alpha=0.6, label=label)
     accuracies = [row["accuracy"] for row in rows]
-    axes.plot(epochs, accuracies, linewidth=2, marker="o", markersize=2.5, color="black", label="reported")
+    axes.plot(
+        epochs,
+        accuracies,
+        linewidth=2,
+        marker="o",
+        markersize=2.5,
+        color="black",
+        label="both (reported)" if "accuracy_1" in rows[0] else "the network",
+    )
     best = int(np.argmax(accuracies))
-    axes.annotate(f"best {accuracies[best]:.2f}", (epochs[best], accuracies[best]), xytext=(0, 5),
+    axes.annotate(f"best {accuracies[best]:.2f}", (epochs[best], accuracies[best]), xytext=(0, -14),
                   textcoords="offset points", ha="center", fontsize=8)  # fmt: skip
     warm_up = sum(row["phase"] == "warm_up" for row in rows)
     if warm_up < len(rows):
@@ -66,8 +74,8 @@ def _loss_histogram(axes: Axes, fit: CleanFit, is_clean: NDArray[np.bool_] | Non
             deviation = np.sqrt(fit.mixture.covariances_.ravel()[component])
             density = fit.mixture.weights_[component] * norm.pdf(grid, fit.mixture.means_.ravel()[component], deviation)
             axes.plot(grid, scale * density, style, color="black", linewidth=1.2, label=name)
-    axes.set_yscale("symlog", linthresh=10)
-    axes.set_ylim(bottom=0)
+    axes.set_yscale("log")
+    axes.set_ylim(bottom=0.5)  # an empty bin has no logarithm
     axes.set(title="Loss on the given label, network 1", xlabel="normalised cross-entropy", ylabel="training samples")
     axes.legend(fontsize=8)
 

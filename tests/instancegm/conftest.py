@@ -8,8 +8,11 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import torch
 
 from instancegm import instanceGM
+
+torch.set_num_threads(1)  # networks this small gain nothing from more, and lose much when other processes compute
 
 ROOT = Path(__file__).resolve().parents[2]
 SCRIPT = ROOT / "instancegm" / "instanceGM.py"

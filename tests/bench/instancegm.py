@@ -1,0 +1,168 @@
+"""How fast InstanceGM's phases run here, and what bfloat16 and channels_last gain over plain float32 NCHW.
+
+    make bench-instancegm                     # CIFAR-10's shapes: batch 64, PreAct ResNet-18, VAE of 25 dimensions
+    make bench-instancegm ARGS="--json bench.json --steps 10"
+
+The two settings take turns, step by step, so that a machine whose speed drifts slows both; the ratio is the figure to
+trust. Random images of CIFAR-10's shape: the arithmetic does not depend on what is in them.
+"""
+
+import argparse
+import json
+import platform
+import resource
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from statistics import median
+
+import numpy as np
+import torch
+
+from instancegm import options
+from instancegm.data import DeviceImages, torch_stream
+from instancegm.experiment import build_peer
+from instancegm.mixture import Split
+from instancegm.train import Peer, Settings, TrainingSet, co_divide_epoch, predict, warm_up_epoch
+from shared import noise
+
+SAMPLES, CLASSES = 50_000, 10
+
+
+@dataclass
+class Setting:
+    """One way to compute the same steps. An epoch on the first 128 or 256 images is a single step."""
+
+    name: str
+    settings: Settings
+    peers: list[Peer]
+    everything: TrainingSet
+    first_128: TrainingSet
+    first_256: TrainingSet
+    first_512: TrainingSet
+
+
+def build(name: str, images: np.ndarray, device: torch.device, amp: str, memory_format: torch.memory_format) -> Setting:
+    args = options.parse(["--dataset", "cifar10"])
+    peers = [build_peer(args, number, CLASSES, device) for number in (1, 2)]
+    for peer in peers:
+        for module in (peer.net, peer.vae):
+            module.to(memory_format=memory_format)
+
+    def training_set(count: int) -> TrainingSet:
+        part = DeviceImages(images[:count], device)
+        part.memory_format = memory_format
+        return TrainingSet(part, torch.arange(count, device=device) % CLASSES, CLASSES)
+
+    settings = Settings(
+        batch_size=64, warm_up=10, lambda_u=25.0, alpha=4.0, temperature=0.5, numerics="original", guess_eval=False,
+        seed=1, autocast=options.autocast(amp, device),
+    )  # fmt: skip
+    return Setting(name, settings, peers, *map(training_set, (SAMPLES, 128, 256, 512)))
+
+
+def warm_up_step(setting: Setting) -> None:
+    warm_up_epoch(setting.peers[0], setting.first_128, setting.settings, 0)
+
+
+def co_divide_step(setting: Setting) -> None:
+    split = Split(np.arange(64), np.arange(64, 128), np.full(64, 0.8))
+    co_divide_epoch(*setting.peers, split, setting.first_256, setting.settings, 30)
+
+
+def evaluate(setting: Setting) -> None:
+    predict([peer.net for peer in setting.peers], setting.first_512.images, setting.settings.autocast)
+
+
+def draw_views(setting: Setting) -> None:
+    """What a co-divide step takes from the data: four views of 64 images, and 128 images for the VAE."""
+    images = setting.everything.images
+    generator = torch_stream(images.device, 1, 0, "bench")
+    index = torch.randint(0, len(images), (64,), device=images.device)
+    for _ in range(4):
+        images.view(index, generator)
+    images.view(torch.randperm(len(images), device=images.device, generator=generator)[:128], generator)
+
+
+def seconds(work: Callable[[], None], device: torch.device) -> float:
+    start = time.perf_counter()
+    work()
+    if device.type == "cuda":
+        torch.cuda.synchronize()
+    return time.perf_counter() - start
+
+
+def measure(settings: list[Setting], work: Callable[[Setting], None], steps: int) -> list[float]:
+    """Median seconds of each setting, which take turns; the first turn is not counted."""
+    times: list[list[float]] = [[] for _ in settings]
+    for turn in range(steps + 1):
+        for setting, row in zip(settings, times):
+            elapsed = seconds(partial(work, setting), setting.everything.images.device)
+            if turn:
+                row.append(elapsed)
+    return [median(row) for row in times]
+
+
+def peak_memory_gib(device: torch.device) -> float:
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated() / 2**30
+    unit = 1 if sys.platform == "darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 2**30
+
+
+def cpu_name() -> str:
+    capabilities = torch.cpu.get_capabilities() if hasattr(torch.cpu, "get_capabilities") else {}
+    return f"{capabilities.get('cpu_name', 'CPU')} ({platform.machine()})"
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description="Benchmark of InstanceGM at CIFAR-10's shapes.")
+    parser.add_argument("--steps", type=int, default=5, help="timed repetitions of each figure (5)")
+    parser.add_argument("--device", default="auto", help="auto, cpu, cuda (auto)")
+    parser.add_argument("--json", type=Path, help="also write the figures to this file")
+    args = parser.parse_args()
+    device = options.choose_device(args.device, 0)
+    images = np.random.default_rng(0).integers(0, 256, (SAMPLES, 32, 32, 3), dtype=np.uint8)
+    labels = np.arange(SAMPLES) % CLASSES
+    pdn_seconds = seconds(lambda: noise.part_dependent(images, labels, 0.5, CLASSES), torch.device("cpu"))
+    fast = build("as trained", images, device, "auto", torch.channels_last)
+    plain = build("float32 NCHW", images, device, "off", torch.contiguous_format)
+    both = [fast, plain]
+    bf16 = options.use_bfloat16("auto", device)
+    print(
+        f"{platform.processor() or platform.machine()}, {torch.get_num_threads()} threads, {device}, torch {torch.__version__}"
+    )
+    print(f"as trained: channels_last, {'bfloat16 autocast' if bf16 else 'float32 (no bfloat16 hardware)'}\n")
+
+    warm_up, co_divide, evaluation = (
+        measure(both, work, args.steps) for work in (warm_up_step, co_divide_step, evaluate)
+    )
+    views = measure([fast], draw_views, 10 * args.steps)[0]
+    figures = {
+        "warm-up images/s": [128 / value for value in warm_up],
+        "co-divide steps/s": [1 / value for value in co_divide],
+        "evaluation images/s, both networks": [512 / value for value in evaluation],
+    }
+    print(f"{'':<36}{fast.name:>14}{plain.name:>14}{'ratio':>8}")
+    for name, (new, old) in figures.items():
+        print(f"{name:<36}{new:14.3g}{old:14.3g}{new / old:8.2f}")
+    single = {
+        "data share of a co-divide step, %": 100 * views / co_divide[0],
+        "PDN noise of 50,000 images, s": pdn_seconds,
+        "peak memory, GiB": peak_memory_gib(device),
+    }
+    for name, value in single.items():
+        print(f"{name:<36}{value:14.3g}")
+    if args.json:
+        report = {
+            name: {"as trained": new, "float32 NCHW": old, "ratio": new / old} for name, (new, old) in figures.items()
+        }
+        args.json.write_text(json.dumps({**report, **single, "device": str(device), "bf16": bf16}, indent=2) + "\n")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,113 @@
+"""Noise of a run: made once, kept under a name of its own, never taken for another rate."""
+
+import numpy as np
+import pytest
+
+from instancegm import options
+from instancegm.noisy_labels import noise_for
+from instancegm.report import rate_name
+from shared import noise
+from shared.image_data import ImageData
+from shared.noise_file import NoiseFileError, make, read, write
+from shared.wild_formats import read_any, write_any
+
+
+@pytest.fixture
+def data(tmp_path):
+    rng = np.random.default_rng(0)
+    images = rng.integers(0, 256, (400, 32, 32, 3), dtype=np.uint8)
+    labels = np.arange(400) % 10
+    return ImageData("cifar10", images, labels, images[:50], labels[:50], tuple("abcdefghij"), tmp_path)
+
+
+def noise_of(data, line):
+    return noise_for(options.parse(line.split()), data)
+
+
+@pytest.mark.parametrize(("rate", "name"), [(0.5, "0.5"), (0.45, "0.45"), (0.2, "0.2"), (0.08, "0.08"), (0, "0.0")])
+def test_rates_of_two_digits_have_names_of_their_own(rate, name):
+    assert rate_name(rate) == name
+
+
+def test_instance_noise_is_part_dependent_with_seed_123_whatever_the_runs_seed(data):
+    first, word = noise_of(data, "--r 0.4 --seed 7")
+    expected = noise.part_dependent(data.train_images, data.train_labels, 0.4, 10, 123)
+    assert word == "instance"
+    assert (first.noisy_labels == expected).all()
+    assert first.header.nominal_rate == 0.4
+
+
+def test_the_noise_is_kept_beside_the_data_in_the_originals_format_and_in_ours(data):
+    made, _ = noise_of(data, "--r 0.4")
+    assert (read_any(data.location / "0.4_instance.pt").noisy_labels == made.noisy_labels).all()
+    assert read(data.location / "0.4_instance.npz").header.seed == 123
+    again, _ = noise_of(data, "--r 0.4")
+    assert (again.noisy_labels == made.noisy_labels).all()
+
+
+def test_rates_045_and_05_do_not_share_a_file(data):
+    low, _ = noise_of(data, "--r 0.45")
+    high, _ = noise_of(data, "--r 0.5")
+    assert low.header.measured_rate < high.header.measured_rate
+    assert {path.name for path in data.location.glob("*.pt")} == {"0.45_instance.pt", "0.5_instance.pt"}
+
+
+def test_an_old_file_that_was_made_for_another_rate_is_refused(data):
+    other = noise.part_dependent(data.train_images, data.train_labels, 0.3, 10, 123)
+    write_any(data.location / "0.5_instance.pt", make(other))
+    with pytest.raises(NoiseFileError, match=r"made for another rate.*--noise_file"):
+        noise_of(data, "--r 0.5")
+
+
+def test_an_old_file_of_the_right_rate_is_used_as_it_is(data, capsys):
+    other = noise.part_dependent(data.train_images, data.train_labels, 0.5, 10, 7)
+    own = noise.part_dependent(data.train_images, data.train_labels, 0.5, 10, 123)
+    shift = np.flatnonzero(other != data.train_labels)[
+        : int((other != data.train_labels).sum() - (own != data.train_labels).sum())
+    ]
+    other[shift] = data.train_labels[shift]  # the same number of wrong labels
+    write_any(data.location / "0.5_instance.pt", make(other))
+    found, _ = noise_of(data, "--r 0.5")
+    assert (found.noisy_labels == other).all()
+    assert "is used, though it is not what seed 123 gives" in capsys.readouterr().out
+
+
+def test_a_folder_that_cannot_be_written_does_not_stop_the_run(data, capsys, monkeypatch):
+    def refuse(*_):
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr("instancegm.noisy_labels.write", refuse)
+    noise_of(data, "--r 0.4")
+    assert "kept in the run folder only" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(("mode", "kind"), [("sym", "symmetric"), ("asym", "asymmetric")])
+def test_other_modes_follow_dividemix(data, mode, kind):
+    made, _ = noise_of(data, f"--noise_mode {mode} --r 0.4")
+    assert made.header.kind == kind
+    wrong = made.noisy_labels != data.train_labels
+    if mode == "sym":  # the true class is among the targets
+        assert wrong.mean() == pytest.approx(0.4 * 0.9, abs=0.04)
+    else:
+        pairs = set(zip(data.train_labels[wrong], made.noisy_labels[wrong]))
+        assert pairs == {(9, 1), (2, 0), (4, 7), (3, 5), (5, 3)}
+
+
+def test_the_first_part_of_a_training_set_may_be_labelled(data, tmp_path):
+    path = tmp_path / "part.npz"
+    rows = np.arange(300)
+    write(path, make(data.train_labels[rows], indices=rows, dataset="cifar10", num_classes=10))
+    found, word = noise_of(data, f"--noise_file {path}")
+    assert word == "part"
+    assert found.indices.tolist() == rows.tolist()
+    assert found.header.measured_rate == 0.0
+
+
+def test_a_file_of_another_dataset_or_length_is_refused(data, tmp_path):
+    write(tmp_path / "a.npz", make(data.train_labels, dataset="cifar100"))
+    write(tmp_path / "b.npz", make(data.train_labels[:-1]))
+    write(tmp_path / "c.npz", make(data.train_labels, clean_labels=np.roll(data.train_labels, 1)))
+    write(tmp_path / "d.npz", make(data.train_labels, open_set=data.train_labels == 0))
+    for name, reason in (("a", "for cifar100"), ("b", "399 labels"), ("c", "clean labels"), ("d", "open-set")):
+        with pytest.raises(NoiseFileError, match=reason):
+            noise_of(data, f"--noise_file {tmp_path / name}.npz")
