@@ -161,6 +161,7 @@ def build_peer(args: argparse.Namespace, number: int, num_classes: int, device: 
     net_optimizer = torch.optim.SGD(net.parameters(), lr=args.lr, momentum=0.9, weight_decay=5e-4, fused=fused)
     if args.no_vae or args.mode == "ce":
         return Peer(number, net, net_optimizer, None, None)
+    # DEVIATION(instancegm): --vae_lr is obeyed; the original sets 0.001 again in every step.
     vae = _place(Vae(num_classes, args.z_dim, args.numerics), device)
     return Peer(number, net, net_optimizer, vae, torch.optim.Adam(vae.parameters(), lr=args.vae_lr, fused=fused))
 
@@ -251,6 +252,7 @@ def write_results(run: Experiment) -> None:
     title = f"{method_name(run.args)} on {run.args.dataset}, noise rate {run.args.r:g}, seed {run.args.seed}"
     plots.draw(run.folder / "plots.png", title, run.rows, fits, run.is_clean)
     if len(run.peers) == 2:
+        # DEVIATION(instancegm): each dataset has its own folder in saved; the original keeps CIFAR-100 in saved/cifar10 too.
         saved = Path("saved") / run.args.dataset
         suffix = "" if method_name(run.args) == "instancegm" else f"_{method_name(run.args)}"
         checkpoint.save(checkpoint.published_form(run.state_dict()), saved / f"checkpoint_{run.args.r}{suffix}.tar")

@@ -48,6 +48,8 @@ from shared.noise_file import NoiseFileError, write
 def train(run: Experiment, log: report.Report) -> None:
     """The algorithm: warm-up on all labels, then each network learns from the split that the other one's losses make."""
     args, settings = run.args, run.settings
+    # DEVIATION(instancegm): the last epoch runs; the original counts to num_epochs as well, but dies there of a list that
+    # is one entry short, before it saves anything.
     epochs = range(run.next_epoch, args.num_epochs + 1)
     for epoch in tqdm(epochs, "epochs", initial=run.next_epoch, total=args.num_epochs + 1, disable=None):
         start = time.perf_counter()

@@ -35,6 +35,7 @@ def fit_clean_prob(losses: FloatArray, seed: int) -> CleanFit:
     Equal losses carry no evidence against any label: every sample then counts as clean.
     """
     column = losses.astype(np.float64).reshape(-1, 1)
+    # DEVIATION(instancegm): equal losses count as clean; the original divides by their spread, which is 0.
     if np.ptp(column) == 0:
         return CleanFit(np.ones(len(losses)), losses, None)
     mixture = GaussianMixture(n_components=2, max_iter=10, tol=1e-2, reg_covar=5e-4, random_state=seed)
@@ -55,9 +56,10 @@ class Split(NamedTuple):
 def split_by_clean_prob(clean_prob: FloatArray, threshold: float, at_least: int) -> Split:
     """Samples above the threshold are labelled, the others unlabelled. clean_prob: (N,).
 
-    If nothing passes, the `at_least` most probable samples are labelled, so that an epoch still has a supervised signal
-    (the original stops with an error there). An empty unlabelled part is fine.
+    If nothing passes, the `at_least` most probable samples are labelled, so that an epoch still has a supervised signal.
+    An empty unlabelled part is fine.
     """
+    # DEVIATION(instancegm): an empty split does not stop the run; the original's data loader raises an error.
     chosen = clean_prob > threshold
     if not chosen.any():
         chosen[np.argsort(-clean_prob, kind="stable")[:at_least]] = True

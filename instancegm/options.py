@@ -25,8 +25,10 @@ PRESETS: dict[str, dict[str, float]] = {
     "folder": {"warm_up": 10, "num_epochs": 300, "lr_drop": 150, "width": 64},
     "digits": {"warm_up": 10, "num_epochs": 24, "lr_drop": 18, "width": 8},  # three minutes on two cores
 }
-# DivideMix (ICLR 2020, appendix) tuned lambda_u per rate for symmetric noise and sets 0 for asymmetric noise; the first
-# row whose bound the rate does not exceed counts. Instance-dependent noise is InstanceGM's own case: 25 at every rate.
+# DEVIATION(instancegm): lambda_u and p_threshold follow DivideMix for symmetric and asymmetric noise; the original leaves
+# them at 25 and 0.5 unless told otherwise. DivideMix (ICLR 2020, appendix) tuned lambda_u per rate for symmetric noise and
+# sets 0 for asymmetric noise; the first row whose bound the rate does not exceed counts. Instance-dependent noise is
+# InstanceGM's own case: 25 at every rate.
 SYMMETRIC_LAMBDA_U = {
     "cifar100": ((0.35, 25.0), (1.0, 150.0)),
     "default": ((0.35, 0.0), (0.85, 25.0), (1.0, 50.0)),
@@ -70,6 +72,7 @@ def build_parser() -> tuple[argparse.ArgumentParser, dict[str, str], dict[str, s
     add = group("the paper's flags", published)
     add("--dataset", choices=DATASETS, help="what to train on (cifar10); folder: your own images or .npz")
     add("--data_path", type=Path, help="where the data is: its folder, a folder above it, or an .npz (./cifar-10, ...)")
+    # DEVIATION(instancegm): -r sets the noise rate; the original drops it unseen and trains at 0.5.
     add("--r", "-r", type=float, help="noise rate in [0, 1] (0.5)")
     add("--noise_mode", choices=("instance", "sym", "asym", "none"),
         help="noise to put on the labels: instance-dependent (PDN), symmetric or asymmetric as in DivideMix, or none: "
@@ -209,6 +212,7 @@ def choose_device(name: str, gpuid: int) -> torch.device:
 
 def use_bfloat16(amp: str, device: torch.device) -> bool:
     """What `--amp` comes to on this device; auto asks whether the hardware multiplies bfloat16 itself."""
+    # DEVIATION(instancegm): bfloat16 where the hardware has it; the original is float32 throughout. `--amp off` is too.
     if amp != "auto":
         return amp == "bf16"
     if device.type == "cuda":

@@ -27,7 +27,9 @@ TIMING = ("seconds", "images_per_s")  # the only fields of a row that differ bet
 
 
 def rate_name(rate: float) -> str:
-    """The original's %.1f where that is exact; 0.45 keeps its digits, for 0.45 and 0.5 once shared their files."""
+    """The rate in file names: one digit after the point, or as many as it has."""
+    # DEVIATION(instancegm): 0.45 and 0.5 have files of their own; the original writes both as 0.5 and takes the labels of
+    # whichever came first.
     return f"{rate:.1f}" if round(rate, 1) == rate else f"{rate:g}"
 
 

@@ -1,8 +1,7 @@
 """The generative half of InstanceGM: q(Z|X,Y), p(X|Z,Y) and p(Y~|X,Y) for 32-pixel images.
 
-Shapes: R rows, C classes, Z latent size. Parameter names are those of the published checkpoints, less the `y_encoder`
-that the original carries, saves and never uses. Parameters with 10 classes and Z = 25: encoder 452,190, decoder
-434,787, noisy-label head 411,190.
+Shapes: R rows, C classes, Z latent size. Parameter names are those of the published checkpoints. Parameters with 10
+classes and Z = 25: encoder 452,190, decoder 434,787, noisy-label head 411,190.
 """
 
 from typing import NamedTuple
@@ -106,6 +105,7 @@ class Vae(nn.Module):
     def __init__(self, num_classes: int, z_dim: int, numerics: Numerics = "original") -> None:
         super().__init__()
         self.numerics = numerics
+        # DEVIATION(instancegm): no y_encoder; the original carries and saves 21 million parameters that nothing uses.
         self.z_encoder = LatentEncoder(num_classes, z_dim)
         self.x_decoder = ImageDecoder(num_classes, z_dim)
         self.t_decoder = NoisyLabelHead(num_classes)
