@@ -1,4 +1,4 @@
-# InstanceGM on CPU or NVIDIA GPU; about 6 GB, nearly all of it torch and its CUDA libraries.
+# InstanceGM on CPU or NVIDIA GPU; 6.4 GB, nearly all of it torch and its CUDA libraries.
 #
 #   docker build -f docker/instancegm.Dockerfile -t instancegm .
 #   docker run --rm instancegm instanceGM.py --dataset digits --r 0.4

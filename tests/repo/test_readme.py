@@ -132,7 +132,7 @@ def test_flags_come_from_the_parser_of_the_script(checkout):
 
 def test_links_are_followed():
     readme = Path("instancegm/README.md")
-    for good in ("[a](losses.py) [b](../shared/) ![c](https://example.org/c.png) [d](#data)\n## Data", "`[a](b)`"):
+    for good in ("[a](losses.py) [b](../docker/) ![c](https://example.org/c.png) [d](#data)\n## Data", "`[a](b)`"):
         assert list(wrong_links(readme, good)) == []
     for bad in ("![a](results/no.png)", "[a](../../b)", '<img src="no.png">', "[![a](b)](no.md)", "[a](#no)\n# Data"):
         (problem, *_) = wrong_links(readme, bad)
