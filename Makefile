@@ -50,7 +50,9 @@ bench-instancegm: setup-instancegm ## images/s, steps/s and memory of each phase
 
 ##@ Data and noise
 data-%: setup-shared ## download a dataset (cifar10, cifar100) or a paper's noise file; `data-list` names them
-	@$(call python,shared) -m shared data $*
+	@$(call python,shared) -m shared data $(@:data-%=%)
+data-instancegm/% data-sln/% data-re_sln/% data-plc/% data-lra_diffusion/% data-cifar_n/%: setup-shared
+	@$(call python,shared) -m shared data $(@:data-%=%)
 
 noise: setup-shared ## make a noise file: DATASET=cifar10 KIND=pdn|symmetric|asymmetric|pair_flip RATE=0.5 SEED=123
 	$(call python,shared) -m shared noise make --dataset $(DATASET) --kind $(KIND) --rate $(or $(RATE),0.5) --seed $(SEED) \
@@ -101,7 +103,7 @@ UV := $(or $(shell command -v uv 2>/dev/null),.venv/uv/bin/uv)
 	@VIRTUAL_ENV=.venv/$* $(UV) pip sync --quiet --require-hashes $<
 	@touch $@
 
-lock-%: %/requirements.in | $(filter .venv/%,$(UV))
+lock-%: %/requirements.in | $(filter .venv/%,$(UV)) ## resolve one of them: shared, tests or a project
 	$(UV) pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --upgrade \
 	  --custom-compile-command "make lock" $(sort shared/requirements.in $<) --output-file $*/requirements.txt
 
