@@ -31,7 +31,7 @@ from instancegm.mixture import Split
 from instancegm.networks import PreActResNet18
 from instancegm.vae import Vae
 
-EVALUATION_BATCH = 512
+EVALUATION_BATCH = {"cpu": 128, "cuda": 1024}  # on a CPU, larger activations leave the cache: 128 was 1.3 times 512
 Autocast = Callable[[], AbstractContextManager[None]]  # what the networks' forward passes run in
 VAE_TERMS = ("reconstruction", "noisy_label", "label_prior", "latent_prior")
 
@@ -217,9 +217,10 @@ def predict(nets: Sequence[nn.Module], images: DeviceImages, autocast: Autocast)
     """Logits of every network in eval mode on every image, in one pass over the data: (P, N, C) float32."""
     for net in nets:
         net.eval()
+    batch_size = EVALUATION_BATCH.get(images.device.type, EVALUATION_BATCH["cuda"])
     batches = []
-    for start in range(0, len(images), EVALUATION_BATCH):
-        batch = images.plain(slice(start, start + EVALUATION_BATCH))
+    for start in range(0, len(images), batch_size):
+        batch = images.plain(slice(start, start + batch_size))
         with autocast():
             batches.append(torch.stack([net(batch).float() for net in nets]))
     logits = torch.cat(batches, dim=1)
