@@ -17,8 +17,16 @@ from instancegm import checkpoint, plots, report
 from instancegm.data import DeviceImages, stream_seed
 from instancegm.mixture import CleanFit, fit_clean_prob, normalise
 from instancegm.networks import PreActResNet18
-from instancegm.noisy_labels import RATE_TOLERANCE, noise_for
-from instancegm.options import FAR_END_OF_RATES, UsageError, autocast, choose_device, data_path, use_bfloat16
+from instancegm.noisy_labels import KINDS, RATE_TOLERANCE, noise_for, subset
+from instancegm.options import (
+    FAR_END_OF_RATES,
+    UsageError,
+    autocast,
+    choose_device,
+    data_path,
+    fill_presets,
+    use_bfloat16,
+)
 from instancegm.train import Peer, Settings, TrainingSet, predict
 from instancegm.vae import Vae
 from shared import datasets
@@ -57,9 +65,8 @@ class Experiment:
         """Logits of each network on the training images without augmentation: (P, N, C)."""
         return predict([peer.net for peer in self.peers], self.train_set.images, self.settings.autocast)
 
-    def clean_fits(self, epoch: int) -> list[CleanFit]:
-        """The clean probability of every training sample by each network, from its losses before the epoch."""
-        logits = self.predict_train_set()
+    def clean_fits(self, epoch: int, logits: Tensor) -> list[CleanFit]:
+        """The clean probability of every training sample by each network, from its logits (P, N, C) before the epoch."""
         kept = LOSS_EPOCHS if self.args.r == FAR_END_OF_RATES else 1
         for peer, peer_logits in enumerate(logits):
             per_sample = F.cross_entropy(peer_logits, self.train_set.noisy_labels, reduction="none")
@@ -91,19 +98,18 @@ def method_name(args: argparse.Namespace) -> str:
 def prepare(args: argparse.Namespace) -> Experiment:
     """Reads and checks everything, then builds the networks; nothing is written but the original's noise file."""
     device = choose_device(args.device, args.gpuid)
+    _refuse_to_overwrite(args)
     _configure_torch(args, device)
     data = load_data(args)
     noise, noise_word = noise_for(args, data)
-    _agree_on_rate(args, noise)
-    indices = np.arange(len(data.train_labels)) if noise.indices is None else noise.indices
-    rows = evenly(len(indices), args.limit_train)
+    if args.noise_file:
+        _take_over_rate_and_kind(args, noise)
+    noise = subset(noise, evenly(len(noise.noisy_labels), args.limit_train))
     test_rows = evenly(len(data.test_labels), args.limit_test)
-    indices, noisy, clean = indices[rows], noise.noisy_labels[rows], noise.clean_labels[rows]
-
-    images, test_images = data.train_images[indices], data.test_images[test_rows]
+    images, test_images = data.train_images[noise.indices], data.test_images[test_rows]
     flip = data.name != "digits"  # a mirrored 2 is no digit
     train_set = TrainingSet(
-        DeviceImages(images, device, flip=flip), torch.from_numpy(noisy).to(device), data.num_classes
+        DeviceImages(images, device, flip=flip), torch.tensor(noise.noisy_labels, device=device), data.num_classes
     )
     settings = Settings(
         batch_size=args.batch_size, warm_up=args.warm_up, lambda_u=args.lambda_u, alpha=args.alpha, temperature=args.T,
@@ -113,8 +119,8 @@ def prepare(args: argparse.Namespace) -> Experiment:
     identity = {
         **{name: getattr(args, name) for name in DECIDING_FLAGS},
         "bf16": use_bfloat16(args.amp, device),
-        "data_sha256": _hash(images, clean, test_images, data.test_labels[test_rows]),
-        "noisy_labels_sha256": label_hash(noisy),
+        "data_sha256": _hash(images, noise.clean_labels, test_images, data.test_labels[test_rows]),
+        "noisy_labels_sha256": label_hash(noise.noisy_labels),
     }
     method = method_name(args)
     name = "_".join([data.name, report.rate_name(args.r), noise_word])
@@ -127,21 +133,14 @@ def prepare(args: argparse.Namespace) -> Experiment:
         train_set=train_set,
         test_images=DeviceImages(test_images, device),
         test_labels=torch.from_numpy(data.test_labels[test_rows]).to(device),
-        noise=_of_samples(noise, rows, indices),
-        is_clean=None if args.noise_mode == "none" else noisy == clean,
+        noise=noise,
+        is_clean=None if args.noise_mode == "none" else noise.noisy_labels == noise.clean_labels,
         peers=peers,
         losses=[[] for _ in peers],
         identity=identity,
         log_prefix=Path("checkpoint") / (name if method == "instancegm" else f"{name}_{method}"),
         rows=[],
     )
-
-
-def _of_samples(noise: NoiseFile, rows: NDArray[np.int64], indices: NDArray[np.int64]) -> NoiseFile:
-    """The noise of some rows of a noise file. indices: their positions in the dataset."""
-    known = {name: getattr(noise.header, name) for name in ("dataset", "split", "num_classes", "kind", "class_map",
-                                                            "convention", "nominal_rate", "seed", "generator")}  # fmt: skip
-    return make(noise.noisy_labels[rows], clean_labels=noise.clean_labels[rows], indices=indices, **known)
 
 
 def load_data(args: argparse.Namespace) -> datasets.ImageData:
@@ -190,10 +189,11 @@ def _configure_torch(args: argparse.Namespace, device: torch.device) -> None:
         torch.backends.cudnn.benchmark = True
 
 
-def _agree_on_rate(args: argparse.Namespace, noise: NoiseFile) -> None:
-    """With a noise file the rate is the file's; a contradicting --r is refused, for it would label the results wrongly."""
-    if not args.noise_file:
-        return
+def _take_over_rate_and_kind(args: argparse.Namespace, noise: NoiseFile) -> None:
+    """With a noise file the rate is the file's, and so is the preset that goes with rate and kind.
+
+    A contradicting --r is refused, for it would label the results wrongly.
+    """
     nominal, measured = noise.header.nominal_rate, noise.header.measured_rate
     if "r" in args.given and args.r != nominal and abs(args.r - measured) > RATE_TOLERANCE:
         raise NoiseFileError(
@@ -202,6 +202,8 @@ def _agree_on_rate(args: argparse.Namespace, noise: NoiseFile) -> None:
         )
     if "r" not in args.given:
         args.r = round(measured, 2) if nominal is None else nominal
+    args.noise_mode = next((mode for mode, kind in KINDS.items() if kind == noise.header.kind), "file")
+    fill_presets(args)
 
 
 def evenly(count: int, limit: int | None) -> NDArray[np.int64]:
@@ -219,13 +221,16 @@ def _hash(*arrays: NDArray[Any]) -> str:
     return digest.hexdigest()
 
 
+def _refuse_to_overwrite(args: argparse.Namespace) -> None:
+    if args.output_dir is not None and not args.resume and (args.output_dir / checkpoint.LAST).exists():
+        raise checkpoint.CheckpointError(
+            f"{args.output_dir} holds a run already: add --resume to continue it, or choose another --output_dir"
+        )
+
+
 def _run_folder(args: argparse.Namespace, name: str) -> Path:
     """The folder given, or runs/<name>, with a number after it if a run is there already and is not to be continued."""
     if args.output_dir is not None:
-        if (args.output_dir / checkpoint.LAST).exists() and not args.resume:
-            raise checkpoint.CheckpointError(
-                f"{args.output_dir} holds a run already: add --resume to continue it, or choose another --output_dir"
-            )
         return args.output_dir
     candidates = [Path("runs") / name] + [Path("runs") / f"{name}-{number}" for number in range(2, 1000)]
     taken = [path for path in candidates if (path / checkpoint.LAST).exists()]
@@ -236,8 +241,9 @@ def _run_folder(args: argparse.Namespace, name: str) -> Path:
 
 def write_results(run: Experiment) -> None:
     """clean_prob.csv, corrected_labels.npz and plots.png of a finished run, and the original's final checkpoint."""
-    fits = run.clean_fits(run.next_epoch)
-    predicted = run.predict_train_set().sum(dim=0).argmax(dim=1).cpu().numpy()
+    logits = run.predict_train_set()
+    fits = run.clean_fits(run.next_epoch, logits)
+    predicted = logits.sum(dim=0).argmax(dim=1).cpu().numpy()
     given = run.noise.noisy_labels
     clean_prob = [fit.clean_prob for fit in fits]
     report.write_clean_prob(run.folder / "clean_prob.csv", run.noise.indices, given, clean_prob, predicted)

@@ -16,7 +16,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import yaml
 from sklearn.metrics import roc_auc_score
 from tqdm import tqdm
 
@@ -63,7 +62,7 @@ def train(run: Experiment, log: report.Report) -> None:
             losses = [warm_up_epoch(peer, run.train_set, settings, epoch) for peer in run.peers]
         else:
             row["phase"] = "co_divide"
-            fits = run.clean_fits(epoch)[::-1]  # each network learns from the other's split
+            fits = run.clean_fits(epoch, run.predict_train_set())[::-1]  # each network learns from the other's split
             splits = [split_by_clean_prob(fit.clean_prob, args.p_threshold, args.batch_size) for fit in fits]
             losses = [
                 co_divide_epoch(peer, other, split, run.train_set, settings, epoch)
@@ -81,8 +80,8 @@ def train(run: Experiment, log: report.Report) -> None:
             row |= {f"accuracy_{k + 1}": ensemble_accuracy(logits[k : k + 1], run.test_labels) for k in range(2)}
         row["accuracy"] = ensemble_accuracy(logits, run.test_labels)
         row |= {"seconds": round(seconds, 3), "images_per_s": round(_images_seen(run, row) / seconds, 1)}
+        is_best = row["accuracy"] > max((past["accuracy"] for past in run.rows), default=-1.0)
         log.log(row)
-        is_best = row["accuracy"] == max(past["accuracy"] for past in run.rows)
         checkpoint.save(
             run.state_dict(), *(run.folder / name for name in (checkpoint.LAST, checkpoint.BEST)[: 1 + is_best])
         )
@@ -140,11 +139,12 @@ def _print_start(run: Experiment) -> None:
     args = run.args
     shown = ("num_epochs", "warm_up", "lr_drop", "lambda_u", "p_threshold", "width", "batch_size")
     preset = ", ".join(f"{name} {getattr(args, name):g}" for name in shown)
-    rate = run.noise.header.measured_rate
+    known = run.noise.header
+    nominal = "" if known.nominal_rate is None else f"nominal rate {known.nominal_rate:g}, "
     print(
         f"{method_name(args)} on {args.dataset}: {len(run.train_set.images)} training, {len(run.test_images)} test images"
     )
-    print(f"noise: {args.noise_file or args.noise_mode}, nominal rate {args.r:g}, measured {rate:.4f}")
+    print(f"noise: {args.noise_file or args.noise_mode}, {nominal}measured {known.measured_rate:.4f}")
     print(f"preset (override with the flags): {preset}")
     print(f"{run.device}, {'bfloat16 autocast' if run.identity['bf16'] else 'float32'}; run folder {run.folder}")
     if run.next_epoch:
@@ -168,7 +168,7 @@ def evaluate(args: argparse.Namespace) -> None:
         files = [path for name in (checkpoint.LAST, checkpoint.BEST) if (path := args.evaluate / name).exists()]
         if not files:
             raise checkpoint.CheckpointError(f"{args.evaluate} holds neither {checkpoint.LAST} nor {checkpoint.BEST}")
-        config = yaml.safe_load((args.evaluate / "config.yaml").read_text())
+        config = report.read_config(args.evaluate)
         for name in {"dataset", "data_path", "width", "limit_test"} - args.given:
             value = config[name]
             setattr(args, name, Path(value) if name == "data_path" and value else value)
@@ -198,6 +198,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     except (options.UsageError, DatasetError, NoiseFileError, checkpoint.CheckpointError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
+    except KeyboardInterrupt:
+        print("interrupted; the same command with --resume goes on after the last whole epoch", file=sys.stderr)
+        return 130
     return 0
 
 

@@ -2,9 +2,12 @@
 
 import argparse
 import re
+from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from instancegm.report import rate_name
 from shared.image_data import ImageData
@@ -48,7 +51,7 @@ def _from_data_folder(args: argparse.Namespace, data: ImageData) -> NoiseFile:
         return made
 
     found = _aligned(read_any(legacy), data)
-    expected = _generate(args, data)
+    expected = _aligned(_generate(args, data), data)
     if not np.array_equal(found.noisy_labels, expected.noisy_labels):
         difference = abs(found.header.measured_rate - expected.header.measured_rate)
         if difference > RATE_TOLERANCE:
@@ -73,15 +76,23 @@ def _generate(args: argparse.Namespace, data: ImageData) -> NoiseFile:
 
 
 def _aligned(found: NoiseFile, data: ImageData) -> NoiseFile:
-    """The same labels with the dataset's clean labels beside them. Open-set files need images this project has not."""
+    """The same labels with the dataset's clean labels and row numbers. Open-set files need images this project has not."""
     if found.open_set is not None and found.open_set.any():
         raise NoiseFileError(
             "an open-set noise file replaces images, which InstanceGM does not do: give a file of labels"
         )
     rows, noisy = labels_for(found, dataset=data.name, clean_labels=data.train_labels, num_classes=data.num_classes)
-    known = found.header
-    return make(
-        noisy, clean_labels=data.train_labels[rows], indices=found.indices, dataset=data.name, split="train",
-        num_classes=data.num_classes, kind=known.kind, nominal_rate=known.nominal_rate, seed=known.seed,
-        generator=known.generator, class_map=known.class_map, convention=known.convention,
-    )  # fmt: skip
+    known = {**_origin(found), "dataset": data.name, "split": "train", "num_classes": data.num_classes}
+    return make(noisy, clean_labels=data.train_labels[rows], indices=rows, **known)
+
+
+def subset(noise: NoiseFile, rows: NDArray[np.int64]) -> NoiseFile:
+    """Some rows of an aligned noise file. rows: (M,) positions in it."""
+    clean, indices = noise.clean_labels[rows], noise.indices[rows]
+    return make(noise.noisy_labels[rows], clean_labels=clean, indices=indices, **_origin(noise))
+
+
+def _origin(noise: NoiseFile) -> dict[str, Any]:
+    """The header's fields that stay true of a part of the labels."""
+    of_the_whole = ("version", "measured_rate", "clean_labels_sha256")
+    return {name: value for name, value in asdict(noise.header).items() if name not in of_the_whole}

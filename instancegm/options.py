@@ -135,10 +135,16 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
     if args.noise_mode == "none":
         args.r = 0.0
     _check_rate(parser, args.r)
-    for name, value in preset(args.dataset, args.noise_mode, args.r).items():
-        _fill(args, name, value)
+    fill_presets(args)
     _check(parser, args)
     return args
+
+
+def fill_presets(args: argparse.Namespace) -> None:
+    """Sets the flags that were not given to the preset of the dataset, the kind of noise and its rate."""
+    for name, value in preset(args.dataset, args.noise_mode, args.r).items():
+        if name not in args.given:
+            setattr(args, name, value)
 
 
 def _fill(args: argparse.Namespace, name: str, value: object) -> None:

@@ -41,6 +41,15 @@ def write_config(folder: Path, config: Mapping[str, Any]) -> None:
     write_atomically(folder / "config.yaml", yaml.safe_dump({**plain, "versions": versions}, sort_keys=False).encode())
 
 
+def read_config(folder: Path) -> dict[str, Any]:
+    """The settings of a run, as `write_config` wrote them; UsageError if they are not there."""
+    path = folder / "config.yaml"
+    try:
+        return yaml.safe_load(path.read_text())
+    except (OSError, yaml.YAMLError) as error:
+        raise UsageError(f"{path} cannot be read ({error}): give the folder of a run, or a checkpoint file") from error
+
+
 class Report:
     """The log of a run, one row an epoch. Starting with `rows` rewrites the files, so that nothing is logged twice.
 

@@ -231,7 +231,7 @@ def predict(nets: Sequence[nn.Module], images: DeviceImages, autocast: Autocast)
 
 def ensemble_accuracy(logits: Tensor, labels: Tensor) -> float:
     """Top-1 in percent of the SUM of the networks' logits. logits: (P, N, C); labels: (N,)."""
-    return 100.0 * (logits.sum(dim=0).argmax(dim=1) == labels).double().mean().item()
+    return 100.0 * int((logits.sum(dim=0).argmax(dim=1) == labels).sum()) / len(labels)
 
 
 def _mean_losses(terms: Tensor, names: Sequence[str], where: str) -> dict[str, float]:
