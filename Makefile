@@ -33,17 +33,19 @@ quickstart: instancegm-digits ## the shortest way to a trained model: instancegm
 
 ##@ InstanceGM
 instancegm-digits: setup-instancegm ## plain cross-entropy and InstanceGM on the same noisy digits (about 5 minutes)
-	$(eval run := runs/instancegm-digits-$(or $(RATE),0.4)-seed$(SEED)$(args_word))
-	$(call python,instancegm) -m shared noise make --dataset digits --kind pdn --rate $(or $(RATE),0.4) --out $(run)/noise.npz
-	$(call instancegm,digits) --noise_file $(run)/noise.npz --mode ce --output_dir $(run)/ce $(ARGS)
-	$(call instancegm,digits) --noise_file $(run)/noise.npz --output_dir $(run)/instancegm $(ARGS)
+	$(eval run := $(call run_folder,instancegm-digits,0.4))
+	$(eval labels := $(or $(NOISE_FILE),$(run)/noise.npz))
+	$(if $(NOISE_FILE),,$(call python,instancegm) -m shared noise make --dataset digits --kind pdn --rate $(or $(RATE),0.4) \
+	  --out $(labels))
+	$(call instancegm,digits) --noise_file '$(labels)' --mode ce --output_dir $(run)/ce $(filter-out --no-vae --guess_eval,$(ARGS))
+	$(call instancegm,digits) --noise_file '$(labels)' --output_dir $(run)/instancegm $(ARGS)
 	$(call python,instancegm) -m instancegm.compare $(run)/ce $(run)/instancegm --plot $(run)/comparison.png
 
-instancegm-cifar10: setup-instancegm data-cifar10 ## InstanceGM on CIFAR-10, RATE=0.5 (hours on a GPU, weeks on a CPU)
-	$(call instancegm,cifar10) $(noise_flags) --output_dir $(call run_folder,instancegm-cifar10) $(ARGS)
+instancegm-cifar10: setup-instancegm data-cifar10 ## InstanceGM on CIFAR-10, RATE=0.5 (hours on a GPU, months on a CPU)
+	$(call instancegm,cifar10) $(noise_flags) --output_dir $(call run_folder,instancegm-cifar10,0.5) $(ARGS)
 
 instancegm-cifar100: setup-instancegm data-cifar100 ## InstanceGM on CIFAR-100, RATE=0.5
-	$(call instancegm,cifar100) $(noise_flags) --output_dir $(call run_folder,instancegm-cifar100) $(ARGS)
+	$(call instancegm,cifar100) $(noise_flags) --output_dir $(call run_folder,instancegm-cifar100,0.5) $(ARGS)
 
 bench-instancegm: setup-instancegm ## images/s, steps/s and memory of each phase, against plain float32
 	$(call python,instancegm) -m tests.bench.instancegm $(ARGS)
@@ -63,7 +65,7 @@ setup-%: .venv/%/.ready ## install an environment: shared, tests, instancegm
 	@:
 
 test: $(addprefix test-,shared repo $(PROJECTS)) ## every test
-test-%: .venv/tests/.ready ## the tests of one part: shared, repo, bench or a project
+test-%: .venv/tests/.ready ## the tests of one part: shared, repo or a project
 	$(if $(filter $*,$(PROJECTS)),@$(MAKE) --no-print-directory setup-$*)
 	$(call python,$(if $(filter $*,$(PROJECTS)),$*,tests)) -m pytest tests/$* $(ARGS)
 
@@ -84,11 +86,12 @@ clean: ## remove environments and caches; data and runs stay
 
 # ---- how it is done ----
 
-# The same command finds the same run folder and continues there; other ARGS are another run.
-args_word = $(if $(strip $(ARGS)),-$(shell printf '%s' '$(ARGS)' | tr -cs 'A-Za-z0-9.\n' '_' | sed 's/^_//'))
-noise_word = $(if $(NOISE_FILE),$(basename $(notdir $(NOISE_FILE))),$(or $(RATE),0.5))
-noise_flags = $(if $(NOISE_FILE),--noise_file $(NOISE_FILE),--r $(or $(RATE),0.5))
-run_folder = runs/$(1)-$(noise_word)-seed$(SEED)$(args_word)
+# The same command finds the same run folder and continues there; other labels or ARGS are another run.
+slug = $(shell printf '%s' '$(1)' | tr -cs 'A-Za-z0-9.' '_' | sed 's/^_//')
+args_word = $(if $(strip $(ARGS)),-$(call slug,$(ARGS)))
+noise_word = $(if $(NOISE_FILE),$(call slug,$(NOISE_FILE)),$(or $(RATE),$(1)))
+noise_flags = $(if $(NOISE_FILE),--noise_file '$(NOISE_FILE)' $(if $(RATE),--r $(RATE)),--r $(or $(RATE),0.5))
+run_folder = runs/$(1)-$(call noise_word,$(2))-seed$(SEED)$(args_word)
 instancegm = $(call python,instancegm) instancegm/instanceGM.py --dataset $(1) --seed $(SEED) --resume
 
 # uv comes from PATH, else from the package index into a corner of .venv; identical wheels are stored once on disk.

@@ -36,9 +36,12 @@ def load(path: Path, device: torch.device | str = "cpu") -> dict[str, Any]:
     if not _is_whole(path):
         raise CheckpointError(f"{path}: the file is torn or is no checkpoint")
     try:
-        return torch.load(path, map_location=device, weights_only=True)
+        state = torch.load(path, map_location=device, weights_only=True)
     except Exception as error:
         raise CheckpointError(f"{path}: not a checkpoint that can be read safely: {error}") from error
+    if not isinstance(state, dict):
+        raise CheckpointError(f"{path}: holds {type(state).__name__}, not a checkpoint")
+    return state
 
 
 def _is_whole(path: Path) -> bool:

@@ -22,16 +22,15 @@ from instancegm.report import Row, summary
 
 
 def read_rows(run: Path) -> list[Row]:
-    """One row an epoch, with at least `epoch` and `accuracy` (percent). Raises FileNotFoundError naming the fix."""
+    """One row an epoch, with at least `epoch` and `accuracy` (percent). Raises ValueError or OSError."""
     if run.suffix == ".csv":
         with open(run, newline="") as file:
-            return [{"epoch": int(row["epoch"]), "accuracy": float(row["accuracy"])} for row in csv.DictReader(file)]
-    metrics = run / "metrics.jsonl"
-    if not metrics.exists():
-        raise FileNotFoundError(
-            f"{metrics} is missing: give the --output_dir of a run of instanceGM.py, or a .csv curve"
-        )
-    return [json.loads(line) for line in metrics.read_text().splitlines()]
+            rows = [{"epoch": int(row["epoch"]), "accuracy": float(row["accuracy"])} for row in csv.DictReader(file)]
+    else:
+        rows = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    if not rows:
+        raise ValueError("no epoch is finished yet")
+    return rows
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -39,32 +38,37 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("runs", type=Path, nargs="+", metavar="RUN", help="run folder, or a curve as .csv")
     parser.add_argument("--plot", type=Path, help="picture of the curves to write")
     args = parser.parse_args(argv)
-    try:
-        curves = {run: read_rows(run) for run in args.runs}
-    except FileNotFoundError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    names = {run: run.stem if run.suffix == ".csv" else run.name for run in curves}
-    width = max(len("run"), *map(len, names.values()))
+    short = [run.stem if run.suffix == ".csv" else run.name for run in args.runs]
+    names = short if len(set(short)) == len(short) else [str(run) for run in args.runs]
+    curves = []
+    for run, name in zip(args.runs, names):
+        try:
+            curves.append((name, read_rows(run)))
+        except (OSError, ValueError, KeyError) as error:
+            print(f"error: {run} has no curve ({error}): give the --output_dir of a run of instanceGM.py, or a .csv with "
+                  "the columns epoch and accuracy", file=sys.stderr)  # fmt: skip
+            return 2
+    width = max(len("run"), *map(len, names))
     print(f"test accuracy (%)\n{'run':<{width}}  {'best':>6}  {'last':>6}  {'last 10':>7}  epochs")
-    for run, rows in curves.items():
+    for name, rows in curves:
         result = summary(rows)
         print(
-            f"{names[run]:<{width}}  {result['best']:6.2f}  {result['last']:6.2f}  {result['last_10_mean']:7.2f}  {len(rows)}"
+            f"{name:<{width}}  {result['best']:6.2f}  {result['last']:6.2f}  {result['last_10_mean']:7.2f}  {len(rows)}"
         )
     if args.plot:
-        draw(args.plot, {names[run]: rows for run, rows in curves.items()})
+        args.plot.parent.mkdir(parents=True, exist_ok=True)
+        draw(args.plot, curves)
         print(f"curves: {args.plot}")
-        pictures = [str(run / "plots.png") for run in curves if (run / "plots.png").exists()]
-        if pictures:
-            print(f"each run: {', '.join(pictures)}")
+    pictures = [str(run / "plots.png") for run in args.runs if (run / "plots.png").exists()]
+    if pictures:
+        print(f"plots: {', '.join(pictures)}")
     return 0
 
 
-def draw(path: Path, curves: dict[str, list[Row]]) -> None:
+def draw(path: Path, curves: Sequence[tuple[str, list[Row]]]) -> None:
     """Test accuracy of each run by epoch."""
     figure, axes = plt.subplots(figsize=(7, 4.5), layout="constrained")
-    for name, rows in curves.items():
+    for name, rows in curves:
         line = axes.plot([row["epoch"] for row in rows], [row["accuracy"] for row in rows], label=name)[0]
         axes.annotate(f"{rows[-1]['accuracy']:.1f}", (rows[-1]["epoch"], rows[-1]["accuracy"]), xytext=(4, 0),
                       textcoords="offset points", color=line.get_color(), fontsize=9, va="center")  # fmt: skip

@@ -54,6 +54,7 @@ class Experiment:
     peers: list[Peer]
     losses: list[list[NDArray[np.float32]]]  # per peer, normalised, newest last: at most LOSS_EPOCHS of them
     identity: dict[str, Any]
+    data_location: Path | None  # None: embedded
     log_prefix: Path
     rows: list[report.Row]
 
@@ -84,7 +85,13 @@ class Experiment:
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
+        if "identity" not in state:
+            raise checkpoint.CheckpointError("the checkpoint is not one of this script: choose another --output_dir")
         checkpoint.refuse_other_run(state["identity"], self.identity)
+        if len(state["rows"]) > self.args.num_epochs + 1:
+            raise checkpoint.CheckpointError(
+                f"the run has done epoch {len(state['rows']) - 1} already: --num_epochs {self.args.num_epochs} cannot shorten it"
+            )
         for peer, saved in zip(self.peers, state["peers"]):
             peer.load_state_dict(saved)
         self.losses = [[values.cpu().numpy() for values in losses] for losses in state["losses"]]
@@ -119,7 +126,7 @@ def prepare(args: argparse.Namespace) -> Experiment:
     identity = {
         **{name: getattr(args, name) for name in DECIDING_FLAGS},
         "bf16": use_bfloat16(args.amp, device),
-        "data_sha256": _hash(images, noise.clean_labels, test_images, data.test_labels[test_rows]),
+        "data_sha256": _hash(images, data.train_labels[noise.indices], test_images, data.test_labels[test_rows]),
         "noisy_labels_sha256": label_hash(noise.noisy_labels),
     }
     method = method_name(args)
@@ -134,10 +141,11 @@ def prepare(args: argparse.Namespace) -> Experiment:
         test_images=DeviceImages(test_images, device),
         test_labels=torch.from_numpy(data.test_labels[test_rows]).to(device),
         noise=noise,
-        is_clean=None if args.noise_mode == "none" else noise.noisy_labels == noise.clean_labels,
+        is_clean=None if noise.clean_labels is None else noise.noisy_labels == noise.clean_labels,
         peers=peers,
         losses=[[] for _ in peers],
         identity=identity,
+        data_location=data.location,
         log_prefix=Path("checkpoint") / (name if method == "instancegm" else f"{name}_{method}"),
         rows=[],
     )
@@ -248,12 +256,11 @@ def write_results(run: Experiment) -> None:
     clean_prob = [fit.clean_prob for fit in fits]
     report.write_clean_prob(run.folder / "clean_prob.csv", run.noise.indices, given, clean_prob, predicted)
     corrected = np.where(np.mean(clean_prob, axis=0) > 0.5, given, predicted)
-    known = {} if run.is_clean is None else {"clean_labels": run.noise.clean_labels}
     header = run.noise.header
     write(
         run.folder / "corrected_labels.npz",
         make(corrected, indices=run.noise.indices, dataset=header.dataset, num_classes=header.num_classes, split="train",
-             kind="corrected", **known),
+             kind="corrected", clean_labels=run.noise.clean_labels),
     )  # fmt: skip
     title = f"{method_name(run.args)} on {run.args.dataset}, noise rate {run.args.r:g}, seed {run.args.seed}"
     plots.draw(run.folder / "plots.png", title, run.rows, fits, run.is_clean)

@@ -82,9 +82,10 @@ def train(run: Experiment, log: report.Report) -> None:
         row |= {"seconds": round(seconds, 3), "images_per_s": round(_images_seen(run, row) / seconds, 1)}
         is_best = row["accuracy"] > max((past["accuracy"] for past in run.rows), default=-1.0)
         log.log(row)
-        checkpoint.save(
-            run.state_dict(), *(run.folder / name for name in (checkpoint.LAST, checkpoint.BEST)[: 1 + is_best])
-        )
+        names = (
+            [checkpoint.BEST, checkpoint.LAST] if is_best else [checkpoint.LAST]
+        )  # in this order: the last one counts
+        checkpoint.save(run.state_dict(), *(run.folder / name for name in names))
         tqdm.write(f"| Test Epoch #{epoch}\t Accuracy: {row['accuracy']:.2f}%\t ({seconds:.1f} s)")
 
 
@@ -118,10 +119,13 @@ def start(args: argparse.Namespace) -> None:
         "method": method_name(args),
         "measured_noise_rate": run.noise.header.measured_rate,
         **{name: run.identity[name] for name in ("bf16", "data_sha256", "noisy_labels_sha256")},
+        "data_location": None if run.data_location is None else run.data_location.resolve(),
         "device_used": str(run.device),
         "threads": torch.get_num_threads(),
     }
     run.folder.mkdir(parents=True, exist_ok=True)
+    for unfinished in run.folder.glob(".*.tmp"):  # left by a kill in the middle of writing
+        unfinished.unlink()
     report.write_config(run.folder, config)
     write(run.folder / "noise.npz", run.noise)
     _print_start(run)
@@ -144,7 +148,10 @@ def _print_start(run: Experiment) -> None:
     print(
         f"{method_name(args)} on {args.dataset}: {len(run.train_set.images)} training, {len(run.test_images)} test images"
     )
-    print(f"noise: {args.noise_file or args.noise_mode}, {nominal}measured {known.measured_rate:.4f}")
+    if run.is_clean is None:
+        print("noise: none added; how many of the labels are wrong is not known")
+    else:
+        print(f"noise: {args.noise_file or args.noise_mode}, {nominal}measured {known.measured_rate:.4f}")
     print(f"preset (override with the flags): {preset}")
     print(f"{run.device}, {'bfloat16 autocast' if run.identity['bf16'] else 'float32'}; run folder {run.folder}")
     if run.next_epoch:
@@ -163,27 +170,32 @@ def _print_end(run: Experiment) -> None:
 
 def evaluate(args: argparse.Namespace) -> None:
     """Prints the test accuracy of the checkpoints of a run, or of one file: ours or the original's."""
-    files = [args.evaluate]
+    files, device = [args.evaluate], options.choose_device(args.device, args.gpuid)
     if args.evaluate.is_dir():
         files = [path for name in (checkpoint.LAST, checkpoint.BEST) if (path := args.evaluate / name).exists()]
         if not files:
             raise checkpoint.CheckpointError(f"{args.evaluate} holds neither {checkpoint.LAST} nor {checkpoint.BEST}")
         config = report.read_config(args.evaluate)
-        for name in {"dataset", "data_path", "width", "limit_test"} - args.given:
-            value = config[name]
-            setattr(args, name, Path(value) if name == "data_path" and value else value)
-    device = options.choose_device(args.device, args.gpuid)
-    states = [(path, checkpoint.network_states(checkpoint.load(path, device))) for path in files]
+        if "amp" not in args.given:
+            args.amp = "bf16" if config.get("bf16") else "off"
+        for flag, entry in (("data_path", "data_location"), ("limit_test", "limit_test")):
+            if flag not in args.given:
+                value = config.get(entry)
+                setattr(args, flag, Path(value) if flag == "data_path" and value else value)
+    states = [checkpoint.load(path, device) for path in files]
+    networks = [checkpoint.network_states(state) for state in states]
+    if "dataset" not in args.given:  # the original's checkpoints do not say theirs
+        args.dataset = states[0].get("identity", vars(args))["dataset"]
     data = load_data(args)
     rows = evenly(len(data.test_labels), args.limit_test)
     images, labels = DeviceImages(data.test_images[rows], device), torch.from_numpy(data.test_labels[rows]).to(device)
-    for path, networks in states:
-        nets = [network_from_state(state, data.num_classes, device) for state in networks]
+    for path, peers in zip(files, networks):
+        nets = [network_from_state(state, data.num_classes, device) for state in peers]
         logits = predict(nets, images, options.autocast(args.amp, device))
-        single = ", ".join(
-            f"network {k + 1} {ensemble_accuracy(logits[k : k + 1], labels):.2f} %" for k in range(len(nets))
+        each = [f"network {k + 1} {ensemble_accuracy(logits[k : k + 1], labels):.2f} %" for k in range(len(nets))]
+        print(
+            f"{path}: test accuracy {ensemble_accuracy(logits, labels):.2f} % ({', '.join(each)}; {len(labels)} images)"
         )
-        print(f"{path}: test accuracy {ensemble_accuracy(logits, labels):.2f} % ({single}; {len(labels)} images)")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -195,7 +207,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"stopped: the loss is not finite ({error}). The checkpoint of the last good epoch is kept. Lower --lr, or "
               "try --amp off", file=sys.stderr)  # fmt: skip
         return 3
-    except (options.UsageError, DatasetError, NoiseFileError, checkpoint.CheckpointError) as error:
+    except (options.UsageError, DatasetError, NoiseFileError, checkpoint.CheckpointError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:

@@ -31,8 +31,7 @@ def one_hot(labels: Tensor, num_classes: int) -> Tensor:
 
 def sharpen(probs: Tensor, temperature: float) -> Tensor:
     """Temperature sharpening p^(1/T) / sum p^(1/T). probs: (R, C), rows sum to 1; temperature: in (0, 1]."""
-    powered = probs ** (1.0 / temperature)
-    return powered / powered.sum(dim=1, keepdim=True)
+    return F.softmax(probs.log() / temperature, dim=1)  # the powers themselves underflow at a low temperature
 
 
 def co_guess(view_logits: list[Tensor], temperature: float) -> Tensor:

@@ -9,11 +9,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from instancegm.options import data_path
 from instancegm.report import rate_name
 from shared.image_data import ImageData
 from shared.noise_file import NoiseFile, NoiseFileError, labels_for, make, write
 from shared.noise_recipe import Recipe, generate
-from shared.wild_formats import read_any, write_any
+from shared.wild_formats import read_any, split_column, write_any
 
 KINDS = {"instance": "pdn", "sym": "symmetric", "asym": "asymmetric"}  # the original's words -> shared's
 NOISE_SEED = 123  # the original's, whatever --seed says: the labels are part of the benchmark
@@ -23,52 +24,54 @@ RATE_TOLERANCE = 0.02
 
 
 def noise_for(args: argparse.Namespace, data: ImageData) -> tuple[NoiseFile, str]:
-    """The noise of this run, aligned with the training set, and a word for it that goes into file names.
+    """The noise of this run with the rows of the training set it belongs to, and a word for it that goes into file names.
 
-    The file's rows are checked against the dataset. Raises NoiseFileError with the reason and the fix.
+    The labels are checked against the dataset. Raises NoiseFileError with the reason and the fix.
     """
     if args.noise_file:
-        given = read_any(args.noise_file)
-        word = re.sub(r"[^\w.-]", "_", Path(args.noise_file).stem)
-        return _aligned(given, data), word
-    if data.location is None or args.noise_mode == "none":
+        path, column = split_column(args.noise_file)
+        word = re.sub(r"[^\w.-]", "_", path.stem if column is None else f"{path.stem}_{column}")
+        return _aligned(read_any(args.noise_file), data), word
+    if args.noise_mode == "none":
+        return make(data.train_labels, indices=np.arange(len(data.train_labels)), dataset=data.name, split="train",
+                    num_classes=data.num_classes, kind="none"), "none"  # fmt: skip
+    if data.location is None:
         return _aligned(_generate(args, data), data), args.noise_mode
-    return _from_data_folder(args, data), args.noise_mode
+    given = data_path(args)
+    folder = data.location if given is None else given
+    return _kept_in(folder if folder.is_dir() else folder.parent, args, data), args.noise_mode
 
 
-def _from_data_folder(args: argparse.Namespace, data: ImageData) -> NoiseFile:
+def _kept_in(folder: Path, args: argparse.Namespace, data: ImageData) -> NoiseFile:
     """The original keeps `<rate>_<mode>.pt` with the data; ours adds an .npz beside it that says how it was made."""
-    assert data.location is not None
-    folder = data.location if data.location.is_dir() else data.location.parent
     legacy = folder / f"{rate_name(args.r)}_{args.noise_mode}.pt"
+    made = _generate(args, data)
     if not legacy.exists():
-        made = _aligned(_generate(args, data), data)
         try:
             write(legacy.with_suffix(".npz"), made)
             write_any(legacy, made)
         except OSError as error:
             print(f"note: {folder} cannot be written, so the noise is kept in the run folder only ({error.strerror})")
-        return made
+        return _aligned(made, data)
 
-    found = _aligned(read_any(legacy), data)
-    expected = _aligned(_generate(args, data), data)
-    if not np.array_equal(found.noisy_labels, expected.noisy_labels):
-        difference = abs(found.header.measured_rate - expected.header.measured_rate)
-        if difference > RATE_TOLERANCE:
-            raise NoiseFileError(
-                f"{legacy} holds labels with rate {found.header.measured_rate:.3f}, but --r {args.r} gives "
-                f"{expected.header.measured_rate:.3f}: the file was made for another rate. Move it away, or use it under "
-                f"its own rate with --noise_file {legacy}"
-            )
-        print(f"note: {legacy} is used, though it is not what seed {NOISE_SEED} gives")
-        return found
-    return expected
+    try:
+        found = _aligned(read_any(legacy), data)
+    except NoiseFileError as error:
+        raise NoiseFileError(f"{error} (the file is {legacy}; if it is left from other data, move it away)") from error
+    if np.array_equal(found.noisy_labels, made.noisy_labels):
+        return _aligned(made, data)
+    rate, expected = found.header.measured_rate, made.header.measured_rate
+    if abs(rate - expected) > RATE_TOLERANCE:
+        raise NoiseFileError(
+            f"{legacy} holds labels with rate {rate:.3f}, but --r {args.r} gives {expected:.3f}: the file was made for "
+            f"another rate. Move it away, or use it under its own rate with --noise_file {legacy}"
+        )
+    print(f"note: {legacy} is used, though it is not what seed {NOISE_SEED} gives")
+    return found
 
 
 def _generate(args: argparse.Namespace, data: ImageData) -> NoiseFile:
     """The labels of --noise_mode at rate --r, from the dataset as a whole."""
-    if args.noise_mode == "none":
-        return make(data.train_labels, clean_labels=data.train_labels, kind="none", nominal_rate=0.0)
     try:
         return generate(Recipe(KINDS[args.noise_mode], args.r, NOISE_SEED), data)
     except ValueError as error:
@@ -88,8 +91,8 @@ def _aligned(found: NoiseFile, data: ImageData) -> NoiseFile:
 
 def subset(noise: NoiseFile, rows: NDArray[np.int64]) -> NoiseFile:
     """Some rows of an aligned noise file. rows: (M,) positions in it."""
-    clean, indices = noise.clean_labels[rows], noise.indices[rows]
-    return make(noise.noisy_labels[rows], clean_labels=clean, indices=indices, **_origin(noise))
+    clean = None if noise.clean_labels is None else noise.clean_labels[rows]
+    return make(noise.noisy_labels[rows], clean_labels=clean, indices=noise.indices[rows], **_origin(noise))
 
 
 def _origin(noise: NoiseFile) -> dict[str, Any]:

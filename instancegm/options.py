@@ -2,6 +2,7 @@
 
 import argparse
 import difflib
+import importlib.util
 import os
 import sys
 from collections.abc import Callable, Sequence
@@ -17,8 +18,8 @@ class UsageError(ValueError):
 
 
 DATASETS = ("cifar10", "cifar100", "digits", "folder")
-PUBLISHED_DEFAULTS = {"batch_size": 64, "lr": 0.02, "vae_lr": 0.001, "alpha": 4.0, "T": 0.5, "r": 0.5, "seed": 123,
-                      "gpuid": 0, "z_dim": 25, "dataset": "cifar10"}  # fmt: skip
+DEFAULTS = {"batch_size": 64, "lr": 0.02, "vae_lr": 0.001, "alpha": 4.0, "T": 0.5, "r": 0.5, "seed": 123,
+                      "gpuid": 0, "z_dim": 25, "dataset": "cifar10", "amp": "auto"}  # fmt: skip
 PRESETS: dict[str, dict[str, float]] = {
     "cifar10": {"warm_up": 10, "num_epochs": 300, "lr_drop": 150, "width": 64},
     "cifar100": {"warm_up": 30, "num_epochs": 300, "lr_drop": 150, "width": 64},
@@ -107,7 +108,7 @@ def build_parser() -> tuple[argparse.ArgumentParser, dict[str, str], dict[str, s
     add("--limit_train", type=int, help="train on that many images, evenly spread over the set")
     add("--limit_test", type=int, help="test on that many images, evenly spread over the set")
     add("--device", default="auto", help="auto, cpu, cuda, cuda:1, mps (auto)")
-    add("--amp", choices=("auto", "off", "bf16"), default="auto",
+    add("--amp", choices=("auto", "off", "bf16"),
                       help="bfloat16 autocast; auto: where the hardware has it (auto)")  # fmt: skip
     add("--output_dir", type=Path, help="the run folder (runs/<dataset>_<rate>_<noise>_<method>_seed<seed>)")
     add("--resume", action="store_true", help="continue the run in the run folder, if there is one")
@@ -128,11 +129,13 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
         print(f"warning: ignored {word!r}, which is not a flag of this script{hint}", file=sys.stderr)
 
     args.given = {name for name, value in vars(args).items() if value is not None}
-    for name, value in PUBLISHED_DEFAULTS.items():
+    for name, value in DEFAULTS.items():
         _fill(args, name, value)
     own_labels = args.dataset == "folder" and not {"r", "noise_file"} & args.given
     _fill(args, "noise_mode", "none" if own_labels else "instance")
     if args.noise_mode == "none":
+        if "r" in args.given and args.r != 0:
+            parser.error(f"--noise_mode none puts no noise on the labels: leave out --r {args.r}")
         args.r = 0.0
     _check_rate(parser, args.r)
     fill_presets(args)
@@ -193,6 +196,9 @@ def _check(parser: argparse.ArgumentParser, args: argparse.Namespace) -> None:
         parser.error("--numerics concerns the VAE, and --no-vae leaves it out: drop one of them")
     if args.noise_file and "noise_mode" in args.given:
         parser.error("--noise_file and --noise_mode both say where the noise comes from: drop one of them")
+    if args.wandb and importlib.util.find_spec("wandb") is None:
+        parser.error("--wandb needs the package wandb, which is not installed: `pip install wandb`, or with uv "
+                     "`uv pip install --python .venv/instancegm wandb`")  # fmt: skip
     if args.dataset == "folder" and args.data_path is None and not args.evaluate:
         parser.error("--dataset folder needs --data_path: a folder with train/<class>/ and test/<class>/, or an .npz")
     if args.dataset not in ("cifar10", "cifar100") and args.noise_mode == "asym":
@@ -205,6 +211,8 @@ def choose_device(name: str, gpuid: int) -> torch.device:
     if name == "auto":
         kind = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
         name = f"cuda:{gpuid}" if kind == "cuda" else kind
+    elif name == "cuda":
+        name = f"cuda:{gpuid}"
     try:
         device = torch.device(name)
     except RuntimeError as error:

@@ -4,6 +4,7 @@ The run folder of every project of this repository looks alike: config.yaml, met
 """
 
 import csv
+import hashlib
 import io
 import json
 import os
@@ -37,17 +38,21 @@ def write_config(folder: Path, config: Mapping[str, Any]) -> None:
     """config.yaml: everything needed to repeat the run."""
     versions = {"python": platform.python_version(), "torch": str(torch.__version__), "numpy": np.__version__,
                 "scikit-learn": sklearn.__version__}  # fmt: skip
-    plain = {key: str(value) if isinstance(value, Path) else value for key, value in config.items()}
-    write_atomically(folder / "config.yaml", yaml.safe_dump({**plain, "versions": versions}, sort_keys=False).encode())
+    write_atomically(
+        folder / "config.yaml", yaml.safe_dump({**_plain(config), "versions": versions}, sort_keys=False).encode()
+    )
 
 
 def read_config(folder: Path) -> dict[str, Any]:
     """The settings of a run, as `write_config` wrote them; UsageError if they are not there."""
     path = folder / "config.yaml"
     try:
-        return yaml.safe_load(path.read_text())
-    except (OSError, yaml.YAMLError) as error:
+        config = yaml.safe_load(path.read_text())
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         raise UsageError(f"{path} cannot be read ({error}): give the folder of a run, or a checkpoint file") from error
+    if not isinstance(config, dict):
+        raise UsageError(f"{path} is not the configuration of a run: give the folder of a run, or a checkpoint file")
+    return config
 
 
 class Report:
@@ -87,7 +92,7 @@ class Report:
         accuracy = [f"Epoch:{row['epoch']:d}   Accuracy:{row['accuracy']:.2f}\n" for row in self.rows]
         self._write_log("_acc.txt", accuracy)
         stats = [
-            f"Numer of labeled samples:{row[f'n_labelled_{k}']:d}   AUC:{row[f'auc_{k}'] or float('nan'):.3f}\n"
+            f"Numer of labeled samples:{row[f'n_labelled_{k}']:d}   AUC:{_number(row[f'auc_{k}']):.3f}\n"
             for row in self.rows
             if row["phase"] == "co_divide"
             for k in (1, 2)
@@ -98,19 +103,26 @@ class Report:
         write_atomically(self._log_prefix.with_name(self._log_prefix.name + suffix), "".join(lines).encode())
 
 
+def _number(value: float | None) -> float:
+    return float("nan") if value is None else value
+
+
 def _line(row: Row) -> str:
     return json.dumps(row) + "\n"
 
 
 def start_wandb(folder: Path, config: Mapping[str, Any]) -> Any:
-    """A Weights & Biases run in the run folder, offline unless WANDB_MODE says otherwise; UsageError without wandb."""
-    try:
-        import wandb
-    except ImportError as error:
-        raise UsageError("--wandb needs the package wandb, which is not installed: `pip install wandb`") from error
-    plain = {key: str(value) if isinstance(value, Path) else value for key, value in config.items()}
+    """A Weights & Biases run in the run folder, the same one after a resume; offline unless WANDB_MODE says otherwise."""
+    import wandb
+
+    identifier = hashlib.sha256(str(folder.resolve()).encode()).hexdigest()[:16]
     mode = os.environ.get("WANDB_MODE", "offline")
-    return wandb.init(project="instanceGM", name=folder.name, dir=str(folder), config=plain, mode=mode)
+    return wandb.init(project="instanceGM", name=folder.name, id=identifier, dir=str(folder), config=_plain(config),
+                      mode=mode, resume="allow")  # fmt: skip
+
+
+def _plain(config: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: str(value) if isinstance(value, Path) else value for key, value in config.items()}
 
 
 def summary(rows: Sequence[Row]) -> dict[str, float]:

@@ -82,7 +82,8 @@ class ImageDecoder(nn.Module):
 
     def forward(self, latent: Tensor, label: Tensor) -> Tensor:
         start = self.decoder_input(torch.cat([latent, label], dim=1)).view(-1, 256, 2, 2)
-        return self.final_layer(self.decoder(start))
+        before_sigmoid = self.final_layer[:-1](self.decoder(start))
+        return self.final_layer[-1](before_sigmoid.float())  # bfloat16 would round what is near 1 to 1
 
 
 class VaeOutput(NamedTuple):
@@ -117,7 +118,7 @@ class Vae(nn.Module):
         draw = torch.rand if self.numerics == "original" else torch.randn
         noise = draw(mu.shape, device=mu.device, generator=generator)
         latent = mu + noise * torch.exp(0.5 * log_var)
-        reconstruction = self.x_decoder(latent, label_sample).float()
+        reconstruction = self.x_decoder(latent, label_sample)
         if self.numerics == "original":
             reconstruction = torch.sigmoid(reconstruction)
         noisy_label_logits = self.t_decoder(reconstruction, label_sample).float()

@@ -74,6 +74,8 @@ def run_data(args: argparse.Namespace) -> None:
     """Fetch one dataset or published noise file and say where it is; or list them."""
     if args.name == "list":
         print(_list_of_data())
+    elif args.name in OTHER_DATA:
+        print(f"{args.name}: {OTHER_DATA[args.name]}")
     elif "/" in args.name:
         print(f"{args.name} is at {published_noise.fetch_noise(args.name, args.path)}")
     else:
@@ -84,7 +86,7 @@ def _list_of_data() -> str:
     lines = ["datasets"]
     for name in datasets.NAMES:
         spec = datasets.CIFAR.get(name)
-        about = OTHER_DATA[name] if spec is None else f"{spec.megabytes} MB; licence: {spec.licence}"
+        about = OTHER_DATA.get(name, "") if spec is None else f"{spec.megabytes} MB; licence: {spec.licence}"
         lines.append(f"  {name:<10} {about}")
     lines += ["", "published noise files, of the training images of CIFAR"]
     for name, noise in published_noise.NOISE.items():

@@ -3,7 +3,7 @@
     path = published_noise.fetch_noise("re_sln/cifar10/sym0.4.csv")     # -> data/label_noisy/re_sln/cifar10/sym0.4.csv
 
 All labels are in torchvision's training order. Names are `<source>/<file>`, with the dataset between them where file
-names repeat. `shared.noise_file` reads them all; the files of several repositories carry no licence, so they are
+names repeat. `shared.wild_formats` reads them all; the files of several repositories carry no licence, so they are
 downloaded by who needs them and never copied into anything that is passed on.
 """
 
