@@ -17,6 +17,7 @@ import matplotlib
 matplotlib.use("Agg")  # no display
 
 import matplotlib.pyplot as plt
+from matplotlib.ticker import MaxNLocator
 
 from instancegm.report import Row, summary
 
@@ -73,6 +74,7 @@ def draw(path: Path, curves: Sequence[tuple[str, list[Row]]]) -> None:
         axes.annotate(f"{rows[-1]['accuracy']:.1f}", (rows[-1]["epoch"], rows[-1]["accuracy"]), xytext=(4, 0),
                       textcoords="offset points", color=line.get_color(), fontsize=9, va="center")  # fmt: skip
     axes.set(title="Test accuracy on clean labels, trained on noisy ones", xlabel="epoch", ylabel="top-1 (%)")
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.legend(loc="lower right")
     figure.savefig(path, dpi=120)
     plt.close(figure)

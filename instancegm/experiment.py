@@ -110,7 +110,7 @@ def prepare(args: argparse.Namespace) -> Experiment:
     data = load_data(args)
     noise, noise_word = noise_for(args, data)
     if args.noise_file:
-        _take_over_rate_and_kind(args, noise)
+        take_over_rate_and_kind(args, noise)
     noise = subset(noise, evenly(len(noise.noisy_labels), args.limit_train))
     test_rows = evenly(len(data.test_labels), args.limit_test)
     images, test_images = data.train_images[noise.indices], data.test_images[test_rows]
@@ -197,7 +197,7 @@ def _configure_torch(args: argparse.Namespace, device: torch.device) -> None:
         torch.backends.cudnn.benchmark = True
 
 
-def _take_over_rate_and_kind(args: argparse.Namespace, noise: NoiseFile) -> None:
+def take_over_rate_and_kind(args: argparse.Namespace, noise: NoiseFile) -> None:
     """With a noise file the rate is the file's, and so is the preset that goes with rate and kind.
 
     A contradicting --r is refused, for it would label the results wrongly.

@@ -10,6 +10,7 @@ matplotlib.use("Agg")  # no display
 import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 from scipy.stats import norm
 from sklearn.metrics import auc, roc_curve
@@ -50,7 +51,8 @@ def _accuracy(axes: Axes, rows: Sequence[Row]) -> None:
     )
     best = int(np.argmax(accuracies))
     axes.annotate(f"best {accuracies[best]:.2f}", (epochs[best], accuracies[best]), xytext=(0, -14),
-                  textcoords="offset points", ha="center", fontsize=8)  # fmt: skip
+                  textcoords="offset points", ha="right" if best > len(rows) / 2 else "left", fontsize=8)  # fmt: skip
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     warm_up = sum(row["phase"] == "warm_up" for row in rows)
     if warm_up < len(rows):
         axes.axvline(epochs[warm_up] - 0.5, color="grey", linestyle=":", label="end of warm-up")

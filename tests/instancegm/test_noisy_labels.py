@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from instancegm import options
+from instancegm.experiment import take_over_rate_and_kind
 from instancegm.noisy_labels import noise_for
 from instancegm.report import rate_name
 from shared import noise
@@ -101,6 +102,26 @@ def test_the_first_part_of_a_training_set_may_be_labelled(data, tmp_path):
     assert word == "part"
     assert found.indices.tolist() == rows.tolist()
     assert found.header.measured_rate == 0.0
+
+
+def test_the_originals_place_for_the_file_is_the_data_path(data, tmp_path):
+    folder = tmp_path / "cifar-10"
+    folder.mkdir()
+    made, _ = noise_of(data, f"--r 0.4 --data_path {folder}")
+    assert (read_any(folder / "0.4_instance.pt").noisy_labels == made.noisy_labels).all()
+
+
+def test_every_column_of_a_file_has_a_word_of_its_own(data, tmp_path):
+    path = tmp_path / "human.npz"
+    np.savez(path, clean_label=data.train_labels, worse_label=np.roll(data.train_labels, 1))
+    assert noise_of(data, f"--noise_file {path}:worse_label")[1] == "human_worse_label"
+
+
+def test_a_file_that_says_its_kind_brings_the_preset(data, tmp_path):
+    write(tmp_path / "sym.npz", make(data.train_labels, kind="symmetric", nominal_rate=0.2, dataset="cifar10"))
+    args = options.parse(["--noise_file", str(tmp_path / "sym.npz")])
+    take_over_rate_and_kind(args, noise_for(args, data)[0])
+    assert (args.r, args.noise_mode, args.lambda_u) == (0.2, "sym", 0.0)
 
 
 def test_a_file_of_another_dataset_or_length_is_refused(data, tmp_path):

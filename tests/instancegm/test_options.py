@@ -72,6 +72,7 @@ def test_a_users_folder_keeps_its_own_labels_unless_noise_is_asked_for():
     [
         ("--r 20", "20 percent is --r 0.2"),
         ("--r nan", "noise rate lies in"),
+        ("--noise_mode none --r 0.4", "leave out --r"),
         ("--T 0", "greater than 0"),
         ("--T 2", "(0, 1]"),
         ("--lr -1", "greater than 0"),

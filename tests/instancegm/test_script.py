@@ -113,6 +113,7 @@ def test_an_existing_run_is_neither_overwritten_nor_mixed_up(main, capsys):
     assert main(*TINY, "--num_epochs", 1, "--output_dir", "run", "--resume", "--seed", 5, "--limit_train", 90) == 2
     message = capsys.readouterr().err
     assert "seed: 123 then, 5 now" in message
+    assert main(*TINY, "--num_epochs", 0, "--output_dir", "run", "--resume") == 0  # done already: the results again
     assert "data_sha256" in message
 
 
@@ -133,6 +134,12 @@ def test_the_variants_run(main, tmp_path, flags):
     assert ("reconstruction_1" in last) == (not {"ce", "--no-vae"} & set(flags))
 
 
+def test_the_learning_rate_falls_to_a_tenth_and_the_warm_up_ends_when_they_should(main, tmp_path):
+    assert main(*TINY, "--no-vae", "--num_epochs", 3, "--warm_up", 2, "--lr_drop", 1, "--output_dir", "run") == 0
+    assert [row["lr"] for row in rows(tmp_path / "run")] == [0.02, 0.002, 0.002, 0.002]
+    assert [row["phase"] for row in rows(tmp_path / "run")] == ["warm_up", "warm_up", "co_divide", "co_divide"]
+
+
 def test_fewer_epochs_than_the_warm_up_still_leave_a_checkpoint(main, tmp_path):
     assert main(*TINY, "--num_epochs", 0, "--warm_up", 5, "--output_dir", "run") == 0
     assert (tmp_path / "saved" / "digits" / "checkpoint_0.4.tar").exists()
@@ -147,6 +154,8 @@ def test_evaluate_scores_a_run_and_a_published_checkpoint(main, tmp_path, capsys
     assert best.startswith("run/best.ckpt")
     assert main("--evaluate", "saved/digits/checkpoint_0.4.tar", "--dataset", "digits", "--limit_test", 40) == 0
     assert capsys.readouterr().out.split("%")[0].endswith(last.split("%")[0].split()[-1] + " ")
+    assert main("--evaluate", "run/last.ckpt", "--limit_test", 40) == 0  # the checkpoint knows its dataset
+    assert capsys.readouterr().out.startswith("run/last.ckpt: test accuracy")
     assert main("--evaluate", "saved", "--dataset", "digits") == 2
     assert "neither last.ckpt nor best.ckpt" in capsys.readouterr().err
 
@@ -165,7 +174,7 @@ def test_a_loss_that_is_not_finite_stops_with_status_3_and_keeps_the_last_good_e
     assert len(rows(tmp_path / "run")) == 2
 
 
-def test_a_users_own_noisy_images_train_without_known_truth(main, tmp_path):
+def test_a_users_own_noisy_images_train_without_known_truth(main, tmp_path, capsys):
     rng = np.random.default_rng(0)
     labels = np.arange(60) % 3
     images = (rng.integers(0, 90, (60, 32, 32, 3)) + 80 * labels[:, None, None, None]).astype(np.uint8)
@@ -174,8 +183,11 @@ def test_a_users_own_noisy_images_train_without_known_truth(main, tmp_path):
     )
     flags = ["--dataset", "folder", "--data_path", "mine.npz", *TINY[4:], "--limit_train", "50", "--output_dir", "run"]
     assert main(*flags) == 0
+    assert "how many of the labels are wrong is not known" in capsys.readouterr().out
+    assert noise_file.read(tmp_path / "run" / "noise.npz").clean_labels is None
     last = rows(tmp_path / "run")[-1]
     assert last["auc_1"] is None
+    assert "AUC:nan" in (tmp_path / "checkpoint" / "folder_0.0_none_stats.txt").read_text()
     assert noise_file.read(tmp_path / "run" / "corrected_labels.npz").clean_labels is None
     assert not list(tmp_path.glob("*.pt"))  # no noise was made
 
@@ -194,9 +206,11 @@ def test_missing_data_is_one_message_that_says_what_to_do(run_script, tmp_path):
         (["--num_class", "5"], "digits has 10 classes"),
         (["--device", "cuda:77"], "leave --device"),
         (["--evaluate", "nothing"], "nothing"),
+        (["--output_dir", "a_file/run"], "a_file"),
     ],
 )
-def test_input_that_cannot_work_gets_one_message(main, capsys, flags, message):
+def test_input_that_cannot_work_gets_one_message(main, tmp_path, capsys, flags, message):
+    (tmp_path / "a_file").write_text("")
     assert main("--dataset", "digits", *flags) == 2
     error = capsys.readouterr().err
     assert message in error
