@@ -74,6 +74,7 @@ def draw(path: Path, curves: Sequence[tuple[str, list[Row]]]) -> None:
         axes.annotate(f"{rows[-1]['accuracy']:.1f}", (rows[-1]["epoch"], rows[-1]["accuracy"]), xytext=(4, 0),
                       textcoords="offset points", color=line.get_color(), fontsize=9, va="center")  # fmt: skip
     axes.set(title="Test accuracy on clean labels, trained on noisy ones", xlabel="epoch", ylabel="top-1 (%)")
+    axes.margins(x=0.08)  # room for the last values
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.legend(loc="lower right")
     figure.savefig(path, dpi=120)
