@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+import torch
 
 from instancegm import options
 from instancegm.experiment import take_over_rate_and_kind
@@ -71,6 +72,17 @@ def test_an_old_file_of_the_right_rate_is_used_as_it_is(data, capsys):
     found, _ = noise_of(data, "--r 0.5")
     assert (found.noisy_labels == other).all()
     assert "is used, though it is not what seed 123 gives" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("form", [np.asarray, list, torch.tensor])
+def test_files_of_the_original_and_ours_are_the_same_to_torch(tmp_path, form):
+    labels = np.arange(300, dtype=np.int64) % 10
+    torch.save(form(labels), tmp_path / "theirs.pt")
+    assert (read_any(tmp_path / "theirs.pt").noisy_labels == labels).all()
+    write_any(tmp_path / "ours.pt", make(labels))
+    read_back = torch.load(tmp_path / "ours.pt", weights_only=False)
+    assert isinstance(read_back, np.ndarray)
+    assert (read_back == labels).all()
 
 
 def test_a_folder_that_cannot_be_written_does_not_stop_the_run(data, capsys, monkeypatch):
