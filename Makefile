@@ -41,7 +41,7 @@ instancegm-digits: setup-instancegm ## plain cross-entropy and InstanceGM on the
 	$(call instancegm,digits) --noise_file '$(labels)' --output_dir $(run)/instancegm $(ARGS)
 	$(call python,instancegm) -m instancegm.compare $(run)/ce $(run)/instancegm --plot $(run)/comparison.png
 
-instancegm-cifar10: setup-instancegm data-cifar10 ## InstanceGM on CIFAR-10, RATE=0.5 (hours on a GPU, months on a CPU)
+instancegm-cifar10: setup-instancegm data-cifar10 ## InstanceGM on CIFAR-10, RATE=0.5 (for a GPU; two cores would take weeks)
 	$(call instancegm,cifar10) $(noise_flags) --output_dir $(call run_folder,instancegm-cifar10,0.5) $(ARGS)
 
 instancegm-cifar100: setup-instancegm data-cifar100 ## InstanceGM on CIFAR-100, RATE=0.5
