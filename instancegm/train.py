@@ -17,6 +17,7 @@ from torch.nn import functional as F
 from instancegm.data import DeviceImages, endless_batches, shuffled_batches, stream_seed, torch_stream
 from instancegm.losses import (
     Numerics,
+    VaeLoss,
     class_balance_penalty,
     co_guess,
     co_refine,
@@ -33,7 +34,6 @@ from instancegm.vae import Vae
 
 EVALUATION_BATCH = {"cpu": 128, "cuda": 1024}  # on a CPU, larger activations leave the cache: 128 was 1.3 times 512
 Autocast = Callable[[], AbstractContextManager[None]]  # what the networks' forward passes run in
-VAE_TERMS = ("reconstruction", "noisy_label", "label_prior", "latent_prior")
 
 
 class NonFiniteLossError(RuntimeError):
@@ -143,7 +143,7 @@ def co_divide_epoch(
                 optimizer.step()
         terms.append(torch.stack([loss, *mixmatch, *generative]).detach())
 
-    names = ("loss", "labelled_loss", "unlabelled_loss", "penalty", *(VAE_TERMS if peer.vae else ()))
+    names = ("loss", "labelled_loss", "unlabelled_loss", "penalty", *(VaeLoss._fields if peer.vae else ()))
     return _mean_losses(torch.stack(terms), names, f"epoch {epoch}, training of network {peer.number}")
 
 

@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from instancegm import instanceGM
+from instancegm.report import TIMING
 
 torch.set_num_threads(1)  # networks this small gain nothing from more, and lose much when other processes compute
 
@@ -27,7 +28,7 @@ def environment() -> dict[str, str]:
 def rows(folder: Path) -> list[dict[str, object]]:
     """The metrics of a run, less what the clock decides."""
     lines = (folder / "metrics.jsonl").read_text().splitlines()
-    return [{k: v for k, v in json.loads(line).items() if k not in ("seconds", "images_per_s")} for line in lines]
+    return [{k: v for k, v in json.loads(line).items() if k not in TIMING} for line in lines]
 
 
 @pytest.fixture
