@@ -8,7 +8,8 @@ Letters: N samples, C classes, F values per image, H W pixels. Labels come in as
 range and for rates outside [0, 1]. N = 0 gives an empty array, rate 0 a copy of the labels.
 
 Sources: PDN is Xia et al., "Part-dependent Label Noise" (NeurIPS 2020), drawn as InstanceGM's code draws it; the exact
-counts of `symmetric` and `asymmetric` are DivideMix's (Li, Socher & Hoi, ICLR 2020); the class maps name theirs below.
+counts of `symmetric` and `asymmetric` are DivideMix's (Li, Socher & Hoi, ICLR 2020), the independent draws SLN's (Chen
+et al., ICLR 2021); the class maps name theirs below. Open-set noise changes images: see `shared.open_set`.
 """
 
 from collections.abc import Mapping
@@ -158,16 +159,22 @@ def _draw_from_rows(probs: NDArray[np.float32], uniforms: NDArray[np.float64], c
 
 
 def symmetric(
-    labels: ArrayLike, rate: float, num_classes: int, rng: np.random.Generator, *, include_true_class: bool
+    labels: ArrayLike,
+    rate: float,
+    num_classes: int,
+    rng: np.random.Generator,
+    *,
+    include_true_class: bool,
+    independent: bool = False,
 ) -> Labels:
-    """Exactly int(rate * N) randomly chosen samples get a uniformly drawn class; (N,) int64.
+    """Randomly chosen samples, exactly int(rate * N) of them, get a uniformly drawn class; (N,) int64.
 
     include_true_class True: drawn from all C classes, DivideMix's convention, so the measured rate is about
     rate * (1 - 1/C). False: from the C - 1 others, so it is int(rate * N) / N; C = 1 is then an error unless nothing
-    is to be changed.
+    is to be changed. independent: each sample is chosen with probability `rate` on its own, as by SLN and re-sln.
     """
     labels = checked_labels(labels, num_classes)
-    chosen = _choose(len(labels), rate, rng)
+    chosen = _choose(len(labels), rate, rng, independent)
     noisy = labels.copy()
     if include_true_class:
         noisy[chosen] = rng.integers(0, num_classes, len(chosen))
@@ -178,28 +185,69 @@ def symmetric(
     return noisy
 
 
-def asymmetric(labels: ArrayLike, rate: float, class_map: Mapping[int, int], rng: np.random.Generator) -> Labels:
-    """Exactly int(rate * N) randomly chosen samples go to the class their own is confused with; (N,) int64.
+def asymmetric(
+    labels: ArrayLike,
+    rate: float,
+    class_map: Mapping[int, int],
+    rng: np.random.Generator,
+    *,
+    independent: bool = False,
+) -> Labels:
+    """Randomly chosen samples, exactly int(rate * N), go to the class their own is confused with; (N,) int64.
 
     class_map: source -> target, as in ASYMMETRIC_MAPS. A chosen sample whose class has no rule stays, as in DivideMix:
     `rate` is the flip rate of the classes with a rule, and the overall rate is lower (0.2 for rate 0.4 on CIFAR-10).
+    independent: each sample is chosen with probability `rate` on its own, as by SLN and re-sln.
     """
     labels = checked_labels(labels, None)
     if any(source < 0 or target < 0 for source, target in class_map.items()):
         raise ValueError(f"class_map {dict(class_map)} has a negative class: classes are 0 ... C - 1")
-    chosen = _choose(len(labels), rate, rng)
+    chosen = _choose(len(labels), rate, rng, independent)
     noisy = labels.copy()
     for source, target in class_map.items():
         noisy[chosen[labels[chosen] == source]] = target
     return noisy
 
 
-def pair_flip(labels: ArrayLike, rate: float, num_classes: int, rng: np.random.Generator) -> Labels:
-    """Exactly int(rate * N) randomly chosen samples go to the next class, y + 1 mod C; (N,) int64. C = 1: unchanged."""
+def pair_flip(
+    labels: ArrayLike, rate: float, num_classes: int, rng: np.random.Generator, *, independent: bool = False
+) -> Labels:
+    """Randomly chosen samples, exactly int(rate * N), go to the next class, y + 1 mod C; (N,) int64. C = 1: unchanged.
+
+    independent: each sample is chosen with probability `rate` on its own, as by SLN and re-sln.
+    """
     labels = checked_labels(labels, num_classes)
-    chosen = _choose(len(labels), rate, rng)
+    chosen = _choose(len(labels), rate, rng, independent)
     noisy = labels.copy()
     noisy[chosen] = (labels[chosen] + 1) % num_classes
+    return noisy
+
+
+def confidence_dependent(labels: ArrayLike, mean_probs: NDArray[np.floating[Any]], rate: float) -> Labels:
+    """The int(rate * N) samples with the likeliest wrong class get that class; (N,) int64.
+
+    labels: (N,) in [0, C). mean_probs: (N, C) float, finite and at least 0: the softmax outputs of a network trained on
+    the clean labels, averaged over its epochs (Chen et al., AAAI 2021, the "dependent" noise of SLN). Nothing is drawn:
+    of equal probabilities the lower class and the lower index come first. C = 1 is an error unless nothing is to flip.
+    """
+    probs = np.asarray(mean_probs)
+    if probs.ndim != 2 or probs.dtype.kind != "f":
+        raise ValueError(f"mean_probs are {probs.dtype} of shape {probs.shape}: give floats, (N, C)")
+    labels = checked_labels(labels, probs.shape[1])
+    if len(probs) != len(labels):
+        raise ValueError(
+            f"mean_probs have {len(probs)} rows for {len(labels)} labels: give one row per label, in order"
+        )
+    if not (np.isfinite(probs).all() and (probs >= 0).all()):
+        raise ValueError("mean_probs hold NaN, infinite or negative values: give mean softmax outputs, not logits")
+    count = int(checked_rate(rate) * len(labels))
+    if count and probs.shape[1] == 1:
+        raise ValueError("mean_probs have one column, so there is no wrong class: use rate 0")
+    wrong = probs.copy()
+    wrong[np.arange(len(labels)), labels] = -1  # below every probability: the true class is no candidate
+    chosen = np.argsort(-wrong.max(axis=1), kind="stable")[:count]
+    noisy = labels.copy()
+    noisy[chosen] = wrong[chosen].argmax(axis=1)
     return noisy
 
 
@@ -216,6 +264,8 @@ def transition_matrix(clean: ArrayLike, noisy: ArrayLike, num_classes: int) -> N
     return matrix
 
 
-def _choose(size: int, rate: float, rng: np.random.Generator) -> Labels:
-    """int(rate * size) different indices below size; (int(rate * size),) int64."""
+def _choose(size: int, rate: float, rng: np.random.Generator, independent: bool) -> Labels:
+    """Different indices below size, int64: exactly int(rate * size) of them, or each with probability `rate`."""
+    if independent:
+        return np.flatnonzero(rng.random(size) < checked_rate(rate))
     return rng.choice(size, int(checked_rate(rate) * size), replace=False).astype(np.int64)

@@ -1,7 +1,11 @@
 """The noise generators against slow, literal references."""
 
+import hashlib
+
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from scipy.stats import truncnorm
 
 from shared import noise
@@ -162,6 +166,104 @@ def test_pair_flip_goes_to_the_next_class():
     np.testing.assert_array_equal(noise.pair_flip(np.zeros(4, int), 1.0, 1, np.random.default_rng(0)), np.zeros(4))
 
 
+INDEPENDENT = {
+    "symmetric": lambda y, rate, rng, **more: noise.symmetric(y, rate, 10, rng, include_true_class=False, **more),
+    "asymmetric": lambda y, rate, rng, **more: noise.asymmetric(y, rate, noise.ASYMMETRIC_MAPS["cifar10"], rng, **more),
+    "pair_flip": lambda y, rate, rng, **more: noise.pair_flip(y, rate, 10, rng, **more),
+}
+
+
+@pytest.mark.parametrize(
+    ("kind", "digest"),
+    [("symmetric", "08c802"), ("asymmetric", "c1a343"), ("pair_flip", "826537")],
+)
+def test_exact_counts_keep_their_bytes(kind, digest):
+    labels = np.random.default_rng(0).integers(0, 10, 500)
+    made = [INDEPENDENT[kind](labels, 0.4, np.random.default_rng(123), **more) for more in ({}, {"independent": False})]
+    np.testing.assert_array_equal(*made)
+    assert hashlib.sha256(made[0].tobytes()).hexdigest()[:6] == digest
+
+
+@pytest.mark.parametrize("kind", INDEPENDENT)
+def test_independent_draws_choose_each_sample_by_itself(kind):
+    labels = np.arange(20_000) % 10
+    with_rule = labels if kind != "asymmetric" else labels[np.isin(labels, [2, 3, 4, 5, 9])]
+    rates = []
+    for seed in range(40):
+        noisy = INDEPENDENT[kind](labels, 0.4, np.random.default_rng(seed), independent=True)
+        assert noisy.dtype == np.int64
+        rates.append((noisy != labels).sum() / len(with_rule))
+    assert np.mean(rates) == pytest.approx(0.4, abs=0.003)
+    assert np.std(rates) == pytest.approx((0.4 * 0.6 / len(with_rule)) ** 0.5, rel=0.4)  # of a binomial count
+    by_class = (noisy != labels).reshape(-1, 10)[:, [3, 5]]  # flips of one class say nothing about another's
+    assert abs(np.corrcoef(by_class.T)[0, 1]) < 0.1
+    exact = INDEPENDENT[kind](labels, 0.4, np.random.default_rng(0))
+    first = INDEPENDENT[kind](labels, 0.4, np.random.default_rng(0), independent=True)
+    assert (first != exact).any()
+
+
+@pytest.mark.parametrize("kind", INDEPENDENT)
+def test_independent_draws_at_the_ends_are_exact(kind):
+    labels = np.arange(100) % 10
+    for rate in (0.0, 1.0):
+        independent = INDEPENDENT[kind](labels, rate, np.random.default_rng(1), independent=True)
+        if kind != "symmetric" or rate == 0:
+            np.testing.assert_array_equal(independent, INDEPENDENT[kind](labels, rate, np.random.default_rng(2)))
+        else:
+            assert (independent != labels).all()
+
+
+def literal_confidence_dependent(labels, probs, rate):
+    """One sample at a time: its likeliest wrong class; then the likeliest int(rate N) of all."""
+    candidates = []
+    for index, (label, row) in enumerate(zip(labels, probs)):
+        wrong = max((c for c in range(len(row)) if c != label), key=lambda c: (row[c], -c))
+        candidates.append((-row[wrong], index, wrong))
+    noisy = list(labels)
+    for _, index, wrong in sorted(candidates)[: int(rate * len(labels))]:
+        noisy[index] = wrong
+    return noisy
+
+
+@given(st.integers(0, 40), st.integers(2, 6), st.floats(0, 1), st.integers(0, 5), st.sampled_from(["f4", "f8", ">f8"]))
+def test_confidence_dependent_equals_the_literal_loop(samples, num_classes, rate, levels, dtype):
+    rng = np.random.default_rng(samples)
+    labels = rng.integers(0, num_classes, samples)
+    probs = (rng.integers(0, levels + 1, (samples, num_classes)) / 8).astype(dtype)  # few values: many ties
+    before = probs.copy()
+    noisy = noise.confidence_dependent(labels, probs, rate)
+    assert noisy.dtype == np.int64
+    assert noisy.tolist() == literal_confidence_dependent(labels, probs, rate)
+    assert (noisy != labels).sum() == int(rate * samples)
+    np.testing.assert_array_equal(probs, before)
+
+
+def test_confidence_dependent_flips_where_the_network_doubts_most():
+    probs = np.array([[0.5, 0.4, 0.1], [0.9, 0.1, 0.0], [0.2, 0.2, 0.6], [0.3, 0.3, 0.4]])
+    np.testing.assert_array_equal(noise.confidence_dependent([0, 0, 2, 0], probs, 0.5), [1, 0, 2, 2])
+    np.testing.assert_array_equal(noise.confidence_dependent([0, 0, 2, 0], probs, 1.0), [1, 1, 0, 2])
+
+
+@pytest.mark.parametrize(
+    ("probs", "message"),
+    [
+        (np.ones(3), r"shape \(3,\): give floats, \(N, C\)"),
+        (np.ones((3, 2), int), "int64"),
+        (np.ones((2, 2)), "2 rows for 3 labels"),
+        (np.array([[0.5, 0.5], [0.5, np.nan], [0, 1]]), "not logits"),
+        (np.array([[0.5, 0.5], [0.5, np.inf], [0, 1]]), "not logits"),
+        (np.array([[0.5, 0.5], [-0.5, 1.5], [0, 1]]), "not logits"),
+        (np.ones((3, 1)), "labels: 1 at sample 1"),
+    ],
+)
+def test_confidence_dependent_refuses_what_are_no_probabilities(probs, message):
+    with pytest.raises(ValueError, match=message):
+        noise.confidence_dependent([0, 1, 0], probs, 0.5)
+    with pytest.raises(ValueError, match="no wrong class"):
+        noise.confidence_dependent([0, 0, 0], np.ones((3, 1)), 0.5)
+    np.testing.assert_array_equal(noise.confidence_dependent([0, 0, 0], np.ones((3, 1)), 0.3), [0, 0, 0])
+
+
 @pytest.mark.parametrize("rate", [0.0, 0.5, 1.0])
 def test_no_samples_no_noise(rate):
     empty = np.zeros(0, int)
@@ -188,6 +290,8 @@ def test_rates_outside_0_1_are_refused(rate):
         lambda: noise.asymmetric(labels, rate, {0: 1}, rng),
         lambda: noise.pair_flip(labels, rate, 2, rng),
         lambda: noise.part_dependent(np.zeros((4, 2, 2, 3)), labels, rate, 2),
+        lambda: noise.pair_flip(labels, rate, 2, rng, independent=True),
+        lambda: noise.confidence_dependent(labels, np.ones((4, 2)), rate),
     ):
         with pytest.raises(ValueError, match="outside"):
             call()
