@@ -31,6 +31,7 @@ from shared.safe_arrays import UnsafeArrayError
 from shared.safe_pickle import UnsafePickleError
 
 FORMATS = ("npz", "pt", "csv", "npy", "json")
+OPEN_SET_FORMATS = ("npz", "csv")  # can say which images are replaced
 PMD_SAMPLES = 45_000  # PLC and LRA-diffusion label the first 45,000 of CIFAR's 50,000 training images
 
 Columns = dict[str, Any]  # name -> (N,) labels, unchecked
@@ -96,7 +97,7 @@ def encode_any(noise: NoiseFile, format: str) -> bytes:
     first_samples = noise.indices is not None and np.array_equal(noise.indices, np.arange(PMD_SAMPLES))
     if noise.indices is not None and not (format == "npy" and first_samples):
         raise NoiseFileError(f"a .{format} file cannot say which samples the labels belong to: write .npz")
-    if noise.open_set is not None and format != "csv":
+    if noise.open_set is not None and format not in OPEN_SET_FORMATS:
         raise NoiseFileError(f"a .{format} file cannot say which images are replaced: write .npz or .csv")
     if format == "pt":
         return torch_file.dump(noise.noisy_labels)
@@ -184,6 +185,10 @@ def _parse_csv(text: str) -> NoiseFile:
     rows = [line.split(",") for line in text.splitlines()]
     if [name.strip() for name in rows[0][:2]] in (["src", "dsts"], ["src", "dst"]):
         raise NoiseFileError("this describes the rules of a noise, not labels: give the .csv without `_noise_rules`")
+    if [name.strip() for name in rows[0]] == ["index", "donor_index"]:
+        raise NoiseFileError(
+            "this is a list of pairs of open-set noise, not labels: give the noise file with the flags"
+        )
     if [name.strip() for name in rows[0]] != ["label", "label_noisy"]:
         raise NoiseFileError(f"the first line is {','.join(rows[0])[:80]!r}: expected label,label_noisy")
     for number, row in enumerate(rows[1:], start=2):

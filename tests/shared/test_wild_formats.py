@@ -261,6 +261,7 @@ def test_a_malicious_pickle_is_refused_and_not_executed(tmp_path, wrap, hide):
         ("label,label_noisy\n1,\u0663\n".encode(), "line 2 has"),
         (b"a,b\n1,2\n", "expected label,label_noisy"),
         (b"src,dsts,p\ntruck,['automobile'],0.4\n", "describes the rules"),
+        (b"index,donor_index\n3,4\n", "list of pairs"),
         (b"src,dst,p\ncifar10,cifar100,0.4\n", "describes the rules"),
     ],
 )
