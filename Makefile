@@ -56,7 +56,7 @@ data-%: setup-shared ## download a dataset (cifar10, cifar100) or a paper's nois
 data-instancegm/% data-sln/% data-re_sln/% data-plc/% data-lra_diffusion/% data-cifar_n/%: setup-shared
 	@$(call python,shared) -m shared data $(@:data-%=%)
 
-noise: setup-shared ## make a noise file: DATASET=cifar10 KIND=pdn|symmetric|asymmetric|pair_flip RATE=0.5 SEED=123
+noise: setup-shared ## make a noise file: DATASET=cifar10 KIND=pdn|symmetric|asymmetric|pair_flip|open_set RATE=0.5 SEED=123
 	$(call python,shared) -m shared noise make --dataset $(DATASET) --kind $(KIND) --rate $(or $(RATE),0.5) --seed $(SEED) \
 	  --out $(or $(NOISE_FILE),runs/noise/$(DATASET)_$(KIND)_$(or $(RATE),0.5)_seed$(SEED).npz) $(ARGS)
 

@@ -3,8 +3,12 @@
 import argparse
 import dataclasses
 from pathlib import Path
+from typing import Any
 
-from shared import datasets, noise_file, noise_report, wild_formats
+import numpy as np
+from numpy.typing import NDArray
+
+from shared import datasets, noise_file, noise_report, safe_arrays, wild_formats
 from shared.image_data import ImageData
 from shared.noise_file import NoiseFile, NoiseFileError
 from shared.noise_recipe import KINDS, Recipe, generate
@@ -13,6 +17,7 @@ EXAMPLES = """\
 examples:
   python -m shared noise make --dataset cifar10 --kind pdn --rate 0.5 --out 0.5_pdn.npz
   python -m shared noise make --dataset digits --kind symmetric --rate 0.4 --exclude_true_class --out sym0.4.npz
+  python -m shared noise make --dataset cifar10 --kind open_set --rate 0.4 --out openset0.4.csv
   python -m shared noise info 0.5_pdn.npz --plot matrix.png
   python -m shared noise info CIFAR-10_human.pt                  (lists its columns with their rates)
   python -m shared noise convert CIFAR-10_human.pt:worse_label worse.csv
@@ -27,6 +32,9 @@ kinds:
   symmetric    int(rate N) random samples get a uniformly drawn class
   asymmetric   int(rate N) random samples go to the class theirs is confused with, by a map
   pair_flip    int(rate N) random samples go to the next class
+  open_set     int(rate N) random images are replaced by CIFAR-100's and keep their labels; the file (.npz, .csv) flags them
+  confidence   the int(rate N) samples with the likeliest wrong class get it (Chen et al. 2021, SLN's "dependent"), by
+               --mean_probs of a network trained on the clean labels; nothing is drawn, so --seed has no effect
 maps:
   cifar10                  bird-airplane, cat-dog, deer-horse, dog-cat, truck-automobile (DivideMix, SLN's files)
   cifar10_four_rules       without deer-horse (custom noise of re-sln)
@@ -98,6 +106,15 @@ def _add_make(actions: "argparse._SubParsersAction[argparse.ArgumentParser]") ->
         action="store_false",
         help="symmetric: draw from the C - 1 wrong classes",
     )
+    make.add_argument(
+        "--independent",
+        action="store_true",
+        help="symmetric, asymmetric, pair_flip: choose each sample with probability rate on its own, as SLN and re-sln do, "
+        "instead of int(rate N) samples",
+    )
+    make.add_argument(
+        "--mean_probs", type=Path, metavar="NPY", help="confidence: mean softmax over training epochs, (N, C) floats"
+    )
     make.add_argument("--out", required=True, type=Path, metavar="FILE", help=".npz, .pt, .csv, .npy or .json")
     make.add_argument("--force", action="store_true", help="overwrite FILE if it exists with other content")
     _add_dataset_options(make, required=True)
@@ -118,11 +135,31 @@ def _add_dataset_options(parser: argparse.ArgumentParser, required: bool = False
 
 def run_make(args: argparse.Namespace) -> None:
     """Generate noisy labels and write them."""
-    recipe = Recipe(args.kind, args.rate, args.seed, args.map, args.include_true_class)
-    recipe.map_for(args.dataset)  # what cannot work is refused before data is read
+    recipe = Recipe(args.kind, args.rate, args.seed, args.map, args.include_true_class, args.independent)
+    recipe.check_for(args.dataset)  # what cannot work is refused before data is read
     format = wild_formats.format_of(args.out)
-    noise = generate(recipe, datasets.load(args.dataset, args.data_path, image_size=args.image_size))
-    _save(args.out, noise, format, args.force)
+    if args.kind == "open_set" and format not in wild_formats.OPEN_SET_FORMATS:
+        raise NoiseFileError(f"a .{format} file cannot say which images are replaced: write .npz or .csv")
+    mean_probs = _read_mean_probs(args)
+    data = datasets.load(args.dataset, args.data_path, image_size=args.image_size)
+    _save(args.out, generate(recipe, data, mean_probs), format, args.force)
+
+
+def _read_mean_probs(args: argparse.Namespace) -> NDArray[np.floating[Any]] | None:
+    """The (N, C) floats of --mean_probs, which kind confidence needs and no other takes."""
+    if args.kind != "confidence":
+        if args.mean_probs is not None:
+            raise NoiseFileError(f"--mean_probs is for confidence noise: leave it out for {args.kind}")
+        return None
+    if args.mean_probs is None:
+        raise NoiseFileError(
+            "confidence noise needs --mean_probs FILE.npy: the softmax outputs of a network for all training images, "
+            "averaged over its epochs, (N, C) floats"
+        )
+    try:
+        return safe_arrays.parse_npy(safe_arrays.read_limited(args.mean_probs), "f")
+    except (OSError, safe_arrays.UnsafeArrayError) as error:
+        raise NoiseFileError(f"cannot read --mean_probs {args.mean_probs}: {error}") from error
 
 
 def run_info(args: argparse.Namespace) -> None:
@@ -189,7 +226,7 @@ def _save(path: Path, noise: NoiseFile, format: str, force: bool) -> None:
     rate = noise.header.measured_rate
     measured = "" if rate is None else f", measured rate {rate:.5f}"
     print(f"wrote {path}: {len(noise.noisy_labels):,} labels{measured}")
-    if format != "npz" and noise.header.seed is not None:
+    if format != "npz" and noise.header.generator is not None:
         print(f"note: a .{format} file does not keep seed, rate and origin; .npz does")
 
 

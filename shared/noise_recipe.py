@@ -4,15 +4,18 @@ noise = generate(Recipe("pdn", rate=0.5), datasets.load("cifar10"))
 """
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
-from shared import noise, noise_file
+from shared import noise, noise_file, open_set
 from shared.image_data import ImageData
 from shared.labels import Labels, checked_rate
 from shared.noise_file import NoiseFile
 
-KINDS = ("pdn", "symmetric", "asymmetric", "pair_flip")
+KINDS = ("pdn", "symmetric", "asymmetric", "pair_flip", "open_set", "confidence")
+CHOOSING_KINDS = ("symmetric", "asymmetric", "pair_flip")  # choose samples at random, so draws may be independent
 DEFAULT_MAPS = {"cifar10": "cifar10", "cifar100": "cifar100"}  # dataset -> name in ASYMMETRIC_MAPS
 
 
@@ -25,16 +28,18 @@ class Recipe:
 
     kind: str  # one of KINDS
     rate: float
-    seed: int = 123  # in [0, 2^32)
+    seed: int = 123  # in [0, 2^32); confidence draws nothing, so it has no effect there
     class_map: str | None = None  # asymmetric only: a name in ASYMMETRIC_MAPS; None: the dataset's usual one
     include_true_class: bool | None = None  # symmetric only; None: True, DivideMix's convention
+    independent: bool = False  # CHOOSING_KINDS only: each sample by itself, instead of exactly int(rate N)
 
     def __post_init__(self) -> None:
         if self.kind not in KINDS:
             raise ValueError(f"unknown kind of noise {self.kind!r}: choose one of {', '.join(KINDS)}")
         checked_rate(self.rate)
-        if not 0 <= self.seed < 2**32:
-            raise ValueError(f"seed {self.seed} is outside [0, 2^32): choose another one")
+        limit = 2**32 - (open_set.DONOR_SEED_OFFSET if self.kind == "open_set" else 0)
+        if not 0 <= self.seed < limit:
+            raise ValueError(f"seed {self.seed} is outside [0, {limit}): choose another one")
         if self.class_map is not None and self.kind != "asymmetric":
             raise ValueError(f"{self.kind} noise has no class map: leave --map out, or choose --kind asymmetric")
         if self.class_map is not None and self.class_map not in noise.ASYMMETRIC_MAPS:
@@ -42,6 +47,20 @@ class Recipe:
         if self.include_true_class is not None and self.kind != "symmetric":
             raise ValueError(
                 f"--include_true_class and --exclude_true_class are for symmetric noise: leave them out for {self.kind}"
+            )
+
+        if self.independent and self.kind not in CHOOSING_KINDS:
+            raise ValueError(
+                f"--independent is for {', '.join(CHOOSING_KINDS)} noise, which chooses samples: leave it out for {self.kind}"
+            )
+
+    def check_for(self, dataset: str) -> None:
+        """Raise ValueError where this noise is not possible on a dataset, before any data is read."""
+        self.map_for(dataset)
+        if self.kind == "open_set" and dataset == open_set.DONOR_DATASET:
+            raise ValueError(
+                f"open-set noise takes its images from {dataset}, so {dataset} itself cannot have it: "
+                "choose another dataset or kind"
             )
 
     def map_for(self, dataset: str) -> str | None:
@@ -55,12 +74,20 @@ class Recipe:
         return name
 
 
-def generate(recipe: Recipe, data: ImageData) -> NoiseFile:
-    """Noisy labels for the training set of `data`, with everything that made them in the header."""
+def generate(recipe: Recipe, data: ImageData, mean_probs: NDArray[np.floating[Any]] | None = None) -> NoiseFile:
+    """Noisy labels for the training set of `data`, with everything that made them in the header.
+
+    mean_probs: (N, C) float, for kind confidence and no other, see `noise.confidence_dependent`. Kind open_set changes
+    no label: the file flags the replaced images, and `open_set.pairs_for` gives their donors.
+    """
+    recipe.check_for(data.name)
     class_map = recipe.map_for(data.name)
+    if (mean_probs is not None) != (recipe.kind == "confidence"):
+        raise ValueError(f"{recipe.kind} noise {'needs' if mean_probs is None else 'has no'} mean_probs (--mean_probs)")
     return noise_file.make(
-        _noisy_labels(recipe, data, class_map),
+        _noisy_labels(recipe, data, class_map, mean_probs),
         clean_labels=data.train_labels,
+        open_set=_replaced(recipe, len(data.train_labels)) if recipe.kind == "open_set" else None,
         dataset=data.name,
         split="train",
         num_classes=data.num_classes,
@@ -68,13 +95,24 @@ def generate(recipe: Recipe, data: ImageData) -> NoiseFile:
         class_map=class_map,
         convention=_convention(recipe),
         nominal_rate=recipe.rate,
-        seed=recipe.seed,
-        generator=noise.GENERATOR,
+        seed=None if recipe.kind == "confidence" else recipe.seed,
+        generator=_generator(recipe),
     )
 
 
-def _noisy_labels(recipe: Recipe, data: ImageData, class_map: str | None) -> Labels:
+def _noisy_labels(
+    recipe: Recipe, data: ImageData, class_map: str | None, mean_probs: NDArray[np.floating[Any]] | None
+) -> Labels:
     labels, num_classes = data.train_labels, data.num_classes
+    if recipe.kind == "open_set":
+        return labels
+    if mean_probs is not None:
+        if mean_probs.ndim == 2 and mean_probs.shape[1] != num_classes:
+            raise ValueError(
+                f"mean_probs have {mean_probs.shape[1]} columns, but {data.name} has {num_classes} classes: "
+                "take those of a network trained on it"
+            )
+        return noise.confidence_dependent(labels, mean_probs, recipe.rate)
     if recipe.kind == "pdn":
         return noise.part_dependent(data.train_images, labels, recipe.rate, num_classes, recipe.seed)
     rng = np.random.default_rng(recipe.seed)
@@ -84,14 +122,28 @@ def _noisy_labels(recipe: Recipe, data: ImageData, class_map: str | None) -> Lab
             raise ValueError(
                 f"map {class_map} has classes that {data.name} ({num_classes} classes) lacks: choose another"
             )
-        return noise.asymmetric(labels, recipe.rate, rules, rng)
+        return noise.asymmetric(labels, recipe.rate, rules, rng, independent=recipe.independent)
     if recipe.kind == "symmetric":
         include = recipe.include_true_class is not False
-        return noise.symmetric(labels, recipe.rate, num_classes, rng, include_true_class=include)
-    return noise.pair_flip(labels, recipe.rate, num_classes, rng)
+        return noise.symmetric(
+            labels, recipe.rate, num_classes, rng, include_true_class=include, independent=recipe.independent
+        )
+    return noise.pair_flip(labels, recipe.rate, num_classes, rng, independent=recipe.independent)
 
 
-def _convention(recipe: Recipe) -> str:
+def _replaced(recipe: Recipe, size: int) -> NDArray[np.bool_]:
+    return open_set.flags(open_set.draw_pairs(size, open_set.DONOR_IMAGES, recipe.rate, recipe.seed), size)
+
+
+def _generator(recipe: Recipe) -> str:
+    if recipe.kind == "open_set":
+        return f"{noise.GENERATOR}, images of {open_set.DONOR_DATASET}"
+    return f"{noise.GENERATOR}, independent draws" if recipe.independent else noise.GENERATOR
+
+
+def _convention(recipe: Recipe) -> str | None:
+    if recipe.kind == "open_set":
+        return None
     if recipe.kind == "symmetric" and recipe.include_true_class is not False:
         return noise_file.WITH_TRUE_CLASS
     return noise_file.WITHOUT_TRUE_CLASS

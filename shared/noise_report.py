@@ -160,7 +160,20 @@ def compare(first: NoiseFile, second: NoiseFile, names: tuple[str, str]) -> str:
             f"wrong in A only        {_share(wrong[0] & ~wrong[1])}",
             f"wrong in B only        {_share(wrong[1] & ~wrong[0])}",
         ]
+    lines += _replaced_lines(one, two)
     return "\n".join([*lines, *_difference_lines(rows[~same], one.noisy_labels[~same], two.noisy_labels[~same])])
+
+
+def _replaced_lines(one: NoiseFile, two: NoiseFile) -> list[str]:
+    """Open-set noise changes images and no label."""
+    if one.open_set is None and two.open_set is None:
+        return []
+    first, second = (np.zeros(len(n.noisy_labels), bool) if n.open_set is None else n.open_set for n in (one, two))
+    return [
+        f"images replaced in A    {_share(first)}",
+        f"images replaced in B    {_share(second)}",
+        f"images replaced in both {_share(first & second)}",
+    ]
 
 
 def _difference_lines(rows: Labels, one: Labels, two: Labels, top: int = 10) -> list[str]:
@@ -195,7 +208,8 @@ def _common(first: NoiseFile, second: NoiseFile, names: tuple[str, str]) -> tupl
 
 def _part(noise: NoiseFile, rows: Labels) -> NoiseFile:
     clean = None if noise.clean_labels is None else noise.clean_labels[rows]
-    return NoiseFile(noise.noisy_labels[rows], clean)
+    replaced = None if noise.open_set is None else noise.open_set[rows]
+    return NoiseFile(noise.noisy_labels[rows], clean, open_set=replaced)
 
 
 def _check_same_data(one: Labels, two: Labels, rows: Labels, names: tuple[str, str]) -> None:

@@ -19,6 +19,12 @@ MAX_FILE_BYTES = 256 * 2**20  # 32 million int64 labels; the largest set of labe
 MAX_INFLATED_BYTES = 64 * 2**20  # of one compressed zip member, which could grow by a factor of 1000
 MAX_MEMBERS = 256
 MAX_NPY_HEADER = 4096
+_WISHES = {  # dtype kind -> what to call it, how to get it
+    "i": ("integers", "np.int64"),
+    "f": ("floats", "np.float32"),
+    "b": ("flags", "bool"),
+    "U": ("text", "str"),
+}
 
 
 class UnsafeArrayError(ValueError):
@@ -37,7 +43,7 @@ def read_limited(path: Path) -> bytes:
 
 
 def parse_npy(data: bytes, kinds: str = "iu") -> NDArray[Any]:
-    """The array of an .npy file, read-only and without a copy. kinds: the dtype kinds allowed ("iub" adds bool)."""
+    """The array of an .npy file, read-only and without a copy. kinds: the dtype kinds allowed ("f": floats)."""
     stream = io.BytesIO(data)
     try:
         version = np.lib.format.read_magic(stream)
@@ -50,8 +56,8 @@ def parse_npy(data: bytes, kinds: str = "iu") -> NDArray[Any]:
     except Exception as error:  # a Python literal is parsed: SyntaxError, MemoryError, TokenError ... by version
         raise UnsafeArrayError(f"the .npy header is damaged ({error})") from error
     if dtype.kind not in kinds or dtype.subdtype is not None:
-        wanted = "integers" if "i" in kinds else "flags" if "b" in kinds else "text"
-        raise UnsafeArrayError(f"the array holds {dtype}, not {wanted}; save it as {wanted} (array.astype(np.int64))")
+        wanted, example = next(wish for kind, wish in _WISHES.items() if kind in kinds)
+        raise UnsafeArrayError(f"the array holds {dtype}, not {wanted}; save it as {wanted} (array.astype({example}))")
     declared = math.prod(shape) * dtype.itemsize  # Python integers: no overflow
     found = len(data) - stream.tell()
     if min(shape, default=0) < 0 or declared != found:

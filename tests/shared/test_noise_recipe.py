@@ -1,0 +1,136 @@
+"""From a recipe to a noise file: independent draws, open-set and confidence-dependent noise, and their commands."""
+
+import dataclasses
+import hashlib
+import json
+import pickle
+import re
+
+import numpy as np
+import pytest
+
+from shared import datasets, noise, noise_file, open_set
+from shared.__main__ import main
+from shared.noise_recipe import Recipe, generate
+from shared.wild_formats import read_any
+
+DIGITS = datasets.load("digits")
+PROBS = np.random.default_rng(0).dirichlet(np.ones(10), len(DIGITS.train_labels)).astype(np.float32)
+
+
+def make(out, kind, *more):
+    command = ["noise", "make", "--dataset", "digits", "--kind", kind, "--rate", "0.4", "--out", out, *more]
+    return main([str(word) for word in command])
+
+
+@pytest.mark.parametrize(
+    ("kind", "digest"), [("symmetric", "456b39e1"), ("asymmetric", "14970c69"), ("pair_flip", "a3948642")]
+)
+def test_labels_and_header_of_exact_counts_never_change(kind, digest):
+    made = generate(Recipe(kind, 0.4, class_map="cifar10" if kind == "asymmetric" else None), DIGITS)
+    header = json.dumps(dataclasses.asdict(made.header), sort_keys=True)
+    assert hashlib.sha256(made.noisy_labels.tobytes() + header.encode()).hexdigest()[:8] == digest
+
+
+@pytest.mark.parametrize(
+    ("kind", "options", "expected"),
+    [
+        (
+            "symmetric",
+            ["--exclude_true_class"],
+            lambda y, rng: noise.symmetric(y, 0.4, 10, rng, include_true_class=False, independent=True),
+        ),
+        ("symmetric", [], lambda y, rng: noise.symmetric(y, 0.4, 10, rng, include_true_class=True, independent=True)),
+        (
+            "asymmetric",
+            ["--map", "cifar10"],
+            lambda y, rng: noise.asymmetric(y, 0.4, noise.ASYMMETRIC_MAPS["cifar10"], rng, independent=True),
+        ),
+        ("pair_flip", [], lambda y, rng: noise.pair_flip(y, 0.4, 10, rng, independent=True)),
+    ],
+)
+def test_independent_draws_are_named_in_the_header(tmp_path, kind, options, expected):
+    assert make(tmp_path / "a.npz", kind, "--independent", *options) == 0
+    made = noise_file.read(tmp_path / "a.npz")
+    np.testing.assert_array_equal(made.noisy_labels, expected(DIGITS.train_labels, np.random.default_rng(123)))
+    assert made.header.generator == f"{noise.GENERATOR}, independent draws"
+    assert make(tmp_path / "b.npz", kind, "--independent", *options) == 0
+    assert (tmp_path / "a.npz").read_bytes() == (tmp_path / "b.npz").read_bytes()
+
+
+@pytest.mark.parametrize("format", ["npz", "csv"])
+def test_open_set_noise_flags_images_and_leads_back_to_its_pairs(tmp_path, capsys, format):
+    out = tmp_path / f"openset0.4.{format}"
+    assert make(out, "open_set", "--seed", 7) == 0
+    assert "measured rate 0.39945" in capsys.readouterr().out
+    made = read_any(out)
+    pairs = open_set.draw_pairs(len(DIGITS.train_labels), 50_000, 0.4, 7)
+    assert made.open_set.sum() == int(0.4 * len(DIGITS.train_labels))
+    np.testing.assert_array_equal(made.open_set, open_set.flags(pairs, len(made.open_set)))
+    np.testing.assert_array_equal(made.noisy_labels, DIGITS.train_labels)
+    again = open_set.pairs_for(made, open_set.DONOR_IMAGES, seeds=[] if format == "npz" else [7])
+    np.testing.assert_array_equal(again.donors, pairs.donors)
+    if format == "npz":
+        known = made.header
+        assert (known.kind, known.seed, known.nominal_rate, known.convention) == ("open_set", 7, 0.4, None)
+        assert known.generator == f"{noise.GENERATOR}, images of cifar100"
+
+
+def test_open_set_files_are_compared_by_their_images(tmp_path, capsys):
+    make(tmp_path / "a.npz", "open_set")
+    make(tmp_path / "b.csv", "open_set", "--rate", "0.2")
+    make(tmp_path / "c.npz", "pair_flip")
+    capsys.readouterr()
+    assert main(["noise", "compare", str(tmp_path / "a.npz"), str(tmp_path / "b.csv")]) == 0
+    printed = capsys.readouterr().out
+    counts = {line[:24].strip(): line[24:].split()[0] for line in printed.splitlines() if line.startswith("images")}
+    assert counts == {"images replaced in A": "576", "images replaced in B": "288", "images replaced in both": "288"}
+    main(["noise", "compare", str(tmp_path / "c.npz"), str(tmp_path / "c.npz")])
+    assert "images replaced" not in capsys.readouterr().out
+
+
+def test_confidence_noise_comes_from_the_mean_probabilities(tmp_path, capsys):
+    np.save(tmp_path / "probs.npy", PROBS)
+    for out, seed in (("a.npz", 1), ("b.npz", 2)):
+        assert make(tmp_path / out, "confidence", "--mean_probs", tmp_path / "probs.npy", "--seed", seed) == 0
+    assert (tmp_path / "a.npz").read_bytes() == (tmp_path / "b.npz").read_bytes()  # nothing is drawn
+    made = noise_file.read(tmp_path / "a.npz")
+    np.testing.assert_array_equal(made.noisy_labels, noise.confidence_dependent(DIGITS.train_labels, PROBS, 0.4))
+    known = made.header
+    assert (known.kind, known.seed, known.convention) == ("confidence", None, noise_file.WITHOUT_TRUE_CLASS)
+    assert known.measured_rate == int(0.4 * len(PROBS)) / len(PROBS)
+    capsys.readouterr()
+    assert make(tmp_path / "a.csv", "confidence", "--mean_probs", tmp_path / "probs.npy") == 0
+    assert "does not keep" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (PROBS[:-1], "1441 rows for 1442 labels"),
+        (PROBS[:, :-1], "9 columns, but digits has 10 classes"),
+        (PROBS - 1, "not logits"),
+        (PROBS[0], r"\(10,\)"),
+        (PROBS.astype(int), r"not floats; save it as floats \(array.astype\(np.float32\)\)"),
+        (b"no array", "damaged"),
+        (pickle.dumps(PROBS), "damaged"),
+        (np.array([None, 1]), "object, not floats"),
+    ],
+)
+def test_wrong_mean_probabilities_are_refused(tmp_path, capsys, content, message):
+    path = tmp_path / "probs.npy"
+    if isinstance(content, bytes):
+        path.write_bytes(content)
+    else:
+        np.save(path, content, allow_pickle=True)
+    assert make(tmp_path / "a.npz", "confidence", "--mean_probs", path) == 2
+    error = capsys.readouterr().err
+    assert re.search(message, error), error
+    assert not (tmp_path / "a.npz").exists()
+
+
+def test_generate_wants_mean_probs_for_confidence_alone():
+    with pytest.raises(ValueError, match="needs mean_probs"):
+        generate(Recipe("confidence", 0.4), DIGITS)
+    with pytest.raises(ValueError, match="has no mean_probs"):
+        generate(Recipe("pair_flip", 0.4), DIGITS, PROBS)
