@@ -114,6 +114,13 @@ def normalisation_of(data: ImageData) -> tuple[Sequence[float], Sequence[float]]
     return mean.tolist(), np.sqrt(np.maximum(variance, 1e-12)).tolist()
 
 
+def evenly(count: int, limit: int | None) -> NDArray[np.int64]:
+    """Positions of `limit` samples spread evenly over `count`; image folders are sorted by class, so not the first ones."""
+    if limit is None or limit >= count:
+        return np.arange(count)
+    return np.linspace(0, count - 1, limit).astype(np.int64)
+
+
 def in_order(count: int, batch_size: int, device: torch.device) -> Sequence[Tensor]:
     """0 ... count - 1 in batches."""
     return torch.arange(count, device=device).split(batch_size)

@@ -16,7 +16,7 @@ from sklearn.model_selection import train_test_split
 from torch import nn
 
 from re_sln import checkpoint, report
-from re_sln.data import DeviceImages, normalisation_of
+from re_sln.data import DeviceImages, evenly, normalisation_of
 from re_sln.ema import MomentumModel
 from re_sln.losses import one_hot
 from re_sln.networks import WideResNet, resnet50
@@ -188,13 +188,6 @@ def _configure_torch(args: argparse.Namespace, device: torch.device) -> None:
         torch.use_deterministic_algorithms(True)
     elif device.type == "cuda":
         torch.backends.cudnn.benchmark = True
-
-
-def evenly(count: int, limit: int | None) -> NDArray[np.int64]:
-    """Positions of `limit` samples spread evenly over `count`; image folders are sorted by class, so not the first ones."""
-    if limit is None or limit >= count:
-        return np.arange(count)
-    return np.linspace(0, count - 1, limit).astype(np.int64)
 
 
 def hash_of(*arrays: NDArray[Any]) -> str:
