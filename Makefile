@@ -51,7 +51,7 @@ bench-instancegm: setup-instancegm ## images/s, steps/s and memory of each phase
 	$(call python,instancegm) -m tests.bench.instancegm $(ARGS)
 
 ##@ Data and noise
-data-%: setup-shared ## download a dataset (cifar10, cifar100) or a paper's noise file; `data-list` names them
+data-%: setup-shared ## download a dataset (cifar10, cifar100) or papers' noise files (sln-noise); `data-list` names all
 	@$(call python,shared) -m shared data $(@:data-%=%)
 data-instancegm/% data-sln/% data-re_sln/% data-plc/% data-lra_diffusion/% data-cifar_n/%: setup-shared
 	@$(call python,shared) -m shared data $(@:data-%=%)
