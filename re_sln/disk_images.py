@@ -19,7 +19,7 @@ from torch.utils.data import DataLoader, Dataset
 from re_sln.data import NORMALISATION, evenly
 from re_sln.losses import one_hot
 from re_sln.options import UsageError, data_path
-from re_sln.train import TestSet, TrainingSet
+from re_sln.train import EvaluationSet, TrainingSet
 from shared import clothing1m, datasets
 from shared.noise_file import label_hash
 
@@ -83,7 +83,7 @@ class DiskImages:
 
 def clothing1m_sets(
     args: argparse.Namespace, device: torch.device
-) -> tuple[TrainingSet, dict[str, TestSet], Path, dict[str, str]]:
+) -> tuple[TrainingSet, dict[str, EvaluationSet], Path, dict[str, str]]:
     """Training, validation and test set, the folder, and hashes of the lists (not of a million images)."""
     files = clothing1m.load(datasets.data_root(data_path(args)))
     limits = {"train": args.limit_train, "val": args.limit_test, "test": args.limit_test}
@@ -97,7 +97,9 @@ def clothing1m_sets(
     num_classes = len(files.class_names)
     given = one_hot(torch.tensor(labels["train"], device=device), num_classes)
     train_set = TrainingSet(images["train"], given, None, per_class=_per_class(labels["train"], num_classes))
-    test_sets = {split: TestSet(images[split], torch.tensor(labels[split], device=device)) for split in ("val", "test")}
+    test_sets = {
+        split: EvaluationSet(images[split], torch.tensor(labels[split], device=device)) for split in ("val", "test")
+    }
     return train_set, test_sets, files.root, {"data_sha256": listed.hexdigest(),
                                               "noisy_labels_sha256": label_hash(labels["train"])}  # fmt: skip
 

@@ -98,7 +98,7 @@ def _make_custom(args: argparse.Namespace, data: ImageData, name: str) -> Path:
     known: dict[str, Any] = {"dataset": data.name, "split": "train", "num_classes": data.num_classes, "seed": args.seed,
                              "nominal_rate": args.p, "generator": GENERATOR, "kind": KINDS[args.noise_mode]}  # fmt: skip
     if args.noise_mode == "openset":
-        pairs = open_set.draw_pairs(len(labels), DONORS, args.p, args.seed)
+        pairs = open_set.draw_pairs(len(labels), open_set.DONOR_IMAGES, args.p, args.seed)
         noise = make(labels, clean_labels=labels, open_set=open_set.flags(pairs, len(labels)), **known)
         open_set.write_pairs(_pairs_file(path), pairs)
     else:
@@ -109,9 +109,6 @@ def _make_custom(args: argparse.Namespace, data: ImageData, name: str) -> Path:
     write_atomically(rules, rules_csv(args.noise_mode, args.p, data.class_names).encode())
     print(f"made {path} from seed {args.seed}: measured rate {noise.header.measured_rate:.4f}")
     return path
-
-
-DONORS = 50_000  # training images of CIFAR-100
 
 
 def _pairs_file(path: Path) -> Path:
@@ -129,8 +126,8 @@ def _with_foreign_images(args: argparse.Namespace, data: ImageData, noise: Noise
     elif images_file != path and images_file.is_file():
         return _published_images(images_file, data)
     else:
-        pairs = open_set.pairs_for(noise, DONORS, seeds=(args.seed, README_SEED))
-    donors = datasets.load("cifar100", data_path(args)).train_images
+        pairs = open_set.pairs_for(noise, open_set.DONOR_IMAGES, seeds=(args.seed, README_SEED))
+    donors = datasets.load(open_set.DONOR_DATASET, data_path(args)).train_images
     return open_set.replace_images(data.train_images, donors, pairs)
 
 

@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from re_sln.ema import MomentumModel
-from re_sln.losses import correction_weights, corrected_targets, one_hot, perturb, soft_cross_entropy
+from re_sln.losses import corrected_targets, correction_weights, one_hot, perturb, soft_cross_entropy
 
 
 def log_softmax(row):

@@ -12,10 +12,10 @@ from re_sln.ema import MomentumModel
 from re_sln.experiment import prepare
 from re_sln.losses import one_hot
 from re_sln.train import (
+    EvaluationSet,
     Learner,
     NonFiniteLossError,
     Settings,
-    TestSet,
     TrainingSet,
     correct_labels,
     epochs,
@@ -127,7 +127,7 @@ def test_label_correction_over_four_epochs_is_the_recursion_written_out(train_se
 
 def test_sigma_is_0_and_the_targets_change_from_the_first_correction_on(train_set):
     learner = small_learner()
-    tests = {"test": TestSet(train_set.images, train_set.given.argmax(1))}
+    tests = {"test": EvaluationSet(train_set.images, train_set.given.argmax(1))}
     rows, targets = [], []
     for row in epochs(learner, train_set, tests, settings(lc_n_epoch=4)):
         rows.append(row)
@@ -142,7 +142,7 @@ def test_sigma_is_0_and_the_targets_change_from_the_first_correction_on(train_se
 
 def test_evaluation_is_in_eval_mode_and_counts_samples_not_batches(train_set):
     learner = small_learner()
-    result = evaluate(learner.net, TestSet(train_set.images, train_set.given.argmax(1)), settings(), 1)
+    result = evaluate(learner.net, EvaluationSet(train_set.images, train_set.given.argmax(1)), settings(), 1)
     with torch.no_grad():
         logits = learner.net.eval()(train_set.images.values)
     assert result["loss"].item() == pytest.approx(nn.functional.cross_entropy(logits, train_set.given.argmax(1)).item())
