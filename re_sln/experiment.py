@@ -16,7 +16,7 @@ from sklearn.model_selection import train_test_split
 from torch import nn
 
 from re_sln import checkpoint, report
-from re_sln.data import DeviceImages, evenly, normalisation_of
+from re_sln.data import device_images, evenly
 from re_sln.ema import MomentumModel
 from re_sln.losses import one_hot
 from re_sln.networks import WideResNet, resnet50
@@ -112,8 +112,7 @@ def _sets(
     """The training set, the test set (for tune.py: held-out training samples) and hashes of what is in them."""
     noise, train_images = noisy_training_set(args, data)
     noise = subset(noise, evenly(len(noise.noisy_labels), args.limit_train))
-    normalisation = normalisation_of(data)
-    on_device = partial(DeviceImages, normalisation=normalisation, device=device, flip=data.name != "digits")
+    on_device = partial(device_images, data=data, device=device)
     if hasattr(args, "val_size"):
         kept, held_out = split_off(noise.noisy_labels, args.val_size, args.seed)
         rows, val = noise.indices[held_out], torch.tensor(noise.noisy_labels[held_out], device=device)

@@ -21,7 +21,7 @@ from tqdm import tqdm
 
 sys.path.insert(0, str(Path(__file__).absolute().parents[1]))  # the repository: the script runs from any folder
 
-from re_sln.data import DeviceImages, in_order, normalisation_of, shuffled, stream_seed, torch_stream
+from re_sln.data import device_images, in_order, shuffled, stream_seed, torch_stream
 from re_sln.networks import WideResNet
 from re_sln.options import autocast, choose_device, data_path
 from re_sln.run import BAD_INPUT
@@ -43,7 +43,7 @@ def mean_probabilities(args: argparse.Namespace, data: ImageData) -> NDArray[np.
     low_precision = autocast(args.amp, device)
     torch.manual_seed(args.seed)
     net = WideResNet(data.num_classes, depth, width).to(device=device, memory_format=torch.channels_last)
-    images = DeviceImages(data.train_images, normalisation_of(data), device, flip=data.name != "digits")
+    images = device_images(data.train_images, data, device)
     labels = torch.tensor(data.train_labels, device=device)
     everything = torch.arange(len(labels), device=device)
     total = torch.zeros(len(labels), data.num_classes, dtype=torch.float64, device=device)

@@ -4,7 +4,16 @@ import numpy as np
 import pytest
 import torch
 
-from re_sln.data import NORMALISATION, DeviceImages, evenly, in_order, normalisation_of, shuffled, torch_stream
+from re_sln.data import (
+    NORMALISATION,
+    DeviceImages,
+    device_images,
+    evenly,
+    in_order,
+    normalisation_of,
+    shuffled,
+    torch_stream,
+)
 from shared import datasets
 from shared.image_data import ImageData
 
@@ -52,6 +61,13 @@ def test_plain_images_are_normalised_and_a_seed_repeats_its_views():
     one, two, other = (torch.cat(list(source.views(in_order(6, 4, CPU), seed))) for seed in (1, 1, 2))
     assert torch.equal(one, two)
     assert not torch.equal(one, other)
+
+
+def test_digits_are_neither_moved_nor_mirrored():
+    data = datasets.load("digits")
+    source = device_images(data.train_images[:5], data, CPU)
+    batches = in_order(5, 5, CPU)
+    assert torch.equal(next(source.views(batches, 1)), next(source.plain(batches)))
 
 
 def test_digits_are_normalised_by_their_own_mean_and_deviation():
