@@ -49,7 +49,12 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     add = parser.add_argument
     add("--exp_id", nargs="+", required=True, metavar="RUN", help="exp_id of a run of this folder (quoted: it has a space "
         "in it), or a run folder; for curves also a .csv with the columns epoch and accuracy")  # fmt: skip
-    add("--plot_type", choices=[*FILE_NAMES, "curves"], required=True, help="what to draw; curves: all runs in one picture")
+    add(
+        "--plot_type",
+        choices=[*FILE_NAMES, "curves"],
+        required=True,
+        help="what to draw; curves: all runs in one picture",
+    )
     add("--out", type=Path, help="the picture of the curves (assets/curves.png)")
     add("--data_path", type=Path, help="where the data are (where the run had them, else as in train_cifar.py)")
     add("--device", default="auto", help="auto, cpu, cuda, cuda:1, mps (auto)")
@@ -92,10 +97,11 @@ def _drawable(run: Run) -> Run:
 
 
 def curve_names(given: Sequence[str], found: Sequence[Run]) -> list[str]:
-    """What the runs are called in a legend: by settings, and by what was given where that is not enough. All differ."""
+    """What the runs are called in a legend: by their settings, and by what was given where two have the same."""
     titles = [runs.title(run) if run.settings else run.exp_id for run in found]
-    names = [title if titles.count(title) == 1 else f"{title} ({Path(name).name})" for title, name in zip(titles, given)]
-    return names if len(set(names)) == len(names) else [f"{title} ({name})" for title, name in zip(titles, given)]
+    short = [Path(name).name for name in given]
+    known_by = short if len(set(zip(titles, short))) == len(given) else given
+    return [title if titles.count(title) == 1 else f"{title} ({name})" for title, name in zip(titles, known_by)]
 
 
 def draw(run: Run, args: argparse.Namespace) -> bytes:
@@ -145,6 +151,7 @@ def score(run: Run, data: ImageData, args: argparse.Namespace, device: torch.dev
     noise, images = training_set(run, data, args)
     source = DeviceImages(images, normalisation_of(data), device, flip=data.name != "digits")
     net = runs.load_model(run).to(device).eval()
+    # DEVIATION(re_sln): the run's seed decides the random views; the original draws others at every call.
     views = source.views(in_order(len(images), BATCH, device), stream_seed(run.settings["seed"], 0, "plot"))
     logits = torch.cat([net(batch) for batch in views]).cpu()
     if logits.shape[1] != data.num_classes:

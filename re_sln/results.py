@@ -78,7 +78,7 @@ def collect(given: Sequence[Path] | None, out: Path) -> None:
     for dataset, found in kept.items():
         chosen, said = tables.cells(dataset, found)
         print(f"test accuracy (%) on {dataset}, {found[0].recipe[0]} epochs, mean ± standard deviation over the runs\n"
-              f"{tables.printed_table(chosen)}\n")  # fmt: skip
+              f"{tables.printed(chosen)}\n")  # fmt: skip
         left_out += said
         write_dataset(out, dataset, chosen)
         write_ablation(out, dataset, found)
@@ -106,7 +106,7 @@ def prefix(dataset: str) -> str:
 def write_dataset(out: Path, dataset: str, chosen: Cells) -> None:
     """The table and the curves of one dataset; where nobody added noise, all methods are in one picture."""
     name = prefix(dataset)
-    write_atomically(out / f"{name}-test-acc-table.csv", tables.csv_text(tables.last_table(chosen)))
+    write_atomically(out / f"{name}-test-acc-table.csv", tables.csv_text(tables.table(chosen, tables.last_text)))
     columns = tables.columns_of(chosen)
     if columns == [AS_GIVEN]:
         groups = {method.replace("_", "-"): [run.rows for run in found] for (method, _), found in chosen.items()}
@@ -173,7 +173,9 @@ def write_searches(out: Path, trials: Sequence[Trial]) -> None:
         groups[trial.dataset, trial.noise].append(trial)
     for (dataset, noise), found in groups.items():
         lines = search_table(found)
-        print(f"accuracy (%) on held-out noisy labels of {dataset} {noise} by sigma, last epoch\n{tables.aligned(lines)}\n")
+        print(
+            f"accuracy (%) on held-out noisy labels of {dataset} {noise} by sigma, last epoch\n{tables.aligned(lines)}\n"
+        )
         write_atomically(out / f"hp_{dataset}_sln_{noise.replace(' ', '_')}.csv", tables.csv_text(lines))
 
 

@@ -18,7 +18,7 @@ from typing import Any
 
 import yaml
 
-from re_sln import checkpoint, report
+from re_sln import checkpoint
 from re_sln.networks import WideResNet, wide_resnet_from
 from re_sln.noisy_labels import KINDS, rate_name
 from re_sln.options import UsageError, method_name
@@ -27,7 +27,11 @@ from shared.noise_file import NoiseFileError, read
 
 NEEDED = ("dataset_name", "sigma", "mo", "lc_n_epoch", "n_epochs", "seed")
 REAL_NOISE = ("animal-10n", "clothing1m")  # nobody added it, so it has no kind and no rate
-SUB_RUNS = {"loss_train": "loss_train_all", "loss_train_noisy": "loss_train_noisy", "loss_train_clean": "loss_train_clean"}
+SUB_RUNS = {
+    "loss_train": "loss_train_all",
+    "loss_train_noisy": "loss_train_noisy",
+    "loss_train_clean": "loss_train_clean",
+}
 MODES = {**{kind: mode for mode, kind in KINDS.items()}, "pair_flip": "asym"}  # of what a noise file says
 
 
@@ -64,7 +68,6 @@ def find_all(places: Iterable[Path]) -> list[Run]:
     for place in places:
         if not place.exists():
             raise UsageError(f"{place}: no such folder; give one that contains run folders, or configs/ and runs/")
-        # An event file's folder needs no look: a run has a config beside or opposite it.
         paths = [place] if place.is_file() else sorted([*place.rglob("config.y*ml"), *place.glob("*.csv")])
         for path in paths:
             try:
@@ -216,7 +219,9 @@ def _read_metrics(path: Path) -> list[Row]:
         except (KeyError, TypeError, ValueError) as error:
             if number == len(lines) and not line.endswith("\n"):  # a run that is writing it just now
                 break
-            raise UsageError(f"{path}, line {number} is no row of figures ({error!r}): is it of another program?") from error
+            raise UsageError(
+                f"{path}, line {number} is no row of figures ({error!r}): is it of another program?"
+            ) from error
     return rows
 
 

@@ -6,8 +6,9 @@ A cell of the table is one method on one kind of noise; it holds runs that diffe
 import csv
 import io
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from textwrap import indent
 
 import numpy as np
 
@@ -143,23 +144,32 @@ def columns_of(chosen: Cells) -> list[str]:
     return sorted({noise for _, noise in chosen}, key=lambda noise: _place("", noise))
 
 
-def last_table(chosen: Cells) -> list[list[str]]:
-    """Rows of the table that is kept: a method and its last accuracies; the first row names the columns."""
+def table(chosen: Cells, text_of: Callable[[list[Result]], str]) -> list[list[str]]:
+    """Rows are methods, columns kinds of noise, which the first row names; an empty text where there is no run."""
     columns = columns_of(chosen)
-    head = ["method", *columns]
-    return [head, *([method.replace("_", "-"), *(cell_text([run.last for run in chosen.get((method, noise), [])])
-                                                 if (method, noise) in chosen else "" for noise in columns)]
-                    for method in METHODS if any((method, noise) in chosen for noise in columns))]  # fmt: skip
+    methods = [method for method in METHODS if any((method, noise) in chosen for noise in columns)]
+    return [["method", *columns]] + [
+        [method.replace("_", "-"), *(text_of(chosen[method, noise]) if (method, noise) in chosen else "" for noise in columns)]
+        for method in methods
+    ]  # fmt: skip
 
 
-def printed_table(chosen: Cells) -> str:
-    """Last, last-10 mean and best accuracy and the number of runs, a line for each method and kind of noise."""
-    lines = [["method", "noise", "last epoch", "mean of last 10", "best epoch", "runs"]]
-    for (method, noise), runs in chosen.items():
-        summaries = [summary(run.rows) for run in runs]
-        figures = [cell_text([found[name] for found in summaries]) for name in ("last", "last_10_mean", "best")]
-        lines.append([method.replace("_", "-") + "*" * runs[0].borrowed, noise, *figures, str(len(runs))])
-    return aligned(lines)
+def last_text(cell: list[Result]) -> str:
+    return cell_text([run.last for run in cell])
+
+
+def printed(chosen: Cells) -> str:
+    """Three tables: last, last-10 mean and best accuracy. An asterisk: see the note on where the runs come from."""
+
+    def text(name: str) -> Callable[[list[Result]], str]:
+        return lambda cell: cell_text([summary(run.rows)[name] for run in cell]) + "*" * cell[0].borrowed
+
+    def counted(cell: list[Result]) -> str:
+        return f"{text('last')(cell)} ({len(cell)})"
+
+    parts = {"last epoch (number of runs)": counted, "mean of the last 10 epochs": text("last_10_mean"),
+             "best epoch": text("best")}  # fmt: skip
+    return "\n".join(f"  {name}\n{indent(aligned(table(chosen, of)), '    ')}" for name, of in parts.items())
 
 
 def aligned(lines: Sequence[Sequence[str]]) -> str:

@@ -38,10 +38,18 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
             add("--noise_mode", choices=options.NOISE_MODES, help="kind of noise; not needed with --noise_file")
             add("--p", type=float, help="noise rate in [0, 1]; the labels of this very rate are read (0.4)")
             if name != "digits":
-                add("--custom_noise", action="store_true", help="read <mode><p>_custom.csv instead of the paper's labels")
+                add(
+                    "--custom_noise",
+                    action="store_true",
+                    help="read <mode><p>_custom.csv instead of the paper's labels",
+                )
             add("--noise_file", help="noisy labels from a file, of any project; FILE:COLUMN chooses one of several")
         add("--seed", type=int, default=0, help="which images are shown (0; the README's commands: 123)")
-        add("--data_path", type=Path, help="where the data are ($DATA_ROOT, else data/ beside this script or in the root)")
+        add(
+            "--data_path",
+            type=Path,
+            help="where the data are ($DATA_ROOT, else data/ beside this script or in the root)",
+        )
     args = parser.parse_args(argv)
     absent = {"noise_mode": None, "p": None, "custom_noise": False, "noise_file": None, "make_new_custom_noise": False}
     for name, value in absent.items():
