@@ -32,7 +32,7 @@ def column(rows: Rows, name: str) -> NDArray[np.float64]:
     return np.array([np.nan if row.get(name) is None else row[name] for row in rows], float)
 
 
-def mean_and_std(runs: Sequence[Rows], name: str) -> tuple[NDArray[np.int64], NDArray, NDArray]:
+def mean_and_std(runs: Sequence[Rows], name: str) -> tuple[NDArray[np.int64], NDArray[np.float64], NDArray[np.float64]]:
     """Epochs (E,), mean (E,) and population standard deviation (E,) over runs of E epochs each."""
     values = np.stack([column(rows, name) for rows in runs])
     return np.array([row["epoch"] for row in runs[0]]), values.mean(axis=0), values.std(axis=0)
@@ -92,7 +92,8 @@ def accuracy_by_epoch(title: str, groups: Mapping[str, Sequence[Rows]], zoom: bo
 def loss_by_epoch(title: str, groups: Mapping[str, Sequence[Rows]]) -> bytes:
     """Training loss of groups of runs, clean samples solid and noisy ones dashed; one line where that is not known."""
     figure, axes = plt.subplots(figsize=(6, 4), layout="constrained")
-    colours, styles = _colours(groups), {}
+    colours = _colours(groups)
+    styles: dict[str, str] = {}
     for name, runs in groups.items():
         means = {key: mean_and_std(runs, key)[1] for key in ("loss_train", *(key for _, key, _ in LOSS_PARTS))}
         epochs = [row["epoch"] for row in runs[0]]

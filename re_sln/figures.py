@@ -113,8 +113,8 @@ def feature_map(title: str, points: NDArray[np.floating], labels: NDArray[np.int
     figure, axes = plt.subplots(figsize=(7, 5.5), layout="constrained")
     figure.suptitle(title)
     few = len(names) <= 20
-    colours = plt.get_cmap("tab10" if len(names) <= 10 else "tab20" if few else "gist_ncar", len(names))
-    dots = axes.scatter(*points.T, c=labels, s=6, cmap=colours, vmin=-0.5, vmax=len(names) - 0.5)
+    colours = plt.get_cmap("tab10" if len(names) <= 10 else "tab20" if few else "turbo", len(names))
+    dots = axes.scatter(points[:, 0], points[:, 1], c=labels, s=6, cmap=colours, vmin=-0.5, vmax=len(names) - 0.5)
     if few:
         for label, name in enumerate(names):
             axes.scatter([], [], color=colours(label), s=30, label=name)

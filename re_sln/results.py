@@ -155,8 +155,12 @@ def read_trial(folder: Path) -> Trial | None:
             if (folder.parent / name).is_file():
                 settings |= yaml.safe_load((folder.parent / name).read_text())
         sigma = float(json.loads((folder / "params.json").read_text())["sigma"])
+        settings = runs.checked_settings({**settings, "sigma": sigma}, folder.parent)
         with open(folder / "progress.csv", newline="") as file:
-            accuracy = 100 * float(list(csv.DictReader(file))[-1]["accuracy_val"])
+            rows = list(csv.DictReader(file))
+        if len(rows) < settings["n_epochs"]:
+            raise UsageError(f"{len(rows)} of {settings['n_epochs']} epochs are done")
+        accuracy = 100 * float(rows[-1]["accuracy_val"])
         search = runs.Run("", settings, folder, folder, folder)
         return Trial(settings["dataset_name"], runs.noise_mode(search) or AS_GIVEN, runs.noise_source(search) or AS_GIVEN,
                      sigma, accuracy)  # fmt: skip

@@ -11,6 +11,7 @@ Accuracies are in percent. Nothing that is read here is executed.
 import argparse
 import csv
 import json
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,7 +22,7 @@ import yaml
 from re_sln import checkpoint
 from re_sln.networks import WideResNet, wide_resnet_from
 from re_sln.noisy_labels import KINDS, rate_name
-from re_sln.options import UsageError, method_name
+from re_sln.options import NOISE_MODES, PRESETS, UsageError, method_name
 from re_sln.train import Row
 from shared.noise_file import NoiseFileError, read
 
@@ -106,7 +107,7 @@ def _curve(path: Path) -> Run:
     comments = "\n".join(line.removeprefix("#").strip() for line in lines if line.startswith("#"))
     try:
         settings = checked_settings(yaml.safe_load(comments), path)
-    except (yaml.YAMLError, UsageError):  # an ordinary remark
+    except (yaml.YAMLError, ValueError):  # an ordinary remark
         settings = {}
     return Run(path.stem, settings, path, path.parent, path.parent)
 
@@ -118,7 +119,7 @@ def _settings(paths: Sequence[Path]) -> dict[str, Any] | None:
     for path in present:
         try:
             content = yaml.safe_load(path.read_text())
-        except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        except (OSError, ValueError, yaml.YAMLError) as error:
             raise UsageError(f"{path} cannot be read: {' '.join(str(error).split())}") from error
         if not isinstance(content, dict):
             raise UsageError(f"{path} is no config of a run: it holds {type(content).__name__}, not settings by name")
@@ -131,6 +132,9 @@ def checked_settings(settings: Any, path: Path) -> dict[str, Any]:
     if not isinstance(settings, dict) or (missing := [name for name in NEEDED if settings.get(name) is None]):
         raise UsageError(f"{path} is no config of a run: it does not say "
                          f"{', '.join(missing) if isinstance(settings, dict) else 'anything by name'}")  # fmt: skip
+    if settings["dataset_name"] not in PRESETS or settings.get("noise_mode") not in (None, *NOISE_MODES):
+        raise UsageError(f"{path}: there is no {settings.get('noise_mode') or 'noise'} on {settings['dataset_name']!r} in "
+                         f"this project; its data are {', '.join(PRESETS)}, its noise {', '.join(NOISE_MODES)}")  # fmt: skip
     wrong = [name for name in NEEDED[1:] if not isinstance(settings[name], int | float)]
     wrong += [name for name in ("p",) if not isinstance(settings.get(name), int | float | None)]
     if wrong:
@@ -152,7 +156,8 @@ def noise_mode(run: Run) -> str | None:
         kind = read(run.folder / "noise.npz").header.kind
     except NoiseFileError:
         kind = None
-    return MODES.get(kind, kind) if kind else Path(str(run.settings["noise_file"])).stem
+    name = MODES.get(kind, kind) if kind else Path(str(run.settings["noise_file"])).stem
+    return re.sub(r"[^\w.+-]+", "_", name)  # it becomes part of file names
 
 
 def noise_source(run: Run) -> str | None:
@@ -195,7 +200,7 @@ def read_rows(run: Run) -> list[Row]:
 def _read_csv(path: Path) -> list[Row]:
     lines = [line for line in path.read_text().splitlines() if line and not line.startswith("#")]
     try:
-        rows = [{name: _number(value) for name, value in row.items()} for row in csv.DictReader(lines)]
+        rows: list[Row] = [{name: _number(value) for name, value in row.items()} for row in csv.DictReader(lines)]
         return [{**row, "epoch": int(row["epoch"]), "accuracy": float(row["accuracy"])} for row in rows]
     except (KeyError, TypeError, csv.Error) as error:
         raise UsageError(f"{path} is no curve ({error!r}): give a .csv with the columns epoch and accuracy, a number in "

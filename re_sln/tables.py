@@ -9,6 +9,7 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from textwrap import indent
+from typing import Any
 
 import numpy as np
 
@@ -34,13 +35,13 @@ class Result:
     method: str
     sigma: float
     lc: tuple[int, str]  # first epoch of label correction, and its form
-    recipe: tuple[object, ...]
+    recipe: tuple[Any, ...]  # by RECIPE
     rows: Rows
     borrowed: bool = False  # the network itself in a run of SLN+MO, taken as a run of SLN
 
     @property
     def last(self) -> float:
-        return self.rows[-1]["accuracy"]
+        return float(self.rows[-1]["accuracy"])
 
     @property
     def variant(self) -> tuple[float, tuple[int, str]]:

@@ -85,6 +85,7 @@ def show(args: argparse.Namespace) -> None:
         followed = "" if args.custom_noise else ", which the paper's labels need not follow"
         print(f"noise rules of re-sln's generator{followed}, {rules}:\n{rules.read_text().strip()}")
     chosen = choose(noise, args.seed)
+    assert noise.indices is not None
     shown = [None if row is None else images[noise.indices[row]] for row in chosen]
     path = picture_path(args)
     write_atomically(path, figures.panels(shown, titles(noise, chosen, data)))
@@ -113,7 +114,7 @@ def titles(noise: NoiseFile, chosen: Sequence[int | None], data: ImageData) -> l
     def title(row: int | None) -> str:
         if row is None:
             return ""
-        given = names[noise.noisy_labels[row]]
+        given = str(names[noise.noisy_labels[row]])
         if noisy is None or noise.clean_labels is None:
             return given
         if not noisy[row]:

@@ -71,4 +71,4 @@ def write_search(home: Path, name: str, config: Mapping[str, Any], accuracy_by_s
         trial.mkdir(parents=True)
         (trial / "params.json").write_text(json.dumps({"sigma": sigma}))
         (trial / "progress.csv").write_text(f"loss_train,accuracy_val\n1.5,0.1\n1.2,{accuracy}\n")
-    (folder / "config.yml").write_text(yaml.safe_dump({**CONFIG, **config, "sigma": None}))
+    (folder / "config.yml").write_text(yaml.safe_dump({**CONFIG, "n_epochs": 2, **config, "sigma": None}))

@@ -129,6 +129,7 @@ def test_searches(tmp_path, capsys):
     write_search(tmp_path, "hp_1", {}, {0.1: 0.3424, 1.0: 0.4812})
     write_search(tmp_path, "hp_2", {"custom_noise": True}, {0.1: 0.3222, 1.0: 0.4774})
     write_search(tmp_path, "hp_3", {"noise_mode": "asym", "p": 0.2}, {0.1: 0.5})
+    write_search(tmp_path, "hp_4", {"n_epochs": 3}, {0.1: 0.9})
     (tmp_path / "hp/hp_3/other").mkdir()
     (tmp_path / "hp/hp_3/other/params.json").write_text("{}")
     assert results.main([]) == 0
@@ -136,7 +137,9 @@ def test_searches(tmp_path, capsys):
         ["sigma", "paper", "custom", "mean"], ["0.1", "34.24", "32.22", "33.23"], ["1", "48.12", "47.74", "47.93"]
     ]  # fmt: skip
     assert (tmp_path / "results/hp_cifar10_sln_asym.csv").exists()
-    assert "left out the trial" in capsys.readouterr().out
+    out = capsys.readouterr().out
+    assert out.count("left out the trial") == 2
+    assert "2 of 3 epochs are done" in out
 
 
 def test_folders_that_are_named(tmp_path, capsys):

@@ -138,6 +138,7 @@ def test_what_is_missing_is_named(here):
         ("sigma: [", "cannot be read"),
         ("- 1", "it holds list"),
         ("sigma: 0.5", "does not say dataset_name, mo"),
+        ("{dataset_name: ../a, sigma: 0, mo: false, lc_n_epoch: -1, n_epochs: 1, seed: 1}", "no noise on"),
         (
             "{dataset_name: digits, sigma: much, mo: false, lc_n_epoch: -1, n_epochs: 1, seed: 1}",
             "'much', not a number",
