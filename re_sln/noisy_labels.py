@@ -92,6 +92,14 @@ def _folders(args: argparse.Namespace) -> list[Path]:
             published / "sln" / args.dataset_name]  # fmt: skip
 
 
+def rules_file(args: argparse.Namespace) -> Path | None:
+    """The generator's rules for this mode and rate, where they lie beside the labels."""
+    if args.noise_mode is None:
+        return None
+    name = f"{args.noise_mode}{rate_name(args.p)}_noise_rules.csv"
+    return next((folder / name for folder in _folders(args) if (folder / name).is_file()), None)
+
+
 def _make_custom(args: argparse.Namespace, data: ImageData, name: str) -> Path:
     """Makes re-sln's custom noise and keeps it where re-sln does, `<data>/<dataset>/label_noisy/`, rules beside it."""
     path = _folders(args)[0] / name

@@ -137,7 +137,7 @@ def parse(script: str, argv: Sequence[str] | None, parser: argparse.ArgumentPars
                          ("num_workers", 0), ("wandb", False)):  # fmt: skip
         vars(args).setdefault(name, absent)
     if script != "train_real":
-        _check_noise(parser, args)
+        check_noise(parser, args)
     if script == "tune":
         args.sigma = 0.5  # any of the grid; each trial has its own
     _fill(parser, args)
@@ -150,7 +150,7 @@ def parse(script: str, argv: Sequence[str] | None, parser: argparse.ArgumentPars
     return args
 
 
-def _check_noise(parser: argparse.ArgumentParser, args: argparse.Namespace) -> None:
+def check_noise(parser: argparse.ArgumentParser, args: argparse.Namespace) -> None:
     """Refuses kinds of noise that do not exist, before any data is read."""
     dataset, mode = args.dataset_name, args.noise_mode
     if args.noise_file and (mode or args.custom_noise or args.make_new_custom_noise):
