@@ -81,6 +81,10 @@ re_sln-table: setup-re_sln data-cifar10 data-cifar100 data-sln-noise ## every me
 
 re_sln-figures: setup-re_sln ## pictures and tables of every run of SLN in runs/, into runs/re_sln-figures
 	$(call python,re_sln) re_sln/results.py --runs runs --out runs/re_sln-figures
+	$(call python,re_sln) re_sln/viz.py digits --noise_mode sym --p 0.4 --seed $(SEED)
+	runs=$$(for model in runs/re_sln-*/model.pth runs/re_sln-digits*/*/model.pth; do [ ! -f $$model ] || dirname $$model; done); \
+	[ -z "$$runs" ] || for type in pred_probs sample_dissect tsne; do \
+	  $(call python,re_sln) re_sln/plot.py --exp_id $$runs --plot_type $$type || exit; done
 
 bench-re_sln: setup-re_sln ## seconds per epoch and what bfloat16, channels_last and foreach bring
 	$(call python,re_sln) -m tests.bench.re_sln $(ARGS)

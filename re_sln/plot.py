@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from torch.nn import functional as F
 
 from re_sln import curves, figures, options, runs
-from re_sln.data import DeviceImages, evenly, in_order, normalisation_of, stream_seed
+from re_sln.data import device_images, evenly, in_order, stream_seed
 from re_sln.noisy_labels import is_noisy, noisy_training_set
 from re_sln.run import BAD_INPUT
 from re_sln.runs import Run
@@ -149,7 +149,7 @@ def training_set(run: Run, data: ImageData, args: argparse.Namespace) -> tuple[N
 def score(run: Run, data: ImageData, args: argparse.Namespace, device: torch.device) -> Scores:
     """The reported network in eval mode on one random view of each training image."""
     noise, images = training_set(run, data, args)
-    source = DeviceImages(images, normalisation_of(data), device, flip=data.name != "digits")
+    source = device_images(images, data, device)
     net = runs.load_model(run).to(device).eval()
     # DEVIATION(re_sln): the run's seed decides the random views; the original draws others at every call.
     views = source.views(in_order(len(images), BATCH, device), stream_seed(run.settings["seed"], 0, "plot"))
@@ -168,7 +168,7 @@ def mapped_features(run: Run, data: ImageData, device: torch.device) -> tuple[ND
     from sklearn.manifold import TSNE  # slow to import, and only needed here
 
     rows = evenly(len(data.test_labels), TSNE_SAMPLES)
-    source = DeviceImages(data.test_images[rows], normalisation_of(data), device)
+    source = device_images(data.test_images[rows], data, device)
     net = runs.load_model(run).to(device).eval()
     seen = torch.cat([net.features(batch) for batch in source.plain(in_order(len(rows), BATCH, device))]).cpu().numpy()
     perplexity = min(30.0, (len(rows) - 1) / 3)
