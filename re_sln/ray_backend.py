@@ -165,11 +165,13 @@ def _connect(address: str | None) -> list[dict[str, float]]:
 
     logging.getLogger("ray").setLevel(logging.CRITICAL)
     address = address or os.environ.get("RAY_ADDRESS") or "local"
-    own = {"include_dashboard": False, "object_store_memory": OBJECT_STORE_BYTES} if address == "local" else {}
     python_path = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
+    own: dict[str, Any] = {"runtime_env": {"env_vars": {"PYTHONPATH": python_path}}}
+    if address == "local":
+        os.environ["PYTHONPATH"] = python_path  # inherited; a runtime_env would start every worker a second time
+        own = {"include_dashboard": False, "object_store_memory": OBJECT_STORE_BYTES}
     try:
-        ray.init(address, runtime_env={"env_vars": {"PYTHONPATH": python_path}}, log_to_driver=False,
-                 logging_level=logging.CRITICAL, **own)  # fmt: skip
+        ray.init(address, log_to_driver=False, logging_level=logging.CRITICAL, **own)
     except (ConnectionError, RuntimeError, ValueError) as error:
         first = str(error).strip().splitlines()[0]
         raise UsageError(f"no Ray at {address} ({first}): start a cluster with `ray start --head`, leave out --ray_address"
