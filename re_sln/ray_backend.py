@@ -9,6 +9,7 @@ import argparse
 import logging
 import math
 import os
+import socket
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -171,12 +172,20 @@ def _connect(address: str | None) -> list[dict[str, float]]:
         os.environ["PYTHONPATH"] = python_path  # inherited; a runtime_env would start every worker a second time
         own = {"include_dashboard": False, "object_store_memory": OBJECT_STORE_BYTES}
     try:
+        _knock(address)
         ray.init(address, log_to_driver=False, logging_level=logging.CRITICAL, **own)
-    except (ConnectionError, RuntimeError, ValueError) as error:
+    except (OSError, RuntimeError, ValueError) as error:
         first = str(error).strip().splitlines()[0]
         raise UsageError(f"no Ray at {address} ({first}): start a cluster with `ray start --head`, leave out --ray_address"
                          " (and RAY_ADDRESS) for one on this machine, or take --backend local") from error  # fmt: skip
     return [node["Resources"] for node in ray.nodes() if node["Alive"]]
+
+
+def _knock(address: str) -> None:
+    """Raises OSError if nobody listens at host:port; Ray itself tries for many minutes."""
+    host, colon, port = address.rpartition("://")[2].rpartition(":")
+    if colon and port.isdecimal():
+        socket.create_connection((host.strip("[]"), int(port)), timeout=10).close()
 
 
 def share_out(nodes: Sequence[Mapping[str, float]], jobs: int, device: str, at_once: int | None) -> Share:

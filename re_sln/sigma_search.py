@@ -16,13 +16,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-import matplotlib
-
-matplotlib.use("Agg")  # no display
-
-import matplotlib.pyplot as plt
 import torch
-from matplotlib.ticker import MaxNLocator
 from torch.utils.tensorboard import SummaryWriter
 
 from re_sln import checkpoint
@@ -122,6 +116,12 @@ def table(results: Results, failed: Mapping[float, str]) -> str:
 
 def draw(path: Path, results: Results, title: str) -> None:
     """Curves of the validation accuracy, and the last one against sigma with the maximum marked."""
+    import matplotlib  # not needed where the trials run
+
+    matplotlib.use("Agg")  # no display
+    import matplotlib.pyplot as plt
+    from matplotlib.ticker import MaxNLocator
+
     figure, (curves, by_sigma) = plt.subplots(1, 2, figsize=(11, 4.5), layout="constrained")
     figure.suptitle(title)
     for sigma, rows in sorted(results.items()):
