@@ -67,7 +67,9 @@ class Zone:
 
 
 def zone_of(path: Path) -> Zone:
-    folder, siblings = path.parts[0], {other.stem for other in python_files() if other.parent == path.parent}
+    folder = path.parts[0]
+    # A bench is named after its project, and is no way for the other benches to import that project.
+    siblings = {other.stem for other in python_files() if other.parent == path.parent} - set(ALL_PROJECTS)
     if folder == "shared":
         return Zone({"shared"}, _declared("shared"), "shared/requirements.in")
     if folder == "tests":
