@@ -1,8 +1,9 @@
 # Five reproductions, one way in: `make` lists the targets, each sets up what it needs and skips what is done.
 #
-# Variables: DATA_ROOT  where datasets are, or are downloaded to (data)      RATE        noise rate (0.5; digits 0.4)
+# Variables: DATA_ROOT  where datasets are, or are downloaded to (data)      RATE        noise rate (0.5; digits, SLN 0.4)
 #            DATA_MIRROR  folder or address asked before the internet       SEED        seed of the run (123)
 #            NOISE_FILE  noisy labels to train on instead of RATE           ARGS        any further flags of the script
+#            METHOD      of re_sln: ce, sln, sln_mo, sln_mo_lc (the last)   NOISE       of re_sln: sym, asym, dependent, openset
 # Examples:  make instancegm-cifar10 RATE=0.4 SEED=1 ARGS="--num_epochs 100"
 #            make noise DATASET=digits KIND=symmetric RATE=0.2
 
@@ -13,12 +14,14 @@ ARGS ?=
 NOISE_FILE ?=
 DATASET ?= cifar10
 KIND ?= pdn
+METHOD ?= sln_mo_lc
+NOISE ?= sym
 export DATA_ROOT
 export MPLCONFIGDIR ?= $(CURDIR)/.venv/matplotlib
 
 .DEFAULT_GOAL := help
 .PHONY: help quickstart noise test lint format lock clean
-PROJECTS := instancegm
+PROJECTS := instancegm re_sln
 ENVIRONMENTS := shared tests $(PROJECTS)
 
 python = .venv/$(1)/bin/python
@@ -27,7 +30,7 @@ python = .venv/$(1)/bin/python
 help: ## print this list
 	@awk 'BEGIN {FS = ":.*## "} /^##@/ {printf "\n%s\n", substr($$0, 5)} \
 	  /^[a-z][a-zA-Z0-9%<>_ -]*:.*## / {name = $$1; sub(/%/, "<name>", name); printf "  %-20s %s\n", name, $$2}' $(MAKEFILE_LIST)
-	@sed -n '2,7s/^#//p' $(firstword $(MAKEFILE_LIST))
+	@sed -n '2,8s/^#//p' $(firstword $(MAKEFILE_LIST))
 
 quickstart: instancegm-digits ## the shortest way to a trained model: instancegm-digits, from nothing
 
@@ -50,8 +53,44 @@ instancegm-cifar100: setup-instancegm data-cifar100 ## InstanceGM on CIFAR-100, 
 bench-instancegm: setup-instancegm ## images/s, steps/s and memory of each phase, against plain float32
 	$(call python,instancegm) -m tests.bench.instancegm $(ARGS)
 
+##@ SLN
+re_sln-digits: setup-re_sln ## CE, SLN, SLN+MO and SLN+MO+LC on the same noisy digits (about 3 minutes)
+	$(eval run := $(call run_folder,re_sln-digits,0.4))
+	$(eval labels := $(or $(NOISE_FILE),$(run)/noise.npz))
+	$(if $(NOISE_FILE),,$(call python,re_sln) -m shared noise make --dataset digits --kind symmetric --exclude_true_class \
+	  --independent --rate $(or $(RATE),0.4) --out $(labels))
+	for method in ce sln_mo sln_mo_lc; do $(call re_sln,train_cifar) --dataset_name digits --noise_file '$(labels)' \
+	  --method $$method --output_dir $(run)/$$method $(ARGS) || exit; done
+	$(call python,re_sln) re_sln/results.py --runs $(run) --out $(run)
+	$(call python,re_sln) re_sln/plot.py --exp_id $(foreach method,ce sln_mo sln_mo_lc,$(run)/$(method)) --plot_type curves \
+	  --out $(run)/curves.png
+
+re_sln-cifar10: setup-re_sln data-cifar10 data-sln-noise ## one method on CIFAR-10: METHOD=sln_mo_lc NOISE=sym RATE=0.4
+	$(if $(filter openset,$(NOISE)),@$(call python,re_sln) -m shared data cifar100)
+	$(call re_sln_cifar,cifar10)
+
+re_sln-cifar100: setup-re_sln data-cifar100 data-sln-noise ## the same on CIFAR-100 (NOISE=sym, asym or dependent)
+	$(call re_sln_cifar,cifar100)
+
+re_sln-animal10n: setup-re_sln data-animal10n ## one method on Animal-10N, whose labels are noisy by themselves
+	$(call re_sln,train_real) --dataset_name animal-10n --method $(METHOD) \
+	  --output_dir runs/re_sln-animal10n-$(METHOD)-seed$(SEED)$(args_word) $(ARGS)
+
+re_sln-table: setup-re_sln data-cifar10 data-cifar100 data-sln-noise ## every method on every noise of the paper, by Ray; resumable
+	$(call python,re_sln) re_sln/table.py --output_dir runs/re_sln-table$(args_word) $(ARGS)
+
+re_sln-figures: setup-re_sln ## pictures and tables of every run of SLN in runs/, into runs/re_sln-figures
+	$(call python,re_sln) re_sln/results.py --runs runs --out runs/re_sln-figures
+	$(call python,re_sln) re_sln/viz.py digits --noise_mode sym --p 0.4 --seed $(SEED)
+	runs=$$(for model in runs/re_sln-*/model.pth runs/re_sln-digits*/*/model.pth; do [ ! -f $$model ] || dirname $$model; done); \
+	[ -z "$$runs" ] || for type in pred_probs sample_dissect tsne; do \
+	  $(call python,re_sln) re_sln/plot.py --exp_id $$runs --plot_type $$type || exit; done
+
+bench-re_sln: setup-re_sln ## seconds per epoch and what bfloat16, channels_last and foreach bring
+	$(call python,re_sln) -m tests.bench.re_sln $(ARGS)
+
 ##@ Data and noise
-data-%: setup-shared ## download a dataset (cifar10, cifar100) or a paper's noise file; `data-list` names them
+data-%: setup-shared ## download a dataset (cifar10, cifar100) or papers' noise files (sln-noise); `data-list` names all
 	@$(call python,shared) -m shared data $(@:data-%=%)
 data-instancegm/% data-sln/% data-re_sln/% data-plc/% data-lra_diffusion/% data-cifar_n/%: setup-shared
 	@$(call python,shared) -m shared data $(@:data-%=%)
@@ -61,7 +100,7 @@ noise: setup-shared ## make a noise file: DATASET=cifar10 KIND=pdn|symmetric|asy
 	  --out $(or $(NOISE_FILE),runs/noise/$(DATASET)_$(KIND)_$(or $(RATE),0.5)_seed$(SEED).npz) $(ARGS)
 
 ##@ Environments, tests, upkeep
-setup-%: .venv/%/.ready ## install an environment: shared, tests, instancegm
+setup-%: .venv/%/.ready ## install an environment: shared, tests or a project
 	@:
 
 test: $(addprefix test-,shared repo $(PROJECTS)) ## every test
@@ -92,6 +131,11 @@ args_word = $(if $(strip $(ARGS)),-$(call slug,$(ARGS)))
 noise_word = $(if $(NOISE_FILE),$(call slug,$(NOISE_FILE)),$(or $(RATE),$(1)))
 noise_flags = $(if $(NOISE_FILE),--noise_file '$(NOISE_FILE)' $(if $(RATE),--r $(RATE)),--r $(or $(RATE),0.5))
 run_folder = runs/$(1)-$(call noise_word,$(2))-seed$(SEED)$(args_word)
+re_sln = $(call python,re_sln) re_sln/$(1).py --seed $(SEED) --resume
+re_sln_noise = $(if $(NOISE_FILE),--noise_file '$(NOISE_FILE)',--noise_mode $(NOISE) --p $(or $(RATE),0.4) \
+  $(if $(filter openset,$(NOISE)),--custom_noise))
+re_sln_cifar = $(call re_sln,train_cifar) --dataset_name $(1) $(re_sln_noise) --method $(METHOD) \
+  --output_dir $(call run_folder,re_sln-$(1)-$(NOISE)-$(METHOD),0.4) $(ARGS)
 instancegm = $(call python,instancegm) instancegm/instanceGM.py --dataset $(1) --seed $(SEED) --resume
 
 # uv comes from PATH, else from the package index into a corner of .venv; identical wheels are stored once on disk.

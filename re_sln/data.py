@@ -55,24 +55,24 @@ class Images(Protocol):
 
 
 class DeviceImages:
-    """Images (N, H, W, 3) uint8 on a device. A view is RandomCrop(H, padding=4, black) and, if `flip`, a random mirror.
+    """Images (N, H, W, 3) uint8 on a device. A view is RandomCrop(H, padding, black) and, if `flip`, a random mirror.
 
-    mean, std: of the three channels, of pixels in [0, 1].
+    normalisation: mean and standard deviation of the three channels, of pixels in [0, 1].
     """
 
     def __init__(
         self, images: NDArray[np.uint8], normalisation: tuple[Sequence[float], Sequence[float]], device: torch.device, *,
-        flip: bool = True,
+        padding: int = CROP_PADDING, flip: bool = True,
     ) -> None:  # fmt: skip
         count, height, width, channels = images.shape
-        side_h, side_w = height + 2 * CROP_PADDING, width + 2 * CROP_PADDING
+        side_h, side_w = height + 2 * padding, width + 2 * padding
         padded = torch.zeros(count, side_h, side_w, channels, dtype=torch.uint8, device=device)
-        padded[:, CROP_PADDING:-CROP_PADDING, CROP_PADDING:-CROP_PADDING] = torch.from_numpy(images).to(device)
-        # (N, H, W, 3) for each of the 9 x 9 offsets, without a copy; an indexed window is the crop
+        padded[:, padding : padding + height, padding : padding + width] = torch.from_numpy(images).to(device)
+        # (N, H, W, 3) for each of the offsets, 9 x 9 of them for a padding of 4, without a copy; an indexed window is the crop
         self._windows = padded.unfold(1, height, 1).unfold(2, width, 1).permute(0, 1, 2, 4, 5, 3)
         mean, std = (torch.tensor(values, device=device)[None, :, None, None] for values in normalisation)
         self._scale, self._shift = 1.0 / (255.0 * std), mean / std
-        self._flip = flip
+        self._padding, self._flip = padding, flip
         self.device = device
         self.memory_format = torch.channels_last
 
@@ -80,7 +80,7 @@ class DeviceImages:
         return len(self._windows)
 
     def plain(self, batches: Sequence[Tensor]) -> Iterator[Tensor]:
-        return (self._normalised(self._windows[index, CROP_PADDING, CROP_PADDING]) for index in batches)
+        return (self._normalised(self._windows[index, self._padding, self._padding]) for index in batches)
 
     def views(self, batches: Sequence[Tensor], seed: int) -> Iterator[Tensor]:
         generator = torch.Generator(self.device).manual_seed(seed)
@@ -88,7 +88,7 @@ class DeviceImages:
 
     def _view(self, index: Tensor, generator: torch.Generator) -> Tensor:
         size = (2, len(index))
-        top, left = torch.randint(0, 2 * CROP_PADDING + 1, size, device=self.device, generator=generator)
+        top, left = torch.randint(0, 2 * self._padding + 1, size, device=self.device, generator=generator)
         crop = self._windows[index, top, left]
         if self._flip:
             flips = torch.rand(len(index), device=self.device, generator=generator) < 0.5
@@ -99,6 +99,16 @@ class DeviceImages:
         """(B, H, W, 3) uint8 to (B, 3, H, W) float32, (x / 255 - mean) / std."""
         planes = rows.permute(0, 3, 1, 2).to(torch.float32, memory_format=self.memory_format)
         return planes.mul_(self._scale).sub_(self._shift)
+
+
+def device_images(pixels: NDArray[np.uint8], data: ImageData, device: torch.device) -> DeviceImages:
+    """Images (N, H, W, 3) uint8 of a dataset with its normalisation and augmentation.
+
+    digits are left as they are: a mirrored 2 is no digit, and a shift by half a stroke keeps even plain cross-entropy from
+    memorising wrong labels of so small a set, which is what the method is about.
+    """
+    as_they_are = {"padding": 0, "flip": False} if data.name == "digits" else {}
+    return DeviceImages(pixels, normalisation_of(data), device, **as_they_are)
 
 
 def normalisation_of(data: ImageData) -> tuple[Sequence[float], Sequence[float]]:
@@ -112,6 +122,13 @@ def normalisation_of(data: ImageData) -> tuple[Sequence[float], Sequence[float]]
     mean = counts @ values / counts.sum(axis=1)
     variance = counts @ values**2 / counts.sum(axis=1) - mean**2
     return mean.tolist(), np.sqrt(np.maximum(variance, 1e-12)).tolist()
+
+
+def evenly(count: int, limit: int | None) -> NDArray[np.int64]:
+    """Positions of `limit` samples spread evenly over `count`; image folders are sorted by class, so not the first ones."""
+    if limit is None or limit >= count:
+        return np.arange(count)
+    return np.linspace(0, count - 1, limit).astype(np.int64)
 
 
 def in_order(count: int, batch_size: int, device: torch.device) -> Sequence[Tensor]:

@@ -16,14 +16,14 @@ from sklearn.model_selection import train_test_split
 from torch import nn
 
 from re_sln import checkpoint, report
-from re_sln.data import DeviceImages, normalisation_of
+from re_sln.data import device_images, evenly
 from re_sln.ema import MomentumModel
 from re_sln.losses import one_hot
 from re_sln.networks import WideResNet, resnet50
 from re_sln.noisy_labels import is_noisy, noisy_training_set, subset
 from re_sln.options import UsageError, autocast, choose_device, data_path, use_bfloat16
-from re_sln.train import Learner, Row, Settings, TestSet, TrainingSet, epochs
-from shared import datasets
+from re_sln.train import EvaluationSet, Learner, Row, Settings, TrainingSet, epochs
+from shared import animal10n, datasets
 from shared.noise_file import NoiseFile, label_hash
 
 # Flags that decide every number of a run; n_epochs is missing on purpose, a finished run may be prolonged.
@@ -41,7 +41,7 @@ class Experiment:
     device: torch.device
     settings: Settings
     train_set: TrainingSet
-    test_sets: dict[str, TestSet]  # the last one is the reported one
+    test_sets: dict[str, EvaluationSet]  # the last one is the reported one
     noise: NoiseFile | None  # of the N training samples; None: Clothing1M, whose list of files is not kept twice
     learner: Learner
     identity: dict[str, Any]
@@ -108,22 +108,21 @@ def prepare(args: argparse.Namespace) -> Experiment:
 
 def _sets(
     args: argparse.Namespace, data: datasets.ImageData, device: torch.device
-) -> tuple[TrainingSet, dict[str, TestSet], NoiseFile, dict[str, str]]:
+) -> tuple[TrainingSet, dict[str, EvaluationSet], NoiseFile, dict[str, str]]:
     """The training set, the test set (for tune.py: held-out training samples) and hashes of what is in them."""
     noise, train_images = noisy_training_set(args, data)
     noise = subset(noise, evenly(len(noise.noisy_labels), args.limit_train))
-    normalisation = normalisation_of(data)
-    on_device = partial(DeviceImages, normalisation=normalisation, device=device, flip=data.name != "digits")
+    on_device = partial(device_images, data=data, device=device)
     if hasattr(args, "val_size"):
         kept, held_out = split_off(noise.noisy_labels, args.val_size, args.seed)
         rows, val = noise.indices[held_out], torch.tensor(noise.noisy_labels[held_out], device=device)
-        test_sets = {"val": TestSet(on_device(train_images[rows]), val, augmented=args.augment_val)}
+        test_sets = {"val": EvaluationSet(on_device(train_images[rows]), val, augmented=args.augment_val)}
         tested = (train_images[rows], noise.noisy_labels[held_out])
         noise = subset(noise, kept)
     else:
         rows = evenly(len(data.test_labels), args.limit_test)
         tested = (data.test_images[rows], data.test_labels[rows])
-        test_sets = {"test": TestSet(on_device(tested[0]), torch.tensor(tested[1], device=device))}
+        test_sets = {"test": EvaluationSet(on_device(tested[0]), torch.tensor(tested[1], device=device))}
     images = train_images[noise.indices]
     given = one_hot(torch.tensor(noise.noisy_labels, device=device), data.num_classes)
     wrong = is_noisy(noise)
@@ -136,8 +135,6 @@ def load_data(args: argparse.Namespace) -> datasets.ImageData:
     """The images of every dataset but Clothing1M; Animal-10N's lists of files are written as the original does."""
     if args.dataset_name != "animal-10n":
         return datasets.load(args.dataset_name, data_path(args))
-    from shared import animal10n
-
     data = datasets.load("animal10n", data_path(args))
     assert data.location is not None
     try:
@@ -188,13 +185,6 @@ def _configure_torch(args: argparse.Namespace, device: torch.device) -> None:
         torch.use_deterministic_algorithms(True)
     elif device.type == "cuda":
         torch.backends.cudnn.benchmark = True
-
-
-def evenly(count: int, limit: int | None) -> NDArray[np.int64]:
-    """Positions of `limit` samples spread evenly over `count`; image folders are sorted by class, so not the first ones."""
-    if limit is None or limit >= count:
-        return np.arange(count)
-    return np.linspace(0, count - 1, limit).astype(np.int64)
 
 
 def hash_of(*arrays: NDArray[Any]) -> str:

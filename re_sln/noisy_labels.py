@@ -43,10 +43,11 @@ def noisy_training_set(args: argparse.Namespace, data: ImageData) -> tuple[Noise
         return _made_in_memory(args, data), data.train_images
     else:
         path = _csv_file(args, data)
-        noise = _aligned(read_any(path), data, kind=KINDS[args.noise_mode], nominal_rate=args.p)
+        found = read_any(path)
+        noise = _aligned(found, data, kind=KINDS[args.noise_mode], nominal_rate=args.p)
     if noise.open_set is None or not noise.open_set.any():
         return noise, data.train_images
-    return noise, _with_foreign_images(args, data, noise, path)
+    return noise, _with_foreign_images(args, data, found, path)
 
 
 def rate_name(rate: float) -> str:
@@ -91,6 +92,14 @@ def _folders(args: argparse.Namespace) -> list[Path]:
             published / "sln" / args.dataset_name]  # fmt: skip
 
 
+def rules_file(args: argparse.Namespace) -> Path | None:
+    """The generator's rules for this mode and rate, where they lie beside the labels."""
+    if args.noise_mode is None:
+        return None
+    name = f"{args.noise_mode}{rate_name(args.p)}_noise_rules.csv"
+    return next((folder / name for folder in _folders(args) if (folder / name).is_file()), None)
+
+
 def _make_custom(args: argparse.Namespace, data: ImageData, name: str) -> Path:
     """Makes re-sln's custom noise and keeps it where re-sln does, `<data>/<dataset>/label_noisy/`, rules beside it."""
     path = _folders(args)[0] / name
@@ -98,7 +107,7 @@ def _make_custom(args: argparse.Namespace, data: ImageData, name: str) -> Path:
     known: dict[str, Any] = {"dataset": data.name, "split": "train", "num_classes": data.num_classes, "seed": args.seed,
                              "nominal_rate": args.p, "generator": GENERATOR, "kind": KINDS[args.noise_mode]}  # fmt: skip
     if args.noise_mode == "openset":
-        pairs = open_set.draw_pairs(len(labels), DONORS, args.p, args.seed)
+        pairs = open_set.draw_pairs(len(labels), open_set.DONOR_IMAGES, args.p, args.seed)
         noise = make(labels, clean_labels=labels, open_set=open_set.flags(pairs, len(labels)), **known)
         open_set.write_pairs(_pairs_file(path), pairs)
     else:
@@ -111,32 +120,29 @@ def _make_custom(args: argparse.Namespace, data: ImageData, name: str) -> Path:
     return path
 
 
-DONORS = 50_000  # training images of CIFAR-100
-
-
 def _pairs_file(path: Path) -> Path:
     return path.with_name(f"{path.stem}_pairs.csv")
 
 
-def _with_foreign_images(args: argparse.Namespace, data: ImageData, noise: NoiseFile, path: Path) -> NDArray[np.uint8]:
+def _with_foreign_images(args: argparse.Namespace, data: ImageData, found: NoiseFile, path: Path) -> NDArray[np.uint8]:
     """The training images with the flagged ones replaced; the pairs from a list, the original's .npy, or the seed."""
     # DEVIATION(re_sln): open-set images are put together in memory; the original needs a 154 MB .npy that it never ships.
     pairs_file, images_file = _pairs_file(path), path.with_suffix(".npy")
     if pairs_file.is_file():
         pairs = open_set.read_pairs(pairs_file)
-        if not np.array_equal(open_set.flags(pairs, len(data.train_labels)), _all_flags(noise, data)):
+        if not np.array_equal(open_set.flags(pairs, len(data.train_labels)), _all_flags(found, data)):
             raise NoiseFileError(f"{pairs_file} and {path} belong to different noise: delete both, or make them anew")
     elif images_file != path and images_file.is_file():
         return _published_images(images_file, data)
     else:
-        pairs = open_set.pairs_for(noise, DONORS, seeds=(args.seed, README_SEED))
-    donors = datasets.load("cifar100", data_path(args)).train_images
+        pairs = open_set.pairs_for(found, open_set.DONOR_IMAGES, seeds=(args.seed, README_SEED))
+    donors = datasets.load(open_set.DONOR_DATASET, data_path(args)).train_images
     return open_set.replace_images(data.train_images, donors, pairs)
 
 
-def _all_flags(noise: NoiseFile, data: ImageData) -> NDArray[np.bool_]:
+def _all_flags(found: NoiseFile, data: ImageData) -> NDArray[np.bool_]:
     flags = np.zeros(len(data.train_labels), bool)
-    flags[noise.indices] = noise.open_set
+    flags[slice(None) if found.indices is None else found.indices] = found.open_set
     return flags
 
 

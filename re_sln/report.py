@@ -76,11 +76,8 @@ class Report:
         self.rows = rows
         self._metrics = folder / "metrics.jsonl"
         self._wandb_run = wandb_run
-        step = len(rows) + 1
-        self._events = {
-            name: SummaryWriter(str(folder / name), purge_step=step)
-            for name in ("", "loss_train_all", "loss_train_noisy", "loss_train_clean")
-        }
+        self._folder, self._first_step = folder, len(rows) + 1
+        self._writers: dict[str, SummaryWriter] = {}
         write_atomically(self._metrics, "".join(_line(row) for row in rows).encode())
 
     def log(self, row: Row) -> None:
@@ -93,18 +90,24 @@ class Report:
         events |= {name.replace("_", "/", 1): value / (100 if name.startswith("accuracy") else 1)
                    for name, value in row.items() if name.endswith(("_base", "_ema"))}  # fmt: skip
         for tag, value in events.items():
-            self._events[""].add_scalar(tag, value, row["epoch"])
+            self._events("").add_scalar(tag, value, row["epoch"])
         for name in ("loss_train", "loss_train_noisy", "loss_train_clean"):
             if row[name] is not None:
                 sub_run = "loss_train_all" if name == "loss_train" else name
-                self._events[sub_run].add_scalar("loss/train", row[name], row["epoch"])
-        for writer in self._events.values():
+                self._events(sub_run).add_scalar("loss/train", row[name], row["epoch"])
+        for writer in self._writers.values():
             writer.flush()
         if self._wandb_run is not None:
             self._wandb_run.log({k: v for k, v in row.items() if v is not None}, step=row["epoch"])
 
+    def _events(self, sub_run: str) -> SummaryWriter:
+        """The event file of the run ("") or of a sub-run, made when there is something to write."""
+        if sub_run not in self._writers:
+            self._writers[sub_run] = SummaryWriter(str(self._folder / sub_run), purge_step=self._first_step)
+        return self._writers[sub_run]
+
     def close(self) -> None:
-        for writer in self._events.values():
+        for writer in self._writers.values():
             writer.close()
         if self._wandb_run is not None:
             self._wandb_run.finish()

@@ -2,8 +2,8 @@
 
 Chen, Chen, Ye, Zhao, Heng, "Noise against noise: stochastic label noise helps combat inherent label noise", ICLR 2021.
 
-    python -m re_sln.table                                                          # the 24 cells, 18 trainings of 300 epochs
-    python -m re_sln.table --dataset_name digits --n_epochs 20 --output_dir runs/table_digits       # three minutes on two cores
+    python table.py                                                          # the 24 cells, 18 trainings of 300 epochs
+    python table.py --dataset_name digits --n_epochs 20 --output_dir runs/table_digits       # three minutes on two cores
 
 A run of SLN+MO logs the network and its momentum model, so it fills the cells of SLN and SLN+MO both: 18 trainings make the
 24 cells. Each is an ordinary run folder of train_cifar.py; the same command continues what is unfinished, after a kill too.
@@ -82,7 +82,7 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     add("--noise_mode", nargs="+", choices=NOISES, help="(sym asym dependent; digits: sym asym)")
     add("--seeds", nargs="+", type=int, default=[123], help="a training for each (123)")
     add("--n_epochs", type=int, help="epochs (300; digits: 60); label correction starts after five sixths of them")
-    add("--batch_size", type=int, help="images a step (128; digits: 32)")
+    add("--batch_size", type=int, help="images a step (128; digits: 64)")
     add("--depth", type=int, help="layers of the network (28; digits: 10)")
     add("--width", type=int, help="its widening factor (2; digits: 1)")
     add("--limit_train", type=int, help="train on that many images")

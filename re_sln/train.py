@@ -60,7 +60,7 @@ class TrainingSet(NamedTuple):
         return torch.cat(parts).sort().values
 
 
-class TestSet(NamedTuple):
+class EvaluationSet(NamedTuple):
     """images: N; labels: (N,) int64; augmented: show random views, as the original's validation does."""
 
     images: Images
@@ -89,7 +89,11 @@ class Learner:
 
 
 def epochs(
-    learner: Learner, train_set: TrainingSet, test_sets: dict[str, TestSet], settings: Settings, first_epoch: int = 1
+    learner: Learner,
+    train_set: TrainingSet,
+    test_sets: dict[str, EvaluationSet],
+    settings: Settings,
+    first_epoch: int = 1,
 ) -> Iterator[Row]:
     """Trains from `first_epoch` to the last one and yields a row of figures after each; epochs count from 1."""
     for epoch in range(first_epoch, settings.n_epochs + 1):
@@ -198,7 +202,7 @@ def predict(net: nn.Module, images: Iterator[Tensor], settings: Settings) -> Ten
     return torch.cat(logits)
 
 
-def evaluate(net: nn.Module, test_set: TestSet, settings: Settings, epoch: int) -> dict[str, Tensor]:
+def evaluate(net: nn.Module, test_set: EvaluationSet, settings: Settings, epoch: int) -> dict[str, Tensor]:
     """Mean cross-entropy and accuracy in percent, as scalars on the device."""
     images, labels = test_set.images, test_set.labels
     batches = in_order(len(images), EVALUATION_BATCH.get(labels.device.type, 128), labels.device)

@@ -20,12 +20,16 @@ examples:
   python -m shared data list
   python -m shared data cifar10 --path data
   python -m shared data sln/cifar10/sym0.4.csv
+  python -m shared data sln-noise                              (all noise files of SLN and re-sln)
   DATA_MIRROR=/media/stick python -m shared data cifar100      (takes the archive from there; the checksum is the same)
 """
 OTHER_DATA = {
+    "animal10n": "Animal-10N, 55,000 animals; its publisher asks for a form, `data animal10n` says where",
+    "clothing1m": "Clothing1M, a million clothes, read as files; its authors send it on request",
     "digits": "1,797 handwritten digits; comes with scikit-learn, nothing to get",
     "folder": "your own images, see shared/image_folder.py; nothing to get",
 }
+EMBEDDED = ("digits", "folder")
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -74,7 +78,10 @@ def run_data(args: argparse.Namespace) -> None:
     """Fetch one dataset or published noise file and say where it is; or list them."""
     if args.name == "list":
         print(_list_of_data())
-    elif args.name in OTHER_DATA:
+    elif args.name in published_noise.COLLECTIONS:
+        for path in published_noise.fetch_collection(args.name, args.path):
+            print(path)
+    elif args.name in EMBEDDED:
         print(f"{args.name}: {OTHER_DATA[args.name]}")
     elif "/" in args.name:
         print(f"{args.name} is at {published_noise.fetch_noise(args.name, args.path)}")
@@ -84,11 +91,13 @@ def run_data(args: argparse.Namespace) -> None:
 
 def _list_of_data() -> str:
     lines = ["datasets"]
-    for name in datasets.NAMES:
+    for name in datasets.NAMES + datasets.FILE_NAMES:
         spec = datasets.CIFAR.get(name)
         about = OTHER_DATA.get(name, "") if spec is None else f"{spec.megabytes} MB; licence: {spec.licence}"
         lines.append(f"  {name:<10} {about}")
     lines += ["", "published noise files, of the training images of CIFAR"]
+    for name, sources in published_noise.COLLECTIONS.items():
+        lines.append(f"  {name:<44} all files of {' and '.join(sources)}")
     for name, noise in published_noise.NOISE.items():
         lines.append(f"  {name:<44} {noise.dataset}, {noise.images}; licence: {noise.licence}")
     return "\n".join(lines)

@@ -3,8 +3,9 @@
     data = datasets.load("cifar10")          # uint8 images (N, H, W, 3), int64 labels; never downloads
     datasets.fetch("cifar10")                # find it, or download and unpack it (`make data-cifar10`)
 
-Names: `cifar10`, `cifar100`; `digits`, 1,797 real handwritten digits that come with scikit-learn; `folder`, your own
-images (an image folder or an `.npz` file, see `shared.image_folder`).
+Names: `cifar10`, `cifar100`; `animal10n` (`shared.animal10n`); `digits`, 1,797 real handwritten digits that come with
+scikit-learn; `folder`, your own images (an image folder or an `.npz` file, see `shared.image_folder`). `clothing1m` is
+too large for memory: `shared.clothing1m.load` gives its files and labels.
 """
 
 import os
@@ -12,14 +13,16 @@ from pathlib import Path
 
 import numpy as np
 
-from shared import cifar, download, image_folder
+from shared import animal10n, cifar, clothing1m, download, image_folder
 from shared.cifar import CIFAR10, CIFAR100, CifarFiles
 from shared.image_data import DatasetError, ImageData
 
-__all__ = ["NAMES", "DatasetError", "ImageData", "data_root", "fetch", "load"]
+__all__ = ["FILE_NAMES", "NAMES", "DatasetError", "ImageData", "data_root", "fetch", "load"]
 
 CIFAR: dict[str, CifarFiles] = {"cifar10": CIFAR10, "cifar100": CIFAR100}
-NAMES: tuple[str, ...] = ("cifar10", "cifar100", "digits", "folder")
+NAMES: tuple[str, ...] = ("cifar10", "cifar100", "animal10n", "digits", "folder")
+FILE_NAMES: tuple[str, ...] = ("clothing1m",)  # to be found by fetch(), but not to be loaded into arrays
+_ANY_SIZE = ("animal10n", "folder")  # image files, resized when read
 _REPOSITORY = Path(__file__).resolve().parents[1]
 
 
@@ -33,27 +36,33 @@ def data_root(path: str | Path | None = None) -> Path:
 def load(name: str, path: str | Path | None = None, *, image_size: int = 32) -> ImageData:
     """The dataset `name` from `path` (default: data_root()); what is missing is an error, never a download.
 
-    image_size: pixels per side of a `folder` dataset, whose images are resized to it; the others are always 32.
+    image_size: pixels per side of `animal10n` and `folder`, whose images are resized to it; the others are always 32.
     Raises DatasetError.
     """
-    _check_name(name)
-    if image_size != 32 and name != "folder":
-        raise DatasetError(f"{name} has 32 x 32 images, not {image_size}; image_size is for the dataset `folder`")
+    _check_name(name, NAMES)
+    if image_size != 32 and name not in _ANY_SIZE:
+        raise DatasetError(f"{name} has 32 x 32 images, not {image_size}; image_size is for {' and '.join(_ANY_SIZE)}")
     if name == "digits":
         return load_digits()
     if name == "folder":
         return image_folder.load(data_root(path), image_size)
+    if name == "animal10n":
+        return animal10n.load(data_root(path), image_size)
     return _load_cifar(CIFAR[name], data_root(path))
 
 
 def fetch(name: str, path: str | Path | None = None) -> Path:
     """Where the dataset is below `path` (default: data_root()), after downloading and unpacking it if need be.
 
-    Raises DownloadError when it cannot be had, DatasetError when what is there is damaged. Embedded data and users' own
-    folders need no fetching: their root is returned.
+    Raises DownloadError when it cannot be had, DatasetError when what is there is damaged, or nothing is there and only
+    a form or a letter gets it. Embedded data and users' own folders need no fetching: their root is returned.
     """
-    _check_name(name)
+    _check_name(name, NAMES + FILE_NAMES)
     root = data_root(path)
+    if name == "animal10n":
+        return animal10n.find(root)
+    if name == "clothing1m":
+        return clothing1m.find(root)
     if name not in CIFAR:
         return root
     spec = CIFAR[name]
@@ -68,9 +77,11 @@ def fetch(name: str, path: str | Path | None = None) -> Path:
     return folder
 
 
-def _check_name(name: str) -> None:
-    if name not in NAMES:
-        raise DatasetError(f"unknown dataset {name!r}; choose one of {', '.join(NAMES)}")
+def _check_name(name: str, allowed: tuple[str, ...]) -> None:
+    if name not in allowed:
+        if name in FILE_NAMES:
+            raise DatasetError(f"{name} is too large for memory: shared.{name}.load gives its files and labels")
+        raise DatasetError(f"unknown dataset {name!r}; choose one of {', '.join(allowed)}")
 
 
 # ---- CIFAR

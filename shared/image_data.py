@@ -26,3 +26,22 @@ class ImageData:
     @property
     def num_classes(self) -> int:
         return len(self.class_names)
+
+
+@dataclass(frozen=True)
+class ImageFiles:
+    """A dataset too large for memory: files and labels. N training, V validation and M test images, C classes."""
+
+    name: str
+    root: Path  # the folder that all file names are relative to
+    train_files: list[str]  # N names, with / between folders
+    train_labels: NDArray[np.int64]  # (N,) in [0, C)
+    val_files: list[str]
+    val_labels: NDArray[np.int64]  # (V,) in [0, C)
+    test_files: list[str]
+    test_labels: NDArray[np.int64]  # (M,) in [0, C)
+    class_names: tuple[str, ...]
+
+    @property
+    def num_classes(self) -> int:
+        return len(self.class_names)

@@ -42,7 +42,7 @@ def _load_folder(path: Path, image_size: int) -> ImageData:
         )
     train_files, train_labels = _labelled_files(path / "train", classes)
     test_files, test_labels = _labelled_files(path / "test", classes)
-    train_images, test_images = _read_images(train_files, image_size), _read_images(test_files, image_size)
+    train_images, test_images = read_images(train_files, image_size), read_images(test_files, image_size)
     return ImageData("folder", train_images, train_labels, test_images, test_labels, classes, path)
 
 
@@ -74,7 +74,7 @@ def _labelled_files(folder: Path, classes: Sequence[str]) -> tuple[list[Path], N
     return files, np.array(labels, dtype=np.int64)
 
 
-def _read_images(files: Sequence[Path], image_size: int) -> NDArray[np.uint8]:
+def read_images(files: Sequence[Path], image_size: int) -> NDArray[np.uint8]:
     """(N, image_size, image_size, 3) uint8; decoding runs in threads, which Pillow allows to run in parallel."""
     images = np.empty((len(files), image_size, image_size, 3), dtype=np.uint8)
 

@@ -118,7 +118,9 @@ def _add_make(actions: "argparse._SubParsersAction[argparse.ArgumentParser]") ->
     make.add_argument("--out", required=True, type=Path, metavar="FILE", help=".npz, .pt, .csv, .npy or .json")
     make.add_argument("--force", action="store_true", help="overwrite FILE if it exists with other content")
     _add_dataset_options(make, required=True)
-    make.add_argument("--image_size", type=int, default=32, help="pixels per side of a `folder` dataset; default: 32")
+    make.add_argument(
+        "--image_size", type=int, default=32, help="pixels per side of `animal10n` and `folder` images; default: 32"
+    )
     make.set_defaults(run=run_make)
 
 

@@ -47,6 +47,13 @@ def fetch_noise(name: str, path: str | Path | None = None) -> Path:
     return download.fetch(noise.url, data_root(path) / "label_noisy" / name, sha256=noise.sha256)
 
 
+def fetch_collection(name: str, path: str | Path | None = None) -> list[Path]:
+    """Every file of a collection of COLLECTIONS, by fetch_noise; where they are."""
+    if name not in COLLECTIONS:
+        raise DatasetError(f"unknown collection of noise files {name!r}; there are {', '.join(COLLECTIONS)}")
+    return [fetch_noise(file, path) for file in NOISE if file.split("/")[0] in COLLECTIONS[name]]
+
+
 def _source(source: str, repository: str, commit: str, licence: str, images: str, table: str) -> list[PublishedNoise]:
     """The rows of `table`, in the format of sha256sum: checksum and path in the repository."""
     files = []
@@ -144,3 +151,5 @@ bd2d80409754d420292d622e15e25248ba21e37d27429efac49c8da723f44394  data/CIFAR-100
 ]  # fmt: skip
 
 NOISE: dict[str, PublishedNoise] = {noise.name: noise for noise in _FILES}
+
+COLLECTIONS: dict[str, tuple[str, ...]] = {"sln-noise": ("sln", "re_sln")}  # name -> sources, to be had at once

@@ -225,7 +225,7 @@ class Walk:
 def _names_of_data() -> set[str]:
     from shared import datasets, published_noise
 
-    return {"list", *datasets.NAMES, *published_noise.NOISE}
+    return {"list", *datasets.NAMES, *datasets.FILE_NAMES, *published_noise.COLLECTIONS, *published_noise.NOISE}
 
 
 def _parsed_by_shared(arguments: list[str]) -> str | None:

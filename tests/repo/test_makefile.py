@@ -47,7 +47,7 @@ def expanded(target: str) -> list[str]:
     names = {
         "setup-": environments(),
         "lock-": environments(),
-        "data-": ["list", "cifar10", "cifar100", "sln/cifar10/sym0.4.csv"],
+        "data-": ["list", "cifar10", "cifar100", "sln/cifar10/sym0.4.csv", "sln-noise"],
         "test-": with_tests,
     }
     stem = target.removesuffix("%")

@@ -97,7 +97,7 @@ def test_the_data_root_is_the_path_then_the_environment_then_data_in_the_reposit
 
 @pytest.mark.parametrize("call", [load, fetch])
 def test_unknown_names_are_refused_with_the_known_ones(call):
-    with pytest.raises(DatasetError, match=r"'mnist'.*cifar10, cifar100, digits, folder"):
+    with pytest.raises(DatasetError, match=r"'mnist'.*cifar10, cifar100, animal10n, digits, folder"):
         call("mnist")
 
 

@@ -6,10 +6,11 @@ import re
 
 import pytest
 
-from shared import published_noise
+from shared import download, published_noise
+from shared.__main__ import main
 from shared.datasets import DatasetError
 from shared.download import DownloadError
-from shared.published_noise import NOISE, fetch_noise
+from shared.published_noise import COLLECTIONS, NOISE, fetch_collection, fetch_noise
 
 
 @pytest.fixture(autouse=True)
@@ -74,3 +75,47 @@ def test_another_file_of_the_name_is_refused(tmp_path, monkeypatch):
 def test_unknown_names_are_refused_with_the_known_ones(tmp_path):
     with pytest.raises(DatasetError, match=r"(?s)'plc/none'.*plc/cifar10-1-0\.35\.npy"):
         fetch_noise("plc/none", tmp_path)
+
+
+# ---- collections
+
+
+@pytest.fixture
+def mirror(tmp_path, monkeypatch):
+    """A folder with all files of SLN and re-sln, of other content: one copy of what two sources share."""
+    contents = {}
+    for name, noise in NOISE.items():
+        if name.startswith(("sln/", "re_sln/")):
+            _, dataset, file = name.split("/")
+            content = f"content of {dataset} {file}".encode()
+            contents[name] = content
+            (tmp_path / "mirror" / dataset / "label_noisy").mkdir(parents=True, exist_ok=True)
+            (tmp_path / "mirror" / dataset / "label_noisy" / file).write_bytes(content)
+            changed = dataclasses.replace(noise, sha256=hashlib.sha256(content).hexdigest())
+            monkeypatch.setitem(NOISE, name, changed)
+    monkeypatch.setenv("DATA_MIRROR", str(tmp_path / "mirror"))
+    return contents
+
+
+def test_a_collection_is_fetched_as_a_whole_and_each_path_printed(mirror, tmp_path, capsys):
+    assert len(mirror) == 6 + 15
+    assert main(["data", "sln-noise", "--path", str(tmp_path / "data")]) == 0
+    printed = capsys.readouterr().out.splitlines()
+    assert printed == [str(tmp_path / "data/label_noisy" / name) for name in mirror]
+    for name, content in mirror.items():
+        assert (tmp_path / "data/label_noisy" / name).read_bytes() == content
+    assert [str(path) for path in fetch_collection("sln-noise", tmp_path / "data")] == printed
+
+
+def test_a_file_that_the_mirror_has_in_another_version_only_is_not_taken(mirror, tmp_path, monkeypatch):
+    (tmp_path / "mirror/cifar100/label_noisy/sym0.4.csv").write_bytes(b"edited")
+    monkeypatch.setattr(download, "_sources", lambda url: iter([tmp_path / "mirror"]))  # and no internet
+    with pytest.raises(DownloadError, match=r"could not get sym0\.4\.csv(.|\n)*is another file(.|\n)*is another file"):
+        fetch_collection("sln-noise", tmp_path / "data")
+
+
+def test_collections_name_sources_that_exist():
+    sources = {name.split("/")[0] for name in NOISE}
+    assert all(set(members) <= sources for members in COLLECTIONS.values())
+    with pytest.raises(DatasetError, match=r"'all-noise'.*sln-noise"):
+        fetch_collection("all-noise")

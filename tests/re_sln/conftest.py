@@ -1,0 +1,50 @@
+"""How the tests run the real scripts: in a subprocess as a user does, or in this process where only speed differs."""
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+
+from re_sln import train_cifar
+from re_sln.report import TIMING
+
+torch.set_num_threads(1)  # networks this small gain nothing from more, and lose much when other processes compute
+
+ROOT = Path(__file__).resolve().parents[2]
+SCRIPTS = ROOT / "re_sln"
+SMALL = ["--limit_train", "96", "--limit_test", "40", "--n_epochs", "3", "--batch_size", "32"]
+TINY = ["--dataset_name", "digits", "--noise_mode", "sym", "--p", "0.4", *SMALL]
+
+
+def environment() -> dict[str, str]:
+    return {**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
+
+
+def rows(folder: Path) -> list[dict[str, object]]:
+    """The metrics of a run, less what the clock decides."""
+    lines = (folder / "metrics.jsonl").read_text().splitlines()
+    return [{k: v for k, v in json.loads(line).items() if k not in TIMING} for line in lines]
+
+
+@pytest.fixture
+def run_script(tmp_path: Path) -> Callable[..., subprocess.CompletedProcess[str]]:
+    """Runs a script as a user would, in an empty folder."""
+
+    def run(script: str, *flags: str) -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, str(SCRIPTS / script), *flags]
+        return subprocess.run(command, cwd=tmp_path, env=environment(), capture_output=True, text=True, timeout=300)
+
+    return run
+
+
+@pytest.fixture
+def main(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., int]:
+    """The main function of train_cifar.py, in an empty folder."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("DATA_ROOT", raising=False)
+    return lambda *flags: train_cifar.main([str(flag) for flag in flags])

@@ -1,0 +1,131 @@
+"""Clothing1M: lists of the publisher or of SLN's authors, read without opening an image."""
+
+import numpy as np
+import pytest
+
+from shared import clothing1m, datasets
+from shared.__main__ import main
+from shared.datasets import DatasetError
+
+SPLITS = {
+    "noisy_train": {"images/0/00/a,1.jpg": 3, "images/9/99/b.jpg": 13, "images/0/01/c d.jpg": 0},
+    "clean_val": {"images/1/00/e.jpg": 4, "images/1/00/d.jpg": 4},
+    "clean_test": {"images/2/00/f.jpg": 10},
+}
+
+
+def write(path, lines, end="\n"):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes("".join(line + end for line in lines).encode())
+
+
+def write_official(folder, lists="annotations", end="\n"):
+    """The publisher's lists; the label files are in another order and hold more than is asked for."""
+    for split, files in SPLITS.items():
+        write(folder / lists / f"{split}_key_list.txt", files, end)
+    noisy = [f"{name} {label}" for name, label in SPLITS["noisy_train"].items()]
+    clean = [f"{name} {label}" for split in ("clean_val", "clean_test") for name, label in SPLITS[split].items()]
+    write(folder / lists / "noisy_label_kv.txt", [*reversed(noisy), "images/1/00/e.jpg 7"], end)
+    write(folder / lists / "clean_label_kv.txt", [*reversed(clean), "images/0/00/a,1.jpg 8"], end)
+
+
+def write_plain(folder, strip=""):
+    for split, files in SPLITS.items():
+        lines = [f"{name.removeprefix(strip)} {label}" for name, label in files.items()]
+        write(folder / "annotations" / f"{split}.txt", lines)
+
+
+def write_images(folder):
+    for files in SPLITS.values():
+        for name in files:
+            write(folder / name, ["never opened"])
+
+
+def assert_complete(data, root, strip=""):
+    for split, (files, labels) in {
+        "noisy_train": (data.train_files, data.train_labels),
+        "clean_val": (data.val_files, data.val_labels),
+        "clean_test": (data.test_files, data.test_labels),
+    }.items():
+        assert files == [name.removeprefix(strip) for name in SPLITS[split]]
+        assert labels.tolist() == list(SPLITS[split].values())
+        assert labels.dtype == np.int64
+    assert (data.name, data.root, data.num_classes) == ("clothing1m", root, 14)
+    assert (data.class_names[0], data.class_names[13]) == ("T-Shirt", "Underwear")
+
+
+@pytest.mark.parametrize("place", [".", "clothing1m", "sets/Clothing1M"])
+@pytest.mark.parametrize("lists", ["annotations", "."])
+def test_the_publishers_lists_are_read(tmp_path, place, lists):
+    folder = tmp_path / place
+    write_official(folder, lists, end="\r\n" if place == "." else "\n")
+    write_images(folder)
+    assert_complete(clothing1m.load(tmp_path), folder)
+    assert_complete(clothing1m.load(str(folder)), folder)
+    assert datasets.fetch("clothing1m", tmp_path) == folder
+
+
+@pytest.mark.parametrize("strip", ["", "images/"])
+def test_the_lists_of_slns_authors_are_read(tmp_path, strip):
+    write_plain(tmp_path, strip)
+    write_images(tmp_path)
+    assert_complete(clothing1m.load(tmp_path), tmp_path / strip, strip)
+
+
+def test_the_publishers_lists_come_first(tmp_path):
+    write_official(tmp_path)
+    write_plain(tmp_path)
+    (tmp_path / "annotations/noisy_train.txt").write_text("images/none.jpg 1\n")
+    write_images(tmp_path)
+    assert_complete(clothing1m.load(tmp_path), tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("noisy_label_kv.txt", "images/0/00/a,1.jpg 3\nimages/9/99/b.jpg 14\n", "line 2: label 14, expected 0 to 13"),
+        ("noisy_label_kv.txt", "images/0/00/a,1.jpg -1\n", "line 1: 'images/0/00/a,1.jpg -1', expected a file name and"),
+        ("noisy_label_kv.txt", "\nimages/0/00/a,1.jpg\n", "line 2: 'images/0/00/a,1.jpg', expected"),
+        ("noisy_label_kv.txt", "3\n", "line 1: '3', expected"),
+        ("clean_label_kv.txt", "images/1/00/e.jpg 4\n", r"clean_val_key_list\.txt, line 2: images/1/00/d\.jpg has no label"),
+        ("clean_test_key_list.txt", "\n", r"clean_test_key_list\.txt is empty"),
+        ("clean_test_key_list.txt", b"\xff\xfe\x00", "not a readable list"),
+        ("noisy_label_kv.txt", "images/../../etc/a.jpg 3\n", "outside of the dataset"),
+        ("noisy_label_kv.txt", "/etc/a.jpg 3\n", "outside of the dataset"),
+    ],
+)  # fmt: skip
+def test_a_wrong_line_is_named(tmp_path, name, content, message):
+    write_official(tmp_path)
+    write_images(tmp_path)
+    (tmp_path / "annotations" / name).write_bytes(content if isinstance(content, bytes) else content.encode())
+    with pytest.raises(DatasetError, match=message):
+        clothing1m.load(tmp_path)
+
+
+def test_images_that_are_missing_are_named(tmp_path):
+    write_official(tmp_path)
+    with pytest.raises(DatasetError, match=r"images of Clothing1M are missing: images/0/00/a,1\.jpg.*unpack"):
+        clothing1m.load(tmp_path)
+    write_images(tmp_path)
+    (tmp_path / "images/1/00/d.jpg").unlink()
+    with pytest.raises(DatasetError, match=r"1/00/d\.jpg is missing, but a list"):
+        clothing1m.load(tmp_path)
+
+
+def test_what_is_missing_is_told_with_the_way_to_get_it(tmp_path, capsys):
+    write_official(tmp_path / "clothing1m")
+    (tmp_path / "clothing1m/annotations/clean_label_kv.txt").unlink()
+    assert main(["data", "clothing1m", "--path", str(tmp_path)]) == 2
+    error = capsys.readouterr().err
+    for part in (
+        f"found {tmp_path / 'clothing1m/annotations'}, but it lacks clean_label_kv.txt", clothing1m.ADDRESS, "e-mail",
+        "noisy_train_key_list.txt", "clean_val.txt", "DATA_ROOT", f"Looked in {tmp_path} and",
+    ):  # fmt: skip
+        assert part in error
+    with pytest.raises(DatasetError, match="which does not exist"):
+        clothing1m.load(tmp_path / "nothing")
+
+
+def test_it_is_not_loaded_into_arrays(tmp_path):
+    with pytest.raises(DatasetError, match=r"too large for memory: shared\.clothing1m\.load"):
+        datasets.load("clothing1m", tmp_path)
