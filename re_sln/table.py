@@ -3,7 +3,7 @@
 Chen, Chen, Ye, Zhao, Heng, "Noise against noise: stochastic label noise helps combat inherent label noise", ICLR 2021.
 
     python table.py                                                          # the 24 cells, 18 trainings of 300 epochs
-    python table.py --dataset_name digits --n_epochs 20 --output_dir runs/table_digits       # five minutes on two cores
+    python table.py --dataset_name digits --n_epochs 20 --output_dir runs/table_digits       # three minutes on two cores
 
 A run of SLN+MO logs the network and its momentum model, so it fills the cells of SLN and SLN+MO both: 18 trainings make the
 24 cells. Each is an ordinary run folder of train_cifar.py; the same command continues what is unfinished, after a kill too.
