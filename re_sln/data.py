@@ -44,6 +44,7 @@ class Images(Protocol):
     """N normalised images, float (B, 3, H, W) on the device: DeviceImages, or files on disk (disk_images.py)."""
 
     device: torch.device
+    evaluation_batch: int  # images at once where no gradient is needed; changes the speed only
 
     def __len__(self) -> int: ...
 
@@ -74,6 +75,7 @@ class DeviceImages:
         self._scale, self._shift = 1.0 / (255.0 * std), mean / std
         self._padding, self._flip = padding, flip
         self.device = device
+        self.evaluation_batch = 128 if device.type == "cpu" else 1000  # on a CPU, larger activations leave the cache
         self.memory_format = torch.channels_last
 
     def __len__(self) -> int:

@@ -56,6 +56,8 @@ class _Files(Dataset[Tensor]):
 class DiskImages:
     """`data.Images` of files: N paths; the batches are decoded ahead by `workers` processes (0: in this one)."""
 
+    evaluation_batch = 128
+
     def __init__(self, paths: Sequence[Path], device: torch.device, workers: int) -> None:
         self._files, self._workers, self.device = _Files(paths), workers, device
         mean, std = (torch.tensor(values, device=device)[None, :, None, None] for values in NORMALISATION["clothing1m"])

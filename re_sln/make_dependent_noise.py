@@ -25,7 +25,6 @@ from re_sln.data import device_images, in_order, shuffled, stream_seed, torch_st
 from re_sln.networks import WideResNet
 from re_sln.options import autocast, choose_device, data_path
 from re_sln.run import BAD_INPUT
-from re_sln.train import EVALUATION_BATCH
 from shared import datasets
 from shared.image_data import ImageData
 from shared.noise import GENERATOR, confidence_dependent
@@ -60,7 +59,7 @@ def mean_probabilities(args: argparse.Namespace, data: ImageData) -> NDArray[np.
             F.cross_entropy(logits.float(), labels[index]).backward()
             optimizer.step()
         net.eval()
-        batches = in_order(len(labels), EVALUATION_BATCH.get(device.type, 128), device)
+        batches = in_order(len(labels), images.evaluation_batch, device)
         with torch.no_grad(), low_precision():
             for index, plain in zip(batches, images.plain(batches)):
                 total[index] += net(plain).float().softmax(dim=1)

@@ -18,7 +18,6 @@ from re_sln.data import Images, in_order, shuffled, stream_seed, torch_stream
 from re_sln.ema import MomentumModel
 from re_sln.losses import corrected_targets, correction_weights, one_hot, perturb, soft_cross_entropy
 
-EVALUATION_BATCH = {"cpu": 128, "cuda": 1000}  # on a CPU, larger activations leave the cache
 Row = dict[str, Any]
 
 
@@ -129,7 +128,7 @@ def correct_labels(learner: Learner, train_set: TrainingSet, samples: Tensor, se
     published codes do. The mix itself always starts from the given labels.
     """
     last = learner.targets if settings.recursive and learner.targets is not None else train_set.given
-    batches = samples.split(EVALUATION_BATCH.get(samples.device.type, 128))
+    batches = samples.split(train_set.images.evaluation_batch)
     views = train_set.images.views(batches, stream_seed(settings.seed, epoch, "label correction"))
     logits = predict(learner.average.net, views, settings)
     predicted = logits.softmax(dim=1) if settings.soft_predictions else one_hot(logits.argmax(dim=1), logits.shape[1])
@@ -205,7 +204,7 @@ def predict(net: nn.Module, images: Iterator[Tensor], settings: Settings) -> Ten
 def evaluate(net: nn.Module, test_set: EvaluationSet, settings: Settings, epoch: int) -> dict[str, Tensor]:
     """Mean cross-entropy and accuracy in percent, as scalars on the device."""
     images, labels = test_set.images, test_set.labels
-    batches = in_order(len(images), EVALUATION_BATCH.get(labels.device.type, 128), labels.device)
+    batches = in_order(len(images), images.evaluation_batch, labels.device)
     batches_of = _augmented(images, batches, settings, epoch) if test_set.augmented else images.plain(batches)
     logits = predict(net, batches_of, settings)
     accuracy = 100 * (logits.argmax(dim=1) == labels).float().mean()

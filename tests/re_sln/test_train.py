@@ -30,7 +30,7 @@ SAMPLES, CLASSES, FEATURES = 20, 5, 12
 class Vectors:
     """A source of images without augmentation, so that the loop can be followed by hand."""
 
-    device = CPU
+    device, evaluation_batch = CPU, 6
 
     def __init__(self, values):
         self.values = values
