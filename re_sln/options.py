@@ -74,7 +74,7 @@ def build_parser(script: str) -> argparse.ArgumentParser:
     add("--dataset_name", choices=datasets, required=True, help="what to train on; folder: your own images or .npz"
         if script != "train_real" else "what to train on")  # fmt: skip
     add("--batch_size", type=int, help="images a step (128; digits: 64, clothing1m: 32)")
-    add("--n_epochs", type=int, help="epochs, counted from 1 (300; digits: 60, clothing1m: 10)")
+    add("--n_epochs", type=int, help="epochs, counted from 1 (300; digits: 50, clothing1m: 10)")
     add("--lr", type=float, help="learning rate, constant (0.001; digits: 0.05); clothing1m: a tenth after epoch 5")
     if script != "train_real":
         add("--noise_mode", choices=NOISE_MODES, help="kind of noise; not needed with --noise_file, or for folder, whose "
