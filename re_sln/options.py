@@ -42,7 +42,7 @@ PRESETS: dict[str, dict[str, float]] = {
         "ema_decay": 0.99,
         "depth": 10,
         "width": 1,
-    },  # fmt: skip
+    },
 }
 # Of the authors' README and re-sln's runs; elsewhere 0.5.
 SIGMAS = {("cifar10", "sym"): 1.0, ("cifar100", "sym"): 0.2, ("cifar100", "asym"): 0.2, ("cifar100", "dependent"): 0.1,
