@@ -1,0 +1,47 @@
+"""The teacher of confidence-dependent noise, on the digits: what it averages, what it writes, what it refuses."""
+
+import numpy as np
+import pytest
+
+from re_sln import make_dependent_noise
+from shared import datasets, noise_file
+from shared.image_data import ImageData
+
+
+@pytest.fixture
+def few_digits(monkeypatch):
+    """Every eighth digit: the arithmetic is the same, and it takes a second."""
+    digits = datasets.load("digits")
+    few = ImageData("digits", digits.train_images[::8], digits.train_labels[::8], digits.test_images, digits.test_labels,
+                    digits.class_names, None)  # fmt: skip
+    monkeypatch.setattr(make_dependent_noise.datasets, "load", lambda name, path: few)
+    return few
+
+
+def test_the_least_sure_images_get_their_most_probable_wrong_class(few_digits, tmp_path, monkeypatch):
+    seen = []
+    averaged = make_dependent_noise.mean_probabilities
+    monkeypatch.setattr(make_dependent_noise, "mean_probabilities", lambda *a: seen.append(averaged(*a)) or seen[-1])
+    files = [tmp_path / "one.npz", tmp_path / "two.npz"]
+    for path in files:
+        flags = ["--dataset_name", "digits", "--p", "0.25", "--n_epochs", "2", "--out", str(path), "--device", "cpu"]
+        assert make_dependent_noise.main(flags) == 0
+    assert files[0].read_bytes() == files[1].read_bytes()
+    probs, labels = seen[0], few_digits.train_labels
+    assert np.allclose(probs.sum(axis=1), 1, atol=1e-6)
+    noise = noise_file.read(files[0])
+    wrong = [max((probs[i, k], -k) for k in range(10) if k != labels[i]) for i in range(len(labels))]
+    flipped = sorted(range(len(labels)), key=lambda i: (-wrong[i][0], i))[: int(0.25 * len(labels))]
+    assert set(np.flatnonzero(noise.noisy_labels != labels)) == set(flipped)
+    assert all(noise.noisy_labels[i] == -wrong[i][1] for i in flipped)
+    assert (noise.header.kind, noise.header.nominal_rate) == ("confidence", 0.25)
+
+
+def test_what_cannot_work_is_refused_before_the_teacher_trains(few_digits, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(make_dependent_noise, "mean_probabilities", lambda *a: pytest.fail("trained"))
+    assert make_dependent_noise.main(["--dataset_name", "digits", "--out", str(tmp_path / "noise.xlsx")]) == 2
+    assert "choose the format by the ending" in capsys.readouterr().err
+    for flags, message in ((["--p", "40"], "--p 0.4"), (["--n_epochs", "0"], "at least 1")):
+        with pytest.raises(SystemExit, match="2"):
+            make_dependent_noise.main(["--dataset_name", "digits", "--out", "x.npz", *flags])
+        assert message in capsys.readouterr().err
