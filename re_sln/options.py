@@ -36,9 +36,9 @@ PRESETS: dict[str, dict[str, float]] = {
     "digits": {
         **PAPER,
         "batch_size": 64,
-        "n_epochs": 50,
+        "n_epochs": 55,
         "lr": 0.05,
-        "lc_n_epoch": 42,
+        "lc_n_epoch": 44,
         "ema_decay": 0.99,
         "depth": 10,
         "width": 1,
@@ -75,7 +75,7 @@ def build_parser(script: str) -> argparse.ArgumentParser:
     add("--dataset_name", choices=datasets, required=True, help="what to train on; folder: your own images or .npz"
         if script != "train_real" else "what to train on")  # fmt: skip
     add("--batch_size", type=int, help="images a step (128; digits: 64, clothing1m: 32)")
-    add("--n_epochs", type=int, help="epochs, counted from 1 (300; digits: 50, clothing1m: 10)")
+    add("--n_epochs", type=int, help="epochs, counted from 1 (300; digits: 55, clothing1m: 10)")
     add("--lr", type=float, help="learning rate, constant (0.001; digits: 0.05); clothing1m: a tenth after epoch 5")
     if script != "train_real":
         add("--noise_mode", choices=NOISE_MODES, help="kind of noise; not needed with --noise_file, or for folder, whose "

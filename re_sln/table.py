@@ -81,7 +81,7 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     add("--dataset_name", nargs="+", choices=("cifar10", "cifar100", "digits"), default=["cifar10", "cifar100"])
     add("--noise_mode", nargs="+", choices=NOISES, help="(sym asym dependent; digits: sym asym)")
     add("--seeds", nargs="+", type=int, default=[123], help="a training for each (123)")
-    add("--n_epochs", type=int, help="epochs (300; digits: 50); label correction starts after five sixths of them")
+    add("--n_epochs", type=int, help="epochs (300; digits: 55); label correction starts after five sixths of them")
     add("--batch_size", type=int, help="images a step (128; digits: 64)")
     add("--depth", type=int, help="layers of the network (28; digits: 10)")
     add("--width", type=int, help="its widening factor (2; digits: 1)")

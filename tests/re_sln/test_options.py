@@ -37,7 +37,7 @@ def test_real_and_tune_command_lines_parse():
         ("--dataset_name cifar10 --noise_mode sym --method sln", (1.0, False, -1)),
         ("--dataset_name cifar10 --noise_mode asym --method sln_mo", (0.5, True, -1)),
         ("--dataset_name cifar100 --noise_mode dependent --method sln_mo_lc", (0.1, True, 250)),
-        ("--dataset_name digits --noise_mode sym --sigma 0.3 --mo", (0.3, True, 42)),
+        ("--dataset_name digits --noise_mode sym --sigma 0.3 --mo", (0.3, True, 44)),
         ("--dataset_name cifar10 --noise_mode sym --sigma 0.3", (0.3, False, -1)),
         ("--dataset_name cifar10 --noise_mode sym --method sln_mo_lc --sigma 2 --lc_n_epoch 5", (2.0, True, 5)),
     ],
