@@ -54,6 +54,8 @@ bench-instancegm: setup-instancegm ## images/s, steps/s and memory of each phase
 	$(call python,instancegm) -m tests.bench.instancegm $(ARGS)
 
 ##@ SLN
+# What a run on CIFAR needs beside its images; a prerequisite, so it is defined in front of the rules.
+re_sln_data := $(if $(NOISE_FILE),,$(if $(filter openset,$(NOISE)),data-cifar100,data-sln-noise))
 re_sln-digits: setup-re_sln ## CE, SLN, SLN+MO and SLN+MO+LC on the same noisy digits (about 3 minutes)
 	$(eval run := $(call run_folder,re_sln-digits,0.4))
 	$(eval labels := $(or $(NOISE_FILE),$(run)/noise.npz))
@@ -65,11 +67,10 @@ re_sln-digits: setup-re_sln ## CE, SLN, SLN+MO and SLN+MO+LC on the same noisy d
 	$(call python,re_sln) re_sln/plot.py --exp_id $(foreach method,ce sln_mo sln_mo_lc,$(run)/$(method)) --plot_type curves \
 	  --out $(run)/curves.png
 
-re_sln-cifar10: setup-re_sln data-cifar10 data-sln-noise ## one method on CIFAR-10: METHOD=sln_mo_lc NOISE=sym RATE=0.4
-	$(if $(filter openset,$(NOISE)),@$(call python,re_sln) -m shared data cifar100)
+re_sln-cifar10: setup-re_sln data-cifar10 $(re_sln_data) ## one method on CIFAR-10: METHOD=sln_mo_lc NOISE=sym RATE=0.4
 	$(call re_sln_cifar,cifar10)
 
-re_sln-cifar100: setup-re_sln data-cifar100 data-sln-noise ## the same on CIFAR-100 (NOISE=sym, asym or dependent)
+re_sln-cifar100: setup-re_sln data-cifar100 $(re_sln_data) ## the same on CIFAR-100 (NOISE=sym, asym or dependent)
 	$(call re_sln_cifar,cifar100)
 
 re_sln-animal10n: setup-re_sln data-animal10n ## one method on Animal-10N, whose labels are noisy by themselves
@@ -79,14 +80,14 @@ re_sln-animal10n: setup-re_sln data-animal10n ## one method on Animal-10N, whose
 re_sln-table: setup-re_sln data-cifar10 data-cifar100 data-sln-noise ## every method on every noise of the paper, by Ray; resumable
 	$(call python,re_sln) re_sln/table.py --output_dir runs/re_sln-table$(args_word) $(ARGS)
 
-re_sln-figures: setup-re_sln ## pictures and tables of every run of SLN in runs/, into runs/re_sln-figures
+re_sln-figures: setup-re_sln ## tables and pictures of the runs of the targets above, in runs/re_sln-figures and in the run folders
 	$(call python,re_sln) re_sln/results.py --runs runs --out runs/re_sln-figures
 	$(call python,re_sln) re_sln/viz.py digits --noise_mode sym --p 0.4 --seed $(SEED)
-	runs=$$(for model in runs/re_sln-*/model.pth runs/re_sln-digits*/*/model.pth; do [ ! -f $$model ] || dirname $$model; done); \
+	runs=$$(for model in runs/re_sln-*/model.pth runs/re_sln-*/*/model.pth; do [ ! -f $$model ] || dirname $$model; done); \
 	[ -z "$$runs" ] || for type in pred_probs sample_dissect tsne; do \
-	  $(call python,re_sln) re_sln/plot.py --exp_id $$runs --plot_type $$type || exit; done
+	  $(call python,re_sln) re_sln/plot.py --exp_id $$runs --plot_type $$type || failed=1; done; [ -z "$$failed" ]
 
-bench-re_sln: setup-re_sln ## seconds per epoch and what bfloat16, channels_last and foreach bring
+bench-re_sln: setup-re_sln ## images/s and seconds per epoch, against the same loop in plain float32
 	$(call python,re_sln) -m tests.bench.re_sln $(ARGS)
 
 ##@ Data and noise
@@ -132,10 +133,10 @@ noise_word = $(if $(NOISE_FILE),$(call slug,$(NOISE_FILE)),$(or $(RATE),$(1)))
 noise_flags = $(if $(NOISE_FILE),--noise_file '$(NOISE_FILE)' $(if $(RATE),--r $(RATE)),--r $(or $(RATE),0.5))
 run_folder = runs/$(1)-$(call noise_word,$(2))-seed$(SEED)$(args_word)
 re_sln = $(call python,re_sln) re_sln/$(1).py --seed $(SEED) --resume
-re_sln_noise = $(if $(NOISE_FILE),--noise_file '$(NOISE_FILE)',--noise_mode $(NOISE) --p $(or $(RATE),0.4) \
+re_sln_noise = $(if $(NOISE_FILE),--noise_file '$(NOISE_FILE)' $(if $(RATE),--p $(RATE)),--noise_mode $(NOISE) --p $(or $(RATE),0.4) \
   $(if $(filter openset,$(NOISE)),--custom_noise))
 re_sln_cifar = $(call re_sln,train_cifar) --dataset_name $(1) $(re_sln_noise) --method $(METHOD) \
-  --output_dir $(call run_folder,re_sln-$(1)-$(NOISE)-$(METHOD),0.4) $(ARGS)
+  --output_dir $(call run_folder,re_sln-$(1)-$(METHOD)$(if $(NOISE_FILE),,-$(NOISE)),0.4) $(ARGS)
 instancegm = $(call python,instancegm) instancegm/instanceGM.py --dataset $(1) --seed $(SEED) --resume
 
 # uv comes from PATH, else from the package index into a corner of .venv; identical wheels are stored once on disk.

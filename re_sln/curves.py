@@ -45,6 +45,9 @@ def compare(runs: Mapping[str, Rows]) -> bytes:
     for name, rows in runs.items():
         epochs = [row["epoch"] for row in rows]
         line = tested.plot(epochs, column(rows, "accuracy"), label=f"{name}: last {rows[-1]['accuracy']:.2f} %")[0]
+        if "mo" in name.split("-") and rows[-1].get("accuracy_test_base") is not None:  # it is SLN, without its average
+            tested.plot(epochs, column(rows, "accuracy_test_base"), ":", color=line.get_color(), linewidth=1,
+                        label=f"its network, without averaging: last {rows[-1]['accuracy_test_base']:.2f} %")  # fmt: skip
         trained.plot(epochs, column(rows, "accuracy_train"), color=line.get_color())
         styles |= _losses(loss, epochs, rows, line.get_color())
     tested.set(title="Test accuracy, against clean labels", ylabel="top-1 (%)")

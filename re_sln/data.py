@@ -7,17 +7,19 @@ Shapes: N samples, B batch, H W pixels.
 """
 
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Protocol
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from PIL import Image
 from torch import Tensor
 
 from shared.image_data import ImageData
 
 CROP_PADDING = 4
+SIDE = 32  # pixels; what the network is made for
 # Of the clean training images; what re-sln computes anew at every start. For CIFAR-10 its std is the mean of the images'
 # own standard deviations, not that of all pixels, and so are the constants of SLN's authors.
 NORMALISATION: dict[str, tuple[tuple[float, ...], tuple[float, ...]]] = {
@@ -103,23 +105,33 @@ class DeviceImages:
         return planes.mul_(self._scale).sub_(self._shift)
 
 
-def device_images(pixels: NDArray[np.uint8], data: ImageData, device: torch.device) -> DeviceImages:
-    """Images (N, H, W, 3) uint8 of a dataset with its normalisation and augmentation.
+def server_of(data: ImageData, device: torch.device) -> Callable[[NDArray[np.uint8]], DeviceImages]:
+    """What puts images (N, H, W, 3) uint8 of this dataset onto the device, at 32 x 32, normalised and augmented as it is.
 
-    digits are left as they are: a mirrored 2 is no digit, and a shift by half a stroke keeps even plain cross-entropy from
+    Animal-10N's 64 x 64 images are made smaller here (PIL, bilinear), after their mean and deviation were taken. digits
+    are left as they are: a mirrored 2 is no digit, and a shift by half a stroke keeps even plain cross-entropy from
     memorising wrong labels of so small a set, which is what the method is about.
     """
     as_they_are = {"padding": 0, "flip": False} if data.name == "digits" else {}
-    return DeviceImages(pixels, normalisation_of(data), device, **as_they_are)
+    normalisation = normalisation_of(data)
+    return lambda pixels: DeviceImages(_at_32(pixels), normalisation, device, **as_they_are)
+
+
+def _at_32(pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    if pixels.shape[1:3] == (SIDE, SIDE):
+        return pixels
+    smaller = (Image.fromarray(image).resize((SIDE, SIDE), Image.Resampling.BILINEAR) for image in pixels)
+    return np.stack([np.asarray(image) for image in smaller])
 
 
 def normalisation_of(data: ImageData) -> tuple[Sequence[float], Sequence[float]]:
     """Mean and standard deviation of each channel in [0, 1], of the clean training images."""
     if data.name in NORMALISATION:
         return NORMALISATION[data.name]
-    counts = np.stack(
-        [np.bincount(data.train_images[..., c].ravel(), minlength=256) for c in range(3)]
-    )  # exact, any size
+    counts = np.zeros((3, 256), np.int64)  # exact, whatever the size of the set
+    for start in range(0, len(data.train_images), 1000):
+        chunk = data.train_images[start : start + 1000]
+        counts += np.stack([np.bincount(chunk[..., c].ravel(), minlength=256) for c in range(3)])
     values = np.arange(256) / 255.0
     mean = counts @ values / counts.sum(axis=1)
     variance = counts @ values**2 / counts.sum(axis=1) - mean**2

@@ -38,7 +38,7 @@ class _Files(Dataset[Tensor]):
         try:
             with Image.open(self._paths[position]) as file:
                 image = file.convert("RGB")
-        except OSError as error:
+        except (OSError, Image.DecompressionBombError) as error:
             raise UsageError(f"{self._paths[position]} cannot be read ({error}): get the file again") from error
         scale = SHORTER_SIDE / min(image.size)
         width, height = (max(SHORTER_SIDE, int(side * scale)) for side in image.size)
@@ -78,9 +78,12 @@ class DiskImages:
         loader = DataLoader(
             self._files, batch_sampler=items, num_workers=self._workers, pin_memory=self.device.type == "cuda"
         )
-        for pixels in loader:
-            images = pixels.to(self.device, non_blocking=True).to(torch.float32, memory_format=torch.channels_last)
-            yield images.mul_(self._scale).sub_(self._shift)
+        try:
+            for pixels in loader:
+                images = pixels.to(self.device, non_blocking=True).to(torch.float32, memory_format=torch.channels_last)
+                yield images.mul_(self._scale).sub_(self._shift)
+        except UsageError as error:  # a worker's arrives with its whole traceback
+            raise UsageError(str(error).rpartition("UsageError: ")[2].strip()) from error
 
 
 def clothing1m_sets(

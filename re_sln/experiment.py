@@ -16,7 +16,7 @@ from sklearn.model_selection import train_test_split
 from torch import nn
 
 from re_sln import checkpoint, report
-from re_sln.data import device_images, evenly
+from re_sln.data import evenly, server_of
 from re_sln.ema import MomentumModel
 from re_sln.losses import one_hot
 from re_sln.networks import WideResNet, resnet50
@@ -27,7 +27,7 @@ from shared import animal10n, datasets
 from shared.noise_file import NoiseFile, label_hash
 
 # Flags that decide every number of a run; n_epochs is missing on purpose, a finished run may be prolonged.
-DECIDING_FLAGS = ("dataset_name", "noise_mode", "p", "custom_noise", "sigma", "mo", "lc_n_epoch", "lc_form", "seed",
+DECIDING_FLAGS = ("dataset_name", "noise_mode", "p", "custom_noise", "sigma", "mo", "lc_n_epoch", "lc_form", "lc_images", "seed",
                   "batch_size", "lr", "ema_decay", "depth", "width")  # fmt: skip
 
 
@@ -92,7 +92,7 @@ def prepare(args: argparse.Namespace) -> Experiment:
     settings = Settings(
         batch_size=args.batch_size, n_epochs=args.n_epochs, learning_rate=partial(learning_rate, args.dataset_name, args.lr),
         sigma=args.sigma, mo=args.mo, lc_n_epoch=args.lc_n_epoch, seed=args.seed, autocast=autocast(args.amp, device),
-        recursive=args.lc_form == "recursive" and args.dataset_name != "clothing1m",
+        plain_scoring=args.lc_images == "plain", recursive=args.lc_form == "recursive",
         soft_predictions=args.dataset_name == "clothing1m",
     )  # fmt: skip
     identity = (
@@ -112,7 +112,7 @@ def _sets(
     """The training set, the test set (for tune.py: held-out training samples) and hashes of what is in them."""
     noise, train_images = noisy_training_set(args, data)
     noise = subset(noise, evenly(len(noise.noisy_labels), args.limit_train))
-    on_device = partial(device_images, data=data, device=device)
+    on_device = server_of(data, device)
     if hasattr(args, "val_size"):
         kept, held_out = split_off(noise.noisy_labels, args.val_size, args.seed)
         rows, val = noise.indices[held_out], torch.tensor(noise.noisy_labels[held_out], device=device)
@@ -135,7 +135,7 @@ def load_data(args: argparse.Namespace) -> datasets.ImageData:
     """The images of every dataset but Clothing1M; Animal-10N's lists of files are written as the original does."""
     if args.dataset_name != "animal-10n":
         return datasets.load(args.dataset_name, data_path(args))
-    data = datasets.load("animal10n", data_path(args))
+    data = datasets.load("animal10n", data_path(args), image_size=64)
     assert data.location is not None
     try:
         animal10n.write_annotations(data.location)
@@ -209,6 +209,8 @@ def find_folder(args: argparse.Namespace, identity: dict[str, Any]) -> tuple[Pat
         known = [args.output_dir] if args.output_dir else sorted(Path("runs").glob("exp_*"), reverse=True)
         for folder in known:
             config = report.read_config(folder)
+            if config and args.output_dir and "trials" in config:
+                raise checkpoint.CheckpointError(f"{folder} holds a search of tune.py: choose another --output_dir")
             if config and (args.output_dir or config.get("identity") == identity):
                 return folder, config["exp_id"]
     # DEVIATION(re_sln): the time in an id always has six digits after the point; the original leaves out zeros.

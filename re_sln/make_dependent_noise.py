@@ -21,32 +21,45 @@ from tqdm import tqdm
 
 sys.path.insert(0, str(Path(__file__).absolute().parents[1]))  # the repository: the script runs from any folder
 
-from re_sln.data import device_images, in_order, shuffled, stream_seed, torch_stream
+from re_sln import checkpoint
+from re_sln.data import in_order, server_of, shuffled, stream_seed, torch_stream
 from re_sln.networks import WideResNet
-from re_sln.options import autocast, choose_device, data_path
+from re_sln.options import UsageError, autocast, choose_device, data_path, use_bfloat16
 from re_sln.run import BAD_INPUT
+from re_sln.train import NonFiniteLossError
 from shared import datasets
 from shared.image_data import ImageData
 from shared.noise import GENERATOR, confidence_dependent
-from shared.noise_file import WITHOUT_TRUE_CLASS, make
+from shared.noise_file import WITHOUT_TRUE_CLASS, label_hash, make
 from shared.wild_formats import format_of, write_any
 
 TEACHER = {"cifar10": (28, 10, 150), "cifar100": (28, 10, 150), "digits": (10, 1, 10)}  # depth, width, epochs
 
 
 def mean_probabilities(args: argparse.Namespace, data: ImageData) -> NDArray[np.float64]:
-    """Softmax outputs (N, C) on the training images in eval mode, averaged over the epochs of the teacher's training."""
+    """Softmax outputs (N, C) on the training images in eval mode, averaged over the epochs of the teacher's training.
+
+    The state after each epoch is kept in `<out>.ckpt`; the same command goes on from there after a kill.
+    """
     depth, width, epochs = TEACHER[args.dataset_name]
     epochs = args.n_epochs or epochs
     device = choose_device(args.device)
     low_precision = autocast(args.amp, device)
     torch.manual_seed(args.seed)
     net = WideResNet(data.num_classes, depth, width).to(device=device, memory_format=torch.channels_last)
-    images = device_images(data.train_images, data, device)
+    images = server_of(data, device)(data.train_images)
     labels = torch.tensor(data.train_labels, device=device)
     everything = torch.arange(len(labels), device=device)
-    total = torch.zeros(len(labels), data.num_classes, dtype=torch.float64, device=device)
-    for epoch in tqdm(range(1, epochs + 1), "epochs of the teacher", disable=None):
+    total = torch.zeros(len(labels), data.num_classes, dtype=torch.float64)
+    known = {"dataset": data.name, "seed": args.seed, "epochs": epochs, "bf16": use_bfloat16(args.amp, device),
+             "labels": label_hash(data.train_labels)}  # fmt: skip
+    kept, done = unfinished(args.out), 0
+    if kept.exists():
+        state = checkpoint.load(kept, device)
+        checkpoint.refuse_other_run(state["known"], known)
+        net.load_state_dict(state["net"])
+        total, done = state["total"].cpu(), state["epoch"]
+    for epoch in tqdm(range(done + 1, epochs + 1), "epochs of the teacher", initial=done, total=epochs, disable=None):
         # Made anew in every epoch, as published: the momentum starts from nothing.
         lr = 0.1 * (0.2 if epoch > epochs * 2 // 5 else 1) * (0.2 if epoch > epochs * 4 // 5 else 1)
         optimizer = torch.optim.SGD(net.parameters(), lr, momentum=0.9, weight_decay=5e-4)
@@ -59,17 +72,26 @@ def mean_probabilities(args: argparse.Namespace, data: ImageData) -> NDArray[np.
             F.cross_entropy(logits.float(), labels[index]).backward()
             optimizer.step()
         net.eval()
-        batches = in_order(len(labels), images.evaluation_batch, device)
         with torch.no_grad(), low_precision():
-            for index, plain in zip(batches, images.plain(batches)):
-                total[index] += net(plain).float().softmax(dim=1)
-    return (total / epochs).cpu().numpy()
+            plain = images.plain(in_order(len(labels), images.evaluation_batch, device))
+            probs = torch.cat([net(batch).float().softmax(dim=1) for batch in plain])
+        if not probs.isfinite().all():
+            raise NonFiniteLossError(f"epoch {epoch} of the teacher")
+        total += probs.cpu().double()
+        checkpoint.save({"known": known, "net": net.state_dict(), "total": total, "epoch": epoch}, kept)
+    return (total / epochs).numpy()
+
+
+def unfinished(out: Path) -> Path:
+    return out.with_name(f"{out.name}.ckpt")
 
 
 def build_parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(description="Make confidence-dependent label noise from a teacher trained on clean labels.",
-                                     epilog="Example: python make_dependent_noise.py --dataset_name digits --p 0.4 --out "
-                                            "noise.npz")  # fmt: skip
+    parser = argparse.ArgumentParser(
+        allow_abbrev=False,
+        description="Make confidence-dependent label noise from a teacher trained on clean labels.",
+        epilog="Example: python make_dependent_noise.py --dataset_name digits --p 0.4 --out noise.npz",
+    )
     parser.add_argument("--dataset_name", choices=tuple(TEACHER), required=True, help="whose training labels")
     parser.add_argument("--p", type=float, default=0.4, help="share of wrong labels in [0, 1] (0.4)")
     parser.add_argument("--out", type=Path, required=True, help="noise file to write: .npz .csv .pt .npy .json")
@@ -82,7 +104,7 @@ def build_parser() -> argparse.ArgumentParser:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Exit status: 0; 2 for input that cannot work, with a message."""
+    """Exit status: 0; 2 for input that cannot work, with a message; 3 for a teacher that diverges."""
     parser = build_parser()
     args = parser.parse_args(argv)
     if not 0.0 <= args.p <= 1.0:
@@ -91,15 +113,24 @@ def main(argv: Sequence[str] | None = None) -> int:
         parser.error(f"--n_epochs {args.n_epochs}: must be at least 1")
     try:
         format_of(args.out)  # refused before the hours of training
+        if args.out.exists():
+            raise UsageError(f"{args.out} exists: choose another --out, or delete it")
         data = datasets.load(args.dataset_name, data_path(args))
         noisy = confidence_dependent(data.train_labels, mean_probabilities(args, data), args.p)
         noise = make(noisy, clean_labels=data.train_labels, dataset=data.name, split="train", seed=args.seed,
                      num_classes=data.num_classes, kind="confidence", convention=WITHOUT_TRUE_CLASS,
                      nominal_rate=args.p, generator=GENERATOR)  # fmt: skip
         write_any(args.out, noise)
+        unfinished(args.out).unlink(missing_ok=True)
+    except NonFiniteLossError as error:
+        print(f"stopped: the teacher's outputs are not finite ({error}); try --amp off", file=sys.stderr)
+        return 3
     except BAD_INPUT as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
+    except KeyboardInterrupt:
+        print("interrupted; the same command goes on after the last whole epoch", file=sys.stderr)
+        return 130
     print(f"wrote {args.out}: {len(noisy):,} labels, measured rate {noise.header.measured_rate:.4f}")
     return 0
 

@@ -64,16 +64,20 @@ def resnet50(num_classes: int, weights: Path | None) -> nn.Module:
     """torchvision's ResNet-50 with ImageNet weights and a new head. weights: a state dict on disk; None: downloads them."""
     import torchvision  # takes a second, and only Clothing1M needs it
 
-    if weights is None:
-        net = torchvision.models.resnet50(weights=torchvision.models.ResNet50_Weights.IMAGENET1K_V1)
-    else:
-        net = torchvision.models.resnet50()
-        try:
-            net.load_state_dict(torch.load(weights, map_location="cpu", weights_only=True))
-        except Exception as error:
-            raise UsageError(
-                f"--pretrained {weights} holds no weights of a ResNet-50 (resnet50-0676ba61.pth): {error}"
-            ) from error
+    net = torchvision.models.resnet50()
+    published = torchvision.models.ResNet50_Weights.IMAGENET1K_V1
+    try:
+        if weights is None:
+            state = published.get_state_dict(progress=True, check_hash=True, map_location="cpu", weights_only=True)
+        else:
+            state = torch.load(weights, map_location="cpu", weights_only=True)
+        net.load_state_dict(state)
+    except Exception as error:
+        if weights is None:
+            problem = f"the ImageNet weights cannot be had: get {published.url} and give the file with --pretrained"
+        else:
+            problem = f"--pretrained {weights} holds no weights of a ResNet-50; get {published.url}"
+        raise UsageError(f"{problem} ({error})") from error
     net.fc = nn.Linear(net.fc.in_features, num_classes)
     return net
 

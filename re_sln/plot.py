@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from torch.nn import functional as F
 
 from re_sln import curves, figures, options, runs
-from re_sln.data import device_images, evenly, in_order, stream_seed
+from re_sln.data import evenly, in_order, server_of, stream_seed
 from re_sln.noisy_labels import is_noisy, noisy_training_set
 from re_sln.run import BAD_INPUT
 from re_sln.runs import Run
@@ -45,7 +45,9 @@ class Scores(NamedTuple):
 
 
 def parse(argv: Sequence[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="plot.py", description="Draw what a trained network makes of its samples.")
+    parser = argparse.ArgumentParser(
+        allow_abbrev=False, prog="plot.py", description="Draw what a trained network makes of its samples."
+    )
     add = parser.add_argument
     add("--exp_id", nargs="+", required=True, metavar="RUN", help="exp_id of a run of this folder (quoted: it has a space "
         "in it), or a run folder; for curves also a .csv with the columns epoch and accuracy")  # fmt: skip
@@ -76,13 +78,22 @@ def main(argv: Sequence[str] | None = None) -> int:
             write_atomically(path, curves.compare(dict(zip(names, map(runs.read_rows, found)))))
             print(f"saved {path}")
         else:
-            for run in found:
-                path = run.assets / f"{runs.title(_drawable(run))}-{FILE_NAMES[args.plot_type]}.png"
-                write_atomically(path, draw(run, args))
-                print(f"saved {path}")
+            return max([_draw_to_file(run, args) for run in found])
     except BAD_INPUT as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
+    return 0
+
+
+def _draw_to_file(run: Run, args: argparse.Namespace) -> int:
+    """The exit status; what cannot be drawn does not keep the other runs from it."""
+    try:
+        path = run.assets / f"{runs.title(_drawable(run))}-{FILE_NAMES[args.plot_type]}.png"
+        write_atomically(path, draw(run, args))
+    except BAD_INPUT as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    print(f"saved {path}")
     return 0
 
 
@@ -108,8 +119,10 @@ def draw(run: Run, args: argparse.Namespace) -> bytes:
     """One picture of one run."""
     title = runs.title(run)
     data_args = data_arguments(run, args.data_path)
-    name = run.settings["dataset_name"].replace("animal-10n", "animal10n")
-    data = datasets.load(name, options.data_path(data_args))
+    if run.settings["dataset_name"] == "animal-10n":
+        data = datasets.load("animal10n", options.data_path(data_args), image_size=64)
+    else:
+        data = datasets.load(run.settings["dataset_name"], options.data_path(data_args))
     device = options.choose_device(args.device)
     if args.plot_type == "tsne":
         points, labels = mapped_features(run, data, device)
@@ -137,19 +150,26 @@ def training_set(run: Run, data: ImageData, args: argparse.Namespace) -> tuple[N
     """The labels that the run was trained on, and its N images (N, H, W, 3)."""
     kept = run.folder / "noise.npz"
     if not kept.is_file():  # a run of the original
-        noise, images = noisy_training_set(args, data)
+        noise, images = noisy_training_set(args, data, may_make=False)
         return noise, images[noise.indices]
     noise = read(kept)
     rows, _ = labels_for(noise, dataset=data.name, clean_labels=data.train_labels, num_classes=data.num_classes)
-    foreign = noise.open_set is not None and noise.open_set.any()
-    return noise, (noisy_training_set(args, data)[1] if foreign else data.train_images)[rows]
+    if noise.open_set is None or not noise.open_set.any():
+        return noise, data.train_images[rows]
+    found, images = noisy_training_set(args, data, may_make=False)
+    assert found.open_set is not None and found.indices is not None  # noqa: PT018
+    flags = dict(zip(found.indices.tolist(), found.open_set.tolist()))
+    if [flags.get(row) for row in rows.tolist()] != noise.open_set.tolist():
+        raise options.UsageError(f"the open-set files in the data folder were made anew since {run.exp_id} was trained, and "
+                                 "replace other images: put the old ones back")  # fmt: skip
+    return noise, images[rows]
 
 
 @torch.no_grad()
 def score(run: Run, data: ImageData, args: argparse.Namespace, device: torch.device) -> Scores:
     """The reported network in eval mode on one random view of each training image."""
     noise, images = training_set(run, data, args)
-    source = device_images(images, data, device)
+    source = server_of(data, device)(images)
     net = runs.load_model(run).to(device).eval()
     # DEVIATION(re_sln): the run's seed decides the random views; the original draws others at every call.
     views = source.views(in_order(len(images), BATCH, device), stream_seed(run.settings["seed"], 0, "plot"))
@@ -168,7 +188,7 @@ def mapped_features(run: Run, data: ImageData, device: torch.device) -> tuple[ND
     from sklearn.manifold import TSNE  # slow to import, and only needed here
 
     rows = evenly(len(data.test_labels), TSNE_SAMPLES)
-    source = device_images(data.test_images[rows], data, device)
+    source = server_of(data, device)(data.test_images[rows])
     net = runs.load_model(run).to(device).eval()
     seen = torch.cat([net.features(batch) for batch in source.plain(in_order(len(rows), BATCH, device))]).cpu().numpy()
     perplexity = min(30.0, (len(rows) - 1) / 3)

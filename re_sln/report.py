@@ -68,12 +68,13 @@ def write_models(folder: Path, models: Mapping[str, Mapping[str, torch.Tensor]])
 class Report:
     """The log of a run, one row an epoch. Starting with `rows` rewrites the files, so that nothing is logged twice.
 
-    `rows` is the caller's own list; `log` appends to it. The events are the original's: `accuracy/train`, `loss/test` and
-    `accuracy/test` as fractions, and `loss/train` in the sub-runs loss_train_all, loss_train_noisy, loss_train_clean.
+    rows: the caller's own list, to which `log` appends. mo: the momentum model is the reported one. The events are the
+    original's: `accuracy/train`, `loss/test` and `accuracy/test` as fractions, and `loss/train` in the sub-runs
+    loss_train_all, loss_train_noisy, loss_train_clean.
     """
 
-    def __init__(self, folder: Path, rows: list[Row], wandb_run: Any | None = None) -> None:
-        self.rows = rows
+    def __init__(self, folder: Path, rows: list[Row], mo: bool, wandb_run: Any | None = None) -> None:
+        self.rows, self._reported = rows, "ema" if mo else "base"
         self._metrics = folder / "metrics.jsonl"
         self._wandb_run = wandb_run
         self._folder, self._first_step = folder, len(rows) + 1
@@ -84,9 +85,8 @@ class Report:
         self.rows.append(row)
         with open(self._metrics, "a") as file:
             file.write(_line(row))
-        reported = "ema" if row["accuracy"] == row.get("accuracy_test_ema") else "base"
         events = {"accuracy/train": row["accuracy_train"] / 100, "accuracy/test": row["accuracy"] / 100,
-                  "loss/test": row[f"loss_test_{reported}"]}  # fmt: skip
+                  "loss/test": row[f"loss_test_{self._reported}"]}  # fmt: skip
         events |= {name.replace("_", "/", 1): value / (100 if name.startswith("accuracy") else 1)
                    for name, value in row.items() if name.endswith(("_base", "_ema"))}  # fmt: skip
         for tag, value in events.items():

@@ -42,7 +42,9 @@ class Trial(NamedTuple):
 
 
 def parse(argv: Sequence[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="results.py", description="Tables and figures of all local experiments.")
+    parser = argparse.ArgumentParser(
+        allow_abbrev=False, prog="results.py", description="Tables and figures of all local experiments."
+    )
     add = parser.add_argument
     add("--runs", type=Path, nargs="+", metavar="DIR", help="run folders, folders that contain such, searches, working "
         "folders of re-sln, curves as .csv (configs/, runs/ and hp/ of this folder)")  # fmt: skip
@@ -156,6 +158,8 @@ def read_trial(folder: Path) -> Trial | None:
                 settings |= yaml.safe_load((folder.parent / name).read_text())
         sigma = float(json.loads((folder / "params.json").read_text())["sigma"])
         settings = runs.checked_settings({**settings, "sigma": sigma}, folder.parent)
+        if settings["method"] != "sln":
+            raise UsageError(f"it is of {settings['method']}, the table of sln")
         with open(folder / "progress.csv", newline="") as file:
             rows = list(csv.DictReader(file))
         if len(rows) < settings["n_epochs"]:

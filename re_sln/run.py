@@ -53,7 +53,7 @@ def start(args: argparse.Namespace) -> Experiment:
     if run.noise is not None:
         write(run.folder / "noise.npz", run.noise)
     _print_start(run)
-    log = report.Report(run.folder, run.rows, report.start_wandb(run.folder, config) if args.wandb else None)
+    log = report.Report(run.folder, run.rows, args.mo, report.start_wandb(run.folder, config) if args.wandb else None)
     try:
         _train(run, log)
     finally:

@@ -202,7 +202,7 @@ def _read_csv(path: Path) -> list[Row]:
     try:
         rows: list[Row] = [{name: _number(value) for name, value in row.items()} for row in csv.DictReader(lines)]
         return [{**row, "epoch": int(row["epoch"]), "accuracy": float(row["accuracy"])} for row in rows]
-    except (KeyError, TypeError, csv.Error) as error:
+    except (KeyError, TypeError, ValueError, csv.Error) as error:
         raise UsageError(f"{path} is no curve ({error!r}): give a .csv with the columns epoch and accuracy, a number in "
                          "every row") from error  # fmt: skip
 
@@ -216,7 +216,7 @@ def _number(text: str | None) -> float | None:
 
 def _read_metrics(path: Path) -> list[Row]:
     rows = []
-    lines = path.read_text().splitlines(keepends=True)
+    lines = path.read_text(errors="replace").splitlines(keepends=True)
     for number, line in enumerate(lines, start=1):
         try:
             row = json.loads(line)

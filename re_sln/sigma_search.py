@@ -140,5 +140,7 @@ def draw(path: Path, results: Results, title: str) -> None:
     by_sigma.minorticks_off()
     by_sigma.set(title="after training", xlabel="sigma", ylabel="validation accuracy (fraction)")
     by_sigma.legend()
-    figure.savefig(path, dpi=120)
+    picture = io.BytesIO()
+    figure.savefig(picture, format="png", dpi=120)
     plt.close(figure)
+    write_atomically(path, picture.getvalue())

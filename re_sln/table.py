@@ -74,7 +74,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
-        prog="table.py", description="Trains the 24 cells of the paper's tables (18 trainings: SLN and SLN+MO are one) and "
+        prog="table.py", allow_abbrev=False,
+        description="Trains the 24 cells of the paper's tables (18 trainings: SLN and SLN+MO are one) and "
         "prints them beside the paper's numbers.",
     )  # fmt: skip
     add = parser.add_argument
@@ -165,6 +166,10 @@ def _arguments(
         checkpoint.refuse_other_run(
             {name: config.get(name) for name in decide}, {name: getattr(own, name) for name in decide}
         )
+    done = len(_rows(folder))
+    if done > own.n_epochs:
+        raise checkpoint.CheckpointError(f"{folder} has done {done} epochs already: --n_epochs {own.n_epochs} cannot shorten "
+                                         "it")  # fmt: skip
     return own
 
 

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from re_sln.options import METHODS, PRESETS, SIGMAS
+from re_sln.options import METHODS, PRESETS, sigma_for
 from re_sln.report import summary
 from re_sln.runs import Run, noise_mode
 from re_sln.train import Row
@@ -76,7 +76,7 @@ def comparable(results: Iterable[Result]) -> tuple[dict[str, list[Result]], list
             continue
         count = Counter(run.recipe for run in finished)
         recipe = max(count, key=lambda known: (known[0], count[known]))
-        kept[dataset] = [run for run in finished if run.recipe == recipe]
+        kept[dataset] = [replace(run, rows=run.rows[: recipe[0]]) for run in finished if run.recipe == recipe]
         if others := len(finished) - len(kept[dataset]):
             said = ", ".join(f"{name} {value}" for name, value in zip(RECIPE, recipe) if value is not None)
             remarks.append(f"{dataset}: left out {others} {_runs(others)} of other settings than {said}")
@@ -94,7 +94,7 @@ def cells(dataset: str, results: Sequence[Result]) -> tuple[Cells, list[str]]:
     for (method, noise), runs in sorted(by_cell.items(), key=lambda item: _place(*item[0])):
         count = Counter(run.variant for run in runs)
         mode = None if noise == AS_GIVEN else noise.split()[0]
-        published = (SIGMAS.get((dataset, mode), 0.5), (PRESETS.get(dataset, {}).get("lc_n_epoch"), "recursive"))
+        published = (sigma_for(dataset, mode), (PRESETS.get(dataset, {}).get("lc_n_epoch"), "recursive"))
 
         def merit(variant: tuple[float, tuple[int, str]]) -> tuple[bool, bool, int]:
             return variant[0] == published[0], variant[1] == published[1], count[variant]  # noqa: B023, called here

@@ -4,6 +4,7 @@ Chen et al., "Noise against noise", ICLR 2021. Shapes: N training samples, M of 
 inside an epoch waits for the device: losses and hits are gathered there and looked at once, when the epoch is over.
 """
 
+import math
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
@@ -36,6 +37,7 @@ class Settings:
     mo: bool  # report the momentum model
     lc_n_epoch: int  # -1: no label correction
     recursive: bool  # label correction scores its own last targets, else always the given labels
+    plain_scoring: bool  # label correction scores the images themselves, else random views as in training
     soft_predictions: bool  # label correction mixes in softmax outputs (Clothing1M), else one-hot predictions
     seed: int
     autocast: Callable[[], AbstractContextManager[None]]  # what the networks' forward passes run in
@@ -83,7 +85,10 @@ class Learner:
     def load_state_dict(self, state: dict[str, Any]) -> None:
         self.net.load_state_dict(state["net"])
         self.average.net.load_state_dict(state["average"])
+        fused = self.optimizer.param_groups[0]["fused"]  # of this device, not of the one that wrote the checkpoint
         self.optimizer.load_state_dict(state["optimizer"])
+        for group in self.optimizer.param_groups:
+            group["fused"] = fused
         self.targets = state["targets"]
 
 
@@ -115,6 +120,10 @@ def epochs(
             for figure, value in evaluate(net, test_set, settings, epoch).items()
         }
         row |= dict(zip(figures, torch.stack(list(figures.values())).tolist()))
+        if not all(map(math.isfinite, (row[name] for name in figures))):
+            raise NonFiniteLossError(
+                f"epoch {epoch}, test: {', '.join(n for n in figures if not math.isfinite(row[n]))}"
+            )
         row["accuracy"] = row[f"accuracy_{list(test_sets)[-1]}_{'ema' if settings.mo else 'base'}"]
         row |= {"seconds": round(time.perf_counter() - start, 3), "images_per_s": round(len(samples) / seconds, 1)}
         yield row
@@ -123,14 +132,17 @@ def epochs(
 def correct_labels(learner: Learner, train_set: TrainingSet, samples: Tensor, settings: Settings, epoch: int) -> Tensor:
     """LC: the targets (N, C) of an epoch; those of `samples` (M,) are mixed anew from given labels and predictions.
 
-    The momentum model scores the samples once, in order, through the training augmentation. Their losses are taken
-    against the targets of the last correction, at the first one against the given labels: that recursion is what both
-    published codes do. The mix itself always starts from the given labels.
+    The momentum model scores the samples once, in order, through the training augmentation (or not: plain_scoring). Their
+    losses are taken against the targets of the last correction, at the first one against the given labels: that recursion
+    is what both published codes do. The mix itself always starts from the given labels.
     """
     last = learner.targets if settings.recursive and learner.targets is not None else train_set.given
     batches = samples.split(train_set.images.evaluation_batch)
-    views = train_set.images.views(batches, stream_seed(settings.seed, epoch, "label correction"))
-    logits = predict(learner.average.net, views, settings)
+    if settings.plain_scoring:
+        images = train_set.images.plain(batches)
+    else:
+        images = train_set.images.views(batches, stream_seed(settings.seed, epoch, "label correction"))
+    logits = predict(learner.average.net, images, settings)
     predicted = logits.softmax(dim=1) if settings.soft_predictions else one_hot(logits.argmax(dim=1), logits.shape[1])
     weights = correction_weights(soft_cross_entropy(logits, last[samples]))
     targets = train_set.given.clone()

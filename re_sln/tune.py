@@ -105,6 +105,8 @@ def _find_or_make(args: argparse.Namespace, sample: Experiment) -> tuple[Path, d
         known = [args.output_dir] if args.output_dir else sorted(Path("hp").glob("hp_*"), reverse=True)
         for folder in known:
             config = report.read_config(folder)
+            if config is not None and "trials" not in config and args.output_dir:
+                raise checkpoint.CheckpointError(f"{folder} holds a training run: choose another --output_dir")
             if config is None or "trials" not in config:
                 continue
             if args.output_dir:
@@ -193,7 +195,7 @@ def training_command(args: argparse.Namespace, sigma: float) -> str:
     ):
         if getattr(args, name) != usual.get(name):
             flags += _flag(name, getattr(args, name))
-    if args.dataset_name == "folder":
+    if args.dataset_name != "digits":
         flags += _flag("data_path", args.data_path)
     script = Path(__file__).with_name("train_cifar.py")
     return shlex.join(["python", str(script), *flags])
@@ -202,7 +204,7 @@ def training_command(args: argparse.Namespace, sigma: float) -> str:
 def _flag(name: str, value: object) -> list[str]:
     if value is None or value is False:
         return []
-    return [f"--{name}"] if value is True else [f"--{name}", f"{value:g}" if isinstance(value, float) else str(value)]
+    return [f"--{name}"] if value is True else [f"--{name}", str(value)]
 
 
 if __name__ == "__main__":

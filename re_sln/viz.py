@@ -28,7 +28,9 @@ PANELS = 32
 
 
 def parse(argv: Sequence[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="viz.py", description="Show training images with their noisy labels.")
+    parser = argparse.ArgumentParser(
+        allow_abbrev=False, prog="viz.py", description="Show training images with their noisy labels."
+    )
     commands = parser.add_subparsers(dest="dataset_name", required=True, metavar="DATASET",
                                      help="cifar10, cifar100, digits or animal-10n")  # fmt: skip
     for name in ("cifar10", "cifar100", "digits", "animal-10n"):
@@ -74,8 +76,11 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def show(args: argparse.Namespace) -> None:
     """Reads data and noise, says what they are and writes the picture."""
-    data = datasets.load(args.dataset_name.replace("animal-10n", "animal10n"), options.data_path(args))
-    noise, images = noisy_training_set(args, data)
+    if args.dataset_name == "animal-10n":
+        data = datasets.load("animal10n", options.data_path(args), image_size=64)
+    else:
+        data = datasets.load(args.dataset_name, options.data_path(args))
+    noise, images = noisy_training_set(args, data, may_make=False)
     print(f"dataset: {args.dataset_name}, {len(images)} training images, {data.num_classes} classes")
     if noise.header.measured_rate is None:
         print("noise ratio: unknown, the labels are noisy by themselves")

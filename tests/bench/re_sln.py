@@ -56,7 +56,8 @@ def build(
     source.memory_format = memory_format
     labels = torch.arange(len(images), device=device) % CLASSES
     settings = Settings(batch_size=128, n_epochs=1, learning_rate=lambda epoch: args.lr, sigma=args.sigma, mo=True, lc_n_epoch=-1,
-                        recursive=True, soft_predictions=False, seed=1, autocast=options.autocast(amp, device))  # fmt: skip
+                        recursive=True, plain_scoring=False,
+                  soft_predictions=False, seed=1, autocast=options.autocast(amp, device))  # fmt: skip
     wrong = torch.zeros(len(images), dtype=torch.bool, device=device)
     return Setting(
         name, learner, settings, TrainingSet(source, one_hot(labels, CLASSES), wrong), EvaluationSet(source, labels)

@@ -7,10 +7,10 @@ import torch
 from re_sln.data import (
     NORMALISATION,
     DeviceImages,
-    device_images,
     evenly,
     in_order,
     normalisation_of,
+    server_of,
     shuffled,
     torch_stream,
 )
@@ -65,7 +65,7 @@ def test_plain_images_are_normalised_and_a_seed_repeats_its_views():
 
 def test_digits_are_neither_moved_nor_mirrored():
     data = datasets.load("digits")
-    source = device_images(data.train_images[:5], data, CPU)
+    source = server_of(data, CPU)(data.train_images[:5])
     batches = in_order(5, 5, CPU)
     assert torch.equal(next(source.views(batches, 1)), next(source.plain(batches)))
 

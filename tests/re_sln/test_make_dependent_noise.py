@@ -37,6 +37,28 @@ def test_the_least_sure_images_get_their_most_probable_wrong_class(few_digits, t
     assert (noise.header.kind, noise.header.nominal_rate) == ("confidence", 0.25)
 
 
+def test_a_killed_teacher_goes_on_where_it_was(few_digits, tmp_path, monkeypatch, capsys):
+    flags = ["--dataset_name", "digits", "--n_epochs", "3", "--device", "cpu", "--out"]
+    assert make_dependent_noise.main([*flags, str(tmp_path / "whole.npz")]) == 0
+    save = make_dependent_noise.checkpoint.save
+
+    def save_and_die(state, path):
+        save(state, path)
+        if state["epoch"] == 2:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(make_dependent_noise.checkpoint, "save", save_and_die)
+    assert make_dependent_noise.main([*flags, str(tmp_path / "killed.npz")]) == 130
+    assert make_dependent_noise.main([*flags[:3], "4", *flags[4:], str(tmp_path / "killed.npz")]) == 2
+    assert "epochs: 3 then, 4 now" in capsys.readouterr().err
+    monkeypatch.setattr(make_dependent_noise.checkpoint, "save", save)
+    assert make_dependent_noise.main([*flags, str(tmp_path / "killed.npz")]) == 0
+    assert (tmp_path / "killed.npz").read_bytes() == (tmp_path / "whole.npz").read_bytes()
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["killed.npz", "whole.npz"]
+    assert make_dependent_noise.main([*flags, str(tmp_path / "whole.npz")]) == 2
+    assert "exists" in capsys.readouterr().err
+
+
 def test_what_cannot_work_is_refused_before_the_teacher_trains(few_digits, tmp_path, capsys, monkeypatch):
     monkeypatch.setattr(make_dependent_noise, "mean_probabilities", lambda *a: pytest.fail("trained"))
     assert make_dependent_noise.main(["--dataset_name", "digits", "--out", str(tmp_path / "noise.xlsx")]) == 2

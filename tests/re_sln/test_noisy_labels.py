@@ -105,8 +105,10 @@ def test_the_file_of_the_very_rate_is_read(parse, tmp_path):
 
 def test_a_missing_file_names_the_command_that_makes_it(parse):
     data = fake()
-    with pytest.raises(NoiseFileError, match="make data-sln-noise"):
-        noisy_training_set(parse("--noise_mode", "dependent"), data)
+    with pytest.raises(
+        NoiseFileError, match=r"make data-sln-noise.*make_dependent_noise.py --dataset_name cifar10 --p 0.2"
+    ):
+        noisy_training_set(parse("--noise_mode", "dependent", "--p", 0.2), data)
     with pytest.raises(NoiseFileError, match="--make_new_custom_noise"):
         noisy_training_set(parse("--noise_mode", "asym", "--custom_noise"), data)
 
@@ -152,6 +154,11 @@ def test_openset_replaces_images_in_memory_and_keeps_labels(parse, tmp_path, cif
     flags = ["--noise_mode", "openset", "--custom_noise", "--seed", 123]
     noise, images = noisy_training_set(parse(*flags), data)
     folder = tmp_path / "cifar10" / "label_noisy"
+    assert not folder.exists()  # seed and rate say it all
+    with pytest.raises(NoiseFileError, match="make data-sln-noise"):  # viz.py and plot.py make nothing
+        noisy_training_set(parse(*flags), data, may_make=False)
+    _, kept = noisy_training_set(parse(*flags, "--make_new_custom_noise"), data)
+    assert np.array_equal(kept, images)
     assert {path.name for path in folder.iterdir()} == {
         "openset0.4_custom.csv", "openset0.4_custom_pairs.csv", "openset0.4_noise_rules.csv"}  # fmt: skip
     assert noise.noisy_labels.tolist() == data.train_labels.tolist()
@@ -170,19 +177,21 @@ def test_openset_replaces_images_in_memory_and_keeps_labels(parse, tmp_path, cif
 def test_openset_takes_the_originals_npy_and_refuses_what_does_not_belong(parse, tmp_path, cifar100):
     data = fake()
     flags = ["--noise_mode", "openset", "--custom_noise", "--seed", 5]
-    noisy_training_set(parse(*flags), data)
+    noise, _ = noisy_training_set(parse(*flags, "--make_new_custom_noise"), data)
     folder = tmp_path / "cifar10" / "label_noisy"
     pairs = (folder / "openset0.4_custom_pairs.csv").read_text().splitlines()
     (folder / "openset0.4_custom_pairs.csv").write_text("\n".join(pairs[:-1]) + "\n")
     with pytest.raises(NoiseFileError, match="belong to different noise"):
         noisy_training_set(parse(*flags), data)
     (folder / "openset0.4_custom_pairs.csv").unlink()
-    published = np.full_like(data.train_images, 9)
+    published = data.train_images.copy()
+    published[noise.open_set] = 9
     np.save(folder / "openset0.4_custom.npy", published)
     assert np.array_equal(noisy_training_set(parse(*flags), data)[1], published)
-    np.save(folder / "openset0.4_custom.npy", published[:5])
-    with pytest.raises(NoiseFileError, match="delete it"):
-        noisy_training_set(parse(*flags), data)
+    for wrong, message in ((published[:5], "delete it"), (data.train_images, "other images than its .csv says")):
+        np.save(folder / "openset0.4_custom.npy", wrong)
+        with pytest.raises(NoiseFileError, match=message):
+            noisy_training_set(parse(*flags), data)
 
 
 def test_a_noise_file_of_another_project_and_its_rate(tmp_path):
@@ -194,6 +203,13 @@ def test_a_noise_file_of_another_project_and_its_rate(tmp_path):
     assert noise.noisy_labels.tolist() == read_any(path).noisy_labels.tolist()
     with pytest.raises(NoiseFileError, match="contradicts"):
         noisy_training_set(options.parse("train_cifar", [*flags, "--p", "0.1"]), data)
+    # Two classes flip at rate 0.4: that is their --p, though less than a tenth of all labels changed.
+    labels = data.train_labels
+    flips = np.isin(labels, (3, 5)) & (np.arange(len(labels)) % 5 < 2)
+    asymmetric = noise_file.make(np.where(flips, 8 - labels, labels), clean_labels=labels)
+    write_any(path, asymmetric)
+    assert asymmetric.header.measured_rate < 0.1
+    noisy_training_set(options.parse("train_cifar", [*flags, "--p", "0.4"]), data)
 
 
 def test_digits_get_independent_noise_without_any_file(tmp_path):

@@ -9,7 +9,7 @@ from old_runs import REAL, train_tiny, write_old_model, write_old_run
 from PIL import Image
 
 from re_sln import curves, figures, plot, runs
-from re_sln.data import device_images, in_order, stream_seed
+from re_sln.data import in_order, server_of, stream_seed
 from re_sln.networks import WideResNet
 from shared import datasets
 from shared.image_data import ImageData
@@ -105,7 +105,7 @@ def test_probabilities_are_those_of_the_momentum_model_on_seeded_views(trained, 
     assert (trained.folder / f"{TITLE}-prediction-probabilities.png").read_bytes() == b"png"
     np.testing.assert_array_equal(is_clean, trained.noise.noisy_labels == trained.noise.clean_labels)
     data = datasets.load("digits")
-    images = device_images(data.train_images[trained.noise.indices], data, torch.device("cpu"))
+    images = server_of(data, torch.device("cpu"))(data.train_images[trained.noise.indices])
     views = images.views(in_order(96, plot.BATCH, torch.device("cpu")), stream_seed(0, 0, "plot"))
     with torch.no_grad():
         logits = trained.learner.average.net.eval()(torch.cat(list(views)))

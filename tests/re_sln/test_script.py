@@ -17,9 +17,11 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from re_sln import checkpoint, train_real
 from re_sln.networks import wide_resnet_from
+from re_sln.report import Report
 from shared import noise_file
 
-CORRECTED = [*TINY, "--n_epochs", "6", "--method", "sln_mo_lc", "--lc_n_epoch", "3"]
+CORRECTED_EPOCHS = 12
+CORRECTED = [*TINY, "--n_epochs", str(CORRECTED_EPOCHS), "--method", "sln_mo_lc", "--lc_n_epoch", "3"]
 
 
 def test_the_published_layout_and_ours(run_script, tmp_path):
@@ -83,38 +85,37 @@ def test_a_run_without_momentum_model_reports_the_network_and_logs_both(main, tm
 
 def test_kill_9_at_any_moment_and_resume_gives_the_same_run_also_in_the_middle_of_label_correction(tmp_path):
     command = [sys.executable, str(SCRIPTS / "train_cifar.py"), *CORRECTED, "--resume", "--output_dir"]
-    whole, killed, kills, corrected = tmp_path / "whole", tmp_path / "killed", 0, 0
-    start = time.monotonic()
+    whole, killed = tmp_path / "whole", tmp_path / "killed"
     subprocess.run([*command, str(whole)], cwd=tmp_path, env=environment(), check=True, capture_output=True)
-    seconds = time.monotonic() - start
-    moments = random.Random(3)
-    while kills < 3:
+    delays = random.Random(3)
+    for epochs_done in (1, 4, 7):  # label correction starts with epoch 3
         process = subprocess.Popen([*command, str(killed)], cwd=tmp_path, env=environment(), stdout=subprocess.DEVNULL,
                                    stderr=subprocess.DEVNULL)  # fmt: skip
-        try:
-            process.wait(timeout=moments.uniform(0.5, 0.95) * seconds)
-            break  # it was faster than the knife
-        except subprocess.TimeoutExpired:
-            os.kill(process.pid, signal.SIGKILL)
-            process.wait()
-            kills += 1
-            corrected += 3 <= len(rows(killed) if (killed / "metrics.jsonl").exists() else []) < 6
+        while lines_in(killed / "metrics.jsonl") < epochs_done and process.poll() is None:
+            time.sleep(0.005)
+        time.sleep(delays.uniform(0, 0.1))
+        os.kill(process.pid, signal.SIGKILL)
+        assert process.wait() == -signal.SIGKILL
+        assert epochs_done <= lines_in(killed / "metrics.jsonl") < CORRECTED_EPOCHS
     subprocess.run([*command, str(killed)], cwd=tmp_path, env=environment(), check=True, capture_output=True)
-    assert kills >= 1
     assert_same_run(killed, whole)
+
+
+def lines_in(path):
+    return path.read_text().count("\n") if path.exists() else 0
 
 
 def test_resuming_between_two_corrections_goes_on_with_the_corrected_targets(main, tmp_path, capsys):
     assert main(*CORRECTED, "--n_epochs", 4, "--output_dir", "short") == 0
     assert main(*CORRECTED, "--output_dir", "short", "--resume") == 0
-    assert "resumed: epoch 4 of 6 is done" in capsys.readouterr().out
+    assert "resumed: epoch 4 of 12 is done" in capsys.readouterr().out
     assert main(*CORRECTED, "--output_dir", "long") == 0
     assert_same_run(tmp_path / "short", tmp_path / "long")
     assert checkpoint.load(tmp_path / "long" / checkpoint.LAST)["targets"].shape == (96, 10)
     for sub_run in ("", "loss_train_all"):
         tag = "loss/train" if sub_run else "accuracy/test"
         events = EventAccumulator(str(tmp_path / "short" / sub_run)).Reload().Scalars(tag)
-        assert [event.step for event in events] == [1, 2, 3, 4, 5, 6]
+        assert [event.step for event in events] == list(range(1, CORRECTED_EPOCHS + 1))
     (tmp_path / "short" / "last.ckpt").write_bytes(b"torn by a full disk")
     assert main(*CORRECTED, "--output_dir", "short", "--resume") == 0
     assert "warning: skipped short/last.ckpt" in capsys.readouterr().out
@@ -162,6 +163,25 @@ def test_a_loss_that_is_not_finite_stops_with_status_3_and_keeps_the_last_good_e
     assert "epoch 2, step 1 of 3: loss nan" in capsys.readouterr().err
     assert (tmp_path / "run" / "last.ckpt").read_bytes() == good
     assert len(rows(tmp_path / "run")) == 1
+
+
+def test_test_losses_that_are_not_finite_stop_the_run_before_anything_is_saved(main, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr("re_sln.train.F.cross_entropy", lambda logits, labels: logits.sum() * torch.nan)
+    assert main(*TINY, "--method", "ce", "--output_dir", "run") == 3
+    assert "epoch 1, test: loss_test_base" in capsys.readouterr().err
+    assert not (tmp_path / "run" / "last.ckpt").exists()
+    assert rows(tmp_path / "run") == []
+
+
+def test_the_reported_loss_is_the_networks_own_where_both_accuracies_are_equal(tmp_path):
+    row = {"epoch": 1, "accuracy": 10.0, "accuracy_train": 10.0, "loss_train": 2.0, "loss_train_noisy": None,
+           "loss_train_clean": None, "accuracy_test_base": 10.0, "accuracy_test_ema": 10.0, "loss_test_base": 1.0,
+           "loss_test_ema": 9.0}  # fmt: skip
+    for mo, expected in ((False, 1.0), (True, 9.0)):
+        log = Report(tmp_path / str(mo), [], mo)
+        log.log(row)
+        log.close()
+        assert EventAccumulator(str(tmp_path / str(mo))).Reload().Scalars("loss/test")[0].value == expected
 
 
 def test_missing_data_is_one_message_that_says_what_to_do(run_script, tmp_path):
@@ -229,7 +249,7 @@ def test_clothing1m_trains_a_resnet50_on_balanced_epochs(tmp_path, monkeypatch, 
     monkeypatch.setattr("re_sln.disk_images.SHORTER_SIDE", 40)  # full size takes a minute
     monkeypatch.setattr("re_sln.disk_images.CROP", 32)
     torch.save(resnet50_state(), tmp_path / "resnet50.pth")
-    flags = ["--dataset_name", "clothing1m", "--method", "sln_mo_lc", "--n_epochs", "3", "--num_workers", "0",
+    flags = ["--dataset_name", "clothing1m", "--method", "sln_mo_lc", "--n_epochs", "3", "--num_workers", "2",
              "--data_path", str(tmp_path), "--pretrained", "resnet50.pth", "--output_dir", "run"]  # fmt: skip
     assert train_real.main(flags) == 0
     out = capsys.readouterr().out
@@ -257,6 +277,21 @@ def test_compile_gives_the_same_names(main, tmp_path, monkeypatch):
     )  # no C++ here
     assert main(*TINY, "--method", "sln_mo", "--n_epochs", 1, "--compile", "--output_dir", "run") == 0
     wide_resnet_from(checkpoint.load(tmp_path / "run" / "model.pth"))
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        ("--dataset_name animal-10n --method ce --pretrained x.pth", "--pretrained does nothing for animal-10n"),
+        ("--dataset_name animal-10n --method ce --num_workers 3", "--num_workers does nothing for animal-10n"),
+        ("--dataset_name clothing1m --method ce --depth 28", "--depth does nothing for clothing1m"),
+        ("--dataset_name animal-10n --method ce --p 0.4", "unrecognized arguments: --p 0.4"),
+    ],
+)
+def test_flags_that_would_do_nothing_are_refused(flags, message, capsys):
+    with pytest.raises(SystemExit, match="2"):
+        train_real.main(flags.split())
+    assert message in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

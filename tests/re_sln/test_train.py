@@ -47,7 +47,8 @@ class Vectors:
 
 def settings(**changes):
     values = dict(batch_size=8, n_epochs=6, learning_rate=lambda epoch: 0.05, sigma=0.7, mo=True, lc_n_epoch=-1,
-                  recursive=True, soft_predictions=False, seed=3, autocast=options.autocast("off", CPU))  # fmt: skip
+                  recursive=True, plain_scoring=False,
+                  soft_predictions=False, seed=3, autocast=options.autocast("off", CPU))  # fmt: skip
     return Settings(**{**values, **changes})
 
 
