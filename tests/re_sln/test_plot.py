@@ -8,7 +8,7 @@ import torch
 from old_runs import REAL, train_tiny, write_old_model, write_old_run
 from PIL import Image
 
-from re_sln import curves, figures, plot, runs
+from re_sln import curves, figures, options, plot, runs
 from re_sln.data import in_order, server_of, stream_seed
 from re_sln.networks import WideResNet
 from shared import datasets
@@ -164,7 +164,7 @@ def small(name, classes=10):
 
 
 def test_a_run_of_the_original_reads_the_labels_that_its_config_names(drawn, tmp_path, monkeypatch):
-    monkeypatch.setattr(datasets, "load", lambda name, path=None: small(name))
+    monkeypatch.setattr(datasets, "load", lambda name, path=None, image_size=32: small(name))
     folder = tmp_path / "data" / "cifar10" / "label_noisy"
     folder.mkdir(parents=True)
     labels = small("cifar10").train_labels
@@ -182,7 +182,7 @@ def test_a_run_of_the_original_reads_the_labels_that_its_config_names(drawn, tmp
 
 
 def test_of_animal_10n_nobody_knows_which_labels_are_right(drawn, tmp_path, monkeypatch):
-    monkeypatch.setattr(datasets, "load", lambda name, path=None: small(name))
+    monkeypatch.setattr(datasets, "load", lambda name, path=None, image_size=32: small(name))
     write_old_run(tmp_path, OLD_ID, {**REAL, "sigma": 0.5, "mo": True}, [0.1])
     write_old_model(tmp_path, OLD_ID, WideResNet(10, depth=10, width=1).state_dict(), "model_ema.pth")
     assert plot.main(["--exp_id", OLD_ID, "--plot_type", "pred_probs"]) == 0
@@ -200,18 +200,24 @@ def test_an_open_set_run_gets_its_foreign_images_back(trained, tmp_path, monkeyp
     run = runs.find(str(tmp_path))
     data = datasets.load("digits")
     foreign = 255 - data.train_images
-    monkeypatch.setattr(plot, "noisy_training_set", lambda args, data: (None, foreign))
+    flags = np.zeros(len(foreign), bool)
+    found = make(data.train_labels, indices=np.arange(len(foreign)), open_set=flags)
+    monkeypatch.setattr(plot, "noisy_training_set", lambda args, data, may_make: (found, foreign))
     rows, args = trained.noise.indices, plot.data_arguments(run, None)
     np.testing.assert_array_equal(plot.training_set(run, data, args)[1], data.train_images[rows])
     clean = trained.noise.clean_labels
     write(tmp_path / "noise.npz", make(clean, clean_labels=clean, indices=rows, open_set=np.arange(len(rows)) < 9))
+    with pytest.raises(options.UsageError, match="made anew since"):
+        plot.training_set(run, data, args)
+    flags[rows[:9]] = True
+    found = make(data.train_labels, indices=np.arange(len(foreign)), open_set=flags)
     np.testing.assert_array_equal(plot.training_set(run, data, args)[1], foreign[rows])
 
 
 def test_what_cannot_be_drawn_is_said(trained, drawn, tmp_path, capsys, monkeypatch):
     (tmp_path / "kept.csv").write_text("epoch,accuracy\n1,20\n")
     write_old_run(tmp_path, OLD_ID, {"dataset_name": "clothing1m", "noise_mode": None, "p": None}, [0.1])
-    monkeypatch.setattr(datasets, "load", lambda name, path=None: small(name, classes=3))
+    monkeypatch.setattr(datasets, "load", lambda name, path=None, image_size=32: small(name, classes=3))
     write_old_run(tmp_path, "exp_2", REAL, [0.1])
     write_old_model(tmp_path, "exp_2", WideResNet(10, depth=10, width=1).state_dict())
     wrong = {"exp_1": "no experiment 'exp_1'", "kept.csv": "a curve without a network", OLD_ID: "ResNet-50",

@@ -132,7 +132,7 @@ def test_open_set_shows_the_foreign_images(cifar, monkeypatch):
             else ImageData(name, foreign, np.zeros(60, np.int64), foreign, np.zeros(60, np.int64), CLASSES, None)
         ),
     )
-    flags = "--noise_mode openset --p 0.4 --custom_noise --seed 3".split()
+    flags = ["--noise_mode", "openset", "--p", "0.4", "--custom_noise", "--seed", "3"]
     assert viz.main(["cifar10", *flags]) == 2  # it makes no noise, least of all from a seed that chooses panels
     make = ["--dataset_name", "cifar10", *flags, "--make_new_custom_noise", "--sigma", "0"]
     noisy_training_set(options.parse("train_cifar", make), small_data("cifar10"))
