@@ -1,4 +1,4 @@
-# SLN on CPU or NVIDIA GPU; 6.7 GB, nearly all of it torch and its CUDA libraries.
+# SLN on CPU or NVIDIA GPU; 7.0 GB, nearly all of it torch and its CUDA libraries.
 #
 #   docker build -f docker/re_sln.Dockerfile -t re_sln .
 #   docker run --rm re_sln train_cifar.py --dataset_name digits --noise_mode sym --method sln_mo_lc

@@ -139,7 +139,7 @@ def draw(run: Run, args: argparse.Namespace) -> bytes:
 
 def data_arguments(run: Run, data_path: Path | None) -> argparse.Namespace:
     """The run's settings as flags that find its data and noise again, and make nothing anew."""
-    recorded = run.settings.get("data_path")
+    recorded = run.settings.get("data_path") or run.settings.get("data_location")
     if data_path is None and recorded is not None and Path(recorded).exists():
         data_path = Path(recorded)
     absent = {"noise_mode": None, "p": None, "custom_noise": False, "noise_file": None}

@@ -1,6 +1,7 @@
 """plot.py: the maths of its figures against slow references, its pictures, and what is refused."""
 
 import io
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -212,6 +213,17 @@ def test_an_open_set_run_gets_its_foreign_images_back(trained, tmp_path, monkeyp
     flags[rows[:9]] = True
     found = make(data.train_labels, indices=np.arange(len(foreign)), open_set=flags)
     np.testing.assert_array_equal(plot.training_set(run, data, args)[1], foreign[rows])
+
+
+@pytest.mark.parametrize("recorded", ["data_path", "data_location"])
+def test_the_data_are_looked_for_where_the_run_had_them(trained, tmp_path, recorded):
+    run = runs.find(str(trained.folder))
+    absent = {"data_path": None, "data_location": None}
+    moved = replace(run, settings={**run.settings, **absent, recorded: str(tmp_path)})
+    assert plot.data_arguments(moved, None).data_path == tmp_path
+    assert plot.data_arguments(moved, tmp_path / "given").data_path == tmp_path / "given"
+    gone = replace(run, settings={**run.settings, **absent, recorded: str(tmp_path / "gone")})
+    assert plot.data_arguments(gone, None).data_path is None
 
 
 def test_what_cannot_be_drawn_is_said(trained, drawn, tmp_path, capsys, monkeypatch):
