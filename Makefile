@@ -56,7 +56,7 @@ bench-instancegm: setup-instancegm ## images/s, steps/s and memory of each phase
 ##@ SLN
 # What a run on CIFAR needs beside its images; a prerequisite, so it is defined in front of the rules.
 re_sln_data := $(if $(NOISE_FILE),,$(if $(filter openset,$(NOISE)),data-cifar100,data-sln-noise))
-re_sln-digits: setup-re_sln ## CE, SLN, SLN+MO and SLN+MO+LC on the same noisy digits (about 3 minutes)
+re_sln-digits: setup-re_sln ## CE, SLN, SLN+MO and SLN+MO+LC on the same noisy digits (about 4 minutes)
 	$(eval run := $(call run_folder,re_sln-digits,0.4))
 	$(eval labels := $(or $(NOISE_FILE),$(run)/noise.npz))
 	$(if $(NOISE_FILE),,$(call python,re_sln) -m shared noise make --dataset digits --kind symmetric --exclude_true_class \

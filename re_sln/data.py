@@ -8,6 +8,7 @@ Shapes: N samples, B batch, H W pixels.
 
 import zlib
 from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
 from typing import Protocol
 
 import numpy as np
@@ -16,6 +17,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
+from shared import datasets
 from shared.image_data import ImageData
 
 CROP_PADDING = 4
@@ -103,6 +105,13 @@ class DeviceImages:
         """(B, H, W, 3) uint8 to (B, 3, H, W) float32, (x / 255 - mean) / std."""
         planes = rows.permute(0, 3, 1, 2).to(torch.float32, memory_format=self.memory_format)
         return planes.mul_(self._scale).sub_(self._shift)
+
+
+def load_images(dataset_name: str, path: Path | None) -> ImageData:
+    """The images of --dataset_name (not Clothing1M's, which stay on the disk), Animal-10N's as they are: 64 x 64."""
+    if dataset_name == "animal-10n":
+        return datasets.load("animal10n", path, image_size=64)
+    return datasets.load(dataset_name, path)
 
 
 def server_of(data: ImageData, device: torch.device) -> Callable[[NDArray[np.uint8]], DeviceImages]:

@@ -16,7 +16,7 @@ from sklearn.model_selection import train_test_split
 from torch import nn
 
 from re_sln import checkpoint, report
-from re_sln.data import evenly, server_of
+from re_sln.data import evenly, load_images, server_of
 from re_sln.ema import MomentumModel
 from re_sln.losses import one_hot
 from re_sln.networks import WideResNet, resnet50
@@ -133,14 +133,13 @@ def _sets(
 
 def load_data(args: argparse.Namespace) -> datasets.ImageData:
     """The images of every dataset but Clothing1M; Animal-10N's lists of files are written as the original does."""
-    if args.dataset_name != "animal-10n":
-        return datasets.load(args.dataset_name, data_path(args))
-    data = datasets.load("animal10n", data_path(args), image_size=64)
-    assert data.location is not None
-    try:
-        animal10n.write_annotations(data.location)
-    except OSError as error:
-        print(f"note: no training.csv and testing.csv in {data.location} ({error.strerror})")
+    data = load_images(args.dataset_name, data_path(args))
+    if args.dataset_name == "animal-10n":
+        assert data.location is not None
+        try:
+            animal10n.write_annotations(data.location)
+        except OSError as error:
+            print(f"note: no training.csv and testing.csv in {data.location} ({error.strerror})")
     return data
 
 

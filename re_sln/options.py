@@ -142,10 +142,10 @@ def parse(script: str, argv: Sequence[str] | None, parser: argparse.ArgumentPars
                          ("noise_file", None), ("method", None), ("sigma", None), ("pretrained", None),
                          ("num_workers", 0), ("wandb", False)):  # fmt: skip
         vars(args).setdefault(name, absent)
-    if script != "train_real":
-        check_noise(parser, args)
     if script == "train_real":
         _refuse_idle(parser, args)
+    else:
+        check_noise(parser, args)
     if script == "tune":
         args.sigma = 0.5  # any of the grid; each trial has its own
     _fill(parser, args)

@@ -22,11 +22,10 @@ from numpy.typing import NDArray
 from torch.nn import functional as F
 
 from re_sln import curves, figures, options, runs
-from re_sln.data import evenly, in_order, server_of, stream_seed
+from re_sln.data import evenly, in_order, load_images, server_of, stream_seed
 from re_sln.noisy_labels import is_noisy, noisy_training_set
 from re_sln.run import BAD_INPUT
 from re_sln.runs import Run
-from shared import datasets
 from shared.image_data import ImageData
 from shared.noise_file import NoiseFile, labels_for, read, write_atomically
 
@@ -119,10 +118,7 @@ def draw(run: Run, args: argparse.Namespace) -> bytes:
     """One picture of one run."""
     title = runs.title(run)
     data_args = data_arguments(run, args.data_path)
-    if run.settings["dataset_name"] == "animal-10n":
-        data = datasets.load("animal10n", options.data_path(data_args), image_size=64)
-    else:
-        data = datasets.load(run.settings["dataset_name"], options.data_path(data_args))
+    data = load_images(run.settings["dataset_name"], options.data_path(data_args))
     device = options.choose_device(args.device)
     if args.plot_type == "tsne":
         points, labels = mapped_features(run, data, device)

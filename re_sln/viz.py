@@ -18,9 +18,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from re_sln import figures, options
+from re_sln.data import load_images
 from re_sln.noisy_labels import is_noisy, noisy_training_set, rules_file
 from re_sln.run import BAD_INPUT
-from shared import datasets
 from shared.image_data import ImageData
 from shared.noise_file import NoiseFile, write_atomically
 
@@ -76,10 +76,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def show(args: argparse.Namespace) -> None:
     """Reads data and noise, says what they are and writes the picture."""
-    if args.dataset_name == "animal-10n":
-        data = datasets.load("animal10n", options.data_path(args), image_size=64)
-    else:
-        data = datasets.load(args.dataset_name, options.data_path(args))
+    data = load_images(args.dataset_name, options.data_path(args))
     noise, images = noisy_training_set(args, data, may_make=False)
     print(f"dataset: {args.dataset_name}, {len(images)} training images, {data.num_classes} classes")
     if noise.header.measured_rate is None:

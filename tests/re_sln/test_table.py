@@ -2,11 +2,9 @@
 
 import csv
 import json
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-import torch
 
 from re_sln import report, table
 from re_sln.report import TIMING
@@ -16,17 +14,8 @@ TINY = ["--dataset_name", "digits", "--noise_mode", "sym", "--n_epochs", "2", "-
 LOCAL = [*TINY, "--backend", "local"]
 
 
-@pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
 @pytest.fixture(scope="module")
 def filled(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    torch.set_num_threads(1)
     folder = tmp_path_factory.mktemp("filled") / "table"
     assert table.main([*LOCAL, "--seeds", "123", "5", "--output_dir", str(folder)]) == 0
     return folder

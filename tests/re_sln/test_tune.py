@@ -15,7 +15,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 import yaml
 from sklearn.model_selection import train_test_split
 
@@ -33,18 +32,9 @@ TINY = ["--dataset_name", "digits", "--noise_mode", "sym", "--p", "0.4", "--n_ep
 LOCAL = [*TINY, "--backend", "local"]
 
 
-@pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A search that nobody interrupted."""
-    torch.set_num_threads(1)
     folder = tmp_path_factory.mktemp("whole") / "hp_whole"
     assert tune.main([*LOCAL, "--output_dir", str(folder)]) == 0
     return folder
