@@ -2,7 +2,6 @@
 
 import csv
 import json
-import os
 import re
 import secrets
 import shutil
@@ -16,6 +15,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import yaml
+from conftest import environment
 from sklearn.model_selection import train_test_split
 
 from re_sln import options, ray_backend, table, train, tune
@@ -53,10 +53,6 @@ def killed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     process.wait()
     assert not all(len(rows) == 3 for rows in figures(folder).values()) or len(figures(folder)) < 4, "killed too late"
     return folder
-
-
-def environment() -> dict[str, str]:
-    return {**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
 
 
 def figures(folder: Path) -> dict[str, list[list[str]]]:
