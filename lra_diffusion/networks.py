@@ -1,0 +1,147 @@
+"""The networks of LRA-diffusion, under the parameter names of the published checkpoints.
+
+Chen et al., "Label-Retrieval-Augmented Diffusion Models for Learning from Noisy Labels", NeurIPS 2023. Letters: B batch,
+C classes, D width of the retrieval feature f_p(x), F hidden width (--feature_dim), T diffusion steps, H W pixels.
+"""
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torchvision.models import resnet as torchvision_resnet
+
+DEPTHS = {"resnet18": (2, 2, 2, 2), "resnet34": (3, 4, 6, 3), "resnet50": (3, 4, 6, 3)}
+
+
+class TimeGatedLinear(nn.Module):
+    """G(v, t) = Gamma[t] * (W v + b): a linear layer whose outputs are scaled by a learned row of each time step."""
+
+    def __init__(self, in_features: int, out_features: int, time_rows: int) -> None:
+        super().__init__()
+        self.lin = nn.Linear(in_features, out_features)
+        self.embed = nn.Embedding(time_rows, out_features)
+        nn.init.uniform_(self.embed.weight)
+
+    def forward(self, values: Tensor, t: Tensor) -> Tensor:
+        return self.embed(t) * self.lin(values)
+
+
+class NoisePredictor(nn.Module):
+    """The conditional model: predicts the noise in a diffused label, given the image (section 1.3 of the method).
+
+    embedding: (B, F) output of the diffusion encoder; noisy_label: (B, C) y_t; feature: (B, D) f_p(x);
+    t: (B,) int64 in [0, T]. Returns (B, C). All in float32: the read-out divides by sqrt(alpha_bar) = 0.15 at t = 901.
+    """
+
+    def __init__(self, num_classes: int, feature_dim: int, hidden: int, timesteps: int = 1000) -> None:
+        super().__init__()
+        self.norm = nn.BatchNorm1d(hidden)
+        self.lin1 = TimeGatedLinear(num_classes + feature_dim, hidden, timesteps + 1)
+        self.unetnorm1 = nn.BatchNorm1d(hidden)
+        self.lin2 = TimeGatedLinear(hidden, hidden, timesteps + 1)
+        self.unetnorm2 = nn.BatchNorm1d(hidden)
+        self.lin3 = TimeGatedLinear(hidden, hidden, timesteps + 1)
+        self.unetnorm3 = nn.BatchNorm1d(hidden)
+        self.lin4 = nn.Linear(hidden, num_classes)
+
+    @property
+    def num_classes(self) -> int:
+        return self.lin4.out_features
+
+    @property
+    def feature_dim(self) -> int:
+        return self.lin1.lin.in_features - self.num_classes
+
+    def forward(self, embedding: Tensor, noisy_label: Tensor, t: Tensor, feature: Tensor) -> Tensor:
+        hidden = F.softplus(self.unetnorm1(self.lin1(torch.cat([noisy_label, feature], dim=1), t)))
+        hidden = self.norm(embedding) * hidden
+        hidden = F.softplus(self.unetnorm2(self.lin2(hidden, t)))
+        hidden = F.softplus(self.unetnorm3(self.lin3(hidden, t)))
+        return self.lin4(hidden)
+
+
+class _Block(nn.Module):
+    """Post-activation residual block: two 3 x 3 convolutions, or the bottleneck 1 x 1, 3 x 3 (stride), 1 x 1."""
+
+    def __init__(self, in_channels: int, channels: int, stride: int, bottleneck: bool) -> None:
+        super().__init__()
+        out_channels = channels * (4 if bottleneck else 1)
+        if bottleneck:
+            self.conv1 = nn.Conv2d(in_channels, channels, 1, bias=False)
+            self.bn1 = nn.BatchNorm2d(channels)
+            self.conv2 = nn.Conv2d(channels, channels, 3, stride, 1, bias=False)
+            self.bn2 = nn.BatchNorm2d(channels)
+            self.conv3 = nn.Conv2d(channels, out_channels, 1, bias=False)
+            self.bn3 = nn.BatchNorm2d(out_channels)
+        else:
+            self.conv1 = nn.Conv2d(in_channels, channels, 3, stride, 1, bias=False)
+            self.bn1 = nn.BatchNorm2d(channels)
+            self.conv2 = nn.Conv2d(channels, channels, 3, 1, 1, bias=False)
+            self.bn2 = nn.BatchNorm2d(channels)
+        self.bottleneck = bottleneck
+        self.shortcut = nn.Sequential()
+        if stride != 1 or in_channels != out_channels:
+            self.shortcut = nn.Sequential(
+                nn.Conv2d(in_channels, out_channels, 1, stride, bias=False), nn.BatchNorm2d(out_channels)
+            )
+
+    def forward(self, x: Tensor) -> Tensor:
+        out = self.bn2(self.conv2(F.relu(self.bn1(self.conv1(x)))))
+        if self.bottleneck:
+            out = self.bn3(self.conv3(F.relu(out)))
+        return F.relu(out + self.shortcut(x))
+
+
+class SmallResNet(nn.Module):
+    """ResNet for 32 x 32 images: 3 x 3 stem, no max-pooling, a linear layer on the pooled maps.
+
+    images: (B, 3, 32, 32) float. Returns (B, out_features). As diffusion encoder out_features is F; as classifier, C.
+    width: channels of the first stage (64).
+    """
+
+    def __init__(self, name: str, out_features: int, width: int = 64) -> None:
+        super().__init__()
+        bottleneck = name == "resnet50"
+        self.conv1 = nn.Conv2d(3, width, 3, 1, 1, bias=False)
+        self.bn1 = nn.BatchNorm2d(width)
+        in_channels = width
+        for stage, depth in enumerate(DEPTHS[name]):
+            channels = width * 2**stage
+            blocks = []
+            for block in range(depth):
+                blocks.append(_Block(in_channels, channels, 2 if stage and not block else 1, bottleneck))
+                in_channels = channels * (4 if bottleneck else 1)
+            setattr(self, f"layer{stage + 1}", nn.Sequential(*blocks))
+        self.linear = nn.Linear(in_channels, out_features)
+
+    def forward(self, images: Tensor) -> Tensor:
+        x = F.relu(self.bn1(self.conv1(images)))
+        x = self.layer4(self.layer3(self.layer2(self.layer1(x))))
+        return self.linear(F.adaptive_avg_pool2d(x, 1).flatten(1))
+
+
+class LargeResNet(torchvision_resnet.ResNet):
+    """torchvision's ResNet for 224 x 224 images with two linear layers and nothing between them: 512, then F."""
+
+    def __init__(self, name: str, out_features: int) -> None:
+        block = torchvision_resnet.Bottleneck if name == "resnet50" else torchvision_resnet.BasicBlock
+        super().__init__(block, list(DEPTHS[name]))
+        pooled = self.fc.in_features
+        del self.fc
+        self.myfc = nn.Linear(pooled, 512)
+        self.myfc2 = nn.Linear(512, out_features)
+
+    def _forward_impl(self, x: Tensor) -> Tensor:
+        x = self.maxpool(self.relu(self.bn1(self.conv1(x))))
+        x = self.layer4(self.layer3(self.layer2(self.layer1(x))))
+        return self.myfc2(self.myfc(self.avgpool(x).flatten(1)))
+
+
+def trainable(net: nn.Module) -> list[nn.Parameter]:
+    return [parameter for parameter in net.parameters() if parameter.requires_grad]
+
+
+def state_on_cpu(net: nn.Module) -> dict[str, Any]:
+    """The state dict as contiguous tensors in main memory, as published checkpoints have it."""
+    return {name: value.detach().cpu().contiguous() for name, value in net.state_dict().items()}
