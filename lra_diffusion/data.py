@@ -115,11 +115,16 @@ def on_device(data: ImageData, pixels: NDArray[np.uint8], device: torch.device) 
 def split(data: ImageData) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Rows of the training set to train on and to validate on, both ascending.
 
-    CIFAR: the first 45,000 and the last 5,000, as PMD's label files have it. Elsewhere every tenth image validates.
+    CIFAR: the first 45,000 and the last 5,000, as PMD's label files have it. Elsewhere every tenth image of each class
+    validates.
     """
-    rows = np.arange(len(data.train_labels))
-    validates = rows >= CIFAR_TRAIN_IMAGES if data.name.startswith("cifar") else rows % 10 == 9
-    return rows[~validates], rows[validates]
+    validates = np.zeros(len(data.train_labels), dtype=bool)
+    if data.name.startswith("cifar"):
+        validates[CIFAR_TRAIN_IMAGES:] = True
+    else:
+        for label in range(data.num_classes):
+            validates[np.flatnonzero(data.train_labels == label)[9::10]] = True
+    return np.flatnonzero(~validates), np.flatnonzero(validates)
 
 
 def evenly(count: int, limit: int | None) -> NDArray[np.int64]:
