@@ -112,14 +112,16 @@ def on_device(data: ImageData, pixels: NDArray[np.uint8], device: torch.device) 
     return DeviceImages(pixels, CIFAR_NORMALISATION, device, **as_they_are)
 
 
-def split(data: ImageData) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+def split(data: ImageData, no_validation: bool = False) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Rows of the training set to train on and to validate on, both ascending.
 
     CIFAR: the first 45,000 and the last 5,000, as PMD's label files have it. Elsewhere every tenth image of each class
-    validates.
+    validates. no_validation: all of them train.
     """
     validates = np.zeros(len(data.train_labels), dtype=bool)
-    if data.name.startswith("cifar"):
+    if no_validation:
+        pass
+    elif data.name.startswith("cifar"):
         validates[CIFAR_TRAIN_IMAGES:] = True
     else:
         for label in range(data.num_classes):
