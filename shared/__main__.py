@@ -1,4 +1,4 @@
-"""The command line of `shared`: `python -m shared noise make|info|convert|compare` and `python -m shared data`."""
+"""The command line of `shared`: `python -m shared noise make|add|info|convert|compare` and `python -m shared data`."""
 
 import argparse
 import sys

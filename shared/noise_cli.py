@@ -1,4 +1,4 @@
-"""The commands `python -m shared noise make|info|convert|compare`."""
+"""The commands `python -m shared noise make|add|info|convert|compare`."""
 
 import argparse
 import dataclasses
@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from shared import datasets, noise_file, noise_report, safe_arrays, wild_formats
+from shared import datasets, noise_file, noise_on_top, noise_report, pmd, safe_arrays, wild_formats
 from shared.image_data import ImageData
 from shared.noise_file import NoiseFile, NoiseFileError
 from shared.noise_recipe import KINDS, Recipe, generate
@@ -18,6 +18,7 @@ examples:
   python -m shared noise make --dataset cifar10 --kind pdn --rate 0.5 --out 0.5_pdn.npz
   python -m shared noise make --dataset digits --kind symmetric --rate 0.4 --exclude_true_class --out sym0.4.npz
   python -m shared noise make --dataset cifar10 --kind open_set --rate 0.4 --out openset0.4.csv
+  python -m shared noise add cifar10-1-0.35.npy --dataset cifar10 --kind uniform --rate 0.3 --out cifar10-1-0.35_U_0.3.npy
   python -m shared noise info 0.5_pdn.npz --plot matrix.png
   python -m shared noise info CIFAR-10_human.pt                  (lists its columns with their rates)
   python -m shared noise convert CIFAR-10_human.pt:worse_label worse.csv
@@ -35,6 +36,9 @@ kinds:
   open_set     int(rate N) random images are replaced by CIFAR-100's and keep their labels; the file (.npz, .csv) flags them
   confidence   the int(rate N) samples with the likeliest wrong class get it (Chen et al. 2021, SLN's "dependent"), by
                --mean_probs of a network trained on the clean labels; nothing is drawn, so --seed has no effect
+  pmd          one of the two likeliest classes of a teacher (--eta), the second where they are close (Zhang et al. 2021,
+               PLC), as PLC draws it; --rate finds the factor by bisection, --factor gives it. eta of n images labels the
+               first n (PLC: 45,000)
 maps:
   cifar10                  bird-airplane, cat-dog, deer-horse, dog-cat, truck-automobile (DivideMix, SLN's files)
   cifar10_four_rules       without deer-horse (custom noise of re-sln)
@@ -43,16 +47,30 @@ maps:
   cifar100_super_classes   the next class within the super-class (Patrini et al. 2017)
 The same arguments give the same bytes. The ending of FILE chooses the format; only .npz keeps rate, seed and origin.
 
-example:
+examples:
   python -m shared noise make --dataset cifar10 --data_path data --kind asymmetric --rate 0.4 --out asym0.4.npz
+  python -m shared noise make --dataset cifar10 --kind pmd --pmd_type 1 --eta eta.npy --rate 0.35 --out cifar10-1-0.35.npz
+"""
+ADD_EXAMPLES = """\
+kinds:
+  uniform      each label becomes, with probability rate, one of the C - 1 others
+  asymmetric   each label of a class with a rule becomes, with probability rate, that rule's target; maps as in
+               `noise make --help`; default: cifar10, cifar100_blocks_of_five, of other datasets the next class
+IN is a noise file of any format; one without header (.npy, .pt, ...) needs --dataset. Its samples and clean labels stay,
+and the measured rate is the new labels'. PLC and LRA-diffusion made cifar10-1-0.35_U_0.3.npy and its like in this way.
+
+examples:
+  python -m shared noise add cifar10-1-0.35.npz --kind asymmetric --rate 0.3 --out cifar10-1-0.35_A_0.3.npz
+  python -m shared noise add cifar10-1-0.35.npy --dataset cifar10 --kind uniform --rate 0.3 --out cifar10-1-0.35_U_0.3.npy
 """
 
 
 def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
-    """Hang `noise` with its four commands under `commands`."""
-    noise = _add(commands, "noise", "make, inspect, convert and compare noise files", EXAMPLES)
+    """Hang `noise` with its five commands under `commands`."""
+    noise = _add(commands, "noise", "make, add, inspect, convert and compare noise files", EXAMPLES)
     actions = noise.add_subparsers(required=True, metavar="COMMAND")
     _add_make(actions)
+    _add_add(actions)
 
     info = _add(actions, "info", "rate, kind, class counts and transition matrix of a noise file", EXAMPLES)
     info.add_argument("file", metavar="FILE[:COLUMN]", help="noise file of any format")
@@ -89,7 +107,11 @@ def _add(
 def _add_make(actions: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     make = _add(actions, "make", "make noisy labels for a dataset", MAKE_EXAMPLES)
     make.add_argument("--kind", required=True, choices=KINDS, help="see below")
-    make.add_argument("--rate", required=True, type=float, help="nominal noise rate in [0, 1]")
+    amount = make.add_mutually_exclusive_group(required=True)
+    amount.add_argument("--rate", type=float, help="nominal noise rate in [0, 1]; of pmd the measured one")
+    amount.add_argument(
+        "--factor", type=float, help="pmd, instead of --rate: divides the probability of the best class"
+    )
     make.add_argument("--seed", type=int, default=123, help="default: %(default)s, as in the papers' files")
     make.add_argument("--map", metavar="NAME", help="class map of asymmetric noise; default: the dataset's usual one")
     targets = make.add_mutually_exclusive_group()
@@ -115,6 +137,8 @@ def _add_make(actions: "argparse._SubParsersAction[argparse.ArgumentParser]") ->
     make.add_argument(
         "--mean_probs", type=Path, metavar="NPY", help="confidence: mean softmax over training epochs, (N, C) floats"
     )
+    make.add_argument("--eta", type=Path, metavar="NPY", help="pmd: softmax outputs of the teacher, (n, C) floats")
+    make.add_argument("--pmd_type", type=int, choices=pmd.TYPES, help="pmd: type I, II or III of the paper; default: 1")
     make.add_argument("--out", required=True, type=Path, metavar="FILE", help=".npz, .pt, .csv, .npy or .json")
     make.add_argument("--force", action="store_true", help="overwrite FILE if it exists with other content")
     _add_dataset_options(make, required=True)
@@ -122,6 +146,21 @@ def _add_make(actions: "argparse._SubParsersAction[argparse.ArgumentParser]") ->
         "--image_size", type=int, default=32, help="pixels per side of `animal10n` and `folder` images; default: 32"
     )
     make.set_defaults(run=run_make)
+
+
+def _add_add(actions: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    add = _add(actions, "add", "put independent noise on top of a noise file", ADD_EXAMPLES)
+    add.add_argument("file", metavar="IN[:COLUMN]", help="noise file of any format")
+    add.add_argument("--kind", required=True, choices=noise_on_top.KINDS, help="see below")
+    add.add_argument("--rate", required=True, type=float, help="rate of the noise on top, in [0, 1]")
+    add.add_argument(
+        "--seed", type=int, default=pmd.ON_TOP_SEED, help="default: %(default)s, as in the published files"
+    )
+    add.add_argument("--map", metavar="NAME", help="class map of asymmetric noise; default: the dataset's, see below")
+    add.add_argument("--out", required=True, type=Path, metavar="OUT", help=".npz, .pt, .csv, .npy or .json")
+    add.add_argument("--force", action="store_true", help="overwrite OUT if it exists with other content")
+    _add_reading_options(add)
+    add.set_defaults(run=run_add)
 
 
 def _add_reading_options(parser: argparse.ArgumentParser) -> None:
@@ -137,31 +176,51 @@ def _add_dataset_options(parser: argparse.ArgumentParser, required: bool = False
 
 def run_make(args: argparse.Namespace) -> None:
     """Generate noisy labels and write them."""
-    recipe = Recipe(args.kind, args.rate, args.seed, args.map, args.include_true_class, args.independent)
+    recipe = Recipe(
+        args.kind,
+        args.rate,
+        args.seed,
+        args.map,
+        args.include_true_class,
+        args.independent,
+        args.pmd_type,
+        args.factor,
+    )
     recipe.check_for(args.dataset)  # what cannot work is refused before data is read
     format = wild_formats.format_of(args.out)
     if args.kind == "open_set" and format not in wild_formats.OPEN_SET_FORMATS:
         raise NoiseFileError(f"a .{format} file cannot say which images are replaced: write .npz or .csv")
-    mean_probs = _read_mean_probs(args)
+    probs = {
+        "mean_probs": _read_probs(args, "confidence", "mean_probs", "averaged over its epochs, (N, C) floats"),
+        "eta": _read_probs(args, "pmd", "eta", "or the first n of them, (n, C) floats"),
+    }
     data = datasets.load(args.dataset, args.data_path, image_size=args.image_size)
-    _save(args.out, generate(recipe, data, mean_probs), format, args.force)
+    _save(args.out, generate(recipe, data, **probs), format, args.force)
 
 
-def _read_mean_probs(args: argparse.Namespace) -> NDArray[np.floating[Any]] | None:
-    """The (N, C) floats of --mean_probs, which kind confidence needs and no other takes."""
-    if args.kind != "confidence":
-        if args.mean_probs is not None:
-            raise NoiseFileError(f"--mean_probs is for confidence noise: leave it out for {args.kind}")
+def _read_probs(args: argparse.Namespace, kind: str, option: str, wanted: str) -> NDArray[np.floating[Any]] | None:
+    """The floats of a file of softmax outputs, which one kind needs and no other takes."""
+    path: Path | None = getattr(args, option)
+    if args.kind != kind:
+        if path is not None:
+            raise NoiseFileError(f"--{option} is for {kind} noise: leave it out for {args.kind}")
         return None
-    if args.mean_probs is None:
+    if path is None:
         raise NoiseFileError(
-            "confidence noise needs --mean_probs FILE.npy: the softmax outputs of a network for all training images, "
-            "averaged over its epochs, (N, C) floats"
+            f"{kind} noise needs --{option} FILE.npy: the softmax outputs of a network for all training images, {wanted}"
         )
     try:
-        return safe_arrays.parse_npy(safe_arrays.read_limited(args.mean_probs), "f")
+        return safe_arrays.parse_npy(safe_arrays.read_limited(path), "f")
     except (OSError, safe_arrays.UnsafeArrayError) as error:
-        raise NoiseFileError(f"cannot read --mean_probs {args.mean_probs}: {error}") from error
+        raise NoiseFileError(f"cannot read --{option} {path}: {error}") from error
+
+
+def run_add(args: argparse.Namespace) -> None:
+    """Put noise on top of the labels of a file and write them."""
+    top = noise_on_top.OnTop(args.kind, args.rate, args.seed, args.map)
+    format = wild_formats.format_of(args.out)
+    base, _ = _read(args, args.file)
+    _save(args.out, noise_on_top.add(base, top), format, args.force)
 
 
 def run_info(args: argparse.Namespace) -> None:

@@ -3,18 +3,19 @@
 noise = generate(Recipe("pdn", rate=0.5), datasets.load("cifar10"))
 """
 
+import hashlib
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from shared import noise, noise_file, open_set
+from shared import noise, noise_file, open_set, pmd
 from shared.image_data import ImageData
 from shared.labels import Labels, checked_rate
 from shared.noise_file import NoiseFile
 
-KINDS = ("pdn", "symmetric", "asymmetric", "pair_flip", "open_set", "confidence")
+KINDS = ("pdn", "symmetric", "asymmetric", "pair_flip", "open_set", "confidence", "pmd")
 CHOOSING_KINDS = ("symmetric", "asymmetric", "pair_flip")  # choose samples at random, so draws may be independent
 DEFAULT_MAPS = {"cifar10": "cifar10", "cifar100": "cifar100"}  # dataset -> name in ASYMMETRIC_MAPS
 
@@ -27,16 +28,18 @@ class Recipe:
     """
 
     kind: str  # one of KINDS
-    rate: float
+    rate: float | None = None  # None only with a factor
     seed: int = 123  # in [0, 2^32); confidence draws nothing, so it has no effect there
     class_map: str | None = None  # asymmetric only: a name in ASYMMETRIC_MAPS; None: the dataset's usual one
     include_true_class: bool | None = None  # symmetric only; None: True, DivideMix's convention
     independent: bool = False  # CHOOSING_KINDS only: each sample by itself, instead of exactly int(rate N)
+    pmd_type: int | None = None  # pmd only: one of pmd.TYPES; None: 1
+    factor: float | None = None  # pmd only, instead of a rate: what the probability of the best class is divided by
 
     def __post_init__(self) -> None:
         if self.kind not in KINDS:
             raise ValueError(f"unknown kind of noise {self.kind!r}: choose one of {', '.join(KINDS)}")
-        checked_rate(self.rate)
+        self._check_amount()
         limit = 2**32 - (open_set.DONOR_SEED_OFFSET if self.kind == "open_set" else 0)
         if not 0 <= self.seed < limit:
             raise ValueError(f"seed {self.seed} is outside [0, {limit}): choose another one")
@@ -53,6 +56,19 @@ class Recipe:
             raise ValueError(
                 f"--independent is for {', '.join(CHOOSING_KINDS)} noise, which chooses samples: leave it out for {self.kind}"
             )
+
+    def _check_amount(self) -> None:
+        """Rate, or for pmd type and factor."""
+        if self.kind != "pmd" and (self.pmd_type is not None or self.factor is not None):
+            raise ValueError(f"--pmd_type and --factor are for pmd noise: leave them out for {self.kind}")
+        if self.pmd_type is not None and self.pmd_type not in pmd.TYPES:
+            raise ValueError(f"pmd_type is {self.pmd_type}: choose one of {', '.join(map(str, pmd.TYPES))}")
+        if (self.rate is None) == (self.factor is None):
+            raise ValueError(f"{self.kind} noise needs a rate" + (" or a factor, not both" * (self.kind == "pmd")))
+        if self.rate is not None:
+            checked_rate(self.rate)
+        elif self.factor is not None:
+            pmd.checked_factor(self.factor)
 
     def check_for(self, dataset: str) -> None:
         """Raise ValueError where this noise is not possible on a dataset, before any data is read."""
@@ -74,16 +90,30 @@ class Recipe:
         return name
 
 
-def generate(recipe: Recipe, data: ImageData, mean_probs: NDArray[np.floating[Any]] | None = None) -> NoiseFile:
+def generate(
+    recipe: Recipe,
+    data: ImageData,
+    mean_probs: NDArray[np.floating[Any]] | None = None,
+    eta: NDArray[np.floating[Any]] | None = None,
+) -> NoiseFile:
     """Noisy labels for the training set of `data`, with everything that made them in the header.
 
-    mean_probs: (N, C) float, for kind confidence and no other, see `noise.confidence_dependent`. Kind open_set changes
-    no label: the file flags the replaced images, and `open_set.pairs_for` gives their donors.
+    mean_probs: (N, C) float, for kind confidence and no other, see `noise.confidence_dependent`. eta: (n, C) float, for
+    kind pmd and no other, see `pmd.pmd_labels`; n below N: the first n samples get labels, and the file says so. Kind
+    open_set changes no label: the file flags the replaced images, and `open_set.pairs_for` gives their donors.
     """
     recipe.check_for(data.name)
     class_map = recipe.map_for(data.name)
-    if (mean_probs is not None) != (recipe.kind == "confidence"):
-        raise ValueError(f"{recipe.kind} noise {'needs' if mean_probs is None else 'has no'} mean_probs (--mean_probs)")
+    for kind, name, probs in (("confidence", "mean_probs", mean_probs), ("pmd", "eta", eta)):
+        if (probs is not None) != (recipe.kind == kind):
+            raise ValueError(f"{recipe.kind} noise {'needs' if probs is None else 'has no'} {name} (--{name})")
+        if probs is not None and probs.ndim == 2 and probs.shape[1] != data.num_classes:
+            raise ValueError(
+                f"{name}: {probs.shape[1]} columns, but {data.name} has {data.num_classes} classes: "
+                "take those of a network trained on it"
+            )
+    if eta is not None:
+        return _pmd(recipe, data, eta)
     return noise_file.make(
         _noisy_labels(recipe, data, class_map, mean_probs),
         clean_labels=data.train_labels,
@@ -100,21 +130,39 @@ def generate(recipe: Recipe, data: ImageData, mean_probs: NDArray[np.floating[An
     )
 
 
+def _pmd(recipe: Recipe, data: ImageData, eta: NDArray[np.floating[Any]]) -> NoiseFile:
+    """PMD labels of the first samples, as many as eta has rows; the header's generator names type, factor and eta."""
+    eta, size = pmd.checked_posteriors(eta), len(data.train_labels)
+    if len(eta) > size:
+        raise ValueError(f"eta has {len(eta)} rows, but {data.name} has {size} training images: give one row per image")
+    clean, noise_type, factor = data.train_labels[: len(eta)], recipe.pmd_type or 1, recipe.factor
+    if factor is None:
+        factor = pmd.factor_for_rate(eta, noise_type, _rate(recipe), clean, recipe.seed)
+    digest = hashlib.sha256(np.ascontiguousarray(eta).tobytes()).hexdigest()
+    return noise_file.make(
+        pmd.pmd_labels(eta, noise_type, factor, recipe.seed),
+        clean_labels=clean,
+        indices=None if len(eta) == size else np.arange(len(eta)),
+        dataset=data.name,
+        split="train",
+        num_classes=data.num_classes,
+        kind=recipe.kind,
+        nominal_rate=recipe.rate,
+        seed=recipe.seed,
+        generator=f"{noise.GENERATOR}, PMD type {noise_type}, factor {factor!r}, eta {digest[:12]}",
+    )
+
+
 def _noisy_labels(
     recipe: Recipe, data: ImageData, class_map: str | None, mean_probs: NDArray[np.floating[Any]] | None
 ) -> Labels:
-    labels, num_classes = data.train_labels, data.num_classes
+    labels, num_classes, rate = data.train_labels, data.num_classes, _rate(recipe)
     if recipe.kind == "open_set":
         return labels
     if mean_probs is not None:
-        if mean_probs.ndim == 2 and mean_probs.shape[1] != num_classes:
-            raise ValueError(
-                f"mean_probs have {mean_probs.shape[1]} columns, but {data.name} has {num_classes} classes: "
-                "take those of a network trained on it"
-            )
-        return noise.confidence_dependent(labels, mean_probs, recipe.rate)
+        return noise.confidence_dependent(labels, mean_probs, rate)
     if recipe.kind == "pdn":
-        return noise.part_dependent(data.train_images, labels, recipe.rate, num_classes, recipe.seed)
+        return noise.part_dependent(data.train_images, labels, rate, num_classes, recipe.seed)
     rng = np.random.default_rng(recipe.seed)
     if class_map is not None:
         rules = noise.ASYMMETRIC_MAPS[class_map]
@@ -122,17 +170,22 @@ def _noisy_labels(
             raise ValueError(
                 f"map {class_map} has classes that {data.name} ({num_classes} classes) lacks: choose another"
             )
-        return noise.asymmetric(labels, recipe.rate, rules, rng, independent=recipe.independent)
+        return noise.asymmetric(labels, rate, rules, rng, independent=recipe.independent)
     if recipe.kind == "symmetric":
         include = recipe.include_true_class is not False
         return noise.symmetric(
-            labels, recipe.rate, num_classes, rng, include_true_class=include, independent=recipe.independent
+            labels, rate, num_classes, rng, include_true_class=include, independent=recipe.independent
         )
-    return noise.pair_flip(labels, recipe.rate, num_classes, rng, independent=recipe.independent)
+    return noise.pair_flip(labels, rate, num_classes, rng, independent=recipe.independent)
+
+
+def _rate(recipe: Recipe) -> float:
+    assert recipe.rate is not None  # Recipe lets it be absent only where there is a factor
+    return recipe.rate
 
 
 def _replaced(recipe: Recipe, size: int) -> NDArray[np.bool_]:
-    return open_set.flags(open_set.draw_pairs(size, open_set.DONOR_IMAGES, recipe.rate, recipe.seed), size)
+    return open_set.flags(open_set.draw_pairs(size, open_set.DONOR_IMAGES, _rate(recipe), recipe.seed), size)
 
 
 def _generator(recipe: Recipe) -> str:
