@@ -11,6 +11,7 @@ EPILOG = """\
 examples:
   python -m shared data list
   python -m shared data cifar10
+  python -m shared data pmd-noise                              (all noise files of LRA-diffusion and PLC)
   python -m shared noise make --dataset cifar10 --kind pdn --rate 0.5 --out 0.5_pdn.npz
   python -m shared noise info 0.5_pdn.npz
 `python -m shared noise make --help` explains the kinds of noise.
@@ -21,11 +22,15 @@ examples:
   python -m shared data cifar10 --path data
   python -m shared data sln/cifar10/sym0.4.csv
   python -m shared data sln-noise                              (all noise files of SLN and re-sln)
+  python -m shared data pmd-noise                              (all noise files of LRA-diffusion and PLC)
   DATA_MIRROR=/media/stick python -m shared data cifar100      (takes the archive from there; the checksum is the same)
 """
 OTHER_DATA = {
     "animal10n": "Animal-10N, 55,000 animals; its publisher asks for a form, `data animal10n` says where",
     "clothing1m": "Clothing1M, a million clothes, read as files; its authors send it on request",
+    "food101n": "Food-101N, 310,009 dishes, and Food-101 for testing, read as files; `data food101n` says where to get both",
+    "webvision": "WebVision 1.0, pictures of a web search, read as files; `data webvision` says where to get it",
+    "ilsvrc2012": "validation images of ILSVRC2012, to test on; its publisher asks for a registration",
     "digits": "1,797 handwritten digits; comes with scikit-learn, nothing to get",
     "folder": "your own images, see shared/image_folder.py; nothing to get",
 }

@@ -4,16 +4,17 @@
     datasets.fetch("cifar10")                # find it, or download and unpack it (`make data-cifar10`)
 
 Names: `cifar10`, `cifar100`; `animal10n` (`shared.animal10n`); `digits`, 1,797 real handwritten digits that come with
-scikit-learn; `folder`, your own images (an image folder or an `.npz` file, see `shared.image_folder`). `clothing1m` is
-too large for memory: `shared.clothing1m.load` gives its files and labels.
+scikit-learn; `folder`, your own images (an image folder or an `.npz` file, see `shared.image_folder`). Those too large for memory are
+given as files and labels by functions of their own, which FILE_READERS names.
 """
 
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 
-from shared import animal10n, cifar, clothing1m, download, image_folder
+from shared import animal10n, cifar, clothing1m, download, food101n, image_folder, webvision
 from shared.cifar import CIFAR10, CIFAR100, CifarFiles
 from shared.image_data import DatasetError, ImageData
 
@@ -21,7 +22,20 @@ __all__ = ["FILE_NAMES", "NAMES", "DatasetError", "ImageData", "data_root", "fet
 
 CIFAR: dict[str, CifarFiles] = {"cifar10": CIFAR10, "cifar100": CIFAR100}
 NAMES: tuple[str, ...] = ("cifar10", "cifar100", "animal10n", "digits", "folder")
-FILE_NAMES: tuple[str, ...] = ("clothing1m",)  # to be found by fetch(), but not to be loaded into arrays
+FILE_READERS: dict[str, str] = {  # too large for memory: what gives their files and labels
+    "clothing1m": "shared.clothing1m.load",
+    "food101n": "shared.food101n.load",
+    "webvision": "shared.webvision.load",
+    "ilsvrc2012": "shared.webvision.load_ilsvrc2012",
+}
+FILE_NAMES: tuple[str, ...] = tuple(FILE_READERS)  # to be found by fetch(), but not to be loaded into arrays
+_FINDERS: dict[str, Callable[[Path], Path]] = {  # of what is not downloaded
+    "animal10n": animal10n.find,
+    "clothing1m": clothing1m.find,
+    "food101n": food101n.find,
+    "webvision": webvision.find,
+    "ilsvrc2012": webvision.find_ilsvrc2012,
+}
 _ANY_SIZE = ("animal10n", "folder")  # image files, resized when read
 _REPOSITORY = Path(__file__).resolve().parents[1]
 
@@ -59,10 +73,8 @@ def fetch(name: str, path: str | Path | None = None) -> Path:
     """
     _check_name(name, NAMES + FILE_NAMES)
     root = data_root(path)
-    if name == "animal10n":
-        return animal10n.find(root)
-    if name == "clothing1m":
-        return clothing1m.find(root)
+    if name in _FINDERS:
+        return _FINDERS[name](root)
     if name not in CIFAR:
         return root
     spec = CIFAR[name]
@@ -80,7 +92,7 @@ def fetch(name: str, path: str | Path | None = None) -> Path:
 def _check_name(name: str, allowed: tuple[str, ...]) -> None:
     if name not in allowed:
         if name in FILE_NAMES:
-            raise DatasetError(f"{name} is too large for memory: shared.{name}.load gives its files and labels")
+            raise DatasetError(f"{name} is too large for memory: {FILE_READERS[name]} gives its files and labels")
         raise DatasetError(f"unknown dataset {name!r}; choose one of {', '.join(allowed)}")
 
 

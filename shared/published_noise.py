@@ -152,4 +152,7 @@ bd2d80409754d420292d622e15e25248ba21e37d27429efac49c8da723f44394  data/CIFAR-100
 
 NOISE: dict[str, PublishedNoise] = {noise.name: noise for noise in _FILES}
 
-COLLECTIONS: dict[str, tuple[str, ...]] = {"sln-noise": ("sln", "re_sln")}  # name -> sources, to be had at once
+COLLECTIONS: dict[str, tuple[str, ...]] = {  # name -> sources, to be had at once
+    "sln-noise": ("sln", "re_sln"),
+    "pmd-noise": ("lra_diffusion", "plc"),
+}
