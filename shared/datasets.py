@@ -4,8 +4,8 @@
     datasets.fetch("cifar10")                # find it, or download and unpack it (`make data-cifar10`)
 
 Names: `cifar10`, `cifar100`; `animal10n` (`shared.animal10n`); `digits`, 1,797 real handwritten digits that come with
-scikit-learn; `folder`, your own images (an image folder or an `.npz` file, see `shared.image_folder`). Those too large for memory are
-given as files and labels by functions of their own, which FILE_READERS names.
+scikit-learn; `folder`, your own images (an image folder or an `.npz` file, see `shared.image_folder`). Those too large for
+memory are given as files and labels by functions of their own, which FILE_READERS names.
 """
 
 import os

@@ -126,6 +126,78 @@ def test_what_is_missing_is_told_with_the_way_to_get_it(tmp_path, capsys):
         clothing1m.load(tmp_path / "nothing")
 
 
+# ---- selections
+
+CC = {"images/9/99/b.jpg": 0, "images/0/00/a,1.jpg": 12}
+
+
+def write_cc(folder, files=CC, lists="annotations", end="\n"):
+    write(folder / lists / "cc_select_img.txt", files, end)
+    write(folder / lists / "cc_select_label.txt", [str(label) for label in files.values()], end)
+
+
+@pytest.mark.parametrize("lists", ["annotations", "."])
+@pytest.mark.parametrize("noisy_lists", [True, False])
+def test_the_selection_of_lra_diffusion_is_read(tmp_path, lists, noisy_lists):
+    write_official(tmp_path, lists)
+    write_cc(tmp_path, lists=lists, end="\r\n" if noisy_lists else "\n")
+    write_images(tmp_path)
+    if not noisy_lists:
+        (tmp_path / lists / "noisy_train_key_list.txt").unlink()
+        (tmp_path / lists / "noisy_label_kv.txt").unlink()
+    data = clothing1m.load(tmp_path, "cc")
+    assert (data.train_files, data.train_labels.tolist()) == (list(CC), list(CC.values()))
+    assert data.train_labels.dtype == np.int64
+    assert data.val_files == list(SPLITS["clean_val"])
+    assert data.test_labels.tolist() == list(SPLITS["clean_test"].values())
+    if noisy_lists:
+        assert_complete(clothing1m.load(tmp_path), tmp_path)
+
+
+def test_the_selection_may_come_in_one_list_and_beside_plain_ones(tmp_path):
+    write_plain(tmp_path)
+    write_images(tmp_path)
+    write(tmp_path / "annotations/cc_select_img.txt", [f"{name} {label}" for name, label in CC.items()])
+    data = clothing1m.load(tmp_path, selection="cc")
+    assert (data.train_files, data.train_labels.tolist()) == (list(CC), list(CC.values()))
+
+
+def test_the_images_that_people_labelled_can_be_trained_on(tmp_path):
+    write_official(tmp_path)
+    write_images(tmp_path)
+    with pytest.raises(DatasetError, match=r"lacks clean_train_key_list\.txt"):
+        clothing1m.load(tmp_path, "clean_train")
+    write(tmp_path / "annotations/clean_train_key_list.txt", ["images/0/00/a,1.jpg"])
+    data = clothing1m.load(tmp_path, "clean_train")
+    assert (data.train_files, data.train_labels.tolist()) == (["images/0/00/a,1.jpg"], [8])
+
+
+@pytest.mark.parametrize(
+    ("images", "labels", "message"),
+    [
+        (None, None, r'(?s)"cc" of Clothing1M is missing: cc_select_img.* in .*annotations.*LRA-diffusion.*github'),
+        (None, "0\n", "is missing: cc_select_img"),
+        ("images/9/99/b.jpg\n", "0\n1\n", r"cc_select_img\.txt has 1 lines, .*cc_select_label\.txt 2"),
+        ("images/9/99/b.jpg\n", "14\n", r"cc_select_label\.txt, line 1: label 14, expected 0 to 13"),
+        ("images/9/99/b.jpg\n", "1.0\n", "line 1: label 1.0, expected"),
+        ("images/9/99/b.jpg\n", None, "expected a file name and a label"),
+        ("\n", "\n", "is empty"),
+        ("../b.jpg\n", "0\n", "outside of the dataset"),
+        ("images/9/99/b.jpg\nimages/none.jpg\n", "0\n1\n", r"none\.jpg is missing, but a list"),
+    ],
+)
+def test_a_wrong_selection_is_refused(tmp_path, images, labels, message):
+    write_official(tmp_path)
+    write_images(tmp_path)
+    for name, content in (("cc_select_img.txt", images), ("cc_select_label.txt", labels)):
+        if content is not None:
+            (tmp_path / "annotations" / name).write_text(content)
+    with pytest.raises(DatasetError, match=message):
+        clothing1m.load(tmp_path, "cc")
+    with pytest.raises(DatasetError, match=r"unknown selection 'all'.*noisy_train, clean_train, cc"):
+        clothing1m.load(tmp_path, "all")
+
+
 def test_it_is_not_loaded_into_arrays(tmp_path):
     with pytest.raises(DatasetError, match=r"too large for memory: shared\.clothing1m\.load"):
         datasets.load("clothing1m", tmp_path)

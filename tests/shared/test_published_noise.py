@@ -3,6 +3,7 @@
 import dataclasses
 import hashlib
 import re
+from pathlib import Path
 
 import pytest
 
@@ -105,6 +106,16 @@ def test_a_collection_is_fetched_as_a_whole_and_each_path_printed(mirror, tmp_pa
     for name, content in mirror.items():
         assert (tmp_path / "data/label_noisy" / name).read_bytes() == content
     assert [str(path) for path in fetch_collection("sln-noise", tmp_path / "data")] == printed
+
+
+def test_the_collection_of_pmd_noise_is_that_of_both_repositories(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(published_noise, "fetch_noise", lambda name, path: Path(path) / name)
+    assert main(["data", "pmd-noise", "--path", str(tmp_path)]) == 0
+    printed = capsys.readouterr().out.splitlines()
+    assert len(printed) == 16 + 12
+    assert {str(tmp_path / "lra_diffusion/cifar10-1-0.35.npy"), str(tmp_path / "plc/cifar10-1-0.35.npy")} <= set(
+        printed
+    )
 
 
 def test_a_file_that_the_mirror_has_in_another_version_only_is_not_taken(mirror, tmp_path, monkeypatch):
