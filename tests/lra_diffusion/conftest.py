@@ -1,0 +1,39 @@
+"""How the tests run the real scripts: in a subprocess as a user does, or in this process where only speed differs."""
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+
+from lra_diffusion.report import TIMING
+
+torch.set_num_threads(1)  # networks this small gain nothing from more, and lose much when other processes compute
+
+ROOT = Path(__file__).resolve().parents[2]
+SCRIPTS = ROOT / "lra_diffusion"
+
+
+def environment() -> dict[str, str]:
+    return {**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
+
+
+def rows(folder: Path) -> list[dict[str, object]]:
+    """The metrics of a run, less what the clock decides."""
+    lines = (folder / "metrics.jsonl").read_text().splitlines()
+    return [{k: v for k, v in json.loads(line).items() if k not in TIMING} for line in lines]
+
+
+@pytest.fixture
+def run_script(tmp_path: Path) -> Callable[..., subprocess.CompletedProcess[str]]:
+    """Runs a script as a user would, in an empty folder."""
+
+    def run(script: str, *flags: str) -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, str(SCRIPTS / script), *flags]
+        return subprocess.run(command, cwd=tmp_path, env=environment(), capture_output=True, text=True, timeout=300)
+
+    return run
