@@ -1,0 +1,160 @@
+"""Plain cross-entropy training of a classifier: the teacher of PMD noise, and the baseline on noisy labels.
+
+Shapes: N training images, M test images, B batch, C classes. Nothing inside an epoch waits for the device: losses and hits
+are gathered there and looked at once, when the epoch is over.
+"""
+
+import math
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from lra_diffusion.command_line import NonFiniteLossError
+from lra_diffusion.data import Images, in_order, shuffled, stream_seed, torch_stream
+from lra_diffusion.networks import SmallResNet
+from lra_diffusion.report import Row
+
+
+@dataclass(frozen=True)
+class Settings:
+    """The hyper-parameters of a training."""
+
+    batch_size: int
+    n_epochs: int
+    learning_rate: Callable[[int], float]  # of an epoch, from 1 on
+    seed: int
+    autocast: Callable[[], AbstractContextManager[Any]]  # what the network's forward passes run in
+
+
+class LabelledImages(NamedTuple):
+    """images: N; labels: (N,) int64 in [0, C) on the images' device."""
+
+    images: Images
+    labels: Tensor
+
+
+@dataclass
+class Classifier:
+    """All that training changes."""
+
+    net: nn.Module
+    optimizer: torch.optim.Optimizer
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"net": self.net.state_dict(), "optimizer": self.optimizer.state_dict()}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        self.net.load_state_dict(state["net"])
+        fused = self.optimizer.param_groups[0]["fused"]  # of this device, not of the one that wrote the checkpoint
+        self.optimizer.load_state_dict(state["optimizer"])
+        for group in self.optimizer.param_groups:
+            group["fused"] = fused
+
+
+def build(
+    network: str, width: int, num_classes: int, device: torch.device, seed: int, *, nesterov: bool = False
+) -> Classifier:
+    """A ResNet for 32 x 32 images with fresh weights from `seed`, and SGD: momentum 0.9, weight decay 5e-4."""
+    torch.manual_seed(seed)
+    net = SmallResNet(network, num_classes, width).to(device=device, memory_format=torch.channels_last)
+    optimizer = torch.optim.SGD(
+        net.parameters(), lr=0.0, momentum=0.9, weight_decay=5e-4, nesterov=nesterov, fused=device.type != "mps"
+    )  # the rate is set at the start of every epoch
+    return Classifier(net, optimizer)
+
+
+def cosine(peak: float, n_epochs: int) -> Callable[[int], float]:
+    """Learning rate of an epoch, from 1 on: from `peak` down to nearly nothing along half a cosine."""
+    return lambda epoch: peak * 0.5 * (1 + math.cos(math.pi * (epoch - 1) / n_epochs))
+
+
+def epochs(
+    classifier: Classifier,
+    train_set: LabelledImages,
+    test_sets: Mapping[str, LabelledImages],
+    settings: Settings,
+    first_epoch: int = 1,
+    recorded: Tensor | None = None,
+) -> Iterator[Row]:
+    """Trains from `first_epoch` to the last one and yields a row of figures after each; epochs count from 1.
+
+    test_sets: by name; the accuracy on the set `test` is the row's `accuracy`, on any other `accuracy_<name>`.
+    recorded: (N, C) float32, is overwritten in every epoch, see `train_epoch`.
+    """
+    for epoch in range(first_epoch, settings.n_epochs + 1):
+        start = time.perf_counter()
+        lr = settings.learning_rate(epoch)
+        for group in classifier.optimizer.param_groups:
+            group["lr"] = lr
+        row: Row = {"epoch": epoch, "lr": lr, **train_epoch(classifier, train_set, settings, epoch, recorded)}
+        seconds = time.perf_counter() - start
+        for name, test_set in test_sets.items():
+            row["accuracy" if name == "test" else f"accuracy_{name}"] = _evaluated(
+                classifier.net, test_set, settings, f"epoch {epoch}, {name}"
+            )
+        row |= {"seconds": round(time.perf_counter() - start, 3),
+                "images_per_s": round(len(train_set.labels) / seconds, 1)}  # fmt: skip
+        yield row
+
+
+def train_epoch(
+    classifier: Classifier, train_set: LabelledImages, settings: Settings, epoch: int, recorded: Tensor | None = None
+) -> Row:
+    """One pass in random order over random views. Returns mean loss and accuracy on the given labels, both in train mode.
+
+    recorded: (N, C) float32 on the device; row i becomes the softmax output of image i in its batch, before the update.
+    """
+    images, labels = train_set
+    device = images.device
+    shuffle = torch_stream(device, settings.seed, epoch, "shuffle")
+    batches = shuffled(torch.arange(len(labels), device=device), settings.batch_size, shuffle)
+    losses, hits = torch.zeros((2, len(labels)), device=device)
+    classifier.net.train()
+    for index, views in zip(batches, images.views(batches, stream_seed(settings.seed, epoch, "augmentation"))):
+        with settings.autocast():
+            logits = classifier.net(views)
+        logits = logits.float()
+        per_sample = F.cross_entropy(logits, labels[index], reduction="none")
+        classifier.optimizer.zero_grad()
+        per_sample.mean().backward()
+        classifier.optimizer.step()
+        if recorded is not None:
+            recorded[index] = logits.detach().softmax(dim=1)
+        losses[index] = per_sample.detach()
+        hits[index] = (logits.argmax(dim=1) == labels[index]).float()
+    _check_finite(torch.stack([losses[index].mean() for index in batches]), epoch)
+    return {"loss_train": losses.mean().item(), "accuracy_train": 100 * hits.mean().item()}
+
+
+def _check_finite(batch_losses: Tensor, epoch: int) -> None:
+    finite = torch.isfinite(batch_losses)
+    if not finite.all():
+        step = int((~finite).nonzero()[0])
+        raise NonFiniteLossError(f"epoch {epoch}, step {step + 1} of {len(finite)}: loss {batch_losses[step].item()}")
+
+
+@torch.no_grad()
+def predict(net: nn.Module, images: Images, settings: Settings) -> Tensor:
+    """Logits (N, C) float32 of the images as at test time, in eval mode."""
+    net.eval()
+    logits = []
+    for batch in images.plain(in_order(len(images), images.evaluation_batch, images.device)):
+        with settings.autocast():
+            logits.append(net(batch).float())
+    return torch.cat(logits)
+
+
+def _evaluated(net: nn.Module, test_set: LabelledImages, settings: Settings, where: str) -> float:
+    """Accuracy in percent. Outputs that are not finite raise: the last update of an epoch has no loss to show that."""
+    logits = predict(net, test_set.images, settings)
+    correct = (logits.argmax(dim=1) == test_set.labels).float().mean()
+    finite, accuracy = torch.stack([logits.isfinite().all().float(), 100 * correct]).tolist()
+    if not finite:
+        raise NonFiniteLossError(f"{where} images: outputs that are not finite")
+    return accuracy
