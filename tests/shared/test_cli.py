@@ -347,7 +347,7 @@ def test_as_a_program(tmp_path):
     assert bad.stderr.count("\n") == 1
 
 
-@pytest.mark.parametrize("command", [[], ["noise"], ["noise", "make"], ["noise", "info"], ["data"]])
+@pytest.mark.parametrize("command", [[], ["noise"], ["noise", "make"], ["noise", "add"], ["noise", "info"], ["data"]])
 def test_help_has_examples(run, command):
     code, printed, _ = run(*command, "--help")
     assert code == 0
