@@ -21,7 +21,12 @@ from lra_diffusion.weights import OPENAI_SHA256, State
 
 CLIP_NORMALISATION: Normalisation = ((0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711))
 OPENAI_CACHE = Path("~/.cache/clip")  # where OpenAI's package and open_clip keep their downloads
-HUGGING_FACE_NAMES = ("open_clip_model.safetensors", "open_clip_pytorch_model.bin", "model.safetensors", "pytorch_model.bin")
+HUGGING_FACE_NAMES = (
+    "open_clip_model.safetensors",
+    "open_clip_pytorch_model.bin",
+    "model.safetensors",
+    "pytorch_model.bin",
+)
 
 
 class Shape(NamedTuple):

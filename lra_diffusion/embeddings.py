@@ -50,7 +50,10 @@ def cached(folder: Path, key: Mapping[str, Any], count: int, compute: Callable[[
     identity of the encoder, transform, precision.
     """
     text = json.dumps(dict(key), sort_keys=True)
-    path = folder / f"fp_embed_{key['split']}_{key['dataset']}_{hashlib.sha256(text.encode()).hexdigest()[:12]}.safetensors"
+    path = (
+        folder
+        / f"fp_embed_{key['split']}_{key['dataset']}_{hashlib.sha256(text.encode()).hexdigest()[:12]}.safetensors"
+    )
     if path.exists():
         problem, features = _read(path, text, count)
         if features is not None:
@@ -60,7 +63,9 @@ def cached(folder: Path, key: Mapping[str, Any], count: int, compute: Callable[[
     if len(features) != count:
         raise ValueError(f"{len(features)} features of {count} images")
     try:
-        write_atomically(path, safetensors.torch.save({"features": features}, {"key": text, "sha256": _sha256(features)}))
+        write_atomically(
+            path, safetensors.torch.save({"features": features}, {"key": text, "sha256": _sha256(features)})
+        )
     except OSError as error:
         print(f"note: the features could not be kept in {path} ({error.strerror or error}); going on without")
     return features
@@ -108,10 +113,14 @@ def _features_in(path: Path, flag: str) -> NDArray[np.float32]:
     except FileNotFoundError as error:
         raise UsageError(f"{flag} {path} does not exist: give an .npy file of floats, a row for each image") from error
     except (OSError, ValueError, EOFError) as error:
-        raise UsageError(f"{flag} {path} cannot be read ({error}): save the features by np.save(path, array)") from error
+        raise UsageError(
+            f"{flag} {path} cannot be read ({error}): save the features by np.save(path, array)"
+        ) from error
     if not isinstance(array, np.ndarray) or array.ndim != 2 or array.dtype.kind != "f":
         found = f"{array.shape} {array.dtype}" if isinstance(array, np.ndarray) else "several arrays"
-        raise UsageError(f"{flag} {path} holds {found}, not (N, D) floats: save one feature a row by np.save(path, array)")
+        raise UsageError(
+            f"{flag} {path} holds {found}, not (N, D) floats: save one feature a row by np.save(path, array)"
+        )
     features = np.array(array, dtype=np.float32)
     if not np.isfinite(features).all():
         row = int(np.flatnonzero(~np.isfinite(features).all(axis=1))[0])

@@ -18,7 +18,8 @@ import torch
 from torch import Tensor, nn
 from torchvision import models
 
-from lra_diffusion import clip_tower, weights as weight_files
+from lra_diffusion import clip_tower
+from lra_diffusion import weights as weight_files
 from lra_diffusion.command_line import UsageError
 from lra_diffusion.data import Normalisation
 from lra_diffusion.encoder_networks import CCNet, Renormalised, simclr_net_of
@@ -67,7 +68,9 @@ def build(
         net = Renormalised(tower, side, normalisation, own)
     identity = weight_files.identity_of(shown, net)
     net = net.to(device=device, memory_format=torch.channels_last).eval().requires_grad_(False)
-    return Encoder(shown if name == "CLIP" else name, net, _width(net, image_side, torch.device(device)), identity, largest_batch)
+    return Encoder(
+        shown if name == "CLIP" else name, net, _width(net, image_side, torch.device(device)), identity, largest_batch
+    )
 
 
 @torch.no_grad()
@@ -83,9 +86,7 @@ def _width(net: nn.Module, image_side: int, device: torch.device) -> int:
     return features.shape[1]
 
 
-def _simclr(
-    dataset: str, image_side: int, weights: Path | None, data_path: Path | None
-) -> tuple[nn.Module, str]:
+def _simclr(dataset: str, image_side: int, weights: Path | None, data_path: Path | None) -> tuple[nn.Module, str]:
     if image_side > LARGEST_SIMCLR_SIDE:
         raise UsageError(f"--fp_encoder SimCLR is for images of 32 pixels, not {image_side}: choose CLIP or another")
     names = [f"SimCLR_128_{dataset}{suffix}" for suffix in (".pt", ".pth", ".safetensors")]
@@ -121,9 +122,7 @@ def _found(name: str, files: list[str], weights: Path | None, data_path: Path | 
     return found
 
 
-def _backbone(
-    name: str, weights: Path | None, data_path: Path | None
-) -> tuple[nn.Module, int, Normalisation, str]:
+def _backbone(name: str, weights: Path | None, data_path: Path | None) -> tuple[nn.Module, int, Normalisation, str]:
     """A network of torchvision or timm without its classifier, its input side and normalisation, its full name."""
     import timm
 

@@ -6,7 +6,7 @@ Letters: N bank rows, Q queries, D width of the feature, C classes.
 import torch
 from torch import Tensor
 
-from lra_diffusion.retrieval import nearest
+from lra_diffusion.retrieval import Bank
 
 TEMPERATURE = 0.5
 
@@ -22,7 +22,7 @@ def weighted_votes(distances: Tensor, labels: Tensor, num_classes: int) -> Tenso
 
 def knn_predictions(bank: Tensor, bank_labels: Tensor, queries: Tensor, k: int, num_classes: int) -> Tensor:
     """Classes (Q,) int64 that the k nearest of the bank (N, D) vote for; all of the bank if it has fewer than k."""
-    distances, index = nearest(queries, bank, min(k, len(bank)))
+    distances, index = Bank(bank).nearest(queries, min(k, len(bank)))
     return weighted_votes(distances, bank_labels[index], num_classes).argmax(dim=1)
 
 

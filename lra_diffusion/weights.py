@@ -59,7 +59,9 @@ def read(path: Path) -> State:
         if isinstance(state.get(name), Mapping):
             state = state[name]
     if not state or not all(isinstance(value, Tensor) for value in state.values()):
-        raise UsageError(f"{path}: holds no state dict (names and tensors); save one by torch.save(net.state_dict(), path)")
+        raise UsageError(
+            f"{path}: holds no state dict (names and tensors); save one by torch.save(net.state_dict(), path)"
+        )
     return {name.removeprefix("module."): value for name, value in state.items()}
 
 
