@@ -1,7 +1,7 @@
 """Checkpoints that survive a kill: atomic writing, torn files skipped, resuming only what is the same run.
 
 All random numbers are made from (seed, epoch, stream), see data.py; so the state after an epoch is the networks, the
-optimizer, the corrected targets and the rows of metrics.jsonl, and no generator's state.
+optimizer, the averages and the rows of metrics.jsonl, and no generator's state.
 """
 
 import io
@@ -29,8 +29,8 @@ def save(state: Mapping[str, Any], *paths: Path) -> None:
         write_atomically(path, buffer.getvalue())
 
 
-def load(path: Path, device: torch.device | str = "cpu") -> dict[str, Any]:
-    """Reads a checkpoint, or a published `model.pth`; nothing in it is executed. Raises CheckpointError if it is torn."""
+def load(path: Path, device: torch.device | str = "cpu", kind: type = dict) -> Any:
+    """Reads a checkpoint, or with kind=list a published model; nothing in it is executed. CheckpointError if it is torn."""
     if not path.exists():
         raise CheckpointError(f"{path}: no such checkpoint")
     if not _is_whole(path):
@@ -39,8 +39,10 @@ def load(path: Path, device: torch.device | str = "cpu") -> dict[str, Any]:
         state = torch.load(path, map_location=device, weights_only=True)
     except Exception as error:
         raise CheckpointError(f"{path}: not a checkpoint that can be read safely: {error}") from error
-    if not isinstance(state, dict):
-        raise CheckpointError(f"{path}: holds {type(state).__name__}, not a checkpoint")
+    if not isinstance(state, kind):
+        raise CheckpointError(
+            f"{path}: holds a {type(state).__name__}, expected a {kind.__name__}: is it another file?"
+        )
     return state
 
 

@@ -21,7 +21,11 @@ from torch.utils.tensorboard import SummaryWriter
 from shared.noise_file import write_atomically
 
 Row = dict[str, Any]  # the figures of an epoch; `epoch` counts from 1
-TIMING = ("seconds", "images_per_s")  # the only fields of a row that differ between two equal runs
+TIMING = (
+    "seconds",
+    "evaluation_seconds",
+    "images_per_s",
+)  # the only fields of a row that differ between two equal runs
 
 
 def write_config(folder: Path, config: Mapping[str, Any]) -> None:

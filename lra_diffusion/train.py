@@ -26,10 +26,10 @@ from lra_diffusion.diffusion import (
 from lra_diffusion.ema import WeightAverage
 from lra_diffusion.guide import Autocast, Guide
 from lra_diffusion.networks import NoisePredictor
+from lra_diffusion.report import Row
 from lra_diffusion.retrieval import draw_labels
 from lra_diffusion.sampling import LabelSampler
 
-Row = dict[str, Any]
 GRADIENT_NORM = 1.0  # each trained part is clipped to it by itself
 
 
