@@ -3,8 +3,6 @@
 import argparse
 import hashlib
 import io
-import json
-import platform
 import time
 import warnings
 from collections.abc import Sequence
@@ -15,12 +13,11 @@ from typing import Any
 
 import numpy as np
 import torch
-import yaml
 from sklearn.exceptions import ConvergenceWarning
-from torch import Tensor
+from torch import Tensor, nn
 from tqdm import tqdm
 
-from lra_diffusion import checkpoint, simclr
+from lra_diffusion import checkpoint, report, simclr
 from lra_diffusion.command_line import (
     UsageError,
     add_flags,
@@ -167,11 +164,8 @@ def _folder(args: argparse.Namespace, identity: dict[str, Any]) -> Path:
         return args.output_dir
     if args.resume:
         for folder in sorted(Path("runs").glob("SimCLR_*"), reverse=True):
-            try:
-                config = yaml.safe_load((folder / "config.yaml").read_text())
-            except (OSError, UnicodeDecodeError, yaml.YAMLError):
-                continue
-            if isinstance(config, dict) and config.get("identity") == identity:
+            config = report.read_config(folder)
+            if config and config["identity"] == identity:
                 return folder
     return Path("runs") / f"SimCLR_{args.dataset}_{datetime.now().isoformat(timespec='microseconds').replace(':', '-')}"
 
@@ -188,7 +182,7 @@ def start(args: argparse.Namespace) -> Run:
     run.folder.mkdir(parents=True, exist_ok=True)
     for unfinished in run.folder.glob(".*.tmp"):  # left by a kill in the middle of writing
         unfinished.unlink()
-    _write_config(run)
+    report.write_config(run.folder, _config(run))
     _print_start(run)
     _train(run)
     place = (args.output_dir or Path("model")) / f"SimCLR_128_{args.dataset}.pt"
@@ -200,33 +194,33 @@ def start(args: argparse.Namespace) -> Run:
 
 
 def _train(run: Run) -> None:
-    metrics = run.folder / "metrics.jsonl"
-    write_atomically(metrics, "".join(json.dumps(row) + "\n" for row in run.rows).encode())
     augment = simclr.augmentation(run.args.dataset, run.images.pixels(torch.zeros(1, dtype=torch.int64)).shape[-1])
-    total = run.args.nepoch
-    with tqdm(total=total, desc="epochs", initial=len(run.rows), disable=None) as bar:
-        for epoch in range(len(run.rows) + 1, total + 1):
-            begin = time.perf_counter()
-            loss = simclr.train_epoch(run.net, run.optimizer, run.images, augment, run.settings, epoch)
-            seconds = time.perf_counter() - begin
-            due = epoch % KNN_EVERY == 0 or epoch == total
-            row = {"epoch": epoch, "lr": run.args.lr, "loss": loss, "knn_accuracy": run.knn_accuracy() if due else None,
-                   "seconds": round(seconds, 3), "images_per_s": round(len(run.images) / seconds, 1)}  # fmt: skip
-            run.rows.append(row)
-            with open(metrics, "a") as file:
-                file.write(json.dumps(row) + "\n")
-            checkpoint.save(run.state_dict(), run.folder / checkpoint.LAST)
-            bar.update()
-            shown = "" if row["knn_accuracy"] is None else f", KNN accuracy: {row['knn_accuracy']:.2f}%"
-            tqdm.write(f"epoch: {epoch}/{total}, loss: {loss:.4f}{shown}, {seconds:.1f} s")
+    total, log = run.args.nepoch, report.Report(run.folder, run.rows)
+    try:
+        with tqdm(total=total, desc="epochs", initial=len(run.rows), disable=None) as bar:
+            for epoch in range(len(run.rows) + 1, total + 1):
+                row = _epoch(run, augment, epoch)
+                log.log(row)
+                checkpoint.save(run.state_dict(), run.folder / checkpoint.LAST)
+                bar.update()
+                shown = "" if row["knn_accuracy"] is None else f", KNN accuracy: {row['knn_accuracy']:.2f}%"
+                tqdm.write(f"epoch: {epoch}/{total}, loss: {row['loss']:.4f}{shown}, {row['seconds']:.1f} s")
+    finally:
+        log.close()
 
 
-def _write_config(run: Run) -> None:
+def _epoch(run: Run, augment: nn.Module, epoch: int) -> report.Row:
+    begin = time.perf_counter()
+    loss = simclr.train_epoch(run.net, run.optimizer, run.images, augment, run.settings, epoch)
+    seconds = time.perf_counter() - begin
+    judged = epoch % KNN_EVERY == 0 or epoch == run.args.nepoch
+    return {"epoch": epoch, "lr": run.args.lr, "loss": loss, "knn_accuracy": run.knn_accuracy() if judged else None,
+            "seconds": round(seconds, 3), "images_per_s": round(len(run.images) / seconds, 1)}  # fmt: skip
+
+
+def _config(run: Run) -> dict[str, Any]:
     flags = {name: value for name, value in vars(run.args).items() if name != "resume"}
-    config = {name: str(value) if isinstance(value, Path) else value for name, value in flags.items()}
-    config |= {"device_used": str(run.images.device), "threads": torch.get_num_threads(), "identity": run.identity}
-    config["versions"] = {"python": platform.python_version(), "torch": str(torch.__version__), "numpy": np.__version__}
-    write_atomically(run.folder / "config.yaml", yaml.safe_dump(config, sort_keys=False).encode())
+    return flags | {"device_used": str(run.images.device), "threads": torch.get_num_threads(), "identity": run.identity}
 
 
 def _print_start(run: Run) -> None:

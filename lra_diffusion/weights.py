@@ -124,7 +124,8 @@ def identity_of(name: str, net: nn.Module) -> str:
 
 
 def downloaded(get: Callable[[], Any], what: str, fix: str) -> Any:
-    """What a library's own download gives; whatever goes wrong with it is one message."""
+    """What a library's own download (or its cache) gives; whatever goes wrong with it is one message."""
+    print(f"note: {what}: no weights of yours, taking the library's, which downloads them once")
     try:
         return get()
     except Exception as error:  # each library and each kind of missing network has its own
