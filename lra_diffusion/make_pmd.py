@@ -32,11 +32,11 @@ from shared import datasets
 from shared.image_data import ImageData
 from shared.labels import Labels
 from shared.noise import transition_matrix
-from shared.noise_file import NoiseFile, make, write_atomically
+from shared.noise_file import NoiseFile, NoiseFileError, make, write_atomically
 from shared.noise_on_top import OnTop, add
 from shared.noise_recipe import Recipe, generate
 from shared.pmd import ON_TOP_SEED, TYPES
-from shared.wild_formats import encode_any, format_of
+from shared.wild_formats import encode_any, format_of, read_any
 
 FOLDER = Path("noise_label")  # where LRA-diffusion looks for labels
 DEFAULT_FACTOR = 1.2
@@ -177,12 +177,20 @@ def write_labels(args: argparse.Namespace, noise: NoiseFile, name: str) -> list[
     contents = {path: encode_any(noise, format_of(path)) for path in files}
     # DEVIATION(lra_diffusion): a label file is never replaced by another one of its name; PLC's generator writes over it,
     # though the name tells neither seed nor teacher.
-    for path, content in contents.items():
-        if path.exists() and path.read_bytes() != content:
+    for path in contents:
+        if path.exists() and not _has_labels(path, noise):
             raise UsageError(f"{path} holds other labels: choose another --output_dir, or --out (the teacher is kept)")
     for path, content in contents.items():
         write_atomically(path, content)
     return files
+
+
+def _has_labels(path: Path, noise: NoiseFile) -> bool:
+    try:
+        found = read_any(path)
+    except NoiseFileError:
+        return False
+    return np.array_equal(found.noisy_labels, noise.noisy_labels)
 
 
 def confusions(noisy: Labels, clean: Labels, num_classes: int, count: int = 5) -> list[tuple[int, int, float]]:
