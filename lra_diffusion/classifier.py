@@ -129,7 +129,7 @@ def train_epoch(
         losses[index] = per_sample.detach()
         hits[index] = (logits.argmax(dim=1) == labels[index]).float()
     _check_finite(torch.stack([losses[index].mean() for index in batches]), epoch)
-    return {"loss_train": losses.mean().item(), "accuracy_train": 100 * hits.mean().item()}
+    return {"loss": losses.mean().item(), "accuracy_train": 100 * hits.mean().item()}
 
 
 def _check_finite(batch_losses: Tensor, epoch: int) -> None:

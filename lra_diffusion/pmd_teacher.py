@@ -109,7 +109,7 @@ def _trained(args: argparse.Namespace, part: ImageData, device: torch.device, ke
             state = {"net": learner.net.state_dict(), "eta": eta} if finished else learner.state_dict()
             checkpoint.save({"known": known, "epoch": row["epoch"], **state}, kept)
             bar.update()
-            tqdm.write(f"teacher, epoch {row['epoch']}/{teacher.epochs}: loss {row['loss_train']:.4f}, accuracy "
+            tqdm.write(f"teacher, epoch {row['epoch']}/{teacher.epochs}: loss {row['loss']:.4f}, accuracy "
                        f"{row['accuracy_train']:.2f} %, {row['images_per_s']:.0f} images/s")  # fmt: skip
     return eta.cpu().numpy()
 

@@ -78,7 +78,7 @@ def test_an_epoch_is_the_loop_written_out_and_records_each_output_before_its_upd
         literal.optimizer.step()
         losses += [loss.item() for loss in batch]
     assert recorded.tolist() == [pytest.approx(outputs[i], rel=1e-4) for i in range(SAMPLES)]
-    assert row["loss_train"] == pytest.approx(sum(losses) / SAMPLES, rel=1e-5)
+    assert row["loss"] == pytest.approx(sum(losses) / SAMPLES, rel=1e-5)
     right = [max(range(CLASSES), key=outputs[i].__getitem__) == train_set.labels[i] for i in range(SAMPLES)]
     assert row["accuracy_train"] == pytest.approx(100 * sum(right) / SAMPLES)
     for one, other in zip(trained.net.state_dict().values(), literal.net.state_dict().values()):
