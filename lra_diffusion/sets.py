@@ -69,7 +69,7 @@ def load(args: argparse.Namespace, device: torch.device) -> Sets:
         embeddings = from_files(args.fp_embed_train, args.fp_embed_test, counts)
 
     def part(pixels: NDArray[np.uint8], labels: NDArray[np.int64], rows: NDArray[np.int64], which: int) -> Part:
-        given = None if embeddings is None else embeddings[which][rows].to(device)
+        given = None if embeddings is None else embeddings[which][torch.tensor(rows)].to(device)
         return Part(on_device(data, pixels[rows], device), labels, hash_of(pixels[rows]), given)
 
     tests = {}
