@@ -6,7 +6,7 @@ together with type, factor and seed (`shared.pmd`).
 
     python make_pmd.py --dataset cifar10 --noise_factor 1.43 --epochs 25 --noise_type 1 --gpus 0    # PLC's command line
     python make_pmd.py --dataset cifar10 --rate 0.7 --eta noise_label/eta_cifar10_25ep_seed123.npy  # seconds, no training
-    python make_pmd.py --dataset digits --rate 0.35 --uniform 0.3              # ten seconds on two CPU cores, no download
+    python make_pmd.py --dataset digits --rate 0.35 --uniform 0.3              # 20 s on one CPU core, no download
 
 Writes noise_label/<dataset>-<type>-<realised PMD rate>[_U_<rate>|_A_<rate>].npy as published, the same as .npz with what
 made it, eta, and the teacher, whose training --resume continues. On digits and folders, whose validation images

@@ -4,7 +4,7 @@ The network, batch size, number of epochs and augmentation are those of LRA-diff
 the optimizer is the usual one of CIFAR classifiers: SGD from 0.1 along a cosine, momentum 0.9, weight decay 5e-4.
 
     python train_CE.py --noise_type cifar10-1-0.35 --device cuda:0
-    python train_CE.py --noise_type digits-1-0.35                       # a minute on two CPU cores, after make_pmd.py
+    python train_CE.py --noise_type digits-1-0.35                       # 80 s on one CPU core, after make_pmd.py
 """
 
 import argparse
