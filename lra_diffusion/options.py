@@ -163,13 +163,13 @@ def parse(script: str, argv: Sequence[str] | None) -> argparse.Namespace:
     }  # fmt: skip
     for name, value in absent.items():
         vars(args).setdefault(name, value)
-    _choose_dataset(parser, args)
+    choose_dataset(parser, args)
     _fill(args)
     _check(parser, args)
     return args
 
 
-def _choose_dataset(parser: argparse.ArgumentParser, args: argparse.Namespace) -> None:
+def choose_dataset(parser: argparse.ArgumentParser, args: argparse.Namespace) -> None:
     """Sets --dataset, from --noise_type where that names it, and refuses noise that contradicts it."""
     if args.script != "train_CIFAR":
         args.dataset = DATASETS[args.script][0]

@@ -97,6 +97,7 @@ def _lines(run: Experiment, row: Row, is_best: bool) -> list[str]:
 def _config(run: Experiment) -> dict[str, Any]:
     header = None if run.sets.noise is None else run.sets.noise.header
     return {
+        "name": run.name,
         "method": f"LRA-diffusion ({run.args.fp_encoder if run.args.fp_embed_train is None else 'embeddings'})",
         **{name: value for name, value in vars(run.args).items() if name not in ("resume", "eval_only")},
         "measured_noise_rate": None if header is None else header.measured_rate,

@@ -40,13 +40,17 @@ class Sets:
     """train: the given labels; clean: their true ones, None if unknown. tests: "val", if there is one, then "test"."""
 
     name: str
-    num_classes: int
+    class_names: tuple[str, ...]
     image_side: int
     train: Part
     clean: NDArray[np.int64] | None
     tests: dict[str, Part]
     noise: NoiseFile | None  # of the training images; None for images on disk
     location: Path | None  # None: embedded
+
+    @property
+    def num_classes(self) -> int:
+        return len(self.class_names)
 
     @property
     def hashes(self) -> dict[str, str]:
@@ -80,7 +84,7 @@ def load(args: argparse.Namespace, device: torch.device) -> Sets:
     rows = evenly(len(data.test_labels), args.limit_test)
     tests["test"] = part(data.test_images, data.test_labels[rows], rows, 1)
     return Sets(
-        name=data.name, num_classes=data.num_classes, image_side=SIDE, noise=noise, location=data.location, tests=tests,
+        name=data.name, class_names=data.class_names, image_side=SIDE, noise=noise, location=data.location, tests=tests,
         train=part(data.train_images, noise.noisy_labels, noise.indices, 0), clean=noise.clean_labels,
     )  # fmt: skip
 
@@ -108,7 +112,7 @@ def _on_disk(args: argparse.Namespace, device: torch.device) -> Sets:
         raise UsageError(f"class {missing[0]} has no image among {len(train.labels)}: raise --limit_train")
     tests = {name: part(name, args.limit_test) for name in ("val", "test") if len(getattr(files, f"{name}_files"))}
     return Sets(
-        name=args.dataset, num_classes=files.num_classes, image_side=CROP, noise=None, clean=None, location=files.root,
+        name=args.dataset, class_names=files.class_names, image_side=CROP, noise=None, clean=None, location=files.root,
         train=train, tests=tests,
     )  # fmt: skip
 

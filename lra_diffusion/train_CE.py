@@ -118,7 +118,7 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = build_parser()
     args = parser.parse_args(argv)
     vars(args).update(script="train_CIFAR", eval_only=None, fp_embed_train=None)  # what choosing and loading data reads
-    options._choose_dataset(parser, args)
+    options.choose_dataset(parser, args)
     for name in FROM_PRESET:
         if getattr(args, name) is None:
             setattr(args, name, options.PRESETS[args.dataset][name])

@@ -188,7 +188,9 @@ def test_folded_reverse_steps_equal_the_predictor():
     embedding, feature = torch.randn(7, 16), torch.randn(7, 12)
     steps = reverse_steps(ALPHAS, ddim_times(10))
     with torch.no_grad():
-        literal = ddim(lambda y, i: predictor(embedding, y, steps.times[i].expand(7), feature), torch.zeros(7, 5), steps)
+        literal = ddim(
+            lambda y, i: predictor(embedding, y, steps.times[i].expand(7), feature), torch.zeros(7, 5), steps
+        )
     sampler = LabelSampler(predictor, steps)
     np.testing.assert_allclose(sampler.trajectory(embedding, feature).numpy(), torch.stack(literal).numpy(), atol=2e-5)
     probabilities = class_probabilities(literal[-1])
@@ -198,7 +200,12 @@ def test_folded_reverse_steps_equal_the_predictor():
 def test_predictor_by_its_formula():
     torch.manual_seed(1)
     predictor = NoisePredictor(num_classes=4, feature_dim=5, hidden=8, timesteps=30).eval()
-    embedding, y, feature, t = torch.randn(6, 8), torch.randn(6, 4), torch.randn(6, 5), torch.tensor([0, 3, 7, 12, 20, 29])
+    embedding, y, feature, t = (
+        torch.randn(6, 8),
+        torch.randn(6, 4),
+        torch.randn(6, 5),
+        torch.tensor([0, 3, 7, 12, 20, 29]),
+    )
 
     def normalised(values, norm):
         scaled = (values - norm.running_mean.numpy()) / np.sqrt(norm.running_var.numpy() + 1e-5)

@@ -60,7 +60,9 @@ def test_a_missing_file_names_every_place_and_how_to_get_it():
 
 def test_labels_of_the_whole_set_are_refused_until_they_are_to_be_cut(tmp_path):
     noisy = published(tmp_path / "all.npy", 50_000)
-    with pytest.raises(NoiseFileError, match=r"labels 50000 images of cifar10, but the first 45000 are .* add --cut_labels"):
+    with pytest.raises(
+        NoiseFileError, match=r"labels 50000 images of cifar10, but the first 45000 are .* add --cut_labels"
+    ):
         training_labels(flags(noise_file="all.npy"), cifar())
     np.testing.assert_array_equal(
         training_labels(flags(noise_file="all.npy", cut_labels=True), cifar()).noisy_labels, noisy[:45_000]
@@ -71,7 +73,9 @@ def test_labels_of_the_whole_set_are_refused_until_they_are_to_be_cut(tmp_path):
 
 def test_labels_of_the_first_part_are_refused_where_all_are_to_be_trained_on(tmp_path):
     published(tmp_path / "part.npy")
-    with pytest.raises(NoiseFileError, match=r"labels 45000 images .* 50000 are to be trained on.*leave out --no_validation"):
+    with pytest.raises(
+        NoiseFileError, match=r"labels 45000 images .* 50000 are to be trained on.*leave out --no_validation"
+    ):
         training_labels(flags(noise_file="part.npy", no_validation=True), cifar())
 
 
@@ -79,7 +83,9 @@ def test_a_file_of_other_rows_is_brought_into_order_or_refused(tmp_path):
     data = cifar()
     rows = np.random.default_rng(0).permutation(45_000)
     noisy = (data.train_labels[rows] + 1) % 10
-    write("mixed.npz", make(noisy, clean_labels=data.train_labels[rows], indices=rows, dataset="cifar10", num_classes=10))
+    write(
+        "mixed.npz", make(noisy, clean_labels=data.train_labels[rows], indices=rows, dataset="cifar10", num_classes=10)
+    )
     noise = training_labels(flags(noise_file="mixed.npz"), data)
     np.testing.assert_array_equal(noise.noisy_labels, (data.train_labels[:45_000] + 1) % 10)
     write("late.npz", make(data.train_labels[5_000:], indices=np.arange(5_000, 50_000), dataset="cifar10"))

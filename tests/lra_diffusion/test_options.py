@@ -31,12 +31,23 @@ def test_defaults_of_the_paper():
         "cifar10-1-0.35", "cifar10", 200, 200, 5, 512)  # fmt: skip
     assert (cifar.k, cifar.ddim_n_step, cifar.fp_encoder, cifar.CLIP_type, cifar.diff_encoder) == (
         10, 10, "SimCLR", "ViT-L/14", "resnet34")  # fmt: skip
-    assert (cifar.weighted, cifar.exclude_self, cifar.fp_queries, cifar.bank_transform) == (True, False, "augmented", "test")
+    assert (cifar.weighted, cifar.exclude_self, cifar.fp_queries, cifar.bank_transform) == (
+        True,
+        False,
+        "augmented",
+        "test",
+    )
     assert (cifar.freeze_encoder, cifar.lr_horizon, cifar.eval_weights, cifar.select) == (False, 200, "best", "val")
     food, clothes, web = (parse(f"train_{name}", []) for name in ("Food101N", "Clothing1M", "WebVision"))
     assert (food.nepoch, food.batch_size, food.k, food.weighted, food.fp_encoder) == (100, 256, 10, True, "CLIP")
     assert (food.exclude_self, food.fp_queries, food.per_class) == (True, "cached", None)
-    assert (clothes.nepoch, clothes.k, clothes.weighted, clothes.fp_encoder, clothes.per_class) == (300, 20, False, "CC", 10_000)
+    assert (clothes.nepoch, clothes.k, clothes.weighted, clothes.fp_encoder, clothes.per_class) == (
+        300,
+        20,
+        False,
+        "CC",
+        10_000,
+    )
     assert (web.nepoch, web.k, web.weighted, web.per_class, web.num_workers) == (300, 50, False, 500, 16)
     assert {food.diff_encoder, clothes.diff_encoder, web.diff_encoder} == {"resnet50_l"}
     assert {food.feature_dim, clothes.feature_dim, web.feature_dim} == {1024}
@@ -50,12 +61,22 @@ def test_clip_on_cifar_is_computed_once_as_published():
 
 def test_legacy_is_the_published_code():
     args = parse("train_CIFAR", ["--legacy"])
-    assert (args.freeze_encoder, args.batch_statistics, args.lr_horizon, args.bank_transform) == (True, True, 1000, "train")
+    assert (args.freeze_encoder, args.batch_statistics, args.lr_horizon, args.bank_transform) == (
+        True,
+        True,
+        1000,
+        "train",
+    )
     assert (args.eval_weights, args.weighted) == ("raw", True)
     food = parse("train_Food101N", ["--legacy", "--warmup_epochs", "1", "--nepoch", "1000"])
     assert (food.warmup_epochs, food.lr_horizon, food.select, food.freeze_encoder) == (10, 200, "test", True)
     clothes = parse("train_Clothing1M", ["--legacy", "--warmup_epochs", "7", "--nepoch", "50"])
-    assert (clothes.warmup_epochs, clothes.lr_horizon, clothes.freeze_encoder, clothes.batch_statistics) == (1, 50, False, False)
+    assert (clothes.warmup_epochs, clothes.lr_horizon, clothes.freeze_encoder, clothes.batch_statistics) == (
+        1,
+        50,
+        False,
+        False,
+    )
 
 
 def test_the_name_of_the_noise_names_the_dataset():
@@ -68,7 +89,11 @@ def test_the_name_of_the_noise_names_the_dataset():
     "script, line, message",
     [
         ("train_CIFAR", "--noise_type mnist-1-0.35", "mnist is no dataset"),
-        ("train_CIFAR", "--noise_type cifar10-1-0.35 --dataset cifar100", "is noise of cifar10, not of --dataset cifar100"),
+        (
+            "train_CIFAR",
+            "--noise_type cifar10-1-0.35 --dataset cifar100",
+            "is noise of cifar10, not of --dataset cifar100",
+        ),
         ("train_CIFAR", "--noise_type cifar10-1-0.35 --noise_file x.npz", "drop one of them"),
         ("train_CIFAR", "--noise_file x.npz", "add --dataset"),
         ("train_CIFAR", "--dataset folder", "needs --data_path"),

@@ -56,7 +56,9 @@ def test_of_equal_distances_the_lower_row_comes_first():
 def test_all_rows_can_be_asked_for_and_no_more():
     bank = random(5, 3)
     assert sorted(nearest(bank[:1], bank, 5).index[0].tolist()) == [0, 1, 2, 3, 4]
-    with pytest.raises(ValueError, match="--k 6: there are 5 images to retrieve from; give a number between 1 and that"):
+    with pytest.raises(
+        ValueError, match="--k 6: there are 5 images to retrieve from; give a number between 1 and that"
+    ):
         nearest(bank, bank, 6)
     with pytest.raises(ValueError, match="--k 5: there are 4 images"):
         Bank(bank).nearest(bank, 5, torch.arange(5))
@@ -67,7 +69,9 @@ def test_all_rows_can_be_asked_for_and_no_more():
 def test_features_that_rounding_cannot_tell_apart_are_searched_in_float32(monkeypatch):
     bank = clusters(400, 16, 0.2)
     search, searched = Bank._search, []
-    monkeypatch.setattr(Bank, "_search", lambda self, queries, *rest: searched.append(len(queries)) or search(self, queries, *rest))
+    monkeypatch.setattr(
+        Bank, "_search", lambda self, queries, *rest: searched.append(len(queries)) or search(self, queries, *rest)
+    )
     found = Bank(bank, bfloat16=True).nearest(bank, 5)
     assert sum(searched) > 0
     np.testing.assert_array_equal(found.index.numpy(), literal_neighbours(bank, bank, 5)[1])

@@ -33,7 +33,12 @@ def pixel_features(folder: Path) -> list[str]:
     for name, images in (("train", data.train_images), ("test", data.test_images)):
         features = images[:, ::4, ::4, 0].reshape(len(images), 64).astype(np.float32) / 255
         np.save(folder / f"{name}_features.npy", features)
-    return ["--fp_embed_train", str(folder / "train_features.npy"), "--fp_embed_test", str(folder / "test_features.npy")]
+    return [
+        "--fp_embed_train",
+        str(folder / "train_features.npy"),
+        "--fp_embed_test",
+        str(folder / "test_features.npy"),
+    ]
 
 
 def with_features(folder: Path) -> list[str]:
