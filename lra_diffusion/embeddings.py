@@ -50,40 +50,39 @@ def cached(folder: Path, key: Mapping[str, Any], count: int, compute: Callable[[
     identity of the encoder, transform, precision.
     """
     text = json.dumps(dict(key), sort_keys=True)
-    path = (
-        folder
-        / f"fp_embed_{key['split']}_{key['dataset']}_{hashlib.sha256(text.encode()).hexdigest()[:12]}.safetensors"
-    )
+    short = hashlib.sha256(text.encode()).hexdigest()[:12]
+    path = folder / f"fp_embed_{key['split']}_{key['dataset']}_{short}.safetensors"
     if path.exists():
-        problem, features = _read(path, text, count)
+        problem, features = _read(path, json.loads(text), count)
         if features is not None:
             return features
         print(f"note: {path} is not used ({problem}); computing the features anew")
     features = compute().float().cpu().contiguous()
     if len(features) != count:
         raise ValueError(f"{len(features)} features of {count} images")
+    about = json.dumps(
+        {"key": json.loads(text), "sha256": _sha256(features)}
+    )  # one entry: safetensors shuffles several
     try:
-        write_atomically(
-            path, safetensors.torch.save({"features": features}, {"key": text, "sha256": _sha256(features)})
-        )
+        write_atomically(path, safetensors.torch.save({"features": features}, {"about": about}))
     except OSError as error:
         print(f"note: the features could not be kept in {path} ({error.strerror or error}); going on without")
     return features
 
 
-def _read(path: Path, key: str, count: int) -> tuple[str, Tensor | None]:
+def _read(path: Path, key: dict[str, Any], count: int) -> tuple[str, Tensor | None]:
     """What is wrong with a cache file ("" if nothing), and its features."""
     try:
         with safetensors.safe_open(path, framework="pt") as file:
-            metadata = file.metadata() or {}
-            if metadata.get("key") != key:
+            about = json.loads((file.metadata() or {}).get("about", "{}"))
+            if about.get("key") != key:
                 return "it is of other images or another encoder", None
             features = file.get_tensor("features")
     except Exception as error:  # safetensors raises its own error type for damage, OSError for what cannot be read
         return f"it cannot be read: {error}", None
     if features.ndim != 2 or len(features) != count or features.dtype != torch.float32:
         return f"it holds {tuple(features.shape)} {features.dtype} for {count} images", None
-    if metadata.get("sha256") != _sha256(features) or not torch.isfinite(features).all():
+    if about.get("sha256") != _sha256(features) or not torch.isfinite(features).all():
         return "it is damaged", None
     return "", features
 
