@@ -26,6 +26,7 @@ PACKAGE_OF = {  # where the name to import is not the name to install
     "yaml": "pyyaml",
     "cv2": "opencv-python-headless",
     "mpl_toolkits": "matplotlib",
+    "open_clip": "open-clip-torch",
 }
 OPTIONAL = {"wandb"}  # the user installs it; imported inside the function that needs it
 
