@@ -90,7 +90,7 @@ def flags_of(folder: Path) -> argparse.Namespace:
 
 def trajectories(title: str, model: model_file.Model, data: Data, settings: Settings) -> bytes:
     """The picture of SAMPLES test images, right and wrong ones if there are both."""
-    name, test_set = list(data.tests.items())[-1]
+    test_set = list(data.tests.values())[-1]
     points = _points(model, test_set, settings)
     predicted = (1 - points[-1]).abs().argmin(dim=1)
     wrong = (predicted != test_set.labels).nonzero()[:, 0][: SAMPLES // 3]

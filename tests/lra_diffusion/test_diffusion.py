@@ -226,5 +226,5 @@ def test_predictor_by_its_formula():
     np.testing.assert_allclose(predictor(embedding, y, t, feature).detach().numpy(), expected, atol=1e-5)
     gates = predictor.lin1.embed.weight
     assert gates.shape == (31, 8)
-    assert 0 <= gates.min()
+    assert gates.min() >= 0
     assert gates.max() <= 1

@@ -86,7 +86,7 @@ def test_the_name_of_the_noise_names_the_dataset():
 
 
 @pytest.mark.parametrize(
-    "script, line, message",
+    ("script", "line", "message"),
     [
         ("train_CIFAR", "--noise_type mnist-1-0.35", "mnist is no dataset"),
         (

@@ -145,8 +145,9 @@ def test_users_own_images(main, tmp_path):
             for i in range(count):
                 tiny.picture(tmp_path / "mine" / part / name / f"{i}.png", 40 * label + i)
     torch.save(SimCLRNet("resnet18", 4).state_dict(), tmp_path / "own.pt")
-    assert main("--dataset", "folder", "--data_path", "mine", "--fp_weights", "own.pt", "--nepoch", "1", "--width", "4", "--k", "3",
-                "--feature_dim", "8", "--batch_size", "12", "--cache_dir", "cache", "--output_dir", "run") == 0  # fmt: skip
+    assert main("--dataset", "folder", "--data_path", "mine", "--fp_weights", "own.pt", "--nepoch", "1", "--width", "4",
+                "--k", "3", "--feature_dim", "8", "--batch_size", "12", "--cache_dir", "cache",
+                "--output_dir", "run") == 0  # fmt: skip
     assert rows(tmp_path / "run")[-1]["accuracy"] is not None
 
 
@@ -167,7 +168,7 @@ def test_without_validation_the_last_epoch_counts(main, tmp_path, capsys):
 
 
 @pytest.mark.parametrize(
-    "flags, message",
+    ("flags", "message"),
     [
         (["--k", "101"], "--k 101: there are 100 images to retrieve from"),
         (["--device", "cuda:7"], "this machine has"),

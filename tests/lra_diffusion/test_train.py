@@ -177,7 +177,7 @@ def test_augmented_queries_are_searched_anew_and_find_themselves_where_nothing_i
 
 
 @pytest.mark.parametrize(
-    "flags, expected",
+    ("flags", "expected"),
     [((200, 5, 5, False), [*range(10, 200, 5), 200]), ((3, 5, 5, False), [3]), ((4, 1, 1, False), [1, 2, 3, 4]),
      ((12, 5, 5, True), [6, 11]), ((3, 1, 1, True), [1, 2, 3])],
 )  # fmt: skip
