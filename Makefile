@@ -32,7 +32,7 @@ python = .venv/$(1)/bin/python
 ##@ Start here
 help: ## print this list
 	@awk 'BEGIN {FS = ":.*## "} /^##@/ {printf "\n%s\n", substr($$0, 5)} \
-	  /^[a-z][a-zA-Z0-9%<>_ -]*:.*## / {name = $$1; sub(/%/, "<name>", name); printf "  %-20s %s\n", name, $$2}' $(MAKEFILE_LIST)
+	  /^[a-z][a-zA-Z0-9%<>_ -]*:.*## / {name = $$1; sub(/%/, "<name>", name); printf "  %-24s %s\n", name, $$2}' $(MAKEFILE_LIST)
 	@sed -n '2,9s/^#//p' $(firstword $(MAKEFILE_LIST))
 
 quickstart: instancegm-digits ## the shortest way to a trained model: instancegm-digits, from nothing
