@@ -204,6 +204,9 @@ def _fill(args: argparse.Namespace) -> None:
         for name in ("warmup_epochs", "lr_horizon"):
             if name in legacy:
                 setattr(args, name, legacy[name])
+    # DEVIATION(lra_diffusion): validation chooses the model; on Food-101N the original lets the test set do it.
+    # DEVIATION(lra_diffusion): features to retrieve from are those of the images themselves; on CIFAR and Food-101N the
+    # original computes them on one random augmentation.
     rest = {"freeze_encoder": False, "bank_transform": "test", "select": "val",
             "eval_weights": "raw" if args.legacy else "best"}  # fmt: skip
     if (args.fp_encoder or "") == "CLIP" and args.script == "train_CIFAR":
@@ -212,6 +215,8 @@ def _fill(args: argparse.Namespace) -> None:
         if getattr(args, name, None) is None:
             setattr(args, name, value)
     args.batch_statistics = bool(legacy.get("batch_statistics"))
+    # DEVIATION(lra_diffusion): the cosine of the learning rate ends with the run; the original's ends after 1,000 epochs on
+    # CIFAR and 200 on Food-101N, whatever its flags say.
     if args.lr_horizon is None:
         args.lr_horizon = args.nepoch
 
