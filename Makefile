@@ -103,7 +103,7 @@ lra_diffusion-digits: setup-lra_diffusion ## cross-entropy, k-NN vote and LRA-di
 	$(call lra,train_CE) --dataset digits --noise_file '$(labels)' --cut_labels --output_dir $(run)/ce
 	$(call lra,train_CIFAR) --dataset digits --noise_file '$(labels)' --cut_labels --fp_weights $(run)/simclr \
 	  --cache_dir $(run)/embeddings --output_dir $(run)/lra $(ARGS)
-	$(call python,lra_diffusion) -m lra_diffusion.compare $(run)/ce $(run)/lra --plot $(run)/comparison.png
+	$(call python,lra_diffusion) lra_diffusion/compare.py $(run)/ce $(run)/lra --plot $(run)/comparison.png
 	$(call python,lra_diffusion) lra_diffusion/plot.py $(run)/lra --out $(run)
 
 lra_diffusion-cifar10: setup-lra_diffusion data-cifar10 $(lra_data) ## LRA-diffusion on CIFAR-10 with PMD noise, RATE=0.35 ENCODER=SimCLR

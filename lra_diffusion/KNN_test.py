@@ -40,7 +40,7 @@ def build_parser() -> argparse.ArgumentParser:
     ours = parser.add_argument_group("added here")
     ours.add_argument("--CLIP_type", choices=list(TOWERS), default="ViT-L/14", help="of --fp_encoder CLIP (ViT-L/14)")
     ours.add_argument("--fp_weights", "--clip_weights", type=Path, help="the encoder's weights, a file or a folder")
-    add_flags(ours, "data_path", "limit_train", "limit_test", "amp")
+    add_flags(ours, "--data_path", "--limit_train", "--limit_test", "--amp")
     return parser
 
 

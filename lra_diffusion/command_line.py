@@ -25,26 +25,26 @@ class NonFiniteLossError(RuntimeError):
 
 BAD_INPUT = (UsageError, DatasetError, NoiseFileError, CheckpointError, OSError)
 ADDED_HERE: dict[str, dict[str, Any]] = {
-    "data_path": {"type": Path, "help": "where the data are ($DATA_ROOT, else data/ in the repository's root)"},
-    "noise_file": {"help": "noisy labels from a file of any project: .npz .npy .pt .csv .json; FILE:COLUMN chooses one of "
+    "--data_path": {"type": Path, "help": "where the data are ($DATA_ROOT, else data/ in the repository's root)"},
+    "--noise_file": {"help": "noisy labels from a file of any project: .npz .npy .pt .csv .json; FILE:COLUMN chooses one of "
                            "several"},
-    "seed": {"type": int, "default": 123, "help": "seed of everything (123)"},
-    "limit_train": {"type": int, "help": "train on that many images, evenly spread over the set"},
-    "limit_test": {"type": int, "help": "validate and test on that many images, evenly spread over the sets"},
-    "device": {"default": "auto", "help": "auto, cpu, cuda, cuda:1, mps (auto)"},
-    "amp": {"choices": ("auto", "off", "bf16"), "default": "auto",
+    "--seed": {"type": int, "default": 123, "help": "seed of everything (123)"},
+    "--limit_train": {"type": int, "help": "train on that many images, evenly spread over the set"},
+    "--limit_test": {"type": int, "help": "validate and test on that many images, evenly spread over the sets"},
+    "--device": {"default": "auto", "help": "auto, cpu, cuda, cuda:1, mps (auto)"},
+    "--amp": {"choices": ("auto", "off", "bf16"), "default": "auto",
             "help": "bfloat16 autocast of the image encoders; auto: where the hardware has it"},
-    "output_dir": {"type": Path, "help": "the run folder"},
-    "resume": {"action": "store_true", "help": "continue the run in --output_dir, or the newest one with these settings"},
-    "deterministic": {"action": "store_true", "help": "only deterministic kernels (slower on a GPU)"},
-    "wandb": {"action": "store_true", "help": "log to Weights & Biases; offline unless WANDB_MODE says other"},
+    "--output_dir": {"type": Path, "help": "the run folder"},
+    "--resume": {"action": "store_true", "help": "continue the run in --output_dir, or the newest one with these settings"},
+    "--deterministic": {"action": "store_true", "help": "only deterministic kernels (slower on a GPU)"},
+    "--wandb": {"action": "store_true", "help": "log to Weights & Biases; offline unless WANDB_MODE says other"},
 }  # fmt: skip
 
 
-def add_flags(group: Any, *names: str) -> None:
+def add_flags(group: Any, *flags: str) -> None:
     """Adds flags of ADDED_HERE, spelled and explained alike in every script, to a parser or a group of one."""
-    for name in names:
-        group.add_argument(f"--{name}", **ADDED_HERE[name])
+    for flag in flags:
+        group.add_argument(flag, **ADDED_HERE[flag])
 
 
 def choose_device(name: str) -> torch.device:

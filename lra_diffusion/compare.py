@@ -1,6 +1,6 @@
 """A table and a picture of several runs on the same noisy labels.
 
-    python -m lra_diffusion.compare RUN [RUN ...] --plot comparison.png
+    python compare.py RUN [RUN ...] --plot comparison.png
 
 A RUN is a run folder of train_CIFAR.py, train_CE.py or another training script. The majority vote of the k nearest
 neighbours' labels, which LRA-diffusion's runs measure, is a row of its own: it is what retrieval gives without diffusion.
@@ -12,6 +12,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+sys.path.insert(0, str(Path(__file__).absolute().parents[1]))  # the repository: the script runs from any folder
 
 from lra_diffusion.figures import accuracy_curves
 from lra_diffusion.report import Row, read_config, read_rows, summary
@@ -111,7 +113,7 @@ def noise_of(runs: Sequence[Run]) -> str:
 def main(argv: Sequence[str] | None = None) -> int:
     """Exit status: 0, or 2 for a folder without a run."""
     parser = argparse.ArgumentParser(
-        prog="python -m lra_diffusion.compare", allow_abbrev=False,
+        prog="compare.py", allow_abbrev=False,
         description="A table of the accuracies of several runs, and their curves.",
     )  # fmt: skip
     parser.add_argument("runs", type=Path, nargs="+", metavar="RUN", help="run folder")

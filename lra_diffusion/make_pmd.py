@@ -56,7 +56,7 @@ def build_parser() -> argparse.ArgumentParser:
     flag("--network", choices=tuple(pmd_teacher.NETWORKS), help="the teacher (preact_resnet34, another name of resnet34; "
          "digits: resnet18)")  # fmt: skip
     flag("--gpus", metavar="NUMBER", help="the GPU, as PLC names it; the same as --device cuda:NUMBER")
-    add_flags(parser, "seed")
+    add_flags(parser, "--seed")
     flag("--epochs", type=int, help="epochs of the teacher; after fewer it hesitates more (25; digits: 5)")
     added = parser.add_argument_group("added here")
     flag = added.add_argument
@@ -72,7 +72,7 @@ def build_parser() -> argparse.ArgumentParser:
     )
     flag("--lr", type=float, help="learning rate of the teacher, constant (0.001; digits: 0.005)")
     flag("--out", type=Path, metavar="FILE", help="the one label file to write; .npz keeps what made the labels")
-    add_flags(added, "output_dir", "data_path", "limit_train", "device", "amp", "resume", "deterministic")
+    add_flags(added, "--output_dir", "--data_path", "--limit_train", "--device", "--amp", "--resume", "--deterministic")
     return parser
 
 

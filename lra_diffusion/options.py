@@ -69,20 +69,23 @@ def build_parser(script: str) -> argparse.ArgumentParser:
     digits = PRESETS["digits"]
     add = parser.add_argument_group("the original's flags").add_argument
 
-    def filled(name: str, help: str, kind: type = int) -> None:
+    def add_filled(flag: str, help: str) -> None:
+        name = flag.removeprefix("--")
         differs = other.format(digits[name]) if digits[name] != preset[name] else ""
-        add(f"--{name}", type=kind, help=f"{help} ({preset[name]}{differs})")
+        add(flag, type=int, help=f"{help} ({preset[name]}{differs})")
 
     if on_cifar:
         add("--noise_type", help="noisy labels by the name of their file in noise_label/, without its ending; what is in "
             "front of the first - names the dataset (cifar10-1-0.35)")  # fmt: skip
-    filled("nepoch", "epochs, counted from 1")
-    filled("batch_size", "images a step")
+    add_filled("--nepoch", "epochs, counted from 1")
+    add_filled("--batch_size", "images a step")
     add("--num_workers", type=int, default=16 if "WebVision" in script else 4, help="processes that decode images; those of "
         "train_CIFAR.py are decoded once, so nothing to do there")  # fmt: skip
-    filled("warmup_epochs", "epochs in which the learning rate rises to 0.001; then it falls to 0 as half a cosine")
-    filled("feature_dim", "F, width of the diffusion encoder's output and of the predictor")
-    filled("k", "neighbours whose labels are drawn from")
+    add_filled(
+        "--warmup_epochs", "epochs in which the learning rate rises to 0.001; then it falls to 0 as half a cosine"
+    )
+    add_filled("--feature_dim", "F, width of the diffusion encoder's output and of the predictor")
+    add_filled("--k", "neighbours whose labels are drawn from")
     add("--ddim_n_step", type=int, default=10, help="S, steps of the reverse diffusion (10)")
     add("--diff_encoder", choices=DIFFUSION_ENCODERS, help=f"diffusion encoder, _l: for 224-pixel images "
         f"({preset['diff_encoder']}{other.format(digits['diff_encoder'])})")  # fmt: skip
@@ -96,7 +99,7 @@ def build_parser(script: str) -> argparse.ArgumentParser:
             "images or .npz")  # fmt: skip
         add("--noise_dir", type=Path, help="folder of --noise_type's files (noise_label/ here, beside the scripts, or what "
             "`make data-pmd-noise` fetched)")  # fmt: skip
-        add_flags(group, "noise_file")
+        add_flags(group, "--noise_file")
         add("--cut_labels", action="store_true", help="the label file covers the whole training set: take the labels of "
             "the images that are trained on (the first 45,000 of CIFAR)")  # fmt: skip
         add("--no_validation", action="store_true", help="train on all training images, none held out; the last epoch "
@@ -106,12 +109,22 @@ def build_parser(script: str) -> argparse.ArgumentParser:
     if script != "test_ILSVRC2012":
         _add_method_flags(group, preset)
         add("--lr", type=float, default=1e-3, help="peak learning rate of Adam (0.001)")
-        add_flags(group, "resume", "wandb")
+        add_flags(group, "--resume", "--wandb")
     add(
         "--encoder_weights",
         help="ImageNet weights of an _l encoder: a file, or none; else torchvision's are downloaded",
     )
-    add_flags(group, "data_path", "seed", "limit_train", "limit_test", "device", "amp", "output_dir", "deterministic")
+    add_flags(
+        group,
+        "--data_path",
+        "--seed",
+        "--limit_train",
+        "--limit_test",
+        "--device",
+        "--amp",
+        "--output_dir",
+        "--deterministic",
+    )
     return parser
 
 

@@ -36,7 +36,7 @@ def build_parser() -> argparse.ArgumentParser:
     )  # fmt: skip
     parser.add_argument("run", type=Path, help="run folder of a training script")
     parser.add_argument("--out", type=Path, help="folder of the pictures (the run folder)")
-    add_flags(parser, "device")
+    add_flags(parser, "--device")
     return parser
 
 

@@ -64,8 +64,8 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     add("--temperature", type=float, help="of the contrastive loss (0.5)")
     add("--arch", choices=list(DEPTHS), help="ResNet (resnet50; digits: resnet18)")
     add("--width", type=int, help="channels of its first stage (64, as published; digits: 16)")
-    add_flags(parser, "data_path", "seed", "limit_train", "limit_test", "device", "amp", "output_dir", "resume",
-              "deterministic")  # fmt: skip
+    add_flags(parser, "--data_path", "--seed", "--limit_train", "--limit_test", "--device", "--amp", "--output_dir", "--resume",
+              "--deterministic")  # fmt: skip
     args = parser.parse_args(argv)
     for name, value in PRESETS[args.dataset].items():
         if getattr(args, name, None) is None:

@@ -154,8 +154,8 @@ def train_epoch(learner: Learner, train_set: TrainingSet, samples: Tensor, setti
         t = antithetic_times(len(index), TIMESTEPS, streams["time"])
         noise = torch.randn(len(index), classes, device=device, generator=streams["noise"])
         y_t = diffuse(F.one_hot(drawn.labels, classes).float(), t, noise, settings.alphas)
-        # DEVIATION(lra_diffusion): the diffusion encoder is trained, as the paper says; on CIFAR and Food-101N the original
-        # leaves it at its first, random weights. --freeze_encoder does that here.
+        # DEVIATION(lra_diffusion): the diffusion encoder is trained; on CIFAR and Food-101N the original leaves it at its
+        # first weights, against the paper. --freeze_encoder does that here.
         with settings.autocast(), torch.set_grad_enabled(settings.train_encoder):
             embedding = learner.encoder(images)
         loss = weighted_noise_loss(noise, learner.predictor(embedding.float(), y_t, t, feature), drawn.weights)

@@ -103,12 +103,12 @@ def build_parser() -> argparse.ArgumentParser:
     add("--width", type=int, help=f"channels of its first stage ({cifar['width']}, digits {digits['width']})")
     add("--dataset", choices=options.DATASETS["train_CIFAR"], help="what to train on, if --noise_type does not say it")
     add("--noise_dir", type=Path, help="folder of --noise_type's files (noise_label/ here, beside the scripts, ...)")
-    add_flags(group, "noise_file")
+    add_flags(group, "--noise_file")
     add("--cut_labels", action="store_true", help="the label file covers the whole training set: take those that are "
         "trained on")  # fmt: skip
     add("--no_validation", action="store_true", help="train on all training images; the last epoch counts")
-    add_flags(group, "data_path", "seed", "limit_train", "limit_test", "device", "amp", "output_dir", "resume",
-              "deterministic", "wandb")  # fmt: skip
+    add_flags(group, "--data_path", "--seed", "--limit_train", "--limit_test", "--device", "--amp", "--output_dir", "--resume",
+              "--deterministic", "--wandb")  # fmt: skip
     parser.add_argument("--lr", type=float, default=DEFAULT_LR, help=f"learning rate of the first epoch ({DEFAULT_LR})")
     return parser
 

@@ -257,9 +257,10 @@ def flags_of(script: Path) -> frozenset[str]:
 
 
 def _flags_in(paths: set[Path]) -> frozenset[str]:
-    """Words like --flag that are arguments of calls to `add_argument`, or to a local shorthand named `add`."""
+    """Words like --flag that are arguments of calls to `add_argument`, or to a shorthand named `flag` or `add...`."""
     calls = (node for path in paths for node in ast.walk(tree(path)) if isinstance(node, ast.Call))
-    adding = (call for call in calls if (dotted(call.func) or "").split(".")[-1] in ("add_argument", "add"))
+    names = (((dotted(call.func) or "").split(".")[-1], call) for call in calls)
+    adding = (call for name, call in names if name == "flag" or name.startswith("add"))
     words = (word.value for call in adding for word in call.args if isinstance(word, ast.Constant))
     return frozenset(word for word in words if isinstance(word, str) and OPTION.fullmatch(word))
 
