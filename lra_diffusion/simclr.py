@@ -4,6 +4,7 @@ Chen, Kornblith, Norouzi & Hinton, "A simple framework for contrastive learning 
 Training sees no label. Letters: B batch, P width of the projection, N training and M test images, D width of the feature.
 """
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
@@ -29,6 +30,8 @@ class Settings:
     """The hyper-parameters of a run."""
 
     batch_size: int
+    nepoch: int
+    lr: float
     temperature: float
     seed: int
     autocast: Autocast  # what the network's forward passes run in
@@ -47,6 +50,11 @@ def nt_xent(first: Tensor, second: Tensor, temperature: float) -> Tensor:
     similarity.fill_diagonal_(-torch.inf)
     partner = torch.arange(2 * count, device=views.device).roll(count)
     return F.cross_entropy(similarity, partner)
+
+
+def learning_rate(epoch: int, settings: Settings) -> float:
+    """Half a cosine from --lr towards 0 over the run, constant within an epoch; epochs count from 1."""
+    return settings.lr * (1 + math.cos(math.pi * (epoch - 1) / settings.nepoch)) / 2
 
 
 def augmentation(dataset: str, side: int) -> nn.Module:
@@ -86,6 +94,7 @@ def train_epoch(
 ) -> float:  # fmt: skip
     """One pass over the images in random order, without a smaller last batch. Returns the mean loss."""
     net.train()
+    optimizer.param_groups[0]["lr"] = learning_rate(epoch, settings)
     everyone = torch.arange(len(images), device=images.device)
     generator = torch_stream(images.device, settings.seed, epoch, "shuffle")
     losses = []

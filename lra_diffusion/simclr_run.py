@@ -46,7 +46,7 @@ PRESETS: dict[str, dict[str, Any]] = {
     # Found by trying.
     "digits": {**CIFAR, "nepoch": 25, "batch_size": 256, "arch": "resnet18", "width": 16, "hidden": 128},
 }
-DECIDING_FLAGS = ("dataset", "batch_size", "lr", "temperature", "arch", "width", "hidden", "seed")
+DECIDING_FLAGS = ("dataset", "nepoch", "batch_size", "lr", "temperature", "arch", "width", "hidden", "seed")
 
 
 def parse(argv: Sequence[str] | None) -> argparse.Namespace:
@@ -60,7 +60,7 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     add("--dataset", choices=list(PRESETS), default="cifar10", help="what to train on (cifar10)")
     add("--nepoch", type=int, help="epochs (500; digits: 25)")
     add("--batch_size", type=int, help="images a step, each seen twice (512; digits: 256)")
-    add("--lr", type=float, help="learning rate of Adam, constant (0.001)")
+    add("--lr", type=float, help="first learning rate of Adam, which falls to 0 as half a cosine (0.001)")
     add("--temperature", type=float, help="of the contrastive loss (0.5)")
     add("--arch", choices=list(DEPTHS), help="ResNet (resnet50; digits: resnet18)")
     add("--width", type=int, help="channels of its first stage (64, as published; digits: 16)")
@@ -103,9 +103,6 @@ class Run:
         if "identity" not in state:
             raise checkpoint.CheckpointError("the checkpoint is not one of this script: choose another --output_dir")
         checkpoint.refuse_other_run(state["identity"], self.identity)
-        if len(state["rows"]) > self.args.nepoch:
-            raise checkpoint.CheckpointError(f"the run has done {len(state['rows'])} epochs already: --nepoch "
-                                             f"{self.args.nepoch} cannot shorten it")  # fmt: skip
         self.net.load_state_dict(state["net"])
         fused = self.optimizer.param_groups[0]["fused"]  # of this device, not of the one that wrote the checkpoint
         self.optimizer.load_state_dict(state["optimizer"])
@@ -148,7 +145,9 @@ def prepare(args: argparse.Namespace) -> Run:
     torch.manual_seed(args.seed)
     net = SimCLRNet(args.arch, args.width, args.hidden).to(device=device, memory_format=torch.channels_last)
     optimizer = torch.optim.Adam(net.parameters(), lr=args.lr, weight_decay=WEIGHT_DECAY, fused=device.type != "mps")
-    settings = simclr.Settings(args.batch_size, args.temperature, args.seed, autocast(args.amp, device))
+    settings = simclr.Settings(
+        args.batch_size, args.nepoch, args.lr, args.temperature, args.seed, autocast(args.amp, device)
+    )
     return Run(
         args=args, folder=_folder(args, identity), images=on_device(data, data.train_images[kept], device),
         bank=(torch.tensor(positions, device=device), torch.tensor(data.train_labels[kept[positions]], device=device)),
@@ -214,8 +213,9 @@ def _epoch(run: Run, augment: nn.Module, epoch: int) -> report.Row:
     loss = simclr.train_epoch(run.net, run.optimizer, run.images, augment, run.settings, epoch)
     seconds = time.perf_counter() - begin
     judged = epoch % KNN_EVERY == 0 or epoch == run.args.nepoch
-    return {"epoch": epoch, "lr": run.args.lr, "loss": loss, "knn_accuracy": run.knn_accuracy() if judged else None,
-            "seconds": round(seconds, 3), "images_per_s": round(len(run.images) / seconds, 1)}  # fmt: skip
+    return {"epoch": epoch, "lr": simclr.learning_rate(epoch, run.settings), "loss": loss,
+            "knn_accuracy": run.knn_accuracy() if judged else None, "seconds": round(seconds, 3),
+            "images_per_s": round(len(run.images) / seconds, 1)}  # fmt: skip
 
 
 def _config(run: Run) -> dict[str, Any]:

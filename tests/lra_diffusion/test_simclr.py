@@ -173,20 +173,35 @@ def test_resuming_refuses_other_settings_and_never_overwrites(main, tmp_path, ca
     assert main(*TINY, "--output_dir", "run") == 2
     assert "add --resume" in capsys.readouterr().err
     for flags, message in ((["--lr", 0.1], "lr: 0.001 then, 0.1 now"), (["--width", 8], "width: 4 then, 8 now"),
-                           (["--limit_train", 90], "data_sha256"), (["--nepoch", 1], "cannot shorten it")):  # fmt: skip
+                           (["--limit_train", 90], "data_sha256"), (["--nepoch", 4], "nepoch: 2 then, 4 now")):  # fmt: skip
         assert main(*TINY, *flags, "--output_dir", "run", "--resume") == 2
         assert message in capsys.readouterr().err
     assert (tmp_path / "run" / checkpoint.LAST).read_bytes() == before
 
 
-def test_resuming_without_a_folder_takes_the_newest_run_of_the_same_settings(main, tmp_path, capsys):
-    assert main(*TINY, "--nepoch", 1) == 0
-    assert main(*TINY, "--nepoch", 2, "--resume") == 0
-    assert "resumed: epoch 1 of 2 is done" in capsys.readouterr().out
+def test_resuming_without_a_folder_takes_the_newest_run_of_the_same_settings(main, tmp_path, capsys, monkeypatch):
+    def interrupted(net, optimizer, images, augment, settings, epoch):
+        if epoch == 2:
+            raise KeyboardInterrupt
+        return whole(net, optimizer, images, augment, settings, epoch)
+
+    whole = simclr.train_epoch
+    with monkeypatch.context() as patch:
+        patch.setattr(simclr, "train_epoch", interrupted)
+        assert main(*TINY) == 130
+    assert "--resume goes on" in capsys.readouterr().err
+    assert main(*TINY, "--resume") == 0
+    assert "resumed: epoch 1 of 3 is done" in capsys.readouterr().out
     assert len(list((tmp_path / "runs").iterdir())) == 1
     assert main(*TINY, "--nepoch", 1, "--resume", "--seed", 4) == 0
     assert "note: no checkpoint of these settings" in capsys.readouterr().out
     assert len(list((tmp_path / "runs").iterdir())) == 2
+
+
+def test_the_learning_rate_is_half_a_cosine():
+    settings = simclr.Settings(32, 10, 0.4, 0.5, 0, torch.no_grad)
+    assert [simclr.learning_rate(epoch, settings) for epoch in (1, 6)] == pytest.approx([0.4, 0.2])
+    assert 0 < simclr.learning_rate(10, settings) < 0.02
 
 
 def test_a_loss_that_is_not_finite_stops_with_status_3(main, tmp_path, capsys, monkeypatch):
