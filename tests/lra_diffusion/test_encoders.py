@@ -279,7 +279,7 @@ def test_files_that_hold_no_such_weights(tmp_path):
     torch.save({"f": nn.Linear(2, 2)}, path)  # would run code of the file's choice
     assert "not a checkpoint that can be read safely" in said()
     torch.save([torch.zeros(2)], path)
-    assert "holds list" in said()
+    assert "holds a list" in said()
     torch.save({"epoch": 3}, path)
     assert "holds no state dict" in said()
     torch.save({"weight": torch.zeros(2)}, path)
