@@ -9,7 +9,7 @@ import torch
 from tqdm import tqdm
 
 from lra_diffusion import checkpoint, model_file, report
-from lra_diffusion.command_line import configure_torch, report_errors
+from lra_diffusion.command_line import UsageError, configure_torch, report_errors
 from lra_diffusion.experiment import Experiment, check_model, device_of, load_data, make_settings, prepare
 from lra_diffusion.model_file import Model
 from lra_diffusion.report import Row
@@ -163,6 +163,9 @@ def _tested(rows: list[Row]) -> int:
 
 def test_model(args: argparse.Namespace) -> dict[str, float]:
     """Tests the model of --eval_only; returns accuracies in percent."""
+    if args.script == "test_ILSVRC2012" and not args.eval_only.exists():
+        raise UsageError(f"{args.eval_only}: no such model. `python train_WebVision.py` trains one and writes it to "
+                         "model/LRA-diffusion_WebVision.pt; or name yours with --eval_only")  # fmt: skip
     device = device_of(args)
     configure_torch(args.deterministic, device)
     model = model_file.load(args.eval_only, device)

@@ -95,6 +95,9 @@ def _on_disk(args: argparse.Namespace, device: torch.device) -> Sets:
         files = clothing1m.load(root, selection="cc")
     else:
         files = food101n.load(root) if args.dataset == "food101n" else webvision.load(root)
+    if args.script == "test_ILSVRC2012" and not files.test_files:  # raises where it is missing altogether
+        raise UsageError(f"ILSVRC2012 is in {webvision.find_ilsvrc2012(root)}: move it to {files.root / 'ILSVRC2012'}, "
+                         "beside WebVision")  # fmt: skip
     normalisation = CLOTHING1M_NORMALISATION if args.dataset == "clothing1m" else IMAGENET_NORMALISATION
 
     def part(split_name: str, limit: int | None) -> Part:
