@@ -1,0 +1,321 @@
+"""The scripts for images on disk, tiny: Food-101N, Clothing1M, WebVision and ILSVRC2012 in their real folder layouts."""
+
+import math
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tiny
+import torch
+import yaml
+from conftest import SCRIPTS, environment, rows
+from PIL import Image
+from torchvision import transforms
+
+from lra_diffusion import (
+    checkpoint,
+    disk_images,
+    sets,
+    test_ILSVRC2012,
+    train_Clothing1M,
+    train_Food101N,
+    train_WebVision,
+)
+from lra_diffusion.command_line import UsageError
+from lra_diffusion.data import CLOTHING1M_NORMALISATION, IMAGENET_NORMALISATION, in_order
+from lra_diffusion.disk_images import CROP, DiskImages, resized
+from lra_diffusion.networks import LargeResNet, trainable
+
+BACKBONE = "test_resnet"  # timm's smallest: a tenth of a megabyte
+TINY = ["--diff_encoder", "resnet18_l", "--encoder_weights", "none", "--feature_dim", "8", "--nepoch", "1", "--device", "cpu",
+        "--num_workers", "0"]  # fmt: skip
+MAINS = {"train_Food101N": train_Food101N.main, "train_Clothing1M": train_Clothing1M.main,
+         "train_WebVision": train_WebVision.main, "test_ILSVRC2012": test_ILSVRC2012.main}  # fmt: skip
+
+
+def write_lines(path: Path, *lines: str) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text("".join(f"{line}\n" for line in lines))
+
+
+def pictures(root: Path, names: list[str], labels: list[int]) -> None:
+    """A JPEG for each name, its colour after its label; the second is grey, the third CMYK."""
+    for i, (name, label) in enumerate(zip(names, labels)):
+        tiny.picture(root / name, 2 * label + 5, {1: "L", 2: "CMYK"}.get(i, "RGB"))
+
+
+def food101n(root: Path, verified: bool = False) -> None:
+    """An image of each of the 101 classes and one more to train on, three to test, if `verified` two to validate."""
+    classes = [f"dish_{i}" for i in range(101)]
+    meta = root / "Food101N" / "Food-101N_release" / "meta"
+    write_lines(meta / "classes.txt", "class_name", *classes)
+    train = [f"{name}/{i}.jpg" for i, name in enumerate([*classes, classes[0]])]
+    val = [f"{classes[1]}/right.jpg", f"{classes[2]}/too.jpg"] if verified else []
+    write_lines(meta / "imagelist.tsv", "class_name/key", *train, *val)
+    if verified:
+        write_lines(meta / "verified_val.tsv", "class_name/key\tverification_label", *(f"{name}\t1" for name in val))
+    pictures(root / "Food101N" / "Food-101N_release" / "images", [*train, *val], [*range(101), 0, 1, 2])
+    test = [f"{classes[i]}/{i}" for i in (0, 50, 100)]
+    write_lines(root / "Food101N" / "food-101" / "meta" / "test.txt", *test)
+    pictures(root / "Food101N" / "food-101" / "images", [f"{name}.jpg" for name in test], [0, 50, 100])
+
+
+def clothing1m(root: Path) -> None:
+    """An image of each of the 14 classes and one more of the first to train on, two to validate, two to test."""
+    lists = root / "Clothing1M" / "annotations"
+    for split, labels in (("cc", [*range(14), 0]), ("clean_val", [0, 13]), ("clean_test", [7, 1])):
+        names = [f"images/{split}/{i}.jpg" for i in range(len(labels))]
+        pictures(root / "Clothing1M", names, labels)
+        if split == "cc":
+            write_lines(lists / "cc_select_img.txt", *names)
+            write_lines(lists / "cc_select_label.txt", *map(str, labels))
+        else:
+            write_lines(lists / f"{split}_key_list.txt", *names)
+            with (lists / "clean_label_kv.txt").open("a") as file:
+                file.writelines(f"{name} {label}\n" for name, label in zip(names, labels))
+
+
+def webvision(root: Path, ilsvrc2012: bool = True) -> None:
+    """An image of each of the first 50 classes and two more of the first; lists name classes beyond them too."""
+    labels = [*range(50), 0, 0]
+    train = [f"google/q{label:04}/{i}.jpg" for i, label in enumerate(labels)]
+    write_lines(root / "WebVision" / "info" / "train_filelist_google.txt",
+                *(f"{name} {label}" for name, label in zip(train, labels)), "google/q0777/a.jpg 777")  # fmt: skip
+    pictures(root / "WebVision", train, labels)
+    write_lines(root / "WebVision" / "info" / "val_filelist.txt", *(f"val{i}.jpg {i}" for i in (3, 30, 49, 300)))
+    pictures(root / "WebVision" / "val_images_256", [f"val{i}.jpg" for i in (3, 30, 49)], [3, 30, 49])
+    if ilsvrc2012:
+        write_lines(root / "ILSVRC2012" / "ILSVRC2012_val_label.txt",
+                    *(f"ILSVRC2012_val_{i:08}.JPEG {label} n0{label}" for i, label in enumerate((49, 7, 900, 0))))  # fmt: skip
+        names = [f"ILSVRC2012_val_{i:08}.JPEG" for i in (0, 1, 3)]
+        pictures(root / "ILSVRC2012" / "ILSVRC2012_img_val", names, [49, 7, 0])
+
+
+@pytest.fixture
+def run(tmp_path, monkeypatch):
+    """Runs a script in this process, in an empty folder, with images of 32 pixels: 224 take a minute, and change nothing."""
+    import timm
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(disk_images, "SHORTER_SIDE", 36)
+    monkeypatch.setattr(disk_images, "CROP", 32)
+    monkeypatch.setattr(sets, "CROP", 32)
+    torch.manual_seed(0)
+    torch.save(timm.create_model(BACKBONE, num_classes=0).state_dict(), "backbone.pth")
+    flags = [*TINY, "--data_path", "data", "--fp_encoder", BACKBONE, "--fp_weights", "backbone.pth"]
+    alone = [flag for flag in flags if flag not in ("--nepoch", "1")]  # test_ILSVRC2012.py takes it, and needs it not
+
+    def main(script: str, *more: str) -> int:
+        return MAINS[script]([*(alone if script.startswith("test") else flags), *more])
+
+    return main
+
+
+def test_webvision_trains_and_is_tested_on_ilsvrc2012(run, tmp_path, capsys):
+    webvision(tmp_path / "data")
+    assert run("train_WebVision", "--nepoch", "2", "--batch_size", "16") == 0
+    [folder] = (tmp_path / "runs").iterdir()
+    metrics = rows(folder)
+    assert [row["images"] for row in metrics] == [48, 48]  # one of each of 50 classes, and the last two are dropped
+    assert all(row[f"accuracy_{name}_{kind}"] is not None for row in metrics for name in ("val", "test") for kind in ("raw", "ema"))
+    assert {"knn_accuracy_val", "knn_accuracy_test"} <= metrics[0].keys()
+    out = capsys.readouterr().out
+    assert "LRA-diffusion on webvision: 52 training, 3 validation, 3 test images, 50 classes" in out
+    assert "noise: none added; how many of the labels are wrong is not known" in out
+    assert (tmp_path / "model" / "LRA-diffusion_WebVision.pt").exists()
+
+    assert run("test_ILSVRC2012") == 0
+    best = max(metrics, key=lambda row: row["selection"])
+    out = capsys.readouterr().out
+    assert f"ILSVRC2012 accuracy: {best['accuracy']:.2f}% (3 images)" in out
+    assert f"validation accuracy: {best['selection']:.2f}% (3 images)" in out
+
+    first = ["--nepoch", "1", "--lr_horizon", "2", "--batch_size", "16"]  # the first epoch of the same run
+    assert run("train_WebVision", *first, "--num_workers", "2", "--cache_dir", "other", "--output_dir", "workers") == 0
+    assert rows(tmp_path / "workers") == metrics[:1]
+
+
+def test_webvision_without_ilsvrc2012_reports_its_own_validation_images(run, tmp_path, capsys):
+    webvision(tmp_path / "data", ilsvrc2012=False)
+    assert run("train_WebVision", "--limit_test", "2") == 0
+    out = capsys.readouterr().out
+    assert "52 training, 2 validation images" in out
+    assert run("test_ILSVRC2012") == 2
+    assert "ILSVRC2012's validation set is missing" in capsys.readouterr().err
+
+
+def test_ilsvrc2012_without_a_model_says_to_train_first(run, tmp_path, capsys):
+    webvision(tmp_path / "data")
+    assert run("test_ILSVRC2012") == 2
+    message = capsys.readouterr().err
+    assert message.count("\n") == 1
+    assert "model/LRA-diffusion_WebVision.pt" in message
+    assert "python train_WebVision.py" in message
+    assert run("test_ILSVRC2012", "--eval_only", "elsewhere.pt") == 2
+    assert "elsewhere.pt" in capsys.readouterr().err
+
+
+def test_food101n_without_its_verified_list_reports_the_last_epoch(run, tmp_path, capsys):
+    food101n(tmp_path / "data")
+    assert run("train_Food101N", "--batch_size", "50") == 0
+    out = capsys.readouterr().out
+    assert "LRA-diffusion on food101n: 102 training, 3 test images, 101 classes" in out
+    assert "after the last epoch (there is no validation set)" in out
+    [folder] = (tmp_path / "runs").iterdir()
+    [row] = rows(folder)
+    assert row["images"] == 100
+    assert (row["weights"], row["selection"]) == ("raw", None)
+    assert row["accuracy"] == row["accuracy_test_raw"]
+    config = yaml.safe_load((folder / "config.yaml").read_text())
+    assert (config["fp_queries"], config["exclude_self"], config["k"]) == ("cached", True, 10)
+    assert (tmp_path / "model" / "LRA-diffusion_Food101N.pt").exists()
+
+
+def test_food101n_legacy_leaves_the_encoder_alone_and_selects_on_test_images(run, tmp_path, capsys):
+    food101n(tmp_path / "data", verified=True)
+    assert run("train_Food101N", "--batch_size", "50", "--legacy", "--output_dir", "legacy") == 0
+    assert "102 training, 2 validation, 3 test images" in capsys.readouterr().out
+    [row] = rows(tmp_path / "legacy")
+    assert row["accuracy_val_raw"] is not None
+    assert row["selection"] == row["accuracy"] == row["accuracy_test_raw"]
+    torch.manual_seed(123)
+    first = LargeResNet("resnet18", 8)
+    _, encoder = checkpoint.load(tmp_path / "legacy" / "LRA-diffusion_Food101N.pt", kind=list)
+    names = {name for name, _ in first.named_parameters()}
+    assert len(names) == len(trainable(first))
+    assert all(torch.equal(encoder[name], value) for name, value in first.named_parameters())
+    assert not torch.equal(encoder["bn1.running_mean"], first.bn1.running_mean)  # batches of training and test images
+
+
+def test_clothing1m_in_a_process_of_its_own_and_at_full_size(tmp_path):
+    clothing1m(tmp_path / "data")
+    tiny.cc_weights(tmp_path)
+    command = [sys.executable, str(SCRIPTS / "train_Clothing1M.py"), *TINY, "--data_path", "data", "--k", "5",
+               "--batch_size", "4", "--gpu_devices", "0", "1", "2", "3"]  # fmt: skip
+    done = subprocess.run(command, cwd=tmp_path, env=environment(), capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+    [folder] = (tmp_path / "runs").iterdir()
+    [row] = rows(folder)
+    assert row["images"] == 12  # one of each of 14 classes, and the last two are dropped
+    assert (row["accuracy_val_raw"], row["accuracy_test_raw"]) != (None, None)
+    assert re.search(r"Model saved, update best accuracy at Epoch 1, val acc: [\d.]+, test acc: [\d.]+", done.stdout)
+    predictor, encoder = checkpoint.load(tmp_path / "model" / "LRA-diffusion_Clothing1M.pt", kind=list)
+    assert predictor["lin1.lin.weight"].shape == (8, 14 + 128)
+    assert {"myfc.weight", "myfc2.weight"} <= encoder.keys()
+    caches = {path.name.rpartition("_")[0] for path in (tmp_path / "data" / "embeddings").iterdir()}
+    assert caches == {f"fp_embed_{split}_clothing1m" for split in ("train", "val", "test")}
+
+
+@pytest.mark.parametrize(
+    ("script", "message"),
+    [
+        ("train_Food101N", "Food-101N is missing"),
+        ("train_Clothing1M", "Clothing1M is missing"),
+        ("train_WebVision", "WebVision is missing"),
+    ],
+)
+def test_missing_data_is_one_message_and_nothing_is_written(run, tmp_path, capsys, script, message):
+    assert run(script) == 2
+    error = capsys.readouterr().err
+    assert error.startswith(f"error: {message}: ")
+    assert "Traceback" not in error
+    assert [path.name for path in tmp_path.iterdir()] == ["backbone.pth"]
+
+
+def test_a_class_without_an_image_is_refused(run, tmp_path, capsys):
+    webvision(tmp_path / "data")
+    assert run("train_WebVision", "--limit_train", "49") == 2
+    assert "has no image among 49: raise --limit_train" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("workers", ["0", "1"])
+def test_a_broken_image_is_one_message_and_no_run(run, tmp_path, capsys, workers):
+    webvision(tmp_path / "data")
+    broken = tmp_path / "data" / "WebVision" / "google" / "q0004" / "4.jpg"
+    broken.write_bytes(broken.read_bytes()[:300])
+    assert run("train_WebVision", "--num_workers", workers) == 2
+    error = capsys.readouterr().err
+    assert error.count("\n") == 1
+    assert re.fullmatch(r"error: .*q0004/4\.jpg cannot be read \(.*\): get the file again\n", error)
+    assert not (tmp_path / "runs").exists()
+
+
+SIZES = [(40, 30), (30, 40), (256, 256), (257, 256), (500, 333), (333, 500), (640, 479), (1000, 301), (7, 1000)]
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_sizes_follow_both_published_rules(size):
+    """Half up as Food-101N's and WebVision's own resizing has it, down as torchvision's Resize."""
+    width, height = size
+    half_up = [int(side * (256.0 / min(size)) + 0.5) for side in size]
+    assert list(resized(width, height, rounded=True)) == half_up
+    ratio = max(size) / min(size)
+    down = [256 if side == min(size) else math.floor(256 * ratio) for side in size]
+    assert list(resized(width, height, rounded=False)) == down
+    assert transforms.Resize(256)(Image.new("L", size)).size == tuple(down)
+
+
+@pytest.mark.parametrize("size", SIZES[:5])
+@pytest.mark.parametrize("bicubic", [True, False])
+def test_test_images_are_the_centre_and_views_lie_inside(tmp_path, size, bicubic):
+    path = tmp_path / "noise.png"
+    pixels = np.random.default_rng(0).integers(0, 256, (size[1], size[0], 3), dtype=np.uint8)
+    Image.fromarray(pixels).save(path)
+    how = Image.Resampling.BICUBIC if bicubic else Image.Resampling.BILINEAR
+    whole = Image.open(path).resize(resized(*size, rounded=bicubic), how)
+    normalisation = IMAGENET_NORMALISATION if bicubic else CLOTHING1M_NORMALISATION
+    reference = transforms.Compose([transforms.CenterCrop(CROP), transforms.ToTensor(), transforms.Normalize(*normalisation)])
+    images = DiskImages([path], normalisation, torch.device("cpu"), 0, bicubic)
+    [plain] = images.plain(in_order(1, 1, images.device))
+    np.testing.assert_allclose(plain[0].numpy(), reference(whole).numpy(), atol=1e-5)
+
+
+def test_views_are_windows_of_the_image_half_of_them_mirrored(tmp_path):
+    path, across = tmp_path / "positions.png", np.arange(256, dtype=np.uint8)
+    pixels = np.stack([*np.meshgrid(across, across), np.zeros((256, 256), np.uint8)], axis=2)  # red is x, green is y
+    Image.fromarray(pixels).save(path)  # of the size that nothing resizes
+    images = DiskImages([path], ((0.0,) * 3, (1 / 255,) * 3), torch.device("cpu"), 0, True)
+    corners, mirrored = set(), 0
+    for seed in range(40):
+        [[view]] = images.views(in_order(1, 1, images.device), seed)
+        is_mirrored = view[0, 0, 0] > view[0, 0, 1]
+        view = view.flip(2) if is_mirrored else view
+        left, top = view[:2, 0, 0].round().int().tolist()
+        window = pixels[top : top + CROP, left : left + CROP].transpose(2, 0, 1)
+        np.testing.assert_allclose(view.numpy(), window, atol=1e-3)
+        corners.add((left, top))
+        mirrored += int(is_mirrored)
+    assert 10 < mirrored < 30
+    assert len(corners) > 30
+    assert max(map(max, corners)) > 28  # of 32
+    assert min(map(min, corners)) < 4
+
+
+def test_a_view_depends_on_seed_and_image_alone(tmp_path):
+    paths = [tmp_path / f"{i}.png" for i in range(3)]
+    for i, path in enumerate(paths):
+        pixels = np.random.default_rng(i).integers(0, 256, (30, 40, 3), dtype=np.uint8)
+        Image.fromarray(pixels).save(path)
+    images = DiskImages(paths, IMAGENET_NORMALISATION, torch.device("cpu"), 0, True)
+    [together] = images.views([torch.tensor([0, 1, 2])], 5)
+    apart = torch.cat(list(images.views([torch.tensor([2]), torch.tensor([0, 1])], 5)))
+    assert torch.equal(together, apart[[1, 2, 0]])
+    [other] = images.views([torch.tensor([0, 1, 2])], 6)
+    assert not torch.equal(together, other)
+    assert together.is_contiguous(memory_format=torch.channels_last)
+
+
+def test_a_worker_that_cannot_read_gives_the_same_message(tmp_path):
+    path = tmp_path / "text.jpg"
+    path.write_text("no picture")
+    messages = []
+    for workers in (0, 1):
+        images = DiskImages([path], IMAGENET_NORMALISATION, torch.device("cpu"), workers, True)
+        with pytest.raises(UsageError) as caught:
+            list(images.plain(in_order(1, 1, images.device)))
+        messages.append(str(caught.value))
+    assert messages[0] == messages[1]
+    assert messages[0].startswith(f"{path} cannot be read (")
