@@ -91,8 +91,8 @@ def _lines(run: Experiment, row: Row, is_best: bool) -> list[str]:
         lines.append(f"time cost for CLR: {row['evaluation_seconds']:.2f}")
     if is_best:
         val = "none" if row["selection"] is None else f"{row['selection']:.2f}"
-        lines.append(f"Model saved, update best accuracy at Epoch {row['epoch']}, {run.args.select} acc: {val}, test acc: "
-                     f"{row['accuracy']:.2f}")  # fmt: skip
+        test = f", test acc: {row['accuracy']:.2f}" if "test" in run.test_sets else ""
+        lines.append(f"Model saved, update best accuracy at Epoch {row['epoch']}, {run.args.select} acc: {val}{test}")
     return lines
 
 
@@ -151,7 +151,10 @@ def _print_end(run: Experiment) -> None:
     how = (
         by[run.args.select] if chosen["selection"] is not None else "after the last epoch (there is no validation set)"
     )
-    print(f"test accuracy {how}: {chosen['accuracy']:.2f} % (epoch {chosen['epoch']}, {chosen['weights']} weights)")
+    reported = "test" if "test" in run.test_sets else "validation"  # WebVision without ILSVRC2012
+    print(
+        f"{reported} accuracy {how}: {chosen['accuracy']:.2f} % (epoch {chosen['epoch']}, {chosen['weights']} weights)"
+    )
     print(f"last {result['last']:.2f} %, mean of the last {min(10, _tested(run.rows))} tested epochs "
           f"{result['last_10_mean']:.2f} %, best {result['best']:.2f} % (epoch {result['best_epoch']})")  # fmt: skip
     print(f"model: {model_path(run)}; run folder: {run.folder}")
