@@ -95,4 +95,5 @@ class DiskImages:
                 images = pixels.to(self.device, non_blocking=True).to(torch.float32, memory_format=torch.channels_last)
                 yield images.mul_(self._scale).sub_(self._shift)
         except UsageError as error:  # a worker's arrives with its whole traceback
-            raise UsageError(str(error).rpartition("UsageError: ")[2].strip()) from error
+            # Its frames hold the workers; left to the garbage collector, they end five seconds later.
+            raise UsageError(str(error).rpartition("UsageError: ")[2].strip()) from error.with_traceback(None)
