@@ -1,6 +1,7 @@
 """The scripts for images on disk, tiny: Food-101N, Clothing1M, WebVision and ILSVRC2012 in their real folder layouts."""
 
 import math
+import multiprocessing
 import re
 import subprocess
 import sys
@@ -27,7 +28,7 @@ from lra_diffusion import (
 from lra_diffusion.command_line import UsageError
 from lra_diffusion.data import CLOTHING1M_NORMALISATION, IMAGENET_NORMALISATION, in_order
 from lra_diffusion.disk_images import CROP, DiskImages, resized
-from lra_diffusion.networks import LargeResNet, trainable
+from lra_diffusion.networks import LargeResNet
 
 BACKBONE = "test_resnet"  # timm's smallest: a tenth of a megabyte
 TINY = ["--diff_encoder", "resnet18_l", "--encoder_weights", "none", "--feature_dim", "8", "--nepoch", "1", "--device", "cpu",
@@ -120,7 +121,8 @@ def test_webvision_trains_and_is_tested_on_ilsvrc2012(run, tmp_path, capsys):
     [folder] = (tmp_path / "runs").iterdir()
     metrics = rows(folder)
     assert [row["images"] for row in metrics] == [48, 48]  # one of each of 50 classes, and the last two are dropped
-    assert all(row[f"accuracy_{name}_{kind}"] is not None for row in metrics for name in ("val", "test") for kind in ("raw", "ema"))
+    evaluated = {f"accuracy_{name}_{kind}" for name in ("val", "test") for kind in ("raw", "ema")}
+    assert all(row[name] is not None for row in metrics for name in evaluated)
     assert {"knn_accuracy_val", "knn_accuracy_test"} <= metrics[0].keys()
     out = capsys.readouterr().out
     assert "LRA-diffusion on webvision: 52 training, 3 validation, 3 test images, 50 classes" in out
@@ -143,6 +145,9 @@ def test_webvision_without_ilsvrc2012_reports_its_own_validation_images(run, tmp
     assert run("train_WebVision", "--limit_test", "2") == 0
     out = capsys.readouterr().out
     assert "52 training, 2 validation images" in out
+    assert re.search(r"Model saved, update best accuracy at Epoch 1, val acc: [\d.]+\n", out)
+    assert re.search(r"^validation accuracy at the best validation accuracy", out, re.MULTILINE)
+    assert "test acc" not in out
     assert run("test_ILSVRC2012") == 2
     assert "ILSVRC2012's validation set is missing" in capsys.readouterr().err
 
@@ -184,8 +189,6 @@ def test_food101n_legacy_leaves_the_encoder_alone_and_selects_on_test_images(run
     torch.manual_seed(123)
     first = LargeResNet("resnet18", 8)
     _, encoder = checkpoint.load(tmp_path / "legacy" / "LRA-diffusion_Food101N.pt", kind=list)
-    names = {name for name, _ in first.named_parameters()}
-    assert len(names) == len(trainable(first))
     assert all(torch.equal(encoder[name], value) for name, value in first.named_parameters())
     assert not torch.equal(encoder["bn1.running_mean"], first.bn1.running_mean)  # batches of training and test images
 
@@ -267,7 +270,9 @@ def test_test_images_are_the_centre_and_views_lie_inside(tmp_path, size, bicubic
     how = Image.Resampling.BICUBIC if bicubic else Image.Resampling.BILINEAR
     whole = Image.open(path).resize(resized(*size, rounded=bicubic), how)
     normalisation = IMAGENET_NORMALISATION if bicubic else CLOTHING1M_NORMALISATION
-    reference = transforms.Compose([transforms.CenterCrop(CROP), transforms.ToTensor(), transforms.Normalize(*normalisation)])
+    reference = transforms.Compose(
+        [transforms.CenterCrop(CROP), transforms.ToTensor(), transforms.Normalize(*normalisation)]
+    )
     images = DiskImages([path], normalisation, torch.device("cpu"), 0, bicubic)
     [plain] = images.plain(in_order(1, 1, images.device))
     np.testing.assert_allclose(plain[0].numpy(), reference(whole).numpy(), atol=1e-5)
@@ -317,5 +322,6 @@ def test_a_worker_that_cannot_read_gives_the_same_message(tmp_path):
         with pytest.raises(UsageError) as caught:
             list(images.plain(in_order(1, 1, images.device)))
         messages.append(str(caught.value))
+        assert not multiprocessing.active_children()
     assert messages[0] == messages[1]
     assert messages[0].startswith(f"{path} cannot be read (")
