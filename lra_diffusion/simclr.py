@@ -62,7 +62,7 @@ def augmentation(dataset: str, side: int) -> nn.Module:
     # cropping_mode="resample" warps the whole batch at once; the default cuts image by image.
     if dataset == "digits":  # a mirrored 2 is no digit, and there are no colours
         return nn.Sequential(
-            kornia.RandomResizedCrop((side, side), scale=(0.5, 1.0), cropping_mode="resample"),
+            kornia.RandomResizedCrop((side, side), scale=(0.15, 1.0), cropping_mode="resample"),
             kornia.RandomAffine(15.0, translate=(0.1, 0.1), p=1.0),
         )
     return nn.Sequential(
