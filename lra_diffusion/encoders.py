@@ -67,7 +67,9 @@ def build(
             tower, side, own, shown = _backbone(name, weights, data_path)
         net = Renormalised(tower, side, normalisation, own)
     identity = weight_files.identity_of(shown, net)
-    net = net.to(device=device, memory_format=torch.channels_last).eval().requires_grad_(False)
+    # Not requires_grad_(False): for weights that need no gradient torch's matmul, on a CPU in bfloat16, copies CLIP's attention
+    # projection once per token, which takes longer than the rest. __call__ makes no gradients.
+    net = net.to(device=device, memory_format=torch.channels_last).eval()
     return Encoder(
         shown if name == "CLIP" else name, net, _width(net, image_side, torch.device(device)), identity, largest_batch
     )

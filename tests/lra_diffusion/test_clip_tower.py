@@ -2,12 +2,14 @@
 
 import builtins
 import math
+from collections import Counter
 
 import pytest
 import safetensors.torch
 import timm
 import torch
 from torch import nn
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from lra_diffusion import clip_tower, encoders, weights
 from lra_diffusion.clip_tower import Shape
@@ -106,6 +108,30 @@ def test_the_tower_is_openais(state):
     with torch.no_grad():
         expected = torch.stack([slow_tower(image, state, TINY) for image in x])
         torch.testing.assert_close(tower(x), expected, rtol=1e-4, atol=1e-4)
+
+
+class _Calls(TorchDispatchMode):
+    """Counts the kernels that are called."""
+
+    def __init__(self):
+        super().__init__()
+        self.names = Counter()
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        self.names[func.__name__] += 1
+        return func(*args, **(kwargs or {}))
+
+
+def test_no_weight_is_copied_for_each_token(state, tmp_path):
+    """A batched product of the tokens with one matrix does that, and took longer than all the rest."""
+    (tmp_path / "model").mkdir()
+    safetensors.torch.save_file(state, tmp_path / "model" / "ViT-B-32.safetensors")
+    encoder = encoders.build("CLIP", clip_type="ViT-B/32", **COMMON)
+    for enabled in (False, True):
+        with _Calls() as calls, torch.autocast("cpu", torch.bfloat16, enabled=enabled):
+            encoder(images())
+        assert calls.names["addmm.default"] >= TINY.layers
+        assert not calls.names["bmm.default"]
 
 
 def test_the_encoder_undoes_the_datasets_normalisation_and_does_clips(state, tmp_path):
