@@ -95,7 +95,7 @@ class Bench:
         return torch.randn(count, width, generator=generator, device=self.device)
 
     def ready(self, net: nn.Module) -> nn.Module:
-        return net.to(device=self.device, memory_format=torch.channels_last).eval().requires_grad_(False)
+        return net.to(device=self.device, memory_format=torch.channels_last).eval()
 
     def settings(self, amp: str, *flags: str) -> tuple[argparse.Namespace, Settings]:
         args = options.parse("train_CIFAR", ["--amp", amp, *flags])
@@ -118,9 +118,7 @@ def ratio(times: Sequence[float], others: Sequence[float]) -> float:
 def retrieval(bench: Bench) -> Report:
     features, k = bench.features(ROWS, WIDTH), K
     before = peak_memory(bench.device)
-    fast = bench.device.type == "cpu" and command_line.use_bfloat16(
-        "auto", bench.device
-    )  # as experiment.prepare has it
+    fast = not bench.on_gpu and command_line.use_bfloat16("auto", bench.device)  # as experiment.prepare has it
     bank = Bank(features, bfloat16=fast)
     whole = bench.seconds(partial(bank.nearest, features, k))
     after = peak_memory(bench.device)
@@ -198,7 +196,8 @@ def labels(bench: Bench) -> Report:
         for row, count in zip(standard, COUNTS if bench.on_gpu else COUNTS[:1]):
             timed = count, count
             if not bench.on_gpu:
-                timed = bench.sample, bench.sample if name == "SimCLR" else bench.clip_sample
+                clip = bench.clip_sample // 4 if name == "CLIP ViT-L/14" else bench.clip_sample
+                timed = bench.sample, bench.sample if name == "SimCLR" else max(1, clip)
             plain, own = map(bench.images, timed)
             times = bench.take_turns(partial(standard_labels, classifier, plain, settings),
                                      partial(lra_labels, encoder, model, own, settings))  # fmt: skip
@@ -329,7 +328,7 @@ def build_trainer(bench: Bench, images: DeviceImages, features: Tensor, plain: b
         for net in (learner.encoder, encoder.net):
             net.to(memory_format=torch.contiguous_format)
         learner.average = WeightAverage([learner.predictor, learner.encoder], args.ema_decay)
-    bf16 = command_line.use_bfloat16(args.amp, bench.device) and bench.device.type == "cpu"
+    bf16 = not bench.on_gpu and command_line.use_bfloat16(args.amp, bench.device)
     bank = Bank(features, bfloat16=bf16)
     labels = torch.arange(len(features), device=bench.device) % CLASSES
     guide = OnTheFly(encoder, bank, labels, K, False, settings.autocast)
@@ -385,7 +384,7 @@ def main() -> int:
         default=128,
         help="on a CPU: images that stand for 10,000 where the networks see 32 pixels (128)",
     )
-    add("--clip_sample", type=int, default=8, help="on a CPU: images that stand for 10,000 with CLIP (8)")
+    add("--clip_sample", type=int, default=32, help="on a CPU: the same with CLIP; of ViT-L/14 a quarter of it (32)")
     add("--queries", type=int, default=2048, help="on a CPU: queries that stand for 50,000 (2048)")
     add("--json", type=Path, help="also write the figures to this file")
     args = parser.parse_args()
