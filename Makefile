@@ -175,7 +175,7 @@ re_sln_noise = $(if $(NOISE_FILE),--noise_file '$(NOISE_FILE)' $(if $(RATE),--p 
 re_sln_cifar = $(call re_sln,train_cifar) --dataset_name $(1) $(re_sln_noise) --method $(METHOD) \
   --output_dir $(call run_folder,re_sln-$(1)-$(METHOD)$(if $(NOISE_FILE),,-$(NOISE)),0.4) $(ARGS)
 lra = $(call python,lra_diffusion) lra_diffusion/$(1).py --seed $(SEED) --resume
-lra_noise = $(if $(NOISE_FILE),--dataset $(1) --noise_file '$(NOISE_FILE)',--noise_type $(or $(NOISE_TYPE),$(1)-1-$(or $(RATE),0.35)))
+lra_noise = $(if $(NOISE_FILE),--dataset $(1) --noise_file '$(NOISE_FILE)',--noise_type $(or $(NOISE_TYPE),$(1)-1-$(shell printf %.2f $(or $(RATE),0.35))))
 lra_cifar = $(call lra,train_CIFAR) $(call lra_noise,$(1)) --fp_encoder $(ENCODER) \
   --output_dir $(call run_folder,lra_diffusion-$(1)-$(ENCODER)$(addprefix -,$(NOISE_TYPE)),0.35) $(ARGS)
 instancegm = $(call python,instancegm) instancegm/instanceGM.py --dataset $(1) --seed $(SEED) --resume

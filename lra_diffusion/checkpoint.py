@@ -38,7 +38,8 @@ def load(path: Path, device: torch.device | str = "cpu", kind: type = dict) -> A
     try:
         state = torch.load(path, map_location=device, weights_only=True)
     except Exception as error:
-        raise CheckpointError(f"{path}: not a checkpoint that can be read safely: {error}") from error
+        reason = next(iter(str(error).splitlines()), "").split(" Re-running", 1)[0].split(" (1)", 1)[0]
+        raise CheckpointError(f"{path}: not a checkpoint that can be read safely ({reason})") from error
     if not isinstance(state, kind):
         raise CheckpointError(
             f"{path}: holds a {type(state).__name__}, expected a {kind.__name__}: is it another file?"
@@ -55,6 +56,14 @@ def _is_whole(path: Path) -> bool:
             return archive.testzip() is None
     except (zipfile.BadZipFile, OSError, EOFError):
         return False
+
+
+def load_optimizer(optimizer: torch.optim.Optimizer, state: dict[str, Any]) -> None:
+    """Loads its state, but keeps how this device computes; the checkpoint may come from another one."""
+    fused = optimizer.param_groups[0]["fused"]
+    optimizer.load_state_dict(state)
+    for group in optimizer.param_groups:
+        group["fused"] = fused
 
 
 def load_newest(folder: Path, device: torch.device | str) -> dict[str, Any] | None:

@@ -15,7 +15,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from lra_diffusion.command_line import NonFiniteLossError
+from lra_diffusion import checkpoint
+from lra_diffusion.command_line import NonFiniteLossError, check_finite
 from lra_diffusion.data import Images, in_order, shuffled, stream_seed, torch_stream
 from lra_diffusion.networks import SmallResNet
 from lra_diffusion.report import Row
@@ -51,10 +52,7 @@ class Classifier:
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         self.net.load_state_dict(state["net"])
-        fused = self.optimizer.param_groups[0]["fused"]  # of this device, not of the one that wrote the checkpoint
-        self.optimizer.load_state_dict(state["optimizer"])
-        for group in self.optimizer.param_groups:
-            group["fused"] = fused
+        checkpoint.load_optimizer(self.optimizer, state["optimizer"])
 
 
 def build(
@@ -128,15 +126,8 @@ def train_epoch(
             recorded[index] = logits.detach().softmax(dim=1)
         losses[index] = per_sample.detach()
         hits[index] = (logits.argmax(dim=1) == labels[index]).float()
-    _check_finite(torch.stack([losses[index].mean() for index in batches]), epoch)
+    check_finite([losses[index].mean() for index in batches], epoch)
     return {"loss": losses.mean().item(), "accuracy_train": 100 * hits.mean().item()}
-
-
-def _check_finite(batch_losses: Tensor, epoch: int) -> None:
-    finite = torch.isfinite(batch_losses)
-    if not finite.all():
-        step = int((~finite).nonzero()[0])
-        raise NonFiniteLossError(f"epoch {epoch}, step {step + 1} of {len(finite)}: loss {batch_losses[step].item()}")
 
 
 @torch.no_grad()

@@ -3,12 +3,13 @@
 import argparse
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from lra_diffusion.checkpoint import CheckpointError
 from shared.datasets import DatasetError
@@ -21,6 +22,15 @@ class UsageError(ValueError):
 
 class NonFiniteLossError(RuntimeError):
     """A loss is NaN or infinite."""
+
+
+def check_finite(batch_losses: Sequence[Tensor], epoch: int) -> None:
+    """Raises NonFiniteLossError, naming the first step whose loss, a scalar, is not finite; waits for the device."""
+    losses = torch.stack(list(batch_losses))
+    finite = torch.isfinite(losses)
+    if not finite.all():
+        step = int((~finite).nonzero()[0])
+        raise NonFiniteLossError(f"epoch {epoch}, step {step + 1} of {len(losses)}: loss {losses[step].item()}")
 
 
 BAD_INPUT = (UsageError, DatasetError, NoiseFileError, CheckpointError, OSError)

@@ -59,6 +59,8 @@ def read_run(folder: Path) -> Run:
     rows = read_rows(folder)
     if not rows:
         raise ValueError("no epoch is finished yet")
+    if all(row.get("accuracy") is None for row in rows):
+        raise ValueError("no epoch has a test accuracy")
     return Run(folder, config, rows)
 
 
@@ -135,7 +137,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     print(f"{noise}\n{table(runs)}")
     if args.plot is not None:
         curves = {name: run.rows for name, run in runs.items()}
-        write_atomically(args.plot, accuracy_curves(f"Test accuracy by epoch: {noise}", curves, votes(runs)))
+        try:
+            write_atomically(args.plot, accuracy_curves(f"Test accuracy by epoch: {noise}", curves, votes(runs)))
+        except OSError as error:
+            print(f"error: {args.plot} cannot be written ({error.strerror or error})", file=sys.stderr)
+            return 2
         print(f"curves: {args.plot}")
     return 0
 

@@ -2,7 +2,8 @@
 
 Chen et al., NeurIPS 2023, on Song et al., "Denoising diffusion implicit models", ICLR 2021. A label is a one-hot vector y_0
 that is diffused to noise; it is recovered in S steps that start from the prior mean (zero). Everything here is float32 and
-works on any device. Letters: B batch, C classes, T diffusion steps (t = 0 ... T - 1), S reverse steps.
+works on any device. The prior mean, stochastic steps, quadratic spacing and other schedules belong to the published process;
+no script uses them. Letters: B batch, C classes, T diffusion steps (t = 0 ... T - 1), S reverse steps.
 """
 
 import math

@@ -126,14 +126,12 @@ def _found(name: str, files: list[str], weights: Path | None, data_path: Path | 
 
 def _backbone(name: str, weights: Path | None, data_path: Path | None) -> tuple[nn.Module, int, Normalisation, str]:
     """A network of torchvision or timm without its classifier, its input side and normalisation, its full name."""
-    import timm
-
     if name in models.list_models(module=models):
         make, shown = _torchvision, f"torchvision {name}"
-    elif timm.is_model(name):
+    elif name.split(".")[0] in _timm_names():
         make, shown = _timm, f"timm {name}"
     else:
-        known = ["SimCLR", "CLIP", "CC", *models.list_models(module=models), *timm.list_models()]
+        known = ["SimCLR", "CLIP", "CC", *models.list_models(module=models), *_timm_names()]
         near = difflib.get_close_matches(name, known, n=3) or difflib.get_close_matches(name.lower(), known, n=3)
         raise UsageError(f"--fp_encoder {name}: choose SimCLR, CLIP, CC or the name of a torchvision or timm model"
                          + (f", for instance {', '.join(near)}" if near else ""))  # fmt: skip
@@ -170,6 +168,15 @@ def _take_off_classifier(net: nn.Module, name: str) -> None:
     setattr(net.get_submodule(parent), last, nn.Identity())
 
 
+def _timm_names() -> list[str]:
+    """What timm offers; nothing where it is not installed, for torchvision's networks do without it."""
+    try:
+        import timm
+    except ImportError:
+        return []
+    return timm.list_models()
+
+
 def _timm(name: str, found: Path | None, fix: str) -> tuple[nn.Module, int, Normalisation]:
     import timm
 
@@ -177,7 +184,10 @@ def _timm(name: str, found: Path | None, fix: str) -> tuple[nn.Module, int, Norm
     if found is None:
         net = weight_files.downloaded(partial(make, pretrained=True), f"--fp_encoder {name}", fix)
     else:
-        net = make(pretrained=False)
+        try:
+            net = make(pretrained=False)
+        except (RuntimeError, ValueError) as error:
+            raise UsageError(f"--fp_encoder {name}: timm does not know it ({str(error).splitlines()[0]})") from error
         weight_files.load_into(net, weight_files.read(found), found, fix)
     config = timm.data.resolve_model_data_config(net)
     return net, config["input_size"][-1], (config["mean"], config["std"])

@@ -26,6 +26,7 @@ from lra_diffusion.retrieval import Bank, majority_vote
 from lra_diffusion.sets import Part, Sets
 from lra_diffusion.train import EvaluationSet, Learner, Settings, TrainingSet, epochs, evaluation_epochs
 from shared import datasets
+from shared.noise_file import NoiseFile
 
 # Flags that decide every number of a run.
 DECIDING_FLAGS = ("dataset", "nepoch", "batch_size", "warmup_epochs", "feature_dim", "k", "ddim_n_step", "diff_encoder", "width",
@@ -94,9 +95,12 @@ def device_of(args: argparse.Namespace) -> torch.device:
     return device
 
 
-def load_data(args: argparse.Namespace, device: torch.device, training: bool) -> Data:
-    """Images, labels and features; nothing is computed before the labels and k have been checked."""
-    found = sets.load(args, device)
+def load_data(args: argparse.Namespace, device: torch.device, training: bool, noise: NoiseFile | None = None) -> Data:
+    """Images, labels and features; nothing is computed before the labels and k have been checked.
+
+    noise: labels to take instead of those that the flags name, of exactly the images to train on.
+    """
+    found = sets.load(args, device, noise)
     count = len(found.train.labels)
     available = count - bool(args.exclude_self)
     if training and args.k > available:
@@ -156,7 +160,7 @@ def prepare(args: argparse.Namespace) -> Experiment:
     train_set = TrainingSet(found.train.images, labels, clean, guide, _per_class(args, found))
     identity = (
         {name: getattr(args, name) for name in DECIDING_FLAGS}
-        | {"bf16": bf16, "fp_encoder": data.feature_source, "encoder_weights": args.encoder_weights}
+        | {"bf16": bf16, "fp_encoder": data.feature_source, "encoder_weights": _weights_hash(args.encoder_weights)}
         | found.hashes
     )
     name = run_name(args)
@@ -169,6 +173,11 @@ def prepare(args: argparse.Namespace) -> Experiment:
         args=args, name=name, folder=find_folder(args, name, identity), device=device, sets=found, settings=settings,
         train_set=train_set, test_sets=data.tests, learner=learner, identity=identity, fixed=fixed, rows=[],
     )  # fmt: skip
+
+
+def _weights_hash(given: str | None) -> str | None:
+    """What --encoder_weights comes to, wherever the file lies."""
+    return given if given in (None, "none") else weights.sha256_of_file(Path(given))
 
 
 def make_settings(args: argparse.Namespace, device: torch.device) -> Settings:
@@ -225,11 +234,14 @@ def diffusion_encoder(args: argparse.Namespace) -> nn.Module:
 
 
 def check_model(model: Model, data: Data, path: Path) -> None:
-    """Refuses a model of other classes, features or images than those at hand."""
+    """Refuses a model of other classes, features or image size than those at hand."""
+    if isinstance(model.encoder, SmallResNet) != (data.sets.image_side == sets.SIDE):
+        raise UsageError(f"{path} is for images of {32 if isinstance(model.encoder, SmallResNet) else 224} pixels, "
+                         f"{data.sets.name} has {data.sets.image_side}: give another model")  # fmt: skip
     dim = next(iter(data.tests.values())).features.shape[1]
     if model.predictor.feature_dim != dim:
         raise UsageError(f"{path} was trained with features of {model.predictor.feature_dim} numbers, those here have {dim}: "
-                         "give the encoder it was trained with (--fp_encoder, --CLIP_type)")  # fmt: skip
+                         "give the encoder it was trained with (--fp_encoder, --CLIP_type), or features of it")  # fmt: skip
     if model.predictor.num_classes != data.sets.num_classes:
         raise UsageError(f"{path} knows {model.predictor.num_classes} classes, {data.sets.name} has "
                          f"{data.sets.num_classes}: give another model")  # fmt: skip
@@ -251,4 +263,4 @@ def find_folder(args: argparse.Namespace, name: str, identity: dict[str, Any]) -
             config = report.read_config(folder)
             if config and config.get("identity") == identity:
                 return folder
-    return Path("runs") / f"{name}_{datetime.now():%Y-%m-%d_%H-%M-%S}"
+    return Path("runs") / f"{name}_{datetime.now():%Y-%m-%d_%H-%M-%S.%f}"

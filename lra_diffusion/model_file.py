@@ -3,6 +3,7 @@
 Files of the authors may hold f_p as a third entry, which is not needed here. Architectures are recognised by their shapes.
 """
 
+import filecmp
 import io
 from collections.abc import Mapping
 from pathlib import Path
@@ -24,11 +25,29 @@ class Model(NamedTuple):
 
 # DEVIATION(lra_diffusion): a saved model holds what was trained, predictor and diffusion encoder; the original adds f_p, with
 # CLIP up to 1.7 GB. Its files load as well.
-def save(path: Path, model: Model) -> None:
-    """Writes the model, all or nothing."""
+def encode(model: Model) -> bytes:
+    """The file's bytes."""
     buffer = io.BytesIO()
     torch.save([state_on_cpu(model.predictor), state_on_cpu(model.encoder)], buffer)
-    write_atomically(path, buffer.getvalue())
+    return buffer.getvalue()
+
+
+def publish(own: Path, published: Path, data: bytes) -> bool:
+    """Writes a run's file in its folder, and where the published scripts look for it unless another run's is there.
+
+    Returns whether `published` now holds the data. Both are written all or nothing.
+    """
+    # DEVIATION(lra_diffusion): a model in model/ is never replaced by one of another run; the original's first epoch writes
+    # over whatever good model is there.
+    free = may_publish(own, published)
+    for path in (own, published) if free else (own,):
+        write_atomically(path, data)
+    return free
+
+
+def may_publish(own: Path, published: Path) -> bool:
+    """Is the published place free, or does it hold what this run wrote there?"""
+    return not published.exists() or (own.exists() and filecmp.cmp(own, published, shallow=False))
 
 
 def load(path: Path, device: torch.device) -> Model:

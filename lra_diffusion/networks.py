@@ -118,7 +118,8 @@ class SmallResNet(nn.Module):
     def forward(self, images: Tensor) -> Tensor:
         x = F.relu(self.bn1(self.conv1(images)))
         x = self.layer4(self.layer3(self.layer2(self.layer1(x))))
-        return self.linear(F.adaptive_avg_pool2d(x, 1).flatten(1))
+        with torch.autocast(x.device.type, enabled=False):  # what is compared or normalised next needs float32
+            return self.linear(F.adaptive_avg_pool2d(x, 1).flatten(1).float())
 
 
 class LargeResNet(torchvision_resnet.ResNet):
@@ -136,10 +137,6 @@ class LargeResNet(torchvision_resnet.ResNet):
         x = self.maxpool(self.relu(self.bn1(self.conv1(x))))
         x = self.layer4(self.layer3(self.layer2(self.layer1(x))))
         return self.myfc2(self.myfc(self.avgpool(x).flatten(1)))
-
-
-def trainable(net: nn.Module) -> list[nn.Parameter]:
-    return [parameter for parameter in net.parameters() if parameter.requires_grad]
 
 
 def state_on_cpu(net: nn.Module) -> dict[str, Any]:

@@ -77,12 +77,16 @@ def find_file(args: argparse.Namespace) -> Path:
         for ending in ENDINGS:
             if (folder / f"{args.noise_type}{ending}").is_file():
                 return folder / f"{args.noise_type}{ending}"
-    dataset = args.dataset
+    dataset, _, rest = args.noise_type.partition("-")
+    kind, _, rate = rest.partition("-")
+    wanted = f"--noise_type {kind or 1} --rate {rate.split('_')[0] or 0.35}"
+    near = sorted({path.stem for folder in folders for path in folder.glob(f"{dataset}-*") if path.suffix in ENDINGS})
+    there = f" (there: {', '.join(near)})" if near else ""
     published_hint = (
         "`make data-pmd-noise` (in the repository's root) gets the published ones; " if "cifar" in dataset else ""
     )
-    raise NoiseFileError(f"{args.noise_type}.npy is in none of {', '.join(map(str, folders))}: {published_hint}"
-                         f"`python make_pmd.py --dataset {dataset} --rate 0.35` makes {dataset}-1-0.35")  # fmt: skip
+    raise NoiseFileError(f"{args.noise_type}.npy is in none of {', '.join(map(str, folders))}{there}: "
+                         f"{published_hint}`python make_pmd.py --dataset {dataset} {wanted}` makes such labels")  # fmt: skip
 
 
 def subset(noise: NoiseFile, positions: NDArray[np.int64]) -> NoiseFile:

@@ -157,7 +157,7 @@ def _add_method_flags(group: Any, preset: dict[str, Any]) -> None:
     add("--freeze_encoder", action="store_true", default=None, help="leave the diffusion encoder at its first weights")
     add("--ema_decay", type=float, help="decay of the average of the weights (0.9999, digits 0.99)")
     add("--eval_weights", choices=("best", "raw", "ema"), help="which weights count: the network's, their average, or what "
-        "is better on the validation images (best)")  # fmt: skip
+        "is better on the validation images, raw if there are none (best)")  # fmt: skip
     add("--lr_horizon", type=int, help="epochs of the learning rate's cosine (nepoch)")
     add("--select", choices=("val", "test"), help="images whose accuracy chooses the best epoch (val)")
     add("--legacy", action="store_true", help="train and test as the published code does: see README.md")
@@ -167,7 +167,7 @@ def parse(script: str, argv: Sequence[str] | None) -> argparse.Namespace:
     """Flags as a namespace, presets filled in and every combination checked; exits with a message if something is wrong."""
     parser = build_parser(script)
     args = parser.parse_args(argv)
-    args.script = script
+    args.script, given = script, {name for name, value in vars(args).items() if value not in (None, False)}
     absent: dict[str, Any] = {
         "noise_type": None, "dataset": None, "noise_dir": None, "noise_file": None, "cut_labels": False, "no_validation": False,
         "width": None, "gpu_devices": None, "legacy": False, "weighted": None, "exclude_self": None, "fp_queries": None,
@@ -177,6 +177,7 @@ def parse(script: str, argv: Sequence[str] | None) -> argparse.Namespace:
     for name, value in absent.items():
         vars(args).setdefault(name, value)
     choose_dataset(parser, args)
+    _refuse_idle(parser, args, given)
     _fill(args)
     _check(parser, args)
     return args
@@ -210,13 +211,23 @@ def choose_dataset(parser: argparse.ArgumentParser, args: argparse.Namespace) ->
                      f"--noise_type {args.dataset}-1-0.35; or give any --noise_file")  # fmt: skip
 
 
+def _refuse_idle(parser: argparse.ArgumentParser, args: argparse.Namespace, given: set[str]) -> None:
+    """Flags that others leave without effect, so that nobody believes they had one."""
+    large = (args.diff_encoder or PRESETS[args.dataset]["diff_encoder"]).endswith("_l")
+    idle = {
+        "--fp_embed_train, which are features already": (args.fp_embed_train, ["fp_encoder", "fp_weights", "bank_transform",
+                                                                               "fp_queries"]),
+        f"--diff_encoder {args.diff_encoder}, whose width is fixed": (large, ["width"]),
+        "--eval_only, which trains nothing": (args.eval_only, ["resume", "wandb"]),
+    }  # fmt: skip
+    for what, (condition, names) in idle.items():
+        if condition and (useless := [name for name in names if name in given]):
+            parser.error(f"--{useless[0]} does nothing with {what}: drop one of them")
+
+
 def _fill(args: argparse.Namespace) -> None:
     """Sets what was not given: by --legacy, else by the preset of the dataset."""
     legacy = LEGACY.get(args.dataset, LEGACY["cifar"]) if args.legacy else {}
-    if args.legacy:  # it is the published code that ignores these flags
-        for name in ("warmup_epochs", "lr_horizon"):
-            if name in legacy:
-                setattr(args, name, legacy[name])
     # DEVIATION(lra_diffusion): validation chooses the model; on Food-101N the original lets the test set do it.
     # DEVIATION(lra_diffusion): features to retrieve from are those of the images themselves; on CIFAR and Food-101N the
     # original computes them on one random augmentation.
@@ -224,6 +235,12 @@ def _fill(args: argparse.Namespace) -> None:
             "eval_weights": "raw" if args.legacy else "best"}  # fmt: skip
     if (args.fp_encoder or "") == "CLIP" and args.script == "train_CIFAR":
         rest["fp_queries"] = "cached"  # as published: CLIP's features are computed once, SimCLR's on every batch
+    for name in ("warmup_epochs", "lr_horizon"):  # the published code ignores these flags where it sets them itself
+        if name in legacy and getattr(args, name) is not None:
+            print(
+                f"note: --legacy ignores --{name} {getattr(args, name)} and takes {legacy[name]}, as the published code does"
+            )
+            setattr(args, name, None)
     for name, value in {**PRESETS[args.dataset], **rest, **legacy}.items():
         if getattr(args, name, None) is None:
             setattr(args, name, value)
@@ -264,6 +281,10 @@ def _check(parser: argparse.ArgumentParser, args: argparse.Namespace) -> None:
         parser.error(f"--diff_encoder {args.diff_encoder} is for 32-pixel images: take {args.diff_encoder}_l")
     if args.encoder_weights is not None and not args.diff_encoder.endswith("_l"):
         parser.error(f"--encoder_weights are ImageNet weights, which {args.diff_encoder} does not have: leave them out")
+    if args.warmup_epochs >= args.lr_horizon and args.nepoch > args.warmup_epochs:
+        parser.error(
+            f"--warmup_epochs {args.warmup_epochs} leaves nothing of --lr_horizon {args.lr_horizon}: give fewer"
+        )
     if args.no_validation and args.cut_labels:
         parser.error("--no_validation trains on all images, so there are no labels to cut off: drop one of them")
     if args.script == "test_ILSVRC2012" and args.eval_only is None:

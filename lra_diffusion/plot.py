@@ -23,6 +23,7 @@ from lra_diffusion.figures import ddim_trajectories, retrieval_quality
 from lra_diffusion.retrieval import Bank
 from lra_diffusion.sampling import LabelSampler
 from lra_diffusion.train import EvaluationSet, Settings, embed_images
+from shared import noise_file
 from shared.noise_file import write_atomically
 
 NEIGHBOURS = 50  # as far as the quality of retrieval is drawn
@@ -51,19 +52,22 @@ def draw(asked: argparse.Namespace) -> None:
     args.device = asked.device
     device = device_of(args)
     configure_torch(args.deterministic, device)
-    path = next(
-        iter(asked.run.glob("LRA-diffusion_*.pt")), Path("model") / f"{report.read_config(asked.run)['name']}.pt"
-    )
+    path = asked.run / f"{options.run_name(args)}.pt"
     model = model_file.load(path, device)
-    data = load_data(args, device, training=True)
+    noise = asked.run / "noise.npz"
+    data = load_data(args, device, training=True, noise=noise_file.read(noise) if noise.exists() else None)
     check_model(model, data, path)
-    out, title = asked.out or asked.run, f"{args.fp_encoder} features, {data.sets.name}"
+    out, title = asked.out or asked.run, f"{data.encoder.name if data.encoder else 'given'} features, {data.sets.name}"
     if data.sets.clean is not None:
         labels = torch.tensor(data.sets.train.labels, device=device)
-        count = min(NEIGHBOURS, len(labels) - 1)
+        count = min(max(NEIGHBOURS, args.k), len(labels) - 1)
         index = Bank(data.bank).nearest(data.bank, count, torch.arange(len(labels), device=device), progress=True).index
         picture = retrieval_quality(
-            f"Retrieved labels: {title}", labels[index].cpu().numpy(), data.sets.train.labels, data.sets.clean, args.k
+            f"Retrieved labels: {title}",
+            labels[index].cpu().numpy(),
+            data.sets.train.labels,
+            data.sets.clean,
+            min(args.k, count),
         )
         write_atomically(out / "retrieval.png", picture)
         print(f"wrote {out / 'retrieval.png'}")
@@ -73,19 +77,16 @@ def draw(asked: argparse.Namespace) -> None:
 
 
 def flags_of(folder: Path) -> argparse.Namespace:
-    """The flags of a run by its config.yaml; its labels are those that the run folder keeps."""
+    """The flags of a run by its config.yaml."""
     config = report.read_config(folder)
-    if config is None or "script" not in config:
+    if config is None or config.get("script") not in options.DATASETS:
         raise UsageError(
             f"{folder}: no config.yaml of a training script; give the run folder that train_CIFAR.py printed"
         )
     parser = options.build_parser(config["script"])
     paths = {action.dest for action in parser._actions if action.type is Path}
-    args = argparse.Namespace(**{name: Path(value) if name in paths and value is not None else value
-                                 for name, value in config.items()}, resume=False, eval_only=None)  # fmt: skip
-    if (folder / "noise.npz").is_file():
-        args.noise_type, args.noise_file, args.limit_train = None, str(folder / "noise.npz"), None
-    return args
+    known = {name: Path(value) if name in paths and value is not None else value for name, value in config.items()}
+    return argparse.Namespace(**{**vars(parser.parse_args([])), **known, "resume": False, "eval_only": None})
 
 
 def trajectories(title: str, model: model_file.Model, data: Data, settings: Settings) -> bytes:
@@ -108,7 +109,7 @@ def trajectories(title: str, model: model_file.Model, data: Data, settings: Sett
 
 def _points(model: model_file.Model, test_set: EvaluationSet, settings: Settings) -> Tensor:
     """(S + 1, M, C) of all test images."""
-    embeddings = embed_images(model.encoder, test_set.images, settings)
+    [embeddings] = embed_images([model.encoder], test_set.images, settings)
     return LabelSampler(model.predictor, settings.steps).trajectory(embeddings, test_set.features)
 
 

@@ -41,7 +41,7 @@ def read_config(folder: Path) -> dict[str, Any] | None:
         config = yaml.safe_load((folder / "config.yaml").read_text())
     except (OSError, UnicodeDecodeError, yaml.YAMLError):
         return None
-    return config if isinstance(config, dict) and "identity" in config else None
+    return config if isinstance(config, dict) and isinstance(config.get("identity"), dict) else None
 
 
 def read_rows(folder: Path) -> list[Row]:

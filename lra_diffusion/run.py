@@ -50,9 +50,10 @@ def start(args: argparse.Namespace) -> Experiment:
     return run
 
 
-def model_path(run: Experiment) -> Path:
-    """Where the published scripts write a model: model/<name>.pt, or in --output_dir where that is given."""
-    return (run.args.output_dir or Path("model")) / f"{run.name}.pt"
+def model_paths(run: Experiment) -> tuple[Path, Path]:
+    """The model in the run folder, and where the published scripts write it, the same folder with --output_dir."""
+    own = run.folder / f"{run.name}.pt"
+    return own, own if run.args.output_dir else Path("model") / own.name
 
 
 def _train(run: Experiment, log: report.Report) -> None:
@@ -63,7 +64,7 @@ def _train(run: Experiment, log: report.Report) -> None:
             log.log(row)
             is_best = _chosen(run.rows) is not best
             if is_best:
-                model_file.save(model_path(run), Model(*run.learner.parts(row["weights"])))
+                model_file.publish(*model_paths(run), model_file.encode(Model(*run.learner.parts(row["weights"]))))
             names = [checkpoint.BEST, checkpoint.LAST] if is_best else [checkpoint.LAST]
             checkpoint.save(run.state_dict(), *(run.folder / name for name in names))  # the last one counts
             bar.update()
@@ -88,7 +89,7 @@ def _lines(run: Experiment, row: Row, is_best: bool) -> list[str]:
         shown = (f"{name} accuracy: {row[f'accuracy_{split}_{weights}']:.2f}%"
                  for split, name in (("val", "validation"), ("test", "test")) if split in run.test_sets)  # fmt: skip
         lines.append(f"epoch: {row['epoch']}, {', '.join(shown)} ({weights} weights)")
-        lines.append(f"time cost for CLR: {row['evaluation_seconds']:.2f}")
+        lines.append(f"time cost for CLR: {row['evaluation_seconds']:.2f} (all of these images, without f_p)")
     if is_best:
         val = "none" if row["selection"] is None else f"{row['selection']:.2f}"
         test = f", test acc: {row['accuracy']:.2f}" if "test" in run.test_sets else ""
@@ -134,10 +135,16 @@ def _print_start(run: Experiment) -> None:
         "ddim_n_step",
         "seed",
     )
+    print(f"features: {run.identity['fp_encoder'][:80]}")
     print("settings: " + ", ".join(f"{name} {getattr(args, name)}" for name in shown))
     print(f"{run.device}, encoders in {'bfloat16' if run.identity['bf16'] else 'float32'}; run folder {run.folder}")
     votes = (f"{value:.2f} % ({name.removeprefix('knn_accuracy_')})" for name, value in run.fixed.items())
     print(f"majority vote of the {args.k} nearest neighbours' labels: {', '.join(votes)}")
+    if not model_file.may_publish(*model_paths(run)):
+        own, published = model_paths(run)
+        print(f"note: {published} is of another run and stays; this run's model will be {own}")
+    if args.nepoch <= args.warmup_epochs:
+        print(f"note: all {args.nepoch} epochs are warm-up (--warmup_epochs {args.warmup_epochs})")
     if run.rows:
         print(f"resumed: epoch {len(run.rows)} of {args.nepoch} is done")
 
@@ -157,7 +164,8 @@ def _print_end(run: Experiment) -> None:
     )
     print(f"last {result['last']:.2f} %, mean of the last {min(10, _tested(run.rows))} tested epochs "
           f"{result['last_10_mean']:.2f} %, best {result['best']:.2f} % (epoch {result['best_epoch']})")  # fmt: skip
-    print(f"model: {model_path(run)}; run folder: {run.folder}")
+    own, published = model_paths(run)
+    print(f"model: {published if model_file.may_publish(own, published) else own}; run folder: {run.folder}")
 
 
 def _tested(rows: list[Row]) -> int:
@@ -177,11 +185,11 @@ def test_model(args: argparse.Namespace) -> dict[str, float]:
     settings, accuracies = make_settings(args, device), {}
     for name, test_set in data.tests.items():
         start_time = time.perf_counter()
-        predicted = predict(*model, test_set, settings).argmax(dim=1)
+        predicted = predict([model], test_set, settings)[0].argmax(dim=1)
         accuracies[name] = 100 * (predicted == test_set.labels).float().mean().item()
         shown = (
             "ILSVRC2012" if (args.dataset, name) == ("webvision", "test") else "validation" if name == "val" else name
         )
         print(f"{shown} accuracy: {accuracies[name]:.2f}% ({len(test_set.labels)} images)")
-        print(f"time cost for CLR: {time.perf_counter() - start_time:.2f}")
+        print(f"time cost for CLR: {time.perf_counter() - start_time:.2f} (without f_p)")
     return accuracies

@@ -21,7 +21,7 @@ class LabelSampler:
 
     @torch.no_grad()
     def __init__(self, predictor: NoisePredictor, steps: ReverseSteps) -> None:
-        self._predictor, self._steps = predictor, steps
+        self._predictor, self._steps = predictor.eval(), steps
         layers = ((predictor.lin1, predictor.unetnorm1), (predictor.lin2, predictor.unetnorm2),
                   (predictor.lin3, predictor.unetnorm3))  # fmt: skip
         self._gates = [_folded(layer, norm, steps.times) for layer, norm in layers]

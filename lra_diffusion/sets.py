@@ -55,18 +55,22 @@ class Sets:
     @property
     def hashes(self) -> dict[str, str]:
         parts = {"train": self.train, **self.tests}
-        return {f"{name}_sha256": part.sha256 for name, part in parts.items()} | {
-            "noisy_labels_sha256": label_hash(self.train.labels)
-        }
+        images = {f"{name}_sha256": part.sha256 for name, part in parts.items()}
+        labels = {f"{name}_labels_sha256": label_hash(part.labels) for name, part in self.tests.items()}
+        return images | labels | {"noisy_labels_sha256": label_hash(self.train.labels)}
 
 
-def load(args: argparse.Namespace, device: torch.device) -> Sets:
-    """Everything a run of these flags looks at. Raises DatasetError, NoiseFileError or UsageError."""
+def load(args: argparse.Namespace, device: torch.device, noise: NoiseFile | None = None) -> Sets:
+    """Everything a run of these flags looks at. Raises DatasetError, NoiseFileError or UsageError.
+
+    noise: the labels, with the images they are of, if they are known already.
+    """
     if args.dataset in ("food101n", "clothing1m", "webvision"):
         return _on_disk(args, device)
     data = datasets.load(args.dataset, args.data_path)
-    noise = training_labels(args, data)
-    noise = subset(noise, evenly(len(noise.noisy_labels), args.limit_train))
+    if noise is None:
+        noise = training_labels(args, data)
+        noise = subset(noise, evenly(len(noise.noisy_labels), args.limit_train))
     embeddings = None
     if args.fp_embed_train is not None:
         counts = (len(data.train_labels), len(data.test_labels))
@@ -105,9 +109,10 @@ def _on_disk(args: argparse.Namespace, device: torch.device) -> Sets:
         rows = evenly(len(names), limit)
         # WebVision's test images are ILSVRC2012's, which the published code resizes bilinearly.
         bicubic = args.dataset == "food101n" or (args.dataset == "webvision" and split_name != "test")
-        listed = "\n".join(names[row] for row in rows).encode() + labels[rows].tobytes()
-        images = DiskImages([files.root / names[row] for row in rows], normalisation, device, args.num_workers, bicubic)
-        return Part(images, labels[rows], hashlib.sha256(listed).hexdigest())
+        paths = [files.root / names[row] for row in rows]
+        listed = "\n".join(f"{names[row]} {_size(path)}" for row, path in zip(rows, paths))
+        images = DiskImages(paths, normalisation, device, args.num_workers, bicubic)
+        return Part(images, labels[rows], hashlib.sha256(listed.encode()).hexdigest())
 
     train = part("train", args.limit_train)
     missing = np.setdiff1d(np.arange(files.num_classes), train.labels)
@@ -118,6 +123,11 @@ def _on_disk(args: argparse.Namespace, device: torch.device) -> Sets:
         name=args.dataset, class_names=files.class_names, image_side=CROP, noise=None, clean=None, location=files.root,
         train=train, tests=tests,
     )  # fmt: skip
+
+
+def _size(path: Path) -> int:
+    """Bytes of a file, 0 for none: enough to notice pictures that were exchanged, without reading them all."""
+    return path.stat().st_size if path.exists() else 0
 
 
 def hash_of(array: NDArray[Any]) -> str:

@@ -5,7 +5,7 @@ Training sees no label. Letters: B batch, P width of the projection, N training 
 """
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -18,7 +18,7 @@ from sklearn.preprocessing import StandardScaler
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from lra_diffusion.command_line import NonFiniteLossError
+from lra_diffusion.command_line import check_finite
 from lra_diffusion.data import DeviceImages, Normalisation, shuffled, stream_seed, torch_stream
 from lra_diffusion.encoder_networks import SimCLRNet
 
@@ -108,16 +108,8 @@ def train_epoch(
         loss.backward()
         optimizer.step()
         losses.append(loss.detach())
-    return _finite_mean(losses, epoch)
-
-
-def _finite_mean(losses: Sequence[Tensor], epoch: int) -> float:
-    stacked = torch.stack(list(losses))
-    finite = torch.isfinite(stacked)
-    if not finite.all():
-        step = int((~finite).nonzero()[0])
-        raise NonFiniteLossError(f"epoch {epoch}, step {step + 1} of {len(stacked)}: loss {stacked[step].item()}")
-    return stacked.mean().item()
+    check_finite(losses, epoch)
+    return torch.stack(losses).mean().item()
 
 
 @torch.no_grad()

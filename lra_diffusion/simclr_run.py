@@ -17,7 +17,7 @@ from sklearn.exceptions import ConvergenceWarning
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from lra_diffusion import checkpoint, report, simclr
+from lra_diffusion import checkpoint, model_file, report, simclr
 from lra_diffusion.command_line import (
     UsageError,
     add_flags,
@@ -31,7 +31,6 @@ from lra_diffusion.encoder_networks import SimCLRNet
 from lra_diffusion.knn import knn_accuracy
 from lra_diffusion.networks import DEPTHS, state_on_cpu
 from shared import datasets
-from shared.noise_file import write_atomically
 
 KNN_EVERY = 10  # epochs
 WEIGHT_DECAY = 1e-6
@@ -112,10 +111,7 @@ class Run:
             raise checkpoint.CheckpointError("the checkpoint is not one of this script: choose another --output_dir")
         checkpoint.refuse_other_run(state["identity"], self.identity)
         self.net.load_state_dict(state["net"])
-        fused = self.optimizer.param_groups[0]["fused"]  # of this device, not of the one that wrote the checkpoint
-        self.optimizer.load_state_dict(state["optimizer"])
-        for group in self.optimizer.param_groups:
-            group["fused"] = fused
+        checkpoint.load_optimizer(self.optimizer, state["optimizer"])
         self.rows = list(state["rows"])
 
     def features(self) -> tuple[Tensor, Tensor]:
@@ -177,6 +173,12 @@ def _folder(args: argparse.Namespace, identity: dict[str, Any]) -> Path:
     return Path("runs") / f"SimCLR_{args.dataset}_{datetime.now().isoformat(timespec='microseconds').replace(':', '-')}"
 
 
+def places(run: Run) -> tuple[Path, Path]:
+    """The encoder's file in the run folder, and where it is looked for, the same folder with --output_dir."""
+    own = run.folder / f"SimCLR_128_{run.args.dataset}.pt"
+    return own, own if run.args.output_dir else Path("model") / own.name
+
+
 def start(args: argparse.Namespace) -> Run:
     """Builds or resumes a run, trains it, and writes the encoder's file."""
     run = prepare(args)
@@ -191,12 +193,14 @@ def start(args: argparse.Namespace) -> Run:
         unfinished.unlink()
     report.write_config(run.folder, _config(run))
     _print_start(run)
+    if not model_file.may_publish(*places(run)):
+        print(f"note: {places(run)[1]} is of another run and stays; this run's encoder will be {places(run)[0]}")
     _train(run)
-    place = (args.output_dir or Path("model")) / f"SimCLR_128_{args.dataset}.pt"
+    own, published = places(run)
     buffer = io.BytesIO()
     torch.save(state_on_cpu(run.net), buffer)
-    write_atomically(place, buffer.getvalue())
-    _print_end(run, place)
+    free = model_file.publish(own, published, buffer.getvalue())
+    _print_end(run, published if free else own)
     return run
 
 

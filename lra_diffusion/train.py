@@ -5,7 +5,7 @@ Nothing inside an epoch waits for the device: losses are gathered there and look
 """
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -13,7 +13,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from lra_diffusion.command_line import NonFiniteLossError
+from lra_diffusion import checkpoint
+from lra_diffusion.command_line import check_finite
 from lra_diffusion.data import Images, in_order, shuffled, stream_seed, torch_stream
 from lra_diffusion.diffusion import (
     TIMESTEPS,
@@ -30,6 +31,7 @@ from lra_diffusion.report import Row
 from lra_diffusion.retrieval import draw_labels
 from lra_diffusion.sampling import LabelSampler
 
+Parts = tuple[NoisePredictor, nn.Module]  # predictor and diffusion encoder
 GRADIENT_NORM = 1.0  # each trained part is clipped to it by itself
 
 
@@ -91,7 +93,7 @@ class Learner:
     average: WeightAverage
     optimizer: torch.optim.Optimizer
 
-    def parts(self, weights: str) -> tuple[NoisePredictor, nn.Module]:
+    def parts(self, weights: str) -> Parts:
         """Predictor and encoder as trained (raw), or their average (ema)."""
         if weights == "raw":
             return self.predictor, self.encoder
@@ -107,10 +109,7 @@ class Learner:
         self.encoder.load_state_dict(state["encoder"])
         for net, saved in zip(self.average.nets, state["average"]):
             net.load_state_dict(saved)
-        fused = self.optimizer.param_groups[0]["fused"]  # of this device, not of the one that wrote the checkpoint
-        self.optimizer.load_state_dict(state["optimizer"])
-        for group in self.optimizer.param_groups:
-            group["fused"] = fused
+        checkpoint.load_optimizer(self.optimizer, state["optimizer"])
 
 
 def epochs(
@@ -168,17 +167,10 @@ def train_epoch(learner: Learner, train_set: TrainingSet, samples: Tensor, setti
         losses.append(loss.detach())
         if train_set.clean is not None:
             right.append((drawn.labels == train_set.clean[index]) * drawn.weights)
-    _check_finite(torch.stack(losses), epoch)
+    check_finite(losses, epoch)
     images_seen = sum(map(len, batches))
     retrieved = 100 * torch.cat(right).sum().item() / len(batches) if right else None
     return {"loss": torch.stack(losses).mean().item(), "lr": lr, "drawn_labels_right": retrieved, "images": images_seen}
-
-
-def _check_finite(batch_losses: Tensor, epoch: int) -> None:
-    finite = torch.isfinite(batch_losses)
-    if not finite.all():
-        step = int((~finite).nonzero()[0])
-        raise NonFiniteLossError(f"epoch {epoch}, step {step + 1} of {len(finite)}: loss {batch_losses[step].item()}")
 
 
 def accuracies(learner: Learner, test_sets: dict[str, EvaluationSet], settings: Settings, epoch: int) -> Row:
@@ -193,9 +185,9 @@ def accuracies(learner: Learner, test_sets: dict[str, EvaluationSet], settings: 
         return row
     start = time.perf_counter()
     for name, test_set in test_sets.items():
-        for kind in kinds:
-            predicted = predict(*learner.parts(kind), test_set, settings).argmax(dim=1)
-            row[f"accuracy_{name}_{kind}"] = 100 * (predicted == test_set.labels).float().mean().item()
+        for kind, predicted in zip(kinds, predict([learner.parts(kind) for kind in kinds], test_set, settings)):
+            right = (predicted.argmax(dim=1) == test_set.labels).float()
+            row[f"accuracy_{name}_{kind}"] = 100 * right.mean().item()
     selecting = settings.select if settings.select in test_sets else None
     if settings.eval_weights != "best":
         best = settings.eval_weights
@@ -207,27 +199,29 @@ def accuracies(learner: Learner, test_sets: dict[str, EvaluationSet], settings: 
                   "evaluation_seconds": round(time.perf_counter() - start, 3)}  # fmt: skip
 
 
-def predict(predictor: NoisePredictor, encoder: nn.Module, test_set: EvaluationSet, settings: Settings) -> Tensor:
-    """Class probabilities (M, C): the encoder looks at each image once, then the labels are diffused back in S steps."""
-    embeddings = embed_images(encoder, test_set.images, settings)
-    predictor.eval()
-    return LabelSampler(predictor, settings.steps).probabilities(embeddings, test_set.features)
+def predict(models: Sequence[Parts], test_set: EvaluationSet, settings: Settings) -> list[Tensor]:
+    """Class probabilities (M, C) by each model: its encoder looks at each image once, then S steps lead to the labels."""
+    embeddings = embed_images([encoder for _, encoder in models], test_set.images, settings)
+    samplers = (LabelSampler(predictor, settings.steps) for predictor, _ in models)
+    return [sampler.probabilities(part, test_set.features) for sampler, part in zip(samplers, embeddings)]
 
 
 @torch.no_grad()
-def embed_images(encoder: nn.Module, images: Images, settings: Settings) -> Tensor:
-    """The encoder's outputs of all images, (M, F) float32."""
+def embed_images(encoders: Sequence[nn.Module], images: Images, settings: Settings) -> list[Tensor]:
+    """The outputs of each encoder for all images, (M, F) float32; images are read once, equal encoders asked once."""
     # DEVIATION(lra_diffusion): test images are normalised by running statistics; the original's encoder stays in training
     # mode on CIFAR and Food-101N, so that a prediction depends on the other images of its batch and statistics learn from
     # test images. --legacy does that here.
-    encoder.train(settings.batch_statistics)
+    distinct = {id(encoder): encoder.train(settings.batch_statistics) for encoder in encoders}
     batch = settings.batch_size if settings.batch_statistics else images.evaluation_batch
-    outputs = []
+    outputs: dict[int, list[Tensor]] = {key: [] for key in distinct}
     for pixels in images.plain(in_order(len(images), batch, images.device)):
-        with settings.autocast():
-            outputs.append(encoder(pixels).float())
-    encoder.eval()
-    return torch.cat(outputs)
+        for key, encoder in distinct.items():
+            with settings.autocast():
+                outputs[key].append(encoder(pixels).float())
+    for encoder in encoders:
+        encoder.eval()
+    return [torch.cat(outputs[id(encoder)]) for encoder in encoders]
 
 
 def evaluation_epochs(nepoch: int, every: int, warmup_epochs: int, legacy: bool) -> frozenset[int]:

@@ -56,7 +56,7 @@ def standard_labels(net: nn.Module, images: DeviceImages, settings: Settings) ->
 def lra_labels(encoder: Encoder, model: Model, images: DeviceImages, settings: Settings) -> Tensor:
     features = embed(encoder, images, settings.autocast)
     unknown = torch.zeros(len(images), dtype=torch.int64, device=images.device)
-    return predict(*model, EvaluationSet(images, unknown, features), settings).argmax(dim=1)
+    return predict([model], EvaluationSet(images, unknown, features), settings)[0].argmax(dim=1)
 
 
 def labels(bench: Bench) -> Report:

@@ -54,7 +54,12 @@ def test_a_folder_of_ones_own(tmp_path):
 def test_a_missing_file_names_every_place_and_how_to_get_it():
     with pytest.raises(NoiseFileError) as error:
         training_labels(flags(noise_type="cifar10-1-0.35"), cifar())
-    for part in ("noise_label", "label_noisy/plc", "make data-pmd-noise", "make_pmd.py --dataset cifar10 --rate 0.35"):
+    for part in (
+        "noise_label",
+        "label_noisy/plc",
+        "make data-pmd-noise",
+        "make_pmd.py --dataset cifar10 --noise_type 1 --rate 0.35",
+    ):
         assert part in str(error.value)
 
 

@@ -14,8 +14,9 @@ import tiny
 import torch
 import yaml
 from conftest import SCRIPTS, environment, rows
+from PIL import Image
 
-from lra_diffusion import checkpoint, train_CIFAR
+from lra_diffusion import checkpoint, plot, train_CIFAR
 from lra_diffusion.encoder_networks import SimCLRNet
 
 
@@ -36,7 +37,8 @@ def test_a_run_with_a_simclr_encoder_leaves_what_the_readme_says(run_script, tmp
     assert "epochs:" not in done.stderr  # no progress bar where there is no terminal
     [run] = (tmp_path / "runs").iterdir()
     assert {path.name for path in run.iterdir() if not path.name.startswith("events")} == {
-        "config.yaml", "metrics.jsonl", "last.ckpt", "best.ckpt", "noise.npz"}  # fmt: skip
+        "config.yaml", "metrics.jsonl", "last.ckpt", "best.ckpt", "noise.npz",
+        "LRA-diffusion_SimCLR_digits_noise.pt"}  # fmt: skip
     config = yaml.safe_load((run / "config.yaml").read_text())
     assert config["identity"]["fp_encoder"].startswith("SimCLR for digits sha256:")
     assert config["measured_noise_rate"] == pytest.approx(0.3, abs=0.1)
@@ -130,7 +132,7 @@ def test_legacy_runs_and_evaluates_when_the_published_code_does(main, tmp_path, 
     metrics = rows(tmp_path / "run")
     assert [row["epoch"] for row in metrics if row["accuracy"] is not None] == [6]
     assert all("accuracy_test_ema" not in row for row in metrics)
-    assert metrics[-1]["lr"] == pytest.approx(1e-3, rel=1e-3)  # the horizon is a thousand epochs
+    assert metrics[-1]["lr"] == pytest.approx(5e-3, rel=1e-3)  # the horizon is a thousand epochs
     assert "raw weights" in capsys.readouterr().out
 
 
@@ -224,3 +226,45 @@ def test_a_broken_loss_exits_with_3_and_keeps_the_checkpoint(main, tmp_path, cap
     flags = [*tiny.with_features(tmp_path), "--output_dir", "run"]
     assert main(*flags, "--lr", "1e30") == 3
     assert "stopped: the loss is not finite (epoch " in capsys.readouterr().err
+
+
+def test_a_model_of_another_run_in_the_published_place_stays(main, tmp_path, capsys):
+    flags = tiny.with_features(tmp_path)
+    assert main(*flags) == 0
+    [published] = (tmp_path / "model").glob("*.pt")
+    first = published.read_bytes()
+    assert main(*flags, "--seed", "7") == 0
+    assert published.read_bytes() == first
+    shown = capsys.readouterr().out
+    assert f"note: model/{published.name} is of another run and stays" in shown
+    old, new = sorted((tmp_path / "runs").iterdir())
+    assert (old / published.name).read_bytes() == first != (new / published.name).read_bytes()
+    assert main(*flags, "--nepoch", "4", "--resume") == 0
+    assert published.read_bytes() == first
+
+
+def test_pictures_are_of_the_run_that_is_asked_for_from_any_folder(main, tmp_path, monkeypatch, capsys):
+    flags = tiny.with_features(tmp_path)
+    assert main(*flags, "--output_dir", "run", "--k", "60", "--limit_train", "80") == 0
+    monkeypatch.chdir("/")
+    assert plot.main([str(tmp_path / "run"), "--out", str(tmp_path / "pictures")]) == 0
+    for name in ("retrieval.png", "trajectories.png"):
+        assert Image.open(tmp_path / "pictures" / name).size > (400, 200)
+    assert plot.main([str(tmp_path)]) == 2
+    assert "no config.yaml of a training script" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (["--fp_queries", "augmented"], "--fp_queries does nothing with --fp_embed_train"),
+        (["--fp_encoder", "CLIP"], "--fp_encoder does nothing with --fp_embed_train"),
+        (["--eval_only", "x.pt", "--resume"], "--resume does nothing with --eval_only"),
+        (["--diff_encoder", "resnet18_l"], "--width does nothing with --diff_encoder resnet18_l"),
+        (["--warmup_epochs", "1000", "--nepoch", "1001", "--legacy"], "leaves nothing of --lr_horizon"),
+    ],
+)
+def test_flags_without_effect_are_refused(main, tmp_path, capsys, flags, message):
+    with pytest.raises(SystemExit):
+        main(*tiny.with_features(tmp_path), *flags)
+    assert message in capsys.readouterr().err

@@ -107,17 +107,18 @@ def test_a_frozen_encoder_keeps_its_weights_and_is_not_averaged(experiment):
 def test_a_prediction_does_not_depend_on_the_other_images_unless_legacy(experiment):
     run = experiment()
     test_set = run.test_sets["test"]
-    together = predict(*run.learner.parts("raw"), test_set, run.settings)
+    [together] = predict([run.learner.parts("raw")], test_set, run.settings)
     statistics = run.learner.encoder.bn1.running_mean.clone()
     run.train_set.images.evaluation_batch = test_set.images.evaluation_batch = 7
-    apart = predict(*run.learner.parts("raw"), test_set, run.settings)
+    [apart] = predict([run.learner.parts("raw")], test_set, run.settings)
     np.testing.assert_allclose(together.numpy(), apart.numpy(), atol=1e-5)
     assert torch.equal(statistics, run.learner.encoder.bn1.running_mean)
 
     legacy = experiment("--legacy")
-    first = embed_images(legacy.learner.encoder, test_set.images, legacy.settings)
+    [first] = embed_images([legacy.learner.encoder], test_set.images, legacy.settings)
     assert not torch.equal(statistics, legacy.learner.encoder.bn1.running_mean)
-    other = embed_images(legacy.learner.encoder, test_set.images, dataclasses.replace(legacy.settings, batch_size=10))
+    smaller = dataclasses.replace(legacy.settings, batch_size=10)
+    [other] = embed_images([legacy.learner.encoder], test_set.images, smaller)
     assert (first - other).abs().max() > 1e-4
 
 
