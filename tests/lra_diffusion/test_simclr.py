@@ -116,7 +116,7 @@ def test_the_script_writes_a_run_and_an_encoder_that_is_found(main, tmp_path, ca
     assert out.splitlines()[-1] == f"encoder written to model/{MODEL}"
     [run] = (tmp_path / "runs").iterdir()
     names = {path.name for path in run.iterdir() if not path.name.startswith("events")}
-    assert names == {"config.yaml", "metrics.jsonl", "last.ckpt"}
+    assert names == {"config.yaml", "metrics.jsonl", "last.ckpt", "SimCLR_128_digits.pt"}
     metrics = rows(run)
     assert [row["epoch"] for row in metrics] == [1, 2, 3]
     assert [row["knn_accuracy"] is None for row in metrics] == [True, True, False]
