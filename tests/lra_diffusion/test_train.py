@@ -193,3 +193,28 @@ def test_balanced_epochs_draw_equally_many_of_each_class_anew(experiment):
     assert torch.bincount(train_set.labels[first]).tolist() == [5] * 10
     assert len(first.unique()) == 50
     assert not torch.equal(first, second)
+
+
+def test_legacy_retrieves_among_features_of_augmented_images(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("DATA_ROOT", str(tmp_path / "data"))
+    rng = np.random.default_rng(0)
+    images = rng.integers(0, 256, (60, 32, 32, 3), dtype=np.uint8)
+    labels = np.arange(60) % 2
+    np.savez(
+        "mine.npz", train_images=images[:40], train_labels=labels[:40], test_images=images[40:], test_labels=labels[40:]
+    )
+    weights = tiny.simclr_weights(tmp_path, "folder")
+    flags = ["--dataset", "folder", "--data_path", "mine.npz", "--fp_weights", str(weights), "--cache_dir", "cache", "--k", "3",
+             "--width", "4", "--feature_dim", "8", "--amp", "off"]  # fmt: skip
+    banks = {}
+    for name, extra in {
+        "default": [],
+        "legacy": ["--legacy"],
+        "again": ["--legacy"],
+        "other": ["--legacy", "--seed", "1"],
+    }.items():
+        banks[name] = prepare(options.parse("train_CIFAR", [*flags, *extra])).train_set.guide._bank.features
+    assert torch.equal(banks["legacy"], banks["again"])  # drawn once, kept in the cache
+    for other in ("default", "other"):
+        assert not torch.allclose(banks["legacy"], banks[other], atol=1e-4)
