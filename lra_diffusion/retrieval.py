@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.nn import functional as F
 from tqdm import tqdm
 
-CHUNK_BYTES = 256 * 2**20  # scores held at a time
+CHUNK_BYTES = 384 * 2**20  # scores held at a time
 SPARE = 14  # candidates beyond the k asked for: what rounding may put in the wrong order
 ROUNDING = 2.0**-8  # relative error of bfloat16, with room to spare
 
@@ -36,7 +36,7 @@ class Bank:
         self.mean = features.mean(dim=0)
         self.features = features - self.mean  # smaller numbers lose less where products cancel
         self.half_norms = self.features.square().sum(dim=1) / 2
-        self._scores: Tensor | None = None
+        self._scores: dict[torch.dtype, Tensor] = {}
         self._rounded: Tensor | None = None
         if bfloat16:
             self._rounded = _with_norms(self.features, self.half_norms)
@@ -63,21 +63,22 @@ class Bank:
                              "from the same encoder")  # fmt: skip
         chunk = max(1, CHUNK_BYTES // (4 * len(self)))
         rounded = self._rounded is not None
-        parts = []
+        parts, unproven = [], []
         for start in tqdm(range(0, len(queries), chunk), desc="neighbours", disable=None if progress else True):
             rows = queries[start : start + chunk] - self.mean
             own = None if own_rows is None else own_rows[start : start + chunk]
             if rounded:
                 found, proven = self._search_rounded(rows, k, own)
-                again = (~proven).nonzero()[:, 0]
-                if len(again):
-                    repaired = self._search(rows[again], k, None if own is None else own[again])
-                    found.distances[again], found.index[again] = repaired
-                    rounded = len(again) < len(rows) / 2  # such features are too close together for rounded products
+                unproven.append(start + (~proven).nonzero()[:, 0])
+                rounded = len(unproven[-1]) < len(rows) / 2  # else such features are too close together for rounding
             else:
                 found = self._search(rows, k, own)
             parts.append(found)
-        return Neighbours(*(torch.cat(column) for column in zip(*parts)))
+        distances, index = (torch.cat(column) for column in zip(*parts))
+        for again in torch.cat(unproven).split(chunk) if unproven else ():
+            own = None if own_rows is None else own_rows[again]
+            distances[again], index[again] = self._search(queries[again] - self.mean, k, own)
+        return Neighbours(distances, index)
 
     def _search(self, queries: Tensor, k: int, own: Tensor | None) -> Neighbours:
         scores = self._buffer(len(queries), torch.float32, queries.device)
@@ -102,16 +103,18 @@ class Bank:
 
     def _buffer(self, rows: int, dtype: torch.dtype, device: torch.device) -> Tensor:
         """Room for the scores (rows, N), kept between calls: fresh memory costs a CPU as much time as the products."""
-        if self._scores is None or self._scores.dtype != dtype or len(self._scores) < rows:
-            self._scores = torch.empty(rows, len(self), dtype=dtype, device=device)
-        return self._scores[:rows]
+        kept = self._scores.get(dtype)
+        if kept is None or len(kept) < rows:
+            self._scores[dtype] = kept = torch.empty(rows, len(self), dtype=dtype, device=device)
+        return kept[:rows]
 
     def _ordered(self, queries: Tensor, candidates: Tensor, k: int, own: Tensor | None) -> Neighbours:
         """The k nearest of the candidates (Q, m) by distances that are computed directly, without cancellation."""
         candidates = candidates.sort(dim=1).values  # so that of equal distances the lower row comes first
         parts = []
         for rows, index in zip(queries.split(64), candidates.split(64)):
-            parts.append((self.features[index] - rows[:, None]).square_().sum(dim=-1))
+            differences = self.features[index]
+            parts.append(differences.sub_(rows[:, None]).square_().sum(dim=-1))
         squared = torch.cat(parts)
         if own is not None:
             squared = squared.masked_fill(candidates == own[:, None], torch.inf)
