@@ -235,9 +235,9 @@ def diffusion_encoder(args: argparse.Namespace) -> nn.Module:
 
 def check_model(model: Model, data: Data, path: Path) -> None:
     """Refuses a model of other classes, features or image size than those at hand."""
-    if isinstance(model.encoder, SmallResNet) != (data.sets.image_side == sets.SIDE):
-        raise UsageError(f"{path} is for images of {32 if isinstance(model.encoder, SmallResNet) else 224} pixels, "
-                         f"{data.sets.name} has {data.sets.image_side}: give another model")  # fmt: skip
+    if isinstance(model.encoder, SmallResNet) and data.sets.image_side != sets.SIDE:
+        raise UsageError(f"{path} is for images of {sets.SIDE} pixels, {data.sets.name} has {data.sets.image_side}: give "
+                         "another model")  # fmt: skip
     dim = next(iter(data.tests.values())).features.shape[1]
     if model.predictor.feature_dim != dim:
         raise UsageError(f"{path} was trained with features of {model.predictor.feature_dim} numbers, those here have {dim}: "
