@@ -1,4 +1,4 @@
-# LRA-diffusion on CPU or NVIDIA GPU; nearly all of it torch and its CUDA libraries.
+# LRA-diffusion on CPU or NVIDIA GPU; 6.5 GB, nearly all of it torch and its CUDA libraries.
 #
 #   docker build -f docker/lra_diffusion.Dockerfile -t lra_diffusion .
 #   mkdir -p data work model runs
