@@ -8,13 +8,17 @@ import io
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 
 from shared.noise_file import write_atomically
 
 LAST, BEST = "last.ckpt", "best.ckpt"
+
+
+class Resumable(Protocol):
+    def load_state_dict(self, state: dict[str, Any]) -> None: ...
 
 
 class CheckpointError(ValueError):
@@ -75,6 +79,15 @@ def load_newest(folder: Path, device: torch.device | str) -> dict[str, Any] | No
             except CheckpointError as error:
                 print(f"warning: skipped {error}")
     return None
+
+
+def resume(run: Resumable, folder: Path, device: torch.device | str) -> None:
+    """Loads the newest checkpoint of the folder into the run, or says that there is none."""
+    state = load_newest(folder, device)
+    if state is None:
+        print("note: no checkpoint of these settings, starting at epoch 1")
+    else:
+        run.load_state_dict(state)
 
 
 def refuse_other_run(saved: Mapping[str, Any], current: Mapping[str, Any]) -> None:

@@ -107,6 +107,14 @@ def _plain(config: Mapping[str, Any]) -> dict[str, Any]:
     return {key: str(value) if isinstance(value, Path) else value for key, value in config.items()}
 
 
+def chosen(rows: Sequence[Row]) -> Row | None:
+    """The row of the best epoch: by validation, of equal ones the first; without validation the last that was tested."""
+    tested = [row for row in rows if row["accuracy"] is not None]
+    if not tested or tested[-1]["selection"] is None:
+        return tested[-1] if tested else None
+    return max(tested, key=lambda row: row["selection"])
+
+
 def summary(rows: Sequence[Row], name: str = "accuracy") -> dict[str, float]:
     """Of the evaluated epochs: last figure, mean of the last ten, best, and the epoch of that; NaN where none was.
 

@@ -122,11 +122,6 @@ class Bank:
         return Neighbours(squared[:, :k].sqrt(), candidates.gather(1, order[:, :k]))
 
 
-def nearest(queries: Tensor, bank: Tensor, k: int) -> Neighbours:
-    """The k rows of the bank (N, D) nearest to each query (Q, D)."""
-    return Bank(bank).nearest(queries, k)
-
-
 def _with_norms(features: Tensor, half_norms: Tensor) -> Tensor:
     """(N, D + 2) bfloat16: the features and minus half their squared norm in two parts, to be multiplied by (q, 1, 1)."""
     high = half_norms.bfloat16()

@@ -28,11 +28,7 @@ def start(args: argparse.Namespace) -> Experiment:
     """Builds or resumes a run, trains it, and writes what it leaves behind."""
     run = prepare(args)
     if args.resume:
-        state = checkpoint.load_newest(run.folder, run.device)
-        if state is None:
-            print("note: no checkpoint of these settings, starting at epoch 1")
-        else:
-            run.load_state_dict(state)
+        checkpoint.resume(run, run.folder, run.device)
     config = _config(run)
     run.folder.mkdir(parents=True, exist_ok=True)
     for unfinished in run.folder.glob(".*.tmp"):  # left by a kill in the middle of writing
@@ -60,9 +56,9 @@ def _train(run: Experiment, log: report.Report) -> None:
     total = run.args.nepoch
     with tqdm(total=total, desc="epochs", initial=len(run.rows), disable=None) as bar:
         for row in run.epochs():
-            best = _chosen(run.rows)
+            best = report.chosen(run.rows)
             log.log(row)
-            is_best = _chosen(run.rows) is not best
+            is_best = report.chosen(run.rows) is not best
             if is_best:
                 model_file.publish(*model_paths(run), model_file.encode(Model(*run.learner.parts(row["weights"]))))
             names = [checkpoint.BEST, checkpoint.LAST] if is_best else [checkpoint.LAST]
@@ -70,14 +66,6 @@ def _train(run: Experiment, log: report.Report) -> None:
             bar.update()
             for line in _lines(run, row, is_best):
                 tqdm.write(line)
-
-
-def _chosen(rows: list[Row]) -> Row | None:
-    """The row of the best epoch: by validation, of equal ones the first; without validation the last that was tested."""
-    tested = [row for row in rows if row["accuracy"] is not None]
-    if not tested or tested[-1]["selection"] is None:
-        return tested[-1] if tested else None
-    return max(tested, key=lambda row: row["selection"])
 
 
 def _lines(run: Experiment, row: Row, is_best: bool) -> list[str]:
@@ -125,7 +113,6 @@ def _print_start(run: Experiment) -> None:
     else:
         print(f"noise: {args.noise_type or args.noise_file}, measured rate {rate:.4f}")
     shown = (
-        "fp_encoder",
         "k",
         "diff_encoder",
         "feature_dim",
@@ -150,7 +137,7 @@ def _print_start(run: Experiment) -> None:
 
 
 def _print_end(run: Experiment) -> None:
-    chosen, result = _chosen(run.rows), report.summary(run.rows)
+    chosen, result = report.chosen(run.rows), report.summary(run.rows)
     if chosen is None:
         print(f"no epoch was tested: with --legacy that needs more than {run.args.warmup_epochs} epochs")
         return

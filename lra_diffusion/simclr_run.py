@@ -183,11 +183,7 @@ def start(args: argparse.Namespace) -> Run:
     """Builds or resumes a run, trains it, and writes the encoder's file."""
     run = prepare(args)
     if args.resume:
-        state = checkpoint.load_newest(run.folder, run.images.device)
-        if state is None:
-            print("note: no checkpoint of these settings, starting at epoch 1")
-        else:
-            run.load_state_dict(state)
+        checkpoint.resume(run, run.folder, run.images.device)
     run.folder.mkdir(parents=True, exist_ok=True)
     for unfinished in run.folder.glob(".*.tmp"):  # left by a kill in the middle of writing
         unfinished.unlink()

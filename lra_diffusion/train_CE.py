@@ -4,7 +4,7 @@ The network, batch size, number of epochs and augmentation are those of LRA-diff
 the optimizer is the usual one of CIFAR classifiers: SGD from 0.1 along a cosine, momentum 0.9, weight decay 5e-4.
 
     python train_CE.py --noise_type cifar10-1-0.35 --device cuda:0
-    python train_CE.py --noise_type digits-1-0.35                       # 80 s on one CPU core, after make_pmd.py
+    python train_CE.py --noise_type digits-1-0.35                       # two minutes on two CPU cores, after make_pmd.py
 """
 
 import argparse
@@ -71,12 +71,6 @@ class Baseline:
         checkpoint.refuse_other_run(state["identity"], self.identity)
         self.learner.load_state_dict(state)
         self.rows = list(state["rows"])
-
-    def chosen(self) -> Row | None:
-        """The row of the best epoch by validation, of equal ones the first; without validation the last one."""
-        if not self.rows or self.rows[-1]["selection"] is None:
-            return self.rows[-1] if self.rows else None
-        return max(self.rows, key=lambda row: row["selection"])
 
 
 def _labelled(part: Part, device: torch.device) -> LabelledImages:
@@ -156,11 +150,7 @@ def start(args: argparse.Namespace) -> Baseline:
     """Builds or resumes a run, trains it, and writes what it leaves behind."""
     run = prepare(args)
     if args.resume:
-        state = checkpoint.load_newest(run.folder, run.device)
-        if state is None:
-            print("note: no checkpoint of these settings, starting at epoch 1")
-        else:
-            run.load_state_dict(state)
+        checkpoint.resume(run, run.folder, run.device)
     config = _config(run)
     run.folder.mkdir(parents=True, exist_ok=True)
     for unfinished in run.folder.glob(".*.tmp"):  # left by a kill in the middle of writing
@@ -180,9 +170,9 @@ def start(args: argparse.Namespace) -> Baseline:
 def _train(run: Baseline, log: report.Report) -> None:
     with tqdm(total=run.args.nepoch, desc="epochs", initial=len(run.rows), disable=None) as bar:
         for row in run.epochs():
-            best = run.chosen()
+            best = report.chosen(run.rows)
             log.log(row)
-            names = [checkpoint.BEST] if run.chosen() is not best else []
+            names = [checkpoint.BEST] if report.chosen(run.rows) is not best else []
             checkpoint.save(run.state_dict(), *(run.folder / name for name in [*names, checkpoint.LAST]))
             bar.update()
             tqdm.write(f"epoch: {row['epoch']}, loss: {row['loss']:.4f}, accuracy on the given labels: "
@@ -216,7 +206,7 @@ def _print_start(run: Baseline, config: dict[str, Any]) -> None:
 
 
 def _print_end(run: Baseline) -> None:
-    result, chosen = report.summary(run.rows), run.chosen()
+    result, chosen = report.summary(run.rows), report.chosen(run.rows)
     print(f"CE test accuracy: last {result['last']:.2f} %, mean of the last 10 {result['last_10_mean']:.2f} %, best "
           f"{result['best']:.2f} % (epoch {result['best_epoch']})")  # fmt: skip
     if chosen is not None and chosen["selection"] is not None:

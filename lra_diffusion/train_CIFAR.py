@@ -3,7 +3,7 @@
 Chen et al., "Label-Retrieval-Augmented Diffusion Models for Learning from Noisy Labels", NeurIPS 2023.
 
     python train_CIFAR.py --device cuda:0 --noise_type cifar10-1-0.35 --fp_encoder SimCLR --nepoch 200 --warmup_epochs 5
-    python train_CIFAR.py --noise_type digits-1-0.35         # a minute on two CPU cores, after make_pmd.py and train_SimCLR.py
+    python train_CIFAR.py --noise_type digits-1-0.35         # two minutes on two CPU cores, after make_pmd.py and train_SimCLR.py
 
 What differs from the published code is listed in README.md; the loop is in train.py.
 """

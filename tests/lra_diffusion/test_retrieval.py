@@ -5,7 +5,11 @@ import pytest
 import torch
 
 from lra_diffusion import retrieval
-from lra_diffusion.retrieval import Bank, candidate_labels, draw_labels, label_shares, majority_vote, nearest
+from lra_diffusion.retrieval import Bank, candidate_labels, draw_labels, label_shares, majority_vote
+
+
+def nearest(queries, bank, k):
+    return Bank(bank).nearest(queries, k)
 
 
 def random(*shape, seed=0):

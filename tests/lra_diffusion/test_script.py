@@ -16,7 +16,7 @@ import yaml
 from conftest import SCRIPTS, environment, rows
 from PIL import Image
 
-from lra_diffusion import checkpoint, plot, train_CIFAR
+from lra_diffusion import checkpoint, model_file, plot, train_CIFAR
 from lra_diffusion.encoder_networks import SimCLRNet
 
 
@@ -241,6 +241,18 @@ def test_a_model_of_another_run_in_the_published_place_stays(main, tmp_path, cap
     assert (old / published.name).read_bytes() == first != (new / published.name).read_bytes()
     assert main(*flags, "--nepoch", "4", "--resume") == 0
     assert published.read_bytes() == first
+
+
+def test_a_kill_between_the_two_copies_of_a_model_does_not_disown_the_published_one(tmp_path):
+    own, published = tmp_path / "run" / "m.pt", tmp_path / "model" / "m.pt"
+    assert model_file.publish(own, published, b"first epoch")
+    published.write_bytes(b"second epoch")  # and killed before its own copy was written
+    assert model_file.publish(own, published, b"second epoch")  # the repeated epoch
+    assert model_file.publish(own, published, b"third epoch")
+    assert own.read_bytes() == published.read_bytes() == b"third epoch"
+    published.write_bytes(b"of another run")
+    assert not model_file.publish(own, published, b"fourth epoch")
+    assert (own.read_bytes(), published.read_bytes()) == (b"fourth epoch", b"of another run")
 
 
 def test_pictures_are_of_the_run_that_is_asked_for_from_any_folder(main, tmp_path, monkeypatch, capsys):
