@@ -1,0 +1,122 @@
+"""Checkpoints that survive a kill: TensorFlow's own files, renamed into place when they are whole, and newest first read.
+
+A checkpoint is `checkpoint.ckpt-<iteration>.index` and `.data-00000-of-00001`, as in the published code; the index is
+renamed last, so where it stands the checkpoint is whole. All random numbers are functions of (seed, iteration, purpose)
+and so are the batches; the state is the variables, the iteration, and the rows of metrics.jsonl. Nothing in these files
+is executed when they are read.
+"""
+
+import json
+import os
+import re
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import tensorflow as tf
+
+NAME = "checkpoint.ckpt"
+_PARTS = (".data-00000-of-00001", ".index")  # in the order of renaming
+_RECORD = "record/.ATTRIBUTES/py_state"  # where TensorFlow keeps the text of `Record`
+
+
+class CheckpointError(ValueError):
+    """A checkpoint is missing, torn, or of another run."""
+
+
+class Record(tf.train.experimental.PythonState):
+    """What a checkpoint knows besides tensors: the run's identity and the rows logged so far."""
+
+    def __init__(self, identity: Mapping[str, Any], rows: list[dict[str, Any]]) -> None:
+        self.identity, self.rows = dict(identity), rows
+
+    def serialize(self) -> str:
+        return json.dumps({"identity": self.identity, "rows": self.rows})
+
+    def deserialize(self, text: bytes) -> None:
+        saved = json.loads(text)
+        self.identity, self.rows[:] = saved["identity"], saved["rows"]
+
+
+def save(folder: Path, iteration: int, state: Mapping[str, Any], record: Record, keep: int) -> None:
+    """Writes the checkpoint of this iteration, then removes all but the newest `keep`."""
+    prefix = folder / f"{NAME}-{iteration}"
+    unfinished = folder / f".{prefix.name}.tmp"
+    tf.train.Checkpoint(record=record, **state).write(str(unfinished))
+    for part in _PARTS:
+        _flush(Path(f"{unfinished}{part}"))
+    for part in _PARTS:
+        os.replace(f"{unfinished}{part}", f"{prefix}{part}")
+    _flush(folder)
+    kept = sorted(iterations(folder))[-keep:]
+    for old in set(iterations(folder)) - set(kept):
+        for part in reversed(_PARTS):
+            Path(folder, f"{NAME}-{old}{part}").unlink(missing_ok=True)
+    names = [f"{NAME}-{number}" for number in kept]
+    tf.train.update_checkpoint_state(str(folder), names[-1], all_model_checkpoint_paths=names)  # for TensorFlow's tools
+
+
+def _flush(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def iterations(folder: Path) -> list[int]:
+    """Iterations of all checkpoints in the folder, in no order."""
+    return [int(match[1]) for path in folder.glob(f"{NAME}-*.index") if (match := re.fullmatch(rf"{re.escape(NAME)}-(\d+)\.index", path.name))]  # fmt: skip
+
+
+def restore(folder: Path, state: Mapping[str, Any], record: Record, step: int = 0) -> int:
+    """Loads the newest whole checkpoint, or that of iteration `step`, into the variables; its iteration, 0 without one.
+
+    Raises CheckpointError where the checkpoint is of another run than record.identity says, naming every difference, or
+    cannot be read.
+    """
+    wanted = [step] if step else sorted(iterations(folder), reverse=True)
+    if step and step not in iterations(folder):
+        there = ", ".join(map(str, sorted(iterations(folder)))) or "none"
+        raise CheckpointError(f"{folder} has no checkpoint of iteration {step}: there are {there}")
+    for iteration in wanted:
+        prefix = str(folder / f"{NAME}-{iteration}")
+        try:
+            saved = json.loads(tf.train.load_checkpoint(prefix).get_tensor(_RECORD))
+        except (tf.errors.OpError, ValueError, KeyError) as error:
+            if step or _is_whole(prefix):
+                raise CheckpointError(f"{prefix} cannot be read as a checkpoint of this program ({_short(error)})") from error
+            print(f"warning: skipped {prefix}, which is torn ({_short(error)})")
+            continue
+        if differences := list(_differences(saved["identity"], record.identity)):
+            raise CheckpointError(f"{folder} holds another run ({'; '.join(differences)}). Give the same flags and data to "
+                                  "continue it, or choose another --output_dir or --checkpoint_path")  # fmt: skip
+        try:
+            tf.train.Checkpoint(record=record, **state).read(prefix).assert_existing_objects_matched()
+        except (tf.errors.OpError, ValueError, AssertionError) as error:
+            if step:
+                raise CheckpointError(f"{prefix} cannot be read ({_short(error)})") from error
+            print(f"warning: skipped {prefix}, which is torn ({_short(error)})")
+            continue
+        return iteration
+    return 0
+
+
+def _is_whole(prefix: str) -> bool:
+    """Whether TensorFlow can read it at all: a checkpoint that is whole but not ours is no reason to look for an older one."""
+    try:
+        tf.train.load_checkpoint(prefix)
+    except (tf.errors.OpError, ValueError):
+        return False
+    return True
+
+
+def _short(error: Exception) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0][:200]
+
+
+def _differences(saved: Mapping[str, Any], current: Mapping[str, Any]) -> Iterator[str]:
+    current = json.loads(json.dumps(current))
+    for name in sorted({*saved, *current}):
+        if saved.get(name) != current.get(name):
+            yield f"{name}: {saved.get(name)} then, {current.get(name)} now"

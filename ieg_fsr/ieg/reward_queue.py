@@ -1,0 +1,124 @@
+"""FSR's queue: training samples that stand in for reward data (Zhang & Pfister, ICCV 2021, section 3.3).
+
+Every sample has a rate, the moving average of its negative margin: how little its loss fell at the classifier's virtual
+step. After each epoch the queue takes the samples of lowest rate of each class; every step draws a class-balanced batch
+from it. Shapes: N training samples, S places of the queue, Q samples drawn for a step, C classes.
+"""
+
+import warnings
+
+import numpy as np
+import tensorflow as tf
+from numpy.typing import NDArray
+from tensorflow import Tensor
+
+from ieg.seeds import stream_seed, tensor_seed
+from ieg.sources import Source
+from shared.image_data import DatasetError
+
+UNSEEN = -1  # the recorded label of a sample that no step has met
+READ_AT_ONCE = 100  # images
+
+
+def balanced_sample(labels: NDArray[np.int64], count: int, num_classes: int, random: np.random.RandomState) -> NDArray[np.int64]:
+    """Positions (count,) of a class-balanced draw from labels (S,), class after class.
+
+    Without replacement, or with it from a class that has too few. Raises DatasetError where a class is missing.
+    """
+    if count % num_classes:
+        raise DatasetError(f"{count} samples cannot be balanced over {num_classes} classes: choose a multiple of them")
+    each, drawn = count // num_classes, []
+    for label in range(num_classes):
+        positions = np.flatnonzero(labels == label)
+        if len(positions) == 0:
+            raise DatasetError(f"class {label} has no sample at all, so FSR's queue cannot be balanced over the classes")
+        if len(positions) < each:
+            warnings.warn(f"class {label} has {len(positions)} samples for {each} places of the queue: some are taken twice", stacklevel=2)
+        drawn.append(random.choice(positions, each, replace=len(positions) < each))
+    return np.concatenate(drawn)
+
+
+def lowest_rates(labels: NDArray[np.int64], rates: NDArray[np.float32], per_class: int, num_classes: int) -> NDArray[np.int64]:
+    """Ids of the `per_class` samples of lowest rate of each class, class after class, rates ascending.
+
+    labels: (N,) the given ones, UNSEEN where no step has met the sample; a class may be short. rates: (N,).
+    """
+    chosen = []
+    for label in range(num_classes):
+        ids = np.flatnonzero(labels == label)
+        chosen.append(ids[np.argsort(rates[ids], kind="stable")[:per_class]])
+    return np.concatenate(chosen)
+
+
+def updated_rates(rates: Tensor, ids: Tensor, margins: Tensor, beta: float) -> Tensor:
+    """Rates (N,) after a step that gave margins (B,) to samples ids (B,); beta >= 1 sums the scores instead."""
+    old, score = tf.gather(rates, ids), -margins
+    new = beta * old + (1.0 - beta) * score if beta < 1.0 else old + beta * score
+    return tf.tensor_scatter_nd_update(rates, ids[:, None], new)
+
+
+class RewardQueue(tf.Module):
+    """The state; images are kept as bytes, which loses nothing of CIFAR's, whose views only move pixels."""
+
+    def __init__(self, source: Source, *, num_classes: int, capacity: int, batch: int, beta: float, seed: int) -> None:
+        super().__init__()
+        self._source, self._num_classes, self._batch, self._beta, self._seed = source, num_classes, batch, beta, seed
+        count = len(source.labels)
+        self.rates = tf.Variable(tf.zeros(count), trainable=False)
+        self.seen_labels = tf.Variable(tf.fill((count,), tf.constant(UNSEEN, tf.int64)), trainable=False)
+        self.images = tf.Variable(tf.zeros((capacity, *source.image_shape), tf.uint8), trainable=False)
+        with tf.device("CPU"):  # read by the host at every step, which must not wait for the device
+            self.ids = tf.Variable(tf.zeros(capacity, tf.int64), trainable=False)
+
+    def fill(self, order: NDArray[np.int64]) -> None:
+        """The start: reads the samples in `order`, (N,) ids, until every class can fill its places, and draws from them."""
+        capacity, labels = len(self.ids), self._source.labels[order]
+        needed = capacity // self._num_classes
+        ends = [np.flatnonzero(labels == label)[needed - 1 : needed] for label in range(self._num_classes)]
+        read = max(end[0] for end in ends) + 1 if all(len(end) for end in ends) else len(order)
+        read = min(len(order), -(-read // self._batch) * self._batch)  # whole batches
+        random = np.random.RandomState(self._seed)
+        self._store(0, order[balanced_sample(labels[:read], capacity, self._num_classes, random)], epoch=0)
+
+    def draw(self, step: int) -> dict[str, NDArray]:
+        """Q places of the queue for a step, balanced over the classes, and the given labels there, int32.
+
+        A function of the seed, the step and what is in the queue.
+        """
+        random = np.random.RandomState(stream_seed(self._seed, step, "queue"))
+        labels = self._source.labels[self.ids.numpy()]
+        places = balanced_sample(labels, self._batch, self._num_classes, random)
+        return {"queue_places": places, "queue_labels": labels[places].astype(np.int32)}
+
+    def images_at(self, places: Tensor) -> Tensor:
+        """Images (Q, H, W, 3) float32; runs inside a tf.function."""
+        return self._source.scale(tf.gather(self.images, places))
+
+    def record(self, ids: Tensor, labels: Tensor, margins: Tensor) -> None:
+        """Takes note of a step's samples; runs inside a tf.function. ids, labels, margins: (B,), of all replicas."""
+        self.rates.assign(updated_rates(self.rates, ids, margins, self._beta))
+        self.seen_labels.assign(tf.tensor_scatter_nd_update(self.seen_labels, ids[:, None], tf.cast(labels, tf.int64)))
+
+    def refresh(self, epoch: int) -> None:
+        """The end of an epoch: the most helpful samples, newly augmented, take the last places."""
+        capacity = len(self.ids)
+        chosen = lowest_rates(self.seen_labels.numpy(), self.rates.numpy(), capacity // self._num_classes, self._num_classes)
+        self._store(capacity - len(chosen), chosen, epoch)
+
+    def purity(self) -> float:
+        """The share of the queue whose given label is the true one: a monitor, nothing depends on it."""
+        ids, gold = self.ids.numpy(), self._source.gold
+        return 1.0 if gold is None else float(np.mean(self._source.labels[ids] == gold[ids]))
+
+    def state(self) -> dict[str, NDArray]:
+        """Arrays for users; the first two are what the published code keeps in queue_info.npy."""
+        ids = self.ids.numpy()
+        return {"ds_labels": self.seen_labels.numpy(), "ds_rates": self.rates.numpy(),
+                "queue_ids": ids, "queue_labels": self._source.labels[ids]}  # fmt: skip
+
+    def _store(self, start: int, ids: NDArray[np.int64], epoch: int) -> None:
+        for first in range(0, len(ids), READ_AT_ONCE):
+            part = ids[first : first + READ_AT_ONCE]
+            views = self._source.weak(tf.constant(part), tensor_seed(self._seed, epoch, f"queue {first}"))
+            self.images[start + first : start + first + len(part)].assign(self._source.unscale(views))
+        self.ids[start : start + len(ids)].assign(ids)
