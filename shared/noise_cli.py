@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from shared import datasets, noise_file, noise_on_top, noise_report, pmd, safe_arrays, wild_formats
 from shared.image_data import ImageData
 from shared.noise_file import NoiseFile, NoiseFileError
-from shared.noise_recipe import KINDS, Recipe, generate
+from shared.noise_recipe import KINDS, Recipe, generate, usual_seed
 
 EXAMPLES = """\
 examples:
@@ -39,6 +39,12 @@ kinds:
   pmd          one of the two likeliest classes of a teacher (--eta), the second where they are close (Zhang et al. 2021,
                PLC), as PLC draws it; --rate finds the factor by bisection, --factor gives it. eta of n images labels the
                first n (PLC: 45,000)
+  ieg_uniform, ieg_asymmetric
+               the labels that IEG and FSR (Zhang et al. 2020, 2021) train on, as they draw them: each sample redrawn from all
+               classes, or sent on by the map cifar10, with probability rate; the file leaves out their probe set
+               (--probe_ratio) and is .npz, unless the ratio is 0
+  long_tail    a long-tailed part of the samples (--imbalance), each redrawn from all classes with probability rate; 0 keeps
+               the labels. Class sizes are the papers' (Cui et al. 2019), the images a draw of ours. .npz
 maps:
   cifar10                  bird-airplane, cat-dog, deer-horse, dog-cat, truck-automobile (DivideMix, SLN's files)
   cifar10_four_rules       without deer-horse (custom noise of re-sln)
@@ -50,6 +56,8 @@ The same arguments give the same bytes. The ending of FILE chooses the format; o
 examples:
   python -m shared noise make --dataset cifar10 --data_path data --kind asymmetric --rate 0.4 --out asym0.4.npz
   python -m shared noise make --dataset cifar10 --kind pmd --pmd_type 1 --eta eta.npy --rate 0.35 --out cifar10-1-0.35.npz
+  python -m shared noise make --dataset cifar10 --kind ieg_uniform --rate 0.4 --probe_ratio 0.002 --out ieg0.4.npz
+  python -m shared noise make --dataset cifar10 --kind long_tail --imbalance 0.02 --rate 0.2 --out tail0.02.npz
 """
 ADD_EXAMPLES = """\
 kinds:
@@ -112,7 +120,9 @@ def _add_make(actions: "argparse._SubParsersAction[argparse.ArgumentParser]") ->
     amount.add_argument(
         "--factor", type=float, help="pmd, instead of --rate: divides the probability of the best class"
     )
-    make.add_argument("--seed", type=int, default=123, help="default: %(default)s, as in the papers' files")
+    make.add_argument(
+        "--seed", type=int, help="default: as in the papers' files, 12345 for ieg_... and long_tail, else 123"
+    )
     make.add_argument("--map", metavar="NAME", help="class map of asymmetric noise; default: the dataset's usual one")
     targets = make.add_mutually_exclusive_group()
     targets.add_argument(
@@ -139,6 +149,10 @@ def _add_make(actions: "argparse._SubParsersAction[argparse.ArgumentParser]") ->
     )
     make.add_argument("--eta", type=Path, metavar="NPY", help="pmd: softmax outputs of the teacher, (n, C) floats")
     make.add_argument("--pmd_type", type=int, choices=pmd.TYPES, help="pmd: type I, II or III of the paper; default: 1")
+    make.add_argument("--probe_ratio", type=float, help="ieg_...: share of the samples held out clean; default: 0.02")
+    make.add_argument(
+        "--imbalance", type=float, help="long_tail: size of the last class by that of the first, in (0, 1]"
+    )
     make.add_argument("--out", required=True, type=Path, metavar="FILE", help=".npz, .pt, .csv, .npy or .json")
     make.add_argument("--force", action="store_true", help="overwrite FILE if it exists with other content")
     _add_dataset_options(make, required=True)
@@ -179,12 +193,14 @@ def run_make(args: argparse.Namespace) -> None:
     recipe = Recipe(
         args.kind,
         args.rate,
-        args.seed,
+        usual_seed(args.kind) if args.seed is None else args.seed,
         args.map,
         args.include_true_class,
         args.independent,
         args.pmd_type,
         args.factor,
+        args.probe_ratio,
+        args.imbalance,
     )
     recipe.check_for(args.dataset)  # what cannot work is refused before data is read
     format = wild_formats.format_of(args.out)

@@ -10,14 +10,21 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from shared import noise, noise_file, open_set, pmd
+from shared import ieg_splits, long_tail, noise, noise_file, open_set, pmd
 from shared.image_data import ImageData
 from shared.labels import Labels, checked_rate
 from shared.noise_file import NoiseFile
 
-KINDS = ("pdn", "symmetric", "asymmetric", "pair_flip", "open_set", "confidence", "pmd")
+IEG_KINDS = {"ieg_uniform": "uniform", "ieg_asymmetric": "asymmetric"}  # with IEG's probe set held out -> IEG's noise
+PART_KINDS = (*IEG_KINDS, "long_tail")  # label a part of the training set
+KINDS = ("pdn", "symmetric", "asymmetric", "pair_flip", "open_set", "confidence", "pmd", *PART_KINDS)
 CHOOSING_KINDS = ("symmetric", "asymmetric", "pair_flip")  # choose samples at random, so draws may be independent
 DEFAULT_MAPS = {"cifar10": "cifar10", "cifar100": "cifar100"}  # dataset -> name in ASYMMETRIC_MAPS
+
+
+def usual_seed(kind: str) -> int:
+    """The seed of the papers' files of this kind."""
+    return ieg_splits.SEED if kind in PART_KINDS else 123
 
 
 @dataclass(frozen=True)
@@ -35,11 +42,14 @@ class Recipe:
     independent: bool = False  # CHOOSING_KINDS only: each sample by itself, instead of exactly int(rate N)
     pmd_type: int | None = None  # pmd only: one of pmd.TYPES; None: 1
     factor: float | None = None  # pmd only, instead of a rate: what the probability of the best class is divided by
+    probe_ratio: float | None = None  # IEG_KINDS only: share held out, see `ieg_splits.split`; None: 0.02
+    imbalance: float | None = None  # long_tail only, and needed there: smallest class by largest, in (0, 1]
 
     def __post_init__(self) -> None:
         if self.kind not in KINDS:
             raise ValueError(f"unknown kind of noise {self.kind!r}: choose one of {', '.join(KINDS)}")
         self._check_amount()
+        self._check_part()
         limit = 2**32 - (open_set.DONOR_SEED_OFFSET if self.kind == "open_set" else 0)
         if not 0 <= self.seed < limit:
             raise ValueError(f"seed {self.seed} is outside [0, {limit}): choose another one")
@@ -70,6 +80,21 @@ class Recipe:
         elif self.factor is not None:
             pmd.checked_factor(self.factor)
 
+    def _check_part(self) -> None:
+        """Which part of the training set gets labels; its size is checked where the labels are known."""
+        if self.probe_ratio is not None and self.kind not in IEG_KINDS:
+            raise ValueError(f"--probe_ratio is for {' and '.join(IEG_KINDS)} noise: leave it out for {self.kind}")
+        if self.probe_ratio is not None and not 0 <= self.probe_ratio <= 1:
+            raise ValueError(f"probe ratio {self.probe_ratio} is outside [0, 1]: 0.02 holds out 2 % of the samples")
+        if (self.imbalance is None) == (self.kind == "long_tail"):
+            raise ValueError(
+                "long_tail needs --imbalance: 0.02 makes the last class a fiftieth of the first"
+                if self.imbalance is None
+                else f"--imbalance is for long_tail: leave it out for {self.kind}"
+            )
+        if self.imbalance is not None and not 0 < self.imbalance <= 1:
+            raise ValueError(f"imbalance {self.imbalance} is outside (0, 1]: 0.02 makes the last class a fiftieth")
+
     def check_for(self, dataset: str) -> None:
         """Raise ValueError where this noise is not possible on a dataset, before any data is read."""
         self.map_for(dataset)
@@ -81,6 +106,8 @@ class Recipe:
 
     def map_for(self, dataset: str) -> str | None:
         """The class map to use for a dataset, None for kinds without; ValueError where none is known."""
+        if self.kind == "ieg_asymmetric":
+            return ieg_splits.CLASS_MAP
         if self.kind != "asymmetric":
             return None
         name = self.class_map or DEFAULT_MAPS.get(dataset)
@@ -114,6 +141,8 @@ def generate(
             )
     if eta is not None:
         return _pmd(recipe, data, eta)
+    if recipe.kind in PART_KINDS:
+        return _part(recipe, data, class_map)
     return noise_file.make(
         _noisy_labels(recipe, data, class_map, mean_probs),
         clean_labels=data.train_labels,
@@ -150,6 +179,40 @@ def _pmd(recipe: Recipe, data: ImageData, eta: NDArray[np.floating[Any]]) -> Noi
         nominal_rate=recipe.rate,
         seed=recipe.seed,
         generator=f"{noise.GENERATOR}, PMD type {noise_type}, factor {factor!r}, eta {digest[:12]}",
+    )
+
+
+def _part(recipe: Recipe, data: ImageData, class_map: str | None) -> NoiseFile:
+    """Labels of a part of the training set, by ascending row: IEG's without its probe set, or a long tail's."""
+    clean, rate = data.train_labels, _rate(recipe)
+    if recipe.kind == "long_tail":
+        assert recipe.imbalance is not None  # Recipe sees to it
+        rows = long_tail.subset(clean, recipe.imbalance, recipe.seed)
+        random = np.random.RandomState(recipe.seed)  # as IEG: noise on a long tail begins a stream of its own
+        noisy, part = (
+            ieg_splits.uniform_noise(clean[rows], data.num_classes, rate, random),
+            f"long tail {recipe.imbalance}",
+        )
+    else:
+        ratio = ieg_splits.PROBE_RATIO if recipe.probe_ratio is None else recipe.probe_ratio
+        split = ieg_splits.split(
+            clean, data.num_classes, noise=IEG_KINDS[recipe.kind], rate=rate, probe_ratio=ratio, seed=recipe.seed
+        )
+        order = np.argsort(split.train_ids)
+        rows, noisy, part = split.train_ids[order], split.train_labels[order], f"IEG's split, probe ratio {ratio}"
+    return noise_file.make(
+        noisy,
+        clean_labels=clean[rows],
+        indices=None if len(rows) == len(clean) else rows,
+        dataset=data.name,
+        split="train",
+        num_classes=data.num_classes,
+        kind=recipe.kind,
+        class_map=class_map,
+        convention=_convention(recipe),
+        nominal_rate=rate,
+        seed=recipe.seed,
+        generator=f"{noise.GENERATOR}, {part}",
     )
 
 
@@ -197,6 +260,8 @@ def _generator(recipe: Recipe) -> str:
 def _convention(recipe: Recipe) -> str | None:
     if recipe.kind == "open_set":
         return None
+    if recipe.kind in ("ieg_uniform", "long_tail"):
+        return noise_file.WITH_TRUE_CLASS
     if recipe.kind == "symmetric" and recipe.include_true_class is not False:
         return noise_file.WITH_TRUE_CLASS
     return noise_file.WITHOUT_TRUE_CLASS

@@ -9,7 +9,7 @@ import re
 import numpy as np
 import pytest
 
-from shared import datasets, noise, noise_file, open_set
+from shared import datasets, ieg_splits, long_tail, noise, noise_file, open_set
 from shared.__main__ import main
 from shared.noise_recipe import Recipe, generate
 from shared.wild_formats import read_any
@@ -134,3 +134,71 @@ def test_generate_wants_mean_probs_for_confidence_alone():
         generate(Recipe("confidence", 0.4), DIGITS)
     with pytest.raises(ValueError, match="has no mean_probs"):
         generate(Recipe("pair_flip", 0.4), DIGITS, PROBS)
+
+
+# ---- a part of the training set
+
+
+@pytest.mark.parametrize(("kind", "kind_there"), [("ieg_uniform", "uniform"), ("ieg_asymmetric", "asymmetric")])
+@pytest.mark.parametrize(("more", "ratio"), [([], 0.02), (["--probe_ratio", 0.1], 0.1)])
+def test_the_labels_of_ieg_travel_without_its_probe_set(tmp_path, kind, kind_there, more, ratio):
+    assert make(tmp_path / "a.npz", kind, *more) == 0
+    made = noise_file.read(tmp_path / "a.npz")
+    split = ieg_splits.split(DIGITS.train_labels, 10, noise=kind_there, rate=0.4, probe_ratio=ratio, seed=12345)
+    assert (np.diff(made.indices) > 0).all()
+    assert dict(zip(made.indices, made.noisy_labels)) == dict(zip(split.train_ids, split.train_labels))
+    np.testing.assert_array_equal(made.clean_labels, DIGITS.train_labels[made.indices])
+    known = made.header
+    assert (known.kind, known.nominal_rate, known.seed) == (kind, 0.4, 12345)
+    assert known.class_map == (None if kind == "ieg_uniform" else "cifar10")
+    assert known.convention == ("with_true_class" if kind == "ieg_uniform" else "without_true_class")
+    assert known.generator == f"{noise.GENERATOR}, IEG's split, probe ratio {ratio}"
+    rows, _ = noise_file.labels_for(made, dataset="digits", clean_labels=DIGITS.train_labels, num_classes=10)
+    assert not set(rows) & set(split.probe_ids)
+
+
+def test_without_a_probe_set_every_format_takes_the_labels_of_ieg(tmp_path, capsys):
+    assert make(tmp_path / "a.csv", "ieg_uniform", "--probe_ratio", 0) == 0
+    split = ieg_splits.split(DIGITS.train_labels, 10, noise="uniform", rate=0.4, probe_ratio=0)
+    np.testing.assert_array_equal(read_any(tmp_path / "a.csv").noisy_labels[split.train_ids], split.train_labels)
+    assert make(tmp_path / "b.csv", "ieg_uniform") == 2
+    assert "cannot say which samples" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("more", "seed"), [([], 12345), (["--seed", 5], 5)])
+def test_a_long_tail_is_a_file_of_fewer_samples(tmp_path, more, seed):
+    assert make(tmp_path / "a.npz", "long_tail", "--imbalance", 0.1, *more) == 0
+    made = noise_file.read(tmp_path / "a.npz")
+    np.testing.assert_array_equal(made.indices, long_tail.subset(DIGITS.train_labels, 0.1, seed))
+    np.testing.assert_array_equal(made.clean_labels, DIGITS.train_labels[made.indices])
+    expected = ieg_splits.uniform_noise(made.clean_labels, 10, 0.4, np.random.RandomState(seed))
+    np.testing.assert_array_equal(made.noisy_labels, expected)
+    assert (made.header.kind, made.header.seed, made.header.convention) == ("long_tail", seed, "with_true_class")
+    assert made.header.generator == f"{noise.GENERATOR}, long tail 0.1"
+
+
+def test_a_long_tail_of_rate_zero_keeps_its_labels():
+    made = generate(Recipe("long_tail", 0, 12345, imbalance=0.1), DIGITS)
+    np.testing.assert_array_equal(made.noisy_labels, made.clean_labels)
+    assert made.header.measured_rate == 0
+
+
+@pytest.mark.parametrize(
+    ("kind", "more", "message"),
+    [
+        ("ieg_uniform", ["--probe_ratio", 1.5], r"probe ratio 1\.5 is outside"),
+        ("ieg_uniform", ["--probe_ratio", 0.001], "less than one for each of 10 classes"),
+        ("ieg_uniform", ["--imbalance", 0.1], "--imbalance is for long_tail: leave it out for ieg_uniform"),
+        ("ieg_asymmetric", ["--map", "cifar100"], "ieg_asymmetric noise has no class map"),
+        ("ieg_uniform", ["--independent"], "--independent is for"),
+        ("pdn", ["--probe_ratio", 0.1], "--probe_ratio is for ieg_uniform and ieg_asymmetric noise"),
+        ("long_tail", [], "long_tail needs --imbalance"),
+        ("long_tail", ["--imbalance", 0], r"imbalance 0\.0 is outside"),
+        ("long_tail", ["--imbalance", 0.001], "leaves the last class nothing"),
+        ("long_tail", ["--imbalance", 0.1, "--probe_ratio", 0.1], "leave it out for long_tail"),
+    ],
+)
+def test_options_of_a_part_are_refused_where_they_mean_nothing(tmp_path, capsys, kind, more, message):
+    assert make(tmp_path / "a.npz", kind, *more) == 2
+    assert re.search(message, capsys.readouterr().err)
+    assert not (tmp_path / "a.npz").exists()
