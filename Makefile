@@ -24,7 +24,7 @@ export MPLCONFIGDIR ?= $(CURDIR)/.venv/matplotlib
 
 .DEFAULT_GOAL := help
 .PHONY: help quickstart noise test lint format lock clean
-PROJECTS := instancegm re_sln lra_diffusion
+PROJECTS := instancegm re_sln lra_diffusion ieg_fsr
 ENVIRONMENTS := shared tests $(PROJECTS)
 
 python = .venv/$(1)/bin/python

@@ -15,6 +15,8 @@ from typing import Any
 
 import tensorflow as tf
 
+from shared.noise_file import write_atomically
+
 NAME = "checkpoint.ckpt"
 _PARTS = (".data-00000-of-00001", ".index")  # in the order of renaming
 _RECORD = "record/.ATTRIBUTES/py_state"  # where TensorFlow keeps the text of `Record`
@@ -52,8 +54,9 @@ def save(folder: Path, iteration: int, state: Mapping[str, Any], record: Record,
     for old in set(iterations(folder)) - set(kept):
         for part in reversed(_PARTS):
             Path(folder, f"{NAME}-{old}{part}").unlink(missing_ok=True)
-    names = [f"{NAME}-{number}" for number in kept]
-    tf.train.update_checkpoint_state(str(folder), names[-1], all_model_checkpoint_paths=names)  # for TensorFlow's tools
+    names = [f'"{NAME}-{number}"' for number in kept]
+    lines = [f"model_checkpoint_path: {names[-1]}", *(f"all_model_checkpoint_paths: {name}" for name in names)]
+    write_atomically(folder / "checkpoint", ("\n".join(lines) + "\n").encode())  # for tf.train.latest_checkpoint
 
 
 def _flush(path: Path) -> None:

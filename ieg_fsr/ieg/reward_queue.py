@@ -72,7 +72,7 @@ class RewardQueue(tf.Module):
 
     def fill(self, order: NDArray[np.int64]) -> None:
         """The start: reads the samples in `order`, (N,) ids, until every class can fill its places, and draws from them."""
-        capacity, labels = len(self.ids), self._source.labels[order]
+        capacity, labels = self.ids.shape[0], self._source.labels[order]
         needed = capacity // self._num_classes
         ends = [np.flatnonzero(labels == label)[needed - 1 : needed] for label in range(self._num_classes)]
         read = max(end[0] for end in ends) + 1 if all(len(end) for end in ends) else len(order)
@@ -101,7 +101,7 @@ class RewardQueue(tf.Module):
 
     def refresh(self, epoch: int) -> None:
         """The end of an epoch: the most helpful samples, newly augmented, take the last places."""
-        capacity = len(self.ids)
+        capacity = self.ids.shape[0]
         chosen = lowest_rates(self.seen_labels.numpy(), self.rates.numpy(), capacity // self._num_classes, self._num_classes)
         self._store(capacity - len(chosen), chosen, epoch)
 
