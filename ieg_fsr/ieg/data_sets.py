@@ -19,12 +19,11 @@ from ieg.dataset_names import FILE_DATASETS, Name, parse
 from ieg.sources import ArraySource, Source, evenly
 from shared import datasets, ieg_splits
 from shared.image_data import DatasetError, ImageData
+from shared.noise import GENERATOR
 from shared.noise_file import WITH_TRUE_CLASS, WITHOUT_TRUE_CLASS, NoiseFile, NoiseFileError, labels_for, make
 from shared.wild_formats import read_any
 
 __all__ = ["Name", "Task", "load", "parse"]
-
-GENERATOR = "shared.ieg_splits 1"
 
 
 @dataclass(frozen=True)
@@ -48,7 +47,7 @@ class _Candidates:
 
     data: ImageData
     rows: NDArray[np.int64]  # (M,) positions in data.train_images
-    given: NDArray[np.int64] | None  # (M,) labels of a noise file; None: noise is made
+    given: NDArray[np.int64] | None  # (M,) noisy labels; None: made when the probe is held out
     known: dict[str, Any]  # fields of the noise file's header
     view: str
 
@@ -67,7 +66,7 @@ def load(
     _check_flags(spec, probe_ratio, noise_file, limit_train, limit_test, use_imagenet_as_eval)
     if spec.dataset == "webvisionmini":
         return _webvision(spec, data_dir, probe_ratio, seed, limit_train, limit_test, use_imagenet_as_eval)
-    found = _candidates(spec, data_dir, seed, noise_file)
+    found = _candidates(spec, data_dir, probe_ratio, seed, noise_file)
     return _task(spec, found, probe_ratio, seed, limit_train, limit_test)
 
 
@@ -93,24 +92,34 @@ def _check_flags(
         )
 
 
-def _candidates(spec: Name, data_dir: str | Path | None, seed: int, noise_file: str | Path | None) -> _Candidates:
+def _candidates(
+    spec: Name, data_dir: str | Path | None, probe_ratio: float, seed: int, noise_file: str | Path | None
+) -> _Candidates:
     if noise_file:
         return _from_file(spec, data_dir, noise_file)
     assert spec.dataset is not None  # but for files
     if spec.imbalance is not None:
-        data, rows = long_tail_files.load(spec.dataset, spec.imbalance, data_dir, seed)
-        view = "long_tail"
-    else:
-        data = datasets.load(spec.dataset, data_dir)
-        rows = np.arange(len(data.train_labels))
-        view = _view(data)
+        return _long_tail(spec, data_dir, seed)
+    data = datasets.load(spec.dataset, data_dir)
     known: dict[str, Any] = {"kind": "none"}
-    if spec.noise != "none":
+    if spec.noise != "none":  # in the words of `python -m shared noise make`, which makes the same labels
         uniform = spec.noise == "uniform"
-        known = {"kind": "symmetric" if uniform else "asymmetric", "class_map": None if uniform else "cifar10",
+        known = {"kind": f"ieg_{spec.noise}", "class_map": None if uniform else ieg_splits.CLASS_MAP,
                  "convention": WITH_TRUE_CLASS if uniform else WITHOUT_TRUE_CLASS, "nominal_rate": spec.rate,
-                 "seed": seed, "generator": GENERATOR}  # fmt: skip
-    return _Candidates(data, rows, None, known, view)
+                 "seed": seed, "generator": f"{GENERATOR}, IEG's split, probe ratio {probe_ratio}"}  # fmt: skip
+    return _Candidates(data, np.arange(len(data.train_labels)), None, known, _view(data))
+
+
+def _long_tail(spec: Name, data_dir: str | Path | None, seed: int) -> _Candidates:
+    """The tail's images; noise on it is the first that its seed draws."""
+    assert spec.dataset is not None  # a tail is CIFAR's
+    assert spec.imbalance is not None
+    data, rows = long_tail_files.load(spec.dataset, spec.imbalance, data_dir, seed)
+    random = np.random.RandomState(seed)  # legacy, as the original's
+    given = ieg_splits.uniform_noise(data.train_labels[rows], data.num_classes, spec.rate, random)
+    known = {"kind": "long_tail", "convention": WITH_TRUE_CLASS, "nominal_rate": spec.rate, "seed": seed,
+             "generator": f"{GENERATOR}, long tail {spec.imbalance}"}  # fmt: skip
+    return _Candidates(data, rows, given if spec.rate else None, known, "long_tail")
 
 
 def _from_file(spec: Name, data_dir: str | Path | None, path: str | Path) -> _Candidates:
@@ -145,9 +154,10 @@ def _task(
     """Probe, noise and shuffles by the original's legacy draws, then the limits, which change none of these."""
     data, rows, classes = found.data, found.rows, found.data.num_classes
     clean = data.train_labels[rows]
-    noise = spec.noise if found.given is None else "none"
+    noise = spec.noise if found.given is None and spec.imbalance is None else "none"
+    rate = spec.rate if noise != "none" else 0.0
     try:
-        parts = ieg_splits.split(clean, classes, noise=noise, rate=spec.rate, probe_ratio=probe_ratio, seed=seed)
+        parts = ieg_splits.split(clean, classes, noise=noise, rate=rate, probe_ratio=probe_ratio, seed=seed)
     except ValueError as error:
         raise DatasetError(f"{spec.name} cannot be split by --probe_dataset_hold_ratio and --seed: {error}") from error
     keep = evenly(len(parts.train_ids), limit_train)

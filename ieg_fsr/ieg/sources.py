@@ -101,7 +101,7 @@ class FileSource:
     Decoding runs in the graph, one image after another within a batch and batches side by side.
     """
 
-    image_shape = (imagenet_ops.SIDE, imagenet_ops.SIDE, 3)
+    image_shape = (views.SIDE, views.SIDE, 3)
 
     def __init__(
         self, items: Sequence[str] | Sequence[bytes], labels: NDArray[np.int64], *, encoded: bool = False,
@@ -116,10 +116,10 @@ class FileSource:
         self.labels, self.gold = labels, gold
 
     def weak(self, ids: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
-        return self.scale(self._views(imagenet_ops.train_view, ids, seed))
+        return self.scale(self._views(views.train_view, ids, seed))
 
     def plain(self, ids: tf.Tensor) -> tf.Tensor:
-        return self.scale(self._map(lambda row: imagenet_ops.eval_view(self._read(row)), ids))
+        return self.scale(self._map(lambda row: views.eval_view(self._read(row)), ids))
 
     def strong(self, ids: tf.Tensor, weak: tf.Tensor, seed: tf.Tensor, aug_type: str) -> tf.Tensor:
         """An independent crop of the same files under the ImageNet policy."""

@@ -120,8 +120,9 @@ def find(root: Path) -> Path:
                 partial.append(f"\n  found {folder}, but it lacks {' and '.join(missing)}")
     place = root.absolute()
     exists = "" if root.exists() else " (which does not exist)"
+    found = "".join(dict.fromkeys(partial))
     raise DatasetError(f"""WebVision mini is missing: a folder {FOLDER} with train/<class>/<image> and val/<class>/<image>.
-Looked in {place / "tensorflow_datasets"}, {place}{exists} and its sub-folders, {SEARCH_DEPTH} levels down.{"".join(dict.fromkeys(partial))}
+Looked in {place}{exists}, its tensorflow_datasets and its sub-folders, {SEARCH_DEPTH} levels down.{found}
 It is large, so nothing downloads it:
   1. get {ZIP} (the original's README then unzips a file of another name; this is the one)
   2. unpack it, so that there are

@@ -1,8 +1,11 @@
 """Pixels: what each view does to them, from arrays and from files."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 import tensorflow as tf
+from ieg.input import evaluation_batches
 from ieg.sources import ArraySource, FileSource, evenly
 from PIL import Image
 
@@ -102,7 +105,7 @@ COLOURS = np.array([(250, 10, 10), (10, 250, 10), (128, 128, 128)]) / 127.5 - 1
 
 @pytest.mark.parametrize("encoded", [False, True])
 def test_files_and_their_contents_are_decoded_alike(files, encoded):
-    items = [open(file, "rb").read() for file in files] if encoded else files
+    items = [Path(file).read_bytes() for file in files] if encoded else files
     source = FileSource(items, np.arange(3), encoded=encoded)
     plain = source.plain(ids(2, 0, 1)).numpy()
     assert plain.shape == (3, 224, 224, 3)
@@ -131,8 +134,9 @@ def test_two_images_of_a_batch_have_crops_of_their_own(tmp_path):
     assert not np.array_equal(one, source.weak(ids(0, 0), SEED + 1)[0])
 
 
-def test_a_file_that_is_no_image_is_named(tmp_path):
-    (tmp_path / "page.jpg").write_text("<html>404</html>")
+@pytest.mark.parametrize("content", ["", "<html>404</html>"])
+def test_a_file_that_is_no_image_is_named(tmp_path, content):
+    (tmp_path / "page.jpg").write_text(content)
     source = FileSource([str(tmp_path / "page.jpg")], np.zeros(1, np.int64))
     with pytest.raises(tf.errors.InvalidArgumentError, match=r"page\.jpg"):
-        source.plain(ids(0))
+        list(evaluation_batches(source, 1))
