@@ -69,7 +69,8 @@ def _flush(path: Path) -> None:
 
 def iterations(folder: Path) -> list[int]:
     """Iterations of all checkpoints in the folder, in no order."""
-    return [int(match[1]) for path in folder.glob(f"{NAME}-*.index") if (match := re.fullmatch(rf"{re.escape(NAME)}-(\d+)\.index", path.name))]  # fmt: skip
+    matches = (re.fullmatch(rf"{re.escape(NAME)}-(\d+)\.index", path.name) for path in folder.glob("*.index"))
+    return [int(match[1]) for match in matches if match]
 
 
 def restore(folder: Path, state: Mapping[str, Any], record: Record, step: int = 0) -> int:
@@ -88,7 +89,9 @@ def restore(folder: Path, state: Mapping[str, Any], record: Record, step: int = 
             saved = json.loads(tf.train.load_checkpoint(prefix).get_tensor(_RECORD))
         except (tf.errors.OpError, ValueError, KeyError) as error:
             if step or _is_whole(prefix):
-                raise CheckpointError(f"{prefix} cannot be read as a checkpoint of this program ({_short(error)})") from error
+                raise CheckpointError(
+                    f"{prefix} cannot be read as a checkpoint of this program ({_short(error)})"
+                ) from error
             print(f"warning: skipped {prefix}, which is torn ({_short(error)})")
             continue
         if differences := list(_differences(saved["identity"], record.identity)):

@@ -100,7 +100,9 @@ def picture(runs: Sequence[Run]) -> bytes:
 def _bars(axes: Axes, runs: Sequence[Run]) -> None:
     for offset, kind, colour, hatch in ((-0.2, "clean", CLEAN, ""), (0.2, "noisy", NOISY, "//")):
         heights = [run.weight(kind) or 0.0 for run in runs]
-        bars = axes.bar([i + offset for i in range(len(runs))], heights, 0.38, color=colour, hatch=hatch, label=f"{kind} samples")
+        bars = axes.bar(
+            [i + offset for i in range(len(runs))], heights, 0.38, color=colour, hatch=hatch, label=f"{kind} samples"
+        )
         axes.bar_label(bars, fmt="%.2f")
     axes.axhline(1.0, color="0.3", linewidth=0.8, linestyle="--")
     axes.set_xticks(range(len(runs)), [NAMES[run.method] for run in runs])

@@ -25,6 +25,14 @@ def evaluate(trainer: Trainer, source: Source, batch_size: int, averages: bool) 
 
 def _one_pass(trainer: Trainer, weights: Sequence[tf.Variable], source: Source, batch_size: int) -> dict[str, float]:
     point, moving = ([tf.convert_to_tensor(v) for v in group] for group in (weights, trainer.moving))
-    sums = [trainer.evaluate_batch(point, moving, images, labels) for images, labels in evaluation_batches(source, batch_size)]
+    sums = [
+        trainer.evaluate_batch(point, moving, images, labels)
+        for images, labels in evaluation_batches(source, batch_size)
+    ]
     count, top1, top5, loss = np.sum([s.numpy() for s in sums], axis=0, dtype=np.float64)
-    return {"accuracy": 100.0 * top1 / count, "accuracy_top5": 100.0 * top5 / count, "loss": loss / count, "count": count}
+    return {
+        "accuracy": 100.0 * top1 / count,
+        "accuracy_top5": 100.0 * top5 / count,
+        "loss": loss / count,
+        "count": count,
+    }

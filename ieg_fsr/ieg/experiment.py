@@ -48,7 +48,7 @@ class Experiment:
     def is_chief(self) -> bool:
         """Whether this process writes files: of several machines the first one does."""
         resolver = self.strategy.cluster_resolver
-        return resolver is None or not resolver.task_type or (resolver.task_type, resolver.task_id) in (("worker", 0), ("chief", 0))  # fmt: skip
+        return resolver is None or (resolver.task_type, resolver.task_id) in ((None, None), ("worker", 0), ("chief", 0))
 
     def evaluation_sets(self) -> dict[str, Source]:
         """What the run is evaluated on; the first one is what the papers report."""
@@ -150,9 +150,13 @@ def _check(args: argparse.Namespace, task: Task, replicas: int) -> int:
             fits = " or ".join(f"{v}" for v in (below, above) if v)
             raise UsageError(f"--{name}={value} cannot be divided evenly among {classes} classes: give {fits}")
     if args.method == "fsr" and args.queue_bs > args.queue_capacity:
-        raise UsageError(f"--queue_bs={args.queue_bs} is more than the queue holds: raise --queue_capacity={args.queue_capacity}")
+        raise UsageError(
+            f"--queue_bs={args.queue_bs} is more than the queue holds: raise --queue_capacity={args.queue_capacity}"
+        )
     if count < args.batch_size * replicas:
-        raise UsageError(f"{count} training images are less than one step of {args.batch_size} x {replicas}: lower --batch_size")
+        raise UsageError(
+            f"{count} training images are less than one step of {args.batch_size} x {replicas}: lower --batch_size"
+        )
     return count // (args.batch_size * replicas)
 
 

@@ -19,7 +19,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).absolute().parents[1]))  # where the package is, to be run by path from anywhere
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # TensorFlow's warnings about this machine's instructions
 
-from ieg import options  # noqa: E402
+from ieg import options
 
 
 def main(argv: Sequence[str] | None = None) -> int:

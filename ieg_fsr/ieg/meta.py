@@ -29,9 +29,7 @@ def jvp(
     with tf.GradientTape() as transposing:
         transposing.watch(cotangents)
         pulled_back = tape.gradient(outputs, weights, output_gradients=cotangents, unconnected_gradients="zero")
-    return transposing.gradient(
-        pulled_back, cotangents, output_gradients=list(direction), unconnected_gradients="zero"
-    )
+    return transposing.gradient(pulled_back, cotangents, output_gradients=list(direction), unconnected_gradients="zero")
 
 
 def look_ahead(

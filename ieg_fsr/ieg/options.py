@@ -20,7 +20,7 @@ NOT_DECIDING = {"mode", "checkpoint_path", "output_dir", "published_layout", "re
                 "distribution_strategy", "post_batch_mode_autoaug", "pretrained_ckpt", "pretrained_ckpt_mode",
                 "fix_network_features", "dropout_rate", "cpu_replicas", "deterministic"}  # fmt: skip
 EXAMPLES = """examples:
-  python -m ieg.main --dataset=digits_uniform_0.6 --network_name=wrn10-1 --method=fsr --max_iteration=500 --queue_capacity=200 --queue_bs=100
+  python -m ieg.main --dataset=digits_uniform_0.6 --network_name=wrn10-1 --method=l2r --max_iteration=400
   python -m ieg.main --dataset=cifar100_uniform_0.4 --network_name=wrn28-10 --checkpoint_path=runs
   python -m ieg.main --dataset=cifar10_asymmetric_0.4 --network_name=resnet29 --probe_dataset_hold_ratio=0.002
   python -m ieg.main --dataset=file --noise_file=noise.npz --network_name=resnet29 --method=l2r"""
@@ -59,7 +59,11 @@ def build_parser() -> argparse.ArgumentParser:
     add = group.add_argument
     add("--dataset", default="cifar100_uniform_0.8", help="data and noise by name (cifar100_uniform_0.8); a wrong name "
         "lists all")  # fmt: skip
-    add("--dataset_dir", type=Path, help="where the data are ($DATA_ROOT, else ieg/data if it is there, else data/ in the root)")
+    add(
+        "--dataset_dir",
+        type=Path,
+        help="where the data are ($DATA_ROOT, else ieg/data if it is there, else data/ in the root)",
+    )
     add("--network_name", default="wrn28-10", help=f"{NETWORKS} (wrn28-10)")
     add("--method", choices=METHODS, default="ieg", help="training method (ieg)")
     add("--mode", choices=("train", "evaluation"), default="train", help="train, or evaluate a checkpoint (train)")
@@ -75,12 +79,19 @@ def build_parser() -> argparse.ArgumentParser:
     add_switch(group, "--use_ema", True, "average the weights over steps and evaluate both")
     add("--probe_dataset_hold_ratio", type=float, default=0.02, help="share of the training images held out as trusted "
         "samples with their clean labels; fsr has none (0.02)")  # fmt: skip
-    add_switch(group, "--use_imagenet_as_eval", False, "webvisionmini: evaluate on ImageNet's images of the classes too")
+    add_switch(
+        group, "--use_imagenet_as_eval", False, "webvisionmini: evaluate on ImageNet's images of the classes too"
+    )
 
     add = parser.add_argument_group("optimizer (published flags)").add_argument
     add("--learning_rate", type=float, default=0.1, help="highest learning rate (0.1)")
     add("--momentum", type=float, default=0.9, help="of the weights' update (0.9)")
-    add("--lr_schedule", choices=SCHEDULES, default="cosine", help="cosine: with restarts, the first after an epoch (cosine)")
+    add(
+        "--lr_schedule",
+        choices=SCHEDULES,
+        default="cosine",
+        help="cosine: with restarts, the first after an epoch (cosine)",
+    )
     add("--cos_t_mul", type=float, default=1.5, help="each cosine cycle is so much longer (1.5)")
     add("--cos_m_mul", type=float, default=0.9, help="... and starts so much lower (0.9)")
     add("--decay_steps", default="500", help="comma list of steps for the other schedules (500)")
@@ -101,16 +112,32 @@ def build_parser() -> argparse.ArgumentParser:
     add("--aug_type", choices=("autoaug", "randaug", "default"), default="autoaug", help="ieg: strong view; default: a "
         "second weak one (autoaug)")  # fmt: skip
     add("--queue_capacity", type=int, default=2000, help="fsr: places of the queue, a multiple of the classes (2000)")
-    add("--queue_bs", type=int, default=200, help="fsr: samples drawn from it for a step, a multiple of the classes (200)")
+    add(
+        "--queue_bs",
+        type=int,
+        default=200,
+        help="fsr: samples drawn from it for a step, a multiple of the classes (200)",
+    )
     add("--queue_beta", type=float, default=0.9, help="fsr: decay of a sample's averaged margin (0.9)")
-    add("--queue_metric", choices=("margin",), default="margin", help="fsr: what ranks samples; others were meaningless")
+    add(
+        "--queue_metric", choices=("margin",), default="margin", help="fsr: what ranks samples; others were meaningless"
+    )
     add("--meta_start_epoch", type=int, default=20, help="fsr: weights and pseudo labels count from this epoch on (20)")
     add("--meta_partial_level", type=float, default=0.0, help="fsr looks ahead of the classifier only: 0 (0)")
     add_switch(group, "--use_mixup", True, "fsr: mix the images of a batch")
-    add("--use_pseudo_loss", default="all_1_0.1_2", help="fsr: type_temperature_gamma_weight, '' for none (all_1_0.1_2)")
+    add(
+        "--use_pseudo_loss", default="all_1_0.1_2", help="fsr: type_temperature_gamma_weight, '' for none (all_1_0.1_2)"
+    )
     add_switch(group, "--clip_meta_weight", True, "fsr: only helpful samples count (label noise); off for imbalance")
-    add("--moving_weight_gamma", type=float, default=0.0, help="fsr: decay of weights averaged by class, 0 for none (0)")
-    add("--meta_moving_end_epoch", type=int, default=0, help="fsr: epoch from which these averages stay, 0 for never (0)")
+    add(
+        "--moving_weight_gamma", type=float, default=0.0, help="fsr: decay of weights averaged by class, 0 for none (0)"
+    )
+    add(
+        "--meta_moving_end_epoch",
+        type=int,
+        default=0,
+        help="fsr: epoch from which these averages stay, 0 for never (0)",
+    )
 
     group = parser.add_argument_group("published flags of little or no effect")
     add = group.add_argument
@@ -142,7 +169,12 @@ def build_parser() -> argparse.ArgumentParser:
         "of its blocks (published), or has it (restored)")  # fmt: skip
     add("--jit_compile", choices=("auto", "on", "off"), default="auto", help="compile with XLA; auto: on a GPU")
     add_switch(group, "--mixed_precision", False, "bfloat16 in the networks; logits, losses, weights stay float32")
-    add("--cpu_replicas", type=int, default=1, help="split the CPU into so many devices, to try several without GPUs (1)")
+    add(
+        "--cpu_replicas",
+        type=int,
+        default=1,
+        help="split the CPU into so many devices, to try several without GPUs (1)",
+    )
     add_switch(group, "--deterministic", False, "only deterministic kernels on a GPU (slower); on a CPU always")
     return parser
 
@@ -172,7 +204,9 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
     if args.dataset.split("_")[0] == "file" and not args.noise_file:
         parser.error("--dataset=file takes its labels from a file: give one with --noise_file")
     if args.noise_file and args.dataset.split("_")[0] != "file":
-        parser.error(f"--noise_file and --dataset={args.dataset} both say what the labels are: drop one, or write --dataset=file")
+        parser.error(
+            f"--noise_file and --dataset={args.dataset} both say what the labels are: drop one, or write --dataset=file"
+        )
     try:
         args.use_pseudo_loss = parse_pseudo_loss(args.use_pseudo_loss)
     except ValueError as error:
@@ -230,8 +264,12 @@ def _refuse_what_is_not_there(parser: argparse.ArgumentParser, args: argparse.Na
     if args.meta_partial_level != 0:
         parser.error(f"--meta_partial_level {args.meta_partial_level:g}: the published code forces 0 for fsr (the classifier "
                      "alone is looked ahead), and no other method reads it: leave it out")  # fmt: skip
-    if args.exp_path_pattern and (unknown := [name for name in args.exp_path_pattern.split(",") if name not in vars(args)]):
-        parser.error(f"--exp_path_pattern names no flag {unknown[0]!r}: expected flags without their dashes, such as seed,method")
+    if args.exp_path_pattern and (
+        unknown := [name for name in args.exp_path_pattern.split(",") if name not in vars(args)]
+    ):
+        parser.error(
+            f"--exp_path_pattern names no flag {unknown[0]!r}: expected flags without their dashes, such as seed,method"
+        )
 
 
 def run_folder(args: argparse.Namespace) -> Path:

@@ -43,7 +43,12 @@ class NonFiniteLossError(RuntimeError):
 def write_config(folder: Path, config: Mapping[str, Any]) -> None:
     """config.yaml: everything needed to repeat the run."""
     plain = json.loads(json.dumps(config, default=str))
-    versions = {"python": platform.python_version(), "tensorflow": tf.__version__, "keras": keras.__version__, "numpy": np.__version__}
+    versions = {
+        "python": platform.python_version(),
+        "tensorflow": tf.__version__,
+        "keras": keras.__version__,
+        "numpy": np.__version__,
+    }
     write_atomically(folder / "config.yaml", yaml.safe_dump({**plain, "versions": versions}, sort_keys=False).encode())
 
 
@@ -64,7 +69,9 @@ class Report:
         write_atomically(folder / "metrics.jsonl", "".join(_line(row) for row in rows).encode())
         self._train, self._eval = (tf.summary.create_file_writer(str(folder / name)) for name in ("train", "eval"))
 
-    def step(self, iteration: int, learning_rate: float, metrics: dict[str, Tensor], samples: dict[str, Tensor]) -> None:
+    def step(
+        self, iteration: int, learning_rate: float, metrics: dict[str, Tensor], samples: dict[str, Tensor]
+    ) -> None:
         """Takes note of a step; reads what has gathered every ten steps. Raises NonFiniteLossError."""
         self._waiting.append((iteration, learning_rate, metrics, samples))
         if len(self._waiting) >= EVERY or iteration == 1:
@@ -93,7 +100,11 @@ class Report:
         row |= self._weight_figures()
         for number, figures in enumerate(found.values()):
             prefix = "" if number == 0 else "imagenet_"
-            row |= {f"{prefix}{'loss_eval' if name == 'loss' else name}": value for name, value in figures.items() if name != "count"}
+            row |= {
+                f"{prefix}{'loss_eval' if name == 'loss' else name}": value
+                for name, value in figures.items()
+                if name != "count"
+            }
         row |= more
         self._since = []
         self.rows.append(row)
@@ -112,7 +123,9 @@ class Report:
         """Mean weight of clean and of noisy samples in units of the uniform weight, and the share of clean among the used."""
         if not self._since or "sum/clean_weight" not in self._since[-1]:
             return {}
-        total = {name: sum(values[name] for values in self._since) for name in self._since[-1] if name.startswith("sum/")}
+        total = {
+            name: sum(values[name] for values in self._since) for name in self._since[-1] if name.startswith("sum/")
+        }
         ratio = {tag: _ratio(total, *RATIOS[tag]) for tag in ("weights/clean", "weights/noisy", "weights/purity")}
         in_units = {tag: None if value is None else value / self._uniform for tag, value in ratio.items()}
         return {"weight_clean": in_units["weights/clean"], "weight_noisy": in_units["weights/noisy"],
@@ -129,11 +142,19 @@ class Report:
 
     # ---- events
 
-    def _write_step(self, iteration: int, learning_rate: float, values: dict[str, float], samples: dict[str, Tensor]) -> None:
+    def _write_step(
+        self, iteration: int, learning_rate: float, values: dict[str, float], samples: dict[str, Tensor]
+    ) -> None:
         scalars = {name: value for name, value in values.items() if not name.startswith("sum/")}
-        scalars["acc/train"] = float(np.mean([since["acc/train"] for since in self._since]))  # since the last evaluation
+        scalars["acc/train"] = float(
+            np.mean([since["acc/train"] for since in self._since])
+        )  # since the last evaluation
         scalars |= {"epoch": iteration // self._iter_epoch, "learningrate": learning_rate}
-        scalars |= {tag: ratio for tag, sums in RATIOS.items() if sums[0] in values and (ratio := _ratio(values, *sums)) is not None}
+        scalars |= {
+            tag: ratio
+            for tag, sums in RATIOS.items()
+            if sums[0] in values and (ratio := _ratio(values, *sums)) is not None
+        }
         if "sum/clean_weight" in values:
             total = values["sum/clean_weight"] + values["sum/noisy_weight"]
             scalars["weights/ratio"] = values["sum/clean_weight"] / total if total > 0 else 0.0
@@ -150,7 +171,12 @@ class Report:
         with self._eval.as_default(step=iteration):
             for number, figures in enumerate(found.values()):
                 suffix = "" if number == 0 else "_test"
-                tags = {"accuracy": "eval", "accuracy_top5": "top5_eval", "accuracy_ema": "ema_eval", "accuracy_top5_ema": "top5_ema_eval"}
+                tags = {
+                    "accuracy": "eval",
+                    "accuracy_top5": "top5_eval",
+                    "accuracy_ema": "ema_eval",
+                    "accuracy_top5_ema": "top5_ema_eval",
+                }
                 for name, tag in tags.items():
                     if name in figures:
                         tf.summary.scalar(f"acc{suffix}/{tag}", figures[name] / 100)
@@ -162,7 +188,10 @@ class Report:
             best = next(iter(found.values()))
             time = "time" if self._method == "fsr" else ""
             with self._train.as_default(step=iteration):
-                top1, top5 = best.get("accuracy_ema", best["accuracy"]), best.get("accuracy_top5_ema", best["accuracy_top5"])
+                top1, top5 = (
+                    best.get("accuracy_ema", best["accuracy"]),
+                    best.get("accuracy_top5_ema", best["accuracy_top5"]),
+                )
                 tf.summary.scalar(f"acc/eval_on_train{time}", top1 / 100)
                 tf.summary.scalar(f"acc/eval_on_train{time}_top5", top5 / 100)
                 tf.summary.scalar("acc/num_eval", best["count"])

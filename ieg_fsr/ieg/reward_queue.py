@@ -20,7 +20,9 @@ UNSEEN = -1  # the recorded label of a sample that no step has met
 READ_AT_ONCE = 100  # images
 
 
-def balanced_sample(labels: NDArray[np.int64], count: int, num_classes: int, random: np.random.RandomState) -> NDArray[np.int64]:
+def balanced_sample(
+    labels: NDArray[np.int64], count: int, num_classes: int, random: np.random.RandomState
+) -> NDArray[np.int64]:
     """Positions (count,) of a class-balanced draw from labels (S,), class after class.
 
     Without replacement, or with it from a class that has too few. Raises DatasetError where a class is missing.
@@ -31,14 +33,21 @@ def balanced_sample(labels: NDArray[np.int64], count: int, num_classes: int, ran
     for label in range(num_classes):
         positions = np.flatnonzero(labels == label)
         if len(positions) == 0:
-            raise DatasetError(f"class {label} has no sample at all, so FSR's queue cannot be balanced over the classes")
+            raise DatasetError(
+                f"class {label} has no sample at all, so FSR's queue cannot be balanced over the classes"
+            )
         if len(positions) < each:
-            warnings.warn(f"class {label} has {len(positions)} samples for {each} places of the queue: some are taken twice", stacklevel=2)
+            warnings.warn(
+                f"class {label} has {len(positions)} samples for {each} places of the queue: some are taken twice",
+                stacklevel=2,
+            )
         drawn.append(random.choice(positions, each, replace=len(positions) < each))
     return np.concatenate(drawn)
 
 
-def lowest_rates(labels: NDArray[np.int64], rates: NDArray[np.float32], per_class: int, num_classes: int) -> NDArray[np.int64]:
+def lowest_rates(
+    labels: NDArray[np.int64], rates: NDArray[np.float32], per_class: int, num_classes: int
+) -> NDArray[np.int64]:
     """Ids of the `per_class` samples of lowest rate of each class, class after class, rates ascending.
 
     labels: (N,) the given ones, UNSEEN where no step has met the sample; a class may be short. rates: (N,).
@@ -75,10 +84,11 @@ class RewardQueue(tf.Module):
         capacity, labels = self.ids.shape[0], self._source.labels[order]
         needed = capacity // self._num_classes
         ends = [np.flatnonzero(labels == label)[needed - 1 : needed] for label in range(self._num_classes)]
-        read = max(end[0] for end in ends) + 1 if all(len(end) for end in ends) else len(order)
-        read = min(len(order), -(-read // self._batch) * self._batch)  # whole batches
+        read = 1 + max(end[0] for end in ends) if all(len(end) for end in ends) else len(order)
+        read = -(-read // self._batch) * self._batch  # whole batches
         random = np.random.RandomState(self._seed)
-        self._store(0, order[balanced_sample(labels[:read], capacity, self._num_classes, random)], epoch=0)
+        drawn = order[balanced_sample(labels[:read], capacity, self._num_classes, random)]
+        self._store(np.arange(capacity), drawn, epoch=0)
 
     def draw(self, step: int) -> dict[str, NDArray]:
         """Q places of the queue for a step, balanced over the classes, and the given labels there, int32.
@@ -99,11 +109,15 @@ class RewardQueue(tf.Module):
         self.rates.assign(updated_rates(self.rates, ids, margins, self._beta))
         self.seen_labels.assign(tf.tensor_scatter_nd_update(self.seen_labels, ids[:, None], tf.cast(labels, tf.int64)))
 
+    # DEVIATION(ieg_fsr): a class with too few samples keeps older ones in its own places of the queue; in the original
+    # they stay at its front, whatever their class, and the queue is no longer balanced.
     def refresh(self, epoch: int) -> None:
-        """The end of an epoch: the most helpful samples, newly augmented, take the last places."""
-        capacity = self.ids.shape[0]
-        chosen = lowest_rates(self.seen_labels.numpy(), self.rates.numpy(), capacity // self._num_classes, self._num_classes)
-        self._store(capacity - len(chosen), chosen, epoch)
+        """The end of an epoch: the most helpful samples of each class, newly augmented, take its places."""
+        each = self.ids.shape[0] // self._num_classes
+        ids = lowest_rates(self.seen_labels.numpy(), self.rates.numpy(), each, self._num_classes)
+        counts = np.bincount(self._source.labels[ids], minlength=self._num_classes)
+        places = [np.arange((label + 1) * each - count, (label + 1) * each) for label, count in enumerate(counts)]
+        self._store(np.concatenate(places), ids, epoch)
 
     def purity(self) -> float:
         """The share of the queue whose given label is the true one: a monitor, nothing depends on it."""
@@ -116,9 +130,15 @@ class RewardQueue(tf.Module):
         return {"ds_labels": self.seen_labels.numpy(), "ds_rates": self.rates.numpy(),
                 "queue_ids": ids, "queue_labels": self._source.labels[ids]}  # fmt: skip
 
-    def _store(self, start: int, ids: NDArray[np.int64], epoch: int) -> None:
-        for first in range(0, len(ids), READ_AT_ONCE):
-            part = ids[first : first + READ_AT_ONCE]
-            views = self._source.weak(tf.constant(part), tensor_seed(self._seed, epoch, f"queue {first}"))
-            self.images[start + first : start + first + len(part)].assign(self._source.unscale(views))
-        self.ids[start : start + len(ids)].assign(ids)
+    def _store(self, places: NDArray[np.int64], ids: NDArray[np.int64], epoch: int) -> None:
+        """Puts new views of samples ids (k,) at these places (k,)."""
+        seed = tensor_seed(self._seed, epoch, "queue")
+
+        def views(number: Tensor, ids: Tensor) -> Tensor:
+            return self._source.unscale(self._source.weak(ids, tf.random.experimental.stateless_fold_in(seed, number)))
+
+        parts = tf.data.Dataset.from_tensor_slices(ids).batch(READ_AT_ONCE).enumerate()
+        images = parts.map(views, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
+        for first, part in zip(range(0, len(ids), READ_AT_ONCE), images):
+            self.images.scatter_nd_update(places[first : first + READ_AT_ONCE, None], part)
+        self.ids.scatter_nd_update(places[:, None], ids)

@@ -45,7 +45,9 @@ def train(run: Experiment) -> None:
     """Continues or starts a run, and trains until --max_iteration."""
     done = _restore(run)
     if done > run.max_iteration:
-        raise UsageError(f"the run has done {done} iterations already: --max_iteration={run.max_iteration} cannot shorten it")
+        raise UsageError(
+            f"the run has done {done} iterations already: --max_iteration={run.max_iteration} cannot shorten it"
+        )
     queue = run.trainer.queue
     if not done and queue is not None:
         # DEVIATION(ieg_fsr): FSR's queue is filled before the first step; in the original that step sees a batch of zeros.
@@ -68,7 +70,9 @@ def train(run: Experiment) -> None:
 def _train(run: Experiment, log: report.Report, done: int, folder: Path) -> None:
     rate, due, queue = run.learning_rates(), set(run.evaluations()), run.trainer.queue
     batches, clock = run.batches(done), _Clock()
-    for iteration in tqdm(range(done + 1, run.max_iteration + 1), "steps", initial=done, total=run.max_iteration, disable=None):
+    for iteration in tqdm(
+        range(done + 1, run.max_iteration + 1), "steps", initial=done, total=run.max_iteration, disable=None
+    ):
         learning_rate = rate(iteration - 1)
         shared = {"iteration": tf.constant(iteration - 1), "learning_rate": tf.constant(learning_rate, tf.float32)}
         if queue is not None:
@@ -110,7 +114,9 @@ def evaluate_only(run: Experiment) -> None:
     """Prints the accuracies of a checkpoint, in the published words, and writes nothing."""
     done = _restore(run)
     if not done:
-        raise checkpoint.CheckpointError(f"{run.folder} has no checkpoint to evaluate: train first, with the same flags")
+        raise checkpoint.CheckpointError(
+            f"{run.folder} has no checkpoint to evaluate: train first, with the same flags"
+        )
     for name, source in run.evaluation_sets().items():
         found = evaluate(run.trainer, source, run.args.val_batch_size, run.args.use_ema)
         for suffix in ("", "_ema") if run.args.use_ema else ("",):
@@ -170,6 +176,7 @@ def _line(run: Experiment, row: Row) -> str:
 def _print_end(run: Experiment) -> None:
     name = "accuracy_ema" if run.args.use_ema else "accuracy"
     result = summary(run.rows, name)
-    print(f"{run.args.method} accuracy{' of the averaged weights' if run.args.use_ema else ''}: last {result['last']:.2f} % "
-          f"(what the papers report), mean of the last 10 evaluations {result['last_10_mean']:.2f} %, best {result['best']:.2f} % "
-          f"(iteration {result['best_iteration']})")  # fmt: skip
+    of = " of the averaged weights" if run.args.use_ema else ""
+    print(f"{run.args.method} accuracy{of}: last {result['last']:.2f} % "
+          f"(what the papers report), mean of the last 10 evaluations {result['last_10_mean']:.2f} %, "
+          f"best {result['best']:.2f} % (iteration {result['best_iteration']})")  # fmt: skip

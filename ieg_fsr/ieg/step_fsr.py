@@ -86,7 +86,10 @@ def _meta_step(
     residual = tf.nn.softmax(logits) - targets  # dl_i/dz_i
     decay = tape.gradient(regularisation, classifier, unconnected_gradients="zero")
     mean_residual = residual / residual.shape[0]
-    virtual = [tf.matmul(features, mean_residual, transpose_a=True) + decay[0], tf.reduce_sum(mean_residual, axis=0) + decay[1]]
+    virtual = [
+        tf.matmul(features, mean_residual, transpose_a=True) + decay[0],
+        tf.reduce_sum(mean_residual, axis=0) + decay[1],
+    ]
     ahead = meta.look_ahead(classifier, virtual, eta, values.accumulators[CLASSIFIER], settings.meta_momentum)
     # One batch of both, so both share their statistics of batch normalisation, as published.
     joint = network.forward(values.weights, values.moving, tf.concat([batch["queue_images"], batch["images"]], axis=0))
@@ -115,7 +118,8 @@ def _moving_weights(weights: Tensor, batch: Batch, settings: Settings) -> tuple[
     Of several samples of a class the last one counts. From --meta_moving_end_epoch on (0: never) the averages stay.
     """
     gamma, averages, labels = settings.moving_weight_gamma, batch["class_weights"], batch["labels"]
-    moved = tf.tensor_scatter_nd_update(averages, labels[:, None], gamma * tf.gather(averages, labels) + (1.0 - gamma) * weights)  # fmt: skip
+    new = gamma * tf.gather(averages, labels) + (1.0 - gamma) * weights
+    moved = tf.tensor_scatter_nd_update(averages, labels[:, None], new)
     if settings.meta_moving_end_epoch > 0:
         frozen = batch["iteration"] // settings.iter_epoch >= settings.meta_moving_end_epoch
         moved = tf.where(frozen, averages, moved)

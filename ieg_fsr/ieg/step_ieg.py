@@ -28,11 +28,11 @@ def step(network: Network, values: Values, batch: Batch, draws: Batch, settings:
         log_p = tf.nn.log_softmax(logits)
         guess = losses.guess_label(logits, strong_logits)  # (c) q
         target_guess = tf.stop_gradient(guess)
-        mixed_images, mixed_targets = losses.mixup(  # (d), (e)
-            tf.concat([tf.gather(batch["probe_images"], draws["probe_choice"]), batch["images"], batch["strong"]], axis=0),
-            tf.concat([one_hot(tf.gather(batch["probe_labels"], draws["probe_choice"]), settings), target_guess, target_guess], axis=0),
-            draws["mix_uniform"], draws["mix_order"],
-        )  # fmt: skip
+        chosen, order = draws["probe_choice"], draws["mix_order"]  # (d)
+        images = tf.concat([tf.gather(batch["probe_images"], chosen), batch["images"], batch["strong"]], axis=0)
+        chosen_labels = one_hot(tf.gather(batch["probe_labels"], chosen), settings)
+        targets = tf.concat([chosen_labels, target_guess, target_guess], axis=0)
+        mixed_images, mixed_targets = losses.mixup(images, targets, draws["mix_uniform"], order)  # (e)
         blocks = tf.split(network.forward(theta, values.moving, mixed_images).logits, 3)  # (f)
         mixed_cost = losses.cross_entropy(mixed_targets, tf.concat([losses.logit_norm(b) for b in blocks], axis=0))
         labelled, unlabelled = tf.reduce_mean(mixed_cost[:size]), tf.reduce_mean(mixed_cost[size:])
@@ -49,11 +49,12 @@ def step(network: Network, values: Values, batch: Batch, draws: Batch, settings:
         virtual_loss = tf.reduce_mean(cost) + regularisation
         with tape.stop_recording():
             virtual_gradients = tape.gradient(virtual_loss, theta)
-            ahead = meta.look_ahead(theta, virtual_gradients, settings.meta_stepsize, values.accumulators, settings.meta_momentum)  # fmt: skip
+            eta, mu = settings.meta_stepsize, settings.meta_momentum
+            ahead = meta.look_ahead(theta, virtual_gradients, eta, values.accumulators, mu)
             direction, meta_loss, meta_accuracy = probe_gradient(network, ahead, values, batch, settings)
             along, along_by_e = meta.jvp(tape, [cost, cost_by_e], theta, direction)
-            weight_gradients = -settings.meta_stepsize * along
-            eps_gradients = -settings.meta_stepsize * along_by_e / tf.cast(size, tf.float32)
+            weight_gradients = -eta * along
+            eps_gradients = -eta * along_by_e / tf.cast(size, tf.float32)
             weights = losses.positive_part(weight_gradients)
             keep = tf.cast(eps_gradients < 0, tf.float32)[:, None]  # the given label, else the estimate
         # (i)

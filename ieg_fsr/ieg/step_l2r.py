@@ -16,7 +16,8 @@ def step(network: Network, values: Values, batch: Batch, draws: Batch, settings:
         regularisation = network.regularisation(theta)
         with tape.stop_recording():
             # All weights are 0 at the virtual step, so only the regularisation moves theta there.
-            ahead = meta.look_ahead(theta, tape.gradient(regularisation, theta, unconnected_gradients="zero"), settings.meta_stepsize)  # fmt: skip
+            gradients = tape.gradient(regularisation, theta, unconnected_gradients="zero")
+            ahead = meta.look_ahead(theta, gradients, settings.meta_stepsize)
             direction, meta_loss, meta_accuracy = probe_gradient(network, ahead, values, batch, settings)
             (along,) = meta.jvp(tape, [cost], theta, direction)
             meta_gradients = -settings.meta_stepsize * along

@@ -51,7 +51,9 @@ class Trainer:
             self.accumulators = [tf.Variable(tf.zeros(v.shape), trainable=False) for v in self.weights]
             self.averages = [tf.Variable(tf.convert_to_tensor(v), trainable=False) for v in self.weights]
         classes = settings.num_classes
-        self.pseudo_logits = tf.Variable(tf.zeros((pseudo_samples, classes)), trainable=False) if pseudo_samples else None
+        self.pseudo_logits = (
+            tf.Variable(tf.zeros((pseudo_samples, classes)), trainable=False) if pseudo_samples else None
+        )
         moving_weights = method == "fsr" and settings.moving_weight_gamma > 0
         self.class_weights = tf.Variable(tf.zeros(classes), trainable=False) if moving_weights else None
         self._compute = tf.function(self._method_step, jit_compile=jit_compile or None)
@@ -76,10 +78,15 @@ class Trainer:
             shared = {**shared, "queue_images": self.queue.images_at(shared["queue_places"])}
         if self._method == "fsr":
             none = tf.zeros(self._settings.num_classes)
-            shared = {**shared, "class_weights": none if self.class_weights is None else self.class_weights.read_value()}
+            shared = {
+                **shared,
+                "class_weights": none if self.class_weights is None else self.class_weights.read_value(),
+            }
         metrics, samples = self.strategy.run(self._replica_step, args=(batch, shared))
         # Gathered or averaged over the replicas, so each of them has the same.
-        metrics, samples = tf.nest.map_structure(lambda v: self.strategy.experimental_local_results(v)[0], (metrics, samples))
+        metrics, samples = tf.nest.map_structure(
+            lambda v: self.strategy.experimental_local_results(v)[0], (metrics, samples)
+        )
         if self.queue is not None:
             self.queue.record(samples["ids"], samples["labels"], samples["margin"])
         if self.pseudo_logits is not None:
