@@ -94,6 +94,10 @@ class Experiment:
 
 def prepare(args: argparse.Namespace) -> Experiment:
     """Reads and checks everything, then builds the network. Raises UsageError or shared's DatasetError, NoiseFileError."""
+    try:
+        networks.check(args.network_name, args.bottleneck_relu == "restored")
+    except ValueError as error:
+        raise UsageError(f"--network_name: {error}") from error
     strategy = _strategy(args)
     task = data_sets.load(
         args.dataset, data_dir=data_dir(args), probe_ratio=args.probe_dataset_hold_ratio, seed=args.seed,

@@ -31,9 +31,10 @@ def build(
 
     relu_in_bottleneck: gives the blocks of resnet29 the first ReLU that the published network lacks.
     """
+    check(name, relu_in_bottleneck)
+    if num_classes < 1:
+        raise ValueError(f"{name}: at least one class is needed, not {num_classes}")
     wide = _wrn_size(name)
-    if num_classes < 1 or (relu_in_bottleneck and name != "resnet29"):
-        raise ValueError(f"{name}: at least one class is needed, not {num_classes}, and only resnet29 has a ReLU to restore")
     images = keras.Input(image_shape, name="images")
     if wide:
         return _wrn(images, num_classes, name, *wide, seed=seed)
@@ -42,6 +43,13 @@ def build(
     if name == "resnet50":
         return _resnet50(images, num_classes, seed)
     return _resnet_without_projections(images, num_classes, name, seed)
+
+
+def check(name: str, relu_in_bottleneck: bool) -> None:
+    """Raises ValueError where `build` has no such network."""
+    _wrn_size(name)
+    if relu_in_bottleneck and name != "resnet29":
+        raise ValueError(f"only resnet29 has a ReLU to restore, not {name}")
 
 
 def _wrn_size(name: str) -> tuple[int, int] | None:
