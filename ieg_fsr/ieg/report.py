@@ -91,8 +91,14 @@ class Report:
                 self._write_step(iteration, learning_rate, values, samples)
 
     def log(self, iteration: int, learning_rate: float, found: dict[str, dict[str, float]], more: Row) -> Row:
-        """A row for an evaluation. found: what evaluate() gave, by the name of the set, the main one first."""
+        """A row for an evaluation. found: what evaluate() gave, by the name of the set, the main one first.
+
+        Raises NonFiniteLossError where the last step has ruined the weights, so that they are not saved.
+        """
         self.flush()
+        for name, figures in found.items():
+            if not np.isfinite(figures["loss"]):
+                raise NonFiniteLossError(f"iteration {iteration}, evaluation ({name}): loss {figures['loss']}")
         row: Row = {"iteration": iteration, "epoch": iteration / self._iter_epoch, "learning_rate": learning_rate}
         for name, (metric, factor) in ROW_MEANS.items():
             if self._since and metric in self._since[-1]:
