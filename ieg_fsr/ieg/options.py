@@ -289,4 +289,10 @@ def run_folder(args: argparse.Namespace) -> Path:
 def deciding(args: argparse.Namespace) -> dict[str, Any]:
     """The flags that decide every number of a run."""
     chosen = {name: value for name, value in vars(args).items() if name not in NOT_DECIDING}
+    # The unit of the decay steps follows from --max_epoch, so a longer run must go on with that.
+    unused = "decay_steps" if args.max_epoch else "decay_epochs"
+    if args.lr_schedule in ("cosine", "cosine_one"):
+        del chosen["decay_steps"], chosen["decay_epochs"]
+    else:
+        del chosen[unused]
     return chosen | ({"max_iteration": args.max_iteration} if args.lr_schedule == "cosine_one" else {})
