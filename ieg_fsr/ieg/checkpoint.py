@@ -9,7 +9,7 @@ is executed when they are read.
 import json
 import os
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -73,11 +73,13 @@ def iterations(folder: Path) -> list[int]:
     return [int(match[1]) for match in matches if match]
 
 
-def restore(folder: Path, state: Mapping[str, Any], record: Record, step: int = 0) -> int:
+def restore(
+    folder: Path, state: Mapping[str, Any], record: Record, step: int = 0, same: Collection[str] | None = None
+) -> int:
     """Loads the newest whole checkpoint, or that of iteration `step`, into the variables; its iteration, 0 without one.
 
-    Raises CheckpointError where the checkpoint is of another run than record.identity says, naming every difference, or
-    cannot be read.
+    state: all that was saved or a part of it; same: what of record.identity must be as it was, None for everything. Raises
+    CheckpointError where the checkpoint is of another run than that, naming every difference, or cannot be read.
     """
     wanted = [step] if step else sorted(iterations(folder), reverse=True)
     if step and step not in iterations(folder):
@@ -94,7 +96,7 @@ def restore(folder: Path, state: Mapping[str, Any], record: Record, step: int = 
                 ) from error
             print(f"warning: skipped {prefix}, which is torn ({_short(error)})")
             continue
-        if differences := list(_differences(saved["identity"], record.identity)):
+        if differences := list(_differences(saved["identity"], record.identity, same)):
             raise CheckpointError(f"{folder} holds another run ({'; '.join(differences)}). Give the same flags and data to "
                                   "continue it, or choose another --output_dir or --checkpoint_path")  # fmt: skip
         try:
@@ -121,8 +123,8 @@ def _short(error: Exception) -> str:
     return (str(error).splitlines() or [type(error).__name__])[0][:200]
 
 
-def _differences(saved: Mapping[str, Any], current: Mapping[str, Any]) -> Iterator[str]:
+def _differences(saved: Mapping[str, Any], current: Mapping[str, Any], names: Collection[str] | None) -> Iterator[str]:
     current = json.loads(json.dumps(current))
-    for name in sorted({*saved, *current}):
+    for name in sorted({*saved, *current} if names is None else names):
         if saved.get(name) != current.get(name):
             yield f"{name}: {saved.get(name)} then, {current.get(name)} now"

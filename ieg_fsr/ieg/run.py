@@ -21,6 +21,8 @@ from shared.datasets import DatasetError
 from shared.noise_file import NoiseFileError, write, write_atomically
 
 BAD_INPUT = (UsageError, DatasetError, NoiseFileError, checkpoint.CheckpointError, OSError)
+EVALUATED = ("weights", "moving", "averages")  # the part of the state that evaluation needs
+SAME_TO_EVALUATE = ("dataset", "network_name", "method", "bottleneck_relu")  # flags; the published command gives no others
 KEEP = {"supervised": 5, "ieg": 4, "l2r": 4, "fsr": 3}  # checkpoints, as published
 
 
@@ -43,7 +45,7 @@ def run_and_report(args: argparse.Namespace) -> int:
 
 def train(run: Experiment) -> None:
     """Continues or starts a run, and trains until --max_iteration."""
-    done = _restore(run)
+    done = checkpoint.restore(run.folder, run.trainer.state(), run.record, run.args.restore_step)
     if done > run.max_iteration:
         raise UsageError(
             f"the run has done {done} iterations already: --max_iteration={run.max_iteration} cannot shorten it"
@@ -112,20 +114,16 @@ class _Clock:
 
 def evaluate_only(run: Experiment) -> None:
     """Prints the accuracies of a checkpoint, in the published words, and writes nothing."""
-    done = _restore(run)
+    state = {name: value for name, value in run.trainer.state().items() if name in EVALUATED}
+    done = checkpoint.restore(run.folder, state, run.record, run.args.restore_step, SAME_TO_EVALUATE)
     if not done:
-        raise checkpoint.CheckpointError(
-            f"{run.folder} has no checkpoint to evaluate: train first, with the same flags"
-        )
+        flags = ", ".join(f"--{name}" for name in SAME_TO_EVALUATE)
+        raise checkpoint.CheckpointError(f"{run.folder} has no checkpoint to evaluate: train first, with the same {flags}")
     for name, source in run.evaluation_sets().items():
         found = evaluate(run.trainer, source, run.args.val_batch_size, run.args.use_ema)
         for suffix in ("", "_ema") if run.args.use_ema else ("",):
             print(f"Evaluation ({name}{suffix}): lr {0.0:.5f} global_step {done} total {found['count']:.0f} "
                   f"acc {found[f'accuracy{suffix}'] / 100:.4f} (top-5 {found[f'accuracy_top5{suffix}'] / 100:.4f})")  # fmt: skip
-
-
-def _restore(run: Experiment) -> int:
-    return checkpoint.restore(run.folder, run.trainer.state(), run.record, run.args.restore_step)
 
 
 def _write_start(run: Experiment, folder: Path) -> None:
