@@ -44,7 +44,8 @@ def parse_pseudo_loss(text: str) -> PseudoLoss | None:
         temperature, gamma, weight = (float(number) for number in numbers)
     except ValueError:
         raise ValueError(f"{text!r} is not type_temperature_gamma_weight, such as all_1_0.1_2") from None
-    if kind not in ("all", "partial") or temperature <= 0 or not 0 <= gamma <= 1 or weight < 0:
+    in_range = 0 < temperature < math.inf and 0 <= gamma <= 1 and 0 <= weight < math.inf
+    if kind not in ("all", "partial") or not in_range:
         raise ValueError(f"{text!r}: the type is all or partial, temperature > 0, gamma in [0, 1], weight >= 0")
     return PseudoLoss(kind, temperature, gamma, weight)
 
