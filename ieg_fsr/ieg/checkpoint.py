@@ -19,6 +19,7 @@ from shared.noise_file import write_atomically
 
 NAME = "checkpoint.ckpt"
 _PARTS = (".data-00000-of-00001", ".index")  # in the order of renaming
+_TORN = (tf.errors.OpError, ValueError, IndexError)  # what TensorFlow raises for files that are cut off or overwritten
 _RECORD = "record/.ATTRIBUTES/py_state"  # where TensorFlow keeps the text of `Record`
 
 
@@ -88,39 +89,32 @@ def restore(
     for iteration in wanted:
         prefix = str(folder / f"{NAME}-{iteration}")
         try:
-            saved = json.loads(tf.train.load_checkpoint(prefix).get_tensor(_RECORD))
-        except (tf.errors.OpError, ValueError, KeyError) as error:
-            if step or _is_whole(prefix):
-                raise CheckpointError(
-                    f"{prefix} cannot be read as a checkpoint of this program ({_short(error)})"
-                ) from error
-            print(f"warning: skipped {prefix}, which is torn ({_short(error)})")
+            reader = tf.train.load_checkpoint(prefix)
+            if not reader.has_tensor(_RECORD):  # whole but not ours, which is no reason to look for an older one
+                raise CheckpointError(f"{prefix} cannot be read as a checkpoint of this program: choose another --output_dir")
+            saved = json.loads(reader.get_tensor(_RECORD))
+        except CheckpointError:
+            raise
+        except _TORN as error:
+            _skip(prefix, error, step)
             continue
         if differences := list(_differences(saved["identity"], record.identity, same)):
             raise CheckpointError(f"{folder} holds another run ({'; '.join(differences)}). Give the same flags and data to "
                                   "continue it, or choose another --output_dir or --checkpoint_path")  # fmt: skip
         try:
             tf.train.Checkpoint(record=record, **state).read(prefix).assert_existing_objects_matched()
-        except (tf.errors.OpError, ValueError, AssertionError) as error:
-            if step:
-                raise CheckpointError(f"{prefix} cannot be read ({_short(error)})") from error
-            print(f"warning: skipped {prefix}, which is torn ({_short(error)})")
+        except (*_TORN, AssertionError) as error:
+            _skip(prefix, error, step)
             continue
         return iteration
     return 0
 
 
-def _is_whole(prefix: str) -> bool:
-    """Whether TensorFlow can read it at all: a checkpoint that is whole but not ours is no reason to look for an older one."""
-    try:
-        tf.train.load_checkpoint(prefix)
-    except (tf.errors.OpError, ValueError):
-        return False
-    return True
-
-
-def _short(error: Exception) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0][:200]
+def _skip(prefix: str, error: Exception, step: int) -> None:
+    reason = (str(error).splitlines() or [type(error).__name__])[0][:200]
+    if step:
+        raise CheckpointError(f"{prefix} cannot be read, it is torn ({reason}): choose another --restore_step") from error
+    print(f"warning: skipped {prefix}, which is torn ({reason})")
 
 
 def _differences(saved: Mapping[str, Any], current: Mapping[str, Any], names: Collection[str] | None) -> Iterator[str]:
