@@ -113,7 +113,7 @@ class Trainer:
         if context.num_replicas_in_sync > 1:
             gradients = context.all_reduce(tf.distribute.ReduceOp.SUM, gradients)
             moving, metrics = context.all_reduce(tf.distribute.ReduceOp.MEAN, (moving, metrics))
-            samples = tf.nest.map_structure(lambda rows: context.all_gather(rows, axis=0), samples)
+            samples = {name: gather(context, rows) for name, rows in samples.items()}
         self._update(values, gradients, moving, batch["learning_rate"], batch["iteration"])
         return metrics, samples
 
@@ -158,6 +158,16 @@ def draws_of(method: str, batch: Batch, seed: int, replica: int | Tensor) -> Bat
         return {"mix_uniform": uniform(3 * size, "mixup"), "mix_order": tf.argsort(uniform(3 * size, "order")),
                 "probe_choice": tf.cast(uniform(size, "probe") * probes, tf.int32)}  # fmt: skip
     return {}
+
+
+def gather(context: tf.distribute.ReplicaContext, rows: Tensor) -> Tensor:
+    """The rows (B, ...) of all replicas, one after another.
+
+    A sum of blocks that are zero elsewhere; the context's own all_gather fails on machines with one device each.
+    """
+    blocks = tf.zeros((context.num_replicas_in_sync, *rows.shape), rows.dtype)
+    blocks = tf.tensor_scatter_nd_update(blocks, [[context.replica_id_in_sync_group]], rows[None])
+    return tf.reshape(context.all_reduce(tf.distribute.ReduceOp.SUM, blocks), (-1, *rows.shape[1:]))
 
 
 def assign_everywhere(variables: Sequence[tf.Variable], values: Sequence[Tensor]) -> None:

@@ -1,10 +1,86 @@
-"""Puts the package `ieg` on the path, and keeps TensorFlow to one thread: other processes compute too."""
+"""Puts the package `ieg` on the path, keeps TensorFlow to one thread, and runs the program as a user does."""
 
+import json
 import os
+import shutil
+import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
+
+import pytest
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 for _name in ("OMP_NUM_THREADS", "TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS"):
-    os.environ.setdefault(_name, "1")
-sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "ieg_fsr"))
+    os.environ.setdefault(_name, "1")  # other processes compute too
+PROJECT = Path(__file__).resolve().parents[2] / "ieg_fsr"
+sys.path.insert(0, str(PROJECT))
+
+METHODS = ("supervised", "l2r", "ieg", "fsr")
+DATASET, NETWORK = "digits_uniform_0.4", "wrn10-1"
+SIZES = ["--limit_train=200", "--limit_test=50", "--batch_size=20", "--queue_capacity=40", "--queue_bs=20"]
+TINY = [f"--dataset={DATASET}", f"--network_name={NETWORK}", "--meta_start_epoch=1", *SIZES]  # 10 steps an epoch
+STEPS = 23  # of the runs that tests share; evaluated after 1, 10, 20 and 23
+
+
+def environment() -> dict[str, str]:
+    return {**os.environ, "CUDA_VISIBLE_DEVICES": ""}
+
+
+def run_main(
+    *flags: object, cwd: Path, script: Path | None = None, **more: str
+) -> subprocess.CompletedProcess[str]:  # fmt: skip
+    """Runs `python -m ieg.main` in folder `cwd`, or a script by its path. more: environment variables."""
+    start = ["-m", "ieg.main"] if script is None else [str(script)]
+    path = {"PYTHONPATH": str(PROJECT)} if script is None else {}
+    return subprocess.run([sys.executable, *start, *map(str, flags)], cwd=cwd, env={**environment(), **path, **more},
+                          capture_output=True, text=True, timeout=300)  # fmt: skip
+
+
+def rows(folder: Path) -> list[dict[str, object]]:
+    """The metrics of a run, less what the clock decides."""
+    from ieg.report import TIMING
+
+    lines = (folder / "metrics.jsonl").read_text().splitlines()
+    return [{k: v for k, v in json.loads(line).items() if k not in TIMING} for line in lines]
+
+
+def variables(folder: Path, iteration: int) -> dict[str, bytes]:
+    """Every tensor of a checkpoint but the log, as bytes."""
+    import tensorflow as tf
+
+    reader = tf.train.load_checkpoint(str(folder / f"checkpoint.ckpt-{iteration}"))
+    names = [name for name in reader.get_variable_to_shape_map() if name != "_CHECKPOINTABLE_OBJECT_GRAPH"]
+    return {name: reader.get_tensor(name).tobytes() for name in names if not name.startswith("record")}
+
+
+@pytest.fixture
+def main(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., int]:
+    """The main function of ieg.main in this process, in an empty folder."""
+    from ieg.main import main
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("DATA_ROOT", raising=False)
+    return lambda *flags: main([str(flag) for flag in flags])
+
+
+@pytest.fixture(scope="session")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[Path, subprocess.CompletedProcess[str]]]:
+    """A short run of every method, started by the real command: its run folder and what it printed."""
+    root, found = tmp_path_factory.mktemp("trained"), {}
+    for method in METHODS:
+        flags = [*TINY, f"--max_iteration={STEPS}", "--checkpoint_path=runs", f"--method={method}"]
+        done = run_main(*flags, cwd=root)
+        assert done.returncode == 0, done.stderr
+        found[method] = (root / "runs" / DATASET / NETWORK / method, done)
+    return found
+
+
+@pytest.fixture
+def copy_of(trained: dict, tmp_path: Path) -> Callable[[str], Path]:
+    """A copy of a method's run folder, to change."""
+
+    def copied(method: str) -> Path:
+        return Path(shutil.copytree(trained[method][0], tmp_path / "copy" / method))
+
+    return copied
