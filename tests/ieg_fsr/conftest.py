@@ -27,13 +27,11 @@ def environment() -> dict[str, str]:
     return {**os.environ, "CUDA_VISIBLE_DEVICES": ""}
 
 
-def run_main(
-    *flags: object, cwd: Path, script: Path | None = None, **more: str
-) -> subprocess.CompletedProcess[str]:  # fmt: skip
-    """Runs `python -m ieg.main` in folder `cwd`, or a script by its path. more: environment variables."""
+def run_main(*flags: object, cwd: Path, script: Path | None = None) -> subprocess.CompletedProcess[str]:
+    """Runs `python -m ieg.main` in folder `cwd`, or a script by its path."""
     start = ["-m", "ieg.main"] if script is None else [str(script)]
     path = {"PYTHONPATH": str(PROJECT)} if script is None else {}
-    return subprocess.run([sys.executable, *start, *map(str, flags)], cwd=cwd, env={**environment(), **path, **more},
+    return subprocess.run([sys.executable, *start, *map(str, flags)], cwd=cwd, env={**environment(), **path},
                           capture_output=True, text=True, timeout=300)  # fmt: skip
 
 
@@ -66,11 +64,11 @@ def main(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., int]:
 
 @pytest.fixture(scope="session")
 def trained(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[Path, subprocess.CompletedProcess[str]]]:
-    """A short run of every method, started by the real command: its run folder and what it printed."""
+    """A short run of every method, started by the real command (one by its path): its run folder and what it printed."""
     root, found = tmp_path_factory.mktemp("trained"), {}
     for method in METHODS:
         flags = [*TINY, f"--max_iteration={STEPS}", "--checkpoint_path=runs", f"--method={method}"]
-        done = run_main(*flags, cwd=root)
+        done = run_main(*flags, cwd=root, script=PROJECT / "ieg" / "main.py" if method == "supervised" else None)
         assert done.returncode == 0, done.stderr
         found[method] = (root / "runs" / DATASET / NETWORK / method, done)
     return found

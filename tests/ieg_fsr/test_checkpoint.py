@@ -1,0 +1,98 @@
+"""Checkpoints: what is kept, what a kill can leave, and what is refused."""
+
+from pathlib import Path
+
+import pytest
+import tensorflow as tf
+
+from ieg import checkpoint
+from ieg.checkpoint import CheckpointError, Record
+
+IDENTITY = {"seed": 1, "method": "ieg", "decay": [1, 2]}
+
+
+def state(value=0.0):
+    return {"weights": [tf.Variable([value, value]), tf.Variable(value)], "count": tf.Variable(int(value))}
+
+
+def save(folder, iteration, keep=3, **identity):
+    rows = [{"iteration": i, "loss": 0.1 * i} for i in range(1, iteration + 1)]
+    checkpoint.save(folder, iteration, state(float(iteration)), Record({**IDENTITY, **identity}, rows), keep)
+
+
+def restore(folder, step=0, same=None, **identity):
+    """What was loaded: iteration, weights, rows."""
+    values, record = state(), Record({**IDENTITY, **identity}, [])
+    done = checkpoint.restore(folder, values, record, step, same)
+    return done, values["weights"][0].numpy().tolist(), record.rows
+
+
+def test_the_newest_are_kept_and_tensorflow_finds_them(tmp_path):
+    for iteration in (1, 5, 9, 10, 100):
+        save(tmp_path, iteration)
+    assert sorted(checkpoint.iterations(tmp_path)) == [9, 10, 100]
+    assert len(list(tmp_path.iterdir())) == 2 * 3 + 1  # nothing unfinished is left
+    assert tf.train.latest_checkpoint(str(tmp_path)) == str(tmp_path / "checkpoint.ckpt-100")
+    assert [Path(p).name for p in tf.train.get_checkpoint_state(str(tmp_path)).all_model_checkpoint_paths] == [
+        "checkpoint.ckpt-9", "checkpoint.ckpt-10", "checkpoint.ckpt-100"]  # fmt: skip
+    done, weights, rows = restore(tmp_path)
+    assert (done, weights, rows[-1]) == (100, [100.0, 100.0], {"iteration": 100, "loss": 0.1 * 100})
+    assert restore(tmp_path, step=9)[:2] == (9, [9.0, 9.0])
+
+
+def test_an_empty_folder_is_a_new_run_but_not_at_a_certain_step(tmp_path):
+    assert restore(tmp_path) == (0, [0.0, 0.0], [])
+    assert restore(tmp_path / "not there") == (0, [0.0, 0.0], [])
+    with pytest.raises(CheckpointError, match="no checkpoint of iteration 7: there are none"):
+        restore(tmp_path, step=7)
+    save(tmp_path, 4)
+    with pytest.raises(CheckpointError, match="no checkpoint of iteration 7: there are 4"):
+        restore(tmp_path, step=7)
+
+
+@pytest.mark.parametrize("part", [".index", ".data-00000-of-00001"])
+@pytest.mark.parametrize("damage", [b"", b"torn by a full disk", None])
+def test_a_torn_checkpoint_is_skipped_for_the_one_before(tmp_path, capsys, part, damage):
+    save(tmp_path, 3)
+    save(tmp_path, 6)
+    torn = tmp_path / f"checkpoint.ckpt-6{part}"
+    torn.write_bytes(torn.read_bytes()[: torn.stat().st_size // 2] if damage is None else damage)
+    assert restore(tmp_path)[:2] == (3, [3.0, 3.0])
+    assert "warning: skipped" in capsys.readouterr().out
+    with pytest.raises(CheckpointError, match="cannot be read"):
+        restore(tmp_path, step=6)
+
+
+def test_a_kill_before_the_index_leaves_the_older_checkpoint(tmp_path):
+    save(tmp_path, 3)
+    save(tmp_path, 6)
+    (tmp_path / "checkpoint.ckpt-6.index").unlink()  # it is renamed last
+    assert restore(tmp_path)[:2] == (3, [3.0, 3.0])
+    save(tmp_path, 6)
+    assert restore(tmp_path)[0] == 6
+
+
+def test_another_run_is_refused_naming_every_difference(tmp_path):
+    save(tmp_path, 3)
+    with pytest.raises(CheckpointError) as caught:
+        restore(tmp_path, seed=2, method="fsr")
+    assert "method: ieg then, fsr now; seed: 1 then, 2 now" in str(caught.value)
+    assert "choose another --output_dir" in str(caught.value)
+    assert restore(tmp_path, decay=(1, 2))[0] == 3  # a tuple becomes a list in the file
+    assert restore(tmp_path, seed=2, same=["method"])[0] == 3
+    with pytest.raises(CheckpointError, match="method: ieg then, fsr now"):
+        restore(tmp_path, method="fsr", same=["method"])
+
+
+def test_a_checkpoint_of_another_program_is_refused_instead_of_overwritten(tmp_path):
+    save(tmp_path, 3)
+    tf.train.Checkpoint(x=tf.Variable(1.0)).write(str(tmp_path / "checkpoint.ckpt-9"))
+    with pytest.raises(CheckpointError, match="cannot be read as a checkpoint of this program"):
+        restore(tmp_path)
+
+
+def test_a_part_of_the_state_can_be_restored(tmp_path):
+    save(tmp_path, 3)
+    weights = [tf.Variable([0.0, 0.0]), tf.Variable(0.0)]
+    assert checkpoint.restore(tmp_path, {"weights": weights}, Record(IDENTITY, [])) == 3
+    assert weights[1].numpy() == 3.0

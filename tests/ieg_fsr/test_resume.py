@@ -1,0 +1,146 @@
+"""A run goes on: after kill -9 at any moment, from a torn or an older checkpoint, for longer; and never as another run."""
+
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+from conftest import PROJECT, STEPS, TINY, environment, rows, variables
+
+from ieg import checkpoint
+from shared import noise_file
+
+
+def lines_in(path):
+    return path.read_text().count("\n") if path.exists() else 0
+
+
+def kill_after(rows_written, delay, flags, folder):
+    """Starts the program and kills it `delay` seconds after so many evaluations."""
+    env = {**environment(), "PYTHONPATH": str(PROJECT)}
+    process = subprocess.Popen([sys.executable, "-m", "ieg.main", *flags, f"--output_dir={folder}"], env=env,
+                               stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)  # fmt: skip
+    while lines_in(folder / "metrics.jsonl") < rows_written and process.poll() is None:
+        time.sleep(0.002)
+    time.sleep(delay)
+    process.kill()  # SIGKILL
+    errors = process.communicate()[1]
+    assert process.returncode == -signal.SIGKILL, errors  # else it was done before
+
+
+def assert_same_run(one, other, iteration):
+    assert rows(one) == rows(other)
+    assert sorted(checkpoint.iterations(one)) == sorted(checkpoint.iterations(other))
+    first, second = variables(one, iteration), variables(other, iteration)
+    assert set(first) == set(second)
+    assert [name for name in first if first[name] != second[name]] == []
+    if (one / "queue_info.npz").exists():
+        with np.load(one / "queue_info.npz") as queue, np.load(other / "queue_info.npz") as expected:
+            assert all((queue[name] == expected[name]).all() for name in expected)
+
+
+@pytest.mark.parametrize(("method", "steps", "kills"), [("fsr", 45, (1, 6)), ("ieg", 9, (2,))])
+def test_kill_9_at_any_moment_and_the_same_command_gives_the_same_bits(main, tmp_path, method, steps, kills):
+    flags = [*TINY, f"--method={method}", f"--max_iteration={steps}", "--eval_freq=3"]
+    delays = random.Random(11)
+    for rows_written in kills:
+        kill_after(rows_written, delays.uniform(0, 0.15), flags, tmp_path / "killed")
+    assert main(*flags, "--output_dir=killed") == 0
+    assert main(*flags, "--output_dir=whole") == 0
+    assert_same_run(tmp_path / "killed", tmp_path / "whole", steps)
+    assert not list((tmp_path / "killed").glob(".*"))  # what the kill left unfinished
+    tensors = variables(tmp_path / "whole", steps)
+    assert {name.partition("/")[0] for name in tensors} >= {"weights", "moving", "accumulators", "averages"} | (
+        {"queue", "pseudo_logits"} if method == "fsr" else set()
+    )
+
+
+def test_a_torn_checkpoint_is_skipped_and_an_older_one_can_be_chosen(trained, copy_of, main, capsys):
+    folder = copy_of("fsr")
+    flags = [*TINY, "--method=fsr", f"--max_iteration={STEPS}", f"--output_dir={folder}"]
+    torn = folder / f"checkpoint.ckpt-{STEPS}.data-00000-of-00001"
+    torn.write_bytes(torn.read_bytes()[:1000])
+    assert main(*flags) == 0
+    printed = capsys.readouterr().out
+    assert f"warning: skipped {folder}/checkpoint.ckpt-{STEPS}, which is torn" in printed
+    assert f"resumed: iteration 20 of {STEPS} is done" in printed
+    assert_same_run(folder, trained["fsr"][0], STEPS)
+    assert main(*flags, "--restore_step=10") == 0
+    assert f"resumed: iteration 10 of {STEPS} is done" in capsys.readouterr().out
+    assert_same_run(folder, trained["fsr"][0], STEPS)
+    assert main(*flags, "--restore_step=11") == 2
+    assert "has no checkpoint of iteration 11: there are 10, 20, 23" in capsys.readouterr().err
+
+
+def test_a_finished_run_is_reported_again_and_can_be_prolonged_to_the_ends_of_cycles(trained, copy_of, main, capsys):
+    folder = copy_of("supervised")
+    flags = [*TINY, "--method=supervised"]
+    assert main(*flags, f"--max_iteration={STEPS}", f"--output_dir={folder}") == 0
+    assert capsys.readouterr().out.splitlines()[-1] == trained["supervised"][1].stdout.splitlines()[-1]
+    assert rows(folder) == rows(trained["supervised"][0])
+
+    longer = [*flags, "--max_iteration=28", "--eval_freq=1000"]
+    assert main(*longer, f"--output_dir={folder}") == 0
+    assert [row["iteration"] for row in rows(folder)] == [1, 10, 20, STEPS, 25, 28]  # 25 steps: cycles of 10 and 15
+    assert main(*longer, "--output_dir=whole") == 0
+    assert [row["iteration"] for row in rows(folder.parents[1] / "whole")] == [1, 10, 25, 28]
+    first, second = variables(folder, 28), variables(folder.parents[1] / "whole", 28)
+    assert first == second
+
+    assert main(*flags, "--max_iteration=27", f"--output_dir={folder}") == 2
+    assert "--max_iteration=27 cannot shorten it" in capsys.readouterr().err
+
+
+def test_another_run_is_refused_naming_the_difference(trained, copy_of, main, capsys):
+    folder = copy_of("supervised")
+    before = (folder / "metrics.jsonl").read_bytes(), sorted(checkpoint.iterations(folder))
+    for flags, message in (
+        (["--method=l2r"], "method: supervised then, l2r now"),
+        (["--method=supervised", "--seed=5"], "seed: 12345 then, 5 now; train_images_sha256:"),
+        (["--method=supervised", "--batch_size=10"], "batch_size: 20 then, 10 now"),
+    ):
+        assert main(*TINY, f"--max_iteration={STEPS}", *flags, f"--output_dir={folder}") == 2
+        error = capsys.readouterr().err
+        assert message in error
+        assert "choose another --output_dir or --checkpoint_path" in error
+    assert ((folder / "metrics.jsonl").read_bytes(), sorted(checkpoint.iterations(folder))) == before
+
+
+def test_other_labels_under_the_same_name_are_refused(trained, main, tmp_path, capsys):
+    shutil.copy(trained["fsr"][0] / "noise.npz", tmp_path / "noise.npz")
+    flags = [*TINY[1:], "--dataset=file", "--noise_file=noise.npz", "--probe_dataset_hold_ratio=0", "--method=supervised",
+             "--max_iteration=1", "--output_dir=run"]  # fmt: skip
+    assert main(*flags) == 0
+    found = noise_file.read(tmp_path / "noise.npz")
+    noisy = found.noisy_labels.copy()
+    noisy[0] = (noisy[0] + 1) % 10
+    made = noise_file.make(noisy, clean_labels=found.clean_labels, indices=found.indices, dataset="digits", split="train",
+                           num_classes=10, kind="none")  # fmt: skip
+    noise_file.write(tmp_path / "noise.npz", made)
+    assert main(*flags) == 2
+    error = capsys.readouterr().err
+    assert "(train_labels_sha256: " in error
+    assert "; " not in error
+
+
+def test_a_loss_that_is_not_finite_stops_with_status_3_and_keeps_the_last_checkpoint(main, tmp_path, capsys):
+    flags = [*TINY, "--method=supervised", "--max_iteration=20", "--eval_freq=3", "--output_dir=run"]
+    explosion = ["--lr_schedule=custom_step", "--decay_steps=5", "--decay_rate=1e31"]  # the rate of iteration 5 is 1e30
+    assert main(*flags, *explosion) == 3
+    error = capsys.readouterr().err
+    assert "stopped: the loss is not finite (iteration 6: loss " in error
+    assert "Lower --learning_rate" in error
+    assert sorted(checkpoint.iterations(tmp_path / "run")) == [1, 3]
+    assert [row["iteration"] for row in rows(tmp_path / "run")] == [1, 3]
+    finite = [np.isfinite(np.frombuffer(value, np.float32)).all() for value in variables(tmp_path / "run", 3).values()]
+    assert all(finite)
+
+
+def test_weights_that_the_first_step_ruins_are_not_saved(main, tmp_path, capsys):
+    assert main(*TINY, "--method=supervised", "--max_iteration=2", "--learning_rate=1e30", "--output_dir=run") == 3
+    assert "(iteration 1" in capsys.readouterr().err
+    assert checkpoint.iterations(tmp_path / "run") == []
