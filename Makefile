@@ -127,6 +127,39 @@ lra_diffusion-webvision: setup-lra_diffusion data-webvision ## LRA-diffusion on 
 bench-lra_diffusion: setup-lra_diffusion ## seconds for 10,000 and 50,000 images, training steps/s, retrieval
 	$(call python,lra_diffusion) -m tests.bench.lra_diffusion $(ARGS)
 
+##@ IEG and FSR
+ieg_fsr-digits: setup-ieg_fsr ## supervised, L2R, IEG and FSR on the same 60 % noisy digits (about 5 minutes)
+	$(eval run := $(call run_folder,ieg_fsr-digits,0.6))
+	$(eval labels := $(or $(NOISE_FILE),$(run)/noise.npz))
+	$(if $(NOISE_FILE),,$(call python,ieg_fsr) -m shared noise make --dataset digits --kind ieg_uniform --probe_ratio 0 \
+	  --rate $(or $(RATE),0.6) --seed $(SEED) --out '$(labels)')
+	for method in supervised l2r ieg fsr; do $(call ieg,$$method) --dataset=file --noise_file='$(labels)' $(ieg_digits) \
+	  --output_dir=$(run)/$$method $(ARGS) || exit; done
+	$(call python,ieg_fsr) ieg_fsr/ieg/compare.py $(addprefix $(run)/,supervised l2r ieg fsr) --plot $(run)/comparison.png
+
+ieg-cifar10: setup-ieg_fsr data-cifar10 ## IEG on CIFAR-10, RATE=0.4, 10 trusted images per class; METHOD=l2r or supervised
+	$(call ieg,$(ieg_method)) $(call ieg_data,cifar10) --probe_dataset_hold_ratio=0.002 \
+	  --output_dir=$(call run_folder,$(ieg_method)-cifar10,0.4) $(ARGS)
+
+ieg-cifar100: setup-ieg_fsr data-cifar100 ## the same on CIFAR-100
+	$(call ieg,$(ieg_method)) $(call ieg_data,cifar100) --output_dir=$(call run_folder,$(ieg_method)-cifar100,0.4) $(ARGS)
+
+fsr-cifar100: setup-ieg_fsr data-cifar100 ## FSR on CIFAR-100, RATE=0.4, no trusted images
+	$(call ieg,fsr) $(call ieg_data,cifar100) --max_iteration=63500 --cos_t_mul=2 \
+	  --output_dir=$(call run_folder,fsr-cifar100,0.4) $(ARGS)
+
+fsr-longtail: setup-ieg_fsr data-cifar10 ## FSR on long-tailed CIFAR-10, classes down to a fiftieth of the largest
+	cd ieg_fsr && PATH="$(CURDIR)/.venv/ieg_fsr/bin:$$PATH" ieg/scripts/run_fsr_cifar_longtail.sh --seed=$(SEED) \
+	  --dataset_dir='$(abspath $(DATA_ROOT))' --output_dir='$(CURDIR)/runs/fsr-longtail-seed$(SEED)$(args_word)' $(ARGS)
+
+ieg-webvision: setup-ieg_fsr ## IEG on mini-WebVision (ieg_fsr/README.md says how to get it), published with 8 GPUs
+	$(call ieg,ieg) --dataset=webvisionmini --network_name=resnet50 --ce_factor=4 --consistency_factor=8 --batch_size=8 \
+	  --use_imagenet_as_eval=true --val_batch_size=50 --eval_freq=10000 --max_iteration=1000000 \
+	  --output_dir=runs/ieg-webvision-seed$(SEED)$(args_word) $(ARGS)
+
+bench-ieg_fsr: setup-ieg_fsr ## ms per step of each method, against supervised and against double back-propagation
+	$(call python,ieg_fsr) -m tests.bench.ieg_fsr $(ARGS)
+
 ##@ Data and noise
 data-%: setup-shared ## download a dataset (cifar10, cifar100) or papers' noise files (sln-noise, pmd-noise); `data-list` names all
 	@$(call python,shared) -m shared data $(@:data-%=%)
@@ -178,6 +211,11 @@ lra = $(call python,lra_diffusion) lra_diffusion/$(1).py --seed $(SEED) --resume
 lra_noise = $(if $(NOISE_FILE),--dataset $(1) --noise_file '$(NOISE_FILE)',--noise_type $(or $(NOISE_TYPE),$(1)-1-$(shell printf %.2f $(or $(RATE),0.35))))
 lra_cifar = $(call lra,train_CIFAR) $(call lra_noise,$(1)) --fp_encoder $(ENCODER) \
   --output_dir $(call run_folder,lra_diffusion-$(1)-$(ENCODER)$(addprefix -,$(NOISE_TYPE)),0.35) $(ARGS)
+ieg = $(call python,ieg_fsr) ieg_fsr/ieg/main.py --seed=$(SEED) --method=$(1)
+ieg_method = $(or $(filter ieg l2r supervised,$(METHOD)),ieg)
+ieg_data = $(if $(NOISE_FILE),--dataset=file_$(1) --noise_file='$(NOISE_FILE)',--dataset=$(1)_uniform_$(or $(RATE),0.4))
+ieg_digits = --network_name=wrn10-1 --max_iteration=400 --lr_schedule=cosine_one --eval_freq=40 --meta_start_epoch=5 \
+  --queue_capacity=200 --queue_bs=100 --probe_dataset_hold_ratio=$$(case $$method in l2r|ieg) echo 0.07;; *) echo 0;; esac)
 instancegm = $(call python,instancegm) instancegm/instanceGM.py --dataset $(1) --seed $(SEED) --resume
 
 # uv comes from PATH, else from the package index into a corner of .venv; identical wheels are stored once on disk.

@@ -54,7 +54,9 @@ def _backward(
 
     def fused(dy: Tensor, scale: Tensor) -> tuple[Tensor, ...]:
         kept = {f"reserve_space_{k}": tensor for k, tensor in enumerate(reserved, 1)}
-        return tf.raw_ops.FusedBatchNormGradV3(y_backprop=dy, x=x, scale=scale, epsilon=EPSILON, is_training=True, **kept)[:3]  # fmt: skip
+        return tf.raw_ops.FusedBatchNormGradV3(
+            y_backprop=dy, x=x, scale=scale, epsilon=EPSILON, is_training=True, **kept
+        )[:3]
 
     def transposed(tx: Tensor, tgamma: Tensor, tbeta: Tensor) -> tuple[Tensor | None, ...]:
         """Gradient of <tx, dx> + <tgamma, dgamma> + <tbeta, dbeta>. Inside a tf.function only what is used is computed."""
@@ -102,8 +104,8 @@ class BatchNorm(keras.layers.Layer):
         return input_shape
 
     def call(self, x: Tensor, training: bool | None = False) -> Tensor:
-        gamma, beta = tf.convert_to_tensor(self.gamma), tf.convert_to_tensor(self.beta)
-        moving_mean, moving_variance = tf.convert_to_tensor(self.moving_mean), tf.convert_to_tensor(self.moving_variance)
+        held = (self.gamma, self.beta, self.moving_mean, self.moving_variance)
+        gamma, beta, moving_mean, moving_variance = (tf.convert_to_tensor(v) for v in held)
         if not training:
             return tf.raw_ops.FusedBatchNormV3(
                 x=x, scale=gamma, offset=beta, mean=moving_mean, variance=moving_variance, epsilon=EPSILON,

@@ -91,7 +91,9 @@ def restore(
         try:
             reader = tf.train.load_checkpoint(prefix)
             if not reader.has_tensor(_RECORD):  # whole but not ours, which is no reason to look for an older one
-                raise CheckpointError(f"{prefix} cannot be read as a checkpoint of this program: choose another --output_dir")
+                raise CheckpointError(
+                    f"{prefix} cannot be read as a checkpoint of this program: choose another --output_dir"
+                )
             saved = json.loads(reader.get_tensor(_RECORD))
         except CheckpointError:
             raise
@@ -113,7 +115,9 @@ def restore(
 def _skip(prefix: str, error: Exception, step: int) -> None:
     reason = (str(error).splitlines() or [type(error).__name__])[0][:200]
     if step:
-        raise CheckpointError(f"{prefix} cannot be read, it is torn ({reason}): choose another --restore_step") from error
+        raise CheckpointError(
+            f"{prefix} cannot be read, it is torn ({reason}): choose another --restore_step"
+        ) from error
     print(f"warning: skipped {prefix}, which is torn ({reason})")
 
 

@@ -15,6 +15,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+sys.path.insert(0, str(Path(__file__).absolute().parents[1]))  # where the package is, to be run by path from anywhere
+
 import yaml
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure

@@ -50,6 +50,7 @@ class Experiment:
         resolver = self.strategy.cluster_resolver
         return resolver is None or (resolver.task_type, resolver.task_id) in ((None, None), ("worker", 0), ("chief", 0))
 
+    # DEVIATION(ieg_fsr): ImageNet is evaluated for every method that asks; in the original's last release for FSR alone.
     def evaluation_sets(self) -> dict[str, Source]:
         """What the run is evaluated on; the first one is what the papers report."""
         second = self.task.second_evaluation
@@ -71,7 +72,8 @@ class Experiment:
     def evaluations(self) -> list[int]:
         args = self.args
         return schedules.evaluations(self.max_iteration, eval_freq=args.eval_freq, iter_epoch=self.iter_epoch,
-                                     schedule=args.lr_schedule, t_mul=args.cos_t_mul, warmup_epochs=args.warmup_epochs)  # fmt: skip
+                                     schedule=args.lr_schedule, t_mul=args.cos_t_mul,
+                                     warmup_epochs=args.warmup_epochs)  # fmt: skip
 
     def batches(self, first_step: int) -> Any:
         """An endless iterator over batches for all replicas of this process, from a step on."""

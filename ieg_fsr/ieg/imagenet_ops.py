@@ -82,8 +82,8 @@ def posterize(image: tf.Tensor, level: int, negative: bool | tf.Tensor) -> tf.Te
 def solarize(image: tf.Tensor, level: int, negative: bool | tf.Tensor) -> tf.Tensor:
     """Inverts the values from int(25.6 level) on.
 
-    At level 10 the threshold 256 is compared as a byte, so as 0, and everything is inverted: that is what the comparison
-    of a uint8 tensor with 256 does, in the original's TensorFlow and in this one.
+    At level 10 the threshold 256 counts as the byte 0, and everything is inverted: TensorFlow (2.21, measured) turns the
+    256 that a uint8 tensor is compared with into a uint8, and the operation as published compares so.
     """
     threshold = int(_amount(level, 256)) % 256
     return tf.where(image < threshold, image, 255 - image)

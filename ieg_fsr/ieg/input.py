@@ -29,7 +29,7 @@ def pass_order(samples: int, seed: int, number: int) -> NDArray[np.int64]:
     return np.random.default_rng([seed, zlib.crc32(b"order"), number]).permutation(samples)
 
 
-# DEVIATION(ieg_fsr): every random view follows from --seed, step and replica; the original seeds the split of the data only.
+# DEVIATION(ieg_fsr): every random number follows from --seed, step and purpose; the original's crops and shuffles do not.
 def view_seeds(seed: int, step: int, replica: int) -> NDArray[np.int32]:
     """Seeds (3, 2) of the three kinds of random views, in the order of STREAMS."""
     words = [np.random.SeedSequence([seed, zlib.crc32(stream.encode()), step, replica]) for stream in STREAMS]

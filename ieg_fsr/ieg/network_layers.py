@@ -69,7 +69,9 @@ class Builder:
             x = ChannelPadding(missing // 2, name=self._name("channels"))(x)
         return x
 
-    def model(self, name: str, images: Symbol, x: Symbol, num_classes: int, dense: Callable[[int], Initialiser]) -> keras.Model:
+    def model(
+        self, name: str, images: Symbol, x: Symbol, num_classes: int, dense: Callable[[int], Initialiser]
+    ) -> keras.Model:
         """The model with outputs features (B, D) and logits (B, C), both float32 whatever the convolutions compute in."""
         features = layers.GlobalAveragePooling2D(dtype="float32", name="features")(x)
         logits = layers.Dense(

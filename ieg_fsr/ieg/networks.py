@@ -68,7 +68,7 @@ def _wrn_size(name: str) -> tuple[int, int] | None:
 
 def regularisation(
     network: keras.Model | str, variables: Sequence[Tensor], *, weight_decay: float = 5e-4, l2_weight_decay: float = 4e-4
-) -> Tensor:
+) -> Tensor:  # fmt: skip
     """R(theta), a scalar. variables: values of all trainable variables, in the model's order.
 
     weight_decay is that of resnet32 and resnet18, l2_weight_decay that of resnet50; the others have their own.
@@ -80,13 +80,16 @@ def regularisation(
 
 def meta_regularisation(
     network: keras.Model | str, variables: Sequence[Tensor], *, weight_decay: float = 5e-4, l2_weight_decay: float = 4e-4
-) -> Tensor:
+) -> Tensor:  # fmt: skip
     """Half the sum of squares of looked-ahead variables, all or some, times the network's decay; a scalar."""
     name = _name(network)
-    if _wrn_size(name):
-        rate = WRN_DECAY
-    else:
-        rate = {"resnet29": RESNET29_DECAY, "resnet50": l2_weight_decay}.get(name, weight_decay)
+    rates = {
+        "resnet29": RESNET29_DECAY,
+        "resnet32": weight_decay,
+        "resnet18": weight_decay,
+        "resnet50": l2_weight_decay,
+    }
+    rate = WRN_DECAY if _wrn_size(name) else rates[name]
     return rate * _half_squares(variables)
 
 
@@ -104,7 +107,9 @@ def _half_squares(variables: Sequence[Tensor]) -> Tensor:
 def _wrn(images: Symbol, num_classes: int, name: str, blocks: int, width: int, *, seed: int) -> keras.Model:
     """Wide residual network with pooled, zero-padded shortcuts around blocks, around groups and around everything."""
     if images.shape[1] % 4 or images.shape[2] % 4:
-        raise ValueError(f"{name} halves images twice and adds the halves: sides must be multiples of 4, not {images.shape[1:3]}")
+        raise ValueError(
+            f"{name} halves images twice and adds the halves: sides must be multiples of 4, not {images.shape[1:3]}"
+        )
 
     def kernel(size: int, filters: int, seed: int) -> initializers.Initializer:
         return initializers.RandomNormal(stddev=(2.0 / (size * size * filters)) ** 0.5, seed=seed)

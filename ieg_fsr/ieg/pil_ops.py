@@ -19,6 +19,7 @@ from PIL import Image, ImageEnhance, ImageOps
 Operation = Callable[[Image.Image, int, bool], Image.Image]
 MAX_LEVEL = 10
 GREY = np.float32(0)  # what an uncovered pixel becomes, in [-1, 1]
+HIDDEN = (125, 122, 113, 0)  # CIFAR's mean colour, which an operation sees that forgets alpha, such as Equalize
 FROM_BYTE = ((np.arange(256) / 255 - 0.5) / 0.5).astype(np.float32)  # byte -> [-1, 1]
 
 
@@ -92,7 +93,7 @@ def invert(image: Image.Image, level: int, negative: bool) -> Image.Image:
 
 
 def posterize(image: Image.Image, level: int, negative: bool) -> Image.Image:
-    """Keeps the 4 - int(0.4 level) highest bits."""
+    """Keeps the 4 - int(0.4 level) highest bits; Pillow refuses level 10, which would keep none and no policy has."""
     return _on_rgb(lambda rgb: ImageOps.posterize(rgb, 4 - int(_amount(level, 4))), image)
 
 
@@ -135,14 +136,14 @@ def cutout_side(level: int) -> int:
 
 
 def cutout(image: Image.Image, level: int, row: int, column: int) -> Image.Image:
-    """Hides (alpha 0, so mid grey in the end) a square around a pixel, less what lies outside the image."""
+    """Hides (alpha 0, so mid grey in the end) a square around a pixel, as far as it is inside the image."""
     half = cutout_side(level) // 2
     if half == 0:
         return image
     width, height = image.size
     box = (max(0, column - half), max(0, row - half), min(width, column + half), min(height, row + half))
     hidden = image.copy()  # paste works in place
-    hidden.paste((0, 0, 0, 0), box)
+    hidden.paste(HIDDEN, box)
     return hidden
 
 

@@ -22,7 +22,12 @@ from shared.noise_file import NoiseFileError, write, write_atomically
 
 BAD_INPUT = (UsageError, DatasetError, NoiseFileError, checkpoint.CheckpointError, OSError)
 EVALUATED = ("weights", "moving", "averages")  # the part of the state that evaluation needs
-SAME_TO_EVALUATE = ("dataset", "network_name", "method", "bottleneck_relu")  # flags; the published command gives no others
+SAME_TO_EVALUATE = (
+    "dataset",
+    "network_name",
+    "method",
+    "bottleneck_relu",
+)  # flags; the published command gives no others
 KEEP = {"supervised": 5, "ieg": 4, "l2r": 4, "fsr": 3}  # checkpoints, as published
 
 
@@ -43,6 +48,7 @@ def run_and_report(args: argparse.Namespace) -> int:
     return 0
 
 
+# DEVIATION(ieg_fsr): every method goes on from the newest checkpoint of its run folder; the original's L2R starts anew.
 def train(run: Experiment) -> None:
     """Continues or starts a run, and trains until --max_iteration."""
     done = checkpoint.restore(run.folder, run.trainer.state(), run.record, run.args.restore_step)
@@ -118,7 +124,9 @@ def evaluate_only(run: Experiment) -> None:
     done = checkpoint.restore(run.folder, state, run.record, run.args.restore_step, SAME_TO_EVALUATE)
     if not done:
         flags = ", ".join(f"--{name}" for name in SAME_TO_EVALUATE)
-        raise checkpoint.CheckpointError(f"{run.folder} has no checkpoint to evaluate: train first, with the same {flags}")
+        raise checkpoint.CheckpointError(
+            f"{run.folder} has no checkpoint to evaluate: train first, with the same {flags}"
+        )
     for name, source in run.evaluation_sets().items():
         found = evaluate(run.trainer, source, run.args.val_batch_size, run.args.use_ema)
         for suffix in ("", "_ema") if run.args.use_ema else ("",):

@@ -50,6 +50,8 @@ def cosine_restarts(step: int, first: int, t_mul: float, m_mul: float) -> float:
     return m_mul**cycle * 0.5 * (1.0 + math.cos(math.pi * fraction))
 
 
+# DEVIATION(ieg_fsr): ends of cosine cycles follow from the iteration, so a resumed run is evaluated at them as well; the
+# original starts its counters anew.
 def cycle_ends(iter_epoch: int, t_mul: float, warm_up: int, last: int) -> Iterator[int]:
     """Iterations up to `last` at which a cycle of the cosine schedule ends (and the very first one)."""
     total, length = 1, iter_epoch
@@ -63,6 +65,8 @@ def evaluations(
     max_iteration: int, *, eval_freq: int, iter_epoch: int, schedule: str, t_mul: float, warmup_epochs: int
 ) -> list[int]:
     """Every iteration after which the run is evaluated and saved, ascending: first, last, regular, ends of cycles."""
+    # DEVIATION(ieg_fsr): the last iteration is always evaluated and saved; in the original, what follows the last regular
+    # evaluation is lost.
     every = iter_epoch if eval_freq == EPOCHLY else eval_freq
     due = {1, max_iteration, *range(every, max_iteration + 1, every)}
     if schedule == "cosine":

@@ -58,6 +58,7 @@ class Settings:
 
     num_classes: int
     num_replicas: int
+    batch_size: int  # B
     meta_stepsize: float
     meta_momentum: float
     grad_eps_init: float

@@ -55,7 +55,8 @@ class Trainer:
             tf.Variable(tf.zeros((pseudo_samples, classes)), trainable=False) if pseudo_samples else None
         )
         moving_weights = method == "fsr" and settings.moving_weight_gamma > 0
-        self.class_weights = tf.Variable(tf.zeros(classes), trainable=False) if moving_weights else None
+        uniform = tf.fill([classes], 1.0 / (settings.batch_size * settings.num_replicas))
+        self.class_weights = tf.Variable(uniform, trainable=False) if moving_weights else None
         self._compute = tf.function(self._method_step, jit_compile=jit_compile or None)
         self.step = tf.function(self._step)
         self.evaluate_batch = tf.function(self._evaluate_batch, jit_compile=jit_compile or None, reduce_retracing=True)
@@ -87,6 +88,7 @@ class Trainer:
         metrics, samples = tf.nest.map_structure(
             lambda v: self.strategy.experimental_local_results(v)[0], (metrics, samples)
         )
+        # DEVIATION(ieg_fsr): the samples of all devices reach FSR's queue; in the original those of the last one alone.
         if self.queue is not None:
             self.queue.record(samples["ids"], samples["labels"], samples["margin"])
         if self.pseudo_logits is not None:

@@ -11,11 +11,20 @@ from pathlib import Path
 import pytest
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-for _name in ("OMP_NUM_THREADS", "TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS"):
-    os.environ.setdefault(_name, "1")  # other processes compute too
-PROJECT = Path(__file__).resolve().parents[2] / "ieg_fsr"
-sys.path.insert(0, str(PROJECT))
+os.environ["CUDA_VISIBLE_DEVICES"] = ""
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # networks this small gain nothing from more; subprocesses read it too
+os.environ.setdefault("TF_NUM_INTRAOP_THREADS", "1")
+os.environ.setdefault("TF_NUM_INTEROP_THREADS", "1")
+sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "ieg_fsr"))
 
+import tensorflow as tf  # after the settings that it reads once
+
+from ieg.main import main as ieg_main
+from ieg.report import TIMING
+
+CPU = tf.config.list_physical_devices("CPU")[0]
+tf.config.set_logical_device_configuration(CPU, [tf.config.LogicalDeviceConfiguration()] * 2)  # for two replicas
+PROJECT = Path(__file__).resolve().parents[2] / "ieg_fsr"
 METHODS = ("supervised", "l2r", "ieg", "fsr")
 DATASET, NETWORK = "digits_uniform_0.4", "wrn10-1"
 SIZES = ["--limit_train=200", "--limit_test=50", "--batch_size=20", "--queue_capacity=40", "--queue_bs=20"]
@@ -24,7 +33,7 @@ STEPS = 23  # of the runs that tests share; evaluated after 1, 10, 20 and 23
 
 
 def environment() -> dict[str, str]:
-    return {**os.environ, "CUDA_VISIBLE_DEVICES": ""}
+    return dict(os.environ)
 
 
 def run_main(*flags: object, cwd: Path, script: Path | None = None) -> subprocess.CompletedProcess[str]:
@@ -37,16 +46,12 @@ def run_main(*flags: object, cwd: Path, script: Path | None = None) -> subproces
 
 def rows(folder: Path) -> list[dict[str, object]]:
     """The metrics of a run, less what the clock decides."""
-    from ieg.report import TIMING
-
     lines = (folder / "metrics.jsonl").read_text().splitlines()
     return [{k: v for k, v in json.loads(line).items() if k not in TIMING} for line in lines]
 
 
 def variables(folder: Path, iteration: int) -> dict[str, bytes]:
     """Every tensor of a checkpoint but the log, as bytes."""
-    import tensorflow as tf
-
     reader = tf.train.load_checkpoint(str(folder / f"checkpoint.ckpt-{iteration}"))
     names = [name for name in reader.get_variable_to_shape_map() if name != "_CHECKPOINTABLE_OBJECT_GRAPH"]
     return {name: reader.get_tensor(name).tobytes() for name in names if not name.startswith("record")}
@@ -55,11 +60,9 @@ def variables(folder: Path, iteration: int) -> dict[str, bytes]:
 @pytest.fixture
 def main(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., int]:
     """The main function of ieg.main in this process, in an empty folder."""
-    from ieg.main import main
-
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("DATA_ROOT", raising=False)
-    return lambda *flags: main([str(flag) for flag in flags])
+    return lambda *flags: ieg_main([str(flag) for flag in flags])
 
 
 @pytest.fixture(scope="session")

@@ -4,10 +4,10 @@ import contextlib
 
 import numpy as np
 import pytest
-from ieg.data_sets import load
-from ieg.dataset_names import EXAMPLES, IMBALANCE_FACTORS, Name, parse
 from PIL import Image
 
+from ieg.data_sets import load
+from ieg.dataset_names import EXAMPLES, IMBALANCE_FACTORS, Name, parse
 from shared import datasets, wild_formats
 from shared.image_data import DatasetError, ImageData
 from shared.noise_file import NoiseFileError, encode, labels_for, make

@@ -70,7 +70,10 @@ def test_two_machines_train_as_two_devices_do(found, tmp_path):
     flags = [*TINY, "--batch_size=10", "--meta_start_epoch=0", "--eval_freq=2", "--method=fsr", "--max_iteration=4"]
     started = []
     for index in range(2):
-        cluster = {"cluster": {"worker": [f"localhost:{port}" for port in ports]}, "task": {"type": "worker", "index": index}}
+        cluster = {
+            "cluster": {"worker": [f"localhost:{port}" for port in ports]},
+            "task": {"type": "worker", "index": index},
+        }
         env = {**environment(), "PYTHONPATH": str(PROJECT), "TF_CONFIG": json.dumps(cluster)}
         started.append(subprocess.Popen([sys.executable, "-m", "ieg.main", *flags, "--output_dir=run"], cwd=tmp_path, env=env,
                                         stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True))  # fmt: skip

@@ -5,6 +5,7 @@ import itertools
 import numpy as np
 import pytest
 import tensorflow as tf
+
 from ieg.data_sets import Task
 from ieg.input import evaluation_batches, pass_order, train_stream, view_seeds
 from ieg.sources import ArraySource

@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 import tensorflow as tf
+
 from ieg.data_sets import load
 from ieg.long_tail_files import folder_name, read
-
 from shared.image_data import DatasetError
 
 LABELS = [0, 0, 0, 0, 1, 1, 2, 3, 4, 5, 6, 7, 8, 9]

@@ -54,9 +54,21 @@ def test_every_published_flag_takes_its_default(name):
 
 @pytest.mark.parametrize("name", SWITCHES)
 def test_switches_have_the_spellings_of_absl(name):
-    for on in ((f"--{name}",), (f"--{name}=true",), (f"--{name}=True",), (f"--{name}=1",), (f"--no{name}", f"--{name}")):
+    for on in (
+        (f"--{name}",),
+        (f"--{name}=true",),
+        (f"--{name}=True",),
+        (f"--{name}=1",),
+        (f"--no{name}", f"--{name}"),
+    ):
         assert getattr(options.parse(on), name) is True
-    for off in ((f"--no{name}",), (f"--{name}=false",), (f"--{name}=False",), (f"--{name}=0",), (f"--{name}", f"--no{name}")):
+    for off in (
+        (f"--no{name}",),
+        (f"--{name}=false",),
+        (f"--{name}=False",),
+        (f"--{name}=0",),
+        (f"--{name}", f"--no{name}"),
+    ):
         assert getattr(options.parse(off), name) is False
 
 
@@ -134,7 +146,14 @@ def test_flags_that_decide_the_numbers():
         return options.deciding(options.parse(flags))
 
     assert deciding("--max_iteration=5", "--output_dir=x", "--eval_freq=7", "--noverbose_finer_log") == deciding()
-    for flag in ("--seed=1", "--method=l2r", "--learning_rate=0.2", "--limit_train=50", "--cos_m_mul=1", "--guess_gradient=stop"):
+    for flag in (
+        "--seed=1",
+        "--method=l2r",
+        "--learning_rate=0.2",
+        "--limit_train=50",
+        "--cos_m_mul=1",
+        "--guess_gradient=stop",
+    ):
         assert deciding(flag) != deciding(), flag
     assert deciding("--decay_steps=7") == deciding()  # the cosine schedule reads none
     custom = deciding("--lr_schedule=custom_step", "--max_epoch=9", "--decay_epochs=2")

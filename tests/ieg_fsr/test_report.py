@@ -53,7 +53,14 @@ def test_without_noisy_samples_their_weight_is_not_known(tmp_path):
 
 
 def test_the_second_evaluation_set_is_imagenet(tmp_path):
-    second = {"accuracy": 40.0, "accuracy_top5": 80.0, "loss": 2.5, "count": 4.0, "accuracy_ema": 45.0, "accuracy_top5_ema": 85.0}
+    second = {
+        "accuracy": 40.0,
+        "accuracy_top5": 80.0,
+        "loss": 2.5,
+        "count": 4.0,
+        "accuracy_ema": 45.0,
+        "accuracy_top5_ema": 85.0,
+    }
     log = report(tmp_path)
     log.step(1, 0.1, metrics(1.0), {})
     row = log.log(1, 0.1, {**EVALUATED, "test": second}, MORE)

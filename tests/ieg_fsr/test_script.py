@@ -34,7 +34,15 @@ SCALARS = {
         "loss/noisy", "loss_margin/clean", "loss_margin/noisy", "queue/purity", "queue/capacity", "loss/pseudo"},
 }  # fmt: skip
 HISTOGRAMS = {"weights/value", "weights/grad", "queue/indices", "queue/labels"}
-EVAL_TAGS = {"acc/eval", "acc/top5_eval", "acc/error", "loss/eval", "acc/ema_eval", "acc/top5_ema_eval", "acc/ema_error"}
+EVAL_TAGS = {
+    "acc/eval",
+    "acc/top5_eval",
+    "acc/error",
+    "loss/eval",
+    "acc/ema_eval",
+    "acc/top5_ema_eval",
+    "acc/ema_error",
+}
 SCRIPTS = ("run.sh", "run_fsr_cifar_longtail.sh", "run_fsr_cifar_longtail_noise.sh", "run_fsr_webvision.sh")
 
 
@@ -74,7 +82,9 @@ def test_what_a_run_leaves_behind(trained, method):
     last, lines = metrics[-1], done.stdout.splitlines()
     assert f"iteration {STEPS} (epoch 2.3), loss {last['loss']:.4f}" in lines[-2]
     best = max(row["accuracy_ema"] for row in metrics)
-    assert lines[-1].startswith(f"{method} accuracy of the averaged weights: last {last['accuracy_ema']:.2f} % (what the ")
+    assert lines[-1].startswith(
+        f"{method} accuracy of the averaged weights: last {last['accuracy_ema']:.2f} % (what the "
+    )
     assert f"best {best:.2f} % (iteration " in lines[-1]
 
 
@@ -165,7 +175,13 @@ def test_a_users_own_images(main, tmp_path, capsys):
     labels = np.arange(60) % 3
     pixels = np.random.default_rng(0).integers(0, 255, (60, 32, 32, 3), dtype=np.uint8)
     np.savez(tmp_path / "mine.npz", train_images=pixels, train_labels=labels, test_images=pixels, test_labels=labels)
-    flags = ["--dataset=folder", "--dataset_dir=mine.npz", f"--network_name={NETWORK}", "--max_iteration=2", "--output_dir=run"]
+    flags = [
+        "--dataset=folder",
+        "--dataset_dir=mine.npz",
+        f"--network_name={NETWORK}",
+        "--max_iteration=2",
+        "--output_dir=run",
+    ]
     assert main(*flags, "--method=fsr", "--batch_size=10", "--queue_capacity=6", "--queue_bs=3") == 0
     assert "60 training images, 60 to evaluate on, 3 classes" in capsys.readouterr().out
     assert rows(tmp_path / "run")[-1]["accuracy_top5"] == 100  # of three classes
@@ -213,7 +229,9 @@ def test_shell_scripts_run_the_program_itself(tmp_path):
     (tmp_path / "bin").mkdir()
     (tmp_path / "bin" / "python").symlink_to(sys.executable)
     env = {**environment(), "PATH": f"{tmp_path / 'bin'}:/usr/bin:/bin"}
-    done = subprocess.run(["bash", "ieg/scripts/run.sh", "--help"], cwd=PROJECT, env=env, capture_output=True, text=True)
+    done = subprocess.run(
+        ["bash", "ieg/scripts/run.sh", "--help"], cwd=PROJECT, env=env, capture_output=True, text=True
+    )
     assert done.returncode == 0, done.stderr
     assert re.search(r"^usage: python -m ieg.main", done.stdout)
 

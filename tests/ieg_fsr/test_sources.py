@@ -5,9 +5,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 import tensorflow as tf
+from PIL import Image
+
 from ieg.input import evaluation_batches
 from ieg.sources import ArraySource, FileSource, evenly
-from PIL import Image
 
 
 def array_source(view, count=6):

@@ -5,11 +5,11 @@ import io
 import numpy as np
 import pytest
 import tensorflow as tf
+from PIL import Image
+
 from ieg import webvision
 from ieg.data_sets import load
 from ieg.input import evaluation_batches, train_stream
-from PIL import Image
-
 from shared.image_data import DatasetError
 
 NAMES = ("n01440764", "n01443537", "n01484850")

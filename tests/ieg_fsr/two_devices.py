@@ -61,7 +61,9 @@ def network(norm: bool) -> keras.Model:
 
 def made(method: str, strategy: tf.distribute.Strategy, norm: bool = True) -> trainer.Trainer:
     """A trainer of the small network; FSR without mixup, whose draws differ between replicas."""
-    args = options.parse([f"--method={method}", "--nouse_mixup", "--use_pseudo_loss=all_1_0.1_2", "--meta_start_epoch=0"])
+    args = options.parse(
+        [f"--method={method}", "--nouse_mixup", "--use_pseudo_loss=all_1_0.1_2", "--meta_start_epoch=0"]
+    )
     known = {**vars(args), "num_classes": CLASSES, "num_replicas": strategy.num_replicas_in_sync, "iter_epoch": 3,
              "guess_gradient": True}  # fmt: skip
     settings = Settings(**{field.name: known[field.name] for field in fields(Settings)})
@@ -114,7 +116,9 @@ def compared() -> dict[str, Any]:
 
     found: dict[str, Any] = {"same": {}}
     draws_of = trainer.draws_of
-    trainer.draws_of = lambda method, batch, seed, replica: draws_of(method, batch, seed, 0)  # else replicas draw their own
+    trainer.draws_of = lambda method, batch, seed, replica: draws_of(
+        method, batch, seed, 0
+    )  # else replicas draw their own
     for method in conftest.METHODS:
         single = train(made(method, one), lambda step: [batch_of(ids(step)[:BATCH])])
         double = train(made(method, two), lambda step: [batch_of(ids(step)[:BATCH])] * 2)
@@ -122,7 +126,9 @@ def compared() -> dict[str, Any]:
     trainer.draws_of = draws_of
     found["joint"] = [
         train(made("supervised", one, norm=False), lambda step: [batch_of(ids(step))]),
-        train(made("supervised", two, norm=False), lambda step: [batch_of(ids(step)[:BATCH]), batch_of(ids(step)[BATCH:])]),
+        train(
+            made("supervised", two, norm=False), lambda step: [batch_of(ids(step)[:BATCH]), batch_of(ids(step)[BATCH:])]
+        ),
     ]
     found["queue"] = train(made("fsr", two), lambda step: [batch_of(ids(step)[:BATCH]), batch_of(ids(step)[BATCH:])], 1)
     found["queue_labels"] = batch_of(np.arange(SAMPLES))["labels"].numpy().tolist()
