@@ -84,7 +84,8 @@ def picture(runs: Sequence[Run]) -> bytes:
     figure = Figure(figsize=(10, 4), layout="constrained")
     left, right = figure.subplots(1, 2)
     config = runs[0].config
-    figure.suptitle(f"{config['dataset']}, {config['network_name']}, seed {config['seed']}")
+    labels = f" {Path(config['noise_file']).name}" if config.get("noise_file") else ""
+    figure.suptitle(f"{config['dataset']}{labels}, {config['network_name']}, seed {config['seed']}")
     for run in runs:
         colour, style = LOOKS[run.method]
         epochs = [row["epoch"] for row in run.rows]
@@ -121,9 +122,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = parser.parse_args(argv)
     try:
         runs = [read_run(folder) for folder in args.runs]
-        hashes = {run.config["identity"].get("train_labels_sha256") for run in runs}
-        if len(hashes) > 1:
-            print("warning: the runs were not trained on the same labels", file=sys.stderr)
+        if len({(run.config["dataset"], run.config.get("noise_file"), run.config["seed"]) for run in runs}) > 1:
+            print("warning: the runs differ in dataset, noise file or seed", file=sys.stderr)
         print(table(runs))
         if args.plot:
             write_atomically(args.plot, picture(runs))
