@@ -2,6 +2,7 @@
 
 import argparse
 import io
+import shutil
 import sys
 import tempfile
 import time
@@ -137,7 +138,7 @@ def evaluate_only(run: Experiment) -> None:
 def _write_start(run: Experiment, folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     for unfinished in folder.glob(".*.tmp*"):  # left by a kill in the middle of writing
-        unfinished.unlink()
+        shutil.rmtree(unfinished) if unfinished.is_dir() else unfinished.unlink()
     report.write_config(folder, {**vars(run.args), "data_location": run.task.location, "identity": run.record.identity})
     if run.task.noise is not None:
         write(folder / "noise.npz", run.task.noise)

@@ -64,11 +64,16 @@ def test_a_torn_checkpoint_is_skipped_and_an_older_one_can_be_chosen(trained, co
     flags = [*TINY, "--method=fsr", f"--max_iteration={STEPS}", f"--output_dir={folder}"]
     torn = folder / f"checkpoint.ckpt-{STEPS}.data-00000-of-00001"
     torn.write_bytes(torn.read_bytes()[:1000])
+    unfinished = folder / f".checkpoint.ckpt-{STEPS}.tmp_temp"  # where TensorFlow was writing when it was killed
+    unfinished.mkdir()
+    (unfinished / "part-00000-of-00001.data-00000-of-00001").write_bytes(b"x")
+    (folder / f".checkpoint.ckpt-{STEPS}.tmp.index").write_bytes(b"x")
     assert main(*flags) == 0
     printed = capsys.readouterr().out
     assert f"warning: skipped {folder}/checkpoint.ckpt-{STEPS}, which is torn" in printed
     assert f"resumed: iteration 20 of {STEPS} is done" in printed
     assert_same_run(folder, trained["fsr"][0], STEPS)
+    assert not list(folder.glob(".*"))
     assert main(*flags, "--restore_step=10") == 0
     assert f"resumed: iteration 10 of {STEPS} is done" in capsys.readouterr().out
     assert_same_run(folder, trained["fsr"][0], STEPS)
