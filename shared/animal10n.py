@@ -79,7 +79,7 @@ Its publisher asks for a form, so nothing can download it:
   2. unpack it into {place / "animal-10n"}, so that the images are
        animal-10n/training/<class>_<name>.jpg    ({TRAIN_IMAGES:,} files, class 0 to 9)
        animal-10n/testing/<class>_<name>.jpg     ({TEST_IMAGES:,} files)
-Data in another place: pass its path (--data_path), or set DATA_ROOT."""
+Data in another place: pass its path (--data_path; of ieg_fsr --dataset_dir), or set DATA_ROOT."""
 
 
 # ---- which samples, in which order

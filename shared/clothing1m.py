@@ -111,7 +111,7 @@ Its authors send the address on request, so nothing can download it:
        clothing1m/images/0/00/*.jpg ...       (unpack 0.tar to 9.tar in images/)
        clothing1m/annotations/                with {", ".join(_official(splits))}
      (or {", ".join(_plain(splits))} of lines `file label`)
-Data in another place: pass its path (--data_path), or set DATA_ROOT."""
+Data in another place: pass its path (--data_path; of ieg_fsr --dataset_dir), or set DATA_ROOT."""
 
 
 def _image_root(folder: Path, first: str, lists: Path) -> Path:

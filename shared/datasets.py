@@ -162,7 +162,7 @@ Get it in one of three ways:
   1. make data-{spec.name}    (downloads {spec.megabytes} MB from {spec.url})
   2. put {spec.archive_name} into {place}    (it is checked and unpacked there)
   3. DATA_MIRROR=FOLDER_OR_URL make data-{spec.name}    (takes {spec.archive_name} from there)
-Data in another place: pass its path (--data_path), or set DATA_ROOT."""
+Data in another place: pass its path (--data_path; of ieg_fsr --dataset_dir), or set DATA_ROOT."""
 
 
 # ---- digits

@@ -73,7 +73,7 @@ It is in two parts:
        Food101N/{IMAGES}/<class>/*.jpg
        Food101N/{TEST_LIST}
        Food101N/{TEST_IMAGES}/<class>/*.jpg
-Data in another place: pass its path (--data_path), or set DATA_ROOT."""
+Data in another place: pass its path (--data_path; of ieg_fsr --dataset_dir), or set DATA_ROOT."""
 
 
 # ---- lists

@@ -117,7 +117,7 @@ It is large, so nothing downloads it:
        WebVision/google/q0001/*.jpg ...
        WebVision/{VAL_IMAGES}/*.jpg
   3. for testing, put ILSVRC2012 beside it ({place / "ILSVRC2012"})
-Data in another place: pass its path (--data_path), or set DATA_ROOT."""
+Data in another place: pass its path (--data_path; of ieg_fsr --dataset_dir), or set DATA_ROOT."""
 
 
 def find_ilsvrc2012(root: Path) -> Path:
@@ -138,4 +138,4 @@ Its publisher asks for a registration, so nothing can download it:
   2. unpack it into {place / "ILSVRC2012" / _ILSVRC2012_IMAGES}
   3. put {_ILSVRC2012_LIST} beside that folder: a line `file label synset` for each image, label = position of the synset
      in their sorted list (ILSVRC2012/ of https://github.com/puar-playground/LRA-diffusion has it)
-Data in another place: pass its path (--data_path), or set DATA_ROOT.""")
+Data in another place: pass its path (--data_path; of ieg_fsr --dataset_dir), or set DATA_ROOT.""")
