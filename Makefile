@@ -4,6 +4,7 @@
 #            DATA_MIRROR  folder or address asked before the internet       SEED        seed of the run (123)
 #            NOISE_FILE  noisy labels to train on instead of RATE           ARGS        any further flags of the script
 #            METHOD      of re_sln: ce, sln, sln_mo, sln_mo_lc (the last)   NOISE       of re_sln: sym, asym, dependent, openset
+#                        of ieg-cifar10, ieg-cifar100: ieg, l2r, supervised (the first)
 #            ENCODER     of lra_diffusion: SimCLR, CLIP, resnet50, ...      NOISE_TYPE  of lra_diffusion: cifar10-1-0.35_U_0.3, ...
 # Examples:  make instancegm-cifar10 RATE=0.4 SEED=1 ARGS="--num_epochs 100"
 #            make noise DATASET=digits KIND=symmetric RATE=0.2
@@ -33,7 +34,7 @@ python = .venv/$(1)/bin/python
 help: ## print this list
 	@awk 'BEGIN {FS = ":.*## "} /^##@/ {printf "\n%s\n", substr($$0, 5)} \
 	  /^[a-z][a-zA-Z0-9%<>_ -]*:.*## / {name = $$1; sub(/%/, "<name>", name); printf "  %-24s %s\n", name, $$2}' $(MAKEFILE_LIST)
-	@sed -n '2,9s/^#//p' $(firstword $(MAKEFILE_LIST))
+	@sed -n '2,10s/^#//p' $(firstword $(MAKEFILE_LIST))
 
 quickstart: instancegm-digits ## the shortest way to a trained model: instancegm-digits, from nothing
 
@@ -212,7 +213,8 @@ lra_noise = $(if $(NOISE_FILE),--dataset $(1) --noise_file '$(NOISE_FILE)',--noi
 lra_cifar = $(call lra,train_CIFAR) $(call lra_noise,$(1)) --fp_encoder $(ENCODER) \
   --output_dir $(call run_folder,lra_diffusion-$(1)-$(ENCODER)$(addprefix -,$(NOISE_TYPE)),0.35) $(ARGS)
 ieg = $(call python,ieg_fsr) ieg_fsr/ieg/main.py --seed=$(SEED) --method=$(1)
-ieg_method = $(or $(filter ieg l2r supervised,$(METHOD)),ieg)
+ieg_method = $(if $(filter file,$(origin METHOD)),ieg,$(or $(filter ieg l2r supervised,$(METHOD)),\
+  $(error METHOD=$(METHOD): choose ieg, l2r or supervised; for fsr there is fsr-cifar100)))
 ieg_data = $(if $(NOISE_FILE),--dataset=file_$(1) --noise_file='$(NOISE_FILE)',--dataset=$(1)_uniform_$(or $(RATE),0.4))
 ieg_digits = --network_name=wrn10-1 --max_iteration=400 --lr_schedule=cosine_one --eval_freq=40 --meta_start_epoch=5 \
   --queue_capacity=200 --queue_bs=100 --probe_dataset_hold_ratio=$$(case $$method in l2r|ieg) echo 0.07;; *) echo 0;; esac)

@@ -28,30 +28,37 @@ class CheckpointError(ValueError):
 
 
 class Record(tf.train.experimental.PythonState):
-    """What a checkpoint knows besides tensors: the run's identity and the rows logged so far."""
+    """What a checkpoint knows besides tensors: the run's identity, the rows logged so far, averages that are only shown."""
 
     def __init__(self, identity: Mapping[str, Any], rows: list[dict[str, Any]]) -> None:
         self.identity, self.rows = dict(identity), rows
+        self.class_weights: list[float] = []  # of report.py
 
     def serialize(self) -> str:
-        return json.dumps({"identity": self.identity, "rows": self.rows})
+        return json.dumps({"identity": self.identity, "rows": self.rows, "class_weights": self.class_weights})
 
     def deserialize(self, text: bytes) -> None:
         saved = json.loads(text)
-        self.identity, self.rows[:] = saved["identity"], saved["rows"]
+        self.identity, self.rows[:], self.class_weights[:] = saved["identity"], saved["rows"], saved["class_weights"]
 
 
 def save(folder: Path, iteration: int, state: Mapping[str, Any], record: Record, keep: int) -> None:
-    """Writes the checkpoint of this iteration, then removes all but the newest `keep`."""
+    """Writes the checkpoint of this iteration, then removes all but the newest `keep`.
+
+    Later ones go as well: they are of a run that --restore_step has turned away from.
+    """
     prefix = folder / f"{NAME}-{iteration}"
     unfinished = folder / f".{prefix.name}.tmp"
-    tf.train.Checkpoint(record=record, **state).write(str(unfinished))
+    try:
+        tf.train.Checkpoint(record=record, **state).write(str(unfinished))
+    except tf.errors.OpError as error:
+        raise CheckpointError(f"{prefix} cannot be written ({_first_line(error)}): is the disk full?") from error
     for part in _PARTS:
         _flush(Path(f"{unfinished}{part}"))
     for part in _PARTS:
         os.replace(f"{unfinished}{part}", f"{prefix}{part}")
     _flush(folder)
-    kept = sorted(iterations(folder))[-keep:]
+    kept = sorted(number for number in iterations(folder) if number <= iteration)[-keep:]
     for old in set(iterations(folder)) - set(kept):
         for part in reversed(_PARTS):
             Path(folder, f"{NAME}-{old}{part}").unlink(missing_ok=True)
@@ -113,12 +120,16 @@ def restore(
 
 
 def _skip(prefix: str, error: Exception, step: int) -> None:
-    reason = (str(error).splitlines() or [type(error).__name__])[0][:200]
+    reason = _first_line(error)
     if step:
         raise CheckpointError(
             f"{prefix} cannot be read, it is torn ({reason}): choose another --restore_step"
         ) from error
     print(f"warning: skipped {prefix}, which is torn ({reason})")
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0][:200]
 
 
 def _differences(saved: Mapping[str, Any], current: Mapping[str, Any], names: Collection[str] | None) -> Iterator[str]:

@@ -161,8 +161,13 @@ def _task(
     except ValueError as error:
         raise DatasetError(f"{spec.name} cannot be split by --probe_dataset_hold_ratio and --seed: {error}") from error
     keep = evenly(len(parts.train_ids), limit_train)
-    train_ids, gold = parts.train_ids[keep], parts.gold_labels[keep]
+    train_ids = parts.train_ids[keep]
+    gold: NDArray[np.int64] | None = parts.gold_labels[keep]
     labels = parts.train_labels[keep] if found.given is None else found.given[train_ids]
+    if spec.dataset == "folder" and noise == "none":  # the users' own labels, which may be noisy
+        gold = None
+        if len(parts.probe_ids):
+            print("note: the trusted images are held out of the folder, whose labels nobody has checked here")
     record = make(labels, clean_labels=gold, indices=rows[train_ids], dataset=data.name, split="train",
                   num_classes=classes, **found.known)  # fmt: skip
     probe = None

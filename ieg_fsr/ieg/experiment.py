@@ -4,6 +4,7 @@ import argparse
 import hashlib
 import json
 import os
+import tempfile
 from dataclasses import dataclass, fields
 from functools import partial
 from pathlib import Path
@@ -106,7 +107,11 @@ def prepare(args: argparse.Namespace) -> Experiment:
         noise_file=args.noise_file, limit_train=args.limit_train, limit_test=args.limit_test,
         use_imagenet_as_eval=args.use_imagenet_as_eval,
     )  # fmt: skip
-    iter_epoch = _check(args, task, strategy.num_replicas_in_sync)
+    per_step = args.batch_size * strategy.num_replicas_in_sync
+    if args.mode == "train":
+        _check(args, task, per_step)
+        _check_folder(options.run_folder(args))
+    iter_epoch = max(1, len(task.train.labels) // per_step)
     max_iteration = args.max_iteration or args.max_epoch * iter_epoch
     args.max_iteration = max_iteration
     gpu = bool(tf.config.list_logical_devices("GPU"))
@@ -137,14 +142,36 @@ def _strategy(args: argparse.Namespace) -> tf.distribute.Strategy:
         tf.config.set_logical_device_configuration(tf.config.list_physical_devices("CPU")[0], one)
     if args.deterministic or not gpus:
         tf.config.experimental.enable_op_determinism()
-    if len(json.loads(os.environ.get("TF_CONFIG") or "{}").get("cluster", {}).get("worker", ())) > 1:
+    # DEVIATION(ieg_fsr): float32 is float32; TensorFlow's default on newer GPUs rounds products to 10 bits (--tf32).
+    tf.config.experimental.enable_tensor_float_32_execution(args.tf32)
+    if _machines() > 1:
         return tf.distribute.MultiWorkerMirroredStrategy()
     devices = [f"GPU:{i}" for i in range(len(gpus))] or [f"CPU:{i}" for i in range(args.cpu_replicas)]
     return tf.distribute.MirroredStrategy(devices) if len(devices) > 1 else tf.distribute.get_strategy()
 
 
-def _check(args: argparse.Namespace, task: Task, replicas: int) -> int:
-    """Refuses what the data do not allow; the number of steps of an epoch."""
+def _machines() -> int:
+    """How many workers TF_CONFIG names; 0 without it."""
+    try:
+        return len(json.loads(os.environ.get("TF_CONFIG") or "{}").get("cluster", {}).get("worker", []))
+    except (ValueError, AttributeError, TypeError) as error:
+        example = '{"cluster": {"worker": ["HOST:PORT", ...]}, "task": {"type": "worker", "index": 0}}'
+        raise UsageError(f"TF_CONFIG is not what TensorFlow expects ({error}): unset it for one machine, else write {example}"
+                         ) from error  # fmt: skip
+
+
+def _check_folder(folder: Path) -> None:
+    """Makes the run folder, so that one that cannot be written is known before anything is computed."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        tempfile.TemporaryFile(dir=folder).close()
+    except OSError as error:
+        raise UsageError(f"the run folder {folder} cannot be written ({error.strerror}): choose another --output_dir or "
+                         "--checkpoint_path")  from error  # fmt: skip
+
+
+def _check(args: argparse.Namespace, task: Task, per_step: int) -> None:
+    """Refuses what the data do not allow. per_step: samples of a step of all replicas."""
     count, classes = len(task.train.labels), task.num_classes
     if args.method in NEEDS_PROBE and task.probe is None:
         raise UsageError(f"{args.method} needs trusted samples and {task.name} has none here: give --probe_dataset_hold_ratio "
@@ -159,11 +186,8 @@ def _check(args: argparse.Namespace, task: Task, replicas: int) -> int:
         raise UsageError(
             f"--queue_bs={args.queue_bs} is more than the queue holds: raise --queue_capacity={args.queue_capacity}"
         )
-    if count < args.batch_size * replicas:
-        raise UsageError(
-            f"{count} training images are less than one step of {args.batch_size} x {replicas}: lower --batch_size"
-        )
-    return count // (args.batch_size * replicas)
+    if count < per_step:
+        raise UsageError(f"{count} training images are less than the {per_step} of one step: lower --batch_size")
 
 
 def hashes(task: Task) -> dict[str, str]:
@@ -195,10 +219,10 @@ def build_trainer(
     known = {**vars(args), "num_classes": task.num_classes, "num_replicas": strategy.num_replicas_in_sync,
              "iter_epoch": iter_epoch, "guess_gradient": args.guess_gradient == "flow"}  # fmt: skip
     settings = Settings(**{field.name: known[field.name] for field in fields(Settings)})
-    queue = None
-    if args.method == "fsr":
+    queue, fsr = None, args.method == "fsr" and args.mode == "train"
+    if fsr:
         queue = RewardQueue(task.train, num_classes=task.num_classes, capacity=args.queue_capacity, batch=args.queue_bs,
                             beta=args.queue_beta, seed=args.seed)  # fmt: skip
-    pseudo_samples = len(task.train.labels) if args.method == "fsr" and args.use_pseudo_loss else 0
+    pseudo_samples = len(task.train.labels) if fsr and args.use_pseudo_loss else 0
     return Trainer(args.method, model, network, settings, strategy, momentum_rate=args.momentum, seed=args.seed,
                    jit_compile=jit_compile, queue=queue, pseudo_samples=pseudo_samples)  # fmt: skip

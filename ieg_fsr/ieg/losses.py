@@ -85,5 +85,8 @@ def pseudo_targets(rows: Tensor, temperature: float) -> Tensor:
 
 
 def correct(labels: Tensor, logits: Tensor, k: int) -> Tensor:
-    """(B,) float32: 1 where the label is among the k largest logits. labels: (B,) int, logits: (B, C)."""
-    return tf.cast(tf.math.in_top_k(labels, tf.cast(logits, tf.float32), k), tf.float32)
+    """(B,) float32: 1 where the label is among the k largest logits, of equal ones the first. labels: (B,), logits: (B, C)."""
+    classes = tf.range(tf.shape(logits)[1])[None, :]
+    own = tf.gather(logits, tf.minimum(labels, tf.shape(logits)[1] - 1), batch_dims=1)[:, None]
+    before = (logits > own) | ((logits == own) & (classes < labels[:, None]))
+    return tf.cast(tf.reduce_sum(tf.cast(before, tf.int32), axis=1) < k, tf.float32)

@@ -53,8 +53,9 @@ def parse_pseudo_loss(text: str) -> PseudoLoss | None:
 def build_parser() -> argparse.ArgumentParser:
     """Flags are absl's of the published code: --flag=value, and switches as --flag, --noflag or --flag=true."""
     parser = argparse.ArgumentParser(
-        prog="python -m ieg.main", allow_abbrev=False, formatter_class=argparse.RawDescriptionHelpFormatter,
-        description="Train IEG, L2R, FSR or plain cross-entropy on noisy labels, or evaluate what was trained.", epilog=EXAMPLES,
+        prog="python -m ieg.main", usage="python -m ieg.main --dataset=NAME --method=METHOD [--flag=value ...]",
+        allow_abbrev=False, formatter_class=argparse.RawDescriptionHelpFormatter, epilog=EXAMPLES,
+        description="Train IEG, L2R, FSR or plain cross-entropy on noisy labels, or evaluate what was trained.",
     )  # fmt: skip
     group = parser.add_argument_group("what to train (published flags)")
     add = group.add_argument
@@ -169,6 +170,8 @@ def build_parser() -> argparse.ArgumentParser:
     add("--bottleneck_relu", choices=("published", "restored"), default="published", help="resnet29 lacks the first ReLU "
         "of its blocks (published), or has it (restored)")  # fmt: skip
     add("--jit_compile", choices=("auto", "on", "off"), default="auto", help="compile with XLA; auto: on a GPU")
+    add_switch(group, "--tf32", False, "GPUs that can: multiply with 10-bit mantissas, faster; signs of small meta gradients "
+        "decide weights")  # fmt: skip
     add_switch(group, "--mixed_precision", False, "bfloat16 in the networks; logits, losses, weights stay float32")
     add(
         "--cpu_replicas",

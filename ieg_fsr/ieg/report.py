@@ -16,6 +16,7 @@ import tensorflow as tf
 import yaml
 from tensorflow import Tensor
 
+from ieg.checkpoint import Record
 from ieg.reward_queue import RewardQueue
 from shared.noise_file import write_atomically
 
@@ -55,18 +56,22 @@ def write_config(folder: Path, config: Mapping[str, Any]) -> None:
 class Report:
     """The log of a run. Starting with `rows` rewrites metrics.jsonl, so that nothing is logged twice.
 
-    rows: the caller's own list, to which `log` appends. method: one of the four. uniform: 1 over the samples of a step of
-    all replicas, the weight of every sample before any judgement.
+    record: of the checkpoints, to whose rows `log` appends. method: one of the four. uniform: 1 over the samples of a step
+    of one replica, the weight of every sample before any judgement. truth_known: whether it is known which labels are wrong.
     """
 
-    def __init__(self, folder: Path, rows: list[Row], *, method: str, iter_epoch: int, uniform: float, num_classes: int,
-                 finer: bool, copy_evaluation: bool) -> None:  # fmt: skip
-        self.rows, self._folder, self._method, self._iter_epoch = rows, folder, method, iter_epoch
-        self._uniform, self._finer, self._copy = uniform, finer and method == "fsr", copy_evaluation
-        self._class_weights = np.full(num_classes if num_classes <= CLASSES_SHOWN else 0, uniform)
+    def __init__(self, folder: Path, record: Record, *, method: str, iter_epoch: int, uniform: float, num_classes: int,
+                 truth_known: bool, finer: bool, copy_evaluation: bool) -> None:  # fmt: skip
+        self.rows, self._folder, self._method, self._iter_epoch = record.rows, folder, method, iter_epoch
+        self._uniform, self._truth_known = uniform, truth_known
+        self._finer, self._copy = finer and method == "fsr", copy_evaluation
+        self._class_weights = record.class_weights
+        if not self._class_weights and num_classes <= CLASSES_SHOWN:
+            self._class_weights += [uniform] * num_classes
         self._waiting: list[tuple[int, float, dict[str, Tensor], dict[str, Tensor]]] = []
-        self._since: list[dict[str, float]] = []  # metrics of the steps since the last evaluation
-        write_atomically(folder / "metrics.jsonl", "".join(_line(row) for row in rows).encode())
+        self._sums: dict[str, float] = {}  # of the metrics of the steps since the last evaluation
+        self._steps = 0
+        write_atomically(folder / "metrics.jsonl", "".join(_line(row) for row in self.rows).encode())
         self._train, self._eval = (tf.summary.create_file_writer(str(folder / name)) for name in ("train", "eval"))
 
     def step(
@@ -74,20 +79,26 @@ class Report:
     ) -> None:
         """Takes note of a step; reads what has gathered every ten steps. Raises NonFiniteLossError."""
         self._waiting.append((iteration, learning_rate, metrics, samples))
-        if len(self._waiting) >= EVERY or iteration == 1:
+        if iteration % EVERY == 0 or iteration == 1:
             self.flush()
 
-    def flush(self) -> None:
+    def flush(self, at_evaluation: bool = False) -> None:
         """Reads the steps that wait and writes their summaries. Raises NonFiniteLossError, naming the first bad step."""
         waiting, self._waiting = self._waiting, []
-        for number, (iteration, learning_rate, metrics, samples) in enumerate(waiting, start=1):
-            values = {name: float(value) for name, value in metrics.items()}
-            if not np.isfinite(values["loss/net"]):
-                raise NonFiniteLossError(f"iteration {iteration}: loss {values['loss/net']}")
-            self._since.append(values)
+        if not waiting:
+            return
+        names = list(waiting[0][2])
+        table = tf.stack([tf.stack([metrics[name] for name in names]) for _, _, metrics, _ in waiting]).numpy()
+        last = waiting[-1][0]
+        for (iteration, learning_rate, _, samples), numbers in zip(waiting, table):
+            values = dict(zip(names, numbers.tolist()))
+            if bad := [name for name in names if name.startswith("loss") and not np.isfinite(values[name])]:
+                raise NonFiniteLossError(f"iteration {iteration}: {bad[0]} {values[bad[0]]}")
+            self._steps += 1
+            self._sums = {name: self._sums.get(name, 0.0) + value for name, value in values.items()}
             if self._finer:
                 self._follow_classes(samples)
-            if self._method in ("l2r", "ieg") or iteration == 1 or iteration % EVERY == 0 or number == len(waiting):
+            if self._method in ("l2r", "ieg") or iteration in (1, at_evaluation and last) or iteration % EVERY == 0:
                 self._write_step(iteration, learning_rate, values, samples)
 
     def log(self, iteration: int, learning_rate: float, found: dict[str, dict[str, float]], more: Row) -> Row:
@@ -101,8 +112,8 @@ class Report:
                 raise NonFiniteLossError(f"iteration {iteration}, evaluation ({name}): loss {figures['loss']}")
         row: Row = {"iteration": iteration, "epoch": iteration / self._iter_epoch, "learning_rate": learning_rate}
         for name, (metric, factor) in ROW_MEANS.items():
-            if self._since and metric in self._since[-1]:
-                row[name] = factor * float(np.mean([values[metric] for values in self._since]))
+            if metric in self._sums:
+                row[name] = factor * self._sums[metric] / self._steps
         row |= self._weight_figures()
         for number, figures in enumerate(found.values()):
             prefix = "" if number == 0 else "imagenet_"
@@ -112,7 +123,7 @@ class Report:
                 if name != "count"
             }
         row |= more
-        self._since = []
+        self._sums, self._steps = {}, 0
         self.rows.append(row)
         with open(self._folder / "metrics.jsonl", "a") as file:
             file.write(_line(row))
@@ -127,23 +138,20 @@ class Report:
 
     def _weight_figures(self) -> dict[str, float | None]:
         """Mean weight of clean and of noisy samples in units of the uniform weight, and the share of clean among the used."""
-        if not self._since or "sum/clean_weight" not in self._since[-1]:
+        if not self._truth_known or "sum/clean_weight" not in self._sums:
             return {}
-        total = {
-            name: sum(values[name] for values in self._since) for name in self._since[-1] if name.startswith("sum/")
-        }
-        ratio = {tag: _ratio(total, *RATIOS[tag]) for tag in ("weights/clean", "weights/noisy", "weights/purity")}
+        ratio = {tag: _ratio(self._sums, *RATIOS[tag]) for tag in ("weights/clean", "weights/noisy", "weights/purity")}
         in_units = {tag: None if value is None else value / self._uniform for tag, value in ratio.items()}
         return {"weight_clean": in_units["weights/clean"], "weight_noisy": in_units["weights/noisy"],
                 "weights_purity": ratio["weights/purity"]}  # fmt: skip
 
     def _follow_classes(self, samples: dict[str, Tensor]) -> None:
         """Moving averages, decay 0.9, of each class's mean weight."""
-        if not len(self._class_weights):
+        if not self._class_weights:
             return
         weights, labels = samples["weights"].numpy(), samples["labels"].numpy()
         for label in np.unique(labels):
-            mean = weights[labels == label].mean()
+            mean = float(weights[labels == label].mean())
             self._class_weights[label] = 0.9 * self._class_weights[label] + 0.1 * mean
 
     # ---- events
@@ -152,16 +160,11 @@ class Report:
         self, iteration: int, learning_rate: float, values: dict[str, float], samples: dict[str, Tensor]
     ) -> None:
         scalars = {name: value for name, value in values.items() if not name.startswith("sum/")}
-        scalars["acc/train"] = float(
-            np.mean([since["acc/train"] for since in self._since])
-        )  # since the last evaluation
+        scalars["acc/train"] = self._sums["acc/train"] / self._steps  # since the last evaluation
         scalars |= {"epoch": iteration // self._iter_epoch, "learningrate": learning_rate}
-        scalars |= {
-            tag: ratio
-            for tag, sums in RATIOS.items()
-            if sums[0] in values and (ratio := _ratio(values, *sums)) is not None
-        }
-        if "sum/clean_weight" in values:
+        if self._truth_known and "sum/clean_weight" in values:
+            ratios = {tag: _ratio(values, *sums) for tag, sums in RATIOS.items() if sums[0] in values}
+            scalars |= {tag: ratio for tag, ratio in ratios.items() if ratio is not None}
             total = values["sum/clean_weight"] + values["sum/noisy_weight"]
             scalars["weights/ratio"] = values["sum/clean_weight"] / total if total > 0 else 0.0
         with self._train.as_default(step=iteration):
@@ -208,7 +211,8 @@ class Report:
         """FSR's queue after it was refreshed."""
         state = queue.state()
         with self._train.as_default(step=iteration):
-            tf.summary.scalar("queue/purity", queue.purity())
+            if (purity := queue.purity()) is not None:
+                tf.summary.scalar("queue/purity", purity)
             tf.summary.scalar("queue/capacity", len(state["queue_ids"]))
             tf.summary.histogram("queue/indices", state["queue_ids"])
             tf.summary.histogram("queue/labels", state["queue_labels"])

@@ -5,8 +5,6 @@ step. After each epoch the queue takes the samples of lowest rate of each class;
 from it. Shapes: N training samples, S places of the queue, Q samples drawn for a step, C classes.
 """
 
-import warnings
-
 import numpy as np
 import tensorflow as tf
 from numpy.typing import NDArray
@@ -37,9 +35,8 @@ def balanced_sample(
                 f"class {label} has no sample at all, so FSR's queue cannot be balanced over the classes"
             )
         if len(positions) < each:
-            warnings.warn(
-                f"class {label} has {len(positions)} samples for {each} places of the queue: some are taken twice",
-                stacklevel=2,
+            print(
+                f"note: class {label} has {len(positions)} samples for {each} places of FSR's queue: some are taken twice"
             )
         drawn.append(random.choice(positions, each, replace=len(positions) < each))
     return np.concatenate(drawn)
@@ -59,8 +56,16 @@ def lowest_rates(
     return np.concatenate(chosen)
 
 
+def last_of_each(ids: Tensor) -> Tensor:
+    """Positions (k,) of the last of equal ids (B,): a batch that crosses the end of a pass may have a sample twice."""
+    same_later = tf.linalg.set_diag(
+        tf.linalg.band_part(tf.equal(ids[:, None], ids), 0, -1), tf.zeros_like(ids, tf.bool)
+    )
+    return tf.where(~tf.reduce_any(same_later, axis=1))[:, 0]
+
+
 def updated_rates(rates: Tensor, ids: Tensor, margins: Tensor, beta: float) -> Tensor:
-    """Rates (N,) after a step that gave margins (B,) to samples ids (B,); beta >= 1 sums the scores instead."""
+    """Rates (N,) after a step that gave margins (B,) to different samples ids (B,); beta >= 1 sums the scores instead."""
     old, score = tf.gather(rates, ids), -margins
     new = beta * old + (1.0 - beta) * score if beta < 1.0 else old + beta * score
     return tf.tensor_scatter_nd_update(rates, ids[:, None], new)
@@ -108,7 +113,7 @@ class RewardQueue(tf.Module):
         return self._source.scale(tf.gather(self.images, places))
 
     def record(self, ids: Tensor, labels: Tensor, margins: Tensor) -> None:
-        """Takes note of a step's samples; runs inside a tf.function. ids, labels, margins: (B,), of all replicas."""
+        """Takes note of a step's samples, all different; runs inside a tf.function. ids, labels, margins: (B,)."""
         self.rates.assign(updated_rates(self.rates, ids, margins, self._beta))
         self.seen_labels.assign(tf.tensor_scatter_nd_update(self.seen_labels, ids[:, None], tf.cast(labels, tf.int64)))
 
@@ -122,10 +127,10 @@ class RewardQueue(tf.Module):
         places = [np.arange((label + 1) * each - count, (label + 1) * each) for label, count in enumerate(counts)]
         self._store(np.concatenate(places), ids, epoch)
 
-    def purity(self) -> float:
-        """The share of the queue whose given label is the true one: a monitor, nothing depends on it."""
+    def purity(self) -> float | None:
+        """The share of the queue whose given label is the true one, None where nobody knows; nothing depends on it."""
         ids, gold = self.ids.numpy(), self._source.gold
-        return 1.0 if gold is None else float(np.mean(self._source.labels[ids] == gold[ids]))
+        return None if gold is None else float(np.mean(self._source.labels[ids] == gold[ids]))
 
     def state(self) -> dict[str, NDArray]:
         """Arrays for users; the first two are what the published code keeps in queue_info.npy."""

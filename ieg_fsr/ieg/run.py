@@ -43,10 +43,24 @@ def run_and_report(args: argparse.Namespace) -> int:
     except BAD_INPUT as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
+    except tf.errors.ResourceExhaustedError as error:
+        print(f"error: out of memory ({_short(error)}): lower --batch_size, or try --mixed_precision", file=sys.stderr)
+        return 2
+    except tf.errors.OpError as error:  # of the input pipeline, such as a file that is no image
+        print(f"error: {_short(error)}", file=sys.stderr)
+        return 2
     except KeyboardInterrupt:
         print("interrupted; the same command goes on from the last checkpoint", file=sys.stderr)
         return 130
     return 0
+
+
+def _short(error: tf.errors.OpError) -> str:
+    """What TensorFlow says, without the places in its graph."""
+    lines = [line.strip() for line in error.message.splitlines() if line.strip()]
+    return next((line for line in reversed(lines) if "not a JPEG or PNG" in line), lines[0] if lines else str(error))[
+        :300
+    ]
 
 
 # DEVIATION(ieg_fsr): every method goes on from the newest checkpoint of its run folder; the original's L2R starts anew.
@@ -66,8 +80,9 @@ def train(run: Experiment) -> None:
         _write_start(run, folder)
         _print_start(run, done)
         args = run.args
-        log = report.Report(folder, run.rows, method=args.method, iter_epoch=run.iter_epoch, uniform=1.0 / args.batch_size,
+        log = report.Report(folder, run.record, method=args.method, iter_epoch=run.iter_epoch, uniform=1.0 / args.batch_size,
                             num_classes=run.task.num_classes, finer=args.verbose_finer_log,
+                            truth_known=run.task.train.gold is not None,
                             copy_evaluation=args.summary_eval_to_train)  # fmt: skip
         try:
             _train(run, log, done, folder)
@@ -93,12 +108,15 @@ def _train(run: Experiment, log: report.Report, done: int, folder: Path) -> None
             queue.refresh(iteration // run.iter_epoch)
             log.queue(iteration, queue)
         if iteration in due:
-            log.flush()  # waits for the device, and stops at a loss that is not finite before anything is saved
+            log.flush(
+                at_evaluation=True
+            )  # waits for the device, and stops at a loss that is not finite before anything is saved
             timing = clock.stop(run.args.batch_size * run.strategy.num_replicas_in_sync)
             found = {name: evaluate(run.trainer, source, run.args.val_batch_size, run.args.use_ema)
                      for name, source in run.evaluation_sets().items()}  # fmt: skip
             row = log.log(iteration, learning_rate, found, ({"queue_purity": queue.purity()} if queue else {}) | timing)
             if queue is not None:
+                # DEVIATION(ieg_fsr): FSR's queue_info is an .npz without pickles; the original's is a pickled .npy.
                 write_atomically(folder / "queue_info.npz", _packed(queue.state()))
             checkpoint.save(folder, iteration, run.trainer.state(), run.record, KEEP[run.args.method])
             tqdm.write(_line(run, row))
@@ -130,8 +148,9 @@ def evaluate_only(run: Experiment) -> None:
         )
     for name, source in run.evaluation_sets().items():
         found = evaluate(run.trainer, source, run.args.val_batch_size, run.args.use_ema)
-        for suffix in ("", "_ema") if run.args.use_ema else ("",):
-            print(f"Evaluation ({name}{suffix}): lr {0.0:.5f} global_step {done} total {found['count']:.0f} "
+        # The averaged weights are what is published, under the plain name; those of the network itself have another.
+        for suffix, kind in (("_ema", ""), ("", "_raw")) if run.args.use_ema else (("", ""),):
+            print(f"Evaluation ({name}{kind}): lr {0.0:.5f} global_step {done} total {found['count']:.0f} "
                   f"acc {found[f'accuracy{suffix}'] / 100:.4f} (top-5 {found[f'accuracy_top5{suffix}'] / 100:.4f})")  # fmt: skip
 
 
@@ -155,9 +174,10 @@ def _packed(arrays: Mapping[str, np.ndarray]) -> bytes:
 
 def _print_start(run: Experiment, done: int) -> None:
     task, args = run.task, run.args
+    labels = f" with the labels of {Path(args.noise_file).name}" if args.noise_file else ""
     probe = "" if task.probe is None else f", {len(task.probe.labels)} trusted images"
-    print(f"{args.method} on {task.name}: {len(task.train.labels)} training images{probe}, {len(task.evaluation.labels)} to "
-          f"evaluate on, {task.num_classes} classes")  # fmt: skip
+    print(f"{args.method} on {task.name}{labels}: {len(task.train.labels)} training images{probe}, "
+          f"{len(task.evaluation.labels)} to evaluate on, {task.num_classes} classes")  # fmt: skip
     if task.train.gold is None:
         print("noise: how many of the labels are wrong is not known")
     else:

@@ -13,10 +13,11 @@ import tensorflow as tf
 from tensorflow import Tensor
 
 from ieg import losses, momentum, step_fsr, step_ieg, step_l2r, step_supervised
-from ieg.reward_queue import RewardQueue
+from ieg.reward_queue import RewardQueue, last_of_each
 from ieg.seeds import tensor_seed
 from ieg.step import Batch, Network, Passed, Settings, Values
 
+SAMPLES = ("weights", "meta_gradients", "margin", "pseudo_rows")  # what is gathered from all replicas at every step
 STEPS = {"supervised": step_supervised.step, "l2r": step_l2r.step, "ieg": step_ieg.step, "fsr": step_fsr.step}
 
 
@@ -90,10 +91,10 @@ class Trainer:
         )
         # DEVIATION(ieg_fsr): the samples of all devices reach FSR's queue; in the original those of the last one alone.
         if self.queue is not None:
-            self.queue.record(samples["ids"], samples["labels"], samples["margin"])
-        if self.pseudo_logits is not None:
-            table = tf.tensor_scatter_nd_update(self.pseudo_logits, samples["ids"][:, None], samples.pop("pseudo_rows"))
-            self.pseudo_logits.assign(table)
+            kept = {name: tf.gather(rows, last_of_each(samples["ids"])) for name, rows in samples.items()}
+            self.queue.record(kept["ids"], kept["labels"], kept["margin"])
+            if self.pseudo_logits is not None:
+                self.pseudo_logits.scatter_nd_update(kept["ids"][:, None], kept["pseudo_rows"])
         if self.class_weights is not None:
             self.class_weights.assign(metrics["class_weights"])
         metrics.pop("class_weights", None)
@@ -111,7 +112,9 @@ class Trainer:
         gradients, moving, metrics, samples = self._compute(values, batch, draws)
         if "class_weights" in samples:
             metrics["class_weights"] = samples.pop("class_weights")
-        samples = {**samples, "ids": batch["ids"], "labels": batch["labels"], "gold": batch["gold"]}
+        samples = {name: samples[name] for name in SAMPLES if name in samples} | {
+            name: batch[name] for name in ("ids", "labels")
+        }
         if context.num_replicas_in_sync > 1:
             gradients = context.all_reduce(tf.distribute.ReduceOp.SUM, gradients)
             moving, metrics = context.all_reduce(tf.distribute.ReduceOp.MEAN, (moving, metrics))
