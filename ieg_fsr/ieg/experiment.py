@@ -18,6 +18,7 @@ from ieg import data_sets, networks, options, schedules
 from ieg.checkpoint import Record
 from ieg.data_sets import Task
 from ieg.input import pass_order, train_stream
+from ieg.ordered_sums import add_in_order
 from ieg.reward_queue import RewardQueue
 from ieg.sources import Source
 from ieg.step import Settings
@@ -142,6 +143,7 @@ def _strategy(args: argparse.Namespace) -> tf.distribute.Strategy:
         tf.config.set_logical_device_configuration(tf.config.list_physical_devices("CPU")[0], one)
     if args.deterministic or not gpus:
         tf.config.experimental.enable_op_determinism()
+    add_in_order()
     # DEVIATION(ieg_fsr): float32 is float32; TensorFlow's default on newer GPUs rounds products to 10 bits (--tf32).
     tf.config.experimental.enable_tensor_float_32_execution(args.tf32)
     if _machines() > 1:

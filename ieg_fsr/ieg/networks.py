@@ -98,7 +98,8 @@ def _name(network: keras.Model | str) -> str:
 
 
 def _half_squares(variables: Sequence[Tensor]) -> Tensor:
-    return tf.add_n([tf.nn.l2_loss(tf.cast(v, tf.float32)) for v in variables])
+    # Not add_n, which adds in the order in which its inputs' memory happens to be free.
+    return tf.reduce_sum(tf.stack([tf.nn.l2_loss(tf.cast(v, tf.float32)) for v in variables]))
 
 
 # ---- the networks

@@ -30,6 +30,7 @@ import tensorflow as tf
 from ieg import experiment, options, trainer
 from ieg.data_sets import Task
 from ieg.input import train_stream
+from ieg.ordered_sums import add_in_order
 from ieg.sources import ArraySource
 from tests.bench import ieg_fsr_literal as literal
 
@@ -192,6 +193,7 @@ def main() -> int:
         parser.error("--steps and --threads are at least 1")
     tf.config.threading.set_intra_op_parallelism_threads(args.threads)
     tf.config.threading.set_inter_op_parallelism_threads(args.threads)
+    add_in_order()  # as every run does
     tf.get_logger().setLevel("ERROR")  # several trainers, each of which traces its step: it warns of retracing
     on_gpu = bool(tf.config.list_physical_devices("GPU"))
     args.xla = args.jit_compile == "on" or (args.jit_compile == "auto" and on_gpu)

@@ -149,3 +149,8 @@ def test_correct_is_among_the_k_largest(k):
     expected = [float(sum(other > row[label] for other in row) < k) for row, label in zip(logits.tolist(), labels)]
     found = losses.correct(tf.constant(labels, tf.int32), logits, k).numpy()
     assert found.tolist() == expected
+
+
+def test_of_equal_logits_the_first_counts():
+    assert losses.correct(tf.constant([0, 3, 9]), tf.zeros((3, 10)), 1).numpy().tolist() == [1, 0, 0]
+    assert losses.correct(tf.constant([4, 5]), tf.zeros((2, 10)), 5).numpy().tolist() == [1, 0]

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from ieg.checkpoint import Record
 from ieg.report import NonFiniteLossError, Report
 from ieg.summary import summary
 
@@ -13,9 +14,9 @@ EVALUATED = {"val": {"accuracy": 50.0, "accuracy_top5": 90.0, "loss": 1.5, "coun
 MORE = {"seconds": 1.0, "images_per_s": 20.0}
 
 
-def report(folder, rows=None, method="l2r", uniform=0.25, classes=3, copy=True):
-    return Report(folder, [] if rows is None else rows, method=method, iter_epoch=4, uniform=uniform, num_classes=classes,
-                  finer=True, copy_evaluation=copy)  # fmt: skip
+def report(folder, record=None, method="l2r", truth_known=True):
+    return Report(folder, record or Record({}, []), method=method, iter_epoch=4, uniform=0.25, num_classes=3,
+                  truth_known=truth_known, finer=True, copy_evaluation=True)  # fmt: skip
 
 
 def metrics(loss, **more):
@@ -72,7 +73,7 @@ def test_the_second_evaluation_set_is_imagenet(tmp_path):
 def test_starting_again_rewrites_the_rows_that_the_checkpoint_knows(tmp_path):
     known = [{"iteration": 1, "loss": 2.0}]
     (tmp_path / "metrics.jsonl").write_text('{"iteration": 1, "loss": 2.0}\n{"iteration": 4, "loss": 1.0}\n{"itera')
-    log = report(tmp_path, known)
+    log = report(tmp_path, Record({}, known))
     log.step(4, 0.1, metrics(1.0), {})
     row = log.log(4, 0.1, EVALUATED, MORE)
     log.close()
@@ -83,17 +84,17 @@ def test_starting_again_rewrites_the_rows_that_the_checkpoint_knows(tmp_path):
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
 def test_a_loss_that_is_not_finite_is_found_within_ten_steps_and_named(tmp_path, bad):
     log = report(tmp_path)
-    log.step(1, 0.1, metrics(1.0), {})
-    for iteration in range(2, 11):
-        log.step(iteration, 0.1, metrics(bad if iteration >= 7 else 1.0), {})
-    with pytest.raises(NonFiniteLossError, match=f"iteration 7: loss {bad}"):
-        log.step(11, 0.1, metrics(1.0), {})
+    log.step(1, 0.1, metrics(1.0, **{"loss/meta": 1.0}), {})
+    for iteration in range(2, 10):
+        log.step(iteration, 0.1, metrics(1.0, **{"loss/meta": bad if iteration >= 7 else 1.0}), {})
+    with pytest.raises(NonFiniteLossError, match=f"iteration 7: loss/meta {bad}"):
+        log.step(10, 0.1, metrics(1.0, **{"loss/meta": 1.0}), {})
     log.close()
 
 
 def test_a_loss_that_is_not_finite_in_the_first_step_stops_at_once(tmp_path):
     log = report(tmp_path)
-    with pytest.raises(NonFiniteLossError, match="iteration 1: loss nan"):
+    with pytest.raises(NonFiniteLossError, match="iteration 1: loss/net nan"):
         log.step(1, 0.1, metrics(np.nan), {})
     log.close()
 
@@ -109,12 +110,22 @@ def test_an_evaluation_that_is_not_finite_is_no_row_and_no_checkpoint(tmp_path):
 
 
 def test_class_weights_follow_their_classes(tmp_path):
-    log = report(tmp_path, method="fsr")
+    record = Record({}, [])
+    log = report(tmp_path, record, method="fsr")
     samples = {"weights": tf.constant([0.5, 0.1, 0.3]), "labels": tf.constant([0, 2, 0]), "meta_gradients": tf.zeros(3)}
     log.step(1, 0.1, metrics(1.0), samples)
     log.close()
     expected = [0.9 * 0.25 + 0.1 * 0.4, 0.25, 0.9 * 0.25 + 0.1 * 0.1]
-    assert log._class_weights.tolist() == pytest.approx(expected)
+    assert record.class_weights == pytest.approx(expected)  # a checkpoint keeps them
+
+
+def test_where_nobody_knows_which_labels_are_wrong_no_figure_says_so(tmp_path):
+    log = report(tmp_path, truth_known=False)
+    log.step(1, 0.1, metrics(1.0), {})
+    row = log.log(1, 0.1, EVALUATED, MORE)
+    log.close()
+    assert not {"weight_clean", "weight_noisy", "weights_purity"} & set(row)
+    assert row["zero_weights"] == 0.25
 
 
 def test_summary():

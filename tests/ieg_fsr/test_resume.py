@@ -137,7 +137,7 @@ def test_a_loss_that_is_not_finite_stops_with_status_3_and_keeps_the_last_checkp
     explosion = ["--lr_schedule=custom_step", "--decay_steps=5", "--decay_rate=1e31"]  # the rate of iteration 5 is 1e30
     assert main(*flags, *explosion) == 3
     error = capsys.readouterr().err
-    assert "stopped: the loss is not finite (iteration 6: loss " in error
+    assert "stopped: the loss is not finite (iteration 6: loss/net " in error
     assert "Lower --learning_rate" in error
     assert sorted(checkpoint.iterations(tmp_path / "run")) == [1, 3]
     assert [row["iteration"] for row in rows(tmp_path / "run")] == [1, 3]

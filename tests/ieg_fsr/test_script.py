@@ -134,7 +134,7 @@ def test_evaluation_prints_the_published_words_and_writes_nothing(trained, main,
     assert capsys.readouterr().out.splitlines() == [
         f"Evaluation ({name}): lr 0.00000 global_step {STEPS} total 50 acc {last[f'accuracy{suffix}'] / 100:.4f} "
         f"(top-5 {last[f'accuracy_top5{suffix}'] / 100:.4f})"
-        for name, suffix in (("val", ""), ("val_ema", "_ema"))
+        for name, suffix in (("val", "_ema"), ("val_raw", ""))
     ]
     assert {path: path.stat().st_mtime_ns for path in folder.parent.rglob("*")} == before
 
