@@ -107,6 +107,7 @@ def _bars(axes: Axes, runs: Sequence[Run]) -> None:
             [i + offset for i in range(len(runs))], heights, 0.38, color=colour, hatch=hatch, label=f"{kind} samples"
         )
         axes.bar_label(bars, fmt="%.2f")
+    axes.margins(y=0.1)
     axes.axhline(1.0, color="0.3", linewidth=0.8, linestyle="--")
     axes.set_xticks(range(len(runs)), [NAMES[run.method] for run in runs])
     axes.set(title="Mean weight, second half of training", ylabel="weight (1 = uniform)")
