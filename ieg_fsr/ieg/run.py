@@ -108,9 +108,8 @@ def _train(run: Experiment, log: report.Report, done: int, folder: Path) -> None
             queue.refresh(iteration // run.iter_epoch)
             log.queue(iteration, queue)
         if iteration in due:
-            log.flush(
-                at_evaluation=True
-            )  # waits for the device, and stops at a loss that is not finite before anything is saved
+            # Waits for the device, and stops at a loss that is not finite before anything is saved.
+            log.flush(at_evaluation=True)
             timing = clock.stop(run.args.batch_size * run.strategy.num_replicas_in_sync)
             found = {name: evaluate(run.trainer, source, run.args.val_batch_size, run.args.use_ema)
                      for name, source in run.evaluation_sets().items()}  # fmt: skip
