@@ -84,7 +84,6 @@ def _count(x: Tensor) -> Tensor:
     return tf.cast(tf.reduce_prod(tf.shape(x)[:3]), tf.float32)
 
 
-@keras.saving.register_keras_serializable("ieg")
 class BatchNorm(keras.layers.Layer):
     """(B, H, W, C) -> the same. training=True: statistics of the batch, and the moving ones go a step towards them."""
 
@@ -115,6 +114,3 @@ class BatchNorm(keras.layers.Layer):
         self.moving_mean.assign(moving_mean + (1.0 - self.momentum) * (mean - moving_mean))
         self.moving_variance.assign(moving_variance + (1.0 - self.momentum) * (variance - moving_variance))
         return y
-
-    def get_config(self) -> dict[str, Any]:
-        return {**super().get_config(), "momentum": self.momentum}

@@ -137,17 +137,14 @@ def color(image: tf.Tensor, level: int, negative: bool | tf.Tensor) -> tf.Tensor
     return blend(tf.image.rgb_to_grayscale(image), image, _factor(level))
 
 
-def contrast(image: tf.Tensor, level: int, negative: bool | tf.Tensor, *, true_contrast: bool = False) -> tf.Tensor:
-    """Blend with one grey. That is the image's mean grey if `true_contrast`, else a constant of its size.
+def contrast(image: tf.Tensor, level: int, negative: bool | tf.Tensor) -> tf.Tensor:
+    """Blend with one grey, a constant of the image's size.
 
     The published code sums the histogram, not the grey values, so its "mean" is the number of pixels over 256 (196 at
     224 x 224), whatever the image shows; the policy was learnt with it.
     """
     grey = tf.image.rgb_to_grayscale(image)
-    if true_contrast:
-        mean = tf.reduce_mean(tf.cast(grey, tf.float32)) + 0.5
-    else:
-        mean = tf.minimum(tf.cast(tf.size(grey), tf.float32) / 256, 255)
+    mean = tf.minimum(tf.cast(tf.size(grey), tf.float32) / 256, 255)
     return blend(tf.fill(tf.shape(grey), tf.cast(mean, tf.uint8)), image, _factor(level))
 
 

@@ -80,7 +80,6 @@ class Builder:
         return keras.Model(images, [features, logits], name=name)
 
 
-@keras.saving.register_keras_serializable("ieg")
 class ChannelPadding(layers.Layer):
     """(B, H, W, c) -> (B, H, W, c + 2 each): zero channels on both sides."""
 
@@ -93,6 +92,3 @@ class ChannelPadding(layers.Layer):
 
     def call(self, x: Any) -> Any:
         return keras.ops.pad(x, [[0, 0], [0, 0], [0, 0], [self.each, self.each]])
-
-    def get_config(self) -> dict[str, Any]:
-        return {**super().get_config(), "each": self.each}

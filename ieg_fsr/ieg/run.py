@@ -23,12 +23,8 @@ from shared.noise_file import NoiseFileError, write, write_atomically
 
 BAD_INPUT = (UsageError, DatasetError, NoiseFileError, checkpoint.CheckpointError, OSError)
 EVALUATED = ("weights", "moving", "averages")  # the part of the state that evaluation needs
-SAME_TO_EVALUATE = (
-    "dataset",
-    "network_name",
-    "method",
-    "bottleneck_relu",
-)  # flags; the published command gives no others
+# Flags that evaluation needs as they were; the published command gives no others.
+SAME_TO_EVALUATE = ("dataset", "network_name", "method", "bottleneck_relu")
 KEEP = {"supervised": 5, "ieg": 4, "l2r": 4, "fsr": 3}  # checkpoints, as published
 
 

@@ -91,7 +91,8 @@ class Trainer:
         )
         # DEVIATION(ieg_fsr): the samples of all devices reach FSR's queue; in the original those of the last one alone.
         if self.queue is not None:
-            kept = {name: tf.gather(rows, last_of_each(samples["ids"])) for name, rows in samples.items()}
+            last = last_of_each(samples["ids"])
+            kept = {name: tf.gather(rows, last) for name, rows in samples.items()}
             self.queue.record(kept["ids"], kept["labels"], kept["margin"])
             if self.pseudo_logits is not None:
                 self.pseudo_logits.scatter_nd_update(kept["ids"][:, None], kept["pseudo_rows"])
