@@ -25,7 +25,7 @@ export MPLCONFIGDIR ?= $(CURDIR)/.venv/matplotlib
 
 .DEFAULT_GOAL := help
 .PHONY: help quickstart noise test lint format lock clean
-PROJECTS := instancegm re_sln lra_diffusion ieg_fsr
+PROJECTS := instancegm re_sln lra_diffusion ieg_fsr noisy_instseg
 ENVIRONMENTS := shared tests $(PROJECTS)
 
 python = .venv/$(1)/bin/python
@@ -234,6 +234,7 @@ UV := $(or $(shell command -v uv 2>/dev/null),.venv/uv/bin/uv)
 
 lock-%: %/requirements.in | $(filter .venv/%,$(UV)) ## resolve one of them: shared, tests or a project
 	$(UV) pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --upgrade \
-	  --custom-compile-command "make lock" $(sort shared/requirements.in $<) --output-file $*/requirements.txt
+	  --custom-compile-command "make lock" $(addprefix --override ,$(wildcard $*/overrides.in)) \
+	  $(sort shared/requirements.in $<) --output-file $*/requirements.txt
 
 .PRECIOUS: .venv/%/.ready

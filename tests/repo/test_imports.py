@@ -27,6 +27,9 @@ PACKAGE_OF = {  # where the name to import is not the name to install
     "cv2": "opencv-python-headless",
     "mpl_toolkits": "matplotlib",
     "open_clip": "open-clip-torch",
+    "mmcv": "onedl-mmcv",
+    "mmdet": "onedl-mmdetection",
+    "mmengine": "onedl-mmengine",
 }
 OPTIONAL = {"wandb"}  # the user installs it; imported inside the function that needs it
 
