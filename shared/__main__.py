@@ -20,6 +20,7 @@ DATA_EPILOG = """\
 examples:
   python -m shared data list
   python -m shared data cifar10 --path data
+  python -m shared data shapes                                 (generates the files)
   python -m shared data sln/cifar10/sym0.4.csv
   python -m shared data sln-noise                              (all noise files of SLN and re-sln)
   python -m shared data pmd-noise                              (all noise files of LRA-diffusion and PLC)
@@ -32,6 +33,7 @@ OTHER_DATA = {
     "webvision": "WebVision 1.0, pictures of a web search, read as files; `data webvision` says where to get it",
     "ilsvrc2012": "validation images of ILSVRC2012, to test on; its publisher asks for a registration",
     "digits": "1,797 handwritten digits; comes with scikit-learn, nothing to get",
+    "shapes": "500 pictures of eight shapes with COCO-format instances; generated in seconds, nothing to get",
     "folder": "your own images, see shared/image_folder.py; nothing to get",
 }
 EMBEDDED = ("digits", "folder")

@@ -5,7 +5,8 @@
 
 Names: `cifar10`, `cifar100`; `animal10n` (`shared.animal10n`); `digits`, 1,797 real handwritten digits that come with
 scikit-learn; `folder`, your own images (an image folder or an `.npz` file, see `shared.image_folder`). Those too large for
-memory are given as files and labels by functions of their own, which FILE_READERS names.
+memory are given as files and labels by functions of their own, which FILE_READERS names. `shapes` has instances instead of
+labels: fetch() generates its files (`shared.shapes`).
 """
 
 import os
@@ -14,7 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
-from shared import animal10n, cifar, clothing1m, download, food101n, image_folder, webvision
+from shared import animal10n, cifar, clothing1m, download, food101n, image_folder, shapes, webvision
 from shared.cifar import CIFAR10, CIFAR100, CifarFiles
 from shared.image_data import DatasetError, ImageData
 
@@ -28,13 +29,14 @@ FILE_READERS: dict[str, str] = {  # too large for memory: what gives their files
     "webvision": "shared.webvision.load",
     "ilsvrc2012": "shared.webvision.load_ilsvrc2012",
 }
-FILE_NAMES: tuple[str, ...] = tuple(FILE_READERS)  # to be found by fetch(), but not to be loaded into arrays
+FILE_NAMES: tuple[str, ...] = (*FILE_READERS, "shapes")  # to be found by fetch(), but not to be loaded into arrays
 _FINDERS: dict[str, Callable[[Path], Path]] = {  # of what is not downloaded
     "animal10n": animal10n.find,
     "clothing1m": clothing1m.find,
     "food101n": food101n.find,
     "webvision": webvision.find,
     "ilsvrc2012": webvision.find_ilsvrc2012,
+    "shapes": lambda root: shapes.write(root / "shapes"),
 }
 _ANY_SIZE = ("animal10n", "folder")  # image files, resized when read
 _REPOSITORY = Path(__file__).resolve().parents[1]
@@ -91,6 +93,10 @@ def fetch(name: str, path: str | Path | None = None) -> Path:
 
 def _check_name(name: str, allowed: tuple[str, ...]) -> None:
     if name not in allowed:
+        if name == "shapes":
+            raise DatasetError(
+                "shapes has instances, not one label per image: it is for noisy_instseg, as COCO-format files"
+            )
         if name in FILE_NAMES:
             raise DatasetError(f"{name} is too large for memory: {FILE_READERS[name]} gives its files and labels")
         raise DatasetError(f"unknown dataset {name!r}; choose one of {', '.join(allowed)}")

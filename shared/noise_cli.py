@@ -8,7 +8,18 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from shared import datasets, noise_file, noise_on_top, noise_report, pmd, safe_arrays, wild_formats
+from shared import (
+    coco_file,
+    coco_noise,
+    coco_noise_cli,
+    datasets,
+    noise_file,
+    noise_on_top,
+    noise_report,
+    pmd,
+    safe_arrays,
+    wild_formats,
+)
 from shared.image_data import ImageData
 from shared.noise_file import NoiseFile, NoiseFileError
 from shared.noise_recipe import KINDS, Recipe, generate, usual_seed
@@ -24,8 +35,10 @@ examples:
   python -m shared noise convert CIFAR-10_human.pt:worse_label worse.csv
   python -m shared noise convert cifar10-1-0.35.npy pmd.npz --dataset cifar10 --data_path data
   python -m shared noise compare sym0.4.npz sym0.4_custom.csv
+  python -m shared noise info train_sn20.manifest.json           (what `make --format coco` did)
+  python -m shared noise compare instances_train.json train_sn20.json
 files: .npz (ours, keeps everything), .pt (InstanceGM, CIFAR-N), .csv (SLN), .npy (PLC, LRA-diffusion),
-       .json (DivideMix)
+       .json (DivideMix: a list; COCO annotations and their manifest: an object)
 """
 MAKE_EXAMPLES = """\
 kinds:
@@ -113,7 +126,7 @@ def _add(
 
 
 def _add_make(actions: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
-    make = _add(actions, "make", "make noisy labels for a dataset", MAKE_EXAMPLES)
+    make = _add(actions, "make", "make noisy labels for a dataset", f"{MAKE_EXAMPLES}\n{coco_noise_cli.MAKE_HELP}")
     make.add_argument("--kind", required=True, choices=KINDS, help="see below")
     amount = make.add_mutually_exclusive_group(required=True)
     amount.add_argument("--rate", type=float, help="nominal noise rate in [0, 1]; of pmd the measured one")
@@ -155,10 +168,9 @@ def _add_make(actions: "argparse._SubParsersAction[argparse.ArgumentParser]") ->
     )
     make.add_argument("--out", required=True, type=Path, metavar="FILE", help=".npz, .pt, .csv, .npy or .json")
     make.add_argument("--force", action="store_true", help="overwrite FILE if it exists with other content")
-    _add_dataset_options(make, required=True)
-    make.add_argument(
-        "--image_size", type=int, default=32, help="pixels per side of `animal10n` and `folder` images; default: 32"
-    )
+    _add_dataset_options(make, required=True, more=coco_noise.DATASETS)
+    make.add_argument("--image_size", type=int, help="pixels per side of `animal10n` and `folder` images; default: 32")
+    coco_noise_cli.add_make_options(make)
     make.set_defaults(run=run_make)
 
 
@@ -182,14 +194,18 @@ def _add_reading_options(parser: argparse.ArgumentParser) -> None:
     _add_dataset_options(parser)
 
 
-def _add_dataset_options(parser: argparse.ArgumentParser, required: bool = False) -> None:
+def _add_dataset_options(parser: argparse.ArgumentParser, required: bool = False, more: tuple[str, ...] = ()) -> None:
     purpose = "the dataset" if required else "check the file against this dataset and take its clean labels"
-    parser.add_argument("--dataset", required=required, choices=datasets.NAMES, help=purpose)
+    parser.add_argument("--dataset", required=required, choices=datasets.NAMES + more, help=purpose)
     parser.add_argument("--data_path", metavar="DIR", help="where the dataset is; default: $DATA_ROOT, else data")
 
 
 def run_make(args: argparse.Namespace) -> None:
-    """Generate noisy labels and write them."""
+    """Generate noisy labels, or noisy COCO annotations, and write them."""
+    coco_noise_cli.check_options(args)
+    if args.format == "coco":
+        coco_noise_cli.run_make(args)
+        return
     recipe = Recipe(
         args.kind,
         args.rate,
@@ -210,7 +226,7 @@ def run_make(args: argparse.Namespace) -> None:
         "mean_probs": _read_probs(args, "confidence", "mean_probs", "averaged over its epochs, (N, C) floats"),
         "eta": _read_probs(args, "pmd", "eta", "or the first n of them, (n, C) floats"),
     }
-    data = datasets.load(args.dataset, args.data_path, image_size=args.image_size)
+    data = datasets.load(args.dataset, args.data_path, image_size=32 if args.image_size is None else args.image_size)
     _save(args.out, generate(recipe, data, **probs), format, args.force)
 
 
@@ -242,6 +258,9 @@ def run_add(args: argparse.Namespace) -> None:
 def run_info(args: argparse.Namespace) -> None:
     """Print the report on one file, or the columns to choose from."""
     path, column = wild_formats.split_column(args.file, args.column)
+    if coco_file.is_json_object(path):
+        print(coco_noise_cli.info(path, _given(args, "plot", "column", "dataset", "data_path")))
+        return
     if args.plot is not None and args.plot.suffix.lower() != ".png":
         raise NoiseFileError(f"{args.plot}: the plot is a PNG picture, so let its name end in .png")
     names = wild_formats.columns(path) if column is None else []
@@ -267,6 +286,9 @@ def run_convert(args: argparse.Namespace) -> None:
 
 def run_compare(args: argparse.Namespace) -> None:
     """Print how far two files agree."""
+    if any(coco_file.is_json_object(Path(name)) for name in args.files):
+        print(coco_noise_cli.compare(args.files[0], args.files[1], _given(args, "dataset", "data_path")))
+        return
     first, second = (_read(args, name)[0] for name in args.files)
     print(noise_report.compare(first, second, (args.files[0], args.files[1])))
 
@@ -287,6 +309,11 @@ def _read(args: argparse.Namespace, file: str) -> tuple[NoiseFile, ImageData | N
     clean = data.train_labels[rows]
     arrays = {"clean_labels": clean, "indices": noise.indices, "open_set": noise.open_set}
     return noise_file.make(noise.noisy_labels, **arrays, **known), data
+
+
+def _given(args: argparse.Namespace, *names: str) -> list[str]:
+    """The flags among `names` that were given."""
+    return [f"--{name}" for name in names if getattr(args, name) is not None]
 
 
 def _save(path: Path, noise: NoiseFile, format: str, force: bool) -> None:

@@ -176,7 +176,10 @@ def _parse_json(text: str) -> Any:
     except (ValueError, RecursionError) as error:
         raise NoiseFileError(f"the file looks like JSON but is none ({error})") from error
     if isinstance(value, dict):
-        raise NoiseFileError(f"a JSON object with {sorted(value)[:5]} is not a noise file: a list of labels is read")
+        raise NoiseFileError(
+            f"a JSON object with {sorted(value)[:5]} is not a noise file: a list of labels is read; COCO annotations are for "
+            "`noise make --format coco`, `noise info` and `noise compare`"
+        )
     return value
 
 
