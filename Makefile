@@ -20,6 +20,7 @@ METHOD ?= sln_mo_lc
 NOISE ?= sym
 ENCODER ?= SimCLR
 NOISE_TYPE ?=
+OPS ?=
 export DATA_ROOT
 export MPLCONFIGDIR ?= $(CURDIR)/.venv/matplotlib
 
@@ -161,6 +162,34 @@ ieg-webvision: setup-ieg_fsr ## IEG on mini-WebVision (ieg_fsr/README.md says ho
 bench-ieg_fsr: setup-ieg_fsr ## ms per step of each method, against supervised and against double back-propagation
 	$(call python,ieg_fsr) -m tests.bench.ieg_fsr $(ARGS)
 
+##@ Instance segmentation
+noisy_instseg-shapes: setup-noisy_instseg data-shapes ## both stages and plain CE on the same 40 % noisy shapes (about 9 minutes)
+	$(eval run := $(call run_folder,noisy_instseg-shapes,0.4))
+	$(eval labels := $(or $(NOISE_FILE),$(run)/instances_train.json))
+	$(if $(NOISE_FILE),,$(call python,noisy_instseg) -m shared noise make --format coco --dataset coco_format --kind symmetric \
+	  --rate $(or $(RATE),0.4) --seed $(SEED) --ann '$(DATA_ROOT)/shapes/annotations/instances_train.json' --out '$(labels)')
+	$(call instseg,train_stages) $(call stages,$(tiny)) $(instseg_shapes) --work-dir $(run) $(ARGS)
+	$(call instseg,train) $(tiny)_ce.py $(instseg_shapes) --resume-from $(run)/$(notdir $(tiny))_nl_1/latest.pth \
+	  --work-dir $(run)/$(notdir $(tiny))_ce $(ARGS)
+	$(call instseg,compare) $(run)/$(notdir $(tiny))_ce $(run)/$(notdir $(tiny))_nl_2 --plot $(run)/comparison.png
+	$(call instseg,pictures) $(tiny)_nl_2.py $(run)/$(notdir $(tiny))_ce/latest.pth $(run)/$(notdir $(tiny))_nl_2/latest.pth \
+	  --names CE 'two stages' --data_root '$(DATA_ROOT)/shapes' --out $(run)/predictions.png
+
+noisy_instseg-cityscapes: setup-noisy_instseg ## both stages on Cityscapes, RATE=0.2 KIND=symmetric (or asymmetric), GPUS=1
+	$(call instseg_stages,cityscapes,instancesonly_filtered_gtFine_train)
+
+noisy_instseg-coco: setup-noisy_instseg ## the same on COCO
+	$(call instseg_stages,coco,instances_train2017)
+
+noisy_instseg-voc: setup-noisy_instseg ## the same on Pascal VOC 2012
+	$(call instseg_stages,voc,instances_train)
+
+noisy_instseg-robustness: setup-noisy_instseg data-shapes ## CE and the two stages on shapes over four noise rates (about 40 minutes)
+	$(call instseg,robustness) $(ARGS)
+
+bench-noisy_instseg: setup-noisy_instseg ## microseconds of each loss against cross-entropy, training iterations/s
+	$(call python,noisy_instseg) -m tests.bench.noisy_instseg $(ARGS)
+
 ##@ Data and noise
 data-%: setup-shared ## download a dataset (cifar10, cifar100) or papers' noise files (sln-noise, pmd-noise); `data-list` names all
 	@$(call python,shared) -m shared data $(@:data-%=%)
@@ -172,6 +201,10 @@ noise: setup-shared ## make a noise file: DATASET=cifar10 KIND=pdn|symmetric|asy
 	  --out $(or $(NOISE_FILE),runs/noise/$(DATASET)_$(KIND)_$(or $(RATE),0.5)_seed$(SEED).npz) $(ARGS)
 
 ##@ Environments, tests, upkeep
+setup-noisy_instseg: .venv/noisy_instseg/.ready ## its own, as it can compile mmcv's operators: OPS=compiled (else torchvision's stand in)
+	$(if $(filter-out compiled,$(OPS)),$(error OPS=$(OPS): choose compiled, or leave it out))
+	$(if $(OPS),@UV=$(UV) noisy_instseg/tools/build_ops.sh .venv/noisy_instseg,@:)
+
 setup-%: .venv/%/.ready ## install an environment: shared, tests or a project
 	@:
 

@@ -1,0 +1,159 @@
+"""The losses as mmdetection modules, under the names and arguments that the authors' configs use.
+
+They honour what mmdetection hands to a loss: weight, avg_factor and reduction_override. In its standard box head (unit weights,
+avg_factor = N) that is the authors' mean over all regions. Nothing but the registry is imported, so that this costs no second.
+"""
+
+from typing import Any
+
+import torch
+from mmdet.registry import MODELS
+from torch import Tensor, nn
+
+from noisy_instseg import losses
+
+REDUCTIONS = ("none", "mean", "sum")
+
+
+class _ClassificationLoss(nn.Module):
+    """Checks, weights and reduces; a subclass gives `terms`, the loss of each region.
+
+    num_classes: C, or None to take it from the logits; a given one is checked, which finds a head and a loss that disagree.
+    loss_weight: factor on everything. ignore_index: label without loss; its regions still count in a mean, as in mmdet.
+    use_sigmoid, use_mask, class_weight: known to the authors' configs, without effect in their code; only the defaults pass.
+    """
+
+    def __init__(
+        self,
+        use_sigmoid: bool = False,
+        use_mask: bool = False,
+        reduction: str = "mean",
+        class_weight: Any = None,
+        num_classes: int | None = None,
+        *,
+        loss_weight: float = 1.0,
+        ignore_index: int | None = None,
+    ) -> None:
+        super().__init__()
+        assert not (use_sigmoid and use_mask), "use_sigmoid and use_mask exclude each other; leave both False"
+        # DEVIATION(noisy_instseg): use_sigmoid, use_mask and class_weight are refused; the original ignores them silently.
+        given = {"use_sigmoid": use_sigmoid or None, "use_mask": use_mask or None, "class_weight": class_weight}
+        for name, value in given.items():
+            if value is not None:
+                raise ValueError(
+                    f"{type(self).__name__} is a plain softmax loss: {name}={value!r} has no meaning; remove it"
+                )
+        if reduction not in REDUCTIONS:
+            raise ValueError(f"reduction={reduction!r}; choose one of {', '.join(REDUCTIONS)}")
+        self.reduction = reduction
+        self.num_classes = num_classes
+        self.loss_weight = loss_weight
+        self.ignore_index = ignore_index
+
+    def terms(self, logits: Tensor, labels: Tensor) -> Tensor:
+        """The loss of each region, (N,) float."""
+        raise NotImplementedError
+
+    def forward(
+        self,
+        cls_score: Tensor,
+        label: Tensor,
+        weight: Tensor | None = None,
+        avg_factor: float | None = None,
+        reduction_override: str | None = None,
+    ) -> Tensor | dict[str, Tensor]:
+        """A scalar, or (N,) with reduction "none". cls_score: (N, C + 1); label: (N,) int64 in [0, C]; weight: (N,) >= 0;
+        avg_factor: what a mean divides by instead of N; reduction_override: in place of the module's reduction."""
+        if reduction_override not in (None, *REDUCTIONS):
+            raise ValueError(
+                f"reduction_override={reduction_override!r}; choose one of {', '.join(REDUCTIONS)}, or None"
+            )
+        if self.num_classes not in (None, cls_score.shape[1] - 1):
+            raise ValueError(f"num_classes={self.num_classes} counts the foreground classes and asks for {self.num_classes + 1} "
+                             f"columns, cls_score has {cls_score.shape[1]}; set {cls_score.shape[1] - 1}, or None")  # fmt: skip
+        if self.ignore_index is not None:
+            counted = label != self.ignore_index
+            label = label.where(counted, 0)
+            weight = counted if weight is None else weight * counted
+        loss = self.terms(cls_score, label)
+        return self.loss_weight * reduced(loss, weight, reduction_override or self.reduction, avg_factor)
+
+
+def reduced(loss: Tensor, weight: Tensor | None, reduction: str, avg_factor: float | None) -> Tensor:
+    """mmdetection's weight_reduce_loss, with 0 for the mean of nothing. loss: (N,); weight: (N,) or None."""
+    if weight is not None:
+        loss = loss * weight
+    if reduction == "none":
+        return loss
+    if avg_factor is None:
+        # DEVIATION(noisy_instseg): no regions give the loss 0, whose gradient is 0; the original gives NaN.
+        return loss.mean() if reduction == "mean" and len(loss) else loss.sum()
+    if reduction == "sum":
+        raise ValueError('avg_factor can not be used with reduction="sum"; leave it None, or choose "mean"')
+    return loss.sum() * (1 / (avg_factor + torch.finfo(torch.float32).eps))  # eps: all weights may be 0
+
+
+@MODELS.register_module()
+class NewCombinationLoss(_ClassificationLoss):
+    """The paper's loss: CE where the model still doubts that there is an object, reverse CE between the classes.
+
+    pon_threshold: drop regions with a higher CE, 6.0 being the authors' value; None for none, as published.
+    log_partition: return dict(loss_cls=, NEG=, PSN=, OS=, PON=) with the sizes of the sets, which mmdet's head logs.
+    """
+
+    def __init__(
+        self,
+        *args: Any,
+        loss_weight1: float = 1.0,
+        loss_weight2: float = 1.0,
+        pon_threshold: float | None = None,
+        log_partition: bool = False,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(*args, **kwargs)
+        self.loss_weight1 = loss_weight1
+        self.loss_weight2 = loss_weight2
+        self.pon_threshold = pon_threshold
+        self.log_partition = log_partition
+
+    def terms(self, logits: Tensor, labels: Tensor) -> Tensor:
+        return losses.new_combination_loss(logits, labels, self.loss_weight1, self.loss_weight2, self.pon_threshold)
+
+    def forward(self, cls_score: Tensor, label: Tensor, *args: Any, **kwargs: Any) -> Tensor | dict[str, Tensor]:
+        loss = super().forward(cls_score, label, *args, **kwargs)
+        return {"loss_cls": loss, **self.set_sizes(cls_score, label)} if self.log_partition else loss
+
+    def set_sizes(self, logits: Tensor, labels: Tensor) -> dict[str, Tensor]:
+        """How many regions each set holds: float scalars on the device of the logits. Ignored labels are in none."""
+        counted = (
+            labels != self.ignore_index if self.ignore_index is not None else torch.ones_like(labels, dtype=torch.bool)
+        )
+        sets = losses.partition(logits, labels.where(counted, 0), self.pon_threshold)
+        return {name: ((sets == number) & counted).sum().float() for number, name in enumerate(losses.SET_NAMES)}
+
+
+@MODELS.register_module()
+class SymmetricCrossEntropyLoss(_ClassificationLoss):
+    """w1 ce + w2 rce for every region, the first rival."""
+
+    def __init__(self, *args: Any, loss_weight1: float = 1.0, loss_weight2: float = 0.1, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.loss_weight1 = loss_weight1
+        self.loss_weight2 = loss_weight2
+
+    def terms(self, logits: Tensor, labels: Tensor) -> Tensor:
+        return losses.symmetric_cross_entropy(logits, labels, self.loss_weight1, self.loss_weight2)
+
+
+@MODELS.register_module()
+class GeneralizedCrossEntropyLoss(_ClassificationLoss):
+    """(1 - p_y^q) / q, the second rival. q: in (0, 1]."""
+
+    def __init__(self, *args: Any, q: float = 0.3, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        if not 0 < q <= 1:
+            raise ValueError(f"q={q} is outside (0, 1]; near 0 lies cross entropy, for which there is CrossEntropyLoss")
+        self.q = q
+
+    def terms(self, logits: Tensor, labels: Tensor) -> Tensor:
+        return losses.generalized_cross_entropy(logits, labels, self.q)

@@ -1,0 +1,87 @@
+"""What the losses cost on the CPU, forward and backward, against mmdetection's cross entropy.
+
+    make bench-noisy_instseg
+    make bench-noisy_instseg ARGS="--json bench.json --steps 500"
+
+They are called as mmdetection's box head calls them, on the 512 regions of an image, and take turns, so that a machine whose
+speed drifts slows all of them; the ratio is the figure to trust.
+"""
+
+import argparse
+import json
+import platform
+import sys
+import time
+from pathlib import Path
+from statistics import median
+
+import torch
+from torch import Tensor, nn
+
+from noisy_instseg import plugins  # noqa: F401  (without mmcv's extension mmdet.models needs its replacement)
+from noisy_instseg.loss_modules import GeneralizedCrossEntropyLoss, NewCombinationLoss, SymmetricCrossEntropyLoss
+
+REGIONS = 512
+COLUMNS = {9: "Cityscapes", 81: "COCO"}
+
+
+def loss_modules() -> dict[str, nn.Module]:
+    from mmdet.models.losses import CrossEntropyLoss
+
+    return {
+        "CE": CrossEntropyLoss(use_sigmoid=False, loss_weight=1.0),
+        "NCL": NewCombinationLoss(),
+        "NCL, sets logged": NewCombinationLoss(log_partition=True),
+        "SCE": SymmetricCrossEntropyLoss(),
+        "GCE": GeneralizedCrossEntropyLoss(),
+    }
+
+
+def seconds(module: nn.Module, logits: Tensor, labels: Tensor, weight: Tensor) -> float:
+    logits.grad = None
+    start = time.perf_counter()
+    loss = module(logits, labels, weight, avg_factor=float(REGIONS), reduction_override=None)
+    (loss["loss_cls"] if isinstance(loss, dict) else loss).backward()
+    return time.perf_counter() - start
+
+
+def microseconds(columns: int, steps: int) -> dict[str, float]:
+    """Median of each loss on random logits (REGIONS, columns); the first tenth of the turns is not counted."""
+    generator = torch.Generator().manual_seed(0)
+    logits = torch.randn(REGIONS, columns, generator=generator, requires_grad=True)
+    labels = torch.randint(0, columns, (REGIONS,), generator=generator)
+    modules = loss_modules()
+    times: dict[str, list[float]] = {name: [] for name in modules}
+    for _ in range(steps):
+        for name, module in modules.items():
+            times[name].append(seconds(module, logits, labels, torch.ones(REGIONS)))
+    return {name: 1e6 * median(row[steps // 10 :]) for name, row in times.items()}
+
+
+def report_losses(steps: int) -> dict[str, dict[str, float]]:
+    """Prints one line per loss; {shape: {loss: microseconds}}."""
+    found = {f"({REGIONS}, {columns})": microseconds(columns, steps) for columns in COLUMNS}
+    print(f"{'loss, forward + backward':<26}" + "".join(f"{shape + ', us':>18}{'to CE':>8}" for shape in found))
+    for name in next(iter(found.values())):
+        print(f"{name:<26}" + "".join(f"{row[name]:18.1f}{row[name] / row['CE']:8.2f}" for row in found.values()))
+    return found
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description="Benchmark of the losses of noisy_instseg.")
+    parser.add_argument("--steps", type=int, default=2000, help="timed repetitions of each figure (2000)")
+    parser.add_argument("--threads", type=int, nargs="+", default=[1, 2], help="numbers of CPU threads to try (1 2)")
+    parser.add_argument("--json", type=Path, help="also write the figures to this file")
+    args = parser.parse_args()
+    report = {}
+    for threads in args.threads:
+        torch.set_num_threads(threads)
+        print(f"\n{platform.machine()}, {threads} threads, torch {torch.__version__}")
+        report[f"losses, {threads} threads, us"] = report_losses(args.steps)
+    if args.json:
+        args.json.write_text(json.dumps(report, indent=2) + "\n")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
