@@ -50,8 +50,8 @@ class _ClassificationLoss(nn.Module):
         self.loss_weight = loss_weight
         self.ignore_index = ignore_index
 
-    def terms(self, logits: Tensor, labels: Tensor) -> Tensor:
-        """The loss of each region, (N,) float."""
+    def terms(self, logits: Tensor, labels: Tensor, counted: Tensor | None) -> tuple[Tensor, dict[str, Tensor]]:
+        """The loss of each region, (N,) float, and what the log should show beside it. counted: (N,) bool, None for all."""
         raise NotImplementedError
 
     def forward(
@@ -71,26 +71,27 @@ class _ClassificationLoss(nn.Module):
         if self.num_classes not in (None, cls_score.shape[1] - 1):
             raise ValueError(f"num_classes={self.num_classes} counts the foreground classes and asks for {self.num_classes + 1} "
                              f"columns, cls_score has {cls_score.shape[1]}; set {cls_score.shape[1] - 1}, or None")  # fmt: skip
+        counted = None
         if self.ignore_index is not None:
             counted = label != self.ignore_index
             label = label.where(counted, 0)
             weight = counted if weight is None else weight * counted
-        loss = self.terms(cls_score, label)
-        return self.loss_weight * reduced(loss, weight, reduction_override or self.reduction, avg_factor)
+        loss, logged = self.terms(cls_score, label, counted)
+        loss = reduced(loss, weight, reduction_override or self.reduction, avg_factor, self.loss_weight)
+        return {"loss_cls": loss, **logged} if logged else loss
 
 
-def reduced(loss: Tensor, weight: Tensor | None, reduction: str, avg_factor: float | None) -> Tensor:
-    """mmdetection's weight_reduce_loss, with 0 for the mean of nothing. loss: (N,); weight: (N,) or None."""
-    if weight is not None:
-        loss = loss * weight
-    if reduction == "none":
-        return loss
-    if avg_factor is None:
-        # DEVIATION(noisy_instseg): no regions give the loss 0, whose gradient is 0; the original gives NaN.
-        return loss.mean() if reduction == "mean" and len(loss) else loss.sum()
-    if reduction == "sum":
+def reduced(loss: Tensor, weight: Tensor | None, reduction: str, avg_factor: float | None, factor: float) -> Tensor:
+    """factor times mmdetection's weight_reduce_loss, with 0 for the mean of nothing. loss: (N,); weight: (N,) or None."""
+    if avg_factor is not None and reduction == "sum":
         raise ValueError('avg_factor can not be used with reduction="sum"; leave it None, or choose "mean"')
-    return loss.sum() * (1 / (avg_factor + torch.finfo(torch.float32).eps))  # eps: all weights may be 0
+    if reduction == "none":
+        return factor * (loss if weight is None else loss * weight)
+    if reduction == "mean":
+        # DEVIATION(noisy_instseg): no regions give the loss 0, whose gradient is 0; the original gives NaN.
+        count = max(1, len(loss)) if avg_factor is None else avg_factor + torch.finfo(torch.float32).eps  # it may be 0
+        factor = factor / count
+    return factor * (loss.sum() if weight is None else loss.dot(weight.to(loss.dtype)))
 
 
 @MODELS.register_module()
@@ -116,20 +117,18 @@ class NewCombinationLoss(_ClassificationLoss):
         self.pon_threshold = pon_threshold
         self.log_partition = log_partition
 
-    def terms(self, logits: Tensor, labels: Tensor) -> Tensor:
-        return losses.new_combination_loss(logits, labels, self.loss_weight1, self.loss_weight2, self.pon_threshold)
+    def terms(self, logits: Tensor, labels: Tensor, counted: Tensor | None) -> tuple[Tensor, dict[str, Tensor]]:
+        sets = losses.partition(logits, labels, self.pon_threshold)
+        loss = losses.new_combination_loss(logits, labels, self.loss_weight1, self.loss_weight2, sets=sets)
+        return loss, set_sizes(sets, counted) if self.log_partition else {}
 
-    def forward(self, cls_score: Tensor, label: Tensor, *args: Any, **kwargs: Any) -> Tensor | dict[str, Tensor]:
-        loss = super().forward(cls_score, label, *args, **kwargs)
-        return {"loss_cls": loss, **self.set_sizes(cls_score, label)} if self.log_partition else loss
 
-    def set_sizes(self, logits: Tensor, labels: Tensor) -> dict[str, Tensor]:
-        """How many regions each set holds: float scalars on the device of the logits. Ignored labels are in none."""
-        counted = (
-            labels != self.ignore_index if self.ignore_index is not None else torch.ones_like(labels, dtype=torch.bool)
-        )
-        sets = losses.partition(logits, labels.where(counted, 0), self.pon_threshold)
-        return {name: ((sets == number) & counted).sum().float() for number, name in enumerate(losses.SET_NAMES)}
+def set_sizes(sets: Tensor, counted: Tensor | None) -> dict[str, Tensor]:
+    """How many regions each set holds, float scalars. sets: (N,) of losses.partition; counted: (N,) bool, None for all."""
+    if counted is not None:
+        sets = sets.where(counted, -1)  # in no set
+    numbers = torch.arange(len(losses.SET_NAMES), device=sets.device)
+    return dict(zip(losses.SET_NAMES, (sets[:, None] == numbers).sum(dim=0).float()))
 
 
 @MODELS.register_module()
@@ -141,8 +140,8 @@ class SymmetricCrossEntropyLoss(_ClassificationLoss):
         self.loss_weight1 = loss_weight1
         self.loss_weight2 = loss_weight2
 
-    def terms(self, logits: Tensor, labels: Tensor) -> Tensor:
-        return losses.symmetric_cross_entropy(logits, labels, self.loss_weight1, self.loss_weight2)
+    def terms(self, logits: Tensor, labels: Tensor, counted: Tensor | None) -> tuple[Tensor, dict[str, Tensor]]:
+        return losses.symmetric_cross_entropy(logits, labels, self.loss_weight1, self.loss_weight2), {}
 
 
 @MODELS.register_module()
@@ -155,5 +154,5 @@ class GeneralizedCrossEntropyLoss(_ClassificationLoss):
             raise ValueError(f"q={q} is outside (0, 1]; near 0 lies cross entropy, for which there is CrossEntropyLoss")
         self.q = q
 
-    def terms(self, logits: Tensor, labels: Tensor) -> Tensor:
-        return losses.generalized_cross_entropy(logits, labels, self.q)
+    def terms(self, logits: Tensor, labels: Tensor, counted: Tensor | None) -> tuple[Tensor, dict[str, Tensor]]:
+        return losses.generalized_cross_entropy(logits, labels, self.q), {}

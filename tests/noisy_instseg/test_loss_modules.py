@@ -34,7 +34,7 @@ def test_weights_and_reductions_are_mmdetections(module, batch):
 
     logits, labels, weight = batch
     loss = module(loss_weight=2.0)
-    each = loss.terms(logits, labels)
+    each, _ = loss.terms(logits, labels, None)
     for given in (None, weight):
         for reduction, avg_factor in (("mean", None), ("mean", 7.0), ("sum", None), ("none", None), ("none", 7.0)):
             expected = 2 * weight_reduce_loss(each, given, reduction, avg_factor)
