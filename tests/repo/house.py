@@ -47,7 +47,9 @@ def _walk(root: Path, ignore: str) -> Iterator[Path]:
 
 
 def _ignored(path: Path, patterns: list[str]) -> bool:
-    """The part of git's rules that this repository's .gitignore uses: names, and names in the root (`/data/`)."""
+    """The part of git's rules that this repository's .gitignore uses: names, paths from the root (`/data/`), and exceptions."""
+    if any(fnmatch.fnmatch(str(path), pattern[1:].strip("/")) for pattern in patterns if pattern.startswith("!")):
+        return False
     anchored = [pattern.strip("/") for pattern in patterns if pattern.startswith("/")]
     anywhere = [pattern.strip("/") for pattern in patterns if not pattern.startswith("/")]
     return any(fnmatch.fnmatch(str(path), pattern) for pattern in anchored) or any(

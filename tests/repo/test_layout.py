@@ -200,8 +200,8 @@ def test_the_rules_know_places_and_locks():
 
 def test_without_git_the_ignore_file_decides(tmp_path):
     kept, ignored = (
-        ["a.py", "shared/data/b.py"],
-        ["data/a.bin", ".venv/x/y.py", "shared/runs/1/log", "a/__pycache__/b.pyc"],
+        ["a.py", "shared/data/b.py", "noisy_instseg/configs/b.py"],
+        ["data/a.bin", ".venv/x/y.py", "shared/runs/1/log", "a/__pycache__/b.pyc", "re_sln/configs/c.yml"],
     )
     for name in kept + ignored:
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)

@@ -1,0 +1,96 @@
+"""Evaluates a checkpoint on the validation set; tools/test.py is its face."""
+
+import argparse
+import json
+from pathlib import Path
+from typing import Any
+
+from mmengine.config import Config, ConfigDict
+
+from noisy_instseg import experiment, run_folder
+from noisy_instseg.errors import UserError
+from noisy_instseg.run import device_and_processes, network_without_weights, quiet, wrap_for_cpu
+from shared.noise_file import write_atomically
+
+
+def evaluate(args: argparse.Namespace) -> None:
+    """Does what the flags ask for with a checkpoint's predictions."""
+    args.options, evaluation = experiment.evaluation_options(args.options)
+    cfg = experiment.load(args.config, args, parts=["val"])
+    path = run_folder.find(args.checkpoint.expanduser())
+    cfg.work_dir = str(args.work_dir or cfg.get("work_dir") or Path("work_dirs", args.config.stem))
+    cfg.load_from, cfg.resume = str(path), False
+    results = Path(args.work_dir or path.parent, f"{path.stem}.metrics.json")
+    set_evaluators(cfg, args, evaluation, str(results.with_name(path.stem)))
+    device_and_processes(args)
+    metrics = run(cfg, args, path)
+    if args.eval and run_folder.is_first_process():
+        report(metrics, results, args)
+
+
+def set_evaluators(cfg: Config, args: argparse.Namespace, evaluation: dict[str, Any], prefix: str) -> None:
+    """The flags about evaluation, as settings of mmengine's evaluators. prefix: path and stem of COCO result files."""
+    evaluators = cfg.test_evaluator if isinstance(cfg.test_evaluator, list) else [cfg.test_evaluator]
+    evaluators = [ConfigDict(evaluator) for evaluator in evaluators]
+    for evaluator in evaluators:
+        evaluator.metric = args.eval or ["bbox", "segm"]
+        evaluator.format_only = args.format_only
+        if args.format_only:
+            evaluator.outfile_prefix = prefix
+        evaluator.update(evaluation)
+    # without --eval and --format-only there is nothing to measure: predictions are only stored or painted
+    cfg.test_evaluator = evaluators if args.eval or args.format_only else []
+    if args.out is not None:
+        cfg.test_evaluator.append(dict(type="DumpDetResults", out_file_path=str(args.out)))
+    for evaluator in cfg.test_evaluator:
+        evaluator["collect_device"] = "gpu" if args.gpu_collect else "cpu"
+        if args.tmpdir is not None:
+            evaluator["collect_dir"] = str(args.tmpdir)
+    if args.show or args.show_dir is not None:
+        shown = None if args.show_dir is None else str(args.show_dir.absolute())
+        cfg.default_hooks.visualization = dict(type="DetVisualizationHook", draw=True, show=args.show, test_out_dir=shown,
+                                               score_thr=args.show_score_thr)  # fmt: skip
+
+
+def run(cfg: Config, args: argparse.Namespace, path: Path) -> dict[str, float]:
+    """Runner.test, on a network that is known to fit the checkpoint."""
+    from mmengine.runner import Runner
+    from mmengine.utils import import_modules_from_strings
+
+    from noisy_instseg import checkpoints
+
+    import_modules_from_strings(**cfg.custom_imports)
+    state = checkpoints.load(path)
+    check_network(cfg, state.get("state_dict", state), path)
+    wrap_for_cpu(cfg)
+    runner = Runner.from_cfg(cfg)
+    quiet(runner)
+    runner.load_or_resume()
+    if args.fuse_conv_bn:
+        from mmcv.cnn.utils import fuse_conv_bn
+
+        runner.model = fuse_conv_bn(runner.model)
+    return runner.test()
+
+
+def check_network(cfg: Config, weights: dict[str, Any], path: Path) -> None:
+    """mmengine would only warn of weights that do not fit, and evaluate what is left. Raises UserError."""
+    expected = network_without_weights(cfg).state_dict()
+    shapes = {name.removeprefix("module."): tuple(getattr(value, "shape", ())) for name, value in weights.items()}
+    wanted = {name: tuple(value.shape) for name, value in expected.items() if not name.endswith("num_batches_tracked")}
+    if wrong := [f"{name}: {shapes.get(name, 'missing')} there, {shape} here" for name, shape in wanted.items()
+                 if shapes.get(name) != shape]:  # fmt: skip
+        raise UserError(
+            f"{path} does not fit the network of this config: {run_folder.some(wrong)}. Give the config it was trained with"
+        )
+
+
+def report(metrics: dict[str, float], results: Path, args: argparse.Namespace) -> None:
+    """Prints the AP and writes all metrics as JSON."""
+    named = run_folder.plain_metrics(metrics, args.eval)
+    document = {"config": str(args.config), "checkpoint": str(args.checkpoint), **named}
+    write_atomically(results, (json.dumps(document, indent=2) + "\n").encode())
+    for kind, words in (("bbox", "box AP"), ("segm", "mask AP")):
+        if f"{kind}_mAP" in named:
+            print(f"{words} (COCO, IoU 0.50:0.95): {100 * named[f'{kind}_mAP']:.1f} %")
+    print(f"all metrics: {results}")

@@ -1,0 +1,32 @@
+# Sourced by dist_train.sh and dist_test.sh: starts a script once, or as several processes with torch.distributed.run.
+tools=$(cd -- "$(dirname -- "${BASH_SOURCE[0]}")" && pwd)
+
+launch() {
+    local processes=$1 python=${PYTHON:-python} nodes=${NNODES:-1} cuda cores
+    shift
+    if ! [[ $processes =~ ^[0-9]+$ ]]; then
+        echo "error: GPU_NUM is $processes; expected a number of GPUs, such as 8" >&2
+        exit 2
+    fi
+    if [ "$processes" -eq 0 ]; then
+        exec "$python" "$@" --device cpu
+    fi
+    if [ "$processes" -eq 1 ] && [ "$nodes" -eq 1 ]; then
+        exec "$python" "$@" # on the GPU, if there is one: no launcher is needed
+    fi
+    read -r cuda cores < <("$python" -c 'import os, torch; print(torch.cuda.device_count(), max(2, os.cpu_count() or 1))')
+    if [ "$cuda" -eq 0 ] && [ "$processes" -gt "$cores" ]; then
+        echo "error: GPU_NUM is $processes, and this machine has no GPU: give 1 for one process on the CPU, at most $cores" >&2
+        exit 2
+    fi
+    if [ "$cuda" -gt 0 ] && [ "$processes" -gt "$cuda" ]; then
+        echo "error: GPU_NUM is $processes, and this machine has $cuda: give $cuda or less. The learning rate belongs to the" \
+            "published batch; train.py says which, and how to keep it" >&2
+        exit 2
+    fi
+    # one thread a process unless told otherwise, as torch.distributed.run itself would choose, with a warning
+    export OMP_NUM_THREADS=${OMP_NUM_THREADS:-1}
+    exec "$python" -m torch.distributed.run --nnodes="$nodes" --node_rank="${NODE_RANK:-0}" \
+        --master_addr="${MASTER_ADDR:-127.0.0.1}" --master_port="${PORT:-29500}" --nproc_per_node="$processes" \
+        "$@" --launcher pytorch
+}

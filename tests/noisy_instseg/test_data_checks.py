@@ -1,0 +1,275 @@
+"""The data checks: each thing that can be wrong is made wrong in a small folder, and named with its mend."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from mmengine.config import Config
+
+from noisy_instseg import data_checks
+from noisy_instseg.errors import UserError
+from shared.coco_classes import TABLES
+
+ROOT = Path(data_checks.__file__).parents[1]
+CONFIGS = ROOT / "noisy_instseg" / "configs"
+
+
+def annotations(categories: dict[int, str], prefix: str = "") -> dict:
+    """Two images, and one object of each category."""
+    images = [{"id": i, "file_name": f"{prefix}{i}.png", "width": 40, "height": 40} for i in range(2)]
+    objects = [
+        {
+            "id": number,
+            "image_id": number % 2,
+            "category_id": category,
+            "bbox": [1, 1, 8, 8],
+            "area": 64,
+            "iscrowd": 0,
+            "segmentation": [[1, 1, 9, 1, 9, 9, 1, 9]],
+        }
+        for number, category in enumerate(categories, start=1)
+    ]
+    listed = [{"id": category, "name": name} for category, name in categories.items()]
+    return {"images": images, "annotations": objects, "categories": listed}
+
+
+def write(path: Path, content: object) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(content))
+
+
+@pytest.fixture
+def cityscapes(tmp_path):
+    """(config of Cityscapes, its folder with both sets)."""
+    for split in ("train", "val"):
+        name = f"instancesonly_filtered_gtFine_{split}.json"
+        write(tmp_path / "annotations" / name, annotations(dict(TABLES["cityscapes"]), "bonn/"))
+        for number in range(2):
+            image = tmp_path / "leftImg8bit" / split / "bonn" / f"{number}.png"
+            image.parent.mkdir(parents=True, exist_ok=True)
+            image.touch()
+    return load("cityscapes/mask_rcnn_r50_fpn_1x_cityscapes_nl_2.py", tmp_path), tmp_path
+
+
+@pytest.fixture
+def any_set(tmp_path):
+    """(config of any COCO-format set, its folder with both sets), with three fruits."""
+    for split in ("train", "val"):
+        write(
+            tmp_path / "annotations" / f"instances_{split}.json",
+            annotations({5: "fig", 2: "date", 9: "nut"}, f"{split}/"),
+        )
+        for number in range(2):
+            image = tmp_path / "images" / split / f"{number}.png"
+            image.parent.mkdir(parents=True, exist_ok=True)
+            image.touch()
+    return load("coco_format/mask_rcnn_r50_fpn_coco_format_nl_2.py", tmp_path), tmp_path
+
+
+def load(name: str, data_root: Path) -> Config:
+    cfg = Config.fromfile(CONFIGS / name, import_custom_modules=False)
+    for part in data_checks.parts_of(cfg, ("train", "val", "test")):
+        part.settings["data_root"] = f"{data_root}/"
+    return cfg
+
+
+def message(cfg: Config, *parts: str) -> str:
+    with pytest.raises(UserError) as caught:
+        data_checks.check(cfg, parts or ("train", "val", "test"))
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
+
+
+def edit(path: Path, change) -> None:
+    content = json.loads(path.read_text())
+    change(content)
+    write(path, content)
+
+
+def test_good_folders_pass(cityscapes, any_set):
+    data_checks.check(cityscapes[0])
+    data_checks.adopt_classes(any_set[0])
+    data_checks.check(any_set[0])
+
+
+@pytest.mark.parametrize(
+    ("config", "missing", "expected"),
+    [
+        (
+            "cityscapes/mask_rcnn_r50_fpn_1x_cityscapes_ce.py",
+            "annotations",
+            "convert_datasets/cityscapes.py {root} --nproc 8",
+        ),
+        ("cityscapes/mask_rcnn_r50_fpn_1x_cityscapes_ce.py", "images", "leftImg8bit_trainvaltest.zip"),
+        (
+            "voc/mask_rcnn_r50_fpn_1x_voc_ce.py",
+            "annotations",
+            "convert_datasets/voc.py {root} --out-dir {root}/annotations",
+        ),
+        ("voc/mask_rcnn_r50_fpn_1x_voc_ce.py", "images", "VOCtrainval_11-May-2012.tar"),
+        ("coco/mask_rcnn_r50_fpn_1x_coco_ce.py", "annotations", "annotations_trainval2017.zip"),
+        ("coco/mask_rcnn_r50_fpn_1x_coco_ce.py", "images", "train2017.zip"),
+        ("shapes/mask_rcnn_tiny_shapes_ce.py", "annotations", "python -m shared data shapes"),
+        (
+            "coco_format/mask_rcnn_r50_fpn_coco_format_ce.py",
+            "annotations",
+            "train_dataloader.dataset.dataset.ann_file=FILE",
+        ),
+    ],
+)
+def test_what_is_not_there_comes_with_the_way_to_get_it(tmp_path, config, missing, expected):
+    cfg = load(config, tmp_path)
+    part = next(data_checks.parts_of(cfg, ("train",)))
+    if missing == "images":
+        write(part.annotations, {})
+    text = message(cfg)
+    assert expected.format(root=tmp_path) in text
+    assert str(part.images if missing == "images" else part.annotations) in text
+
+
+def test_a_noisy_file_that_is_not_there_is_not_converted_anew(cityscapes):
+    cfg, root = cityscapes
+    next(data_checks.parts_of(cfg, ("train",))).settings["ann_file"] = str(root / "noisy.json")
+    text = message(cfg)
+    assert "noisy.json do not exist" in text
+    assert "convert_datasets" not in text
+
+
+def train_file(root: Path) -> Path:
+    return next((root / "annotations").glob("*train.json"))
+
+
+def set_first(kind: str, **values):
+    return lambda content: content[kind][0].update(values)
+
+
+@pytest.mark.parametrize(
+    ("change", "expected"),
+    [
+        (set_first("annotations", category_id=29), "category_id 29, which 'categories' lacks"),
+        (set_first("annotations", category_id=True), "category_id True"),
+        (set_first("annotations", image_id=77), "belongs to image 77"),
+        (set_first("annotations", segmentation=[]), "annotations[0] has no segmentation"),
+        (set_first("annotations", bbox=None), "annotations[0] has no bbox"),
+        (set_first("annotations", bbox=[1, 1, 8]), "a box of 3 numbers"),
+        (set_first("annotations", segmentation={"size": [40, 30], "counts": "a"}), "not 40 x 40 (height x width)"),
+        (set_first("images", id=1), "two images one id"),
+        (set_first("images", id=[]), "images[0] has no id"),
+        (set_first("annotations", id=2), "annotation id 2 occurs more than once"),
+        (set_first("images", file_name="bonn/9.png"), "1 of the 2 images"),
+        (set_first("images", width=None), "images[0] has no width"),
+        (set_first("categories", name="human"), "has no category person"),
+        (lambda content: content.update(annotations=[]), "no annotations"),
+        (lambda content: content.update(images=[], annotations=content["annotations"][:1]), "belongs to image"),
+        (lambda content: content["categories"].reverse(), "in the same order"),
+        (lambda content: content.pop("categories"), "'categories' is missing"),
+    ],
+)
+def test_wrong_content_of_the_training_file_is_named(cityscapes, change, expected):
+    cfg, root = cityscapes
+    edit(train_file(root), change)
+    assert expected in message(cfg, "train")
+
+
+def test_annotations_that_mmdet_would_drop_are_counted(cityscapes):
+    cfg, root = cityscapes
+
+    def add_caravans(content):
+        content["categories"].append({"id": 29, "name": "caravan"})
+        content["annotations"] += [{**content["annotations"][0], "id": 100 + i, "category_id": 29} for i in range(3)]
+
+    edit(train_file(root), add_caravans)
+    text = message(cfg, "train")
+    assert text.startswith("3 annotations of")
+    assert "caravan" in text
+
+
+def test_a_category_without_annotations_may_be_unknown(cityscapes):
+    cfg, root = cityscapes
+    edit(train_file(root), lambda content: content["categories"].append({"id": 29, "name": "caravan"}))
+    data_checks.check(cfg)
+
+
+def test_a_torn_file_is_named(cityscapes):
+    cfg, root = cityscapes
+    path = train_file(root)
+    path.write_bytes(path.read_bytes()[:-40])
+    assert "this is no JSON" in message(cfg)
+    assert str(path) in message(cfg)
+
+
+@pytest.mark.parametrize(
+    "place",
+    [f"model.roi_head.{place}.num_classes" for place in ("bbox_head", "mask_head", "bbox_head.loss_cls")],
+)
+def test_numbers_of_classes_have_to_agree(cityscapes, place):
+    cfg, _ = cityscapes
+    cfg.merge_from_dict({place: 9})  # with background: the usual slip
+    text = message(cfg)
+    assert f"{place} is 9" in text
+    assert f"{place}=8" in text
+
+
+def test_unused_parts_are_not_looked_at(cityscapes):
+    cfg, root = cityscapes
+    (root / "annotations/instancesonly_filtered_gtFine_val.json").unlink()
+    data_checks.check(cfg, ("train",))
+    assert "val annotations" in message(cfg, "train", "val")
+    cfg.val_dataloader = None
+    data_checks.check(cfg, ("train", "val"))
+
+
+def test_other_sets_are_looked_through_their_wrappers(cityscapes):
+    cfg, _ = cityscapes
+    inner = cfg.train_dataloader.dataset.dataset
+    wrong = {**inner.to_dict(), "ann_file": "none.json"}
+    cfg.train_dataloader.dataset = dict(type="ConcatDataset", datasets=[inner, wrong])
+    assert "none.json do not exist" in message(cfg, "train")
+
+
+def test_classes_are_those_of_the_training_file(any_set):
+    cfg, _ = any_set
+    data_checks.adopt_classes(cfg)
+    for part in data_checks.parts_of(cfg, ("train", "val", "test")):
+        assert part.classes == ("fig", "date", "nut")
+    head = cfg.model.roi_head.bbox_head
+    assert (head.num_classes, cfg.model.roi_head.mask_head.num_classes) == (3, 3)
+    assert head.loss_cls.get("num_classes") in (None, 3)
+
+
+def test_a_validation_file_of_other_classes_is_refused(any_set):
+    cfg, root = any_set
+    edit(root / "annotations/instances_val.json", set_first("categories", name="grape"))
+    data_checks.adopt_classes(cfg)
+    assert "has no category fig" in message(cfg)
+
+
+def test_classes_without_a_name_cannot_be_adopted(any_set):
+    cfg, root = any_set
+    edit(train_file(root), lambda content: content["categories"][1].pop("name"))
+    with pytest.raises(UserError, match="category 2 has no name"):
+        data_checks.adopt_classes(cfg)
+
+
+def test_known_sets_keep_their_classes(cityscapes):
+    cfg, _ = cityscapes
+    before = cfg.to_dict()
+    data_checks.adopt_classes(cfg)
+    assert cfg.to_dict() == before
+
+
+def test_a_config_without_classes_has_those_of_its_type(cityscapes):
+    cfg, _ = cityscapes
+    part = next(data_checks.parts_of(cfg, ("train",)))
+    del part.settings["metainfo"]
+    assert part.classes == tuple(TABLES["cityscapes"].values())
+    part.settings["type"] = "CocoDataset"
+    assert len(part.classes) == 80
+
+
+def test_checking_does_not_wait_for_mmdet():
+    code = "import sys, noisy_instseg.data_checks; print([name for name in ('mmdet', 'mmcv') if name in sys.modules])"
+    run = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert run.stdout.strip() == "[]"

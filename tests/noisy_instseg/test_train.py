@@ -1,0 +1,203 @@
+"""train.py: what it refuses before anything is written, what it stops at, and where its numbers come from."""
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+from conftest import SHAPES, environment, rows, run_script, tool
+
+from noisy_instseg import experiment, options, seeded
+from noisy_instseg.errors import UserError
+
+
+def load(config: Path, *flags: str):
+    return experiment.load(config, options.parse(options.train_parser(), [str(config), *map(str, flags)]))
+
+
+@pytest.fixture
+def one_epoch(stages: Path, tmp_path: Path) -> Path:
+    """A run folder with the first epoch of stage 1 alone."""
+    folder = tmp_path / "one"
+    folder.mkdir()
+    shutil.copy(stages / "tiny_nl_1" / "epoch_1.pth", folder)
+    (folder / "metrics.jsonl").write_text((stages / "tiny_nl_1" / "metrics.jsonl").read_text().splitlines()[0] + "\n")
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (["nowhere.py"], "nowhere.py: no such config"),
+        (["CONFIG", "--data_root", "nowhere"], "nowhere"),
+        (["CONFIG", "--noise_file", "nowhere.json"], "--noise_file nowhere.json: no such file"),
+        (["CONFIG", "--noise_file", "CONFIG"], "expected COCO annotations"),
+        (["CONFIG", "--resume-from", "nowhere/epoch_1.pth"], "nowhere/epoch_1.pth: no such checkpoint"),
+        (["CONFIG", "--resume-from", "STAGES/tiny_nl_1/epoch_9.pth"], "holds epoch_1.pth, epoch_2.pth"),
+        (["CONFIG", "--resume-from", "nowhere/latest.pth"], "holds no intact checkpoint"),
+        (["CONFIG", "--resume-from", "CONFIG"], "the file is torn"),
+        (["CONFIG", "--resume-from", "STAGES/tiny_nl_1/epoch_2.pth"], "you probably meant tiny_nl_2.py"),
+        (["CONFIG", "--work-dir", "STAGES/tiny_nl_1"], "already holds a run: continue it with --resume"),
+        (["CONFIG", "--work-dir", "STAGES/tiny_nl_1", "--resume"], "nothing to train"),
+        (["CONFIG", "--work-dir", "STAGES/tiny_nl_1", "--resume", "STAGES/tiny_nl_1/epoch_1.pth"], "up to epoch 2"),
+        (["CONFIG", "--work-dir", "STAGES/tiny_nl_2", "--resume", "STAGES/tiny_nl_1/epoch_1.pth"], "up to epoch 4"),
+        (["CONFIG", "--options", "trian_cfg.max_epochs=3"], "the config has no `trian_cfg`"),
+        (["CONFIG", "--options", "data_root=elsewhere"], "give --data_root"),
+        (["CONFIG", "--options", "param_scheduler.9.end=3"], "cannot be applied"),
+        (["CONFIG", "--options", "model.backbone.depht=18"], "the network cannot be built: "),
+        (["CONFIG", "--device", "cuda"], "no usable GPU"),
+        (["CONFIG", "--amp", "bf16"], "--amp bf16 needs a GPU"),
+        (["CONFIG", "--options", "load_from=nowhere.pth"], "nowhere.pth: no such checkpoint"),
+    ],
+)
+def test_bad_input_is_one_message_and_leaves_nothing(flags, message, train, stages, stage_configs, tmp_path, capsys):
+    before = sorted(stages.rglob("*"))
+    names = {"CONFIG": str(stage_configs[0]), "STAGES": str(stages)}
+    status = train(*["/".join(names.get(part, part) for part in flag.split("/")) for flag in flags])
+    errors = capsys.readouterr().err
+    assert status == 2, errors
+    assert errors.startswith("error: ")
+    assert message in errors
+    assert "Traceback" not in errors
+    assert errors.count("\n") == 1
+    assert list(tmp_path.iterdir()) == []
+    assert sorted(stages.rglob("*")) == before
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (["--seed", "1"], "seed: 0 then, 1 now"),
+        (["--limit_train", "4"], "training set.dataset.indices: None then, 4 now"),
+        (["--options", "train_dataloader.batch_size=2"], "batch (images of a step): 4 then, 2 now"),
+        (["--options", "optim_wrapper.optimizer.lr=0.1"], "optim_wrapper.optimizer.lr: 0.002 then, 0.1 now"),
+        (["--options", "model.neck.out_channels=64"], "model.neck.out_channels: 32 then, 64 now"),
+        (["--noise_file", "NOISE"], "training annotations (SHA-256)"),
+    ],
+)
+def test_only_the_same_run_goes_on(flags, message, train, one_epoch, stage_configs, data, tmp_path, capsys):
+    annotations = json.loads((data / "annotations" / "instances_train.json").read_text())
+    annotations["annotations"][0]["category_id"] = annotations["categories"][-1]["id"]
+    annotations["annotations"][1]["category_id"] = annotations["categories"][0]["id"]
+    (tmp_path / "noise.json").write_text(json.dumps(annotations))
+    flags = [flag.replace("NOISE", str(tmp_path / "noise.json")) for flag in flags]
+    files = sorted(one_epoch.iterdir())
+    assert train(stage_configs[0], "--work-dir", one_epoch, "--resume", *flags) == 2
+    assert message in capsys.readouterr().err
+    assert sorted(one_epoch.iterdir()) == files
+
+
+def test_a_schedule_that_stage_1_would_end_is_refused(stage_configs, tmp_path, capsys):
+    first, second = (tmp_path / path.name for path in stage_configs)
+    for path, source in ((first, stage_configs[0]), (second, stage_configs[1])):
+        path.write_text(source.read_text().replace("begin=0, end=4, milestones", "begin=0, milestones"))
+    assert tool("train_stages").main([str(first), str(second), "--work-dir", str(tmp_path / "runs")]) == 2
+    errors = capsys.readouterr().err
+    assert "param_scheduler.1.end: 2 then, 4 now" in errors
+    assert "end=4 in both" in errors
+    assert not (tmp_path / "runs").exists()
+    assert tool("train_stages").main([str(stage_configs[1]), str(stage_configs[0])]) == 2
+    assert "stage 2 would train nothing" in capsys.readouterr().err
+    assert (
+        tool("train_stages").main([str(stage_configs[0]), str(stage_configs[1]), "--options", "train_cfg.max_epochs=3"])
+        == 2
+    )
+    assert "stage 2 would train nothing" in capsys.readouterr().err
+
+
+def test_a_loss_that_is_not_finite_stops_the_run(train, stage_configs, tmp_path, capsys, monkeypatch):
+    before = seeded.seed_all
+
+    def poison(seed: int) -> None:  # at the start of the second epoch
+        before(seed)
+        if seed == seeded.stream_seed(0, 1, "network", 0):
+            import gc
+
+            (head,) = (
+                thing for thing in gc.get_objects() if type(thing).__name__ == "Shared2FCBBoxHead" and thing.training
+            )
+            torch.nn.init.constant_(head.fc_cls.bias, float("nan"))
+
+    import gc
+
+    gc.collect()  # the networks of other tests
+    monkeypatch.setattr(seeded, "seed_all", poison)
+    assert train(stage_configs[0], "--no-validate") == 3
+    errors = capsys.readouterr().err
+    assert "epoch 2, iteration 1 of 2: loss nan, loss_cls nan" in errors
+    folder = tmp_path / "work_dirs" / "tiny_nl_1"
+    assert sorted(path.name for path in folder.glob("*.pth")) == ["epoch_1.pth"]
+    assert [row["epoch"] for row in rows(folder)] == [1]
+    assert "segm_mAP" not in rows(folder)[0]
+
+
+def test_what_is_drawn_does_not_depend_on_the_workers(stage_configs):
+    from mmengine.runner import Runner
+    from mmengine.utils import import_modules_from_strings
+
+    def batches(workers: int) -> list[torch.Tensor]:
+        cfg = load(
+            stage_configs[0], "--options", f"train_dataloader.num_workers={workers}", "train_dataloader.batch_size=2"
+        )
+        import_modules_from_strings(**cfg.custom_imports)
+        loader = Runner.build_dataloader(cfg.train_dataloader, seed=0)
+        found = []
+        for epoch in (0, 1):
+            loader.dataset.epoch = epoch
+            loader.batch_sampler.sampler.set_epoch(0)  # the same images in the same order
+            found += [torch.stack(batch["inputs"]) for batch in loader]
+        return found
+
+    alone, helped = batches(0), batches(2)
+    assert all(torch.equal(one, other) for one, other in zip(alone, helped, strict=True))
+    first, second = alone[: len(alone) // 2], alone[len(alone) // 2 :]
+    assert not all(
+        torch.equal(one, other) for one, other in zip(first, second, strict=True)
+    )  # other flips in another epoch
+
+
+def test_evaluators_follow_their_data_set(stage_configs, data):
+    cfg = load(stage_configs[0])
+    file = str(data / "annotations" / "instances_val.json")
+    assert cfg.val_evaluator.ann_file == file
+    assert cfg.test_evaluator.ann_file == file
+    assert cfg.test_dataloader == cfg.val_dataloader
+    moved = load(stage_configs[0], "--noise_file", data / "annotations" / "instances_val.json", "--limit_test", "3",
+                 "--data_root", data)  # fmt: skip
+    assert [part.ann_file for part in experiment.datasets_of(moved.train_dataloader.dataset)] == [file]
+    assert moved.val_dataloader.dataset.indices == 3
+
+
+def test_data_are_looked_for_in_data_root(data, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("DATA_ROOT", str(data.parent))
+    cfg = load(SHAPES / "mask_rcnn_tiny_shapes_nl_1.py")
+    assert cfg.val_evaluator.ann_file == str(data / "annotations" / "instances_val.json")
+    monkeypatch.setenv("DATA_ROOT", str(tmp_path))
+    (tmp_path / "data" / "shapes").mkdir(parents=True)  # here comes first, as in the original
+    with pytest.raises(UserError, match="data/shapes"):
+        load(SHAPES / "mask_rcnn_tiny_shapes_nl_1.py")
+
+
+def test_two_processes_train_together(stage_configs, tmp_path):
+    folder = tmp_path / "a folder"
+    flags = ["--work-dir", folder, "--options", "train_dataloader.batch_size=2", "train_cfg.max_epochs=1"]
+    done = run_script("dist_train.sh", stage_configs[0], "2", *flags, folder=tmp_path)
+    assert done.returncode == 0, done.stderr[-3000:]
+    (row,) = rows(folder)
+    assert row["epoch"] == 1
+    assert "2 process(es) x 2 image(s) = 4 a step" in done.stdout
+    assert (folder / "epoch_1.pth").is_file()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [(["config.py"], "usage: dist_train.sh"), (["config.py", "many"], "expected a number"),
+     (["config.py", "4096"], "this machine has no GPU"), (["config.py", "0"], "config.py: no such config file")],
+)  # fmt: skip
+def test_dist_train_refuses_what_cannot_work(arguments, message, tmp_path):
+    done = run_script("dist_train.sh", *arguments, folder=tmp_path)
+    assert done.returncode == 2
+    assert message in done.stderr
+    assert environment()["CUDA_VISIBLE_DEVICES"] == ""
