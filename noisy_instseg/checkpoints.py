@@ -70,7 +70,8 @@ def load(path: Path, map_location: Any = "cpu") -> dict[str, Any]:
     try:
         checkpoint = torch.load(path, map_location=map_location, weights_only=True)
     except Exception as error:
-        reason = str(error).strip().splitlines()[0]
+        found = re.search(r"Unsupported \w+: GLOBAL (\S+)", str(error))
+        reason = f"it asks for {found[1]}" if found else type(error).__name__
         raise UserError(f"{path}: holds more than tensors and plain values, and is not read, since it could run code "
                         f"({reason})") from error  # fmt: skip
     if not isinstance(checkpoint, dict):
@@ -169,7 +170,9 @@ def _fetch(address: str, target: Path) -> None:
         if digest and not (found := _sha256(target)).startswith(digest[1]):
             raise download.DownloadError(f"{target} is not that file: its sha256 begins with {found[:8]}; delete it")
     except download.DownloadError as error:
-        raise UserError(f"the ImageNet weights cannot be had: {error}\nTo train from scratch instead: {FROM_SCRATCH}") from error  # fmt: skip
+        raise UserError(
+            f"the ImageNet weights cannot be had: {error}\nTo train from scratch instead: {FROM_SCRATCH}"
+        ) from error
 
 
 def _sha256(path: Path) -> str:

@@ -9,7 +9,7 @@ from mmengine.config import Config, ConfigDict
 
 from noisy_instseg import experiment, run_folder
 from noisy_instseg.errors import UserError
-from noisy_instseg.run import device_and_processes, network_without_weights, quiet, wrap_for_cpu
+from noisy_instseg.run import device_and_processes, import_modules, network_without_weights, quiet, wrap_for_cpu
 from shared.noise_file import write_atomically
 
 
@@ -55,11 +55,10 @@ def set_evaluators(cfg: Config, args: argparse.Namespace, evaluation: dict[str, 
 def run(cfg: Config, args: argparse.Namespace, path: Path) -> dict[str, float]:
     """Runner.test, on a network that is known to fit the checkpoint."""
     from mmengine.runner import Runner
-    from mmengine.utils import import_modules_from_strings
 
     from noisy_instseg import checkpoints
 
-    import_modules_from_strings(**cfg.custom_imports)
+    import_modules(cfg)
     state = checkpoints.load(path)
     check_network(cfg, state.get("state_dict", state), path)
     wrap_for_cpu(cfg)

@@ -120,14 +120,17 @@ def add_common_flags(parser: argparse.ArgumentParser, training: bool = True) -> 
 
 
 def parse(parser: argparse.ArgumentParser, argv: Sequence[str] | None = None) -> argparse.Namespace:
-    """Flags as a namespace, every combination checked; exits with a message if something is wrong."""
+    """Flags as a namespace, every combination checked; exits with a message if something is wrong.
+
+    Works for any parser with `add_common_flags`; flags it does not have count as not given.
+    """
     args = parser.parse_args(argv)
     for flag in ("limit_train", "limit_test", "gpus"):
         if (value := getattr(args, flag, None)) is not None and value < 1:
             parser.error(f"--{flag} {value}: must be at least 1")
     if not 0 <= getattr(args, "seed", 0) < 2**32:
         parser.error(f"--seed {args.seed}: must be in [0, 2^32)")
-    for option in args.options:
+    for option in getattr(args, "options", []):
         if not option.partition("=")[0].strip() or "=" not in option:
             parser.error(f"--options {option}: expected KEY=VALUE, such as train_dataloader.batch_size=2")
     if getattr(args, "resume", None) is not None and getattr(args, "resume_from", None) is not None:
@@ -143,7 +146,7 @@ def parse(parser: argparse.ArgumentParser, argv: Sequence[str] | None = None) ->
 def _check_devices(parser: argparse.ArgumentParser, args: argparse.Namespace) -> None:
     ids = getattr(args, "gpu_ids", None) or []
     wanted = len(ids) or getattr(args, "gpus", None) or 1
-    if wanted > 1 and args.launcher == "none":
+    if wanted > 1 and getattr(args, "launcher", "none") == "none":
         parser.error(f"{wanted} GPUs need as many processes: tools/dist_train.sh CONFIG {wanted} [flags] starts them")
     if args.device == "cpu" and (getattr(args, "gpus", None) or ids):
         parser.error("--device cpu and --gpus or --gpu-ids contradict each other: drop one of them")
@@ -169,8 +172,9 @@ def _check_test_flags(parser: argparse.ArgumentParser, args: argparse.Namespace)
 
 def choose_device(args: argparse.Namespace) -> None:
     """--device, --gpu-ids, --launcher, --wandb and --local_rank take effect through the environment, before torch is imported."""
-    os.environ.setdefault("LOCAL_RANK", str(args.local_rank))
-    for ours, theirs in zip(("RANK", "WORLD_SIZE"), ENVIRONMENT.get(args.launcher, ())):
+    launcher = getattr(args, "launcher", "none")
+    os.environ.setdefault("LOCAL_RANK", str(getattr(args, "local_rank", 0)))
+    for ours, theirs in zip(("RANK", "WORLD_SIZE"), ENVIRONMENT.get(launcher, ())):
         if theirs in os.environ:  # mmengine would set them too, but only after our checks
             os.environ.setdefault(ours, os.environ[theirs])
     if getattr(args, "deterministic", False):
@@ -182,5 +186,5 @@ def choose_device(args: argparse.Namespace) -> None:
     elif ids := getattr(args, "gpu_ids", None):
         visible = os.environ.get("CUDA_VISIBLE_DEVICES")
         names = visible.split(",") if visible else [str(number) for number in range(max(ids) + 1)]
-        if args.launcher == "none" and ids[0] < len(names):
+        if launcher == "none" and ids[0] < len(names):
             os.environ["CUDA_VISIBLE_DEVICES"] = names[ids[0]]

@@ -4,8 +4,10 @@ Everything a user can mend is found before a file is written, and mostly before 
 """
 
 import argparse
+import contextlib
 import copy
 import gc
+import io
 import logging
 import sys
 import warnings
@@ -169,22 +171,18 @@ def device_and_processes(args: argparse.Namespace) -> None:
     from noisy_instseg import checkpoints
 
     checkpoints.install()
-    if args.launcher != "none" and not cuda:
-        if args.launcher != "pytorch":
-            raise UserError(f"--launcher {args.launcher} needs GPUs; on CPUs use tools/dist_train.sh, or one process")
+    launcher = getattr(args, "launcher", "none")
+    if launcher != "none" and not cuda:
+        if launcher != "pytorch":
+            raise UserError(f"--launcher {launcher} needs GPUs; on CPUs use tools/dist_train.sh, or one process")
         torch.distributed.init_process_group("gloo")
 
 
 def start(cfg: Config, go_on_from: Path | None) -> None:
     """Trains with mmengine's Runner, from `go_on_from` or from the pretrained weights."""
-    import torch
-    from mmengine.model import is_model_wrapper
     from mmengine.runner import Runner
-    from mmengine.utils import import_modules_from_strings
 
-    import_modules_from_strings(**cfg.custom_imports)
-    from noisy_instseg.hooks import RunRecordHook
-
+    import_modules(cfg)
     network_without_weights(cfg)  # what is wrong with it is told before the run folder is made
     if go_on_from is None:
         _check_pretrained(cfg)
@@ -194,19 +192,36 @@ def start(cfg: Config, go_on_from: Path | None) -> None:
     run_folder.remove_unfinished(Path(cfg.work_dir))
     runner = Runner.from_cfg(cfg)
     quiet(runner)
-    runner.register_hook(RunRecordHook(experiment.identify(cfg)))
-    if (
-        cfg.randomness.deterministic
-    ):  # RoIAlign has no deterministic backward pass on a GPU: mmengine's strict mode would refuse it
-        torch.use_deterministic_algorithms(True, warn_only=True)
-    if go_on_from is not None:  # the checkpoint has all weights: ImageNet's need not be there any more
-        model = runner.model.module if is_model_wrapper(runner.model) else runner.model
-        model.backbone.init_cfg = None
-    _note_batch(runner, cfg)
+    _set_up(runner, cfg)
     runner.train()
     _print_end(Path(cfg.work_dir))
     del runner
-    gc.collect()
+    gc.collect()  # the network of stage 1, before that of stage 2 is made
+
+
+def _set_up(runner: Any, cfg: Config) -> None:
+    """What a config cannot say."""
+    import torch
+    from mmengine.model import is_model_wrapper
+
+    from noisy_instseg.hooks import RunRecordHook
+
+    runner.register_hook(RunRecordHook(experiment.identify(cfg)))
+    if cfg.randomness.deterministic:
+        # RoIAlign has no deterministic backward pass on a GPU, and mmengine's strict mode would refuse to train
+        torch.use_deterministic_algorithms(True, warn_only=True)
+    if cfg.get("resume"):  # the checkpoint has all weights: ImageNet's need not be there any more
+        network = runner.model.module if is_model_wrapper(runner.model) else runner.model
+        network.backbone.init_cfg = None
+    _note_batch(runner, cfg)
+
+
+def import_modules(cfg: Config) -> None:
+    """What the config says it needs, mmdetection with it."""
+    from mmengine.utils import import_modules_from_strings
+
+    with contextlib.redirect_stdout(io.StringIO()):  # mmdetection prints which optional packages it has not found
+        import_modules_from_strings(**cfg.custom_imports)
 
 
 def network_without_weights(cfg: Config) -> Any:

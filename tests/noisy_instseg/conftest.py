@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from types import ModuleType
 
@@ -30,6 +31,17 @@ param_scheduler = [
 train_dataloader = dict(dataset=dict(times=1, dataset=dict(data_root={data!r})))
 val_dataloader = dict(dataset=dict(data_root={data!r}))
 """
+
+
+def main(name: str, *flags: object) -> int:
+    """The main function of tools/<name>.py, in this process; mmengine reads checkpoints its own way again afterwards."""
+    from mmengine.runner import CheckpointLoader
+
+    schemes = dict(CheckpointLoader._schemes)
+    try:
+        return tool(name).main([str(flag) for flag in flags])
+    finally:
+        CheckpointLoader._schemes = schemes
 
 
 def tool(name: str) -> ModuleType:
@@ -92,7 +104,7 @@ def stage_configs(tmp_path_factory: pytest.TempPathFactory, data: Path) -> tuple
 def stages(tmp_path_factory: pytest.TempPathFactory, stage_configs: tuple[Path, Path]) -> Path:
     """Both stages, trained by train_stages.py without interruption; holds tiny_nl_1 and tiny_nl_2. Not to be written to."""
     folder = tmp_path_factory.mktemp("stages")
-    status = tool("train_stages").main([*map(str, stage_configs), "--work-dir", str(folder)])
+    status = main("train_stages", *stage_configs, "--work-dir", folder)
     assert status == 0
     return folder
 
@@ -102,4 +114,4 @@ def train(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., int]
     """The main function of train.py, in an empty folder."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("DATA_ROOT", raising=False)
-    return lambda *flags: tool("train").main([str(flag) for flag in flags])
+    return partial(main, "train")

@@ -1,10 +1,11 @@
 """test.py: the same numbers as the evaluation during training, and every use of the predictions."""
 
 import json
+from functools import partial
 
 import pytest
 import torch
-from conftest import rows, run_script, tool
+from conftest import main, rows, run_script
 
 from shared.safe_pickle import UnsafePickleError, loads
 
@@ -13,7 +14,7 @@ from shared.safe_pickle import UnsafePickleError, loads
 def evaluate(tmp_path, monkeypatch):
     """The main function of test.py, in an empty folder."""
     monkeypatch.chdir(tmp_path)
-    return lambda *flags: tool("test").main([str(flag) for flag in flags])
+    return partial(main, "test")
 
 
 def test_the_published_command_repeats_the_evaluation_of_training(stages, stage_configs, tmp_path):

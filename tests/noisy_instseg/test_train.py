@@ -3,12 +3,14 @@
 import json
 import shutil
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import torch
-from conftest import SHAPES, environment, rows, run_script, tool
+from conftest import SHAPES, environment, main, rows, run_script
 
-from noisy_instseg import experiment, options, seeded
+from noisy_instseg import experiment, options
 from noisy_instseg.errors import UserError
 
 
@@ -92,37 +94,28 @@ def test_a_schedule_that_stage_1_would_end_is_refused(stage_configs, tmp_path, c
     first, second = (tmp_path / path.name for path in stage_configs)
     for path, source in ((first, stage_configs[0]), (second, stage_configs[1])):
         path.write_text(source.read_text().replace("begin=0, end=4, milestones", "begin=0, milestones"))
-    assert tool("train_stages").main([str(first), str(second), "--work-dir", str(tmp_path / "runs")]) == 2
+    assert main("train_stages", first, second, "--work-dir", tmp_path / "runs") == 2
     errors = capsys.readouterr().err
     assert "param_scheduler.1.end: 2 then, 4 now" in errors
     assert "end=4 in both" in errors
     assert not (tmp_path / "runs").exists()
-    assert tool("train_stages").main([str(stage_configs[1]), str(stage_configs[0])]) == 2
+    assert main("train_stages", *stage_configs[::-1]) == 2
     assert "stage 2 would train nothing" in capsys.readouterr().err
-    assert (
-        tool("train_stages").main([str(stage_configs[0]), str(stage_configs[1]), "--options", "train_cfg.max_epochs=3"])
-        == 2
-    )
+    assert main("train_stages", *stage_configs, "--options", "train_cfg.max_epochs=3") == 2
     assert "stage 2 would train nothing" in capsys.readouterr().err
 
 
 def test_a_loss_that_is_not_finite_stops_the_run(train, stage_configs, tmp_path, capsys, monkeypatch):
-    before = seeded.seed_all
+    from noisy_instseg.hooks import RunRecordHook  # registers what it needs of mmdetection
 
-    def poison(seed: int) -> None:  # at the start of the second epoch
-        before(seed)
-        if seed == seeded.stream_seed(0, 1, "network", 0):
-            import gc
+    before = RunRecordHook.before_train_epoch
 
-            (head,) = (
-                thing for thing in gc.get_objects() if type(thing).__name__ == "Shared2FCBBoxHead" and thing.training
-            )
-            torch.nn.init.constant_(head.fc_cls.bias, float("nan"))
+    def poison(hook: RunRecordHook, runner: Any) -> None:
+        before(hook, runner)
+        if runner.epoch == 1:  # the second
+            torch.nn.init.constant_(runner.model.roi_head.bbox_head.fc_cls.bias, float("nan"))
 
-    import gc
-
-    gc.collect()  # the networks of other tests
-    monkeypatch.setattr(seeded, "seed_all", poison)
+    monkeypatch.setattr(RunRecordHook, "before_train_epoch", poison)
     assert train(stage_configs[0], "--no-validate") == 3
     errors = capsys.readouterr().err
     assert "epoch 2, iteration 1 of 2: loss nan, loss_cls nan" in errors
@@ -167,6 +160,22 @@ def test_evaluators_follow_their_data_set(stage_configs, data):
                  "--data_root", data)  # fmt: skip
     assert [part.ann_file for part in experiment.datasets_of(moved.train_dataloader.dataset)] == [file]
     assert moved.val_dataloader.dataset.indices == 3
+
+
+def test_only_images_that_were_seen_are_evaluated():
+    from noisy_instseg.hooks import EvaluatedImagesHook
+
+    class Images(list):
+        def get_data_info(self, index: int) -> dict[str, int]:
+            return {"img_id": self[index]}
+
+    metric = SimpleNamespace(img_ids=None)
+    runner = SimpleNamespace(
+        val_dataloader=SimpleNamespace(dataset=Images([3, 5])),
+        val_evaluator=SimpleNamespace(metrics=[metric, object()]),
+    )
+    EvaluatedImagesHook().before_val(runner)
+    assert metric.img_ids == [3, 5]
 
 
 def test_data_are_looked_for_in_data_root(data, tmp_path, monkeypatch):
