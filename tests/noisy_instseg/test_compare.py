@@ -1,0 +1,132 @@
+"""compare.py: the table, the curves with their stages, and what it says about folders that are no runs."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from conftest import TOOLS, tool
+
+from noisy_instseg import compare, figures, past_runs
+
+SCRIPT = TOOLS / "compare.py"
+script = tool("compare")
+CONFIG = """\
+model = dict(_scope_='mmdet', roi_head=dict(bbox_head=dict(loss_cls=dict(loss_weight=1.0, type='{loss}'))))
+train_cfg = dict(max_epochs={epochs}, type='EpochBasedTrainLoop')
+train_dataloader = dict(dataset=dict(dataset=dict(ann_file='{ann}', data_root='data'), seed=0, type='SeededDataset'))
+custom_hooks = [dict(identity=dict({{'batch (images of a step)': 4}}), type='RunRecordHook')]
+made_by = print('never run')
+"""
+
+
+def make_run(
+    folder: Path, aps: dict[int, float], loss: str = "CrossEntropyLoss", epochs: int = 12, ann: str = "a.json"
+):
+    """A run folder as training leaves it, less the checkpoints. aps: epoch -> mask AP."""
+    folder.mkdir(parents=True)
+    rows = [{"epoch": epoch, "segm_mAP": ap, "bbox_mAP": ap + 0.01, "seconds": 2.5} for epoch, ap in aps.items()]
+    (folder / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    (folder / f"{folder.name}.py").write_text(CONFIG.format(loss=loss, epochs=epochs, ann=ann))
+    return folder
+
+
+@pytest.fixture
+def two_stages(tmp_path: Path) -> Path:
+    make_run(tmp_path / "tiny_nl_1", {epoch: epoch / 100 for epoch in range(1, 7)}, epochs=6)
+    aps = {7: 0.2, 8: 0.35, 9: 0.3, 10: 0.3, 11: 0.3, 12: 0.31}
+    return make_run(tmp_path / "tiny_nl_2", aps, "NewCombinationLoss")
+
+
+def test_a_second_stage_begins_with_the_epochs_of_the_first(two_stages):
+    run = past_runs.read(two_stages)
+    assert list(run.evaluated) == list(range(1, 13))
+    assert run.switch == 6.5
+    assert run.seconds == pytest.approx(12 * 2.5)
+    assert run.is_done
+    assert run.noise_rate is None
+
+
+def test_plain_cross_entropy_from_the_first_stage_has_no_switch(two_stages):
+    run = past_runs.read(make_run(two_stages.with_name("tiny_ce"), {epoch: 0.1 for epoch in range(7, 11)}))
+    assert [row["epoch"] for row in run.rows] == list(range(1, 11))
+    assert run.switch is None
+    assert not run.is_done
+
+
+def test_a_torn_last_line_and_a_missing_config_do_no_harm(tmp_path):
+    folder = make_run(tmp_path / "torn", {1: 0.1, 2: 0.2})
+    with (folder / "metrics.jsonl").open("a") as file:
+        file.write('{"epoch": 3, "se')
+    (folder / "torn.py").unlink()
+    run = past_runs.read(folder)
+    assert [row["epoch"] for row in run.rows] == [1, 2]
+    assert run.max_epochs is None
+    assert run.loss == "None"
+
+
+def test_the_table_names_the_last_and_the_best_epoch(two_stages, capsys):
+    other = make_run(two_stages.with_name("tiny_sce"), {12: 0.25}, "SymmetricCrossEntropyLoss")
+    plot = two_stages.with_name("picture.png")
+    assert script.main([str(two_stages), str(other), "--plot", str(plot)]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    first, second = lines[1].split(), lines[2].split()
+    assert first[0] == "tiny_nl_2"
+    assert "12/12" in first
+    assert first[first.index("12/12") + 1 : first.index("12/12") + 5] == ["31.0", "35.0", "(8)", "32.0"]
+    assert second[:2] == ["tiny_sce", "SCE"]
+    assert plot.read_bytes().startswith(b"\x89PNG")
+
+
+def test_the_noise_rate_comes_from_the_manifest(tmp_path):
+    from shared import coco_noise_cli
+
+    clean = tmp_path / "clean.json"
+    annotations = [{"id": i, "image_id": 1, "category_id": 1 + i % 3} for i in range(40)]
+    categories = [{"id": i, "name": name} for i, name in ((1, "a"), (2, "b"), (3, "c"))]
+    clean.write_text(json.dumps({"images": [{"id": 1}], "annotations": annotations, "categories": categories}))
+    noisy = tmp_path / "noisy.json"
+    flags = ["--ann", str(clean), "--out", str(noisy), "--rate", "0.5"]
+    assert coco_noise_cli.script_main("symmetric", "coco_format", flags) == 0
+    changed = sum(a["category_id"] != b["category_id"]
+                  for a, b in zip(annotations, json.loads(noisy.read_text())["annotations"]))  # fmt: skip
+    run = past_runs.read(make_run(tmp_path / "run", {1: 0.1}, ann=str(noisy)))
+    assert run.noise_rate == pytest.approx(changed / 40)
+
+
+def test_runs_of_one_name_are_told_apart(tmp_path):
+    runs = [past_runs.read(make_run(tmp_path / name / "tiny_ce", {1: 0.1})) for name in ("a", "b")]
+    assert list(compare.named(runs)) == ["a/tiny_ce", "b/tiny_ce"]
+
+
+@pytest.mark.parametrize("case", ["missing", "empty", "not evaluated", "twice", "no png"])
+def test_bad_input_is_one_line_and_writes_nothing(tmp_path, capsys, case):
+    run = make_run(tmp_path / "run", {1: 0.1})
+    flags = {
+        "missing": [str(tmp_path / "none")],
+        "empty": [str(tmp_path)],
+        "not evaluated": [str(run)],
+        "twice": [str(run), str(run)],
+        "no png": [str(run), "--plot", str(tmp_path / "a.jpg")],
+    }[case]
+    if case == "not evaluated":
+        (run / "metrics.jsonl").write_text('{"epoch": 1, "loss": 2.0}\n')
+    before = sorted(tmp_path.rglob("*"))
+    assert script.main(flags) == 2
+    said = capsys.readouterr()
+    assert said.err.startswith("error: ")
+    assert said.err.count("\n") == 1
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_the_script_runs_from_any_folder(two_stages):
+    command = [sys.executable, str(SCRIPT), two_stages.name]
+    done = subprocess.run(command, cwd=two_stages.parent, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr
+    assert "tiny_nl_2" in done.stdout
+
+
+def test_curves_with_and_without_a_switch_are_drawn():
+    curves = {"a": {epoch: 0.01 * epoch for epoch in range(1, 60)}, "b": {1: 0.0}}
+    assert figures.ap_by_epoch("title", curves, {"a": 6.5}).startswith(b"\x89PNG")

@@ -1,0 +1,221 @@
+"""find_noisy.py: the losses against a slow reference, the ranking and its quality against literal definitions, bad input."""
+
+import argparse
+import csv
+import json
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from conftest import tool
+
+from noisy_instseg import find_noisy
+from noisy_instseg.errors import UserError
+from noisy_instseg.find_noisy import Annotations
+from shared import coco_file, coco_manifest, coco_noise_cli
+
+NAMES = ("square", "circle", "triangle")
+
+
+def annotations(labels: list[int]) -> Annotations:
+    """One annotation per label, each in an image of its own."""
+    count = len(labels)
+    ids = np.arange(100, 100 + count)
+    boxes = np.tile(np.array([[0, 0, 9, 9]], np.float32), (count, 1))
+    return Annotations(ids, np.arange(count), boxes, np.array(labels), {i: f"{i}.png" for i in range(count)}, {})
+
+
+def noisy_copy(data: Path, folder: Path, rate: str = "0.5") -> Path:
+    """The training annotations of `data` with noise, and a manifest beside them."""
+    out = folder / "noisy.json"
+    flags = ["--ann", str(data / "annotations/instances_train.json"), "--out", str(out), "--rate", rate]
+    assert coco_noise_cli.script_main("symmetric", "coco_format", flags) == 0
+    return out
+
+
+# ---- ranking
+
+
+def test_losses_are_minus_log_of_the_softmax_and_fall():
+    logits = np.random.default_rng(0).normal(0, 3, (20, 3))
+    labels = np.random.default_rng(1).integers(0, 3, 20).tolist()
+    ranking = find_noisy.rank(annotations(labels), logits, None, NAMES)
+    expected = {100 + i: -math.log(math.exp(row[label]) / sum(math.exp(value) for value in row))
+                for i, (row, label) in enumerate(zip(logits.tolist(), labels))}  # fmt: skip
+    assert ranking.losses.tolist() == pytest.approx([expected[i] for i in ranking.annotations.ids.tolist()])
+    assert ranking.losses.tolist() == sorted(ranking.losses.tolist(), reverse=True)
+    np.testing.assert_allclose(ranking.probs.sum(axis=1), 1)
+
+
+def test_of_equal_losses_the_earlier_annotation_is_first():
+    ranking = find_noisy.rank(annotations([0, 1, 2, 0]), np.zeros((4, 3)), None, NAMES)
+    assert ranking.annotations.ids.tolist() == [100, 101, 102, 103]
+
+
+def test_huge_logits_stay_finite():
+    logits = np.array([[1e4, -1e4, 0.0], [1e4, -1e4, 0.0]])
+    ranking = find_noisy.rank(annotations([0, 1]), logits, None, NAMES)
+    assert ranking.losses.tolist() == [2e4, 0.0]
+
+
+def test_detection_is_the_share_of_pairs_in_the_right_order():
+    rng = np.random.default_rng(3)
+    logits = rng.integers(-1, 2, (40, 3)).astype(float)  # few values, so that there are ties
+    changed = {int(i) for i in 100 + rng.permutation(40)[:13]}
+    ranking = find_noisy.rank(annotations(rng.integers(0, 3, 40).tolist()), logits, changed, NAMES)
+    quality = find_noisy.detection(ranking)
+    pairs = [(wrong > right) + 0.5 * (wrong == right) for wrong in ranking.losses[ranking.changed]
+             for right in ranking.losses[~ranking.changed]]  # fmt: skip
+    assert quality["auc"] == pytest.approx(sum(pairs) / len(pairs))
+    assert quality["precision"] == sum(int(i) in changed for i in ranking.annotations.ids[:13]) / 13
+
+
+@pytest.mark.parametrize(("changed", "said"), [(set(), "none"), ({100, 101}, "all"), (None, "annotations ranked")])
+def test_without_both_kinds_there_is_no_auc(changed, said):
+    ranking = find_noisy.rank(annotations([0, 1]), np.eye(2, 3), changed, NAMES)
+    assert find_noisy.detection(ranking) is None
+    assert said in find_noisy.report(ranking)
+
+
+def test_the_report_counts_suspects_by_class():
+    logits = np.array([[5.0, 0, 0], [0, 5.0, 0], [0, 0, 5.0], [0, 5.0, 0]])
+    report = find_noisy.report(find_noisy.rank(annotations([0, 0, 0, 1]), logits, {101}, NAMES))
+    lines = {line.split()[0]: line.split()[1:] for line in report.splitlines() if line}
+    assert lines["square"] == ["3", "2", "1", "1", "circle"]
+    assert lines["circle"] == ["1", "0", "0", "0", "-"]
+
+
+# ---- reading
+
+
+def test_what_training_does_not_learn_from_is_left_out_and_said(tmp_path):
+    image = {"id": 1, "file_name": "a.png", "width": 50, "height": 40}
+    base = {"image_id": 1, "category_id": 7, "bbox": [10, 10, 5, 6], "area": 30}
+    changes = ({}, {"iscrowd": 1}, {"category_id": 8}, {"bbox": [10, 10, 0.5, 6]}, {"bbox": [60, 10, 5, 6]}, {"image_id": 2},
+               {"ignore": True}, {"bbox": [48, 0, 9, 9]})  # fmt: skip
+    entries = [base | change for change in changes]
+    content = {
+        "images": [image, {**image, "id": 2}],
+        "annotations": [{**entry, "id": i} for i, entry in enumerate(entries)],
+        "categories": [{"id": 7, "name": "x"}, {"id": 8, "name": "y"}],
+    }
+    path = tmp_path / "a.json"
+    path.write_text(json.dumps(content))
+    found = find_noisy.read_annotations(coco_file.read(path), {7: 0}, [1])
+    assert found.ids.tolist() == [0, 7]
+    assert found.boxes.tolist() == [[10, 10, 15, 16], [48, 0, 57, 9]]
+    assert sorted(found.skipped.values()) == [1, 1, 2, 2]
+
+
+def test_the_manifest_beside_the_file_is_found_and_checked(data, tmp_path):
+    noisy = noisy_copy(data, tmp_path)
+    manifest = coco_manifest.default_path(noisy)
+    expected = set(coco_manifest.read_manifest(manifest).changed_annotation_ids)
+    assert find_noisy.changed_ids(coco_file.read(noisy), noisy, None) == expected
+    clean = data / "annotations/instances_train.json"
+    assert find_noisy.changed_ids(coco_file.read(clean), clean, None) is None
+    with pytest.raises(UserError, match="manifest of another file"):
+        find_noisy.changed_ids(coco_file.read(clean), clean, manifest)
+
+
+# ---- with a network
+
+
+def flags_for(stages: Path, stage_configs: tuple[Path, Path]) -> list[str]:
+    return [str(stage_configs[1]), str(stages / "tiny_nl_2/epoch_4.pth"), "--device", "cpu"]
+
+
+def test_logits_are_those_of_the_box_head_on_each_image_alone(stages, stage_configs, data):
+    """Batches of images of other sizes than the network sees, against one image at a time and mmdetection's own pieces."""
+    from mmdet.structures.bbox import bbox2roi
+
+    from noisy_instseg import inference
+
+    cfg = inference.load_config(stage_configs[1], argparse.Namespace(), "train")
+    steps = [step for step in cfg.val_dataloader.dataset.pipeline if step.type == "Resize"]
+    steps[0].scale = (96, 96)  # half as large again as the images
+    model = inference.load_model(cfg, stages / "tiny_nl_2/epoch_4.pth", torch.device("cpu"))
+    dataset = inference.load_dataset(cfg, "train")
+    image_ids = [dataset.get_data_info(i)["img_id"] for i in range(len(dataset))]
+    found = find_noisy.read_annotations(
+        coco_file.read(data / "annotations/instances_train.json"), dataset.cat2label, image_ids
+    )
+    logits = find_noisy.class_logits(model, cfg, dataset, found)
+    assert logits.shape == (len(found), 8)
+    for i in range(len(dataset)):
+        item = dataset[i]
+        batch = model.data_preprocessor({"inputs": [item["inputs"]], "data_samples": [item["data_samples"]]}, False)
+        rows = found.image_ids == image_ids[i]
+        with torch.no_grad():
+            features = model.neck(model.backbone(batch["inputs"]))
+            rois = bbox2roi([torch.from_numpy(found.boxes[rows] * 1.5)])
+            pooled = model.roi_head.bbox_roi_extractor(features[:4], rois)
+            expected, _ = model.roi_head.bbox_head(pooled)
+        np.testing.assert_allclose(logits[rows], expected[:, :-1].numpy(), rtol=1e-4, atol=1e-4)
+
+
+def test_the_script_writes_ranking_and_picture(stages, stage_configs, data, tmp_path, capsys):
+    noisy = noisy_copy(data, tmp_path)
+    out, plot = tmp_path / "deep/ranking.csv", tmp_path / "losses.png"
+    flags = [*flags_for(stages, stage_configs), "--noise_file", str(noisy), "--out", str(out), "--plot", str(plot)]
+    assert tool("find_noisy").main(flags) == 0
+    said = capsys.readouterr().out
+    first = out.read_bytes()
+    with out.open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    entries = json.loads(noisy.read_text())["annotations"]
+    manifest = coco_manifest.read_manifest(coco_manifest.default_path(noisy))
+    assert len(rows) == len(entries)
+    assert {int(row["annotation_id"]) for row in rows if row["changed"] == "1"} == set(manifest.changed_annotation_ids)
+    categories = {
+        entry["id"]: manifest.category_names[manifest.category_ids.index(entry["category_id"])] for entry in entries
+    }
+    assert all(row["given"] == categories[int(row["annotation_id"])] for row in rows)
+    losses = [float(row["loss"]) for row in rows]
+    assert losses == sorted(losses, reverse=True)
+    assert all(float(row["likely_prob"]) >= float(row["given_prob"]) for row in rows)
+    assert "AUC of the loss" in said
+    assert plot.read_bytes().startswith(b"\x89PNG")
+    assert tool("find_noisy").main(flags) == 0  # again: the same bytes
+    assert out.read_bytes() == first
+
+
+def test_the_configs_own_annotations_and_the_first_images(stages, stage_configs, data, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    assert tool("find_noisy").main([*flags_for(stages, stage_configs), "--limit_train", "2"]) == 0
+    with Path("ranking.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert {row["image_id"] for row in rows} == {"1", "2"}
+    assert "changed" not in rows[0]
+    assert "of images that are left out" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("flags", "said"),
+    [
+        (["--noise_file", "none.json"], "no such file"),
+        (["--manifest", "none.json"], "cannot read manifest"),
+        (["--limit_train", "0"], "at least 1"),
+        (["--out", "a.txt"], "must end in .csv"),
+        (["--plot", "a.jpg"], "must end in .png"),
+    ],
+)
+def test_bad_input_is_one_line_and_writes_nothing(stages, stage_configs, tmp_path, monkeypatch, capsys, flags, said):
+    monkeypatch.chdir(tmp_path)
+    assert tool("find_noisy").main([*flags_for(stages, stage_configs), *flags]) == 2
+    error = capsys.readouterr().err
+    assert error.startswith("error: ")
+    assert said in error
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_checkpoint_of_another_network_is_refused(stage_configs, tmp_path, capsys):
+    torch.save({"state_dict": {"backbone.conv1.weight": torch.zeros(1)}}, tmp_path / "other.pth")
+    assert (
+        tool("find_noisy").main([str(stage_configs[1]), str(tmp_path / "other.pth"), "--out", str(tmp_path / "a.csv")])
+        == 2
+    )
+    assert "does not fit the model" in capsys.readouterr().err
+    assert not (tmp_path / "a.csv").exists()
