@@ -1,11 +1,13 @@
 # Five reproductions, one way in: `make` lists the targets, each sets up what it needs and skips what is done.
 #
-# Variables: DATA_ROOT  where datasets are, or are downloaded to (data)      RATE        noise rate (0.5; digits, SLN 0.4)
+# Variables: DATA_ROOT  where datasets are, or are downloaded to (data)      RATE        noise rate (0.5; digits, SLN 0.4, ...)
 #            DATA_MIRROR  folder or address asked before the internet       SEED        seed of the run (123)
 #            NOISE_FILE  noisy labels to train on instead of RATE           ARGS        any further flags of the script
 #            METHOD      of re_sln: ce, sln, sln_mo, sln_mo_lc (the last)   NOISE       of re_sln: sym, asym, dependent, openset
 #                        of ieg-cifar10, ieg-cifar100: ieg, l2r, supervised (the first)
 #            ENCODER     of lra_diffusion: SimCLR, CLIP, resnet50, ...      NOISE_TYPE  of lra_diffusion: cifar10-1-0.35_U_0.3, ...
+#            KIND        of noise; of noisy_instseg: symmetric, asymmetric  GPUS        of noisy_instseg, processes (1; 0: the CPU)
+#            ANN         COCO annotations to make noisy (make noise)        OPS         compiled: mmcv's own operators (setup)
 # Examples:  make instancegm-cifar10 RATE=0.4 SEED=1 ARGS="--num_epochs 100"
 #            make noise DATASET=digits KIND=symmetric RATE=0.2
 
@@ -20,6 +22,8 @@ METHOD ?= sln_mo_lc
 NOISE ?= sym
 ENCODER ?= SimCLR
 NOISE_TYPE ?=
+GPUS ?= 1
+ANN ?=
 OPS ?=
 export DATA_ROOT
 export MPLCONFIGDIR ?= $(CURDIR)/.venv/matplotlib
@@ -35,7 +39,7 @@ python = .venv/$(1)/bin/python
 help: ## print this list
 	@awk 'BEGIN {FS = ":.*## "} /^##@/ {printf "\n%s\n", substr($$0, 5)} \
 	  /^[a-z][a-zA-Z0-9%<>_ -]*:.*## / {name = $$1; sub(/%/, "<name>", name); printf "  %-24s %s\n", name, $$2}' $(MAKEFILE_LIST)
-	@sed -n '2,10s/^#//p' $(firstword $(MAKEFILE_LIST))
+	@sed -n '2,12s/^#//p' $(firstword $(MAKEFILE_LIST))
 
 quickstart: instancegm-digits ## the shortest way to a trained model: instancegm-digits, from nothing
 
@@ -163,29 +167,31 @@ bench-ieg_fsr: setup-ieg_fsr ## ms per step of each method, against supervised a
 	$(call python,ieg_fsr) -m tests.bench.ieg_fsr $(ARGS)
 
 ##@ Instance segmentation
-noisy_instseg-shapes: setup-noisy_instseg data-shapes ## both stages and plain CE on the same 40 % noisy shapes (about 9 minutes)
+noisy_instseg-shapes: setup-noisy_instseg data-shapes ## both stages and plain CE on the same 40 % noisy shapes, pictures (about 9 minutes)
 	$(eval run := $(call run_folder,noisy_instseg-shapes,0.4))
-	$(eval labels := $(or $(NOISE_FILE),$(run)/instances_train.json))
-	$(if $(NOISE_FILE),,$(call python,noisy_instseg) -m shared noise make --format coco --dataset coco_format --kind symmetric \
-	  --rate $(or $(RATE),0.4) --seed $(SEED) --ann '$(DATA_ROOT)/shapes/annotations/instances_train.json' --out '$(labels)')
-	$(call instseg,train_stages) $(call stages,$(tiny)) $(instseg_shapes) --work-dir $(run) $(ARGS)
-	$(call instseg,train) $(tiny)_ce.py $(instseg_shapes) --resume-from $(run)/$(notdir $(tiny))_nl_1/latest.pth \
-	  --work-dir $(run)/$(notdir $(tiny))_ce $(ARGS)
-	$(call instseg,compare) $(run)/$(notdir $(tiny))_ce $(run)/$(notdir $(tiny))_nl_2 --plot $(run)/comparison.png
-	$(call instseg,pictures) $(tiny)_nl_2.py $(run)/$(notdir $(tiny))_ce/latest.pth $(run)/$(notdir $(tiny))_nl_2/latest.pth \
-	  --names CE 'two stages' --data_root '$(DATA_ROOT)/shapes' --out $(run)/predictions.png
+	$(eval labels := $(or $(NOISE_FILE),$(run)/train.json))
+	$(call coco_noise,coco_format,$(shapes)/annotations/instances_train.json,0.4)
+	$(call instseg,train_stages) $(addprefix $(tiny)_,nl_1.py nl_2.py) $(instseg_flags) --data_root '$(shapes)' --work-dir $(run) $(ARGS)
+	$(call instseg,train) $(tiny)_ce.py $(instseg_flags) --data_root '$(shapes)' --work-dir $(run)/$(notdir $(tiny))_ce \
+	  --resume --resume-from $(run)/$(notdir $(tiny))_nl_1/latest.pth $(ARGS)
+	$(call instseg,compare) $(addprefix $(run)/$(notdir $(tiny))_,ce nl_2) --plot $(run)/comparison.png
+	$(call instseg,pictures) $(tiny)_nl_2.py $(patsubst %,$(run)/$(notdir $(tiny))_%/latest.pth,ce nl_2) \
+	  --names 'cross-entropy' 'two stages' --data_root '$(shapes)' --out $(run)/predictions.png
+	$(call instseg,find_noisy) $(tiny)_nl_2.py $(run)/$(notdir $(tiny))_nl_2/latest.pth --noise_file '$(labels)' \
+	  --data_root '$(shapes)' --out $(run)/ranking.csv --plot $(run)/ranking.png
 
-noisy_instseg-cityscapes: setup-noisy_instseg ## both stages on Cityscapes, RATE=0.2 KIND=symmetric (or asymmetric), GPUS=1
+noisy_instseg-cityscapes: setup-noisy_instseg ## both stages on Cityscapes: RATE=0.2 KIND=symmetric or asymmetric, GPUS=1
 	$(call instseg_stages,cityscapes,instancesonly_filtered_gtFine_train)
 
 noisy_instseg-coco: setup-noisy_instseg ## the same on COCO
 	$(call instseg_stages,coco,instances_train2017)
 
 noisy_instseg-voc: setup-noisy_instseg ## the same on Pascal VOC 2012
-	$(call instseg_stages,voc,instances_train)
+	$(call instseg_stages,voc,instances_train2012)
 
-noisy_instseg-robustness: setup-noisy_instseg data-shapes ## CE and the two stages on shapes over four noise rates (about 40 minutes)
-	$(call instseg,robustness) $(ARGS)
+noisy_instseg-robustness: setup-noisy_instseg data-shapes ## mask AP of CE and the two stages over four noise rates of shapes (half an hour)
+	$(call instseg,robustness) --dataset-config $(tiny) --ann '$(shapes)/annotations/instances_train.json' --seeds $(SEED) \
+	  --out runs/noisy_instseg-robustness-seed$(SEED)$(args_word) -- --data_root '$(shapes)' $(ARGS)
 
 bench-noisy_instseg: setup-noisy_instseg ## microseconds of each loss against cross-entropy, training iterations/s
 	$(call python,noisy_instseg) -m tests.bench.noisy_instseg $(ARGS)
@@ -196,9 +202,10 @@ data-%: setup-shared ## download a dataset (cifar10, cifar100) or papers' noise 
 data-instancegm/% data-sln/% data-re_sln/% data-plc/% data-lra_diffusion/% data-cifar_n/%: setup-shared
 	@$(call python,shared) -m shared data $(@:data-%=%)
 
-noise: setup-shared ## make a noise file: DATASET=cifar10 KIND=pdn|symmetric|asymmetric|pair_flip|open_set|pmd RATE=0.5
-	$(call python,shared) -m shared noise make --dataset $(DATASET) --kind $(KIND) --rate $(or $(RATE),0.5) --seed $(SEED) \
-	  --out $(or $(NOISE_FILE),runs/noise/$(DATASET)_$(KIND)_$(or $(RATE),0.5)_seed$(SEED).npz) $(ARGS)
+noise: setup-shared ## make a noise file: DATASET=cifar10 KIND=pdn|symmetric|asymmetric|pair_flip|open_set|pmd RATE=0.5; or of ANN=coco.json
+	$(call python,shared) -m shared noise make $(if $(ANN),--format coco --ann '$(ANN)') --dataset $(DATASET) --kind $(KIND) \
+	  --rate $(or $(RATE),0.5) --seed $(SEED) \
+	  --out $(or $(NOISE_FILE),runs/noise/$(DATASET)_$(KIND)_$(or $(RATE),0.5)_seed$(SEED).$(if $(ANN),json,npz)) $(ARGS)
 
 ##@ Environments, tests, upkeep
 setup-noisy_instseg: .venv/noisy_instseg/.ready ## its own, as it can compile mmcv's operators: OPS=compiled (else torchvision's stand in)
@@ -251,6 +258,24 @@ ieg_method = $(if $(filter file,$(origin METHOD)),ieg,$(or $(filter ieg l2r supe
 ieg_data = $(if $(NOISE_FILE),--dataset=file_$(1) --noise_file='$(NOISE_FILE)',--dataset=$(1)_uniform_$(or $(RATE),0.4))
 ieg_digits = --network_name=wrn10-1 --max_iteration=400 --lr_schedule=cosine_one --eval_freq=40 --meta_start_epoch=5 \
   --queue_capacity=200 --queue_bs=100 --probe_dataset_hold_ratio=$$(case $$method in l2r|ieg) echo 0.07;; *) echo 0;; esac)
+instseg = $(call python,noisy_instseg) noisy_instseg/tools/$(1).py
+instseg_flags = --seed $(SEED) --noise_file '$(labels)'
+instseg_kind = $(if $(filter file,$(origin KIND)),symmetric,$(KIND))
+shapes = $(DATA_ROOT)/shapes
+tiny := noisy_instseg/configs/shapes/mask_rcnn_tiny_shapes
+coco_noise = $(if $(NOISE_FILE),,$(call python,noisy_instseg) -m shared noise make --format coco --dataset $(1) --ann '$(2)' \
+  --kind $(instseg_kind) --rate $(or $(RATE),$(3)) --seed $(SEED) --out '$(labels)')
+define instseg_stages
+	$(eval run := $(call run_folder,noisy_instseg-$(1)$(if $(NOISE_FILE),,-$(instseg_kind)),0.2))
+	$(eval labels := $(or $(NOISE_FILE),$(run)/train.json))
+	$(eval config := noisy_instseg/configs/$(1)/mask_rcnn_r50_fpn_1x_$(1))
+	$(call instseg,check_data) $(config)_nl_1.py --data_root '$(DATA_ROOT)/$(1)'
+	$(call coco_noise,$(1),$(DATA_ROOT)/$(1)/annotations/$(2).json,0.2)
+	$(dist_train) $(config)_nl_1.py $(GPUS) $(instseg_flags) --data_root '$(DATA_ROOT)/$(1)' --work-dir $(run)/nl_1 --resume $(ARGS)
+	$(dist_train) $(config)_nl_2.py $(GPUS) $(instseg_flags) --data_root '$(DATA_ROOT)/$(1)' --work-dir $(run)/nl_2 --resume \
+	  --resume-from $(run)/nl_1/latest.pth $(ARGS)
+endef
+dist_train = PYTHON=$(call python,noisy_instseg) noisy_instseg/tools/dist_train.sh
 instancegm = $(call python,instancegm) instancegm/instanceGM.py --dataset $(1) --seed $(SEED) --resume
 
 # uv comes from PATH, else from the package index into a corner of .venv; identical wheels are stored once on disk.

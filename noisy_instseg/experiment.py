@@ -21,7 +21,7 @@ from noisy_instseg.errors import UserError
 from noisy_instseg.options import EVALUATION_OPTIONS
 
 ROOT = Path(__file__).absolute().parents[1]
-MODULES = ("noisy_instseg.plugins", "noisy_instseg.seeded", "noisy_instseg.hooks")
+MODULES = ("noisy_instseg.plugins", "noisy_instseg.seeded", "noisy_instseg.hooks", "noisy_instseg.roi_extractor")
 OWN_KEYS = {"train_ann", "load_from", "work_dir", "compile", "randomness", "find_unused_parameters", "auto_scale_lr",
             "optim_wrapper", "param_scheduler", "model_wrapper_cfg", "activation_checkpointing"}  # fmt: skip
 
@@ -176,11 +176,13 @@ def limit(cfg: Config, train: int | None, test: int | None) -> None:
 
 
 def set_amp(cfg: Config, amp: str) -> None:
-    """bf16: autocast around the forward passes; the losses compute in float32 by themselves, and bfloat16 needs no scaling."""
+    """bf16: autocast around the forward passes of training. Losses and RoIAlign stay in float32; bfloat16 needs no scaling."""
     if amp == "bf16":
         cfg.optim_wrapper.type = "AmpOptimWrapper"
         cfg.optim_wrapper.dtype = "bfloat16"
         cfg.optim_wrapper.loss_scale = 1.0
+        for extractor in ("bbox_roi_extractor", "mask_roi_extractor"):
+            cfg.model.roi_head[extractor].type = "Float32RoIExtractor"
 
 
 def set_up_training(cfg: Config, seed: int, wandb: bool) -> None:

@@ -33,7 +33,8 @@ def train_parser() -> argparse.ArgumentParser:
     _add_training_flags(parser, add)
     parser.add_argument_group("added here").add_argument(
         "--resume", nargs="?", const=NEWEST, metavar="CHECKPOINT",
-        help="continue the run in the run folder from its newest intact checkpoint, or from the one given",
+        help="continue the run in the run folder from its newest intact checkpoint, or from the one given; in a folder without "
+        "any, begin, from --resume-from if that is given",
     )  # fmt: skip
     add_common_flags(parser)
     return parser
@@ -133,8 +134,8 @@ def parse(parser: argparse.ArgumentParser, argv: Sequence[str] | None = None) ->
     for option in getattr(args, "options", []):
         if not option.partition("=")[0].strip() or "=" not in option:
             parser.error(f"--options {option}: expected KEY=VALUE, such as train_dataloader.batch_size=2")
-    if getattr(args, "resume", None) is not None and getattr(args, "resume_from", None) is not None:
-        parser.error("--resume and --resume-from both say where to go on: drop one of them")
+    if getattr(args, "resume", None) and getattr(args, "resume_from", None) is not None:
+        parser.error("--resume CHECKPOINT and --resume-from both say where to go on: drop one of them")
     if getattr(args, "wandb", False) and importlib.util.find_spec("wandb") is None:
         parser.error("--wandb needs the package wandb, which is not installed: `pip install wandb`, or with uv "
                      "`uv pip install --python .venv/noisy_instseg wandb`")  # fmt: skip

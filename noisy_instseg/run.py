@@ -68,6 +68,8 @@ def train(args: argparse.Namespace) -> None:
         from noisy_instseg import checkpoints
 
         epoch = checkpoints.check_same_run(path, experiment.identify(cfg))
+        if args.resume == NEWEST and is_done(cfg, epoch):
+            return print(f"the run is done: {path}")
         _refuse_idle(cfg, args.config, path, epoch)
         _refuse_overwriting(Path(cfg.work_dir), path, epoch)
     elif cfg.model.roi_head.bbox_head.loss_cls.type == "NewCombinationLoss":
@@ -83,10 +85,11 @@ def starting_point(args: argparse.Namespace, folder: Path) -> Path | None:
             raise UserError(f"{folder} already holds a run: continue it with --resume, or choose another --work-dir")
         return None
     if args.resume == NEWEST:
-        newest = run_folder.newest_intact(folder)
-        if newest is None:
+        if (newest := run_folder.newest_intact(folder)) is not None:
+            return newest[1]
+        if args.resume_from is None:
             _say(f"note: {folder} holds no intact checkpoint, starting at epoch 1")
-        return newest and newest[1]
+            return None
     return run_folder.find((args.resume_from or Path(args.resume)).expanduser())
 
 

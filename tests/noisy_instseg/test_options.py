@@ -31,7 +31,7 @@ def test_the_published_commands_are_understood():
         (["--gpus", "0"], "--gpus 0: must be at least 1"),
         (["--gpu-ids", "-1"], "GPUs are numbered from 0"),
         (["--device", "cpu", "--gpus", "1"], "contradict each other"),
-        (["--resume", "--resume-from", "a.pth"], "drop one of them"),
+        (["--resume", "b.pth", "--resume-from", "a.pth"], "drop one of them"),
         (["--limit_train", "0"], "must be at least 1"),
         (["--seed", "-1"], "must be in [0, 2^32)"),
         (["--options", "train_cfg"], "expected KEY=VALUE"),

@@ -85,5 +85,7 @@ def test_an_evaluation_that_was_interrupted_is_made_up_for(stages, stage_configs
     assert rows(folder) == rows(stages / "tiny_nl_2")
     assert json.loads((folder / "metrics.jsonl").read_text().splitlines()[0]) == json.loads(lines[0])
     capsys.readouterr()
-    assert train(stage_configs[1], "--work-dir", folder, "--resume") == 2
-    assert "nothing to train" in capsys.readouterr().err
+    assert (
+        train(stage_configs[1], "--work-dir", folder, "--resume", "--resume-from", stages / "tiny_nl_1/latest.pth") == 0
+    )
+    assert "the run is done" in capsys.readouterr().out

@@ -163,3 +163,19 @@ def test_the_compiled_extension_agrees(aligned):
             module.nms(rois[:, 1:], scores, iou_threshold=0.5, offset=offset) for module in (torchvision_ops, extension)
         ]
         assert torch.equal(*kept)
+
+
+def test_under_autocast_the_corners_of_regions_keep_their_pixels():
+    from mmdet.registry import MODELS
+
+    import noisy_instseg.roi_extractor  # noqa: F401
+
+    settings = dict(
+        roi_layer=dict(type="RoIAlign", output_size=7, sampling_ratio=0), out_channels=4, featmap_strides=[4]
+    )
+    stock, ours = (MODELS.build(dict(type=name, **settings)) for name in ("SingleRoIExtractor", "Float32RoIExtractor"))
+    features = torch.rand(1, 4, 16, 512, generator=torch.Generator().manual_seed(0)).bfloat16()
+    rois = torch.tensor([[0, 1999.0, 3.0, 2043.0, 47.0]])  # bfloat16 rounds 1999 to 2000 and 2043 to 2048
+    exact = stock((features.float(),), rois)
+    torch.testing.assert_close(ours((features,), rois), exact, rtol=0, atol=0)
+    assert (stock((features,), rois).float() - exact).abs().max() > 0.1

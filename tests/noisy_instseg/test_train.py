@@ -41,7 +41,7 @@ def one_epoch(stages: Path, tmp_path: Path) -> Path:
         (["CONFIG", "--resume-from", "CONFIG"], "the file is torn"),
         (["CONFIG", "--resume-from", "STAGES/tiny_nl_1/epoch_2.pth"], "you probably meant tiny_nl_2.py"),
         (["CONFIG", "--work-dir", "STAGES/tiny_nl_1"], "already holds a run: continue it with --resume"),
-        (["CONFIG", "--work-dir", "STAGES/tiny_nl_1", "--resume"], "nothing to train"),
+        (["CONFIG", "--work-dir", "STAGES/tiny_nl_1", "--resume", "STAGES/tiny_nl_1/epoch_2.pth"], "nothing to train"),
         (["CONFIG", "--work-dir", "STAGES/tiny_nl_1", "--resume", "STAGES/tiny_nl_1/epoch_1.pth"], "up to epoch 2"),
         (["CONFIG", "--work-dir", "STAGES/tiny_nl_2", "--resume", "STAGES/tiny_nl_1/epoch_1.pth"], "up to epoch 4"),
         (["CONFIG", "--options", "trian_cfg.max_epochs=3"], "the config has no `trian_cfg`"),
