@@ -76,6 +76,7 @@ class _ClassificationLoss(nn.Module):
             counted = label != self.ignore_index
             label = label.where(counted, 0)
             weight = counted if weight is None else weight * counted
+        # DEVIATION(noisy_instseg): weight, avg_factor and reduction are honoured; the original ignores them.
         loss, logged = self.terms(cls_score, label, counted)
         loss = reduced(loss, weight, reduction_override or self.reduction, avg_factor, self.loss_weight)
         return {"loss_cls": loss, **logged} if logged else loss

@@ -83,10 +83,8 @@ def symmetric_cross_entropy(
 
 
 def generalized_cross_entropy(logits: Tensor, labels: Tensor, q: float = 0.3) -> Tensor:
-    """(1 - p_y^q) / q, without clamps. q: in (0, 1]; near 0 it is cross entropy, at 1 the mean absolute error.
-
-    DEVIATION(noisy_instseg): p_y^q is exp(q log p_y). The power itself has the gradient inf * 0 once p_y underflows.
-    """
+    """(1 - p_y^q) / q, without clamps. q: in (0, 1]; near 0 it is cross entropy, at 1 the mean absolute error."""
+    # DEVIATION(noisy_instseg): p_y^q is exp(q log p_y); the power itself has the gradient inf * 0 once p_y underflows.
     log_prob = F.log_softmax(_checked(logits, labels), dim=1).gather(1, labels[:, None])[:, 0]
     return -torch.expm1(q * log_prob) / q
 

@@ -31,7 +31,8 @@ def train_parser() -> argparse.ArgumentParser:
     add("--work-dir", type=Path, help="the run folder (work_dirs/<name of the config>)")
     add("--resume-from", type=Path, help="continue from this checkpoint; for stage 2, the last one of stage 1")
     _add_training_flags(parser, add)
-    parser.add_argument_group("added here").add_argument(
+    add = parser.add_argument_group("added here").add_argument
+    add(
         "--resume", nargs="?", const=NEWEST, metavar="CHECKPOINT",
         help="continue the run in the run folder from its newest intact checkpoint, or from the one given; in a folder without "
         "any, begin, from --resume-from if that is given",
@@ -72,7 +73,8 @@ def test_parser() -> argparse.ArgumentParser:
     add("--gpu-collect", action="store_true", help="gather the parts of several GPUs over these, not over files")
     add("--tmpdir", type=Path, help="folder in which several processes gather their parts")
     _add_config_and_launch_flags(parser, add)
-    parser.add_argument_group("added here").add_argument(
+    add = parser.add_argument_group("added here").add_argument
+    add(
         "--work-dir", type=Path, help="where the log and <checkpoint>.metrics.json go (work_dirs/<name of the config>; the "
         "metrics beside the checkpoint)")  # fmt: skip
     add_common_flags(parser, training=False)

@@ -82,6 +82,7 @@ def starting_point(args: argparse.Namespace, folder: Path) -> Path | None:
     """The checkpoint to go on from, None for a new run. Raises UserError if a run would be overwritten."""
     if args.resume_from is None and args.resume is None:
         if run_folder.is_run(folder):
+            # DEVIATION(noisy_instseg): A run folder is never overwritten; the original replaces its checkpoints one by one.
             raise UserError(f"{folder} already holds a run: continue it with --resume, or choose another --work-dir")
         return None
     if args.resume == NEWEST:

@@ -10,6 +10,7 @@ from mmengine.dataset import RepeatDataset
 STREAMS = {"item": 0, "network": 1}
 
 
+# DEVIATION(noisy_instseg): Every draw follows from seed, epoch and place; the original goes on with unseeded generators.
 def stream_seed(seed: int, epoch: int, stream: str, place: int) -> int:
     """A 32-bit seed. place: the item of the training set, or the rank of the process."""
     return int(np.random.SeedSequence([seed, epoch, STREAMS[stream], place]).generate_state(1)[0])
