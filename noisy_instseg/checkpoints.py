@@ -81,6 +81,25 @@ def load(path: Path, map_location: Any = "cpu") -> dict[str, Any]:
     return checkpoint
 
 
+def check_weights(expected: Mapping[str, Any], checkpoint: Mapping[str, Any], path: Path) -> None:
+    """mmengine would only warn of weights that do not fit, and go on with what is left. Raises UserError.
+
+    expected: the network's state_dict, on any device; checkpoint: as `load` gives it, or the weights alone.
+    """
+    weights = {name.removeprefix("module."): value for name, value in checkpoint.get("state_dict", checkpoint).items()}
+    shapes = {name: tuple(getattr(value, "shape", ())) for name, value in weights.items()}
+    wanted = {name: tuple(value.shape) for name, value in expected.items() if not name.endswith("num_batches_tracked")}
+    if wrong := [f"{name}: {shapes.get(name, 'missing')} there, {shape} here" for name, shape in wanted.items()
+                 if shapes.get(name) != shape]:  # fmt: skip
+        raise UserError(
+            f"{path} does not fit the network of this config: {run_folder.some(wrong)}. Give the config it was trained with"
+        )
+    if broken := [name for name in wanted if not weights[name].isfinite().all()]:
+        raise UserError(
+            f"{path} holds weights that are NaN or infinite: {run_folder.some(broken)}. Give an earlier checkpoint"
+        )
+
+
 def _neighbours(path: Path) -> str:
     """Other checkpoints in the folder, for the message."""
     names = [f"epoch_{epoch}.pth" for epoch, _ in run_folder.epochs_in(path.parent)]

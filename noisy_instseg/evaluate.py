@@ -8,7 +8,6 @@ from typing import Any
 from mmengine.config import Config, ConfigDict
 
 from noisy_instseg import experiment, run_folder
-from noisy_instseg.errors import UserError
 from noisy_instseg.run import device_and_processes, import_modules, network_without_weights, quiet, wrap_for_cpu
 from shared.noise_file import write_atomically
 
@@ -18,7 +17,8 @@ def evaluate(args: argparse.Namespace) -> None:
     args.options, evaluation = experiment.evaluation_options(args.options)
     cfg = experiment.load(args.config, args, parts=["val"])
     path = run_folder.find(args.checkpoint.expanduser())
-    cfg.work_dir = str(args.work_dir or cfg.get("work_dir") or Path("work_dirs", args.config.stem))
+    # A folder of its own: mmengine writes the config there, which must not replace that of the training run.
+    cfg.work_dir = str(Path(args.work_dir or Path("work_dirs", args.config.stem), "test"))
     cfg.load_from, cfg.resume = str(path), False
     results = Path(args.work_dir or path.parent, f"{path.stem}.metrics.json")
     set_evaluators(cfg, args, evaluation, str(results.with_name(path.stem)))
@@ -60,7 +60,7 @@ def run(cfg: Config, args: argparse.Namespace, path: Path) -> dict[str, float]:
 
     import_modules(cfg)
     state = checkpoints.load(path)
-    check_network(cfg, state.get("state_dict", state), path)
+    checkpoints.check_weights(network_without_weights(cfg).state_dict(), state, path)
     wrap_for_cpu(cfg)
     runner = Runner.from_cfg(cfg)
     quiet(runner)
@@ -70,18 +70,6 @@ def run(cfg: Config, args: argparse.Namespace, path: Path) -> dict[str, float]:
 
         runner.model = fuse_conv_bn(runner.model)
     return runner.test()
-
-
-def check_network(cfg: Config, weights: dict[str, Any], path: Path) -> None:
-    """mmengine would only warn of weights that do not fit, and evaluate what is left. Raises UserError."""
-    expected = network_without_weights(cfg).state_dict()
-    shapes = {name.removeprefix("module."): tuple(getattr(value, "shape", ())) for name, value in weights.items()}
-    wanted = {name: tuple(value.shape) for name, value in expected.items() if not name.endswith("num_batches_tracked")}
-    if wrong := [f"{name}: {shapes.get(name, 'missing')} there, {shape} here" for name, shape in wanted.items()
-                 if shapes.get(name) != shape]:  # fmt: skip
-        raise UserError(
-            f"{path} does not fit the network of this config: {run_folder.some(wrong)}. Give the config it was trained with"
-        )
 
 
 def report(metrics: dict[str, float], results: Path, args: argparse.Namespace) -> None:

@@ -22,7 +22,7 @@ from noisy_instseg.options import EVALUATION_OPTIONS
 
 ROOT = Path(__file__).absolute().parents[1]
 MODULES = ("noisy_instseg.plugins", "noisy_instseg.seeded", "noisy_instseg.hooks", "noisy_instseg.roi_extractor")
-OWN_KEYS = {"train_ann", "load_from", "work_dir", "compile", "randomness", "find_unused_parameters", "auto_scale_lr",
+OWN_KEYS = {"train_ann", "load_from", "work_dir", "compile", "find_unused_parameters", "auto_scale_lr",
             "optim_wrapper", "param_scheduler", "model_wrapper_cfg", "activation_checkpointing"}  # fmt: skip
 
 REPLACED = {  # keys that would have no effect -> what to give instead
@@ -77,11 +77,20 @@ def read(config_path: Path) -> Config:
     # formatting the text by yapf takes a second, and mmengine does it for every checkpoint
     cfg = Config(cfg._cfg_dict, cfg.text, cfg.filename, cfg.env_variables, format_python_code=False)
     for key in ("model", "train_dataloader", "val_dataloader", "val_evaluator", "train_cfg"):
-        if key not in cfg:
+        if cfg.get(key) is None:
             raise UserError(
                 f"{config_path}: has no `{key}`; expected a config of mmdetection 3.x, such as those in configs/"
             )
+    forget_run(cfg)
     return cfg
+
+
+def forget_run(cfg: Config) -> None:
+    """Takes away what an earlier run wrote into its copy of a config, so that the copy does what the original does."""
+    while cfg.train_dataloader.dataset.get("type") == "SeededDataset":
+        cfg.train_dataloader.dataset = cfg.train_dataloader.dataset.dataset
+    if cfg.pop("resume", False):
+        cfg.load_from = None
 
 
 def merge(cfg: Config, assignments: list[str]) -> str | None:
@@ -189,7 +198,9 @@ def set_up_training(cfg: Config, seed: int, wandb: bool) -> None:
     """The seeded training set, our hooks, the backends of the log; told to the config, so that its dump repeats the run."""
     cfg.train_dataloader.dataset = ConfigDict(type="SeededDataset", seed=seed, dataset=cfg.train_dataloader.dataset)
     cfg.train_dataloader.persistent_workers = False  # workers are told the epoch when they start
-    add_hooks(cfg, dict(type="SeedHook", seed=seed), dict(type="FiniteLossHook"), dict(type="EvaluatedImagesHook"))
+    # Several processes have a batch norm each, whose statistics mmengine leaves apart: the epoch's mean goes to all.
+    add_hooks(cfg, dict(type="SeedHook", seed=seed), dict(type="FiniteLossHook"), dict(type="EvaluatedImagesHook"),
+              dict(type="SyncBuffersHook"))  # fmt: skip
     set_backends(cfg, "LocalVisBackend", "TensorboardVisBackend")
     if wandb:
         cfg.visualizer.vis_backends.append(dict(type="WandbVisBackend", init_kwargs=dict(project="noisy-instseg")))
@@ -232,9 +243,8 @@ def identify(cfg: Config) -> dict[str, Any]:
     dataset = loader["dataset"]
     dataset = dataset["dataset"] if dataset["type"] == "SeededDataset" else dataset
     sets = list(datasets_of(dataset))
-    digest = hashlib.sha256()
+    digests = [_digest(annotation_file(ConfigDict(part))) for part in sets]
     for part in sets:
-        digest.update(_content(annotation_file(ConfigDict(part))))
         for key in ("ann_file", "data_root"):  # data may move, as long as the annotations stay what they are
             part.pop(key, None)
     for scheduler in (schedulers := plain.get("param_scheduler") or []):
@@ -243,7 +253,7 @@ def identify(cfg: Config) -> dict[str, Any]:
     world = int(os.environ.get("WORLD_SIZE", 1))
     identity = {
         "seed": cfg.randomness.seed,
-        "training annotations (SHA-256)": digest.hexdigest(),
+        "training annotations (SHA-256)": ", ".join(digests),
         "batch (images of a step)": world * loader.get("batch_size", 1),
         "model": model,
         "training set": dataset,
@@ -253,9 +263,9 @@ def identify(cfg: Config) -> dict[str, Any]:
     return json.loads(json.dumps(identity, default=str))
 
 
-def _content(path: Path) -> bytes:
+def _digest(path: Path) -> str:
     with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").digest()
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def evaluation_options(assignments: list[str]) -> tuple[list[str], dict[str, Any]]:

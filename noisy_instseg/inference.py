@@ -40,12 +40,8 @@ def load_model(cfg: Config, checkpoint: Path, device: torch.device) -> nn.Module
     state = checkpoints.load(run_folder.find(checkpoint))
     model_cfg = {**cfg.model, "backbone": {**cfg.model.backbone, "init_cfg": None}}  # all weights are in the checkpoint
     model = MODELS.build(model_cfg)
-    try:
-        model.load_state_dict(state.get("state_dict", state))
-    except RuntimeError as error:
-        reason = str(error).strip().splitlines()[1:2] or [str(error)]
-        raise UserError(f"{checkpoint} does not fit the model of {cfg.filename} ({reason[0].strip()}): give the config that it "
-                        "was trained with; its run folder holds a copy") from error  # fmt: skip
+    checkpoints.check_weights(model.state_dict(), state, checkpoint)
+    model.load_state_dict(state.get("state_dict", state))
     return model.to(device).eval()
 
 

@@ -61,9 +61,13 @@ class _ClassificationLoss(nn.Module):
         weight: Tensor | None = None,
         avg_factor: float | None = None,
         reduction_override: str | None = None,
+        **kwargs: Any,
     ) -> Tensor | dict[str, Tensor]:
-        """A scalar, or (N,) with reduction "none". cls_score: (N, C + 1); label: (N,) int64 in [0, C]; weight: (N,) >= 0;
-        avg_factor: what a mean divides by instead of N; reduction_override: in place of the module's reduction."""
+        """A scalar, or (N,) with reduction "none"; a dict with it as loss_cls where there is something to log beside it.
+
+        cls_score: (N, C + 1) float; label: (N,) int64 in [0, C]; weight: (N,) >= 0; avg_factor: what a mean divides by instead of
+        N; reduction_override: in place of the module's reduction; kwargs: what heads pass along, without effect as in mmdet.
+        """
         if reduction_override not in (None, *REDUCTIONS):
             raise ValueError(
                 f"reduction_override={reduction_override!r}; choose one of {', '.join(REDUCTIONS)}, or None"
@@ -105,14 +109,19 @@ class NewCombinationLoss(_ClassificationLoss):
 
     def __init__(
         self,
-        *args: Any,
+        use_sigmoid: bool = False,
+        use_mask: bool = False,
+        reduction: str = "mean",
+        class_weight: Any = None,
+        num_classes: int | None = None,
         loss_weight1: float = 1.0,
         loss_weight2: float = 1.0,
+        *,
         pon_threshold: float | None = None,
         log_partition: bool = False,
         **kwargs: Any,
     ) -> None:
-        super().__init__(*args, **kwargs)
+        super().__init__(use_sigmoid, use_mask, reduction, class_weight, num_classes, **kwargs)
         self.loss_weight1 = loss_weight1
         self.loss_weight2 = loss_weight2
         self.pon_threshold = pon_threshold
@@ -136,8 +145,18 @@ def set_sizes(sets: Tensor, counted: Tensor | None) -> dict[str, Tensor]:
 class SymmetricCrossEntropyLoss(_ClassificationLoss):
     """w1 ce + w2 rce for every region, the first rival."""
 
-    def __init__(self, *args: Any, loss_weight1: float = 1.0, loss_weight2: float = 0.1, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
+    def __init__(
+        self,
+        use_sigmoid: bool = False,
+        use_mask: bool = False,
+        reduction: str = "mean",
+        class_weight: Any = None,
+        num_classes: int | None = None,
+        loss_weight1: float = 1.0,
+        loss_weight2: float = 0.1,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(use_sigmoid, use_mask, reduction, class_weight, num_classes, **kwargs)
         self.loss_weight1 = loss_weight1
         self.loss_weight2 = loss_weight2
 
@@ -149,8 +168,17 @@ class SymmetricCrossEntropyLoss(_ClassificationLoss):
 class GeneralizedCrossEntropyLoss(_ClassificationLoss):
     """(1 - p_y^q) / q, the second rival. q: in (0, 1]."""
 
-    def __init__(self, *args: Any, q: float = 0.3, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
+    def __init__(
+        self,
+        use_sigmoid: bool = False,
+        use_mask: bool = False,
+        reduction: str = "mean",
+        class_weight: Any = None,
+        num_classes: int | None = None,
+        q: float = 0.3,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(use_sigmoid, use_mask, reduction, class_weight, num_classes, **kwargs)
         if not 0 < q <= 1:
             raise ValueError(f"q={q} is outside (0, 1]; near 0 lies cross entropy, for which there is CrossEntropyLoss")
         self.q = q

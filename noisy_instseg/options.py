@@ -19,7 +19,7 @@ EXAMPLES = {
     "train_stages": "python tools/train_stages.py configs/shapes/mask_rcnn_tiny_shapes_nl_1.py "
     "configs/shapes/mask_rcnn_tiny_shapes_nl_2.py",
     "test": "python tools/test.py configs/shapes/mask_rcnn_tiny_shapes_nl_2.py "
-    "work_dirs/mask_rcnn_tiny_shapes_nl_2/epoch_40.pth --eval bbox segm",
+    "work_dirs/mask_rcnn_tiny_shapes_nl_2/epoch_12.pth --eval bbox segm",
 }
 
 

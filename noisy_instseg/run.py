@@ -9,6 +9,7 @@ import copy
 import gc
 import io
 import logging
+import os
 import sys
 import warnings
 from collections.abc import Callable
@@ -21,23 +22,31 @@ from noisy_instseg import experiment, run_folder
 from noisy_instseg.errors import NonFiniteLossError, UserError
 from noisy_instseg.options import NEWEST
 
+STATUS_FILE = "NOISY_INSTSEG_STATUS"  # where dist_*.sh read the exit status; torch.distributed.run makes 1 of any
 HARMLESS = ("`FileClient` will be deprecated", "HardDiskBackend", "is the alias of", "Exp name:", "OneDL",
             "Please use io functions")  # fmt: skip
 
 
-def run_and_report(work: Callable[[], None]) -> int:
-    """Runs `work`; what the user can mend is one message. Exit status: 0, 2 bad input, 3 a NaN, 130 interrupted."""
+def run_and_report(work: Callable[[], None], interrupted: str = "interrupted") -> int:
+    """Runs `work`; what the user can mend is one message. Exit status: 0, 2 bad input, 3 a NaN, 130 `interrupted`."""
+    status = _status_of(work, interrupted)
+    if status and run_folder.is_first_process() and (file := os.environ.get(STATUS_FILE)):
+        Path(file).write_text(f"{status}\n")
+    return status
+
+
+def _status_of(work: Callable[[], None], interrupted: str) -> int:
     try:
         work()
     except NonFiniteLossError as error:
         _say(f"stopped: not finite ({error}). The checkpoints of the epochs before are kept. A lower learning rate may help: "
              "--cfg-options optim_wrapper.optimizer.lr=... or optim_wrapper.clip_grad.max_norm=10")  # fmt: skip
         return 3
-    except UserError as error:
+    except (UserError, OSError) as error:
         _say(f"error: {error}")
         return 2
     except KeyboardInterrupt:
-        _say("interrupted; the same command with --resume goes on after the last whole epoch")
+        _say(interrupted)
         return 130
     finally:
         _leave_process_group()
@@ -195,6 +204,7 @@ def start(cfg: Config, go_on_from: Path | None) -> None:
     wrap_for_cpu(cfg)
     run_folder.remove_unfinished(Path(cfg.work_dir))
     runner = Runner.from_cfg(cfg)
+    run_folder.write_record(Path(cfg.work_dir), experiment.identify(cfg))
     quiet(runner)
     _set_up(runner, cfg)
     runner.train()
@@ -265,7 +275,8 @@ def _check_pretrained(cfg: Config) -> None:
     elif weights:
         checkpoints.load(Path(weights).expanduser())
     if cfg.get("load_from"):
-        checkpoints.load(Path(cfg.load_from).expanduser())
+        path = Path(cfg.load_from).expanduser()
+        checkpoints.check_weights(network_without_weights(cfg).state_dict(), checkpoints.load(path), path)
 
 
 def _note_batch(runner, cfg: Config) -> None:

@@ -5,16 +5,20 @@ Wrong input is told before anything slow is imported.
 
 import json
 import os
+import platform
 import re
 import sys
 import zipfile
 from collections.abc import Iterable, Iterator, Mapping
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 from noisy_instseg.errors import UserError
+from shared.noise_file import write_atomically
 
 METRICS = "metrics.jsonl"
+PACKAGES = ("torch", "torchvision", "numpy", "onedl-mmcv", "onedl-mmengine", "onedl-mmdetection", "pycocotools")
 
 
 def is_first_process() -> bool:
@@ -75,7 +79,15 @@ def remove_unfinished(folder: Path) -> None:
 
 def is_run(folder: Path) -> bool:
     """Whether a folder holds what a training run left."""
-    return bool(epochs_in(folder)) or os.path.exists(folder / "metrics.jsonl")
+    return bool(epochs_in(folder)) or os.path.exists(folder / METRICS)
+
+
+def write_record(folder: Path, identity: Mapping[str, Any]) -> None:
+    """run.json: what the run is, hash of the annotations included, with the command and the versions that made it."""
+    if is_first_process():
+        versions = {"python": platform.python_version()} | {name: metadata.version(name) for name in PACKAGES}
+        record = {"command": sys.argv, "versions": versions, **identity}
+        write_atomically(folder / "run.json", (json.dumps(record, indent=2) + "\n").encode())
 
 
 def read_rows(folder: Path) -> list[dict[str, Any]]:

@@ -26,7 +26,14 @@ launch() {
     fi
     # one thread a process unless told otherwise, as torch.distributed.run itself would choose, with a warning
     export OMP_NUM_THREADS=${OMP_NUM_THREADS:-1}
-    exec "$python" -m torch.distributed.run --nnodes="$nodes" --node_rank="${NODE_RANK:-0}" \
+    # torch.distributed.run ends with 1 whatever its processes say; the first of them leaves its exit status here
+    NOISY_INSTSEG_STATUS=$(mktemp)
+    export NOISY_INSTSEG_STATUS
+    trap 'rm -f "$NOISY_INSTSEG_STATUS"' EXIT
+    local status=0
+    "$python" -m torch.distributed.run --nnodes="$nodes" --node_rank="${NODE_RANK:-0}" \
         --master_addr="${MASTER_ADDR:-127.0.0.1}" --master_port="${PORT:-29500}" --nproc_per_node="$processes" \
-        "$@" --launcher pytorch
+        "$@" --launcher pytorch || status=$?
+    [ "$status" -eq 0 ] || [ ! -s "$NOISY_INSTSEG_STATUS" ] || read -r status <"$NOISY_INSTSEG_STATUS"
+    exit "$status"
 }

@@ -22,7 +22,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     options.choose_device(args)
     from noisy_instseg import run  # mmengine; `--help` and wrong flags should not wait for it
 
-    return run.run_and_report(lambda: run.train_stages(args))
+    return run.run_and_report(
+        lambda: run.train_stages(args), "interrupted; the same command goes on after the last whole epoch"
+    )
 
 
 if __name__ == "__main__":

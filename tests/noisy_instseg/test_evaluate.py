@@ -23,6 +23,9 @@ def test_the_published_command_repeats_the_evaluation_of_training(stages, stage_
                       folder=tmp_path)  # fmt: skip
     assert done.returncode == 0, done.stderr[-3000:]
     found = json.loads((tmp_path / "here" / "epoch_4.metrics.json").read_text())
+    assert not list(
+        (tmp_path / "here").glob("*.py")
+    )  # were it the run folder, the run's own config would still be there
     trained = rows(stages / "tiny_nl_2")[-1]
     assert {name: found[name] for name in found if "mAP" in name} == {
         name: trained[name] for name in trained if "mAP" in name
@@ -54,6 +57,10 @@ def test_everything_else_that_can_be_done_with_predictions(stages, stage_configs
         (
             lambda state: state["state_dict"].update({"roi_head.bbox_head.fc_cls.bias": torch.zeros(81)}),
             "(81,) there, (9,) here",
+        ),
+        (
+            lambda state: state["state_dict"]["roi_head.bbox_head.fc_cls.bias"].fill_(torch.nan),
+            "roi_head.bbox_head.fc_cls.bias",
         ),
     ],
 )

@@ -1,5 +1,6 @@
 """train.py: what it refuses before anything is written, what it stops at, and where its numbers come from."""
 
+import hashlib
 import json
 import shutil
 from pathlib import Path
@@ -150,6 +151,21 @@ def test_what_is_drawn_does_not_depend_on_the_workers(stage_configs):
     )  # other flips in another epoch
 
 
+def test_the_config_in_a_run_folder_does_what_its_source_does(stages, stage_configs):
+    source, copy = load(stage_configs[1]), load(stages / "tiny_nl_2" / "tiny_nl_2.py")
+    assert experiment.identify(copy) == experiment.identify(source)
+    assert copy.train_dataloader.dataset.dataset.type == "RepeatDataset"  # the seeds of the epoch reach it
+    assert not copy.get("resume")
+    assert copy.load_from is None  # stage 1's checkpoint, which the run began from
+
+
+def test_a_run_says_what_made_it(stages, stage_configs, data):
+    record = json.loads((stages / "tiny_nl_2" / "run.json").read_text())
+    annotations = (data / "annotations" / "instances_train.json").read_bytes()
+    assert record["training annotations (SHA-256)"] == hashlib.sha256(annotations).hexdigest()
+    assert record["versions"]["torch"] == torch.__version__.partition("+")[0]
+
+
 def test_evaluators_follow_their_data_set(stage_configs, data):
     cfg = load(stage_configs[0])
     file = str(data / "annotations" / "instances_val.json")
@@ -203,7 +219,8 @@ def test_two_processes_train_together(stage_configs, tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [(["config.py"], "usage: dist_train.sh"), (["config.py", "many"], "expected a number"),
-     (["config.py", "4096"], "this machine has no GPU"), (["config.py", "0"], "config.py: no such config file")],
+     (["config.py", "4096"], "this machine has no GPU"), (["config.py", "0"], "config.py: no such config file"),
+     (["config.py", "2"], "config.py: no such config file")],
 )  # fmt: skip
 def test_dist_train_refuses_what_cannot_work(arguments, message, tmp_path):
     done = run_script("dist_train.sh", *arguments, folder=tmp_path)
