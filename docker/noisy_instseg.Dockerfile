@@ -1,4 +1,4 @@
-# Noisy class labels for instance segmentation on CPU or NVIDIA GPU.
+# Noisy class labels for instance segmentation on CPU or NVIDIA GPU; 6.7 GB, nearly all of it torch and its CUDA libraries.
 #
 #   docker build -f docker/noisy_instseg.Dockerfile -t noisy_instseg .
 #   docker run --rm --user "$(id -u):$(id -g)" -v "$PWD/data:/data" noisy_instseg -m shared data shapes
@@ -8,11 +8,11 @@
 #   (The published shell scripts run with --entrypoint bash: ... noisy_instseg tools/dist_train.sh CONFIG GPU_NUM)
 FROM python:3.11-slim-bookworm
 
-# Before the code, so that a change of the code installs nothing anew. Every file is checked against the lock. Of mmcv the
-# index has the source alone; without torch beside it, it is built without operators of its own, in seconds, and those of
-# torchvision stand in (torchvision_ops.py).
+# Before the code, so that a change of the code installs nothing anew. Every file is checked against the lock. Of mmcv and
+# mmdetection the index has the source alone. Without torch beside it mmcv is built without operators of its own, in seconds,
+# and those of torchvision stand in (torchvision_ops.py).
 COPY noisy_instseg/requirements.txt /tmp/requirements.txt
-RUN pip install --no-cache-dir --no-deps --only-binary :all: --no-binary onedl-mmcv --require-hashes \
+RUN pip install --no-cache-dir --no-deps --only-binary :all: --no-binary onedl-mmcv,onedl-mmdetection --require-hashes \
         --disable-pip-version-check --root-user-action ignore -r /tmp/requirements.txt
 
 ENV DATA_ROOT=/data \
