@@ -8,6 +8,7 @@ its CocoDataset drops annotations of categories that the config does not list, a
 file while it names them in the order of the config. Letters: C classes.
 """
 
+import math
 import os
 import shlex
 from collections.abc import Iterable, Iterator
@@ -175,6 +176,8 @@ def check_annotations(part: Part, source: coco_file.CocoFile) -> None:
     check_classes(part, source)
     check_fields(part, source)
     check_images(part, source)
+    if part.name == "train":
+        check_objects(part, source)
 
 
 def check_classes(part: Part, source: coco_file.CocoFile) -> None:
@@ -232,12 +235,31 @@ def check_fields(part: Part, source: coco_file.CocoFile) -> None:
                 f"{part.annotations}: annotations[{position}] belongs to image {entry['image_id']}, which 'images' does not "
                 "list: take the images and the annotations of one file"
             )
-        mask, size = entry["segmentation"], sizes[entry["image_id"]]
-        if len(entry["bbox"]) != 4 or (isinstance(mask, dict) and list(mask.get("size") or []) != size):
-            raise UserError(
-                f"{part.annotations}: annotations[{position}] has a box of {len(entry['bbox'])} numbers, or a mask that is "
-                f"not {size[0]} x {size[1]} (height x width) as its image: give (x, y, width, height) and masks of the images"
-            )
+        if wrong := _wrong_shape(entry["bbox"], entry["segmentation"], sizes[entry["image_id"]]):
+            raise UserError(f"{part.annotations}: annotations[{position}] has {wrong}")
+
+
+def _wrong_shape(box: list[Any], mask: Any, size: list[int]) -> str:
+    """What is wrong with an annotation's box or mask, and its mend; empty if nothing is. size: (height, width)."""
+    if len(box) != 4 or not _finite(box):
+        return f"the box {str(box)[:60]}: give 4 finite numbers (x, y, width, height)"
+    if isinstance(mask, dict):
+        same = mask.get("size") == size
+        return (
+            "" if same else f"a mask that is not {size[0]} x {size[1]} (height x width) as its image: give it that size"
+        )
+    for polygon in mask:
+        if not isinstance(polygon, list) or len(polygon) < 6 or len(polygon) % 2 or not _finite(polygon):
+            return f"the polygon {str(polygon)[:60]}: give 3 points at least, x and y of each, as one list of finite numbers"
+    return ""
+
+
+def _finite(values: list[Any]) -> bool:
+    """Whether all are finite numbers: their sum is, which is quick to know, and COCO has 50 million of them."""
+    try:
+        return math.isfinite(sum(values))
+    except (TypeError, OverflowError):
+        return False
 
 
 def check_images(part: Part, source: coco_file.CocoFile) -> None:
@@ -258,6 +280,31 @@ def check_images(part: Part, source: coco_file.CocoFile) -> None:
             f"{len(missing)} of the {len(names)} images of {part.annotations} do not exist, first {missing[0]}: "
             f"{part.help(0)}"
         )
+
+
+def check_objects(part: Part, source: coco_file.CocoFile) -> None:
+    """Something is left to learn from, of what mmdet drops: small images, crowds, boxes without area or beside the image."""
+    images = source.content["images"]
+    least = (part.settings.get("filter_cfg") or {}).get("min_size", 0)
+    kept = {image["id"]: image for image in images if min(image["height"], image["width"]) >= least}
+    if not kept:
+        largest = max(min(image["height"], image["width"]) for image in images)
+        raise UserError(
+            f"all {len(images)} images of {part.annotations} are narrower or lower than filter_cfg.min_size, {least}, and mmdet "
+            "would train on none: give larger images, or --cfg-options "
+            f"{part.name}_dataloader.dataset.{part.inner}filter_cfg.min_size={max(1, largest)}"
+        )
+    for entry in source.content["annotations"]:
+        image, (x, y, w, h) = kept.get(entry["image_id"]), entry["bbox"]
+        if image is None or entry.get("iscrowd") or entry.get("ignore") or entry["area"] <= 0 or min(w, h) < 1:
+            continue
+        if -w < x < image["width"] and -h < y < image["height"]:
+            return
+    raise UserError(
+        f"{part.annotations} has no object to learn from: each of its {len(source.category_ids)} annotations is a crowd or "
+        f"ignored, has no area, a box below 1 x 1 pixels or outside its image, or an image below filter_cfg.min_size, {least}: "
+        "give the annotations of single objects, with boxes in pixels"
+    )
 
 
 def adopt_classes(cfg: Config) -> None:

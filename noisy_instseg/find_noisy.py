@@ -42,10 +42,10 @@ class Annotations:
     """What is ranked: M annotations with a box and a class of the model, of K images."""
 
     ids: NDArray[np.int64]  # (M,)
-    image_ids: NDArray[np.int64]  # (M,)
+    image_ids: NDArray[np.object_]  # (M,) int or str, as the file has them
     boxes: NDArray[np.float32]  # (M, 4) x1 y1 x2 y2 in pixels of the original image
     labels: NDArray[np.int64]  # (M,) in [0, C)
-    file_names: dict[int, str]  # image id -> name, of all images
+    file_names: dict[int | str, str]  # image id -> name, of all images
     skipped: dict[str, int]  # why, and how many
 
     def __len__(self) -> int:
@@ -71,7 +71,9 @@ class Ranking:
 # ---- reading
 
 
-def read_annotations(source: coco_file.CocoFile, cat2label: dict[int, int], image_ids: Sequence[int]) -> Annotations:
+def read_annotations(
+    source: coco_file.CocoFile, cat2label: dict[int, int], image_ids: Sequence[int | str]
+) -> Annotations:
     """What training sees of a file, in its order. cat2label: category id -> class in [0, C); image_ids: of training."""
     images = {image["id"]: image for image in source.content["images"]}
     trained, skipped, rows = set(image_ids), Counter(), []
@@ -83,7 +85,7 @@ def read_annotations(source: coco_file.CocoFile, cat2label: dict[int, int], imag
     corners = [[x, y, x + w, y + h] for x, y, w, h in (entry["bbox"] for entry in rows)]
     return Annotations(
         ids=np.array([entry["id"] for entry in rows], np.int64),
-        image_ids=np.array([entry["image_id"] for entry in rows], np.int64),
+        image_ids=np.array([entry["image_id"] for entry in rows], object),
         boxes=np.array(corners, np.float32).reshape(-1, 4),
         labels=np.array([cat2label[entry["category_id"]] for entry in rows], np.int64),
         file_names={identifier: str(image["file_name"]) for identifier, image in images.items()},
@@ -92,7 +94,7 @@ def read_annotations(source: coco_file.CocoFile, cat2label: dict[int, int], imag
 
 
 def _left_out(
-    entry: dict[str, Any], images: dict[int, Any], cat2label: dict[int, int], trained: set[int]
+    entry: dict[str, Any], images: dict[int | str, Any], cat2label: dict[int, int], trained: set[int | str]
 ) -> str | None:
     """Why training learns no class from an annotation; None if it does. The order is mmdetection's."""
     image = images.get(entry["image_id"])
@@ -131,7 +133,7 @@ def class_logits(model: "nn.Module", cfg: "Config", dataset: Any, annotations: A
 
     from noisy_instseg.inference import batches
 
-    rows_of: dict[int, list[int]] = {}
+    rows_of: dict[int | str, list[int]] = {}
     for row, image_id in enumerate(annotations.image_ids.tolist()):
         rows_of.setdefault(image_id, []).append(row)
     indices = [i for i in range(len(dataset)) if dataset.get_data_info(i)["img_id"] in rows_of]
@@ -189,7 +191,7 @@ def encode_csv(ranking: Ranking) -> bytes:
     writer.writerow([*COLUMNS, *(["changed"] if ranking.changed is not None else [])])
     found, names = ranking.annotations, ranking.class_names
     for row, (label, likely) in enumerate(zip(found.labels.tolist(), ranking.likely.tolist())):
-        image_id = int(found.image_ids[row])
+        image_id = found.image_ids[row]
         probs = (f"{ranking.probs[row, column]:.6f}" for column in (likely, label))
         line = [row + 1, found.ids[row], image_id, found.file_names[image_id], names[label], names[likely], *probs,
                 f"{ranking.losses[row]:.6f}"]  # fmt: skip

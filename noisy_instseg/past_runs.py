@@ -17,7 +17,7 @@ from noisy_instseg.errors import UserError
 from noisy_instseg.run_folder import METRICS, read_rows
 from shared import coco_manifest
 
-METHODS = {"CrossEntropyLoss": "CE", "NewCombinationLoss": "CE, then NewCombinationLoss", "SymmetricCrossEntropyLoss": "SCE",
+METHODS = {"CrossEntropyLoss": "CE", "NewCombinationLoss": "NewCombinationLoss alone", "SymmetricCrossEntropyLoss": "SCE",
            "GeneralizedCrossEntropyLoss": "GCE"}  # fmt: skip
 Row = dict[str, Any]
 
@@ -37,7 +37,7 @@ class Run:
 
     @property
     def method(self) -> str:
-        return METHODS.get(self.loss, self.loss)
+        return METHODS.get(self.loss, self.loss) if self.switch is None else f"CE, then {self.loss}"
 
     @property
     def max_epochs(self) -> int | None:

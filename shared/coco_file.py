@@ -90,9 +90,7 @@ def _categories(entries: list[Any]) -> dict[int, str | None]:
 def _annotations(entries: list[Any], categories: Mapping[int, str | None]) -> tuple[Labels, Labels]:
     """Category ids and annotation ids, both (N,)."""
     if not entries:
-        raise CocoError(
-            "there are no annotations: nothing to make noisy; give the training file, not an unlabelled test set"
-        )
+        raise CocoError("there are no annotations: give the file of labelled images, not of an unlabelled test set")
     labels, ids = np.empty(len(entries), np.int64), np.empty(len(entries), np.int64)
     for row, entry in enumerate(entries):
         place = f"annotations[{row}]"

@@ -102,7 +102,7 @@ def run_make(args: argparse.Namespace) -> None:
     }  # all checked before any is
     for path, data in files.items():
         if to_write[path]:
-            write_atomically(path, data)
+            _write("--out" if path == out else "--manifest", path, data)
     if recipe.mode == "original":
         print(int(noise.selected.sum()))  # as the scripts do
     print(coco_report.made(source, noise, recipe))
@@ -114,6 +114,14 @@ def _check_name(flag: str, path: Path, source: Path) -> None:
     if path.suffix.lower() != ".json":
         raise CocoError(f"{flag} {path}: the file is JSON, so let its name end in .json")
     coco_file.check_not_input(path, source, flag)
+
+
+def _write(flag: str, path: Path, data: bytes) -> None:
+    try:
+        write_atomically(path, data)
+    except OSError as error:  # it names a temporary file
+        reason = error.strerror or error
+        raise CocoError(f"cannot write {flag} {path} ({reason}): choose a folder that can be written to") from error
 
 
 def _noise(path: Path, source: CocoFile, recipe: Recipe) -> CocoNoise:

@@ -9,6 +9,8 @@ import pytest
 from conftest import TOOLS, tool
 
 from noisy_instseg import compare, figures, past_runs
+from noisy_instseg.command_line import check_output, report_errors
+from noisy_instseg.errors import UserError
 
 SCRIPT = TOOLS / "compare.py"
 script = tool("compare")
@@ -43,9 +45,16 @@ def test_a_second_stage_begins_with_the_epochs_of_the_first(two_stages):
     run = past_runs.read(two_stages)
     assert list(run.evaluated) == list(range(1, 13))
     assert run.switch == 6.5
+    assert run.method == "CE, then NewCombinationLoss"
     assert run.seconds == pytest.approx(12 * 2.5)
     assert run.is_done
     assert run.noise_rate is None
+
+
+def test_a_second_stage_from_the_first_epoch_on_is_named_so(two_stages):
+    run = past_runs.read(make_run(two_stages.with_name("alone_nl_2"), {1: 0.1, 2: 0.2}, "NewCombinationLoss"))
+    assert run.method == "NewCombinationLoss alone"
+    assert run.switch is None
 
 
 def test_plain_cross_entropy_from_the_first_stage_has_no_switch(two_stages):
@@ -130,3 +139,52 @@ def test_the_script_runs_from_any_folder(two_stages):
 def test_curves_with_and_without_a_switch_are_drawn():
     curves = {"a": {epoch: 0.01 * epoch for epoch in range(1, 60)}, "b": {1: 0.0}}
     assert figures.ap_by_epoch("title", curves, {"a": 6.5}).startswith(b"\x89PNG")
+
+
+# ---- what all tools beside training share
+
+
+@pytest.mark.parametrize("place", ["/proc/x.csv", "/proc/deep/x.csv", "{file}/x.csv", "{file}/deep/x.csv"])
+def test_an_output_that_cannot_be_written_is_refused_first(tmp_path, place):
+    file = tmp_path / "file"
+    file.touch()
+    with pytest.raises(UserError, match=r"--out .*x\.csv: nothing can be written there .*choose a name in a folder"):
+        check_output("--out", Path(place.format(file=file)), ".csv")
+    assert list(tmp_path.iterdir()) == [file]
+
+
+def test_a_folder_that_takes_no_file_is_not_left_behind(tmp_path, monkeypatch):
+    def refuse(**_):
+        raise OSError(30, "Read-only file system")
+
+    monkeypatch.setattr("tempfile.NamedTemporaryFile", refuse)
+    with pytest.raises(UserError, match="Read-only file system"):
+        check_output("--out", tmp_path / "new/deep/x.csv", ".csv")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_looking_at_an_output_leaves_nothing_behind(tmp_path):
+    check_output("--out", tmp_path / "new/deep/x.csv", ".csv")
+    check_output("--out", tmp_path / "x.csv", ".csv")
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("error", "status", "said"),
+    [
+        (
+            OSError(28, "No space left on device", "a.csv"),
+            2,
+            "error: [Errno 28] No space left on device: 'a.csv': check",
+        ),
+        (KeyboardInterrupt(), 130, "interrupted"),
+    ],
+)
+def test_what_ends_a_tool_is_one_line(capsys, error, status, said):
+    def work():
+        raise error
+
+    assert report_errors(work) == status
+    printed = capsys.readouterr().err
+    assert printed.startswith(said)
+    assert printed.count("\n") == 1

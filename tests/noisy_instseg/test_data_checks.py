@@ -153,7 +153,18 @@ def set_first(kind: str, **values):
         (set_first("annotations", image_id=77), "belongs to image 77"),
         (set_first("annotations", segmentation=[]), "annotations[0] has no segmentation"),
         (set_first("annotations", bbox=None), "annotations[0] has no bbox"),
-        (set_first("annotations", bbox=[1, 1, 8]), "a box of 3 numbers"),
+        (set_first("annotations", bbox=[1, 1, 8]), "annotations[0] has the box [1, 1, 8]: give 4 finite numbers"),
+        (set_first("annotations", bbox=[1, 1, 8, float("nan")]), "the box [1, 1, 8, nan]"),
+        (set_first("annotations", bbox=[1, 1, 8, float("inf")]), "the box [1, 1, 8, inf]"),
+        (set_first("annotations", bbox=[1, 1, 8, None]), "the box [1, 1, 8, None]"),
+        (set_first("annotations", bbox=[1, 1, 8, "8"]), "the box [1, 1, 8, '8']"),
+        (set_first("annotations", bbox=[1, 1, 8, 10**400]), "give 4 finite numbers"),
+        (set_first("annotations", segmentation=[[1, 1, 9, 1]]), "the polygon [1, 1, 9, 1]: give 3 points at least"),
+        (set_first("annotations", segmentation=[[1, 1, 9, 1, 9, 9, 1]]), "the polygon [1, 1, 9, 1, 9, 9, 1]"),
+        (set_first("annotations", segmentation=[1, 1, 9, 1, 9, 9]), "the polygon 1: "),
+        (set_first("annotations", segmentation=[[1, 1, 9, 1, 9, None]]), "the polygon [1, 1, 9, 1, 9, None]"),
+        (set_first("annotations", segmentation=[[1, 1, 9, 1, 9, float("nan")]]), "the polygon [1, 1, 9, 1, 9, nan]"),
+        (set_first("annotations", segmentation={"size": 40, "counts": "a"}), "not 40 x 40 (height x width)"),
         (set_first("annotations", segmentation={"size": [40, 30], "counts": "a"}), "not 40 x 40 (height x width)"),
         (set_first("images", id=1), "two images one id"),
         (set_first("images", id=[]), "images[0] has no id"),
@@ -171,6 +182,77 @@ def test_wrong_content_of_the_training_file_is_named(cityscapes, change, expecte
     cfg, root = cityscapes
     edit(train_file(root), change)
     assert expected in message(cfg, "train")
+
+
+def set_all(kind: str, **values):
+    return lambda content: [entry.update(values) for entry in content[kind]]
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        {"iscrowd": 1},
+        {"ignore": 1},
+        {"area": 0},
+        {"bbox": [1, 1, 0, 8]},
+        {"bbox": [0.1, 0.1, 0.2, 0.2]},  # in parts of the image, as other formats give them
+        {"bbox": [40, 1, 8, 8]},
+        {"bbox": [1, -8, 8, 8]},
+    ],
+)
+def test_a_training_file_without_an_object_to_learn_from_is_refused(cityscapes, values):
+    cfg, root = cityscapes
+    edit(train_file(root), set_all("annotations", **values))
+    assert "instancesonly_filtered_gtFine_train.json has no object to learn from: each of its 8" in message(cfg)
+    edit(train_file(root), set_first("annotations", bbox=[-1, -1, 8, 8], area=64, iscrowd=0, ignore=0))
+    data_checks.check(cfg)  # one object is enough
+
+
+def test_only_training_needs_objects(cityscapes):
+    cfg, root = cityscapes
+    edit(root / "annotations/instancesonly_filtered_gtFine_val.json", set_all("annotations", iscrowd=1))
+    data_checks.check(cfg)
+
+
+def test_images_that_are_all_too_small_are_refused_with_the_setting(any_set):
+    cfg, root = any_set
+    data_checks.adopt_classes(cfg)
+    edit(train_file(root), set_all("images", width=31))
+    text = message(cfg, "train")
+    assert "all 2 images" in text
+    setting = "train_dataloader.dataset.dataset.filter_cfg.min_size"
+    assert text.endswith(f"--cfg-options {setting}=31")
+    cfg.merge_from_dict({setting: 31})
+    data_checks.check(cfg)
+
+
+def test_the_only_objects_may_not_be_in_images_that_are_too_small(any_set):
+    cfg, root = any_set
+    data_checks.adopt_classes(cfg)
+    edit(train_file(root), set_all("annotations", image_id=1))
+    edit(train_file(root), lambda content: content["images"][1].update(width=31))
+    assert "has no object to learn from" in message(cfg, "train")
+    del next(data_checks.parts_of(cfg, ("train",))).settings["filter_cfg"]  # nothing is filtered
+    data_checks.check(cfg)
+
+
+def test_a_run_length_mask_is_a_mask(cityscapes):
+    cfg, root = cityscapes
+    edit(train_file(root), set_all("annotations", segmentation={"size": [40, 40], "counts": [9, 4, 1587]}))
+    data_checks.check(cfg)
+
+
+def test_images_may_have_names_for_ids(cityscapes):
+    cfg, root = cityscapes
+
+    def rename(content):
+        for entry in content["images"]:
+            entry["id"] = f"image {entry['id']}"
+        for entry in content["annotations"]:
+            entry["image_id"] = f"image {entry['image_id']}"
+
+    edit(train_file(root), rename)
+    data_checks.check(cfg)
 
 
 def test_annotations_that_mmdet_would_drop_are_counted(cityscapes):

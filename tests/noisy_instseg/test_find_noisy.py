@@ -192,6 +192,22 @@ def test_the_configs_own_annotations_and_the_first_images(stages, stage_configs,
     assert "of images that are left out" in capsys.readouterr().out
 
 
+def test_images_may_have_names_for_ids(stages, stage_configs, data, tmp_path):
+    content = json.loads((data / "annotations/instances_train.json").read_text())
+    names = {image["id"]: f"{'zyxwvuts'[nth]}-{image['id']}" for nth, image in enumerate(content["images"])}
+    content["images"] = [{**image, "id": names[image["id"]]} for image in content["images"]]
+    content["annotations"] = [{**entry, "image_id": names[entry["image_id"]]} for entry in content["annotations"]]
+    named = tmp_path / "named.json"
+    named.write_text(json.dumps(content))
+    found = []
+    for more in ([], ["--noise_file", str(named)]):
+        out = tmp_path / f"ranking_{len(more)}.csv"
+        assert tool("find_noisy").main([*flags_for(stages, stage_configs), "--out", str(out), *more]) == 0
+        with out.open(newline="") as file:
+            found.append(list(csv.DictReader(file)))
+    assert found[1] == [{**row, "image_id": names[int(row["image_id"])]} for row in found[0]]
+
+
 @pytest.mark.parametrize(
     ("flags", "said"),
     [
@@ -200,6 +216,7 @@ def test_the_configs_own_annotations_and_the_first_images(stages, stage_configs,
         (["--limit_train", "0"], "at least 1"),
         (["--out", "a.txt"], "must end in .csv"),
         (["--plot", "a.jpg"], "must end in .png"),
+        (["--out", "new/a.csv", "--plot", "/proc/a.png"], "--plot /proc/a.png: nothing can be written there"),
     ],
 )
 def test_bad_input_is_one_line_and_writes_nothing(stages, stage_configs, tmp_path, monkeypatch, capsys, flags, said):

@@ -136,6 +136,14 @@ def test_the_same_arguments_give_the_same_bytes(make, tmp_path):
     ]
 
 
+@pytest.mark.parametrize("flag", ["--out", "--manifest"])
+def test_a_place_that_takes_no_file_is_named_with_its_flag(make, tmp_path, flag):
+    place = "/proc/s.json"
+    result = make(place) if flag == "--out" else make(tmp_path / "a.json", "--manifest", place)
+    assert_refused(result, f"cannot write {flag} {place} (", "choose a folder that can be written to")
+    assert ".tmp" not in result[2]
+
+
 def test_why_the_rate_is_not_the_requested_one(make, tmp_path):
     _, original, _ = make(tmp_path / "a.json", "--mode", "original")
     assert "drew the class they had already" in original

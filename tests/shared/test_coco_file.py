@@ -114,7 +114,7 @@ def annotation(**changes):
         (without("annotations"), "'annotations' is missing"),
         (without("categories"), "'categories' is missing"),
         (broken(images={}), "'images' is a dict, not a list"),
-        (broken(annotations=[]), "no annotations"),
+        (broken(annotations=[]), "no annotations: give the file of labelled images"),
         (broken(annotations=[3]), r"annotations\[0\] is a int, not an object"),
         (broken(categories=["fig"]), r"categories\[0\] is a str"),
         (broken(categories=[{"name": "fig"}]), r"categories\[0\] has no 'id'"),
