@@ -178,4 +178,5 @@ def test_under_autocast_the_corners_of_regions_keep_their_pixels():
     rois = torch.tensor([[0, 1999.0, 3.0, 2043.0, 47.0]])  # bfloat16 rounds 1999 to 2000 and 2043 to 2048
     exact = stock((features.float(),), rois)
     torch.testing.assert_close(ours((features,), rois), exact, rtol=0, atol=0)
-    assert (stock((features,), rois).float() - exact).abs().max() > 0.1
+    if torchvision_ops.install():  # mmcv's compiled RoIAlign would refuse bfloat16
+        assert (stock((features,), rois).float() - exact).abs().max() > 0.1
