@@ -167,7 +167,7 @@ bench-ieg_fsr: setup-ieg_fsr ## ms per step of each method, against supervised a
 	$(call python,ieg_fsr) -m tests.bench.ieg_fsr $(ARGS)
 
 ##@ Instance segmentation
-noisy_instseg-shapes: setup-noisy_instseg data-shapes ## both stages and plain CE on the same 40 % noisy shapes, pictures (about 9 minutes)
+noisy_instseg-shapes: setup-noisy_instseg data-shapes ## both stages and plain CE on the same 40 % noisy shapes, pictures (about 7 minutes)
 	$(eval run := $(call run_folder,noisy_instseg-shapes,0.4))
 	$(eval labels := $(or $(NOISE_FILE),$(run)/train.json))
 	$(call coco_noise,coco_format,$(shapes)/annotations/instances_train.json,0.4)

@@ -9,22 +9,22 @@ from typing import Any
 
 import torch
 from mmdet.registry import DATASETS, MODELS
-from mmdet.utils import register_all_modules
 from mmengine.config import Config
 from mmengine.dataset import pseudo_collate
-from mmengine.utils import import_modules_from_strings
+from mmengine.registry import init_default_scope
 from torch import nn
 from torch.utils.data import DataLoader, Subset
 
 from noisy_instseg import checkpoints, experiment, run_folder
 from noisy_instseg.errors import UserError
+from noisy_instseg.run import import_modules
 
 
 def load_config(path: Path, args: argparse.Namespace, part: str) -> Config:
     """The final config with these flags, its registries filled; `train` or `val` is the data set it needs. Raises UserError."""
     cfg = experiment.load(path, args, [part])
-    import_modules_from_strings(**cfg.custom_imports)
-    register_all_modules(init_default_scope=True)
+    import_modules(cfg)
+    init_default_scope("mmdet")
     return cfg
 
 

@@ -234,7 +234,8 @@ def import_modules(cfg: Config) -> None:
     """What the config says it needs, mmdetection with it."""
     from mmengine.utils import import_modules_from_strings
 
-    with contextlib.redirect_stdout(io.StringIO()):  # mmdetection prints which optional packages it has not found
+    with contextlib.redirect_stdout(io.StringIO()), warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # mmdetection says twice which optional packages it has not found
         import_modules_from_strings(**cfg.custom_imports)
 
 
