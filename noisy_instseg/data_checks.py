@@ -1,7 +1,7 @@
 """Checks a config's data before anything is trained, and says how to mend what is wrong.
 
     check(cfg, ("train", "val"))           # the dataloaders that will be used
-    adopt_classes(cfg)                     # configs of any COCO-format set: classes and heads as in the training file
+    adopt_classes(cfg, ("train", "val"))   # configs of any COCO-format set: classes and heads as in the training file
 
 mmdetection itself is not imported: a wrong path is told in a second. It would be silent about some of what is checked here:
 its CocoDataset drops annotations of categories that the config does not list, and numbers the classes in the order of the
@@ -307,14 +307,14 @@ def check_objects(part: Part, source: coco_file.CocoFile) -> None:
     )
 
 
-def adopt_classes(cfg: Config) -> None:
+def adopt_classes(cfg: Config, parts: Iterable[str] = ("train",)) -> None:
     """Where a config says `classes_from_annotations = True`: its classes and the sizes of its heads become those of the file.
 
-    The file is the first of the training set. Configs of a known set are left as they are.
+    The file is that of the first of `parts`, the validation set where nothing is trained. Configs of a known set stay as they are.
     """
     if not cfg.get("classes_from_annotations"):
         return
-    part = next(parts_of(cfg, ("train",)))
+    part = next(parts_of(cfg, parts))
     check_paths(part)
     source = read(part)
     if nameless := [category for category, name in source.categories.items() if not name]:

@@ -47,7 +47,7 @@ def load(config_path: Path, options: argparse.Namespace, parts: Sequence[str] = 
         use_annotations(cfg, Path(noise_file))
     test_on_validation(cfg)
     limit(cfg, getattr(options, "limit_train", None), getattr(options, "limit_test", None))
-    data_checks.adopt_classes(cfg)
+    data_checks.adopt_classes(cfg, parts)
     seed = getattr(options, "seed", 0)
     cfg.randomness = dict(seed=seed, diff_rank_seed=False, deterministic=getattr(options, "deterministic", False))
     set_amp(cfg, getattr(options, "amp", "off"))

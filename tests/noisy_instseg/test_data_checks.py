@@ -321,6 +321,14 @@ def test_classes_are_those_of_the_training_file(any_set):
     assert head.loss_cls.get("num_classes") in (None, 3)
 
 
+def test_without_training_the_classes_are_those_of_the_validation_file(any_set):
+    cfg, root = any_set
+    train_file(root).unlink()
+    data_checks.adopt_classes(cfg, ["val"])
+    data_checks.check(cfg, ["val"])
+    assert cfg.model.roi_head.bbox_head.num_classes == 3
+
+
 def test_a_validation_file_of_other_classes_is_refused(any_set):
     cfg, root = any_set
     edit(root / "annotations/instances_val.json", set_first("categories", name="grape"))
