@@ -310,7 +310,7 @@ def check_objects(part: Part, source: coco_file.CocoFile) -> None:
 def adopt_classes(cfg: Config, parts: Iterable[str] = ("train",)) -> None:
     """Where a config says `classes_from_annotations = True`: its classes and the sizes of its heads become those of the file.
 
-    The file is that of the first of `parts`, the validation set where nothing is trained. Configs of a known set stay as they are.
+    The file is that of the first of `parts`, the validation set's where nothing is trained. Configs of a known set stay.
     """
     if not cfg.get("classes_from_annotations"):
         return
