@@ -27,17 +27,19 @@ def train_parser() -> argparse.ArgumentParser:
     """The parser of tools/train.py."""
     parser = _parser("train", "Train Mask R-CNN on a data set with noisy class labels.")
     parser.add_argument("config", type=Path, help="config file")
-    add = parser.add_argument_group("the original's flags").add_argument
+    original = parser.add_argument_group("the original's flags")
+    add = original.add_argument
     add("--work-dir", type=Path, help="the run folder (work_dirs/<name of the config>)")
     add("--resume-from", type=Path, help="continue from this checkpoint; for stage 2, the last one of stage 1")
-    _add_training_flags(parser, add)
-    add = parser.add_argument_group("added here").add_argument
+    _add_training_flags(original)
+    group = parser.add_argument_group("added here")
+    add = group.add_argument
     add(
         "--resume", nargs="?", const=NEWEST, metavar="CHECKPOINT",
         help="continue the run in the run folder from its newest intact checkpoint, or from the one given; in a folder without "
         "any, begin, from --resume-from if that is given",
     )  # fmt: skip
-    add_common_flags(parser)
+    add_common_flags(group)
     return parser
 
 
@@ -50,10 +52,11 @@ def stages_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("stage1_config", type=Path, help="config of stage 1, plain cross-entropy (..._nl_1.py)")
     parser.add_argument("stage2_config", type=Path, help="the same but for loss_cls and more epochs (..._nl_2.py)")
-    add = parser.add_argument_group("the original's flags").add_argument
+    original = parser.add_argument_group("the original's flags")
+    add = original.add_argument
     add("--work-dir", type=Path, help="where the two run folders <name of the config> are made (work_dirs)")
-    _add_training_flags(parser, add)
-    add_common_flags(parser)
+    _add_training_flags(original)
+    add_common_flags(parser.add_argument_group("added here"))
     return parser
 
 
@@ -62,7 +65,8 @@ def test_parser() -> argparse.ArgumentParser:
     parser = _parser("test", "Evaluate a checkpoint on the validation set.")
     parser.add_argument("config", type=Path, help="config file")
     parser.add_argument("checkpoint", type=Path, help="checkpoint file, such as epoch_8.pth")
-    add = parser.add_argument_group("the original's flags").add_argument
+    original = parser.add_argument_group("the original's flags")
+    add = original.add_argument
     add("--out", type=Path, help="write all predictions into this .pkl file")
     add("--fuse-conv-bn", action="store_true", help="merge batch norm into the convolutions, a little faster")
     add("--format-only", action="store_true", help="write predictions as COCO result files, do not evaluate them")
@@ -72,12 +76,13 @@ def test_parser() -> argparse.ArgumentParser:
     add("--show-score-thr", type=float, default=0.3, help="lowest score of a prediction that is painted (0.3)")
     add("--gpu-collect", action="store_true", help="gather the parts of several GPUs over these, not over files")
     add("--tmpdir", type=Path, help="folder in which several processes gather their parts")
-    _add_config_and_launch_flags(parser, add)
-    add = parser.add_argument_group("added here").add_argument
+    _add_config_and_launch_flags(original)
+    group = parser.add_argument_group("added here")
+    add = group.add_argument
     add(
-        "--work-dir", type=Path, help="where the log and <checkpoint>.metrics.json go (work_dirs/<name of the config>; the "
-        "metrics beside the checkpoint)")  # fmt: skip
-    add_common_flags(parser, training=False)
+        "--work-dir", type=Path, help="where <checkpoint>.metrics.json and the log, in test/, go (the checkpoint's folder; "
+        "the log: work_dirs/<name of the config>)")  # fmt: skip
+    add_common_flags(group, training=False)
     return parser
 
 
@@ -86,18 +91,20 @@ def _parser(script: str, summary: str) -> argparse.ArgumentParser:
                                    allow_abbrev=False)  # fmt: skip
 
 
-def _add_training_flags(parser: argparse.ArgumentParser, add) -> None:
+def _add_training_flags(group: argparse._ArgumentGroup) -> None:
+    add = group.add_argument
     add("--no-validate", action="store_true", help="do not evaluate after the epochs")
-    group = parser.add_mutually_exclusive_group()
-    group.add_argument("--gpus", type=int, help="number of GPUs; more than one needs tools/dist_train.sh")
-    group.add_argument("--gpu-ids", type=int, nargs="+", help="which GPU to use; several need tools/dist_train.sh")
+    one_of = group.add_mutually_exclusive_group()
+    one_of.add_argument("--gpus", type=int, help="number of GPUs; more than one needs tools/dist_train.sh")
+    one_of.add_argument("--gpu-ids", type=int, nargs="+", help="which GPU to use; several need tools/dist_train.sh")
     # DEVIATION(noisy_instseg): the seed is 0 unless given; the original draws an unknown one, so no run can be repeated.
     add("--seed", type=int, default=0, help="seed of everything (0)")
     add("--deterministic", action="store_true", help="deterministic kernels wherever there are any (slower on a GPU)")
-    _add_config_and_launch_flags(parser, add)
+    _add_config_and_launch_flags(group)
 
 
-def _add_config_and_launch_flags(parser: argparse.ArgumentParser, add) -> None:
+def _add_config_and_launch_flags(group: argparse._ArgumentGroup) -> None:
+    add = group.add_argument
     add("--options", "--cfg-options", dest="options", nargs="+", action="extend", default=[], metavar="K=V", help="change "
         "settings of the config, such as train_dataloader.batch_size=2 (--cfg-options is the same)")  # fmt: skip
     add(
@@ -106,9 +113,9 @@ def _add_config_and_launch_flags(parser: argparse.ArgumentParser, add) -> None:
     add("--local_rank", "--local-rank", type=int, default=0, help="set by launchers that say it with a flag")
 
 
-def add_common_flags(parser: argparse.ArgumentParser, training: bool = True) -> None:
+def add_common_flags(group: argparse._ArgumentGroup, training: bool = True) -> None:
     """The flags `experiment.load` knows beside the original's; find_noisy and others take them too."""
-    add = parser.add_argument_group("added here").add_argument
+    add = group.add_argument
     add("--data_root", type=Path, help="folder of the data set, in place of the config's data_root ($DATA_ROOT/<set> is "
         "looked for too)")  # fmt: skip
     if training:
@@ -125,7 +132,7 @@ def add_common_flags(parser: argparse.ArgumentParser, training: bool = True) -> 
 def parse(parser: argparse.ArgumentParser, argv: Sequence[str] | None = None) -> argparse.Namespace:
     """Flags as a namespace, every combination checked; exits with a message if something is wrong.
 
-    Works for any parser with `add_common_flags`; flags it does not have count as not given.
+    Works for any parser whose group got `add_common_flags`; flags it does not have count as not given.
     """
     args = parser.parse_args(argv)
     for flag in ("limit_train", "limit_test", "gpus"):
