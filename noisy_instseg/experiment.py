@@ -42,6 +42,7 @@ def load(config_path: Path, options: argparse.Namespace, parts: Sequence[str] = 
     """
     cfg = read(config_path)
     train_ann = merge(cfg, getattr(options, "options", []))
+    check_numbers(cfg)
     place_data(cfg, getattr(options, "data_root", None))
     if (noise_file := getattr(options, "noise_file", None) or train_ann) is not None:
         use_annotations(cfg, Path(noise_file))
@@ -110,6 +111,18 @@ def merge(cfg: Config, assignments: list[str]) -> str | None:
     except (KeyError, TypeError, IndexError, ValueError) as error:
         raise UserError(f"--options: cannot be applied: {error}") from error
     return train_ann
+
+
+def check_numbers(cfg: Config) -> None:
+    """What mmengine and torch would divide by, or silently do nothing with. Raises UserError."""
+    found = {"train_cfg.max_epochs": cfg.train_cfg.get("max_epochs"),
+             "train_cfg.val_interval": cfg.train_cfg.get("val_interval", 1),
+             "train_dataloader.batch_size": cfg.train_dataloader.get("batch_size", 1),
+             "train_dataloader.dataset.times": cfg.train_dataloader.dataset.get("times", 1),
+             "val_dataloader.batch_size": cfg.val_dataloader.get("batch_size", 1)}  # fmt: skip
+    for name, value in found.items():
+        if type(value) is not int or value < 1:
+            raise UserError(f"{name} is {value!r}: give a whole number from 1 on, as in --cfg-options {name}=1")
 
 
 # ---- data

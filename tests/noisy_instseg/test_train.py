@@ -48,6 +48,8 @@ def one_epoch(stages: Path, tmp_path: Path) -> Path:
         (["CONFIG", "--options", "trian_cfg.max_epochs=3"], "the config has no `trian_cfg`"),
         (["CONFIG", "--options", "data_root=elsewhere"], "give --data_root"),
         (["CONFIG", "--options", "param_scheduler.9.end=3"], "cannot be applied"),
+        (["CONFIG", "--options", "train_cfg.max_epochs=0"], "train_cfg.max_epochs is 0"),
+        (["CONFIG", "--options", "train_dataloader.batch_size=many"], "batch_size is 'many'"),
         (["CONFIG", "--options", "model.backbone.depht=18"], "the network cannot be built: "),
         (["CONFIG", "--device", "cuda"], "no usable GPU"),
         (["CONFIG", "--amp", "bf16"], "--amp bf16 needs a GPU"),
