@@ -2,17 +2,6 @@
 # DEVIATION(noisy_instseg): The second stage's config can be built; the published one inherits loss_weight from the first,
 # which its loss does not take.
 _base_ = "../_base_/cityscapes.py"
-model = dict(
-    roi_head=dict(
-        bbox_head=dict(
-            loss_cls=dict(
-                _delete_=True,
-                type="NewCombinationLoss",
-                num_classes=8,
-                loss_weight1=1.0,
-                loss_weight2=1.0,
-                log_partition=True,
-            )
-        )
-    )
-)
+model = dict(roi_head=dict(bbox_head=dict(loss_cls=dict(
+    _delete_=True, type="NewCombinationLoss", num_classes=8, loss_weight1=1.0, loss_weight2=1.0,
+    log_partition=True))))  # fmt: skip
