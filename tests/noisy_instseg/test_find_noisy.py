@@ -234,5 +234,5 @@ def test_a_checkpoint_of_another_network_is_refused(stage_configs, tmp_path, cap
         tool("find_noisy").main([str(stage_configs[1]), str(tmp_path / "other.pth"), "--out", str(tmp_path / "a.csv")])
         == 2
     )
-    assert "does not fit the model" in capsys.readouterr().err
+    assert "does not fit the network" in capsys.readouterr().err
     assert not (tmp_path / "a.csv").exists()
