@@ -8,6 +8,7 @@ from typing import Any
 from mmengine.config import Config, ConfigDict
 
 from noisy_instseg import experiment, run_folder
+from noisy_instseg.command_line import check_output
 from noisy_instseg.run import device_and_processes, import_modules, network_without_weights, quiet, wrap_for_cpu
 from shared.noise_file import write_atomically
 
@@ -15,6 +16,8 @@ from shared.noise_file import write_atomically
 def evaluate(args: argparse.Namespace) -> None:
     """Does what the flags ask for with a checkpoint's predictions."""
     args.options, evaluation = experiment.evaluation_options(args.options)
+    if args.out is not None:
+        check_output("--out", args.out, args.out.suffix)  # before the work that goes into it
     cfg = experiment.load(args.config, args, parts=["val"])
     path = run_folder.find(args.checkpoint.expanduser())
     # A folder of its own: mmengine writes the config there, which must not replace that of the training run.

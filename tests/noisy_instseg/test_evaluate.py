@@ -47,6 +47,13 @@ def test_everything_else_that_can_be_done_with_predictions(stages, stage_configs
         loads((tmp_path / "all.pkl").read_bytes())
 
 
+def test_a_place_that_cannot_be_written_is_told_before_the_work(stages, stage_configs, evaluate, capsys):
+    assert evaluate(stage_configs[1], stages / "tiny_nl_2" / "epoch_4.pth", "--out", "/proc/nowhere/a.pkl") == 2
+    errors = capsys.readouterr().err
+    assert errors.startswith("error: --out /proc/nowhere/a.pkl")
+    assert errors.count("\n") == 1
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
