@@ -82,13 +82,13 @@ def ap_by_rate(title: str, points: Mapping[str, Sequence[tuple[float, Sequence[f
         colour, style = CURVES[number % len(CURVES)]
         rates = [100 * rate for rate, _ in of_method]
         values = [100 * np.array(aps) for _, aps in of_method]
-        seeds = max(map(len, values))
-        label = name if seeds == 1 else f"{name} (mean of {seeds} seeds; area: from the least to the greatest)"
-        axes.plot(rates, [value.mean() for value in values], color=colour, linestyle=style, label=label,
-                  marker=MARKERS[number % len(MARKERS)], markersize=5)  # fmt: skip
-        if seeds > 1:
-            low, high = [value.min() for value in values], [value.max() for value in values]
-            axes.fill_between(rates, low, high, color=colour, alpha=0.15)
+        means = np.array([value.mean() for value in values])
+        spread = [means - [value.min() for value in values], [value.max() for value in values] - means]
+        counts = {len(value) for value in values}
+        seeds = f"{min(counts)} to {max(counts)}" if len(counts) > 1 else f"{max(counts)}"
+        label = name if counts == {1} else f"{name} (mean of {seeds} seeds; bars: least and greatest)"
+        axes.errorbar(rates, means, yerr=None if counts == {1} else spread, capsize=3, color=colour, linestyle=style, label=label,
+                      marker=MARKERS[number % len(MARKERS)], markersize=5)  # fmt: skip
     _percent_axes(axes, title, "training annotations with a changed class label (%)")
     axes.set_ylim(bottom=0)
     figure.legend(loc="outside lower center", fontsize=9)
