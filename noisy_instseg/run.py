@@ -203,24 +203,25 @@ def start(cfg: Config, go_on_from: Path | None) -> None:
         cfg.load_from, cfg.resume = str(go_on_from), True
     wrap_for_cpu(cfg)
     run_folder.remove_unfinished(Path(cfg.work_dir))
+    identity = experiment.identify(cfg)  # reads all annotations, so once
     runner = Runner.from_cfg(cfg)
-    run_folder.write_record(Path(cfg.work_dir), experiment.identify(cfg))
+    run_folder.write_record(Path(cfg.work_dir), identity)
     quiet(runner)
-    _set_up(runner, cfg)
+    _set_up(runner, cfg, identity)
     runner.train()
     _print_end(Path(cfg.work_dir))
     del runner
     gc.collect()  # the network of stage 1, before that of stage 2 is made
 
 
-def _set_up(runner: Any, cfg: Config) -> None:
+def _set_up(runner: Any, cfg: Config, identity: dict[str, Any]) -> None:
     """What a config cannot say."""
     import torch
     from mmengine.model import is_model_wrapper
 
     from noisy_instseg.hooks import RunRecordHook
 
-    runner.register_hook(RunRecordHook(experiment.identify(cfg)))
+    runner.register_hook(RunRecordHook(identity))
     if cfg.randomness.deterministic:
         # RoIAlign has no deterministic backward pass on a GPU, and mmengine's strict mode would refuse to train
         torch.use_deterministic_algorithms(True, warn_only=True)

@@ -60,10 +60,6 @@ class Manifest:
     changed_annotation_ids: list[int]  # (changed,) in the order of the file
     clean_category_ids: list[int]  # (changed,) their true categories
 
-    def clean_categories(self) -> dict[int, int]:
-        """Annotation id -> true category id, of the annotations that were changed."""
-        return dict(zip(self.changed_annotation_ids, self.clean_category_ids))
-
 
 def encode(manifest: Manifest) -> bytes:
     """The file's bytes, a function of the fields alone."""

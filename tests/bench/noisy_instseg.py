@@ -8,6 +8,8 @@ speed drifts slows all of them; the ratio is the figure to trust.
 """
 
 import argparse
+import contextlib
+import io
 import json
 import platform
 import sys
@@ -92,7 +94,8 @@ def trainers() -> dict[str, Callable[[], Any]]:
             torch.manual_seed(0)
             model = MODELS.build(cfg.model).train()
             optimizer = build_optim_wrapper(model, cfg.optim_wrapper)
-            batch = next(iter(Runner.build_dataloader(cfg.train_dataloader, seed=0)))
+            with contextlib.redirect_stdout(io.StringIO()):  # pycocotools tells how it builds its index
+                batch = next(iter(Runner.build_dataloader(cfg.train_dataloader, seed=0)))
             made[name] = partial(model.train_step, batch, optim_wrapper=optimizer)
     return made
 
