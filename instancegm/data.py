@@ -1,7 +1,8 @@
 """Images on the device, augmentation in batches, and the random numbers of an epoch.
 
-The whole training set lives on the device as uint8, padded with zeros; a view is one gather. Every random draw comes from
-a generator made from (seed, epoch, stream name), so an epoch can be repeated without any state to restore.
+The whole training set lives on the device as uint8, padded with zeros; a view is one gather. Every
+random draw comes from a generator made from (seed, epoch, stream name), so an epoch can be repeated
+without any state to restore.
 
 Shapes: N samples, B batch, H W pixels.
 """
@@ -17,8 +18,8 @@ from torch import Tensor
 CROP_PADDING = 4
 
 
-# DEVIATION(instancegm): every random number follows from --seed; the original's CIFAR script never seeds, except that
-# making noise seeds everything with 123 on the first run of a rate.
+# DEVIATION(instancegm): every random number follows from --seed; the original's CIFAR script never
+# seeds, except that making noise seeds everything with 123 on the first run of a rate.
 def stream_seed(seed: int, epoch: int, stream: str) -> int:
     """A 32-bit seed that depends on all three arguments; `epoch` -1 is the time before training."""
     entropy = [seed, epoch + 1, zlib.crc32(stream.encode())]
@@ -33,16 +34,25 @@ def torch_stream(device: torch.device, seed: int, epoch: int, stream: str) -> to
 class DeviceImages:
     """Images (N, H, W, 3) uint8 on a device, served as float (B, 3, H, W) in [0, 1].
 
-    `view` is RandomCrop(H, padding=4, zeros) and, if `flip`, RandomHorizontalFlip, drawn per image; `plain` is the image.
+    `view` is RandomCrop(H, padding=4, zeros) and, if `flip`, RandomHorizontalFlip, drawn per image;
+    `plain` is the image.
     """
 
-    def __init__(self, images: NDArray[np.uint8], device: torch.device, *, flip: bool = True) -> None:
+    def __init__(
+        self, images: NDArray[np.uint8], device: torch.device, *, flip: bool = True
+    ) -> None:
         count, height, width, channels = images.shape
         side_h, side_w = height + 2 * CROP_PADDING, width + 2 * CROP_PADDING
-        self._padded = torch.zeros(count, side_h, side_w, channels, dtype=torch.uint8, device=device)
-        self._padded[:, CROP_PADDING:-CROP_PADDING, CROP_PADDING:-CROP_PADDING] = torch.from_numpy(images).to(device)
+        self._padded = torch.zeros(
+            count, side_h, side_w, channels, dtype=torch.uint8, device=device
+        )
+        self._padded[:, CROP_PADDING:-CROP_PADDING, CROP_PADDING:-CROP_PADDING] = torch.from_numpy(
+            images
+        ).to(device)
         # (N, H, W, 3) for each of the 9 x 9 offsets, without a copy; an indexed window is the crop
-        self._windows = self._padded.unfold(1, height, 1).unfold(2, width, 1).permute(0, 1, 2, 4, 5, 3)
+        self._windows = (
+            self._padded.unfold(1, height, 1).unfold(2, width, 1).permute(0, 1, 2, 4, 5, 3)
+        )
         self._flip = flip
         self.device = device
         self.memory_format = torch.channels_last
@@ -57,7 +67,9 @@ class DeviceImages:
     def view(self, index: Tensor, generator: torch.Generator) -> Tensor:
         """One random augmentation of each image. index: (B,) int64."""
         size = (2, len(index))
-        top, left = torch.randint(0, 2 * CROP_PADDING + 1, size, device=self.device, generator=generator)
+        top, left = torch.randint(
+            0, 2 * CROP_PADDING + 1, size, device=self.device, generator=generator
+        )
         crop = self._windows[index, top, left]
         if self._flip:
             flips = torch.rand(len(index), device=self.device, generator=generator) < 0.5
@@ -69,7 +81,9 @@ class DeviceImages:
         return image_planes.to(torch.float32, memory_format=self.memory_format).div_(255.0)
 
 
-def shuffled_batches(index: Tensor, batch_size: int, generator: torch.Generator) -> Iterator[Tensor]:
+def shuffled_batches(
+    index: Tensor, batch_size: int, generator: torch.Generator
+) -> Iterator[Tensor]:
     """The index (N,) in random order, in batches; the last one may be smaller."""
     order = torch.randperm(len(index), device=index.device, generator=generator)
     yield from index[order].split(batch_size)

@@ -5,7 +5,8 @@ Garg, Nguyen, Felix, Do, Carneiro, WACV 2023, arXiv 2209.00906.
     python instanceGM.py --r 0.5                                  # CIFAR-10, the paper's setting
     python instanceGM.py --dataset digits --r 0.4                 # three minutes on two CPU cores, no download
 
-What differs from the published code is listed in README.md; by default the arithmetic of the method is the same.
+What differs from the published code is listed in README.md; by default the arithmetic of the method
+is the same.
 """
 
 import argparse
@@ -19,7 +20,9 @@ import torch
 from sklearn.metrics import roc_auc_score
 from tqdm import tqdm
 
-sys.path.insert(0, str(Path(__file__).absolute().parents[1]))  # the repository: the script runs from any folder
+sys.path.insert(
+    0, str(Path(__file__).absolute().parents[1])
+)  # the repository: the script runs from any folder
 
 from instancegm import checkpoint, options, report
 from instancegm.data import DeviceImages
@@ -41,16 +44,20 @@ from instancegm.train import (
     warm_up_epoch,
 )
 from shared.datasets import DatasetError
-from shared.noise_file import NoiseFileError, write
+from shared.formats.noise_file import NoiseFileError, write
 
 
 def train(run: Experiment, log: report.Report) -> None:
-    """The algorithm: warm-up on all labels, then each network learns from the split that the other one's losses make."""
+    """The algorithm: warm-up on all labels, then each network learns from the split that the other
+    one's losses make.
+    """
     args, settings = run.args, run.settings
-    # DEVIATION(instancegm): the last epoch runs; the original counts to num_epochs as well, but dies there of a list that
-    # is one entry short, before it saves anything.
+    # DEVIATION(instancegm): the last epoch runs; the original counts to num_epochs as well, but
+    # dies there of a list that is one entry short, before it saves anything.
     epochs = range(run.next_epoch, args.num_epochs + 1)
-    for epoch in tqdm(epochs, "epochs", initial=run.next_epoch, total=args.num_epochs + 1, disable=None):
+    for epoch in tqdm(
+        epochs, "epochs", initial=run.next_epoch, total=args.num_epochs + 1, disable=None
+    ):
         start = time.perf_counter()
         lr = args.lr if epoch < args.lr_drop else args.lr / 10
         for peer in run.peers:
@@ -62,8 +69,13 @@ def train(run: Experiment, log: report.Report) -> None:
             losses = [warm_up_epoch(peer, run.train_set, settings, epoch) for peer in run.peers]
         else:
             row["phase"] = "co_divide"
-            fits = run.clean_fits(epoch, run.predict_train_set())[::-1]  # each network learns from the other's split
-            splits = [split_by_clean_prob(fit.clean_prob, args.p_threshold, args.batch_size) for fit in fits]
+            fits = run.clean_fits(epoch, run.predict_train_set())[
+                ::-1
+            ]  # each network learns from the other's split
+            splits = [
+                split_by_clean_prob(fit.clean_prob, args.p_threshold, args.batch_size)
+                for fit in fits
+            ]
             losses = [
                 co_divide_epoch(peer, other, split, run.train_set, settings, epoch)
                 for peer, other, split in zip(run.peers, run.peers[::-1], splits)
@@ -77,9 +89,15 @@ def train(run: Experiment, log: report.Report) -> None:
 
         logits = predict([peer.net for peer in run.peers], run.test_images, settings.autocast)
         if len(run.peers) == 2:
-            row |= {f"accuracy_{k + 1}": ensemble_accuracy(logits[k : k + 1], run.test_labels) for k in range(2)}
+            row |= {
+                f"accuracy_{k + 1}": ensemble_accuracy(logits[k : k + 1], run.test_labels)
+                for k in range(2)
+            }
         row["accuracy"] = ensemble_accuracy(logits, run.test_labels)
-        row |= {"seconds": round(seconds, 3), "images_per_s": round(_images_seen(run, row) / seconds, 1)}
+        row |= {
+            "seconds": round(seconds, 3),
+            "images_per_s": round(_images_seen(run, row) / seconds, 1),
+        }
         is_best = row["accuracy"] > max((past["accuracy"] for past in run.rows), default=-1.0)
         log.log(row)
         names = (
@@ -90,14 +108,18 @@ def train(run: Experiment, log: report.Report) -> None:
 
 
 def _auc(run: Experiment, clean_prob: Any) -> float | None:
-    """How well the clean probability tells right labels from wrong ones; None where there is nothing to tell apart."""
+    """How well the clean probability tells right labels from wrong ones; None where there is
+    nothing to tell apart.
+    """
     if run.is_clean is None or run.is_clean.all() or not run.is_clean.any():
         return None
     return float(roc_auc_score(run.is_clean, clean_prob))
 
 
 def _images_seen(run: Experiment, row: report.Row) -> int:
-    """Images drawn from the training set for the steps of an epoch, each counted once whatever its number of views."""
+    """Images drawn from the training set for the steps of an epoch, each counted once whatever its
+    number of views.
+    """
     if row["phase"] == "warm_up":
         return len(run.peers) * len(run.train_set.images)
     batch = run.args.batch_size
@@ -115,7 +137,11 @@ def start(args: argparse.Namespace) -> None:
         else:
             run.load_state_dict(state)
     config = {
-        **{name: value for name, value in vars(args).items() if name not in ("given", "evaluate", "resume")},
+        **{
+            name: value
+            for name, value in vars(args).items()
+            if name not in ("given", "evaluate", "resume")
+        },
         "method": method_name(args),
         "measured_noise_rate": run.noise.header.measured_rate,
         **{name: run.identity[name] for name in ("bf16", "data_sha256", "noisy_labels_sha256")},
@@ -146,14 +172,21 @@ def _print_start(run: Experiment) -> None:
     known = run.noise.header
     nominal = "" if known.nominal_rate is None else f"nominal rate {known.nominal_rate:g}, "
     print(
-        f"{method_name(args)} on {args.dataset}: {len(run.train_set.images)} training, {len(run.test_images)} test images"
+        f"{method_name(args)} on {args.dataset}: {len(run.train_set.images)} training, "
+        f"{len(run.test_images)} test images"
     )
     if run.is_clean is None:
         print("noise: none added; how many of the labels are wrong is not known")
     else:
-        print(f"noise: {args.noise_file or args.noise_mode}, {nominal}measured {known.measured_rate:.4f}")
+        print(
+            f"noise: {args.noise_file or args.noise_mode}, {nominal}measured "
+            f"{known.measured_rate:.4f}"
+        )
     print(f"preset (override with the flags): {preset}")
-    print(f"{run.device}, {'bfloat16 autocast' if run.identity['bf16'] else 'float32'}; run folder {run.folder}")
+    print(
+        f"{run.device}, {'bfloat16 autocast' if run.identity['bf16'] else 'float32'}; run "
+        f"folder {run.folder}"
+    )
     if run.next_epoch:
         print(f"resumed: epoch {run.next_epoch - 1} of {args.num_epochs} is done")
 
@@ -161,7 +194,8 @@ def _print_start(run: Experiment) -> None:
 def _print_end(run: Experiment) -> None:
     result = report.summary(run.rows)
     print(
-        f"{method_name(run.args)} test accuracy: best {result['best']:.2f} % (epoch {result['best_epoch']}), "
+        f"{method_name(run.args)} test accuracy: best {result['best']:.2f} % (epoch "
+        f"{result['best_epoch']}), "
         f"last {result['last']:.2f} %, mean of the last 10 {result['last_10_mean']:.2f} % "
         "(the paper does not say which it reports)"
     )
@@ -172,9 +206,15 @@ def evaluate(args: argparse.Namespace) -> None:
     """Prints the test accuracy of the checkpoints of a run, or of one file: ours or the original's."""
     files, device = [args.evaluate], options.choose_device(args.device, args.gpuid)
     if args.evaluate.is_dir():
-        files = [path for name in (checkpoint.LAST, checkpoint.BEST) if (path := args.evaluate / name).exists()]
+        files = [
+            path
+            for name in (checkpoint.LAST, checkpoint.BEST)
+            if (path := args.evaluate / name).exists()
+        ]
         if not files:
-            raise checkpoint.CheckpointError(f"{args.evaluate} holds neither {checkpoint.LAST} nor {checkpoint.BEST}")
+            raise checkpoint.CheckpointError(
+                f"{args.evaluate} holds neither {checkpoint.LAST} nor {checkpoint.BEST}"
+            )
         config = report.read_config(args.evaluate)
         if "amp" not in args.given:
             args.amp = "bf16" if config.get("bf16") else "off"
@@ -188,30 +228,52 @@ def evaluate(args: argparse.Namespace) -> None:
         args.dataset = states[0].get("identity", vars(args))["dataset"]
     data = load_data(args)
     rows = evenly(len(data.test_labels), args.limit_test)
-    images, labels = DeviceImages(data.test_images[rows], device), torch.from_numpy(data.test_labels[rows]).to(device)
+    images, labels = (
+        DeviceImages(data.test_images[rows], device),
+        torch.from_numpy(data.test_labels[rows]).to(device),
+    )
     for path, peers in zip(files, networks):
         nets = [network_from_state(state, data.num_classes, device) for state in peers]
         logits = predict(nets, images, options.autocast(args.amp, device))
-        each = [f"network {k + 1} {ensemble_accuracy(logits[k : k + 1], labels):.2f} %" for k in range(len(nets))]
+        each = [
+            f"network {k + 1} {ensemble_accuracy(logits[k : k + 1], labels):.2f} %"
+            for k in range(len(nets))
+        ]
         print(
-            f"{path}: test accuracy {ensemble_accuracy(logits, labels):.2f} % ({', '.join(each)}; {len(labels)} images)"
+            f"{path}: test accuracy {ensemble_accuracy(logits, labels):.2f} % "
+            f"({', '.join(each)}; {len(labels)} images)"
         )
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Exit status: 0; 2 for input that cannot work, with a message; 3 for a loss that is not finite."""
+    """Exit status: 0; 2 for input that cannot work, with a message; 3 for a loss that is not
+    finite.
+    """
     args = options.parse(sys.argv[1:] if argv is None else argv)
     try:
         evaluate(args) if args.evaluate else start(args)
     except NonFiniteLossError as error:
-        print(f"stopped: the loss is not finite ({error}). The checkpoint of the last good epoch is kept. Lower --lr, or "
-              "try --amp off", file=sys.stderr)  # fmt: skip
+        print(
+            f"stopped: the loss is not finite ({error}). The checkpoint of the last good epoch "
+            "is kept. Lower --lr, or "
+            "try --amp off",
+            file=sys.stderr,
+        )
         return 3
-    except (options.UsageError, DatasetError, NoiseFileError, checkpoint.CheckpointError, OSError) as error:
+    except (
+        options.UsageError,
+        DatasetError,
+        NoiseFileError,
+        checkpoint.CheckpointError,
+        OSError,
+    ) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
-        print("interrupted; the same command with --resume goes on after the last whole epoch", file=sys.stderr)
+        print(
+            "interrupted; the same command with --resume goes on after the last whole epoch",
+            file=sys.stderr,
+        )
         return 130
     return 0
 

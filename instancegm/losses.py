@@ -1,10 +1,12 @@
 """The losses and label rules of InstanceGM (Garg et al., WACV 2023) as pure functions.
 
-The first half is DivideMix (Li, Socher & Hoi, ICLR 2020), the second the generative part that comes from CausalNL
-(Yao et al., NeurIPS 2021) with a continuous Bernoulli image likelihood (Loaiza-Ganem & Cunningham, NeurIPS 2019).
+The first half is DivideMix (Li, Socher & Hoi, ICLR 2020), the second the generative part that comes
+from CausalNL (Yao et al., NeurIPS 2021) with a continuous Bernoulli image likelihood (Loaiza-Ganem
+& Cunningham, NeurIPS 2019).
 
-Shapes: B labelled rows, U unlabelled rows, R any rows, C classes, Z latent size, H W pixels. Everything is computed in
-float32, whatever autocast says: logarithms of bfloat16 probabilities lose the small ones.
+Shapes: B labelled rows, U unlabelled rows, R any rows, C classes, Z latent size, H W pixels.
+Everything is computed in float32, whatever autocast says: logarithms of bfloat16 probabilities lose
+the small ones.
 """
 
 import math
@@ -26,16 +28,24 @@ def wide(values: Tensor) -> Tensor:
 def one_hot(labels: Tensor, num_classes: int) -> Tensor:
     """One-hot rows, (R, C) float32, of labels (R,) int64 in [0, C)."""
     rows = torch.zeros(len(labels), num_classes, device=labels.device)
-    return rows.scatter_(1, labels[:, None], 1.0)  # F.one_hot would wait for the device to check the range
+    return rows.scatter_(
+        1, labels[:, None], 1.0
+    )  # F.one_hot would wait for the device to check the range
 
 
 def sharpen(probs: Tensor, temperature: float) -> Tensor:
-    """Temperature sharpening p^(1/T) / sum p^(1/T). probs: (R, C), rows sum to 1; temperature: in (0, 1]."""
-    return F.softmax(probs.log() / temperature, dim=1)  # the powers themselves underflow at a low temperature
+    """Temperature sharpening p^(1/T) / sum p^(1/T).
+
+    probs: (R, C), rows sum to 1; temperature: in (0, 1].
+    """
+    return F.softmax(
+        probs.log() / temperature, dim=1
+    )  # the powers themselves underflow at a low temperature
 
 
 def co_guess(view_logits: list[Tensor], temperature: float) -> Tensor:
-    """Targets of unlabelled rows (DivideMix eq. 7): the sharpened mean prediction of both networks on both views.
+    """Targets of unlabelled rows (DivideMix eq. 7): the sharpened mean prediction of both networks
+    on both views.
 
     view_logits: four tensors (U, C). Returns (U, C), rows sum to 1.
     """
@@ -43,11 +53,14 @@ def co_guess(view_logits: list[Tensor], temperature: float) -> Tensor:
     return sharpen(probs.mean(dim=0), temperature)
 
 
-def co_refine(view_logits: list[Tensor], noisy_targets: Tensor, clean_prob: Tensor, temperature: float) -> Tensor:
-    """Targets of labelled rows (DivideMix eq. 3-4): given label and own prediction, weighted by the clean probability.
+def co_refine(
+    view_logits: list[Tensor], noisy_targets: Tensor, clean_prob: Tensor, temperature: float
+) -> Tensor:
+    """Targets of labelled rows (DivideMix eq. 3-4): given label and own prediction, weighted by the
+    clean probability.
 
-    view_logits: the network's logits on each view, (B, C); noisy_targets: (B, C) one-hot; clean_prob: (B,) in [0, 1].
-    Returns (B, C), rows sum to 1.
+    view_logits: the network's logits on each view, (B, C); noisy_targets: (B, C) one-hot;
+    clean_prob: (B,) in [0, 1]. Returns (B, C), rows sum to 1.
     """
     probs = torch.stack([F.softmax(wide(logits), dim=1) for logits in view_logits]).mean(dim=0)
     weight = clean_prob[:, None]
@@ -55,24 +68,35 @@ def co_refine(view_logits: list[Tensor], noisy_targets: Tensor, clean_prob: Tens
 
 
 def mixup(rows: Tensor, partner: Tensor, coefficient: float) -> Tensor:
-    """Convex combination with the rows in another order. rows: (R, ...); partner: (R,) int64; coefficient: in [0.5, 1]."""
+    """Convex combination with the rows in another order.
+
+    rows: (R, ...); partner: (R,) int64; coefficient: in [0.5, 1].
+    """
     return torch.lerp(rows[partner], rows, coefficient)
 
 
 def soft_cross_entropy(logits: Tensor, targets: Tensor) -> Tensor:
-    """L_x (DivideMix eq. 9): mean over rows of -sum_c target log softmax. logits, targets: (B, C). A scalar."""
+    """L_x (DivideMix eq. 9): mean over rows of -sum_c target log softmax.
+
+    logits, targets: (B, C). A scalar.
+    """
     return -(targets * F.log_softmax(wide(logits), dim=1)).sum(dim=1).mean()
 
 
 def squared_error(logits: Tensor, targets: Tensor) -> Tensor:
-    """L_u (DivideMix eq. 10): mean over rows AND classes of (softmax - target)^2. logits, targets: (U, C). A scalar."""
+    """L_u (DivideMix eq. 10): mean over rows AND classes of (softmax - target)^2.
+
+    logits, targets: (U, C). A scalar.
+    """
     return (F.softmax(wide(logits), dim=1) - targets).square().mean()
 
 
 def class_balance_penalty(logits: Tensor) -> Tensor:
     """KL(uniform || mean prediction) over all rows (DivideMix eq. 11); a scalar. logits: (R, C)."""
     log_mean = torch.logsumexp(F.log_softmax(wide(logits), dim=1), dim=0) - math.log(len(logits))
-    return -math.log(logits.shape[1]) - log_mean.mean()  # log space: a class nobody predicts must not give log 0
+    return (
+        -math.log(logits.shape[1]) - log_mean.mean()
+    )  # log space: a class nobody predicts must not give log 0
 
 
 def unlabelled_weight(epoch: float, warm_up: int, lambda_u: float, ramp_epochs: int = 16) -> float:
@@ -83,14 +107,16 @@ def unlabelled_weight(epoch: float, warm_up: int, lambda_u: float, ramp_epochs: 
 def continuous_bernoulli_log_prob(value: Tensor, probs: Tensor) -> Tensor:
     """log CB(value; probs), elementwise, in the shape of both. value: in [0, 1]; probs: in (0, 1).
 
-    The normalising constant log C(p) = log|log(1-p) - log p| - log|1-2p| is 0/0 at p = 1/2; within (0.499, 0.501) its
-    Taylor expansion takes over.
+    The normalising constant log C(p) = log|log(1-p) - log p| - log|1-2p| is 0/0 at p = 1/2; within
+    (0.499, 0.501) its Taylor expansion takes over.
     """
     eps = torch.finfo(probs.dtype).eps
     probs = probs.clamp(eps, 1.0 - eps)
     log_p, log_not_p = probs.log(), torch.log1p(-probs)
     near_half = (probs > 0.499) & (probs < 0.501)
-    safe = torch.where(near_half, torch.full_like(probs, 0.499), probs)  # keeps the unused branch's gradient finite
+    safe = torch.where(
+        near_half, torch.full_like(probs, 0.499), probs
+    )  # keeps the unused branch's gradient finite
     exact = (torch.log1p(-safe) - safe.log()).abs().log() - (1.0 - 2.0 * safe).abs().log()
     square = (probs - 0.5).square()
     taylor = math.log(2.0) + (4.0 / 3.0 + 104.0 / 45.0 * square) * square
@@ -126,12 +152,14 @@ def vae_loss(
     weights: VaeWeights = VaeWeights(),
     numerics: Numerics = "original",
 ) -> VaeLoss:
-    """-log p(X|Z,Y) - log p(Y~|X,Y) + KL(q(Y|X) || uniform) + KL(q(Z|X,Y) || N(0,1)), each with its weight.
+    """-log p(X|Z,Y) - log p(Y~|X,Y) + KL(q(Y|X) || uniform) + KL(q(Z|X,Y) || N(0,1)), each with its
+    weight.
 
-    images: (R, 3, H, W) in [0, 1]; reconstruction: the same shape in (0, 1); noisy_labels: (R,) int64;
-    noisy_label_logits: (R, C); label_sample: (R, C), rows sum to 1; mu, log_var: (R, Z).
-    "original" keeps two slips of the published code: the label prior is a constant without gradient, and the latent
-    prior is a sum over the batch without the factor 1/2. "paper" is the KL terms as written above, mean over rows.
+    images: (R, 3, H, W) in [0, 1]; reconstruction: the same shape in (0, 1); noisy_labels: (R,)
+    int64; noisy_label_logits: (R, C); label_sample: (R, C), rows sum to 1; mu, log_var: (R, Z).
+    "original" keeps two slips of the published code: the label prior is a constant without
+    gradient, and the latent prior is a sum over the batch without the factor 1/2. "paper" is the KL
+    terms as written above, mean over rows.
     """
     num_classes = label_sample.shape[1]
     latent = 1.0 + log_var - mu.square() - log_var.exp()
@@ -139,7 +167,11 @@ def vae_loss(
         label_prior = (label_sample * math.log(1.0 / num_classes + 1e-8)).sum(dim=1).mean()
         latent_prior = -latent.sum()
     else:
-        label_prior = (torch.xlogy(label_sample, label_sample) + label_sample * math.log(num_classes)).sum(dim=1).mean()
+        label_prior = (
+            (torch.xlogy(label_sample, label_sample) + label_sample * math.log(num_classes))
+            .sum(dim=1)
+            .mean()
+        )
         latent_prior = -0.5 * latent.sum(dim=1).mean()
     return VaeLoss(
         reconstruction=-continuous_bernoulli_log_prob(images, reconstruction).mean(),

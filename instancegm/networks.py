@@ -1,7 +1,9 @@
-"""PreAct ResNet-18 (He et al., ECCV 2016) in the variant of DivideMix; parameter names are those of its checkpoints.
+"""PreAct ResNet-18 (He et al., ECCV 2016) in the variant of DivideMix; parameter names are those of
+its checkpoints.
 
-Two peculiarities that the published numbers rest on: no BatchNorm or ReLU after the last block, and a block without a
-projection adds the ACTIVATED input, not the input itself. 11,171,274 parameters with 10 classes, 11,217,444 with 100.
+Two peculiarities that the published numbers rest on: no BatchNorm or ReLU after the last block, and
+a block without a projection adds the ACTIVATED input, not the input itself. 11,171,274 parameters
+with 10 classes, 11,217,444 with 100.
 """
 
 from torch import Tensor, nn
@@ -18,7 +20,9 @@ class PreActBlock(nn.Module):
         self.bn2 = nn.BatchNorm2d(channels)
         self.conv2 = nn.Conv2d(channels, channels, 3, padding=1, bias=False)
         projects = stride != 1 or in_channels != channels
-        self.shortcut = nn.Sequential(*[nn.Conv2d(in_channels, channels, 1, stride, bias=False)] if projects else [])
+        self.shortcut = nn.Sequential(
+            *[nn.Conv2d(in_channels, channels, 1, stride, bias=False)] if projects else []
+        )
 
     def forward(self, x: Tensor) -> Tensor:
         activated = F.relu(self.bn1(x))
@@ -27,16 +31,25 @@ class PreActBlock(nn.Module):
 
 
 class PreActResNet18(nn.Module):
-    """Images (B, 3, 32, 32) to logits (B, C). `width` is the number of channels of the first stage (64 in the paper)."""
+    """Images (B, 3, 32, 32) to logits (B, C).
+
+    `width` is the number of channels of the first stage (64 in the paper).
+    """
 
     def __init__(self, num_classes: int, width: int = 64) -> None:
         super().__init__()
         self.conv1 = nn.Conv2d(3, width, 3, padding=1, bias=False)
         self.bn1 = nn.BatchNorm2d(width)
         self.layer1 = nn.Sequential(PreActBlock(width, width, 1), PreActBlock(width, width, 1))
-        self.layer2 = nn.Sequential(PreActBlock(width, 2 * width, 2), PreActBlock(2 * width, 2 * width, 1))
-        self.layer3 = nn.Sequential(PreActBlock(2 * width, 4 * width, 2), PreActBlock(4 * width, 4 * width, 1))
-        self.layer4 = nn.Sequential(PreActBlock(4 * width, 8 * width, 2), PreActBlock(8 * width, 8 * width, 1))
+        self.layer2 = nn.Sequential(
+            PreActBlock(width, 2 * width, 2), PreActBlock(2 * width, 2 * width, 1)
+        )
+        self.layer3 = nn.Sequential(
+            PreActBlock(2 * width, 4 * width, 2), PreActBlock(4 * width, 4 * width, 1)
+        )
+        self.layer4 = nn.Sequential(
+            PreActBlock(4 * width, 8 * width, 2), PreActBlock(8 * width, 8 * width, 1)
+        )
         self.linear = nn.Linear(8 * width, num_classes)
 
     def forward(self, images: Tensor) -> Tensor:

@@ -1,4 +1,6 @@
-"""plots.png of a run: accuracy, the mixture that splits the training set, and how well it tells clean from noisy."""
+"""plots.png of a run: accuracy, the mixture that splits the training set, and how well it tells
+clean from noisy.
+"""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -20,9 +22,16 @@ from instancegm.report import Row
 
 
 def draw(
-    path: Path, title: str, rows: Sequence[Row], fits: Sequence[CleanFit], is_clean: NDArray[np.bool_] | None
+    path: Path,
+    title: str,
+    rows: Sequence[Row],
+    fits: Sequence[CleanFit],
+    is_clean: NDArray[np.bool_] | None,
 ) -> None:
-    """Writes the picture. fits: one per network, of the final losses; is_clean: (N,), None where the truth is unknown."""
+    """Writes the picture.
+
+    fits: one per network, of the final losses; is_clean: (N,), None where the truth is unknown.
+    """
     figure, axes = plt.subplots(1, 3, figsize=(15, 4.2), layout="constrained")
     figure.suptitle(title)
     _accuracy(axes[0], rows)
@@ -50,8 +59,14 @@ def _accuracy(axes: Axes, rows: Sequence[Row]) -> None:
         label="both (reported)" if "accuracy_1" in rows[0] else "the network",
     )
     best = int(np.argmax(accuracies))
-    axes.annotate(f"best {accuracies[best]:.2f}", (epochs[best], accuracies[best]), xytext=(0, -14),
-                  textcoords="offset points", ha="right" if best > len(rows) / 2 else "left", fontsize=8)  # fmt: skip
+    axes.annotate(
+        f"best {accuracies[best]:.2f}",
+        (epochs[best], accuracies[best]),
+        xytext=(0, -14),
+        textcoords="offset points",
+        ha="right" if best > len(rows) / 2 else "left",
+        fontsize=8,
+    )
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     warm_up = sum(row["phase"] == "warm_up" for row in rows)
     if warm_up < len(rows):
@@ -66,29 +81,47 @@ def _loss_histogram(axes: Axes, fit: CleanFit, is_clean: NDArray[np.bool_] | Non
         axes.hist(fit.losses, bins=bins, color="tab:grey", alpha=0.7, label="training samples")
     else:
         parts = [fit.losses[is_clean], fit.losses[~is_clean]]
-        axes.hist(parts, bins=bins, stacked=True, color=["tab:blue", "tab:orange"], alpha=0.7,
-                  label=["label is right", "label is wrong"])  # fmt: skip
+        axes.hist(
+            parts,
+            bins=bins,
+            stacked=True,
+            color=["tab:blue", "tab:orange"],
+            alpha=0.7,
+            label=["label is right", "label is wrong"],
+        )
     if fit.mixture is not None:
         grid = np.linspace(0.0, 1.0, 400)
         scale = len(fit.losses) * (bins[1] - bins[0])  # density to count per bin
         order = fit.mixture.means_.ravel().argsort()
-        for component, name, style in zip(order, ("clean component", "noisy component"), ("-", "--")):
+        for component, name, style in zip(
+            order, ("clean component", "noisy component"), ("-", "--")
+        ):
             deviation = np.sqrt(fit.mixture.covariances_.ravel()[component])
-            density = fit.mixture.weights_[component] * norm.pdf(grid, fit.mixture.means_.ravel()[component], deviation)
+            density = fit.mixture.weights_[component] * norm.pdf(
+                grid, fit.mixture.means_.ravel()[component], deviation
+            )
             axes.plot(grid, scale * density, style, color="black", linewidth=1.2, label=name)
     axes.set_yscale("log")
     axes.set_ylim(bottom=0.5)  # an empty bin has no logarithm
-    axes.set(title="Loss on the given label, network 1", xlabel="normalised cross-entropy", ylabel="training samples")
+    axes.set(
+        title="Loss on the given label, network 1",
+        xlabel="normalised cross-entropy",
+        ylabel="training samples",
+    )
     axes.legend(fontsize=8)
 
 
 def _roc(axes: Axes, fits: Sequence[CleanFit], is_clean: NDArray[np.bool_] | None) -> None:
     axes.set(
-        title="Finding clean labels by clean probability", xlabel="false positive rate", ylabel="true positive rate"
+        title="Finding clean labels by clean probability",
+        xlabel="false positive rate",
+        ylabel="true positive rate",
     )
     if is_clean is None or is_clean.all() or not is_clean.any():
         reason = "no clean labels known" if is_clean is None else "only one kind of label"
-        axes.text(0.5, 0.5, f"{reason}:\nno ROC curve", ha="center", va="center", transform=axes.transAxes)
+        axes.text(
+            0.5, 0.5, f"{reason}:\nno ROC curve", ha="center", va="center", transform=axes.transAxes
+        )
         return
     for number, fit in enumerate(fits, start=1):
         false_positive, true_positive, _ = roc_curve(is_clean, fit.clean_prob)

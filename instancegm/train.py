@@ -1,7 +1,8 @@
-"""One epoch of each phase of InstanceGM: warm-up on the noisy labels, co-divide with the generative losses; prediction.
+"""One epoch of each phase of InstanceGM: warm-up on the noisy labels, co-divide with the generative
+losses; prediction.
 
-Shapes: N training samples, B batch, C classes, P peers (networks). Nothing inside an epoch waits for the device: losses
-are gathered there and looked at once, when the epoch is over.
+Shapes: N training samples, B batch, C classes, P peers (networks). Nothing inside an epoch waits
+for the device: losses are gathered there and looked at once, when the epoch is over.
 """
 
 from collections.abc import Callable, Iterable, Sequence
@@ -14,7 +15,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from instancegm.data import DeviceImages, endless_batches, shuffled_batches, stream_seed, torch_stream
+from instancegm.data import (
+    DeviceImages,
+    endless_batches,
+    shuffled_batches,
+    stream_seed,
+    torch_stream,
+)
 from instancegm.losses import (
     Numerics,
     VaeLoss,
@@ -32,7 +39,10 @@ from instancegm.mixture import Split
 from instancegm.networks import PreActResNet18
 from instancegm.vae import Vae
 
-EVALUATION_BATCH = {"cpu": 128, "cuda": 1024}  # on a CPU, larger activations leave the cache: 128 was 1.3 times 512
+EVALUATION_BATCH = {
+    "cpu": 128,
+    "cuda": 1024,
+}  # on a CPU, larger activations leave the cache: 128 was 1.3 times 512
 Autocast = Callable[[], AbstractContextManager[None]]  # what the networks' forward passes run in
 
 
@@ -65,7 +75,9 @@ class Settings:
 
 @dataclass(frozen=True)
 class Peer:
-    """One of the two classifiers, with its own generative model (None: DivideMix) and their optimizers."""
+    """One of the two classifiers, with its own generative model (None: DivideMix) and their
+    optimizers.
+    """
 
     number: int  # 1 or 2, as the paper counts
     net: PreActResNet18
@@ -87,8 +99,13 @@ class Peer:
                 yield name, part
 
 
-def warm_up_epoch(peer: Peer, train_set: TrainingSet, settings: Settings, epoch: int) -> dict[str, float]:
-    """Plain cross-entropy on every sample with its noisy label, in batches of 2 B. Returns the mean loss."""
+def warm_up_epoch(
+    peer: Peer, train_set: TrainingSet, settings: Settings, epoch: int
+) -> dict[str, float]:
+    """Plain cross-entropy on every sample with its noisy label, in batches of 2 B.
+
+    Returns the mean loss.
+    """
     images, noisy_labels, _ = train_set
     generator = torch_stream(images.device, settings.seed, epoch, f"warm-up {peer.number}")
     everything = torch.arange(len(images), device=images.device)
@@ -102,16 +119,23 @@ def warm_up_epoch(peer: Peer, train_set: TrainingSet, settings: Settings, epoch:
         loss.backward()
         peer.net_optimizer.step()
         losses.append(loss.detach())
-    return _mean_losses(torch.stack(losses)[:, None], ("loss",), f"epoch {epoch}, warm-up of network {peer.number}")
+    return _mean_losses(
+        torch.stack(losses)[:, None], ("loss",), f"epoch {epoch}, warm-up of network {peer.number}"
+    )
 
 
 def co_divide_epoch(
     peer: Peer, other: Peer, split: Split, train_set: TrainingSet, settings: Settings, epoch: int
 ) -> dict[str, float]:
-    """One epoch of `peer` on the split that the OTHER network's losses made. Returns the mean of each loss term."""
+    """One epoch of `peer` on the split that the OTHER network's losses made.
+
+    Returns the mean of each loss term.
+    """
     images = train_set.images
     device = images.device
-    labelled, unlabelled = (torch.from_numpy(part).to(device) for part in (split.labelled, split.unlabelled))
+    labelled, unlabelled = (
+        torch.from_numpy(part).to(device) for part in (split.labelled, split.unlabelled)
+    )
     clean_prob = torch.zeros(len(images), device=device)
     clean_prob[labelled] = torch.from_numpy(split.clean_prob).to(device, torch.float32)
 
@@ -126,9 +150,16 @@ def co_divide_epoch(
         weight = unlabelled_weight(epoch + step / ramp_steps, settings.warm_up, settings.lambda_u)
         coefficient = mix_draws.beta(settings.alpha, settings.alpha)
         mixmatch = _mixmatch_terms(
-            peer, other, index, unlabelled_index, clean_prob[index], max(coefficient, 1.0 - coefficient),
-            train_set, settings, generator,
-        )  # fmt: skip
+            peer,
+            other,
+            index,
+            unlabelled_index,
+            clean_prob[index],
+            max(coefficient, 1.0 - coefficient),
+            train_set,
+            settings,
+            generator,
+        )
         labelled_loss, unlabelled_loss, penalty = mixmatch
         loss = labelled_loss + weight * unlabelled_loss + penalty
         generative = _generative_terms(peer, train_set, settings, generator)
@@ -143,8 +174,16 @@ def co_divide_epoch(
                 optimizer.step()
         terms.append(torch.stack([loss, *mixmatch, *generative]).detach())
 
-    names = ("loss", "labelled_loss", "unlabelled_loss", "penalty", *(VaeLoss._fields if peer.vae else ()))
-    return _mean_losses(torch.stack(terms), names, f"epoch {epoch}, training of network {peer.number}")
+    names = (
+        "loss",
+        "labelled_loss",
+        "unlabelled_loss",
+        "penalty",
+        *(VaeLoss._fields if peer.vae else ()),
+    )
+    return _mean_losses(
+        torch.stack(terms), names, f"epoch {epoch}, training of network {peer.number}"
+    )
 
 
 def _mixmatch_terms(
@@ -158,12 +197,20 @@ def _mixmatch_terms(
     settings: Settings,
     generator: torch.Generator,
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """L_x, L_u and the class-balance penalty of one step (DivideMix, algorithm 1, lines 12-25). index, clean_prob: (B,)."""
+    """L_x, L_u and the class-balance penalty of one step (DivideMix, algorithm 1, lines 12-25).
+
+    index, clean_prob: (B,).
+    """
     images, noisy_labels, num_classes = train_set
     x_views = [images.view(index, generator) for _ in range(2)]
-    u_views = [images.view(unlabelled_index, generator) for _ in range(2)] if len(unlabelled_index) else []
+    u_views = (
+        [images.view(unlabelled_index, generator) for _ in range(2)]
+        if len(unlabelled_index)
+        else []
+    )
 
-    # The original guesses in train mode: batch statistics, and one update of the running ones for each forward.
+    # The original guesses in train mode: batch statistics, and one update of the running ones for
+    # each forward.
     peer.net.train(not settings.guess_eval)
     other.net.eval()
     with torch.no_grad():
@@ -172,7 +219,14 @@ def _mixmatch_terms(
             if u_views:  # in eval mode both views can share one forward
                 u_logits += other.net(torch.cat(u_views)).chunk(2)
             x_logits = [peer.net(view) for view in x_views]
-        targets = [co_refine(x_logits, one_hot(noisy_labels[index], num_classes), clean_prob, settings.temperature)] * 2
+        targets = [
+            co_refine(
+                x_logits,
+                one_hot(noisy_labels[index], num_classes),
+                clean_prob,
+                settings.temperature,
+            )
+        ] * 2
         if u_views:
             targets += [co_guess(u_logits, settings.temperature)] * 2
 
@@ -184,19 +238,29 @@ def _mixmatch_terms(
     mixed_targets = mixup(row_targets, partner, coefficient)
     count = 2 * len(index)
     unlabelled_loss = (
-        squared_error(logits[count:], mixed_targets[count:]) if u_views else torch.zeros((), device=rows.device)
+        squared_error(logits[count:], mixed_targets[count:])
+        if u_views
+        else torch.zeros((), device=rows.device)
     )
-    return soft_cross_entropy(logits[:count], mixed_targets[:count]), unlabelled_loss, class_balance_penalty(logits)
+    return (
+        soft_cross_entropy(logits[:count], mixed_targets[:count]),
+        unlabelled_loss,
+        class_balance_penalty(logits),
+    )
 
 
 def _generative_terms(
     peer: Peer, train_set: TrainingSet, settings: Settings, generator: torch.Generator
 ) -> Sequence[Tensor]:
-    """The four VAE terms on 2 B fresh samples of the whole noisy set; they train the classifier as well."""
+    """The four VAE terms on 2 B fresh samples of the whole noisy set; they train the classifier as
+    well.
+    """
     if peer.vae is None:
         return ()
     images, noisy_labels, _ = train_set
-    index = torch.randperm(len(images), device=images.device, generator=generator)[: 2 * settings.batch_size]
+    index = torch.randperm(len(images), device=images.device, generator=generator)[
+        : 2 * settings.batch_size
+    ]
     batch = images.view(index, generator)
     with settings.autocast():
         output = peer.vae(batch, peer.net(batch), generator)
@@ -214,7 +278,9 @@ def _generative_terms(
 
 @torch.no_grad()
 def predict(nets: Sequence[nn.Module], images: DeviceImages, autocast: Autocast) -> Tensor:
-    """Logits of every network in eval mode on every image, in one pass over the data: (P, N, C) float32."""
+    """Logits of every network in eval mode on every image, in one pass over the data: (P, N, C)
+    float32.
+    """
     for net in nets:
         net.eval()
     batch_size = EVALUATION_BATCH.get(images.device.type, EVALUATION_BATCH["cuda"])
@@ -235,7 +301,9 @@ def ensemble_accuracy(logits: Tensor, labels: Tensor) -> float:
 
 
 def _mean_losses(terms: Tensor, names: Sequence[str], where: str) -> dict[str, float]:
-    """Mean over the steps of an epoch of each named term; raises at the first step that is not finite. terms: (steps, T)."""
+    """Mean over the steps of an epoch of each named term; raises at the first step that is not
+    finite. terms: (steps, T).
+    """
     table = terms.float().cpu()
     broken = (~table.isfinite()).any(dim=1).nonzero()
     if len(broken):

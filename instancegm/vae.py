@@ -1,7 +1,7 @@
 """The generative half of InstanceGM: q(Z|X,Y), p(X|Z,Y) and p(Y~|X,Y) for 32-pixel images.
 
-Shapes: R rows, C classes, Z latent size. Parameter names are those of the published checkpoints. Parameters with 10
-classes and Z = 25: encoder 452,190, decoder 434,787, noisy-label head 411,190.
+Shapes: R rows, C classes, Z latent size. Parameter names are those of the published checkpoints.
+Parameters with 10 classes and Z = 25: encoder 452,190, decoder 434,787, noisy-label head 411,190.
 """
 
 from typing import NamedTuple
@@ -19,7 +19,9 @@ TRUNK_FEATURES = TRUNK_CHANNELS[-1] * 2 * 2
 
 def _down(in_channels: int, channels: int) -> nn.Sequential:
     return nn.Sequential(
-        nn.Conv2d(in_channels, channels, 3, stride=2, padding=1), nn.BatchNorm2d(channels), nn.LeakyReLU()
+        nn.Conv2d(in_channels, channels, 3, stride=2, padding=1),
+        nn.BatchNorm2d(channels),
+        nn.LeakyReLU(),
     )
 
 
@@ -39,7 +41,10 @@ class _LabelledTrunk(nn.Module):
         self.embed_class = nn.Linear(num_classes, IMAGE_SIZE * IMAGE_SIZE)
         self.embed_data = nn.Conv2d(3, 3, 1)
         self.encoder = nn.Sequential(
-            *[_down(before, after) for before, after in zip((4, *TRUNK_CHANNELS[:-1]), TRUNK_CHANNELS)]
+            *[
+                _down(before, after)
+                for before, after in zip((4, *TRUNK_CHANNELS[:-1]), TRUNK_CHANNELS)
+            ]
         )
 
     def features(self, images: Tensor, label: Tensor) -> Tensor:
@@ -72,7 +77,9 @@ class NoisyLabelHead(_LabelledTrunk):
 
 
 class ImageDecoder(nn.Module):
-    """p(X|Z,Y): latent (R, Z) and label (R, C) to continuous Bernoulli parameters (R, 3, 32, 32) in (0, 1)."""
+    """p(X|Z,Y): latent (R, Z) and label (R, C) to continuous Bernoulli parameters (R, 3, 32, 32) in
+    (0, 1).
+    """
 
     def __init__(self, num_classes: int, z_dim: int) -> None:
         super().__init__()
@@ -83,11 +90,15 @@ class ImageDecoder(nn.Module):
     def forward(self, latent: Tensor, label: Tensor) -> Tensor:
         start = self.decoder_input(torch.cat([latent, label], dim=1)).view(-1, 256, 2, 2)
         before_sigmoid = self.final_layer[:-1](self.decoder(start))
-        return self.final_layer[-1](before_sigmoid.float())  # bfloat16 would round what is near 1 to 1
+        return self.final_layer[-1](
+            before_sigmoid.float()
+        )  # bfloat16 would round what is near 1 to 1
 
 
 class VaeOutput(NamedTuple):
-    """label_sample (R, C), mu and log_var (R, Z), reconstruction (R, 3, 32, 32), noisy_label_logits (R, C); float32."""
+    """label_sample (R, C), mu and log_var (R, Z), reconstruction (R, 3, 32, 32), noisy_label_logits
+    (R, C); float32.
+    """
 
     label_sample: Tensor
     mu: Tensor
@@ -99,20 +110,26 @@ class VaeOutput(NamedTuple):
 class Vae(nn.Module):
     """The three parts around a sampled label and a sampled latent code.
 
-    numerics "original" follows the published code: the latent noise is uniform on [0, 1) and a second sigmoid squeezes
-    the reconstruction into (0.5, 0.7311). "paper": standard normal noise, one sigmoid.
+    numerics "original" follows the published code: the latent noise is uniform on [0, 1) and a
+    second sigmoid squeezes the reconstruction into (0.5, 0.7311). "paper": standard normal noise,
+    one sigmoid.
     """
 
     def __init__(self, num_classes: int, z_dim: int, numerics: Numerics = "original") -> None:
         super().__init__()
         self.numerics = numerics
-        # DEVIATION(instancegm): no y_encoder; the original carries and saves 21 million parameters that nothing uses.
+        # DEVIATION(instancegm): no y_encoder; the original carries and saves 21 million parameters
+        # that nothing uses.
         self.z_encoder = LatentEncoder(num_classes, z_dim)
         self.x_decoder = ImageDecoder(num_classes, z_dim)
         self.t_decoder = NoisyLabelHead(num_classes)
 
-    def forward(self, images: Tensor, class_logits: Tensor, generator: torch.Generator | None = None) -> VaeOutput:
-        """images: (R, 3, 32, 32) in [0, 1]; class_logits: (R, C) of the classifier, whose gradient passes through."""
+    def forward(
+        self, images: Tensor, class_logits: Tensor, generator: torch.Generator | None = None
+    ) -> VaeOutput:
+        """images: (R, 3, 32, 32) in [0, 1]; class_logits: (R, C) of the classifier, whose gradient
+        passes through.
+        """
         label_sample = gumbel_softmax(class_logits.float(), generator)
         mu, log_var = (part.float() for part in self.z_encoder(images, label_sample))
         draw = torch.rand if self.numerics == "original" else torch.randn
@@ -126,7 +143,8 @@ class Vae(nn.Module):
 
 
 def gumbel_softmax(logits: Tensor, generator: torch.Generator | None = None) -> Tensor:
-    """A relaxed sample of the categorical distribution at temperature 1: softmax(logits + Gumbel noise), (R, C).
+    """A relaxed sample of the categorical distribution at temperature 1: softmax(logits + Gumbel
+    noise), (R, C).
 
     Like `torch.nn.functional.gumbel_softmax`, which takes no generator.
     """

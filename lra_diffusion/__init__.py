@@ -1,1 +1,4 @@
-"""LRA-diffusion (Chen et al., NeurIPS 2023): label-retrieval-augmented diffusion for noisy labels. See README.md."""
+"""LRA-diffusion (Chen et al., NeurIPS 2023): label-retrieval-augmented diffusion for noisy labels.
+
+See README.md.
+"""

@@ -1,7 +1,8 @@
-"""Checkpoints that survive a kill: atomic writing, torn files skipped, resuming only what is the same run.
+"""Checkpoints that survive a kill: atomic writing, torn files skipped, resuming only what is the
+same run.
 
-All random numbers are made from (seed, epoch, stream), see data.py; so the state after an epoch is the networks, the
-optimizer, the averages and the rows of metrics.jsonl, and no generator's state.
+All random numbers are made from (seed, epoch, stream), see data.py; so the state after an epoch is
+the networks, the optimizer, the averages and the rows of metrics.jsonl, and no generator's state.
 """
 
 import io
@@ -12,7 +13,7 @@ from typing import Any, Protocol
 
 import torch
 
-from shared.noise_file import write_atomically
+from shared.files import write_atomically
 
 LAST, BEST = "last.ckpt", "best.ckpt"
 
@@ -26,7 +27,9 @@ class CheckpointError(ValueError):
 
 
 def save(state: Mapping[str, Any], *paths: Path) -> None:
-    """Writes the state to each path atomically: a path holds the whole checkpoint or the one before."""
+    """Writes the state to each path atomically: a path holds the whole checkpoint or the one
+    before.
+    """
     buffer = io.BytesIO()
     torch.save(dict(state), buffer)
     for path in paths:
@@ -34,7 +37,10 @@ def save(state: Mapping[str, Any], *paths: Path) -> None:
 
 
 def load(path: Path, device: torch.device | str = "cpu", kind: type = dict) -> Any:
-    """Reads a checkpoint, or with kind=list a published model; nothing in it is executed. CheckpointError if it is torn."""
+    """Reads a checkpoint, or with kind=list a published model; nothing in it is executed.
+
+    CheckpointError if it is torn.
+    """
     if not path.exists():
         raise CheckpointError(f"{path}: no such checkpoint")
     if not _is_whole(path):
@@ -42,17 +48,24 @@ def load(path: Path, device: torch.device | str = "cpu", kind: type = dict) -> A
     try:
         state = torch.load(path, map_location=device, weights_only=True)
     except Exception as error:
-        reason = next(iter(str(error).splitlines()), "").split(" Re-running", 1)[0].split(" (1)", 1)[0]
-        raise CheckpointError(f"{path}: not a checkpoint that can be read safely ({reason})") from error
+        reason = (
+            next(iter(str(error).splitlines()), "").split(" Re-running", 1)[0].split(" (1)", 1)[0]
+        )
+        raise CheckpointError(
+            f"{path}: not a checkpoint that can be read safely ({reason})"
+        ) from error
     if not isinstance(state, kind):
         raise CheckpointError(
-            f"{path}: holds a {type(state).__name__}, expected a {kind.__name__}: is it another file?"
+            f"{path}: holds a {type(state).__name__}, expected a {kind.__name__}: is it another "
+            "file?"
         )
     return state
 
 
 def _is_whole(path: Path) -> bool:
-    """torch.load does not verify the checksums inside the archive, so that flipped bits would pass unseen."""
+    """torch.load does not verify the checksums inside the archive, so that flipped bits would pass
+    unseen.
+    """
     if not zipfile.is_zipfile(path):
         return False
     try:
@@ -63,7 +76,9 @@ def _is_whole(path: Path) -> bool:
 
 
 def load_optimizer(optimizer: torch.optim.Optimizer, state: dict[str, Any]) -> None:
-    """Loads its state, but keeps how this device computes; the checkpoint may come from another one."""
+    """Loads its state, but keeps how this device computes; the checkpoint may come from another
+    one.
+    """
     fused = optimizer.param_groups[0]["fused"]
     optimizer.load_state_dict(state)
     for group in optimizer.param_groups:
@@ -71,7 +86,9 @@ def load_optimizer(optimizer: torch.optim.Optimizer, state: dict[str, Any]) -> N
 
 
 def load_newest(folder: Path, device: torch.device | str) -> dict[str, Any] | None:
-    """The newest whole checkpoint of a run folder: the last, else the best, whose epochs are then repeated; else None."""
+    """The newest whole checkpoint of a run folder: the last, else the best, whose epochs are then
+    repeated; else None.
+    """
     for name in (LAST, BEST):
         if (folder / name).exists():
             try:
@@ -91,7 +108,9 @@ def resume(run: Resumable, folder: Path, device: torch.device | str) -> None:
 
 
 def refuse_other_run(saved: Mapping[str, Any], current: Mapping[str, Any]) -> None:
-    """Raises CheckpointError naming every difference between what a checkpoint was made from and what is asked now."""
+    """Raises CheckpointError naming every difference between what a checkpoint was made from and
+    what is asked now.
+    """
     differences = [
         f"{name}: {saved.get(name)} then, {current.get(name)} now"
         for name in sorted({*saved, *current})
@@ -99,6 +118,8 @@ def refuse_other_run(saved: Mapping[str, Any], current: Mapping[str, Any]) -> No
     ]
     if differences:
         raise CheckpointError(
-            "the checkpoint belongs to another run (" + "; ".join(differences) + "). Give the same flags and data to "
+            "the checkpoint belongs to another run ("
+            + "; ".join(differences)
+            + "). Give the same flags and data to "
             "continue it, or choose another --output_dir"
         )

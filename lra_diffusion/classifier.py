@@ -1,7 +1,8 @@
-"""Plain cross-entropy training of a classifier: the teacher of PMD noise, and the baseline on noisy labels.
+"""Plain cross-entropy training of a classifier: the teacher of PMD noise, and the baseline on noisy
+labels.
 
-Shapes: N training images, M test images, B batch, C classes. Nothing inside an epoch waits for the device: losses and hits
-are gathered there and looked at once, when the epoch is over.
+Shapes: N training images, M test images, B batch, C classes. Nothing inside an epoch waits for the
+device: losses and hits are gathered there and looked at once, when the epoch is over.
 """
 
 import math
@@ -56,13 +57,28 @@ class Classifier:
 
 
 def build(
-    network: str, width: int, num_classes: int, device: torch.device, seed: int, *, nesterov: bool = False
+    network: str,
+    width: int,
+    num_classes: int,
+    device: torch.device,
+    seed: int,
+    *,
+    nesterov: bool = False,
 ) -> Classifier:
-    """A ResNet for 32 x 32 images with fresh weights from `seed`, and SGD: momentum 0.9, weight decay 5e-4."""
+    """A ResNet for 32 x 32 images with fresh weights from `seed`, and SGD: momentum 0.9, weight
+    decay 5e-4.
+    """
     torch.manual_seed(seed)
-    net = SmallResNet(network, num_classes, width).to(device=device, memory_format=torch.channels_last)
+    net = SmallResNet(network, num_classes, width).to(
+        device=device, memory_format=torch.channels_last
+    )
     optimizer = torch.optim.SGD(
-        net.parameters(), lr=0.0, momentum=0.9, weight_decay=5e-4, nesterov=nesterov, fused=device.type != "mps"
+        net.parameters(),
+        lr=0.0,
+        momentum=0.9,
+        weight_decay=5e-4,
+        nesterov=nesterov,
+        fused=device.type != "mps",
     )  # the rate is set at the start of every epoch
     return Classifier(net, optimizer)
 
@@ -80,33 +96,47 @@ def epochs(
     first_epoch: int = 1,
     recorded: Tensor | None = None,
 ) -> Iterator[Row]:
-    """Trains from `first_epoch` to the last one and yields a row of figures after each; epochs count from 1.
+    """Trains from `first_epoch` to the last one and yields a row of figures after each; epochs
+    count from 1.
 
-    test_sets: by name; the accuracy on the set `test` is the row's `accuracy`, on any other `accuracy_<name>`.
-    recorded: (N, C) float32, is overwritten in every epoch, see `train_epoch`.
+    test_sets: by name; the accuracy on the set `test` is the row's `accuracy`, on any other
+    `accuracy_<name>`. recorded: (N, C) float32, is overwritten in every epoch, see `train_epoch`.
     """
     for epoch in range(first_epoch, settings.n_epochs + 1):
         start = time.perf_counter()
         lr = settings.learning_rate(epoch)
         for group in classifier.optimizer.param_groups:
             group["lr"] = lr
-        row: Row = {"epoch": epoch, "lr": lr, **train_epoch(classifier, train_set, settings, epoch, recorded)}
+        row: Row = {
+            "epoch": epoch,
+            "lr": lr,
+            **train_epoch(classifier, train_set, settings, epoch, recorded),
+        }
         seconds = time.perf_counter() - start
         for name, test_set in test_sets.items():
             row["accuracy" if name == "test" else f"accuracy_{name}"] = _evaluated(
                 classifier.net, test_set, settings, f"epoch {epoch}, {name}"
             )
-        row |= {"seconds": round(time.perf_counter() - start, 3),
-                "images_per_s": round(len(train_set.labels) / seconds, 1)}  # fmt: skip
+        row |= {
+            "seconds": round(time.perf_counter() - start, 3),
+            "images_per_s": round(len(train_set.labels) / seconds, 1),
+        }
         yield row
 
 
 def train_epoch(
-    classifier: Classifier, train_set: LabelledImages, settings: Settings, epoch: int, recorded: Tensor | None = None
+    classifier: Classifier,
+    train_set: LabelledImages,
+    settings: Settings,
+    epoch: int,
+    recorded: Tensor | None = None,
 ) -> Row:
-    """One pass in random order over random views. Returns mean loss and accuracy on the given labels, both in train mode.
+    """One pass in random order over random views.
 
-    recorded: (N, C) float32 on the device; row i becomes the softmax output of image i in its batch, before the update.
+    Returns mean loss and accuracy on the given labels, both in train mode.
+
+    recorded: (N, C) float32 on the device; row i becomes the softmax output of image i in its
+    batch, before the update.
     """
     images, labels = train_set
     device = images.device
@@ -114,7 +144,9 @@ def train_epoch(
     batches = shuffled(torch.arange(len(labels), device=device), settings.batch_size, shuffle)
     losses, hits = torch.zeros((2, len(labels)), device=device)
     classifier.net.train()
-    for index, views in zip(batches, images.views(batches, stream_seed(settings.seed, epoch, "augmentation"))):
+    for index, views in zip(
+        batches, images.views(batches, stream_seed(settings.seed, epoch, "augmentation"))
+    ):
         with settings.autocast():
             logits = classifier.net(views)
         logits = logits.float()
@@ -142,7 +174,10 @@ def predict(net: nn.Module, images: Images, settings: Settings) -> Tensor:
 
 
 def _evaluated(net: nn.Module, test_set: LabelledImages, settings: Settings, where: str) -> float:
-    """Accuracy in percent. Outputs that are not finite raise: the last update of an epoch has no loss to show that."""
+    """Accuracy in percent.
+
+    Outputs that are not finite raise: the last update of an epoch has no loss to show that.
+    """
     logits = predict(net, test_set.images, settings)
     correct = (logits.argmax(dim=1) == test_set.labels).float().mean()
     finite, accuracy = torch.stack([logits.isfinite().all().float(), 100 * correct]).tolist()

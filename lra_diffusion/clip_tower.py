@@ -1,8 +1,10 @@
-"""CLIP's image tower as f_p, without the text tower: its weights from any of the files they are published in.
+"""CLIP's image tower as f_p, without the text tower: its weights from any of the files they are
+published in.
 
-Radford et al., "Learning transferable visual models from natural language supervision", ICML 2021. The tower is
-open_clip_torch's, an optional package. Read are OpenAI's files, open_clip's, Hugging Face's (transformers) and timm's, of
-the whole model or of the tower alone, safetensors or torch.save.
+Radford et al., "Learning transferable visual models from natural language supervision", ICML 2021.
+The tower is open_clip_torch's, an optional package. Read are OpenAI's files, open_clip's, Hugging
+Face's (transformers) and timm's, of the whole model or of the tower alone, safetensors or
+torch.save.
 """
 
 import re
@@ -19,7 +21,10 @@ from lra_diffusion.command_line import UsageError
 from lra_diffusion.data import Normalisation
 from lra_diffusion.weights import OPENAI_SHA256, State
 
-CLIP_NORMALISATION: Normalisation = ((0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711))
+CLIP_NORMALISATION: Normalisation = (
+    (0.48145466, 0.4578275, 0.40821073),
+    (0.26862954, 0.26130258, 0.27577711),
+)
 OPENAI_CACHE = Path("~/.cache/clip")  # where OpenAI's package and open_clip keep their downloads
 HUGGING_FACE_NAMES = (
     "open_clip_model.safetensors",
@@ -53,7 +58,9 @@ def load(clip_type: str, weights: Path | None, data_path: Path | None) -> nn.Mod
         raise UsageError(f"--CLIP_type {clip_type}: choose one of {', '.join(TOWERS)}")
     stem = clip_type.replace("/", "-")
     names = [f"{stem}{suffix}" for suffix in (".safetensors", ".pt", ".pth", ".bin")]
-    found, tried = weight_files.find([*names, *(HUGGING_FACE_NAMES if weights else ())], weights, data_path)
+    found, tried = weight_files.find(
+        [*names, *(HUGGING_FACE_NAMES if weights else ())], weights, data_path
+    )
     if found is None and weights is None:
         cached = OPENAI_CACHE.expanduser() / f"{stem}.pt"
         tried.append(cached)
@@ -63,12 +70,16 @@ def load(clip_type: str, weights: Path | None, data_path: Path | None) -> nn.Mod
     if found is None and weights is not None:
         raise UsageError(f"CLIP {clip_type}: no weights. {help_text}")
     if found is None:
-        found = weight_files.downloaded(partial(_download, open_clip, stem), f"CLIP {clip_type}", help_text)
+        found = weight_files.downloaded(
+            partial(_download, open_clip, stem), f"CLIP {clip_type}", help_text
+        )
     fix = f"Is it the file of another --CLIP_type than {clip_type}? {help_text}"
     state = tower_state(weight_files.read(found))
     shape = shape_of(state)
     if shape is not None and shape != TOWERS[clip_type]:
-        raise UsageError(f"{found} does not fit: a tower of {shape}, not {TOWERS[clip_type]}. {fix}")
+        raise UsageError(
+            f"{found} does not fit: a tower of {shape}, not {TOWERS[clip_type]}. {fix}"
+        )
     tower = build(TOWERS[clip_type])
     weight_files.load_into(tower, state, found, fix)
     return tower
@@ -87,16 +98,27 @@ def build(shape: Shape) -> nn.Module:
     """An image tower as OpenAI's are, QuickGELU included, with random weights."""
     from open_clip.transformer import QuickGELU, VisionTransformer
 
-    return VisionTransformer(image_size=shape.image_side, patch_size=shape.patch, width=shape.width, layers=shape.layers,
-                             heads=shape.width // 64, mlp_ratio=4.0, output_dim=shape.dim, act_layer=QuickGELU)  # fmt: skip
+    return VisionTransformer(
+        image_size=shape.image_side,
+        patch_size=shape.patch,
+        width=shape.width,
+        layers=shape.layers,
+        heads=shape.width // 64,
+        mlp_ratio=4.0,
+        output_dim=shape.dim,
+        act_layer=QuickGELU,
+    )
 
 
 def _open_clip() -> Any:
     try:
         import open_clip
     except ImportError as error:
-        raise UsageError("--fp_encoder CLIP needs the package open_clip_torch: pip install open_clip_torch (never the "
-                         "package called clip, which has nothing to do with it)") from error  # fmt: skip
+        raise UsageError(
+            "--fp_encoder CLIP needs the package open_clip_torch: pip install open_clip_torch "
+            "(never the "
+            "package called clip, which has nothing to do with it)"
+        ) from error
     return open_clip
 
 
@@ -106,8 +128,10 @@ def how_to_get(clip_type: str, tried: list[Path]) -> str:
     files = ", ".join(f"{name.replace('/', '-')}.pt" for name in OPENAI_SHA256)
     return (
         f"OpenAI's files are {files}; for --CLIP_type {clip_type} get "
-        f"https://openaipublic.azureedge.net/clip/models/{sha256}/{stem}.pt (SHA-256 {sha256}), or open_clip_model.safetensors "
-        f"of https://huggingface.co/{_hugging_face(clip_type)}, and give it as --fp_weights FILE or save it as "
+        f"https://openaipublic.azureedge.net/clip/models/{sha256}/{stem}.pt (SHA-256 {sha256}), "
+        "or open_clip_model.safetensors "
+        f"of https://huggingface.co/{_hugging_face(clip_type)}, and give it as --fp_weights "
+        "FILE or save it as "
         f"model/{stem}.pt or model/{stem}.safetensors. Looked for: {', '.join(map(str, tried))}"
     )
 
@@ -157,7 +181,11 @@ TIMM = (
 def tower_state(state: State) -> State:
     """The image tower's part of a state dict of any known layout, under open_clip's names, float32."""
     if "visual.proj" in state:  # OpenAI's and open_clip's whole model
-        state = {name.removeprefix("visual."): value for name, value in state.items() if name.startswith("visual.")}
+        state = {
+            name.removeprefix("visual."): value
+            for name, value in state.items()
+            if name.startswith("visual.")
+        }
     elif "visual_projection.weight" in state:
         state = _from_hugging_face(state)
     elif "patch_embed.proj.weight" in state:
@@ -167,7 +195,11 @@ def tower_state(state: State) -> State:
 
 def _from_hugging_face(state: State) -> State:
     kept = {name: value for name, value in state.items() if name.startswith("vision_model.")}
-    renamed = {_renamed(name, HUGGING_FACE): value for name, value in kept.items() if "position_ids" not in name}
+    renamed = {
+        _renamed(name, HUGGING_FACE): value
+        for name, value in kept.items()
+        if "position_ids" not in name
+    }
     for name in [name for name in renamed if ".attn.q_proj." in name]:
         block, _, kind = name.partition(".q_proj.")
         parts = [renamed.pop(f"{block}.{part}_proj.{kind}", torch.empty(0)) for part in "qkv"]
@@ -176,14 +208,19 @@ def _from_hugging_face(state: State) -> State:
 
 
 def _from_timm(state: State) -> State:
-    renamed = {_renamed(name, TIMM): value for name, value in state.items() if not name.startswith("head.")}
+    renamed = {
+        _renamed(name, TIMM): value for name, value in state.items() if not name.startswith("head.")
+    }
     for name in ("class_embedding", "positional_embedding"):
         if name in renamed:
             renamed[name] = renamed[name].squeeze(0)
     if "class_embedding" in renamed:
         renamed["class_embedding"] = renamed["class_embedding"].squeeze(0)
     if "head.bias" in state and state["head.bias"].any():
-        raise UsageError("a timm model whose projection has a bias is none of CLIP's: take the weights with tag openai")
+        raise UsageError(
+            "a timm model whose projection has a bias is none of CLIP's: take the weights with "
+            "tag openai"
+        )
     if "head.weight" in state:
         renamed["proj"] = state["head.weight"].T.contiguous()
     return renamed

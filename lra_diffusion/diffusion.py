@@ -1,9 +1,11 @@
-"""The label diffusion: schedules, the forward process, deterministic reverse steps (DDIM), the read-out, the loss.
+"""The label diffusion: schedules, the forward process, deterministic reverse steps (DDIM), the
+read-out, the loss.
 
-Chen et al., NeurIPS 2023, on Song et al., "Denoising diffusion implicit models", ICLR 2021. A label is a one-hot vector y_0
-that is diffused to noise; it is recovered in S steps that start from the prior mean (zero). Everything here is float32 and
-works on any device. The prior mean, stochastic steps, quadratic spacing and other schedules belong to the published process;
-no script uses them. Letters: B batch, C classes, T diffusion steps (t = 0 ... T - 1), S reverse steps.
+Chen et al., NeurIPS 2023, on Song et al., "Denoising diffusion implicit models", ICLR 2021. A label
+is a one-hot vector y_0 that is diffused to noise; it is recovered in S steps that start from the
+prior mean (zero). Everything here is float32 and works on any device. The prior mean, stochastic
+steps, quadratic spacing and other schedules belong to the published process; no script uses them.
+Letters: B batch, C classes, T diffusion steps (t = 0 ... T - 1), S reverse steps.
 """
 
 import math
@@ -25,7 +27,9 @@ def betas(name: str = "cosine", timesteps: int = TIMESTEPS) -> Tensor:
     start, end = LINEAR_RANGE
     steps = torch.arange(timesteps, dtype=torch.float64)
     if name == "cosine":
-        angle = (torch.arange(timesteps + 1, dtype=torch.float64) / timesteps + COSINE_OFFSET) / (1 + COSINE_OFFSET)
+        angle = (torch.arange(timesteps + 1, dtype=torch.float64) / timesteps + COSINE_OFFSET) / (
+            1 + COSINE_OFFSET
+        )
         height = torch.cos(angle * math.pi / 2) ** 2
         values = (1 - height[1:] / height[:-1]).clamp(max=MAX_BETA)
     elif name == "linear":
@@ -37,7 +41,10 @@ def betas(name: str = "cosine", timesteps: int = TIMESTEPS) -> Tensor:
     elif name == "jsd":
         values = 1 / torch.linspace(timesteps, 1, timesteps, dtype=torch.float64)
     elif name == "sigmoid":
-        values = torch.sigmoid(torch.linspace(-6, 6, timesteps, dtype=torch.float64)) * (end - start) + start
+        values = (
+            torch.sigmoid(torch.linspace(-6, 6, timesteps, dtype=torch.float64)) * (end - start)
+            + start
+        )
     elif name == "cosine_anneal":
         values = start + 0.5 * (end - start) * (1 - torch.cos(steps * math.pi / (timesteps - 1)))
     else:
@@ -51,23 +58,32 @@ def cumulative_alphas(variances: Tensor) -> Tensor:
 
 
 def antithetic_times(count: int, timesteps: int, generator: torch.Generator) -> Tensor:
-    """`count` time steps in [0, T), (count,) int64 on the generator's device: half of them drawn, half T - 1 - the same."""
-    drawn = torch.randint(0, timesteps, (count // 2 + 1,), generator=generator, device=generator.device)
+    """`count` time steps in [0, T), (count,) int64 on the generator's device: half of them drawn,
+    half T - 1 - the same.
+    """
+    drawn = torch.randint(
+        0, timesteps, (count // 2 + 1,), generator=generator, device=generator.device
+    )
     return torch.cat([drawn, timesteps - 1 - drawn])[:count]
 
 
-def diffuse(clean: Tensor, t: Tensor, noise: Tensor, alphas: Tensor, prior: Tensor | float = 0.0) -> Tensor:
+def diffuse(
+    clean: Tensor, t: Tensor, noise: Tensor, alphas: Tensor, prior: Tensor | float = 0.0
+) -> Tensor:
     """y_t = sqrt(ab) y_0 + (1 - sqrt(ab)) f_q + sqrt(1 - ab) eps, ab = alpha_bar_t.
 
-    clean: (B, C) y_0; t: (B,) int64 in [0, T); noise: (B, C) eps; alphas: (T,); prior: the mean f_q that the process ends
-    in, (B, C) or 0.
+    clean: (B, C) y_0; t: (B,) int64 in [0, T); noise: (B, C) eps; alphas: (T,); prior: the mean f_q
+    that the process ends in, (B, C) or 0.
     """
     signal = alphas[t, None].sqrt()
     return signal * clean + (1 - signal) * prior + (1 - alphas[t, None]).sqrt() * noise
 
 
 def weighted_noise_loss(noise: Tensor, predicted: Tensor, weights: Tensor) -> Tensor:
-    """Mean over classes of sum_b w_b (eps - eps_hat)^2, a scalar. noise, predicted: (B, C); weights: (B,), sum 1."""
+    """Mean over classes of sum_b w_b (eps - eps_hat)^2, a scalar.
+
+    noise, predicted: (B, C); weights: (B,), sum 1.
+    """
     return (weights[:, None] * (noise - predicted).square()).sum(dim=0).mean()
 
 
@@ -76,23 +92,34 @@ class ReverseSteps(NamedTuple):
 
     times: Tensor  # (S,) int64
     alphas: Tensor  # (S,) alpha_bar at those times
-    previous_alphas: Tensor  # (S,) alpha_bar where a step ends: that of the time before, at the first one alpha_bar_0
+    # (S,) alpha_bar where a step ends: that of the time before, at the first one alpha_bar_0
+    previous_alphas: Tensor
     sigmas: Tensor  # (S,) deviation of the noise a step adds; 0 for eta = 0
 
 
-# DEVIATION(lra_diffusion): S reverse steps are exactly S; the original takes 8 for 7, and indexes beyond the schedule for 3
-# or more than 500.
+# DEVIATION(lra_diffusion): S reverse steps are exactly S; the original takes 8 for 7, and indexes
+# beyond the schedule for 3 or more than 500.
 def ddim_times(steps: int, timesteps: int = TIMESTEPS, spacing: str = "uniform") -> Tensor:
-    """Time indices (S,) int64, ascending: 1, 101, ..., 901 for S = 10, T = 1000. ValueError unless 1 <= S <= T / 2."""
+    """Time indices (S,) int64, ascending: 1, 101, ..., 901 for S = 10, T = 1000.
+
+    ValueError unless 1 <= S <= T / 2.
+    """
     if not 1 <= steps <= timesteps // 2:
-        raise ValueError(f"{steps} reverse steps of {timesteps}: give a number between 1 and {timesteps // 2}")
+        raise ValueError(
+            f"{steps} reverse steps of {timesteps}: give a number between 1 and {timesteps // 2}"
+        )
     if spacing == "quad":
-        return (torch.linspace(0, (0.8 * timesteps) ** 0.5, steps, dtype=torch.float64) ** 2).long() + 1
+        return (
+            torch.linspace(0, (0.8 * timesteps) ** 0.5, steps, dtype=torch.float64) ** 2
+        ).long() + 1
     return torch.arange(steps) * timesteps // steps + 1
 
 
 def reverse_steps(alphas: Tensor, times: Tensor, eta: float = 0.0) -> ReverseSteps:
-    """What each reverse step needs. alphas: (T,) alpha_bar; times: (S,) int64, ascending; eta: 0 is deterministic."""
+    """What each reverse step needs.
+
+    alphas: (T,) alpha_bar; times: (S,) int64, ascending; eta: 0 is deterministic.
+    """
     times = times.to(alphas.device)
     here = alphas[times]
     previous = torch.cat([alphas[:1], here[:-1]])
@@ -107,11 +134,12 @@ def ddim(
     prior: Tensor | float = 0.0,
     generator: torch.Generator | None = None,
 ) -> list[Tensor]:
-    """The points y of the reverse process, S + 1 of (B, C): the start, then y after each step, from the last time down.
+    """The points y of the reverse process, S + 1 of (B, C): the start, then y after each step, from
+    the last time down.
 
-    predict_noise: of (y (B, C), position in `steps`); start: (B, C), the prior mean. The last point is the one that is read
-    out, at noise level alpha_bar_0 = 0.99996: the published code returns it rather than its estimate of y_0. generator:
-    only needed where sigmas are not 0.
+    predict_noise: of (y (B, C), position in `steps`); start: (B, C), the prior mean. The last point
+    is the one that is read out, at noise level alpha_bar_0 = 0.99996: the published code returns it
+    rather than its estimate of y_0. generator: only needed where sigmas are not 0.
     """
     points = [start]
     rows = zip(steps.alphas.tolist(), steps.previous_alphas.tolist(), steps.sigmas.tolist())
@@ -133,15 +161,20 @@ def estimated_label(y: Tensor, noise: Tensor, alpha: float, prior: Tensor | floa
 
 
 def class_probabilities(y: Tensor) -> Tensor:
-    """softmax(-(y - 1)^2) over the classes, (B, C): the most probable class has the coordinate closest to 1.
+    """softmax(-(y - 1)^2) over the classes, (B, C): the most probable class has the coordinate
+    closest to 1.
 
-    That is not the largest coordinate: (0.9, 1.5, 0) is class 0. y: (B, C), the last point of the reverse process.
+    That is not the largest coordinate: (0.9, 1.5, 0) is class 0. y: (B, C), the last point of the
+    reverse process.
     """
     return torch.softmax(-((y - 1) ** 2), dim=1)
 
 
 def learning_rate(progress: float, warmup: float, horizon: float, peak: float = 1e-3) -> float:
-    """Linear warm-up, then half a cosine down to 0 at `horizon`. progress, warmup, horizon: in epochs, fractions allowed."""
+    """Linear warm-up, then half a cosine down to 0 at `horizon`.
+
+    progress, warmup, horizon: in epochs, fractions allowed.
+    """
     if progress < warmup:
         return peak * progress / warmup
     return peak * 0.5 * (1 + math.cos(math.pi * (progress - warmup) / (horizon - warmup)))

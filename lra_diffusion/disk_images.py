@@ -1,6 +1,8 @@
-"""Food-101N, Clothing1M, WebVision and ILSVRC2012, whose images stay on disk: decoded by worker processes at 224 pixels.
+"""Food-101N, Clothing1M, WebVision and ILSVRC2012, whose images stay on disk: decoded by worker
+processes at 224 pixels.
 
-Training views: shorter side to 256, RandomCrop(224), random mirror; test images: shorter side to 256, the centre 224 x 224.
+Training views: shorter side to 256, RandomCrop(224), random mirror; test images: shorter side to
+256, the centre 224 x 224.
 """
 
 from collections.abc import Iterator, Sequence
@@ -19,9 +21,12 @@ SHORTER_SIDE, CROP = 256, 224
 
 
 def resized(width: int, height: int, rounded: bool) -> tuple[int, int]:
-    """Width and height with the shorter side at 256. rounded: the longer one is rounded half up, else down.
+    """Width and height with the shorter side at 256.
 
-    The published code rounds where it resizes bicubically by itself (Food-101N, WebVision), torchvision's Resize does not.
+    rounded: the longer one is rounded half up, else down.
+
+    The published code rounds where it resizes bicubically by itself (Food-101N, WebVision),
+    torchvision's Resize does not.
     """
     shorter = min(width, height)
     if rounded:
@@ -33,7 +38,10 @@ def resized(width: int, height: int, rounded: bool) -> tuple[int, int]:
 
 
 class _Files(Dataset[Tensor]):
-    """Decoded crops, (3, 224, 224) uint8. An item is (position, seed); seed None: the centre, else a random view."""
+    """Decoded crops, (3, 224, 224) uint8.
+
+    An item is (position, seed); seed None: the centre, else a random view.
+    """
 
     def __init__(self, paths: Sequence[Path], bicubic: bool) -> None:
         self._paths, self._bicubic = paths, bicubic
@@ -42,10 +50,13 @@ class _Files(Dataset[Tensor]):
         position, seed = item
         try:
             with Image.open(self._paths[position]) as file:
-                # DEVIATION(lra_diffusion): grey and CMYK pictures are converted to RGB; Food-101N's loader fails on them.
+                # DEVIATION(lra_diffusion): grey and CMYK pictures are converted to RGB; Food-101N's
+                # loader fails on them.
                 image = file.convert("RGB")
         except (OSError, Image.DecompressionBombError) as error:
-            raise UsageError(f"{self._paths[position]} cannot be read ({error}): get the file again") from error
+            raise UsageError(
+                f"{self._paths[position]} cannot be read ({error}): get the file again"
+            ) from error
         width, height = resized(*image.size, rounded=self._bicubic)
         how = Image.Resampling.BICUBIC if self._bicubic else Image.Resampling.BILINEAR
         image = image.resize((width, height), how)
@@ -60,19 +71,28 @@ class _Files(Dataset[Tensor]):
 
 
 class DiskImages:
-    """`data.Images` of files: N paths; the batches are decoded ahead by `workers` processes (0: in this one).
+    """`data.Images` of files: N paths; the batches are decoded ahead by `workers` processes (0: in
+    this one).
 
-    bicubic: resize as the published code does for Food-101N and WebVision, else bilinearly as torchvision's Resize.
+    bicubic: resize as the published code does for Food-101N and WebVision, else bilinearly as
+    torchvision's Resize.
     """
 
     evaluation_batch = 128
 
     def __init__(
-        self, paths: Sequence[Path], normalisation: Normalisation, device: torch.device, workers: int, bicubic: bool
+        self,
+        paths: Sequence[Path],
+        normalisation: Normalisation,
+        device: torch.device,
+        workers: int,
+        bicubic: bool,
     ) -> None:
         self._files, self._workers, self.device = _Files(paths, bicubic), workers, device
         self.normalisation = normalisation
-        mean, std = (torch.tensor(values, device=device)[None, :, None, None] for values in normalisation)
+        mean, std = (
+            torch.tensor(values, device=device)[None, :, None, None] for values in normalisation
+        )
         self._scale, self._shift = 1.0 / (255.0 * std), mean / std
         self._count = len(paths)
 
@@ -88,12 +108,20 @@ class DiskImages:
     def _batches(self, batches: Sequence[Tensor], seed: int | None) -> Iterator[Tensor]:
         items = [[(position, seed) for position in index.tolist()] for index in batches]
         loader = DataLoader(
-            self._files, batch_sampler=items, num_workers=self._workers, pin_memory=self.device.type == "cuda"
+            self._files,
+            batch_sampler=items,
+            num_workers=self._workers,
+            pin_memory=self.device.type == "cuda",
         )
         try:
             for pixels in loader:
-                images = pixels.to(self.device, non_blocking=True).to(torch.float32, memory_format=torch.channels_last)
+                images = pixels.to(self.device, non_blocking=True).to(
+                    torch.float32, memory_format=torch.channels_last
+                )
                 yield images.mul_(self._scale).sub_(self._shift)
         except UsageError as error:  # a worker's arrives with its whole traceback
-            # Its frames hold the workers; left to the garbage collector, they end five seconds later.
-            raise UsageError(str(error).rpartition("UsageError: ")[2].strip()) from error.with_traceback(None)
+            # Its frames hold the workers; left to the garbage collector, they end five seconds
+            # later.
+            raise UsageError(
+                str(error).rpartition("UsageError: ")[2].strip()
+            ) from error.with_traceback(None)

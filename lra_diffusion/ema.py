@@ -1,4 +1,6 @@
-"""The average of the weights: an exponential moving average of predictor and, where it is trained, diffusion encoder."""
+"""The average of the weights: an exponential moving average of predictor and, where it is trained,
+diffusion encoder.
+"""
 
 import copy
 from collections.abc import Sequence
@@ -7,13 +9,15 @@ import torch
 from torch import nn
 
 
-# DEVIATION(lra_diffusion): the average of the weights covers every trained part and is tested; the original averages the
-# predictor alone and never uses it.
+# DEVIATION(lra_diffusion): the average of the weights covers every trained part and is tested; the
+# original averages the predictor alone and never uses it.
 class WeightAverage:
-    """theta' <- mu theta' + (1 - mu) theta after every step, without bias correction; theta' starts as theta.
+    """theta' <- mu theta' + (1 - mu) theta after every step, without bias correction; theta' starts
+    as theta.
 
-    Every floating entry of the state is averaged, the running statistics of batch normalisation too; integer entries stay
-    as they are. `nets` are the averaged copies, in the order of the originals.
+    Every floating entry of the state is averaged, the running statistics of batch normalisation
+    too; integer entries stay as they are. `nets` are the averaged copies, in the order of the
+    originals.
     """
 
     def __init__(self, nets: Sequence[nn.Module], decay: float) -> None:

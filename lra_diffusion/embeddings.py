@@ -1,7 +1,7 @@
 """Features f_p of whole sets of images: computed, kept on disk, or given by the user as .npy.
 
-A cache file says in its metadata what its features were computed from; anything else there, or damage, and they are
-computed anew. Shapes: N images, D width of the feature.
+A cache file says in its metadata what its features were computed from; anything else there, or
+damage, and they are computed anew. Shapes: N images, D width of the feature.
 """
 
 import hashlib
@@ -22,32 +22,46 @@ from tqdm import tqdm
 from lra_diffusion.command_line import UsageError
 from lra_diffusion.data import Images, in_order
 from lra_diffusion.encoders import Encoder
-from shared.noise_file import write_atomically
+from shared.files import write_atomically
 
 Autocast = Callable[[], AbstractContextManager[None]]
 
 
 @torch.no_grad()
-def embed(encoder: Encoder, images: Images, autocast: Autocast, views_seed: int | None = None) -> Tensor:
-    """Features (N, D) float32 on the device, of the images as at test time or, with a seed, of one random view of each."""
-    batches = in_order(len(images), min(images.evaluation_batch, encoder.largest_batch), images.device)
+def embed(
+    encoder: Encoder, images: Images, autocast: Autocast, views_seed: int | None = None
+) -> Tensor:
+    """Features (N, D) float32 on the device, of the images as at test time or, with a seed, of one
+    random view of each.
+    """
+    batches = in_order(
+        len(images), min(images.evaluation_batch, encoder.largest_batch), images.device
+    )
     served = images.plain(batches) if views_seed is None else images.views(batches, views_seed)
     features = torch.empty(len(images), encoder.dim, device=images.device)
-    for index, batch in tqdm(zip(batches, served), desc=encoder.name, total=len(batches), disable=None):
+    for index, batch in tqdm(
+        zip(batches, served), desc=encoder.name, total=len(batches), disable=None
+    ):
         with autocast():
             features[index] = encoder(batch)
     if not torch.isfinite(features).all():
-        raise UsageError(f"{encoder.name} gives features that are not finite: try --amp off, or other weights")
+        raise UsageError(
+            f"{encoder.name} gives features that are not finite: try --amp off, or other weights"
+        )
     return features
 
 
-# DEVIATION(lra_diffusion): features kept on disk say which images, encoder, transform and precision they are of, and are
-# computed anew when one of these changed or the file is damaged; the original goes by the file's name.
-def cached(folder: Path, key: Mapping[str, Any], count: int, compute: Callable[[], Tensor]) -> Tensor:
-    """Features (N, D) float32 in main memory, of `count` images: from the folder's file for this key, else from compute().
+# DEVIATION(lra_diffusion): features kept on disk say which images, encoder, transform and precision
+# they are of, and are computed anew when one of these changed or the file is damaged; the original
+# goes by the file's name.
+def cached(
+    folder: Path, key: Mapping[str, Any], count: int, compute: Callable[[], Tensor]
+) -> Tensor:
+    """Features (N, D) float32 in main memory, of `count` images: from the folder's file for this
+    key, else from compute().
 
-    key: all that the features depend on, plain values: `split` and `dataset` (also in the file's name), hash of the images,
-    identity of the encoder, transform, precision.
+    key: all that the features depend on, plain values: `split` and `dataset` (also in the file's
+    name), hash of the images, identity of the encoder, transform, precision.
     """
     text = json.dumps(dict(key), sort_keys=True)
     short = hashlib.sha256(text.encode()).hexdigest()[:12]
@@ -66,7 +80,10 @@ def cached(folder: Path, key: Mapping[str, Any], count: int, compute: Callable[[
     try:
         write_atomically(path, safetensors.torch.save({"features": features}, {"about": about}))
     except OSError as error:
-        print(f"note: the features could not be kept in {path} ({error.strerror or error}); going on without")
+        print(
+            f"note: the features could not be kept in {path} ({error.strerror or error}); going "
+            "on without"
+        )
     return features
 
 
@@ -78,7 +95,9 @@ def _read(path: Path, key: dict[str, Any], count: int) -> tuple[str, Tensor | No
             if about.get("key") != key:
                 return "it is of other images or another encoder", None
             features = file.get_tensor("features")
-    except Exception as error:  # safetensors raises its own error type for damage, OSError for what cannot be read
+    except (
+        Exception
+    ) as error:  # safetensors raises its own error type for damage, OSError for what cannot be read
         return f"it cannot be read: {error}", None
     if features.ndim != 2 or len(features) != count or features.dtype != torch.float32:
         return f"it holds {tuple(features.shape)} {features.dtype} for {count} images", None
@@ -92,17 +111,28 @@ def _sha256(features: Tensor) -> str:
 
 
 def from_files(train_npy: Path, test_npy: Path, counts: tuple[int, int]) -> tuple[Tensor, Tensor]:
-    """Features of the users' own: --fp_embed_train and --fp_embed_test, (N, D) and (M, D) float32 for counts = (N, M)."""
+    """Features of the users' own: --fp_embed_train and --fp_embed_test, (N, D) and (M, D) float32
+    for counts = (N, M).
+    """
     arrays = []
-    for flag, path, count in (("--fp_embed_train", train_npy, counts[0]), ("--fp_embed_test", test_npy, counts[1])):
+    for flag, path, count in (
+        ("--fp_embed_train", train_npy, counts[0]),
+        ("--fp_embed_test", test_npy, counts[1]),
+    ):
         arrays.append(_features_in(path, flag))
         if len(arrays[-1]) != count:
-            raise UsageError(f"{flag} {path} has {len(arrays[-1])} rows for {count} images: give a row for each image, in "
-                             "the order of the dataset")  # fmt: skip
+            raise UsageError(
+                f"{flag} {path} has {len(arrays[-1])} rows for {count} images: give a row for "
+                "each image, in "
+                "the order of the dataset"
+            )
     train, test = arrays
     if train.shape[1] != test.shape[1]:
-        raise UsageError(f"{train_npy} has features of {train.shape[1]} numbers and {test_npy} of {test.shape[1]}: both "
-                         "must be from the same encoder")  # fmt: skip
+        raise UsageError(
+            f"{train_npy} has features of {train.shape[1]} numbers and {test_npy} of "
+            f"{test.shape[1]}: both "
+            "must be from the same encoder"
+        )
     return torch.from_numpy(train), torch.from_numpy(test)
 
 
@@ -110,18 +140,25 @@ def _features_in(path: Path, flag: str) -> NDArray[np.float32]:
     try:
         array = np.load(path, mmap_mode="r", allow_pickle=False)
     except FileNotFoundError as error:
-        raise UsageError(f"{flag} {path} does not exist: give an .npy file of floats, a row for each image") from error
+        raise UsageError(
+            f"{flag} {path} does not exist: give an .npy file of floats, a row for each image"
+        ) from error
     except (OSError, ValueError, EOFError) as error:
         raise UsageError(
             f"{flag} {path} cannot be read ({error}): save the features by np.save(path, array)"
         ) from error
     if not isinstance(array, np.ndarray) or array.ndim != 2 or array.dtype.kind != "f":
-        found = f"{array.shape} {array.dtype}" if isinstance(array, np.ndarray) else "several arrays"
+        found = (
+            f"{array.shape} {array.dtype}" if isinstance(array, np.ndarray) else "several arrays"
+        )
         raise UsageError(
-            f"{flag} {path} holds {found}, not (N, D) floats: save one feature a row by np.save(path, array)"
+            f"{flag} {path} holds {found}, not (N, D) floats: save one feature a row by "
+            "np.save(path, array)"
         )
     features = np.array(array, dtype=np.float32)
     if not np.isfinite(features).all():
         row = int(np.flatnonzero(~np.isfinite(features).all(axis=1))[0])
-        raise UsageError(f"{flag} {path}: row {row} is not finite in float32; compute these features again")
+        raise UsageError(
+            f"{flag} {path}: row {row} is not finite in float32; compute these features again"
+        )
     return features

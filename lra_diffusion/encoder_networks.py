@@ -1,6 +1,7 @@
 """Networks of the frozen encoders f_p, under the parameter names of the published checkpoints.
 
-Letters: B batch, D width of the feature, H W pixels. All take images (B, 3, H, W) float and return (B, D) float32.
+Letters: B batch, D width of the feature, H W pixels. All take images (B, 3, H, W) float and return
+(B, D) float32.
 """
 
 from collections.abc import Mapping
@@ -19,24 +20,37 @@ from lra_diffusion.networks import DEPTHS
 class SimCLRNet(nn.Module):
     """ResNet for 32 x 32 images (3 x 3 stem, no max-pooling) and SimCLR's projection head.
 
-    The feature is the pooled output, scaled to unit length; the head matters in pre-training only. width: channels of the
-    first stage, 64 as published; hidden: of the head.
+    The feature is the pooled output, scaled to unit length; the head matters in pre-training only.
+    width: channels of the first stage, 64 as published; hidden: of the head.
     """
 
-    def __init__(self, name: str = "resnet50", width: int = 64, hidden: int = 512, projected: int = 128) -> None:
+    def __init__(
+        self, name: str = "resnet50", width: int = 64, hidden: int = 512, projected: int = 128
+    ) -> None:
         super().__init__()
-        block = torchvision_resnet.Bottleneck if name == "resnet50" else torchvision_resnet.BasicBlock
-        layers = [nn.Conv2d(3, width, 3, 1, 1, bias=False), nn.BatchNorm2d(width), nn.ReLU(inplace=True)]
+        block = (
+            torchvision_resnet.Bottleneck if name == "resnet50" else torchvision_resnet.BasicBlock
+        )
+        layers = [
+            nn.Conv2d(3, width, 3, 1, 1, bias=False),
+            nn.BatchNorm2d(width),
+            nn.ReLU(inplace=True),
+        ]
         channels = width
         for stage, depth in enumerate(DEPTHS[name]):
             blocks = []
             for i in range(depth):
-                blocks.append(_block(block, channels, width * 2**stage, 2 if stage and not i else 1))
+                blocks.append(
+                    _block(block, channels, width * 2**stage, 2 if stage and not i else 1)
+                )
                 channels = width * 2**stage * block.expansion
             layers.append(nn.Sequential(*blocks))
         self.f = nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1))
         self.g = nn.Sequential(
-            nn.Linear(channels, hidden, bias=False), nn.BatchNorm1d(hidden), nn.ReLU(), nn.Linear(hidden, projected)
+            nn.Linear(channels, hidden, bias=False),
+            nn.BatchNorm1d(hidden),
+            nn.ReLU(),
+            nn.Linear(hidden, projected),
         )
         self.dim = channels
         for module in self.f.modules():
@@ -58,7 +72,9 @@ def _block(kind: type[nn.Module], in_channels: int, channels: int, stride: int) 
     shortcut = None
     if stride != 1 or in_channels != channels * kind.expansion:
         out = channels * kind.expansion
-        shortcut = nn.Sequential(nn.Conv2d(in_channels, out, 1, stride, bias=False), nn.BatchNorm2d(out))
+        shortcut = nn.Sequential(
+            nn.Conv2d(in_channels, out, 1, stride, bias=False), nn.BatchNorm2d(out)
+        )
     return kind(in_channels, channels, stride, shortcut)
 
 
@@ -69,7 +85,9 @@ def simclr_net_of(state: Mapping[str, Tensor]) -> SimCLRNet | None:
     bottleneck = "f.3.0.conv3.weight" in state
     deep = "f.5.5.conv1.weight" in state
     name = "resnet50" if bottleneck else "resnet34" if deep else "resnet18"
-    hidden, projected = (len(state[key]) if key in state else 128 for key in ("g.0.weight", "g.3.weight"))
+    hidden, projected = (
+        len(state[key]) if key in state else 128 for key in ("g.0.weight", "g.3.weight")
+    )
     return SimCLRNet(name, len(state["f.0.weight"]), hidden, projected)
 
 
@@ -84,7 +102,9 @@ class _Classifier(nn.Module):
 
 
 class CCNet(nn.Module):
-    """Clothing1M's network of "Centrality and Consistency" (Zhao et al., ECCV 2022): ResNet-50, then a linear layer to 128."""
+    """Clothing1M's network of "Centrality and Consistency" (Zhao et al., ECCV 2022): ResNet-50,
+    then a linear layer to 128.
+    """
 
     dim = 128
 
@@ -102,17 +122,22 @@ class CCNet(nn.Module):
 
 
 class Renormalised(nn.Module):
-    """A network that has its own input size and its own mean and standard deviation, fed a dataset's normalised images.
+    """A network that has its own input size and its own mean and standard deviation, fed a
+    dataset's normalised images.
 
-    The dataset's normalisation is undone, the shorter side resized to `side` (bicubic; what overshoots [0, 1] is kept), the
-    centre cut out, the network's own normalisation done. Images that have that size already are not resized.
+    The dataset's normalisation is undone, the shorter side resized to `side` (bicubic; what
+    overshoots [0, 1] is kept), the centre cut out, the network's own normalisation done. Images
+    that have that size already are not resized.
     """
 
-    def __init__(self, net: nn.Module, side: int, images: Normalisation, own: Normalisation) -> None:
+    def __init__(
+        self, net: nn.Module, side: int, images: Normalisation, own: Normalisation
+    ) -> None:
         super().__init__()
         self.net, self.side = net, side
         (mean, std), (own_mean, own_std) = (
-            (torch.tensor(values)[:, None, None] for values in constants) for constants in (images, own)
+            (torch.tensor(values)[:, None, None] for values in constants)
+            for constants in (images, own)
         )
         # Constants of the data, no weights: so they are in no state dict.
         self.register_buffer("_mean", mean, persistent=False)
@@ -121,7 +146,9 @@ class Renormalised(nn.Module):
         self.register_buffer("_own_std", own_std, persistent=False)
 
     def prepared(self, images: Tensor) -> Tensor:
-        """(B, 3, H, W) normalised by the dataset's constants to (B, 3, side, side) by the network's."""
+        """(B, 3, H, W) normalised by the dataset's constants to (B, 3, side, side) by the
+        network's.
+        """
         pixels = images.float() * self._std + self._mean
         pixels = TF.resize(pixels, [self.side], InterpolationMode.BICUBIC, antialias=True)
         return (TF.center_crop(pixels, [self.side, self.side]) - self._own_mean) / self._own_std

@@ -3,9 +3,10 @@
     encoder = build("SimCLR", dataset="cifar10", normalisation=CIFAR_NORMALISATION, image_side=32, device=device)
     features = encoder(images)         # (B, 3, H, W) normalised by the dataset's constants -> (B, D) float32
 
-Names: SimCLR (published for CIFAR, else made by train_SimCLR.py), CLIP (--CLIP_type), CC (Clothing1M's network), and any
-classifier of torchvision or timm, e.g. resnet50 or vit_small_patch14_dinov2.lvd142m, with its last linear layer taken off.
-SimCLR's features have unit length; the others are as the network gives them.
+Names: SimCLR (published for CIFAR, else made by train_SimCLR.py), CLIP (--CLIP_type), CC
+(Clothing1M's network), and any classifier of torchvision or timm, e.g. resnet50 or
+vit_small_patch14_dinov2.lvd142m, with its last linear layer taken off. SimCLR's features have unit
+length; the others are as the network gives them.
 """
 
 import difflib
@@ -25,13 +26,18 @@ from lra_diffusion.data import Normalisation
 from lra_diffusion.encoder_networks import CCNet, Renormalised, simclr_net_of
 
 AUTHORS_MODELS = "https://github.com/puar-playground/LRA-diffusion, folder model/"
-LARGEST_SIMCLR_SIDE = 64  # its first stage works at full resolution: 49 times the memory at 224 pixels
+LARGEST_SIMCLR_SIDE = (
+    64  # its first stage works at full resolution: 49 times the memory at 224 pixels
+)
 SMALLEST_CC_SIDE = 128
 
 
 @dataclass(frozen=True)
 class Encoder:
-    """A frozen network in eval mode. identity: name and SHA-256 of the weights, for cache keys and the run's identity."""
+    """A frozen network in eval mode.
+
+    identity: name and SHA-256 of the weights, for cache keys and the run's identity.
+    """
 
     name: str
     net: nn.Module
@@ -41,15 +47,27 @@ class Encoder:
 
     @torch.no_grad()
     def __call__(self, images: Tensor) -> Tensor:
-        """images: (B, 3, H, W) float, normalised by the dataset's constants. Returns (B, D) float32."""
+        """images: (B, 3, H, W) float, normalised by the dataset's constants.
+
+        Returns (B, D) float32.
+        """
         return self.net(images).float()
 
 
 def build(
-    name: str, *, dataset: str, normalisation: Normalisation, image_side: int, device: torch.device | str,
-    clip_type: str = "ViT-L/14", weights: Path | None = None, data_path: Path | None = None,
-) -> Encoder:  # fmt: skip
-    """The encoder `name` for images of `image_side` pixels. weights: --fp_weights, a file or folder; data_path: --data_path.
+    name: str,
+    *,
+    dataset: str,
+    normalisation: Normalisation,
+    image_side: int,
+    device: torch.device | str,
+    clip_type: str = "ViT-L/14",
+    weights: Path | None = None,
+    data_path: Path | None = None,
+) -> Encoder:
+    """The encoder `name` for images of `image_side` pixels.
+
+    weights: --fp_weights, a file or folder; data_path: --data_path.
 
     Raises UsageError when weights are missing, do not fit or do not suit the images.
     """
@@ -62,16 +80,25 @@ def build(
         largest_batch = 256
         if name == "CLIP":
             tower = clip_tower.load(clip_type, weights, data_path)
-            side, own, shown = tower.image_size[0], clip_tower.CLIP_NORMALISATION, f"CLIP {clip_type}"
+            side, own, shown = (
+                tower.image_size[0],
+                clip_tower.CLIP_NORMALISATION,
+                f"CLIP {clip_type}",
+            )
         else:
             tower, side, own, shown = _backbone(name, weights, data_path)
         net = Renormalised(tower, side, normalisation, own)
     identity = weight_files.identity_of(shown, net)
-    # Not requires_grad_(False): for weights that need no gradient torch's matmul, on a CPU in bfloat16, copies CLIP's attention
-    # projection once per token, which takes longer than the rest. __call__ makes no gradients.
+    # Not requires_grad_(False): for weights that need no gradient torch's matmul, on a CPU in
+    # bfloat16, copies CLIP's attention projection once per token, which takes longer than the rest.
+    # __call__ makes no gradients.
     net = net.to(device=device, memory_format=torch.channels_last).eval()
     return Encoder(
-        shown if name == "CLIP" else name, net, _width(net, image_side, torch.device(device)), identity, largest_batch
+        shown if name == "CLIP" else name,
+        net,
+        _width(net, image_side, torch.device(device)),
+        identity,
+        largest_batch,
     )
 
 
@@ -81,16 +108,26 @@ def _width(net: nn.Module, image_side: int, device: torch.device) -> int:
     try:
         features = net(torch.zeros(1, 3, image_side, image_side, device=device))
     except RuntimeError as error:
-        raise UsageError(f"the encoder cannot take images of {image_side} pixels: {error}") from error
+        raise UsageError(
+            f"the encoder cannot take images of {image_side} pixels: {error}"
+        ) from error
     if features.ndim != 2:
-        raise UsageError(f"the encoder gives {tuple(features.shape[1:])} for an image, not a vector: choose another "
-                         "--fp_encoder")  # fmt: skip
+        raise UsageError(
+            f"the encoder gives {tuple(features.shape[1:])} for an image, not a vector: choose "
+            "another "
+            "--fp_encoder"
+        )
     return features.shape[1]
 
 
-def _simclr(dataset: str, image_side: int, weights: Path | None, data_path: Path | None) -> tuple[nn.Module, str]:
+def _simclr(
+    dataset: str, image_side: int, weights: Path | None, data_path: Path | None
+) -> tuple[nn.Module, str]:
     if image_side > LARGEST_SIMCLR_SIDE:
-        raise UsageError(f"--fp_encoder SimCLR is for images of 32 pixels, not {image_side}: choose CLIP or another")
+        raise UsageError(
+            f"--fp_encoder SimCLR is for images of 32 pixels, not {image_side}: choose CLIP or "
+            "another"
+        )
     names = [f"SimCLR_128_{dataset}{suffix}" for suffix in (".pt", ".pth", ".safetensors")]
     fix = f"`python train_SimCLR.py --dataset {dataset}` makes them"
     if dataset.startswith("cifar"):
@@ -99,7 +136,9 @@ def _simclr(dataset: str, image_side: int, weights: Path | None, data_path: Path
     state = weight_files.read(found)
     net = simclr_net_of(state)
     if net is None:
-        raise UsageError(f"{found} is no SimCLR encoder (it has no f.0.weight and f.5.0.conv1.weight). {fix}")
+        raise UsageError(
+            f"{found} is no SimCLR encoder (it has no f.0.weight and f.5.0.conv1.weight). {fix}"
+        )
     weight_files.load_into(net, state, found, fix, optional="g.")
     del net.g  # the head is for pre-training; a file without one gives the same encoder
     net.g = nn.Identity()
@@ -108,7 +147,10 @@ def _simclr(dataset: str, image_side: int, weights: Path | None, data_path: Path
 
 def _cc(image_side: int, weights: Path | None, data_path: Path | None) -> nn.Module:
     if image_side < SMALLEST_CC_SIDE:
-        raise UsageError(f"--fp_encoder CC is Clothing1M's, for images of 224 pixels, not {image_side}: choose another")
+        raise UsageError(
+            f"--fp_encoder CC is Clothing1M's, for images of 224 pixels, not {image_side}: "
+            "choose another"
+        )
     fix = f"Get CC_net.pt from the authors ({AUTHORS_MODELS}) and save it in model/"
     found = _found("CC", ["CC_net.pt", "CC_net.pth", "CC_net.safetensors"], weights, data_path, fix)
     net = CCNet()
@@ -116,30 +158,52 @@ def _cc(image_side: int, weights: Path | None, data_path: Path | None) -> nn.Mod
     return net
 
 
-def _found(name: str, files: list[str], weights: Path | None, data_path: Path | None, fix: str) -> Path:
+def _found(
+    name: str, files: list[str], weights: Path | None, data_path: Path | None, fix: str
+) -> Path:
     found, tried = weight_files.find(files, weights, data_path)
     if found is None:
-        raise UsageError(f"--fp_encoder {name}: no weights. {fix}, or name the file with --fp_weights. Looked for: "
-                         + ", ".join(map(str, tried)))  # fmt: skip
+        raise UsageError(
+            (
+                f"--fp_encoder {name}: no weights. {fix}, or name the file with --fp_weights. "
+                "Looked for: "
+            )
+            + ", ".join(map(str, tried))
+        )
     return found
 
 
-def _backbone(name: str, weights: Path | None, data_path: Path | None) -> tuple[nn.Module, int, Normalisation, str]:
-    """A network of torchvision or timm without its classifier, its input side and normalisation, its full name."""
+def _backbone(
+    name: str, weights: Path | None, data_path: Path | None
+) -> tuple[nn.Module, int, Normalisation, str]:
+    """A network of torchvision or timm without its classifier, its input side and normalisation,
+    its full name.
+    """
     if name in models.list_models(module=models):
         make, shown = _torchvision, f"torchvision {name}"
     elif name.split(".")[0] in _timm_names():
         make, shown = _timm, f"timm {name}"
     else:
         known = ["SimCLR", "CLIP", "CC", *models.list_models(module=models), *_timm_names()]
-        near = difflib.get_close_matches(name, known, n=3) or difflib.get_close_matches(name.lower(), known, n=3)
-        raise UsageError(f"--fp_encoder {name}: choose SimCLR, CLIP, CC or the name of a torchvision or timm model"
-                         + (f", for instance {', '.join(near)}" if near else ""))  # fmt: skip
-    patterns = [f"{name}{suffix}" for suffix in (".safetensors", ".pth", ".pt", ".bin")] + [f"{name}-*.pth"]
+        near = difflib.get_close_matches(name, known, n=3) or difflib.get_close_matches(
+            name.lower(), known, n=3
+        )
+        raise UsageError(
+            (
+                f"--fp_encoder {name}: choose SimCLR, CLIP, CC or the name of a torchvision or timm "
+                "model"
+            )
+            + (f", for instance {', '.join(near)}" if near else "")
+        )
+    patterns = [f"{name}{suffix}" for suffix in (".safetensors", ".pth", ".pt", ".bin")] + [
+        f"{name}-*.pth"
+    ]
     patterns += ["model.safetensors", "pytorch_model.bin"] if weights else []
     found, tried = weight_files.find(patterns, weights, data_path)
-    fix = (f"Give a state dict of {name} with --fp_weights FILE, or save it as model/{name}.pth or "
-           f"model/{name}.safetensors. Looked for: {', '.join(map(str, tried))}")  # fmt: skip
+    fix = (
+        f"Give a state dict of {name} with --fp_weights FILE, or save it as model/{name}.pth or "
+        f"model/{name}.safetensors. Looked for: {', '.join(map(str, tried))}"
+    )
     if found is None and weights is not None:
         raise UsageError(f"--fp_encoder {name}: no weights. {fix}")
     net, side, own = make(name, found, fix)
@@ -149,9 +213,17 @@ def _backbone(name: str, weights: Path | None, data_path: Path | None) -> tuple[
 def _torchvision(name: str, found: Path | None, fix: str) -> tuple[nn.Module, int, Normalisation]:
     published = models.get_model_weights(name).DEFAULT
     get = partial(published.get_state_dict, check_hash=True, weights_only=True)
-    state = weight_files.read(found) if found else weight_files.downloaded(get, f"--fp_encoder {name}", fix)
+    state = (
+        weight_files.read(found)
+        if found
+        else weight_files.downloaded(get, f"--fp_encoder {name}", fix)
+    )
     # The weights of these two expect it, and drawing others first takes seconds.
-    extra = {"transform_input": True, "init_weights": False} if name in ("googlenet", "inception_v3") else {}
+    extra = (
+        {"transform_input": True, "init_weights": False}
+        if name in ("googlenet", "inception_v3")
+        else {}
+    )
     net = models.get_model(name, weights=None, **extra)
     weight_files.load_into(net, state, found or name, fix)
     transform = published.transforms()
@@ -162,14 +234,19 @@ def _torchvision(name: str, found: Path | None, fix: str) -> tuple[nn.Module, in
 def _take_off_classifier(net: nn.Module, name: str) -> None:
     linear = [path for path, module in net.named_modules() if isinstance(module, nn.Linear)]
     if not linear:
-        raise UsageError(f"--fp_encoder {name} has no linear layer at its end, whose input could be the feature: choose "
-                         "another network")  # fmt: skip
+        raise UsageError(
+            f"--fp_encoder {name} has no linear layer at its end, whose input could be the "
+            "feature: choose "
+            "another network"
+        )
     parent, _, last = linear[-1].rpartition(".")
     setattr(net.get_submodule(parent), last, nn.Identity())
 
 
 def _timm_names() -> list[str]:
-    """What timm offers; nothing where it is not installed, for torchvision's networks do without it."""
+    """What timm offers; nothing where it is not installed, for torchvision's networks do without
+    it.
+    """
     try:
         import timm
     except ImportError:
@@ -187,7 +264,9 @@ def _timm(name: str, found: Path | None, fix: str) -> tuple[nn.Module, int, Norm
         try:
             net = make(pretrained=False)
         except (RuntimeError, ValueError) as error:
-            raise UsageError(f"--fp_encoder {name}: timm does not know it ({str(error).splitlines()[0]})") from error
+            raise UsageError(
+                f"--fp_encoder {name}: timm does not know it ({str(error).splitlines()[0]})"
+            ) from error
         weight_files.load_into(net, weight_files.read(found), found, fix)
     config = timm.data.resolve_model_data_config(net)
     return net, config["input_size"][-1], (config["mean"], config["std"])

@@ -1,7 +1,8 @@
 """The guide of the diffusion: f_p's feature of each training image and the labels retrieved for it.
 
-Two ways to the same thing: `Cached`, where features and neighbours are computed once, and `OnTheFly`, where the query is the
-feature of the augmented image, computed in every step. Letters: N training images, B batch, k neighbours, D features.
+Two ways to the same thing: `Cached`, where features and neighbours are computed once, and
+`OnTheFly`, where the query is the feature of the augmented image, computed in every step. Letters:
+N training images, B batch, k neighbours, D features.
 """
 
 from collections.abc import Callable
@@ -32,7 +33,9 @@ class Guide(Protocol):
 class Cached:
     """Features (N, D) and neighbours computed once, of the images themselves."""
 
-    def __init__(self, features: Tensor, bank: Bank, labels: Tensor, k: int, exclude_self: bool) -> None:
+    def __init__(
+        self, features: Tensor, bank: Bank, labels: Tensor, k: int, exclude_self: bool
+    ) -> None:
         own_rows = torch.arange(len(features), device=features.device) if exclude_self else None
         self.features = features
         index = bank.nearest(features, k, own_rows, progress=True).index
@@ -43,10 +46,18 @@ class Cached:
 
 
 class OnTheFly:
-    """f_p looks at each augmented image; its neighbours are searched in the bank of features computed once."""
+    """f_p looks at each augmented image; its neighbours are searched in the bank of features
+    computed once.
+    """
 
     def __init__(
-        self, encoder: Encoder, bank: Bank, labels: Tensor, k: int, exclude_self: bool, autocast: Autocast
+        self,
+        encoder: Encoder,
+        bank: Bank,
+        labels: Tensor,
+        k: int,
+        exclude_self: bool,
+        autocast: Autocast,
     ) -> None:
         self._encoder, self._bank, self._labels, self._k = encoder, bank, labels, k
         self._exclude_self, self._autocast = exclude_self, autocast
@@ -55,5 +66,7 @@ class OnTheFly:
     def __call__(self, index: Tensor, images: Tensor) -> Guidance:
         with self._autocast():
             features = self._encoder(images)
-        neighbours = self._bank.nearest(features, self._k, index if self._exclude_self else None).index
+        neighbours = self._bank.nearest(
+            features, self._k, index if self._exclude_self else None
+        ).index
         return Guidance(features, candidate_labels(neighbours, self._labels, self._labels[index]))

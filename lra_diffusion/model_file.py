@@ -1,6 +1,8 @@
-"""The published file of a model: a list of state dicts, [predictor, diffusion encoder], and what is read of one.
+"""The published file of a model: a list of state dicts, [predictor, diffusion encoder], and what is
+read of one.
 
-Files of the authors may hold f_p as a third entry, which is not needed here. Architectures are recognised by their shapes.
+Files of the authors may hold f_p as a third entry, which is not needed here. Architectures are
+recognised by their shapes.
 """
 
 import filecmp
@@ -15,7 +17,7 @@ from torch import Tensor, nn
 from lra_diffusion import checkpoint
 from lra_diffusion.command_line import UsageError
 from lra_diffusion.networks import LargeResNet, NoisePredictor, SmallResNet, state_on_cpu
-from shared.noise_file import write_atomically
+from shared.files import write_atomically
 
 
 class Model(NamedTuple):
@@ -23,8 +25,8 @@ class Model(NamedTuple):
     encoder: nn.Module
 
 
-# DEVIATION(lra_diffusion): a saved model holds what was trained, predictor and diffusion encoder; the original adds f_p, with
-# CLIP up to 1.7 GB. Its files load as well.
+# DEVIATION(lra_diffusion): a saved model holds what was trained, predictor and diffusion encoder;
+# the original adds f_p, with CLIP up to 1.7 GB. Its files load as well.
 def encode(model: Model) -> bytes:
     """The file's bytes."""
     buffer = io.BytesIO()
@@ -33,13 +35,14 @@ def encode(model: Model) -> bytes:
 
 
 def publish(own: Path, published: Path, data: bytes) -> bool:
-    """Writes a run's file in its folder, and where the published scripts look for it unless another run's is there.
+    """Writes a run's file in its folder, and where the published scripts look for it unless another
+    run's is there.
 
     Returns whether `published` now holds the data. Both are written all or nothing.
     """
-    # DEVIATION(lra_diffusion): a model in model/ is never replaced by one of another run; the original's first epoch writes
-    # over whatever good model is there.
-    # After a kill between the two, the repeated epoch finds its own bytes in the published place, which is written first.
+    # DEVIATION(lra_diffusion): a model in model/ is never replaced by one of another run; the
+    # original's first epoch writes over whatever good model is there. After a kill between the two,
+    # the repeated epoch finds its own bytes in the published place, which is written first.
     free = may_publish(own, published) or published.read_bytes() == data
     for path in (published, own) if free else (own,):
         write_atomically(path, data)
@@ -55,23 +58,34 @@ def load(path: Path, device: torch.device) -> Model:
     """The model in a file, ours or published. Raises CheckpointError or UsageError."""
     states = checkpoint.load(path, kind=list)
     if len(states) not in (2, 3) or not all(isinstance(state, Mapping) for state in states):
-        raise UsageError(f"{path}: expected a list of state dicts, of the predictor and of the diffusion encoder")
+        raise UsageError(
+            f"{path}: expected a list of state dicts, of the predictor and of the diffusion encoder"
+        )
     predictor_state, encoder_state = (_plain(state) for state in states[:2])
     try:
         hidden, inputs = predictor_state["lin1.lin.weight"].shape
         classes = len(predictor_state["lin4.bias"])
-        predictor = NoisePredictor(classes, inputs - classes, hidden, len(predictor_state["lin1.embed.weight"]) - 1)
+        predictor = NoisePredictor(
+            classes, inputs - classes, hidden, len(predictor_state["lin1.embed.weight"]) - 1
+        )
         encoder = _encoder_of(encoder_state)
         predictor.load_state_dict(predictor_state)
         encoder.load_state_dict(encoder_state)
     except (KeyError, RuntimeError) as error:
-        raise UsageError(f"{path}: not a model of LRA-diffusion ({str(error).splitlines()[0]})") from error
-    return Model(predictor.to(device).eval(), encoder.to(device=device, memory_format=torch.channels_last).eval())
+        raise UsageError(
+            f"{path}: not a model of LRA-diffusion ({str(error).splitlines()[0]})"
+        ) from error
+    return Model(
+        predictor.to(device).eval(),
+        encoder.to(device=device, memory_format=torch.channels_last).eval(),
+    )
 
 
 def _encoder_of(state: Mapping[str, Tensor]) -> nn.Module:
     bottleneck = "layer1.0.conv3.weight" in state
-    name = "resnet50" if bottleneck else "resnet34" if "layer1.2.conv1.weight" in state else "resnet18"
+    name = (
+        "resnet50" if bottleneck else "resnet34" if "layer1.2.conv1.weight" in state else "resnet18"
+    )
     if "myfc2.weight" in state:
         return LargeResNet(name, len(state["myfc2.bias"]))
     return SmallResNet(name, len(state["linear.bias"]), len(state["conv1.weight"]))

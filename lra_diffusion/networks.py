@@ -1,7 +1,8 @@
 """The networks of LRA-diffusion, under the parameter names of the published checkpoints.
 
-Chen et al., "Label-Retrieval-Augmented Diffusion Models for Learning from Noisy Labels", NeurIPS 2023. Letters: B batch,
-C classes, D width of the retrieval feature f_p(x), F hidden width (--feature_dim), T diffusion steps, H W pixels.
+Chen et al., "Label-Retrieval-Augmented Diffusion Models for Learning from Noisy Labels", NeurIPS
+2023. Letters: B batch, C classes, D width of the retrieval feature f_p(x), F hidden width
+(--feature_dim), T diffusion steps, H W pixels.
 """
 
 from typing import Any
@@ -15,7 +16,9 @@ DEPTHS = {"resnet18": (2, 2, 2, 2), "resnet34": (3, 4, 6, 3), "resnet50": (3, 4,
 
 
 class TimeGatedLinear(nn.Module):
-    """G(v, t) = Gamma[t] * (W v + b): a linear layer whose outputs are scaled by a learned row of each time step."""
+    """G(v, t) = Gamma[t] * (W v + b): a linear layer whose outputs are scaled by a learned row of
+    each time step.
+    """
 
     def __init__(self, in_features: int, out_features: int, time_rows: int) -> None:
         super().__init__()
@@ -28,13 +31,17 @@ class TimeGatedLinear(nn.Module):
 
 
 class NoisePredictor(nn.Module):
-    """The conditional model: predicts the noise in a diffused label, given the image (section 1.3 of the method).
+    """The conditional model: predicts the noise in a diffused label, given the image (section 1.3
+    of the method).
 
-    embedding: (B, F) output of the diffusion encoder; noisy_label: (B, C) y_t; feature: (B, D) f_p(x);
-    t: (B,) int64 in [0, T]. Returns (B, C). All in float32: the read-out divides by sqrt(alpha_bar) = 0.15 at t = 901.
+    embedding: (B, F) output of the diffusion encoder; noisy_label: (B, C) y_t; feature: (B, D)
+    f_p(x); t: (B,) int64 in [0, T]. Returns (B, C). All in float32: the read-out divides by
+    sqrt(alpha_bar) = 0.15 at t = 901.
     """
 
-    def __init__(self, num_classes: int, feature_dim: int, hidden: int, timesteps: int = 1000) -> None:
+    def __init__(
+        self, num_classes: int, feature_dim: int, hidden: int, timesteps: int = 1000
+    ) -> None:
         super().__init__()
         self.norm = nn.BatchNorm1d(hidden)
         self.lin1 = TimeGatedLinear(num_classes + feature_dim, hidden, timesteps + 1)
@@ -62,7 +69,9 @@ class NoisePredictor(nn.Module):
 
 
 class _Block(nn.Module):
-    """Post-activation residual block: two 3 x 3 convolutions, or the bottleneck 1 x 1, 3 x 3 (stride), 1 x 1."""
+    """Post-activation residual block: two 3 x 3 convolutions, or the bottleneck 1 x 1, 3 x 3
+    (stride), 1 x 1.
+    """
 
     def __init__(self, in_channels: int, channels: int, stride: int, bottleneck: bool) -> None:
         super().__init__()
@@ -83,7 +92,8 @@ class _Block(nn.Module):
         self.shortcut = nn.Sequential()
         if stride != 1 or in_channels != out_channels:
             self.shortcut = nn.Sequential(
-                nn.Conv2d(in_channels, out_channels, 1, stride, bias=False), nn.BatchNorm2d(out_channels)
+                nn.Conv2d(in_channels, out_channels, 1, stride, bias=False),
+                nn.BatchNorm2d(out_channels),
             )
 
     def forward(self, x: Tensor) -> Tensor:
@@ -96,8 +106,8 @@ class _Block(nn.Module):
 class SmallResNet(nn.Module):
     """ResNet for 32 x 32 images: 3 x 3 stem, no max-pooling, a linear layer on the pooled maps.
 
-    images: (B, 3, 32, 32) float. Returns (B, out_features). As diffusion encoder out_features is F; as classifier, C.
-    width: channels of the first stage (64).
+    images: (B, 3, 32, 32) float. Returns (B, out_features). As diffusion encoder out_features is F;
+    as classifier, C. width: channels of the first stage (64).
     """
 
     def __init__(self, name: str, out_features: int, width: int = 64) -> None:
@@ -110,7 +120,9 @@ class SmallResNet(nn.Module):
             channels = width * 2**stage
             blocks = []
             for block in range(depth):
-                blocks.append(_Block(in_channels, channels, 2 if stage and not block else 1, bottleneck))
+                blocks.append(
+                    _Block(in_channels, channels, 2 if stage and not block else 1, bottleneck)
+                )
                 in_channels = channels * (4 if bottleneck else 1)
             setattr(self, f"layer{stage + 1}", nn.Sequential(*blocks))
         self.linear = nn.Linear(in_channels, out_features)
@@ -118,15 +130,21 @@ class SmallResNet(nn.Module):
     def forward(self, images: Tensor) -> Tensor:
         x = F.relu(self.bn1(self.conv1(images)))
         x = self.layer4(self.layer3(self.layer2(self.layer1(x))))
-        with torch.autocast(x.device.type, enabled=False):  # what is compared or normalised next needs float32
+        with torch.autocast(
+            x.device.type, enabled=False
+        ):  # what is compared or normalised next needs float32
             return self.linear(F.adaptive_avg_pool2d(x, 1).flatten(1).float())
 
 
 class LargeResNet(torchvision_resnet.ResNet):
-    """torchvision's ResNet for 224 x 224 images with two linear layers and nothing between them: 512, then F."""
+    """torchvision's ResNet for 224 x 224 images with two linear layers and nothing between them:
+    512, then F.
+    """
 
     def __init__(self, name: str, out_features: int) -> None:
-        block = torchvision_resnet.Bottleneck if name == "resnet50" else torchvision_resnet.BasicBlock
+        block = (
+            torchvision_resnet.Bottleneck if name == "resnet50" else torchvision_resnet.BasicBlock
+        )
         super().__init__(block, list(DEPTHS[name]))
         pooled = self.fc.in_features
         del self.fc

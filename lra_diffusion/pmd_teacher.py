@@ -1,7 +1,8 @@
-"""The teacher of PMD noise: a classifier trained on clean labels, whose outputs of the last epoch are kept.
+"""The teacher of PMD noise: a classifier trained on clean labels, whose outputs of the last epoch
+are kept.
 
-Zhang et al. (PLC), ICLR 2021. eta: (N, C) float32, the softmax output for each of the N training images, in train mode, on
-the augmented image, just before its batch's update.
+Zhang et al. (PLC), ICLR 2021. eta: (N, C) float32, the softmax output for each of the N training
+images, in train mode, on the augmented image, just before its batch's update.
 """
 
 import argparse
@@ -19,10 +20,11 @@ from tqdm import tqdm
 from lra_diffusion import checkpoint, classifier
 from lra_diffusion.command_line import UsageError, autocast, use_bfloat16
 from lra_diffusion.data import evenly, on_device, split
-from shared import safe_arrays
-from shared.image_data import ImageData
-from shared.noise_file import label_hash, write_atomically
-from shared.pmd import checked_posteriors
+from shared.datasets.image_data import ImageData
+from shared.files import write_atomically
+from shared.formats import safe_arrays
+from shared.formats.noise_file import label_hash
+from shared.noise.pmd import checked_posteriors
 
 BATCH_SIZE = 128
 
@@ -38,10 +40,18 @@ class Teacher:
 
 
 PUBLISHED = Teacher("resnet34", 64, 1e-3, 25)
-PRESETS = {"digits": Teacher("resnet18", 16, 5e-3, 5)}  # stops while it still hesitates, as the published one does
-# DEVIATION(lra_diffusion): --network of PLC's generator chooses the teacher; the original ignores it. What it calls
-# preact_resnet34 is a ResNet-34 with activations after the additions, and so it is here.
-NETWORKS = {"preact_resnet34": "resnet34", "resnet18": "resnet18", "resnet34": "resnet34", "resnet50": "resnet50"}
+PRESETS = {
+    "digits": Teacher("resnet18", 16, 5e-3, 5)
+}  # stops while it still hesitates, as the published one does
+# DEVIATION(lra_diffusion): --network of PLC's generator chooses the teacher; the original ignores
+# it. What it calls preact_resnet34 is a ResNet-34 with activations after the additions, and so it
+# is here.
+NETWORKS = {
+    "preact_resnet34": "resnet34",
+    "resnet18": "resnet18",
+    "resnet34": "resnet34",
+    "resnet50": "resnet50",
+}
 
 
 def chosen(args: argparse.Namespace) -> Teacher:
@@ -55,21 +65,30 @@ def name_of(args: argparse.Namespace) -> str:
     """Names the teacher's files by whatever may differ between two, so that none takes another's."""
     teacher, preset = chosen(args), PRESETS.get(args.dataset, PUBLISHED)
     words = [args.dataset, f"{teacher.epochs}ep", f"seed{args.seed}"]
-    words += [teacher.network] * (teacher.network != preset.network) + [f"lr{teacher.lr:g}"] * (teacher.lr != preset.lr)
+    words += [teacher.network] * (teacher.network != preset.network) + [f"lr{teacher.lr:g}"] * (
+        teacher.lr != preset.lr
+    )
     return "_".join(words + ([f"n{args.limit_train}"] if args.limit_train else []))
 
 
 def training_part(data: ImageData, limit: int | None) -> tuple[ImageData, NDArray[np.int64]]:
-    """The N images that training uses, as a dataset of their own, and their rows in the whole one, (N,)."""
+    """The N images that training uses, as a dataset of their own, and their rows in the whole one,
+    (N,).
+    """
     rows, _ = split(data)
     rows = rows[evenly(len(rows), limit)]
-    return replace(data, train_images=data.train_images[rows], train_labels=data.train_labels[rows]), rows
+    return replace(
+        data, train_images=data.train_images[rows], train_labels=data.train_labels[rows]
+    ), rows
 
 
-def posteriors(args: argparse.Namespace, part: ImageData, device: torch.device) -> NDArray[np.float32]:
+def posteriors(
+    args: argparse.Namespace, part: ImageData, device: torch.device
+) -> NDArray[np.float32]:
     """eta (N, C) of a teacher trained here, also written to `eta_<name>.npy` in --output_dir.
 
-    The state after each epoch is in `teacher_<name>.ckpt` beside it; a finished teacher is not trained again.
+    The state after each epoch is in `teacher_<name>.ckpt` beside it; a finished teacher is not
+    trained again.
     """
     kept = args.output_dir / f"teacher_{name_of(args)}.ckpt"
     eta = _trained(args, part, device, kept)
@@ -81,12 +100,21 @@ def posteriors(args: argparse.Namespace, part: ImageData, device: torch.device) 
     return eta
 
 
-def _trained(args: argparse.Namespace, part: ImageData, device: torch.device, kept: Path) -> NDArray[np.float32]:
+def _trained(
+    args: argparse.Namespace, part: ImageData, device: torch.device, kept: Path
+) -> NDArray[np.float32]:
     teacher = chosen(args)
-    known = {"dataset": part.name, "seed": args.seed, **asdict(teacher), "bf16": use_bfloat16(args.amp, device),
-             "labels_sha256": label_hash(part.train_labels),
-             "images_sha256": hashlib.sha256(np.ascontiguousarray(part.train_images).data).hexdigest()}  # fmt: skip
-    learner = classifier.build(teacher.network, teacher.width, part.num_classes, device, args.seed, nesterov=True)
+    known = {
+        "dataset": part.name,
+        "seed": args.seed,
+        **asdict(teacher),
+        "bf16": use_bfloat16(args.amp, device),
+        "labels_sha256": label_hash(part.train_labels),
+        "images_sha256": hashlib.sha256(np.ascontiguousarray(part.train_images).data).hexdigest(),
+    }
+    learner = classifier.build(
+        teacher.network, teacher.width, part.num_classes, device, args.seed, nesterov=True
+    )
     done = 0
     if kept.exists():
         state = checkpoint.load(kept, device)
@@ -96,21 +124,31 @@ def _trained(args: argparse.Namespace, part: ImageData, device: torch.device, ke
             print(f"note: the teacher of these settings is trained already: {kept}")
             return state["eta"].cpu().numpy()
         if not args.resume:
-            raise UsageError(f"{kept} holds {done} of {teacher.epochs} epochs: add --resume to continue, or delete it")
+            raise UsageError(
+                f"{kept} holds {done} of {teacher.epochs} epochs: add --resume to continue, or "
+                "delete it"
+            )
         learner.load_state_dict(state)
     images = on_device(part, part.train_images, device)
     train_set = classifier.LabelledImages(images, torch.tensor(part.train_labels, device=device))
     eta = torch.zeros(len(part.train_labels), part.num_classes, device=device)
-    settings = classifier.Settings(BATCH_SIZE, teacher.epochs, lambda epoch: teacher.lr, args.seed,
-                                   autocast(args.amp, device))  # fmt: skip
-    with tqdm(total=teacher.epochs, desc="epochs of the teacher", initial=done, disable=None) as bar:
+    settings = classifier.Settings(
+        BATCH_SIZE, teacher.epochs, lambda epoch: teacher.lr, args.seed, autocast(args.amp, device)
+    )
+    with tqdm(
+        total=teacher.epochs, desc="epochs of the teacher", initial=done, disable=None
+    ) as bar:
         for row in classifier.epochs(learner, train_set, {}, settings, done + 1, recorded=eta):
             finished = row["epoch"] == teacher.epochs
-            state = {"net": learner.net.state_dict(), "eta": eta} if finished else learner.state_dict()
+            state = (
+                {"net": learner.net.state_dict(), "eta": eta} if finished else learner.state_dict()
+            )
             checkpoint.save({"known": known, "epoch": row["epoch"], **state}, kept)
             bar.update()
-            tqdm.write(f"teacher, epoch {row['epoch']}/{teacher.epochs}: loss {row['loss']:.4f}, accuracy "
-                       f"{row['accuracy_train']:.2f} %, {row['images_per_s']:.0f} images/s")  # fmt: skip
+            tqdm.write(
+                f"teacher, epoch {row['epoch']}/{teacher.epochs}: loss {row['loss']:.4f}, accuracy "
+                f"{row['accuracy_train']:.2f} %, {row['images_per_s']:.0f} images/s"
+            )
     return eta.cpu().numpy()
 
 
@@ -125,7 +163,8 @@ def read_posteriors(path: Path, part: ImageData) -> NDArray[Any]:
     wanted = (len(part.train_labels), part.num_classes)
     if eta.shape != wanted:
         raise UsageError(
-            f"--eta {path} has shape {eta.shape}, but {wanted} is needed: a row for each training image of {part.name}, "
+            f"--eta {path} has shape {eta.shape}, but {wanted} is needed: a row for each "
+            f"training image of {part.name}, "
             "without those for validation; check --dataset and --limit_train"
         )
     return eta

@@ -1,7 +1,8 @@
-"""What a run leaves behind: config.yaml, metrics.jsonl and TensorBoard events; what is read of it, and its summary.
+"""What a run leaves behind: config.yaml, metrics.jsonl and TensorBoard events; what is read of it,
+and its summary.
 
-The run folder of every project of this repository looks alike: config.yaml, metrics.jsonl, events, last.ckpt, best.ckpt.
-Accuracies are in percent; an epoch without evaluation has the accuracy None.
+The run folder of every project of this repository looks alike: config.yaml, metrics.jsonl, events,
+last.ckpt, best.ckpt. Accuracies are in percent; an epoch without evaluation has the accuracy None.
 """
 
 import hashlib
@@ -18,7 +19,7 @@ import torch
 import yaml
 from torch.utils.tensorboard import SummaryWriter
 
-from shared.noise_file import write_atomically
+from shared.files import write_atomically
 
 Row = dict[str, Any]  # the figures of an epoch; `epoch` counts from 1
 TIMING = (
@@ -30,7 +31,11 @@ TIMING = (
 
 def write_config(folder: Path, config: Mapping[str, Any]) -> None:
     """config.yaml: everything needed to repeat the run."""
-    versions = {"python": platform.python_version(), "torch": str(torch.__version__), "numpy": np.__version__}
+    versions = {
+        "python": platform.python_version(),
+        "torch": str(torch.__version__),
+        "numpy": np.__version__,
+    }
     text = yaml.safe_dump({**_plain(config), "versions": versions}, sort_keys=False)
     write_atomically(folder / "config.yaml", text.encode())
 
@@ -45,7 +50,10 @@ def read_config(folder: Path) -> dict[str, Any] | None:
 
 
 def read_rows(folder: Path) -> list[Row]:
-    """The rows of a run folder's metrics.jsonl, as far as they are whole. Raises OSError or ValueError."""
+    """The rows of a run folder's metrics.jsonl, as far as they are whole.
+
+    Raises OSError or ValueError.
+    """
     lines = (folder / "metrics.jsonl").read_text().split("\n")
     rows = [
         json.loads(line) for line in lines[:-1]
@@ -56,9 +64,12 @@ def read_rows(folder: Path) -> list[Row]:
 
 
 class Report:
-    """The log of a run, one row an epoch. Starting with `rows` rewrites metrics.jsonl, so that nothing is logged twice.
+    """The log of a run, one row an epoch.
 
-    rows: the caller's own list, to which `log` appends. Every number of a row is a TensorBoard scalar of its name.
+    Starting with `rows` rewrites metrics.jsonl, so that nothing is logged twice.
+
+    rows: the caller's own list, to which `log` appends. Every number of a row is a TensorBoard
+    scalar of its name.
     """
 
     def __init__(self, folder: Path, rows: list[Row], wandb_run: Any | None = None) -> None:
@@ -72,7 +83,9 @@ class Report:
         self.rows.append(row)
         with open(self._metrics, "a") as file:
             file.write(_line(row))
-        numbers = {name: value for name, value in row.items() if name != "epoch" and _is_number(value)}
+        numbers = {
+            name: value for name, value in row.items() if name != "epoch" and _is_number(value)
+        }
         for name, value in numbers.items():
             self._events.add_scalar(name, value, row["epoch"])
         self._events.flush()
@@ -94,13 +107,22 @@ def _is_number(value: object) -> bool:
 
 
 def start_wandb(folder: Path, config: Mapping[str, Any]) -> Any:
-    """A Weights & Biases run in the run folder, the same one after a resume; offline unless WANDB_MODE says otherwise."""
+    """A Weights & Biases run in the run folder, the same one after a resume; offline unless
+    WANDB_MODE says otherwise.
+    """
     import wandb
 
     identifier = hashlib.sha256(str(folder.resolve()).encode()).hexdigest()[:16]
     mode = os.environ.get("WANDB_MODE", "offline")
-    return wandb.init(project="lra-diffusion", name=folder.name, id=identifier, dir=str(folder), config=_plain(config),
-                      mode=mode, resume="allow")  # fmt: skip
+    return wandb.init(
+        project="lra-diffusion",
+        name=folder.name,
+        id=identifier,
+        dir=str(folder),
+        config=_plain(config),
+        mode=mode,
+        resume="allow",
+    )
 
 
 def _plain(config: Mapping[str, Any]) -> dict[str, Any]:
@@ -108,7 +130,9 @@ def _plain(config: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def chosen(rows: Sequence[Row]) -> Row | None:
-    """The row of the best epoch: by validation, of equal ones the first; without validation the last that was tested."""
+    """The row of the best epoch: by validation, of equal ones the first; without validation the
+    last that was tested.
+    """
     tested = [row for row in rows if row["accuracy"] is not None]
     if not tested or tested[-1]["selection"] is None:
         return tested[-1] if tested else None
@@ -116,13 +140,20 @@ def chosen(rows: Sequence[Row]) -> Row | None:
 
 
 def summary(rows: Sequence[Row], name: str = "accuracy") -> dict[str, float]:
-    """Of the evaluated epochs: last figure, mean of the last ten, best, and the epoch of that; NaN where none was.
+    """Of the evaluated epochs: last figure, mean of the last ten, best, and the epoch of that; NaN
+    where none was.
 
-    name: which figure of the rows, `accuracy` of the test set unless told; the first of equally good epochs is the best.
+    name: which figure of the rows, `accuracy` of the test set unless told; the first of equally
+    good epochs is the best.
     """
     evaluated = [row for row in rows if row.get(name) is not None]
     if not evaluated:
-        return {"last": math.nan, "last_10_mean": math.nan, "best": math.nan, "best_epoch": math.nan}
+        return {
+            "last": math.nan,
+            "last_10_mean": math.nan,
+            "best": math.nan,
+            "best_epoch": math.nan,
+        }
     figures = [row[name] for row in evaluated]
     return {
         "last": figures[-1],

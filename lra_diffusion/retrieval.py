@@ -1,7 +1,8 @@
-"""Label retrieval: the labels of the k nearest training images in the feature space of f_p, and how one is drawn.
+"""Label retrieval: the labels of the k nearest training images in the feature space of f_p, and how
+one is drawn.
 
-Chen et al., NeurIPS 2023, section 1.4 of the method. Distances are Euclidean, exact, in float32. Letters: N rows of the bank,
-Q queries, B batch, k neighbours, D features, C classes.
+Chen et al., NeurIPS 2023, section 1.4 of the method. Distances are Euclidean, exact, in float32.
+Letters: N rows of the bank, Q queries, B batch, k neighbours, D features, C classes.
 """
 
 from typing import NamedTuple
@@ -26,10 +27,11 @@ class Neighbours(NamedTuple):
 class Bank:
     """Features of the training images (N, D) float32, ready to be searched.
 
-    Products in float32 decide which rows are candidates, direct differences their order; so rows may change places only if
-    their squared distances differ by less than about a millionth of the squared norms of the centred features.
-    bfloat16: choose the candidates by bfloat16 products, whose error is bounded: where the bound cannot prove that none is
-    missing, the products are made again in float32. The result is the same, on a CPU with such hardware in half the time.
+    Products in float32 decide which rows are candidates, direct differences their order; so rows
+    may change places only if their squared distances differ by less than about a millionth of the
+    squared norms of the centred features. bfloat16: choose the candidates by bfloat16 products,
+    whose error is bounded: where the bound cannot prove that none is missing, the products are made
+    again in float32. The result is the same, on a CPU with such hardware in half the time.
     """
 
     def __init__(self, features: Tensor, bfloat16: bool = False) -> None:
@@ -47,30 +49,41 @@ class Bank:
     def __len__(self) -> int:
         return len(self.features)
 
-    def nearest(self, queries: Tensor, k: int, own_rows: Tensor | None = None, progress: bool = False) -> Neighbours:
+    def nearest(
+        self, queries: Tensor, k: int, own_rows: Tensor | None = None, progress: bool = False
+    ) -> Neighbours:
         """The k nearest rows of each query, nearest first; of equal distances the lower row first.
 
-        queries: (Q, D); own_rows: (Q,) int64 rows of the bank that are left out, each of its own query. Memory is bounded
-        whatever Q and N are. Raises ValueError for k beyond the number of rows, or features of another width.
+        queries: (Q, D); own_rows: (Q,) int64 rows of the bank that are left out, each of its own
+        query. Memory is bounded whatever Q and N are. Raises ValueError for k beyond the number of
+        rows, or features of another width.
         """
         available = len(self) - (own_rows is not None)
         if not 1 <= k <= available:
             raise ValueError(
-                f"--k {k}: there are {available} images to retrieve from; give a number between 1 and that"
+                f"--k {k}: there are {available} images to retrieve from; give a number between "
+                "1 and that"
             )
         if queries.shape[1] != self.features.shape[1]:
-            raise ValueError(f"queries have {queries.shape[1]} features, the bank {self.features.shape[1]}: take both "
-                             "from the same encoder")  # fmt: skip
+            raise ValueError(
+                f"queries have {queries.shape[1]} features, the bank {self.features.shape[1]}: "
+                "take both "
+                "from the same encoder"
+            )
         chunk = max(1, CHUNK_BYTES // (4 * len(self)))
         rounded = self._rounded is not None
         parts, unproven = [], []
-        for start in tqdm(range(0, len(queries), chunk), desc="neighbours", disable=None if progress else True):
+        for start in tqdm(
+            range(0, len(queries), chunk), desc="neighbours", disable=None if progress else True
+        ):
             rows = queries[start : start + chunk] - self.mean
             own = None if own_rows is None else own_rows[start : start + chunk]
             if rounded:
                 found, proven = self._search_rounded(rows, k, own)
                 unproven.append(start + (~proven).nonzero()[:, 0])
-                rounded = len(unproven[-1]) < len(rows) / 2  # else such features are too close together for rounding
+                rounded = (
+                    len(unproven[-1]) < len(rows) / 2
+                )  # else such features are too close together for rounding
             else:
                 found = self._search(rows, k, own)
             parts.append(found)
@@ -85,32 +98,51 @@ class Bank:
         torch.addmm(-self.half_norms, queries, self.features.T, out=scores)
         return self._ordered(queries, scores.topk(min(len(self), k + SPARE)).indices, k, own)
 
-    def _search_rounded(self, queries: Tensor, k: int, own: Tensor | None) -> tuple[Neighbours, Tensor]:
-        """The neighbours by bfloat16 products, and for which queries (Q,) bool they are proven to be the nearest."""
+    def _search_rounded(
+        self, queries: Tensor, k: int, own: Tensor | None
+    ) -> tuple[Neighbours, Tensor]:
+        """The neighbours by bfloat16 products, and for which queries (Q,) bool they are proven to
+        be the nearest.
+        """
         scores = self._buffer(len(queries), torch.bfloat16, queries.device)
         rounded = queries.bfloat16()
-        torch.mm(torch.cat([rounded, torch.ones_like(rounded[:, :2])], dim=1), self._rounded.T, out=scores)
+        torch.mm(
+            torch.cat([rounded, torch.ones_like(rounded[:, :2])], dim=1),
+            self._rounded.T,
+            out=scores,
+        )
         best = scores.topk(min(len(self), k + SPARE))
         found = self._ordered(queries, best.indices, k, own)
-        # Every row left out scores at most `bound`; the k-th found must score no less (a score is (|q|^2 - distance^2) / 2).
+        # Every row left out scores at most `bound`; the k-th found must score no less (a score is
+        # (|q|^2 - distance^2) / 2).
         worst = best.values[:, -1].float()
         error = (
-            (queries - rounded.float()).norm(dim=1) * self._norm + queries.norm(dim=1) * self._residual + self._offset
+            (queries - rounded.float()).norm(dim=1) * self._norm
+            + queries.norm(dim=1) * self._residual
+            + self._offset
         )
         bound = worst + error * (1 + ROUNDING) + ROUNDING * worst.abs()
         score = (queries.square().sum(dim=1) - found.distances[:, -1].square()) / 2
         return found, (score >= bound) | (best.indices.shape[1] == len(self))
 
     def _buffer(self, rows: int, dtype: torch.dtype, device: torch.device) -> Tensor:
-        """Room for the scores (rows, N), kept between calls: fresh memory costs a CPU as much time as the products."""
+        """Room for the scores (rows, N), kept between calls: fresh memory costs a CPU as much time
+        as the products.
+        """
         kept = self._scores.get(dtype)
         if kept is None or len(kept) < rows:
             self._scores[dtype] = kept = torch.empty(rows, len(self), dtype=dtype, device=device)
         return kept[:rows]
 
-    def _ordered(self, queries: Tensor, candidates: Tensor, k: int, own: Tensor | None) -> Neighbours:
-        """The k nearest of the candidates (Q, m) by distances that are computed directly, without cancellation."""
-        candidates = candidates.sort(dim=1).values  # so that of equal distances the lower row comes first
+    def _ordered(
+        self, queries: Tensor, candidates: Tensor, k: int, own: Tensor | None
+    ) -> Neighbours:
+        """The k nearest of the candidates (Q, m) by distances that are computed directly, without
+        cancellation.
+        """
+        candidates = candidates.sort(
+            dim=1
+        ).values  # so that of equal distances the lower row comes first
         parts = []
         for rows, index in zip(queries.split(64), candidates.split(64)):
             differences = self.features[index]
@@ -123,17 +155,22 @@ class Bank:
 
 
 def _with_norms(features: Tensor, half_norms: Tensor) -> Tensor:
-    """(N, D + 2) bfloat16: the features and minus half their squared norm in two parts, to be multiplied by (q, 1, 1)."""
+    """(N, D + 2) bfloat16: the features and minus half their squared norm in two parts, to be
+    multiplied by (q, 1, 1).
+    """
     high = half_norms.bfloat16()
     low = (half_norms - high.float()).bfloat16()
     return torch.cat([features.bfloat16(), -high[:, None], -low[:, None]], dim=1)
 
 
-def candidate_labels(index: Tensor, bank_labels: Tensor, own_labels: Tensor | None = None) -> Tensor:
+def candidate_labels(
+    index: Tensor, bank_labels: Tensor, own_labels: Tensor | None = None
+) -> Tensor:
     """The labels to draw from: those of the neighbours, then the query's own, (B, k + 1) or (B, k).
 
-    index: (B, k) rows of the bank; bank_labels: (N,) int64; own_labels: (B,) int64. A query that is a row of the bank finds
-    itself first, so its own label normally counts twice; that is the method.
+    index: (B, k) rows of the bank; bank_labels: (N,) int64; own_labels: (B,) int64. A query that is
+    a row of the bank finds itself first, so its own label normally counts twice; that is the
+    method.
     """
     labels = bank_labels[index]
     return labels if own_labels is None else torch.cat([labels, own_labels[:, None]], dim=1)
@@ -149,13 +186,20 @@ class Drawn(NamedTuple):
 def draw_labels(candidates: Tensor, generator: torch.Generator, weighted: bool) -> Drawn:
     """One of the candidate labels (B, m) of each sample, drawn uniformly.
 
-    weighted: a sample weighs as its label's multiplicity c among the candidates, w_b = c_b / sum c; the expected influence
-    of a label is then proportional to c^2, a soft majority vote. Else w_b = 1 / B.
+    weighted: a sample weighs as its label's multiplicity c among the candidates, w_b = c_b / sum c;
+    the expected influence of a label is then proportional to c^2, a soft majority vote. Else w_b =
+    1 / B.
     """
     count, places = candidates.shape
-    position = torch.randint(0, places, (count,), generator=generator, device=generator.device).to(candidates.device)
+    position = torch.randint(0, places, (count,), generator=generator, device=generator.device).to(
+        candidates.device
+    )
     labels = candidates.gather(1, position[:, None])[:, 0]
-    multiplicity = (candidates == labels[:, None]).sum(dim=1).float() if weighted else torch.ones_like(labels).float()
+    multiplicity = (
+        (candidates == labels[:, None]).sum(dim=1).float()
+        if weighted
+        else torch.ones_like(labels).float()
+    )
     return Drawn(labels, multiplicity / multiplicity.sum())
 
 

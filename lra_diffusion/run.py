@@ -1,4 +1,6 @@
-"""A run from start to end: builds or resumes it, logs and saves every epoch, says what came out; or tests a model."""
+"""A run from start to end: builds or resumes it, logs and saves every epoch, says what came out; or
+tests a model.
+"""
 
 import argparse
 import time
@@ -10,17 +12,28 @@ from tqdm import tqdm
 
 from lra_diffusion import checkpoint, model_file, report
 from lra_diffusion.command_line import UsageError, configure_torch, report_errors
-from lra_diffusion.experiment import Experiment, check_model, device_of, load_data, make_settings, prepare
+from lra_diffusion.experiment import (
+    Experiment,
+    check_model,
+    device_of,
+    load_data,
+    make_settings,
+    prepare,
+)
 from lra_diffusion.model_file import Model
 from lra_diffusion.report import Row
 from lra_diffusion.train import predict
-from shared.noise_file import write
+from shared.formats.noise_file import write
 
 
-# DEVIATION(lra_diffusion): a training script trains; the original's for Food-101N, Clothing1M and WebVision load a finished
-# model first and fail without it, and that for Clothing1M then only tests it.
+# DEVIATION(lra_diffusion): a training script trains; the original's for Food-101N, Clothing1M and
+# WebVision load a finished model first and fail without it, and that for Clothing1M then only tests
+# it.
 def run_and_report(args: argparse.Namespace) -> int:
-    """Trains, or with --eval_only tests. Exit status: 0, 2 bad input, 3 a loss that is not finite."""
+    """Trains, or with --eval_only tests.
+
+    Exit status: 0, 2 bad input, 3 a loss that is not finite.
+    """
     return report_errors(test_model if args.eval_only else start, args)
 
 
@@ -37,7 +50,9 @@ def start(args: argparse.Namespace) -> Experiment:
     if run.sets.noise is not None:
         write(run.folder / "noise.npz", run.sets.noise)
     _print_start(run)
-    log = report.Report(run.folder, run.rows, report.start_wandb(run.folder, config) if args.wandb else None)
+    log = report.Report(
+        run.folder, run.rows, report.start_wandb(run.folder, config) if args.wandb else None
+    )
     try:
         _train(run, log)
     finally:
@@ -47,7 +62,9 @@ def start(args: argparse.Namespace) -> Experiment:
 
 
 def model_paths(run: Experiment) -> tuple[Path, Path]:
-    """The model in the run folder, and where the published scripts write it, the same folder with --output_dir."""
+    """The model in the run folder, and where the published scripts write it, the same folder with
+    --output_dir.
+    """
     own = run.folder / f"{run.name}.pt"
     return own, own if run.args.output_dir else Path("model") / own.name
 
@@ -60,9 +77,13 @@ def _train(run: Experiment, log: report.Report) -> None:
             log.log(row)
             is_best = report.chosen(run.rows) is not best
             if is_best:
-                model_file.publish(*model_paths(run), model_file.encode(Model(*run.learner.parts(row["weights"]))))
+                model_file.publish(
+                    *model_paths(run), model_file.encode(Model(*run.learner.parts(row["weights"])))
+                )
             names = [checkpoint.BEST, checkpoint.LAST] if is_best else [checkpoint.LAST]
-            checkpoint.save(run.state_dict(), *(run.folder / name for name in names))  # the last one counts
+            checkpoint.save(
+                run.state_dict(), *(run.folder / name for name in names)
+            )  # the last one counts
             bar.update()
             for line in _lines(run, row, is_best):
                 tqdm.write(line)
@@ -70,18 +91,32 @@ def _train(run: Experiment, log: report.Report) -> None:
 
 def _lines(run: Experiment, row: Row, is_best: bool) -> list[str]:
     """An epoch in the original's words."""
-    right = "" if row["drawn_labels_right"] is None else f", drawn labels right: {row['drawn_labels_right']:.2f}%"
-    lines = [f"epoch: {row['epoch']}, loss: {row['loss']:.4f}{right}, {row['images_per_s']:.0f} images/s"]
+    right = (
+        ""
+        if row["drawn_labels_right"] is None
+        else f", drawn labels right: {row['drawn_labels_right']:.2f}%"
+    )
+    lines = [
+        f"epoch: {row['epoch']}, loss: {row['loss']:.4f}{right}, {row['images_per_s']:.0f} images/s"
+    ]
     if row["accuracy"] is not None:
         weights = row["weights"]
-        shown = (f"{name} accuracy: {row[f'accuracy_{split}_{weights}']:.2f}%"
-                 for split, name in (("val", "validation"), ("test", "test")) if split in run.test_sets)  # fmt: skip
+        shown = (
+            f"{name} accuracy: {row[f'accuracy_{split}_{weights}']:.2f}%"
+            for split, name in (("val", "validation"), ("test", "test"))
+            if split in run.test_sets
+        )
         lines.append(f"epoch: {row['epoch']}, {', '.join(shown)} ({weights} weights)")
-        lines.append(f"time cost for CLR: {row['evaluation_seconds']:.2f} (all of these images, without f_p)")
+        lines.append(
+            f"time cost for CLR: {row['evaluation_seconds']:.2f} (all of these images, without f_p)"
+        )
     if is_best:
         val = "none" if row["selection"] is None else f"{row['selection']:.2f}"
         test = f", test acc: {row['accuracy']:.2f}" if "test" in run.test_sets else ""
-        lines.append(f"Model saved, update best accuracy at Epoch {row['epoch']}, {run.args.select} acc: {val}{test}")
+        lines.append(
+            f"Model saved, update best accuracy at Epoch {row['epoch']}, {run.args.select} acc: "
+            f"{val}{test}"
+        )
     return lines
 
 
@@ -89,8 +124,15 @@ def _config(run: Experiment) -> dict[str, Any]:
     header = None if run.sets.noise is None else run.sets.noise.header
     return {
         "name": run.name,
-        "method": f"LRA-diffusion ({run.args.fp_encoder if run.args.fp_embed_train is None else 'embeddings'})",
-        **{name: value for name, value in vars(run.args).items() if name not in ("resume", "eval_only")},
+        "method": (
+            "LRA-diffusion "
+            f"({run.args.fp_encoder if run.args.fp_embed_train is None else 'embeddings'})"
+        ),
+        **{
+            name: value
+            for name, value in vars(run.args).items()
+            if name not in ("resume", "eval_only")
+        },
         "measured_noise_rate": None if header is None else header.measured_rate,
         "data_location": None if run.sets.location is None else run.sets.location.resolve(),
         "device_used": str(run.device),
@@ -102,10 +144,12 @@ def _config(run: Experiment) -> dict[str, Any]:
 def _print_start(run: Experiment) -> None:
     args, found = run.args, run.sets
     sizes = ", ".join(
-        f"{len(part.labels)} {'validation' if name == 'val' else name}" for name, part in found.tests.items()
+        f"{len(part.labels)} {'validation' if name == 'val' else name}"
+        for name, part in found.tests.items()
     )
     print(
-        f"LRA-diffusion on {found.name}: {len(found.train.labels)} training, {sizes} images, {found.num_classes} classes"
+        f"LRA-diffusion on {found.name}: {len(found.train.labels)} training, {sizes} images, "
+        f"{found.num_classes} classes"
     )
     rate = None if found.noise is None else found.noise.header.measured_rate
     if rate is None:
@@ -124,8 +168,13 @@ def _print_start(run: Experiment) -> None:
     )
     print(f"features: {run.identity['fp_encoder'][:80]}")
     print("settings: " + ", ".join(f"{name} {getattr(args, name)}" for name in shown))
-    print(f"{run.device}, encoders in {'bfloat16' if run.identity['bf16'] else 'float32'}; run folder {run.folder}")
-    votes = (f"{value:.2f} % ({name.removeprefix('knn_accuracy_')})" for name, value in run.fixed.items())
+    print(
+        f"{run.device}, encoders in {'bfloat16' if run.identity['bf16'] else 'float32'}; run "
+        f"folder {run.folder}"
+    )
+    votes = (
+        f"{value:.2f} % ({name.removeprefix('knn_accuracy_')})" for name, value in run.fixed.items()
+    )
     print(f"majority vote of the {args.k} nearest neighbours' labels: {', '.join(votes)}")
     if not model_file.may_publish(*model_paths(run)):
         own, published = model_paths(run)
@@ -139,20 +188,35 @@ def _print_start(run: Experiment) -> None:
 def _print_end(run: Experiment) -> None:
     chosen, result = report.chosen(run.rows), report.summary(run.rows)
     if chosen is None:
-        print(f"no epoch was tested: with --legacy that needs more than {run.args.warmup_epochs} epochs")
+        print(
+            f"no epoch was tested: with --legacy that needs more than {run.args.warmup_epochs} "
+            "epochs"
+        )
         return
-    by = {"val": "at the best validation accuracy (what the paper reports)", "test": "at the best test accuracy"}
+    by = {
+        "val": "at the best validation accuracy (what the paper reports)",
+        "test": "at the best test accuracy",
+    }
     how = (
-        by[run.args.select] if chosen["selection"] is not None else "after the last epoch (there is no validation set)"
+        by[run.args.select]
+        if chosen["selection"] is not None
+        else "after the last epoch (there is no validation set)"
     )
     reported = "test" if "test" in run.test_sets else "validation"  # WebVision without ILSVRC2012
     print(
-        f"{reported} accuracy {how}: {chosen['accuracy']:.2f} % (epoch {chosen['epoch']}, {chosen['weights']} weights)"
+        f"{reported} accuracy {how}: {chosen['accuracy']:.2f} % (epoch {chosen['epoch']}, "
+        f"{chosen['weights']} weights)"
     )
-    print(f"last {result['last']:.2f} %, mean of the last {min(10, _tested(run.rows))} tested epochs "
-          f"{result['last_10_mean']:.2f} %, best {result['best']:.2f} % (epoch {result['best_epoch']})")  # fmt: skip
+    print(
+        f"last {result['last']:.2f} %, mean of the last {min(10, _tested(run.rows))} tested epochs "
+        f"{result['last_10_mean']:.2f} %, best {result['best']:.2f} % (epoch "
+        f"{result['best_epoch']})"
+    )
     own, published = model_paths(run)
-    print(f"model: {published if model_file.may_publish(own, published) else own}; run folder: {run.folder}")
+    print(
+        f"model: {published if model_file.may_publish(own, published) else own}; run folder: "
+        f"{run.folder}"
+    )
 
 
 def _tested(rows: list[Row]) -> int:
@@ -162,8 +226,11 @@ def _tested(rows: list[Row]) -> int:
 def test_model(args: argparse.Namespace) -> dict[str, float]:
     """Tests the model of --eval_only; returns accuracies in percent."""
     if args.script == "test_ILSVRC2012" and not args.eval_only.exists():
-        raise UsageError(f"{args.eval_only}: no such model. `python train_WebVision.py` trains one and writes it to "
-                         "model/LRA-diffusion_WebVision.pt; or name yours with --eval_only")  # fmt: skip
+        raise UsageError(
+            f"{args.eval_only}: no such model. `python train_WebVision.py` trains one and "
+            "writes it to "
+            "model/LRA-diffusion_WebVision.pt; or name yours with --eval_only"
+        )
     device = device_of(args)
     configure_torch(args.deterministic, device)
     model = model_file.load(args.eval_only, device)
@@ -175,7 +242,11 @@ def test_model(args: argparse.Namespace) -> dict[str, float]:
         predicted = predict([model], test_set, settings)[0].argmax(dim=1)
         accuracies[name] = 100 * (predicted == test_set.labels).float().mean().item()
         shown = (
-            "ILSVRC2012" if (args.dataset, name) == ("webvision", "test") else "validation" if name == "val" else name
+            "ILSVRC2012"
+            if (args.dataset, name) == ("webvision", "test")
+            else "validation"
+            if name == "val"
+            else name
         )
         print(f"{shown} accuracy: {accuracies[name]:.2f}% ({len(test_set.labels)} images)")
         print(f"time cost for CLR: {time.perf_counter() - start_time:.2f} (without f_p)")

@@ -34,15 +34,23 @@ from shared import datasets
 
 KNN_EVERY = 10  # epochs
 WEIGHT_DECAY = 1e-6
-# The usual recipe for CIFAR; the authors of LRA-diffusion publish weights and not how they were made.
+# The usual recipe for CIFAR; the authors of LRA-diffusion publish weights and not how they were
+# made.
 CIFAR: dict[str, Any] = {
-    "nepoch": 500, "batch_size": 512, "lr": 1e-3, "temperature": 0.5, "arch": "resnet50", "width": 64, "hidden": 512,
-}  # fmt: skip
+    "nepoch": 500,
+    "batch_size": 512,
+    "lr": 1e-3,
+    "temperature": 0.5,
+    "arch": "resnet50",
+    "width": 64,
+    "hidden": 512,
+}
 PRESETS: dict[str, dict[str, Any]] = {
     "cifar10": CIFAR,
     "cifar100": CIFAR,
     "folder": CIFAR,
-    # Found by trying: what two cores learn in less than a minute. Few images, so small batches for enough steps.
+    # Found by trying: what two cores learn in less than a minute. Few images, so small batches for
+    # enough steps.
     "digits": {
         **CIFAR,
         "nepoch": 12,
@@ -53,31 +61,68 @@ PRESETS: dict[str, dict[str, Any]] = {
         "hidden": 128,
     },
 }
-DECIDING_FLAGS = ("dataset", "nepoch", "batch_size", "lr", "temperature", "arch", "width", "hidden", "seed")
+DECIDING_FLAGS = (
+    "dataset",
+    "nepoch",
+    "batch_size",
+    "lr",
+    "temperature",
+    "arch",
+    "width",
+    "hidden",
+    "seed",
+)
 
 
 def parse(argv: Sequence[str] | None) -> argparse.Namespace:
-    """Flags of train_SimCLR.py; what is not given comes from the dataset's preset. Impossible values exit with status 2."""
+    """Flags of train_SimCLR.py; what is not given comes from the dataset's preset.
+
+    Impossible values exit with status 2.
+    """
     parser = argparse.ArgumentParser(
-        prog="train_SimCLR.py", allow_abbrev=False, formatter_class=argparse.RawDescriptionHelpFormatter,
-        description="Pre-train the SimCLR encoder f_p on a dataset's training images, without their labels.",
-        epilog="example: python train_SimCLR.py --dataset digits    (writes model/SimCLR_128_digits.pt)",
-    )  # fmt: skip
+        prog="train_SimCLR.py",
+        allow_abbrev=False,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        description="Pre-train the SimCLR encoder f_p on a dataset's training images, without "
+        "their labels.",
+        epilog="example: python train_SimCLR.py --dataset digits    (writes "
+        "model/SimCLR_128_digits.pt)",
+    )
     add = parser.add_argument
     add("--dataset", choices=list(PRESETS), default="cifar10", help="what to train on (cifar10)")
     add("--nepoch", type=int, help="epochs (500; digits: 12)")
     add("--batch_size", type=int, help="images a step, each seen twice (512; digits: 64)")
-    add("--lr", type=float, help="first learning rate of Adam, which falls to 0 as half a cosine (0.001)")
+    add(
+        "--lr",
+        type=float,
+        help="first learning rate of Adam, which falls to 0 as half a cosine (0.001)",
+    )
     add("--temperature", type=float, help="of the contrastive loss (0.5; digits: 0.1)")
     add("--arch", choices=list(DEPTHS), help="ResNet (resnet50; digits: resnet18)")
     add("--width", type=int, help="channels of its first stage (64, as published; digits: 16)")
-    add_flags(parser, "--data_path", "--seed", "--limit_train", "--limit_test", "--device", "--amp", "--output_dir", "--resume",
-              "--deterministic")  # fmt: skip
+    add_flags(
+        parser,
+        "--data_path",
+        "--seed",
+        "--limit_train",
+        "--limit_test",
+        "--device",
+        "--amp",
+        "--output_dir",
+        "--resume",
+        "--deterministic",
+    )
     args = parser.parse_args(argv)
     for name, value in PRESETS[args.dataset].items():
         if getattr(args, name, None) is None:
             setattr(args, name, value)
-    for name, least in (("nepoch", 1), ("batch_size", 2), ("width", 1), ("limit_train", 2), ("limit_test", 1)):
+    for name, least in (
+        ("nepoch", 1),
+        ("batch_size", 2),
+        ("width", 1),
+        ("limit_train", 2),
+        ("limit_test", 1),
+    ):
         if getattr(args, name) is not None and getattr(args, name) < least:
             parser.error(f"--{name} {getattr(args, name)}: give {least} or more")
     for name in ("lr", "temperature"):
@@ -88,7 +133,10 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
 
 @dataclass
 class Run:
-    """A run in progress. bank: rows whose neighbours judge the features, with labels (N,); both also of the test images."""
+    """A run in progress.
+
+    bank: rows whose neighbours judge the features, with labels (N,); both also of the test images.
+    """
 
     args: argparse.Namespace
     folder: Path
@@ -103,12 +151,18 @@ class Run:
     rows: list[dict[str, Any]]
 
     def state_dict(self) -> dict[str, Any]:
-        return {"net": self.net.state_dict(), "optimizer": self.optimizer.state_dict(), "rows": self.rows,
-                "identity": self.identity}  # fmt: skip
+        return {
+            "net": self.net.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "rows": self.rows,
+            "identity": self.identity,
+        }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         if "identity" not in state:
-            raise checkpoint.CheckpointError("the checkpoint is not one of this script: choose another --output_dir")
+            raise checkpoint.CheckpointError(
+                "the checkpoint is not one of this script: choose another --output_dir"
+            )
         checkpoint.refuse_other_run(state["identity"], self.identity)
         self.net.load_state_dict(state["net"])
         checkpoint.load_optimizer(self.optimizer, state["optimizer"])
@@ -117,8 +171,10 @@ class Run:
     def features(self) -> tuple[Tensor, Tensor]:
         """Of the bank (N, D) and of the test images (M, D)."""
         everyone = torch.arange(len(self.test_images), device=self.images.device)
-        return (simclr.features(self.net, self.images, self.bank[0], self.settings.autocast),
-                simclr.features(self.net, self.test_images, everyone, self.settings.autocast))  # fmt: skip
+        return (
+            simclr.features(self.net, self.images, self.bank[0], self.settings.autocast),
+            simclr.features(self.net, self.test_images, everyone, self.settings.autocast),
+        )
 
     def knn_accuracy(self) -> float:
         bank, queries = self.features()
@@ -128,18 +184,27 @@ class Run:
 def prepare(args: argparse.Namespace) -> Run:
     """Reads the data, builds the network, finds the run folder; nothing is written yet."""
     device = choose_device(args.device)
-    if args.output_dir is not None and not args.resume and (args.output_dir / checkpoint.LAST).exists():
+    if (
+        args.output_dir is not None
+        and not args.resume
+        and (args.output_dir / checkpoint.LAST).exists()
+    ):
         raise checkpoint.CheckpointError(
-            f"{args.output_dir} holds a run already: add --resume to continue it, or choose another --output_dir"
+            f"{args.output_dir} holds a run already: add --resume to continue it, or choose "
+            "another --output_dir"
         )
     configure_torch(args.deterministic, device)
     data = datasets.load(args.dataset, args.data_path)
-    # DEVIATION(lra_diffusion): SimCLR weights can be made here, by the usual recipe on all training images without their
-    # labels; the original only ships weights for CIFAR, made in an unknown way.
+    # DEVIATION(lra_diffusion): SimCLR weights can be made here, by the usual recipe on all training
+    # images without their labels; the original only ships weights for CIFAR, made in an unknown
+    # way.
     kept = evenly(len(data.train_images), args.limit_train)
     tested = evenly(len(data.test_images), args.limit_test)
     if len(kept) < args.batch_size:
-        raise UsageError(f"--batch_size {args.batch_size} is more than the {len(kept)} training images: give less")
+        raise UsageError(
+            f"--batch_size {args.batch_size} is more than the {len(kept)} training images: give "
+            "less"
+        )
     positions = np.flatnonzero(np.isin(kept, split(data)[0]))
     hashed = hashlib.sha256()
     for array in (data.train_images[kept], data.test_images[tested]):
@@ -147,22 +212,42 @@ def prepare(args: argparse.Namespace) -> Run:
     identity = {name: getattr(args, name) for name in DECIDING_FLAGS}
     identity |= {"bf16": use_bfloat16(args.amp, device), "data_sha256": hashed.hexdigest()}
     torch.manual_seed(args.seed)
-    net = SimCLRNet(args.arch, args.width, args.hidden).to(device=device, memory_format=torch.channels_last)
-    optimizer = torch.optim.Adam(net.parameters(), lr=args.lr, weight_decay=WEIGHT_DECAY, fused=device.type != "mps")
+    net = SimCLRNet(args.arch, args.width, args.hidden).to(
+        device=device, memory_format=torch.channels_last
+    )
+    optimizer = torch.optim.Adam(
+        net.parameters(), lr=args.lr, weight_decay=WEIGHT_DECAY, fused=device.type != "mps"
+    )
     settings = simclr.Settings(
-        args.batch_size, args.nepoch, args.lr, args.temperature, args.seed, autocast(args.amp, device)
+        args.batch_size,
+        args.nepoch,
+        args.lr,
+        args.temperature,
+        args.seed,
+        autocast(args.amp, device),
     )
     return Run(
-        args=args, folder=_folder(args, identity), images=on_device(data, data.train_images[kept], device),
-        bank=(torch.tensor(positions, device=device), torch.tensor(data.train_labels[kept[positions]], device=device)),
+        args=args,
+        folder=_folder(args, identity),
+        images=on_device(data, data.train_images[kept], device),
+        bank=(
+            torch.tensor(positions, device=device),
+            torch.tensor(data.train_labels[kept[positions]], device=device),
+        ),
         test_images=on_device(data, data.test_images[tested], device),
-        test_labels=torch.tensor(data.test_labels[tested], device=device), net=net, optimizer=optimizer, settings=settings,
-        identity=identity, rows=[],
-    )  # fmt: skip
+        test_labels=torch.tensor(data.test_labels[tested], device=device),
+        net=net,
+        optimizer=optimizer,
+        settings=settings,
+        identity=identity,
+        rows=[],
+    )
 
 
 def _folder(args: argparse.Namespace, identity: dict[str, Any]) -> Path:
-    """--output_dir; with --resume else the newest run of the same settings, else a new folder in runs/."""
+    """--output_dir; with --resume else the newest run of the same settings, else a new folder in
+    runs/.
+    """
     if args.output_dir is not None:
         return args.output_dir
     if args.resume:
@@ -170,11 +255,16 @@ def _folder(args: argparse.Namespace, identity: dict[str, Any]) -> Path:
             config = report.read_config(folder)
             if config and config["identity"] == identity:
                 return folder
-    return Path("runs") / f"SimCLR_{args.dataset}_{datetime.now().isoformat(timespec='microseconds').replace(':', '-')}"
+    return (
+        Path("runs")
+        / f"SimCLR_{args.dataset}_{datetime.now().isoformat(timespec='microseconds').replace(':', '-')}"
+    )
 
 
 def places(run: Run) -> tuple[Path, Path]:
-    """The encoder's file in the run folder, and where it is looked for, the same folder with --output_dir."""
+    """The encoder's file in the run folder, and where it is looked for, the same folder with
+    --output_dir.
+    """
     own = run.folder / f"SimCLR_128_{run.args.dataset}.pt"
     return own, own if run.args.output_dir else Path("model") / own.name
 
@@ -190,7 +280,10 @@ def start(args: argparse.Namespace) -> Run:
     report.write_config(run.folder, _config(run))
     _print_start(run)
     if not model_file.may_publish(*places(run)):
-        print(f"note: {places(run)[1]} is of another run and stays; this run's encoder will be {places(run)[0]}")
+        print(
+            f"note: {places(run)[1]} is of another run and stays; this run's encoder will be "
+            f"{places(run)[0]}"
+        )
     _train(run)
     own, published = places(run)
     buffer = io.BytesIO()
@@ -201,7 +294,9 @@ def start(args: argparse.Namespace) -> Run:
 
 
 def _train(run: Run) -> None:
-    augment = simclr.augmentation(run.args.dataset, run.images.pixels(torch.zeros(1, dtype=torch.int64)).shape[-1])
+    augment = simclr.augmentation(
+        run.args.dataset, run.images.pixels(torch.zeros(1, dtype=torch.int64)).shape[-1]
+    )
     total, log = run.args.nepoch, report.Report(run.folder, run.rows)
     try:
         with tqdm(total=total, desc="epochs", initial=len(run.rows), disable=None) as bar:
@@ -210,8 +305,15 @@ def _train(run: Run) -> None:
                 log.log(row)
                 checkpoint.save(run.state_dict(), run.folder / checkpoint.LAST)
                 bar.update()
-                shown = "" if row["knn_accuracy"] is None else f", KNN accuracy: {row['knn_accuracy']:.2f}%"
-                tqdm.write(f"epoch: {epoch}/{total}, loss: {row['loss']:.4f}{shown}, {row['seconds']:.1f} s")
+                shown = (
+                    ""
+                    if row["knn_accuracy"] is None
+                    else f", KNN accuracy: {row['knn_accuracy']:.2f}%"
+                )
+                tqdm.write(
+                    f"epoch: {epoch}/{total}, loss: {row['loss']:.4f}{shown}, "
+                    f"{row['seconds']:.1f} s"
+                )
     finally:
         log.close()
 
@@ -221,26 +323,44 @@ def _epoch(run: Run, augment: nn.Module, epoch: int) -> report.Row:
     loss = simclr.train_epoch(run.net, run.optimizer, run.images, augment, run.settings, epoch)
     seconds = time.perf_counter() - begin
     judged = epoch % KNN_EVERY == 0 or epoch == run.args.nepoch
-    return {"epoch": epoch, "lr": simclr.learning_rate(epoch, run.settings), "loss": loss,
-            "knn_accuracy": run.knn_accuracy() if judged else None, "seconds": round(seconds, 3),
-            "images_per_s": round(len(run.images) / seconds, 1)}  # fmt: skip
+    return {
+        "epoch": epoch,
+        "lr": simclr.learning_rate(epoch, run.settings),
+        "loss": loss,
+        "knn_accuracy": run.knn_accuracy() if judged else None,
+        "seconds": round(seconds, 3),
+        "images_per_s": round(len(run.images) / seconds, 1),
+    }
 
 
 def _config(run: Run) -> dict[str, Any]:
     flags = {name: value for name, value in vars(run.args).items() if name != "resume"}
-    return flags | {"device_used": str(run.images.device), "threads": torch.get_num_threads(), "identity": run.identity}
+    return flags | {
+        "device_used": str(run.images.device),
+        "threads": torch.get_num_threads(),
+        "identity": run.identity,
+    }
 
 
 def _print_start(run: Run) -> None:
     args = run.args
     print(
-        f"SimCLR on {args.dataset}: {len(run.images)} training images without their labels; labels only judge the result"
+        f"SimCLR on {args.dataset}: {len(run.images)} training images without their labels; "
+        "labels only judge the result"
     )
     shown = ("nepoch", "batch_size", "lr", "temperature", "width", "seed")
-    print(f"settings: {args.arch}, " + ", ".join(f"{name} {getattr(args, name):g}" for name in shown))
+    print(
+        f"settings: {args.arch}, " + ", ".join(f"{name} {getattr(args, name):g}" for name in shown)
+    )
     if run.identity["dataset"] != "digits":
-        print("the usual recipe (Chen et al., 2020, on CIFAR); how the authors made their weights is not known")
-    print(f"{run.images.device}, {'bfloat16 autocast' if run.identity['bf16'] else 'float32'}; run folder {run.folder}")
+        print(
+            "the usual recipe (Chen et al., 2020, on CIFAR); how the authors made their weights "
+            "is not known"
+        )
+    print(
+        f"{run.images.device}, {'bfloat16 autocast' if run.identity['bf16'] else 'float32'}; "
+        f"run folder {run.folder}"
+    )
     if run.rows:
         print(f"resumed: epoch {len(run.rows)} of {args.nepoch} is done")
 
@@ -250,7 +370,12 @@ def _print_end(run: Run, place: Path) -> None:
     nearest = knn_accuracy(bank, labels[0], queries, labels[1])
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)
-        probe = simclr.linear_probe(*(part.cpu().numpy() for pair in zip((bank, queries), labels) for part in pair))
-    print(f"frozen features, clean labels: linear probe accuracy {probe:.2f} %, KNN accuracy {nearest:.2f} % on "
-          f"{len(queries)} test images")  # fmt: skip
+        probe = simclr.linear_probe(
+            *(part.cpu().numpy() for pair in zip((bank, queries), labels) for part in pair)
+        )
+    print(
+        f"frozen features, clean labels: linear probe accuracy {probe:.2f} %, KNN accuracy "
+        f"{nearest:.2f} % on "
+        f"{len(queries)} test images"
+    )
     print(f"encoder written to {place}")

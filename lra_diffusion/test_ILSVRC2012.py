@@ -1,6 +1,7 @@
 """Tests a model of train_WebVision.py on WebVision's and on ILSVRC2012's validation images.
 
-Chen et al., "Label-Retrieval-Augmented Diffusion Models for Learning from Noisy Labels", NeurIPS 2023.
+Chen et al., "Label-Retrieval-Augmented Diffusion Models for Learning from Noisy Labels", NeurIPS
+2023.
 
     python test_ILSVRC2012.py --gpu_devices 0                               # the model in model/LRA-diffusion_WebVision.pt
 
@@ -11,14 +12,18 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).absolute().parents[1]))  # the repository: the script runs from any folder
+sys.path.insert(
+    0, str(Path(__file__).absolute().parents[1])
+)  # the repository: the script runs from any folder
 
 from lra_diffusion import options
 from lra_diffusion.run import run_and_report
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Exit status: 0; 2 for input that cannot work, with a message; 3 for a loss that is not finite."""
+    """Exit status: 0; 2 for input that cannot work, with a message; 3 for a loss that is not
+    finite.
+    """
     return run_and_report(options.parse("test_ILSVRC2012", argv))
 
 

@@ -1,7 +1,9 @@
-"""Weights of the frozen encoders: where they are looked for, and how a file is read without anything in it being executed.
+"""Weights of the frozen encoders: where they are looked for, and how a file is read without
+anything in it being executed.
 
-Read are safetensors, files of torch.save, and OpenAI's own CLIP files. The latter are TorchScript archives, that is
-programs, so that only the three published ones, told by their SHA-256, are opened.
+Read are safetensors, files of torch.save, and OpenAI's own CLIP files. The latter are TorchScript
+archives, that is programs, so that only the three published ones, told by their SHA-256, are
+opened.
 """
 
 import hashlib
@@ -27,18 +29,28 @@ OPENAI_SHA256 = {
     "ViT-B/16": "5806e77cd80f8b59890b7e101eabd078d9fb84e6937f9e85e4ecb61988df416f",
     "ViT-L/14": "b8cca3fd41ae0c99ba7e8951adf17d267cdb84cd88be6f7c2e0eca1737a03836",
 }
-_WRAPPED = ("state_dict", "model", "net")  # what training scripts call the state dict inside a checkpoint
+_WRAPPED = (
+    "state_dict",
+    "model",
+    "net",
+)  # what training scripts call the state dict inside a checkpoint
 
 
-def find(patterns: Sequence[str], weights: Path | None, data_path: Path | None) -> tuple[Path | None, list[Path]]:
+def find(
+    patterns: Sequence[str], weights: Path | None, data_path: Path | None
+) -> tuple[Path | None, list[Path]]:
     """The first file that fits, and every path that was tried. patterns: file names, may hold `*`.
 
-    weights: --fp_weights, a file (taken whatever its name) or the only folder to look in; else model/ in the working
-    directory, model/ beside the scripts, model/ in the folder of data.
+    weights: --fp_weights, a file (taken whatever its name) or the only folder to look in; else
+    model/ in the working directory, model/ beside the scripts, model/ in the folder of data.
     """
     if weights is not None and not weights.is_dir():
         return (weights if weights.exists() else None), [weights]
-    folders = [weights] if weights else [Path("model"), BESIDE_THE_SCRIPTS, datasets.data_root(data_path) / "model"]
+    folders = (
+        [weights]
+        if weights
+        else [Path("model"), BESIDE_THE_SCRIPTS, datasets.data_root(data_path) / "model"]
+    )
     tried = [folder / pattern for folder in folders for pattern in patterns]
     for place in tried:
         if files := sorted(place.parent.glob(place.name)):
@@ -47,20 +59,29 @@ def find(patterns: Sequence[str], weights: Path | None, data_path: Path | None) 
 
 
 def read(path: Path) -> State:
-    """The state dict in a file, without the `module.` of DataParallel. Raises UsageError if it holds none."""
+    """The state dict in a file, without the `module.` of DataParallel.
+
+    Raises UsageError if it holds none.
+    """
     try:
         state = _read(path)
     except (checkpoint.CheckpointError, UsageError) as error:
         raise UsageError(str(error)) from error
-    except Exception as error:  # torch.load and safetensors raise whatever the damage makes them stumble over
-        raise UsageError(f"{path}: no weights that can be read safely ({_first_line(error)}). The file is damaged, or "
-                         "is neither safetensors nor a state dict saved by torch.save; get it again") from error  # fmt: skip
+    except (
+        Exception
+    ) as error:  # torch.load and safetensors raise whatever the damage makes them stumble over
+        raise UsageError(
+            f"{path}: no weights that can be read safely ({_first_line(error)}). The file is "
+            "damaged, or "
+            "is neither safetensors nor a state dict saved by torch.save; get it again"
+        ) from error
     for name in _WRAPPED:
         if isinstance(state.get(name), Mapping):
             state = state[name]
     if not state or not all(isinstance(value, Tensor) for value in state.values()):
         raise UsageError(
-            f"{path}: holds no state dict (names and tensors); save one by torch.save(net.state_dict(), path)"
+            f"{path}: holds no state dict (names and tensors); save one by "
+            "torch.save(net.state_dict(), path)"
         )
     return {name.removeprefix("module."): value for name, value in state.items()}
 
@@ -72,7 +93,9 @@ def _read(path: Path) -> dict[str, Any]:
         with zipfile.ZipFile(path) as archive:
             is_program = any(name.endswith("constants.pkl") for name in archive.namelist())
         return _read_openai(path) if is_program else checkpoint.load(path)
-    state = torch.load(path, map_location="cpu", weights_only=True)  # before torch 1.6, files were no archives
+    state = torch.load(
+        path, map_location="cpu", weights_only=True
+    )  # before torch 1.6, files were no archives
     if not isinstance(state, dict):
         raise UsageError(f"{path}: holds {type(state).__name__}, not a state dict")
     return state
@@ -81,8 +104,11 @@ def _read(path: Path) -> dict[str, Any]:
 def _read_openai(path: Path) -> State:
     """The state dict of one of OpenAI's three files."""
     if sha256_of_file(path) not in OPENAI_SHA256.values():
-        raise UsageError(f"{path}: a TorchScript archive, which can run code, and none of OpenAI's files, whose SHA-256 "
-                         "are known. Get the file again, or the same weights as safetensors")  # fmt: skip
+        raise UsageError(
+            f"{path}: a TorchScript archive, which can run code, and none of OpenAI's files, "
+            "whose SHA-256 "
+            "are known. Get the file again, or the same weights as safetensors"
+        )
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)
         warnings.simplefilter("ignore", FutureWarning)
@@ -94,13 +120,21 @@ def sha256_of_file(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def load_into(net: nn.Module, state: Mapping[str, Tensor], source: object, fix: str, optional: str = "-") -> None:
-    """Copies the state into the net, all of it but names that begin with `optional`. What does not fit is a UsageError.
+def load_into(
+    net: nn.Module, state: Mapping[str, Tensor], source: object, fix: str, optional: str = "-"
+) -> None:
+    """Copies the state into the net, all of it but names that begin with `optional`.
+
+    What does not fit is a UsageError.
 
     source: where the state is from; fix: what mends a file that is not of this net.
     """
     own = net.state_dict()
-    needed = [name for name in own if not name.startswith(optional) and not name.endswith("num_batches_tracked")]
+    needed = [
+        name
+        for name in own
+        if not name.startswith(optional) and not name.endswith("num_batches_tracked")
+    ]
     problems = [f"{name} is missing" for name in needed if name not in state]
     problems += [
         f"{name} has shape {tuple(state[name].shape)}, not {tuple(own[name].shape)}"
@@ -114,7 +148,9 @@ def load_into(net: nn.Module, state: Mapping[str, Tensor], source: object, fix: 
 
 
 def identity_of(name: str, net: nn.Module) -> str:
-    """Name and SHA-256 of everything the net computes with, the same whatever file layout or precision it came from."""
+    """Name and SHA-256 of everything the net computes with, the same whatever file layout or
+    precision it came from.
+    """
     digest = hashlib.sha256()
     for key, value in sorted(net.state_dict().items()):
         if not key.endswith("num_batches_tracked"):
@@ -124,13 +160,18 @@ def identity_of(name: str, net: nn.Module) -> str:
 
 
 def downloaded(get: Callable[[], Any], what: str, fix: str) -> Any:
-    """What a library's own download (or its cache) gives; whatever goes wrong with it is one message."""
+    """What a library's own download (or its cache) gives; whatever goes wrong with it is one
+    message.
+    """
     print(f"note: {what}: no weights of yours, taking the library's, which downloads them once")
     try:
         return get()
     except Exception as error:  # each library and each kind of missing network has its own
-        raise UsageError(f"{what}: the weights could not be downloaded ({type(error).__name__}: {_first_line(error)}). "
-                         f"{fix}") from error  # fmt: skip
+        raise UsageError(
+            f"{what}: the weights could not be downloaded ({type(error).__name__}: "
+            f"{_first_line(error)}). "
+            f"{fix}"
+        ) from error
 
 
 def _first_line(error: Exception) -> str:

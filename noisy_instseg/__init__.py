@@ -1,1 +1,3 @@
-"""Learning with noisy class labels for instance segmentation (Yang et al., ECCV 2020), on mmdetection 3.x."""
+"""Learning with noisy class labels for instance segmentation (Yang et al., ECCV 2020), on
+mmdetection 3.x.
+"""

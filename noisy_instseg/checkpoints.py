@@ -1,7 +1,8 @@
 """Checkpoints that survive a kill and execute nothing: atomic writing, safe reading, the same run.
 
-mmengine writes in place and reads with a long allow-list, then without any protection. `install` replaces both: whatever it
-writes appears by renaming, and whatever it reads is tensors and plain Python values, without a single allowed class beside.
+mmengine writes in place and reads with a long allow-list, then without any protection. `install`
+replaces both: whatever it writes appears by renaming, and whatever it reads is tensors and plain
+Python values, without a single allowed class beside.
 """
 
 import hashlib
@@ -20,17 +21,21 @@ from mmengine.runner.checkpoint import get_torchvision_models
 
 from noisy_instseg import run_folder
 from noisy_instseg.errors import UserError
-from shared import datasets, download
-from shared.noise_file import write_atomically
+from shared import datasets
+from shared.datasets import download
+from shared.files import write_atomically
 
 FROM_SCRATCH = (
-    "--cfg-options model.backbone.init_cfg=None model.backbone.frozen_stages=-1 model.backbone.norm_eval=False"
+    "--cfg-options model.backbone.init_cfg=None model.backbone.frozen_stages=-1 "
+    "model.backbone.norm_eval=False"
 )
 IDENTITY = "noisy_instseg"  # key of what the run is, in a checkpoint's meta
 
 
 class AtomicLocalBackend(LocalBackend):
-    """Writes to a temporary file, flushes it to the disk and renames it, so that a kill leaves no torn file."""
+    """Writes to a temporary file, flushes it to the disk and renames it, so that a kill leaves no
+    torn file.
+    """
 
     def put(self, obj: bytes, filepath: str | Path) -> None:
         write_atomically(filepath, obj)
@@ -46,7 +51,9 @@ def install() -> None:
         if scheme:
             CheckpointLoader.register_scheme(scheme, loader=load_from_elsewhere, force=True)
     CheckpointLoader.register_scheme("", loader=load_from_safe_file, force=True)
-    CheckpointLoader.register_scheme(("torchvision://", "modelzoo://"), loader=load_from_torchvision, force=True)
+    CheckpointLoader.register_scheme(
+        ("torchvision://", "modelzoo://"), loader=load_from_torchvision, force=True
+    )
 
 
 # ---- reading
@@ -62,7 +69,10 @@ def load_from_elsewhere(filename: str, map_location: Any = None) -> dict[str, An
 
 
 def load(path: Path, map_location: Any = "cpu") -> dict[str, Any]:
-    """A checkpoint file as a dict; nothing in it is executed. Raises UserError if it is missing, torn or needs more."""
+    """A checkpoint file as a dict; nothing in it is executed.
+
+    Raises UserError if it is missing, torn or needs more.
+    """
     if not path.is_file():
         raise UserError(f"{path}: no such checkpoint{_neighbours(path)}")
     if problem := run_folder.tear(path):
@@ -72,31 +82,51 @@ def load(path: Path, map_location: Any = "cpu") -> dict[str, Any]:
     except Exception as error:
         found = re.search(r"Unsupported \w+: GLOBAL (\S+)", str(error))
         reason = f"it asks for {found[1]}" if found else type(error).__name__
-        raise UserError(f"{path}: holds more than tensors and plain values, and is not read, since it could run code "
-                        f"({reason})") from error  # fmt: skip
+        raise UserError(
+            f"{path}: holds more than tensors and plain values, and is not read, since it could "
+            "run code "
+            f"({reason})"
+        ) from error
     if not isinstance(checkpoint, dict):
         raise UserError(f"{path}: holds {type(checkpoint).__name__}, not a checkpoint")
     if isinstance(meta := checkpoint.get("meta"), dict):
-        meta.pop("config", None)  # mmengine 0.1's name of the config, which Runner.resume would execute
+        meta.pop(
+            "config", None
+        )  # mmengine 0.1's name of the config, which Runner.resume would execute
     return checkpoint
 
 
 def check_weights(expected: Mapping[str, Any], checkpoint: Mapping[str, Any], path: Path) -> None:
-    """mmengine would only warn of weights that do not fit, and go on with what is left. Raises UserError.
+    """mmengine would only warn of weights that do not fit, and go on with what is left.
 
-    expected: the network's state_dict, on any device; checkpoint: as `load` gives it, or the weights alone.
+    Raises UserError.
+
+    expected: the network's state_dict, on any device; checkpoint: as `load` gives it, or the
+    weights alone.
     """
-    weights = {name.removeprefix("module."): value for name, value in checkpoint.get("state_dict", checkpoint).items()}
+    weights = {
+        name.removeprefix("module."): value
+        for name, value in checkpoint.get("state_dict", checkpoint).items()
+    }
     shapes = {name: tuple(getattr(value, "shape", ())) for name, value in weights.items()}
-    wanted = {name: tuple(value.shape) for name, value in expected.items() if not name.endswith("num_batches_tracked")}
-    if wrong := [f"{name}: {shapes.get(name, 'missing')} there, {shape} here" for name, shape in wanted.items()
-                 if shapes.get(name) != shape]:  # fmt: skip
+    wanted = {
+        name: tuple(value.shape)
+        for name, value in expected.items()
+        if not name.endswith("num_batches_tracked")
+    }
+    if wrong := [
+        f"{name}: {shapes.get(name, 'missing')} there, {shape} here"
+        for name, shape in wanted.items()
+        if shapes.get(name) != shape
+    ]:
         raise UserError(
-            f"{path} does not fit the network of this config: {run_folder.some(wrong)}. Give the config it was trained with"
+            f"{path} does not fit the network of this config: {run_folder.some(wrong)}. Give "
+            "the config it was trained with"
         )
     if broken := [name for name in wanted if not weights[name].isfinite().all()]:
         raise UserError(
-            f"{path} holds weights that are NaN or infinite: {run_folder.some(broken)}. Give an earlier checkpoint"
+            f"{path} holds weights that are NaN or infinite: {run_folder.some(broken)}. Give an "
+            "earlier checkpoint"
         )
 
 
@@ -110,14 +140,22 @@ def _neighbours(path: Path) -> str:
 
 
 def check_same_run(path: Path, identity: Mapping[str, Any]) -> int:
-    """The number of epochs a checkpoint has behind it. Raises UserError if it is not of the run `identity` describes."""
+    """The number of epochs a checkpoint has behind it.
+
+    Raises UserError if it is not of the run `identity` describes.
+    """
     meta = load(path).get("meta")
     if not isinstance(meta, dict) or IDENTITY not in meta or not isinstance(meta.get("epoch"), int):
-        raise UserError(f"{path}: was not written by noisy_instseg's train.py, so nobody knows what it was trained on; to start "
-                        f"from its weights alone: --cfg-options load_from={path}")  # fmt: skip
+        raise UserError(
+            f"{path}: was not written by noisy_instseg's train.py, so nobody knows what it was "
+            "trained on; to start "
+            f"from its weights alone: --cfg-options load_from={path}"
+        )
     if differences := list(run_folder.differing(meta[IDENTITY], identity)):
-        raise UserError(f"{path} belongs to another run: {run_folder.some(differences)}. Continue it with the "
-                        "settings and data it was made with, or begin a new run in another --work-dir")  # fmt: skip
+        raise UserError(
+            f"{path} belongs to another run: {run_folder.some(differences)}. Continue it with the "
+            "settings and data it was made with, or begin a new run in another --work-dir"
+        )
     return meta["epoch"]
 
 
@@ -125,11 +163,15 @@ def check_same_run(path: Path, identity: Mapping[str, Any]) -> int:
 
 
 def make_plain(checkpoint: dict[str, Any]) -> None:
-    """Turns mmengine's log history and numpy's scalars, in place, into what loads without any allowed class."""
+    """Turns mmengine's log history and numpy's scalars, in place, into what loads without any
+    allowed class.
+    """
     hub = checkpoint.get("message_hub")
     if hub is not None:
-        hub["log_scalars"] = {key: [torch.as_tensor(np.asarray(part)) for part in buffer.data]
-                              for key, buffer in hub["log_scalars"].items()}  # fmt: skip
+        hub["log_scalars"] = {
+            key: [torch.as_tensor(np.asarray(part)) for part in buffer.data]
+            for key, buffer in hub["log_scalars"].items()
+        }
         hub["resumed_keys"] = dict(hub["resumed_keys"])
     for key in ("meta", "message_hub", "param_schedulers"):
         if key in checkpoint:
@@ -165,14 +207,18 @@ def load_from_torchvision(filename: str, map_location: Any = None) -> dict[str, 
 
 
 def pretrained(name: str) -> Path:
-    """The file of torchvision://NAME: from torch's cache, DATA_ROOT, DATA_MIRROR or the publisher, its hash checked.
+    """The file of torchvision://NAME: from torch's cache, DATA_ROOT, DATA_MIRROR or the publisher,
+    its hash checked.
 
-    The first eight digits of the SHA-256 are part of torchvision's file names. Raises UserError if no place has it.
+    The first eight digits of the SHA-256 are part of torchvision's file names. Raises UserError if
+    no place has it.
     """
     model = name.split("://", 1)[1]
     addresses = get_torchvision_models()
     if model not in addresses:
-        raise UserError(f"{name}: torchvision has no model of this name; the paper's is torchvision://resnet50")
+        raise UserError(
+            f"{name}: torchvision has no model of this name; the paper's is torchvision://resnet50"
+        )
     file_name = download.file_name(addresses[model])
     cache = Path(torch.hub.get_dir(), "checkpoints", file_name)
     target = cache if cache.is_file() else datasets.data_root() / "pretrained" / file_name
@@ -187,10 +233,13 @@ def _fetch(address: str, target: Path) -> None:
     try:
         download.fetch(address, target)
         if digest and not (found := _sha256(target)).startswith(digest[1]):
-            raise download.DownloadError(f"{target} is not that file: its sha256 begins with {found[:8]}; delete it")
+            raise download.DownloadError(
+                f"{target} is not that file: its sha256 begins with {found[:8]}; delete it"
+            )
     except download.DownloadError as error:
         raise UserError(
-            f"the ImageNet weights cannot be had: {error}\nTo train from scratch instead: {FROM_SCRATCH}"
+            f"the ImageNet weights cannot be had: {error}\nTo train from scratch instead: "
+            f"{FROM_SCRATCH}"
         ) from error
 
 

@@ -7,11 +7,14 @@ from collections.abc import Callable
 from pathlib import Path
 
 from noisy_instseg.errors import NonFiniteLossError, UserError
-from shared.coco_classes import CocoError
+from shared.coco.classes import CocoError
 
 
 def report_errors(work: Callable[[], None]) -> int:
-    """Runs `work`; what ends it is one message. Exit status: 0, 2 what the user can mend, 3 a NaN, 130 interrupted."""
+    """Runs `work`; what ends it is one message.
+
+    Exit status: 0, 2 what the user can mend, 3 a NaN, 130 interrupted.
+    """
     try:
         work()
     except NonFiniteLossError as error:
@@ -21,7 +24,10 @@ def report_errors(work: Callable[[], None]) -> int:
         print(f"error: {error}", file=sys.stderr)
         return 2
     except OSError as error:  # such as a full disk
-        print(f"error: {error}: check that the place exists, is yours to use and has room", file=sys.stderr)
+        print(
+            f"error: {error}: check that the place exists, is yours to use and has room",
+            file=sys.stderr,
+        )
         return 2
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
@@ -30,7 +36,9 @@ def report_errors(work: Callable[[], None]) -> int:
 
 
 def check_output(flag: str, path: Path | None, suffix: str) -> None:
-    """Raises UserError if a file cannot be written there; asked before hours are spent on what goes into it."""
+    """Raises UserError if a file cannot be written there; asked before hours are spent on what goes
+    into it.
+    """
     if path is None:
         return
     if path.suffix.lower() != suffix:
@@ -41,13 +49,17 @@ def check_output(flag: str, path: Path | None, suffix: str) -> None:
         _try_to_write(path.absolute().parent)
     except OSError as error:
         raise UserError(
-            f"{flag} {path}: nothing can be written there ({error.strerror or error}); choose a name in a folder that is "
+            f"{flag} {path}: nothing can be written there ({error.strerror or error}); choose a "
+            "name in a folder that is "
             "yours to write to"
         ) from error
 
 
 def _try_to_write(folder: Path) -> None:
-    """Makes the folder and a file in it, and removes both again. Permissions alone do not tell: file systems can be read-only."""
+    """Makes the folder and a file in it, and removes both again.
+
+    Permissions alone do not tell: file systems can be read-only.
+    """
     missing = [one for one in (folder, *folder.parents) if not one.exists()]  # the deepest first
     try:
         folder.mkdir(parents=True, exist_ok=True)

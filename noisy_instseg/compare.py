@@ -2,8 +2,9 @@
 
     python tools/compare.py work_dirs/mask_rcnn_tiny_shapes_ce work_dirs/mask_rcnn_tiny_shapes_nl_2 --plot comparison.png
 
-A WORK_DIR is a run folder of tools/train.py or train_stages.py. A run of the second stage goes on from the folder `..._nl_1`
-beside it, whose epochs are the beginning of its curve; a dotted line marks where the loss changes.
+A WORK_DIR is a run folder of tools/train.py or train_stages.py. A run of the second stage goes on
+from the folder `..._nl_1` beside it, whose epochs are the beginning of its curve; a dotted line
+marks where the loss changes.
 """
 
 import argparse
@@ -14,16 +15,20 @@ from noisy_instseg import past_runs
 from noisy_instseg.command_line import check_output
 from noisy_instseg.errors import UserError
 from noisy_instseg.past_runs import Run
-from shared.noise_file import write_atomically
+from shared.files import write_atomically
 
 NOTES = (
-    "AP: COCO's mean over IoU 0.50:0.95 in %, of the last evaluated epoch, on clean validation labels; the paper reports it.",
-    "wrong labels: share of the training annotations, by the manifest beside them; seconds: with evaluation and stage 1.",
+    "AP: COCO's mean over IoU 0.50:0.95 in %, of the last evaluated epoch, on clean "
+    "validation labels; the paper reports it.",
+    "wrong labels: share of the training annotations, by the manifest beside them; seconds: "
+    "with evaluation and stage 1.",
 )
 
 
 def named(runs: Sequence[Run]) -> dict[str, Run]:
-    """The runs by the name of their folder; where two have the same, by the shortest ends of their paths that differ."""
+    """The runs by the name of their folder; where two have the same, by the shortest ends of their
+    paths that differ.
+    """
     paths = [run.folder.absolute().parts for run in runs]
     for length in range(1, max(map(len, paths)) + 1):
         names = [str(Path(*parts[-length:])) for parts in paths]
@@ -36,29 +41,42 @@ def table(runs: dict[str, Run]) -> str:
     """A line a run; APs in percent."""
     width = max(len("run"), *map(len, runs))
     methods = max(len("loss"), *(len(run.method) for run in runs.values()))
-    lines = [f"{'run':<{width}}  {'loss':<{methods}}  {'epochs':>7}  {'mask AP':>7}  {'best (epoch)':>12}  {'box AP':>6}  "
-             f"{'wrong labels':>12}  {'seconds':>7}"]  # fmt: skip
+    lines = [
+        f"{'run':<{width}}  {'loss':<{methods}}  {'epochs':>7}  {'mask AP':>7}  "
+        f"{'best (epoch)':>12}  {'box AP':>6}  "
+        f"{'wrong labels':>12}  {'seconds':>7}"
+    ]
     for name, run in runs.items():
         mask = run.evaluated
         best = max(mask, key=lambda epoch: mask[epoch])
         boxes = [row["bbox_mAP"] for row in run.rows if row.get("bbox_mAP") is not None]
         epochs = f"{run.rows[-1]['epoch']}/{run.max_epochs or '?'}"
         rate = "-" if run.noise_rate is None else f"{100 * run.noise_rate:.1f} %"
-        lines.append(f"{name:<{width}}  {run.method:<{methods}}  {epochs:>7}  {100 * list(mask.values())[-1]:>7.1f}  "
-                     f"{f'{100 * mask[best]:.1f} ({best})':>12}  {f'{100 * boxes[-1]:.1f}' if boxes else '-':>6}  {rate:>12}  "
-                     f"{run.seconds:>7.0f}")  # fmt: skip
+        lines.append(
+            f"{name:<{width}}  {run.method:<{methods}}  {epochs:>7}  "
+            f"{100 * list(mask.values())[-1]:>7.1f}  "
+            f"{f'{100 * mask[best]:.1f} ({best})':>12}  "
+            f"{f'{100 * boxes[-1]:.1f}' if boxes else '-':>6}  {rate:>12}  "
+            f"{run.seconds:>7.0f}"
+        )
     return "\n".join([*lines, "", *NOTES])
 
 
 def parser() -> argparse.ArgumentParser:
     """The parser of tools/compare.py."""
     made = argparse.ArgumentParser(
-        prog="compare.py", allow_abbrev=False,
+        prog="compare.py",
+        allow_abbrev=False,
         description="A table of the mask AP of several runs, and their curves.",
-        epilog="example: python tools/compare.py work_dirs/mask_rcnn_tiny_shapes_ce work_dirs/mask_rcnn_tiny_shapes_nl_2",
-    )  # fmt: skip
+        epilog="example: python tools/compare.py work_dirs/mask_rcnn_tiny_shapes_ce "
+        "work_dirs/mask_rcnn_tiny_shapes_nl_2",
+    )
     made.add_argument(
-        "runs", nargs="+", type=Path, metavar="WORK_DIR", help="run folders of train.py or train_stages.py"
+        "runs",
+        nargs="+",
+        type=Path,
+        metavar="WORK_DIR",
+        help="run folders of train.py or train_stages.py",
     )
     made.add_argument("--plot", type=Path, metavar="PNG", help="write a picture of the curves")
     return made
@@ -71,7 +89,8 @@ def run(args: argparse.Namespace) -> None:
     for name, one in runs.items():
         if not one.evaluated:
             raise UserError(
-                f"{name}: no epoch was evaluated (trained with --no-validate?); tools/test.py evaluates a checkpoint"
+                f"{name}: no epoch was evaluated (trained with --no-validate?); tools/test.py "
+                "evaluates a checkpoint"
             )
     print(table(runs))
     if args.plot is not None:

@@ -9,8 +9,14 @@ from mmengine.config import Config, ConfigDict
 
 from noisy_instseg import experiment, run_folder
 from noisy_instseg.command_line import check_output
-from noisy_instseg.run import device_and_processes, import_modules, network_without_weights, quiet, wrap_for_cpu
-from shared.noise_file import write_atomically
+from noisy_instseg.run import (
+    device_and_processes,
+    import_modules,
+    network_without_weights,
+    quiet,
+    wrap_for_cpu,
+)
+from shared.files import write_atomically
 
 
 def evaluate(args: argparse.Namespace) -> None:
@@ -20,7 +26,8 @@ def evaluate(args: argparse.Namespace) -> None:
         check_output("--out", args.out, args.out.suffix)  # before the work that goes into it
     cfg = experiment.load(args.config, args, parts=["val"])
     path = run_folder.find(args.checkpoint.expanduser())
-    # A folder of its own: mmengine writes the config there, which must not replace that of the training run.
+    # A folder of its own: mmengine writes the config there, which must not replace that of the
+    # training run.
     cfg.work_dir = str(Path(args.work_dir or Path("work_dirs", args.config.stem), "test"))
     cfg.load_from, cfg.resume = str(path), False
     results = Path(args.work_dir or path.parent, f"{path.stem}.metrics.json")
@@ -31,9 +38,16 @@ def evaluate(args: argparse.Namespace) -> None:
         report(metrics, results, args)
 
 
-def set_evaluators(cfg: Config, args: argparse.Namespace, evaluation: dict[str, Any], prefix: str) -> None:
-    """The flags about evaluation, as settings of mmengine's evaluators. prefix: path and stem of COCO result files."""
-    evaluators = cfg.test_evaluator if isinstance(cfg.test_evaluator, list) else [cfg.test_evaluator]
+def set_evaluators(
+    cfg: Config, args: argparse.Namespace, evaluation: dict[str, Any], prefix: str
+) -> None:
+    """The flags about evaluation, as settings of mmengine's evaluators.
+
+    prefix: path and stem of COCO result files.
+    """
+    evaluators = (
+        cfg.test_evaluator if isinstance(cfg.test_evaluator, list) else [cfg.test_evaluator]
+    )
     evaluators = [ConfigDict(evaluator) for evaluator in evaluators]
     for evaluator in evaluators:
         evaluator.metric = args.eval or ["bbox", "segm"]
@@ -41,7 +55,8 @@ def set_evaluators(cfg: Config, args: argparse.Namespace, evaluation: dict[str, 
         if args.format_only:
             evaluator.outfile_prefix = prefix
         evaluator.update(evaluation)
-    # without --eval and --format-only there is nothing to measure: predictions are only stored or painted
+    # without --eval and --format-only there is nothing to measure: predictions are only stored or
+    # painted
     cfg.test_evaluator = evaluators if args.eval or args.format_only else []
     if args.out is not None:
         cfg.test_evaluator.append(dict(type="DumpDetResults", out_file_path=str(args.out)))
@@ -51,8 +66,13 @@ def set_evaluators(cfg: Config, args: argparse.Namespace, evaluation: dict[str, 
             evaluator["collect_dir"] = str(args.tmpdir)
     if args.show or args.show_dir is not None:
         shown = None if args.show_dir is None else str(args.show_dir.absolute())
-        cfg.default_hooks.visualization = dict(type="DetVisualizationHook", draw=True, show=args.show, test_out_dir=shown,
-                                               score_thr=args.show_score_thr)  # fmt: skip
+        cfg.default_hooks.visualization = dict(
+            type="DetVisualizationHook",
+            draw=True,
+            show=args.show,
+            test_out_dir=shown,
+            score_thr=args.show_score_thr,
+        )
 
 
 def run(cfg: Config, args: argparse.Namespace, path: Path) -> dict[str, float]:

@@ -1,4 +1,5 @@
-"""What happens around the steps of a run: seeds, the stop at a NaN, metrics.jsonl, checkpoints of plain values.
+"""What happens around the steps of a run: seeds, the stop at a NaN, metrics.jsonl, checkpoints of
+plain values.
 
 mmengine calls hooks by priority; each of ours says why it stands where it does.
 """
@@ -18,14 +19,16 @@ from mmengine.runner import Runner
 
 from noisy_instseg import checkpoints, run_folder, seeded
 from noisy_instseg.errors import NonFiniteLossError
-from shared.noise_file import write_atomically
+from shared.files import write_atomically
 
 TIMING = ("seconds", "images_per_s")  # the only fields of a row that differ between two equal runs
 
 
 @HOOKS.register_module()
 class SeedHook(Hook):
-    """Starts every epoch from seeds of its own: of the augmentation, and of the samplers inside the network."""
+    """Starts every epoch from seeds of its own: of the augmentation, and of the samplers inside the
+    network.
+    """
 
     priority = "VERY_HIGH"  # before anything of the epoch can draw
 
@@ -44,23 +47,32 @@ class FiniteLossHook(Hook):
     priority = "HIGH"  # before checkpoint and metrics are written
 
     def after_train_iter(
-        self, runner: Runner, batch_idx: int, data_batch: Any = None, outputs: dict[str, Any] | None = None
+        self,
+        runner: Runner,
+        batch_idx: int,
+        data_batch: Any = None,
+        outputs: dict[str, Any] | None = None,
     ) -> None:
         losses = {name: _number(value) for name, value in (outputs or {}).items() if "loss" in name}
         if bad := [f"{name} {value}" for name, value in losses.items() if not math.isfinite(value)]:
             raise NonFiniteLossError(
-                f"epoch {runner.epoch + 1}, iteration {batch_idx + 1} of {len(runner.train_dataloader)}: {', '.join(bad)}"
+                f"epoch {runner.epoch + 1}, iteration {batch_idx + 1} of "
+                f"{len(runner.train_dataloader)}: {', '.join(bad)}"
             )
 
     def after_train_epoch(self, runner: Runner) -> None:
         weights = [value.detach().sum() for value in runner.model.parameters()]
         if not torch.stack(weights).isfinite().all():
-            raise NonFiniteLossError(f"epoch {runner.epoch + 1}, after its last iteration: weights of the network")
+            raise NonFiniteLossError(
+                f"epoch {runner.epoch + 1}, after its last iteration: weights of the network"
+            )
 
 
 @HOOKS.register_module()
 class EvaluatedImagesHook(Hook):
-    """COCO's evaluation counts all images of the annotation file; with --limit_test it has to count those that were seen."""
+    """COCO's evaluation counts all images of the annotation file; with --limit_test it has to count
+    those that were seen.
+    """
 
     def before_val(self, runner: Runner) -> None:
         self._tell(runner.val_dataloader.dataset, runner.val_evaluator)
@@ -72,17 +84,20 @@ class EvaluatedImagesHook(Hook):
     def _tell(dataset: Any, evaluator: Any) -> None:
         for metric in evaluator.metrics:
             if hasattr(metric, "img_ids") and hasattr(dataset, "get_data_info"):
-                metric.img_ids = [dataset.get_data_info(index)["img_id"] for index in range(len(dataset))]
+                metric.img_ids = [
+                    dataset.get_data_info(index)["img_id"] for index in range(len(dataset))
+                ]
 
 
 class RunRecordHook(Hook):
     """metrics.jsonl, one row an epoch, and what a checkpoint needs so that a run goes on the same.
 
-    A row is complete after the epoch's evaluation, its checkpoint is written before. So the checkpoint carries the row, and
-    a run killed in between evaluates again when it goes on.
+    A row is complete after the epoch's evaluation, its checkpoint is written before. So the
+    checkpoint carries the row, and a run killed in between evaluates again when it goes on.
     """
 
-    priority = "NORMAL"  # after_train_epoch: before the checkpoint hook, so that the row is in the checkpoint
+    # after_train_epoch: before the checkpoint hook, so that the row is in the checkpoint
+    priority = "NORMAL"
 
     def __init__(self, identity: Mapping[str, Any]) -> None:
         self.identity = dict(identity)
@@ -95,7 +110,11 @@ class RunRecordHook(Hook):
         self.sums: dict[str, float] = {}
 
     def after_train_iter(
-        self, runner: Runner, batch_idx: int, data_batch: Any = None, outputs: dict[str, Any] | None = None
+        self,
+        runner: Runner,
+        batch_idx: int,
+        data_batch: Any = None,
+        outputs: dict[str, Any] | None = None,
     ) -> None:
         self.steps += 1
         self.images += len(data_batch["inputs"])
@@ -109,8 +128,13 @@ class RunRecordHook(Hook):
         lr = next(iter(runner.optim_wrapper.get_lr().values()))[0]
         seconds = time.perf_counter() - self.started
         speed = round(self.images * get_world_size() / seconds, 2)
-        self.row = {"epoch": runner.epoch + 1, "lr": lr, **dict(zip(names, means.tolist())),
-                    "seconds": round(seconds, 3), "images_per_s": speed}  # fmt: skip
+        self.row = {
+            "epoch": runner.epoch + 1,
+            "lr": lr,
+            **dict(zip(names, means.tolist())),
+            "seconds": round(seconds, 3),
+            "images_per_s": speed,
+        }
         runner.message_hub.update_info("row", self.row)
         if not _evaluates(runner, runner.epoch + 1):
             self._write(runner, {})
@@ -124,7 +148,11 @@ class RunRecordHook(Hook):
         row, self.row = self.row, {}
         timing = {name: row.pop(name) for name in TIMING}
         if _evaluates(runner, row["epoch"]):
-            kinds = [kind for metric in runner.val_evaluator.metrics for kind in getattr(metric, "metrics", [])]
+            kinds = [
+                kind
+                for metric in runner.val_evaluator.metrics
+                for kind in getattr(metric, "metrics", [])
+            ]
             row |= run_folder.plain_metrics(metrics, kinds)
         if hasattr(self, "started"):
             timing["seconds"] = round(time.perf_counter() - self.started, 3)
@@ -135,11 +163,23 @@ class RunRecordHook(Hook):
     # ---- going on
 
     def before_train(self, runner: Runner) -> None:
-        """Keeps the rows up to the epoch the run goes on from; makes up for one whose evaluation was interrupted."""
-        rows = [row for row in run_folder.read_rows(Path(runner.work_dir)) if row["epoch"] <= runner.epoch]
+        """Keeps the rows up to the epoch the run goes on from; makes up for one whose evaluation
+        was interrupted.
+        """
+        rows = [
+            row
+            for row in run_folder.read_rows(Path(runner.work_dir))
+            if row["epoch"] <= runner.epoch
+        ]
         saved = runner.message_hub.get_info("row") or {}
-        here = Path(runner.work_dir, f"epoch_{runner.epoch}.pth").exists()  # else that row stands in stage 1's folder
-        late = here and saved.get("epoch") == runner.epoch and saved["epoch"] not in [row["epoch"] for row in rows]
+        here = Path(
+            runner.work_dir, f"epoch_{runner.epoch}.pth"
+        ).exists()  # else that row stands in stage 1's folder
+        late = (
+            here
+            and saved.get("epoch") == runner.epoch
+            and saved["epoch"] not in [row["epoch"] for row in rows]
+        )
         decided = [late]  # by the first process alone, for it writes the file the others read
         broadcast_object_list(decided)
         if get_rank() == 0:

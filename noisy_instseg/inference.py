@@ -1,4 +1,6 @@
-"""A trained model and images for it, as find_noisy and pictures need them: everything as in testing, without a Runner."""
+"""A trained model and images for it, as find_noisy and pictures need them: everything as in
+testing, without a Runner.
+"""
 
 import argparse
 import contextlib
@@ -21,7 +23,9 @@ from noisy_instseg.run import import_modules
 
 
 def load_config(path: Path, args: argparse.Namespace, part: str) -> Config:
-    """The final config with these flags, its registries filled; `train` or `val` is the data set it needs. Raises UserError."""
+    """The final config with these flags, its registries filled; `train` or `val` is the data set it
+    needs. Raises UserError.
+    """
     cfg = experiment.load(path, args, [part])
     import_modules(cfg)
     init_default_scope("mmdet")
@@ -36,9 +40,15 @@ def choose_device(name: str) -> torch.device:
 
 
 def load_model(cfg: Config, checkpoint: Path, device: torch.device) -> nn.Module:
-    """The config's detector with the weights of a checkpoint, ready to predict. Raises UserError."""
+    """The config's detector with the weights of a checkpoint, ready to predict.
+
+    Raises UserError.
+    """
     state = checkpoints.load(run_folder.find(checkpoint))
-    model_cfg = {**cfg.model, "backbone": {**cfg.model.backbone, "init_cfg": None}}  # all weights are in the checkpoint
+    model_cfg = {
+        **cfg.model,
+        "backbone": {**cfg.model.backbone, "init_cfg": None},
+    }  # all weights are in the checkpoint
     model = MODELS.build(model_cfg)
     checkpoints.check_weights(model.state_dict(), state, checkpoint)
     model.load_state_dict(state.get("state_dict", state))
@@ -49,7 +59,10 @@ def innermost(dataset: Any, part: str) -> Any:
     """The one data set below wrappers. Raises UserError if there are more."""
     found = list(experiment.datasets_of(dataset))
     if len(found) > 1:
-        raise UserError(f"the {part} set is made of {len(found)} data sets: give a config with one annotation file")
+        raise UserError(
+            f"the {part} set is made of {len(found)} data sets: give a config with one "
+            "annotation file"
+        )
     return found[0]
 
 
@@ -59,15 +72,23 @@ def annotation_path(cfg: Config) -> Path:
 
 
 def load_dataset(cfg: Config, part: str) -> Any:
-    """The images of `train` or `val` as the test pipeline scales them, without labels; what training leaves out is left out."""
+    """The images of `train` or `val` as the test pipeline scales them, without labels; what
+    training leaves out is left out.
+    """
     steps = innermost(cfg.val_dataloader.dataset, "validation").pipeline
     pipeline = [step for step in steps if step["type"] != "LoadAnnotations"]
     with contextlib.redirect_stdout(io.StringIO()):  # pycocotools tells how it builds its index
-        return DATASETS.build({**innermost(cfg[f"{part}_dataloader"].dataset, part), "pipeline": pipeline})
+        return DATASETS.build(
+            {**innermost(cfg[f"{part}_dataloader"].dataset, part), "pipeline": pipeline}
+        )
 
 
 def batches(cfg: Config, dataset: Any, indices: Sequence[int]) -> Iterator[dict[str, Any]]:
     """Batches of the dataset's items as the model's data preprocessor takes them, in this order."""
     loader = cfg.val_dataloader
-    yield from DataLoader(Subset(dataset, indices), batch_size=loader.get("batch_size", 1), collate_fn=pseudo_collate,
-                          num_workers=loader.get("num_workers", 0))  # fmt: skip
+    yield from DataLoader(
+        Subset(dataset, indices),
+        batch_size=loader.get("batch_size", 1),
+        collate_fn=pseudo_collate,
+        num_workers=loader.get("num_workers", 0),
+    )

@@ -1,7 +1,8 @@
 """The losses as mmdetection modules, under the names and arguments that the authors' configs use.
 
-They honour what mmdetection hands to a loss: weight, avg_factor and reduction_override. In its standard box head (unit weights,
-avg_factor = N) that is the authors' mean over all regions. Nothing but the registry is imported, so that this costs no second.
+They honour what mmdetection hands to a loss: weight, avg_factor and reduction_override. In its
+standard box head (unit weights, avg_factor = N) that is the authors' mean over all regions. Nothing
+but the registry is imported, so that this costs no second.
 """
 
 from typing import Any
@@ -18,9 +19,10 @@ REDUCTIONS = ("none", "mean", "sum")
 class _ClassificationLoss(nn.Module):
     """Checks, weights and reduces; a subclass gives `terms`, the loss of each region.
 
-    num_classes: C, or None to take it from the logits; a given one is checked, which finds a head and a loss that disagree.
-    loss_weight: factor on everything. ignore_index: label without loss; its regions still count in a mean, as in mmdet.
-    use_sigmoid, use_mask, class_weight: known to the authors' configs, without effect in their code; only the defaults pass.
+    num_classes: C, or None to take it from the logits; a given one is checked, which finds a head
+    and a loss that disagree. loss_weight: factor on everything. ignore_index: label without loss;
+    its regions still count in a mean, as in mmdet. use_sigmoid, use_mask, class_weight: known to
+    the authors' configs, without effect in their code; only the defaults pass.
     """
 
     def __init__(
@@ -35,13 +37,21 @@ class _ClassificationLoss(nn.Module):
         ignore_index: int | None = None,
     ) -> None:
         super().__init__()
-        assert not (use_sigmoid and use_mask), "use_sigmoid and use_mask exclude each other; leave both False"
-        # DEVIATION(noisy_instseg): use_sigmoid, use_mask and class_weight are refused; the original ignores them silently.
-        given = {"use_sigmoid": use_sigmoid or None, "use_mask": use_mask or None, "class_weight": class_weight}
+        assert not (use_sigmoid and use_mask), (
+            "use_sigmoid and use_mask exclude each other; leave both False"
+        )
+        # DEVIATION(noisy_instseg): use_sigmoid, use_mask and class_weight are refused; the original
+        # ignores them silently.
+        given = {
+            "use_sigmoid": use_sigmoid or None,
+            "use_mask": use_mask or None,
+            "class_weight": class_weight,
+        }
         for name, value in given.items():
             if value is not None:
                 raise ValueError(
-                    f"{type(self).__name__} is a plain softmax loss: {name}={value!r} has no meaning; remove it"
+                    f"{type(self).__name__} is a plain softmax loss: {name}={value!r} has no "
+                    "meaning; remove it"
                 )
         if reduction not in REDUCTIONS:
             raise ValueError(f"reduction={reduction!r}; choose one of {', '.join(REDUCTIONS)}")
@@ -50,8 +60,13 @@ class _ClassificationLoss(nn.Module):
         self.loss_weight = loss_weight
         self.ignore_index = ignore_index
 
-    def terms(self, logits: Tensor, labels: Tensor, counted: Tensor | None) -> tuple[Tensor, dict[str, Tensor]]:
-        """The loss of each region, (N,) float, and what the log should show beside it. counted: (N,) bool, None for all."""
+    def terms(
+        self, logits: Tensor, labels: Tensor, counted: Tensor | None
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        """The loss of each region, (N,) float, and what the log should show beside it.
+
+        counted: (N,) bool, None for all.
+        """
         raise NotImplementedError
 
     def forward(
@@ -63,48 +78,70 @@ class _ClassificationLoss(nn.Module):
         reduction_override: str | None = None,
         **kwargs: Any,
     ) -> Tensor | dict[str, Tensor]:
-        """A scalar, or (N,) with reduction "none"; a dict with it as loss_cls where there is something to log beside it.
+        """A scalar, or (N,) with reduction "none"; a dict with it as loss_cls where there is
+        something to log beside it.
 
-        cls_score: (N, C + 1) float; label: (N,) int64 in [0, C]; weight: (N,) >= 0; avg_factor: what a mean divides by instead of
-        N; reduction_override: in place of the module's reduction; kwargs: what heads pass along, without effect as in mmdet.
+        cls_score: (N, C + 1) float; label: (N,) int64 in [0, C]; weight: (N,) >= 0; avg_factor:
+        what a mean divides by instead of N; reduction_override: in place of the module's reduction;
+        kwargs: what heads pass along, without effect as in mmdet.
         """
         if reduction_override not in (None, *REDUCTIONS):
             raise ValueError(
-                f"reduction_override={reduction_override!r}; choose one of {', '.join(REDUCTIONS)}, or None"
+                f"reduction_override={reduction_override!r}; choose one of "
+                f"{', '.join(REDUCTIONS)}, or None"
             )
         if self.num_classes not in (None, cls_score.shape[1] - 1):
-            raise ValueError(f"num_classes={self.num_classes} counts the foreground classes and asks for {self.num_classes + 1} "
-                             f"columns, cls_score has {cls_score.shape[1]}; set {cls_score.shape[1] - 1}, or None")  # fmt: skip
+            raise ValueError(
+                f"num_classes={self.num_classes} counts the foreground classes and asks for "
+                f"{self.num_classes + 1} "
+                f"columns, cls_score has {cls_score.shape[1]}; set {cls_score.shape[1] - 1}, or "
+                "None"
+            )
         counted = None
         if self.ignore_index is not None:
             counted = label != self.ignore_index
             label = label.where(counted, 0)
             weight = counted if weight is None else weight * counted
-        # DEVIATION(noisy_instseg): weight, avg_factor and reduction are honoured; the original ignores them.
+        # DEVIATION(noisy_instseg): weight, avg_factor and reduction are honoured; the original
+        # ignores them.
         loss, logged = self.terms(cls_score, label, counted)
-        loss = reduced(loss, weight, reduction_override or self.reduction, avg_factor, self.loss_weight)
+        loss = reduced(
+            loss, weight, reduction_override or self.reduction, avg_factor, self.loss_weight
+        )
         return {"loss_cls": loss, **logged} if logged else loss
 
 
-def reduced(loss: Tensor, weight: Tensor | None, reduction: str, avg_factor: float | None, factor: float) -> Tensor:
-    """factor times mmdetection's weight_reduce_loss, with 0 for the mean of nothing. loss: (N,); weight: (N,) or None."""
+def reduced(
+    loss: Tensor, weight: Tensor | None, reduction: str, avg_factor: float | None, factor: float
+) -> Tensor:
+    """factor times mmdetection's weight_reduce_loss, with 0 for the mean of nothing.
+
+    loss: (N,); weight: (N,) or None.
+    """
     if avg_factor is not None and reduction == "sum":
-        raise ValueError('avg_factor can not be used with reduction="sum"; leave it None, or choose "mean"')
+        raise ValueError(
+            'avg_factor can not be used with reduction="sum"; leave it None, or choose "mean"'
+        )
     if reduction == "none":
         return factor * (loss if weight is None else loss * weight)
     if reduction == "mean":
-        # DEVIATION(noisy_instseg): no regions give the loss 0, whose gradient is 0; the original gives NaN.
-        count = max(1, len(loss)) if avg_factor is None else avg_factor + torch.finfo(torch.float32).eps  # it may be 0
+        # DEVIATION(noisy_instseg): no regions give the loss 0, whose gradient is 0; the original
+        # gives NaN.
+        count = (
+            max(1, len(loss)) if avg_factor is None else avg_factor + torch.finfo(torch.float32).eps
+        )  # it may be 0
         factor = factor / count
     return factor * (loss.sum() if weight is None else loss.dot(weight.to(loss.dtype)))
 
 
 @MODELS.register_module()
 class NewCombinationLoss(_ClassificationLoss):
-    """The paper's loss: CE where the model still doubts that there is an object, reverse CE between the classes.
+    """The paper's loss: CE where the model still doubts that there is an object, reverse CE between
+    the classes.
 
-    pon_threshold: drop regions with a higher CE, 6.0 being the authors' value; None for none, as published.
-    log_partition: return dict(loss_cls=, NEG=, PSN=, OS=, PON=) with the sizes of the sets, which mmdet's head logs.
+    pon_threshold: drop regions with a higher CE, 6.0 being the authors' value; None for none, as
+    published. log_partition: return dict(loss_cls=, NEG=, PSN=, OS=, PON=) with the sizes of the
+    sets, which mmdet's head logs.
     """
 
     def __init__(
@@ -127,14 +164,21 @@ class NewCombinationLoss(_ClassificationLoss):
         self.pon_threshold = pon_threshold
         self.log_partition = log_partition
 
-    def terms(self, logits: Tensor, labels: Tensor, counted: Tensor | None) -> tuple[Tensor, dict[str, Tensor]]:
+    def terms(
+        self, logits: Tensor, labels: Tensor, counted: Tensor | None
+    ) -> tuple[Tensor, dict[str, Tensor]]:
         sets = losses.partition(logits, labels, self.pon_threshold)
-        loss = losses.new_combination_loss(logits, labels, self.loss_weight1, self.loss_weight2, sets=sets)
+        loss = losses.new_combination_loss(
+            logits, labels, self.loss_weight1, self.loss_weight2, sets=sets
+        )
         return loss, set_sizes(sets, counted) if self.log_partition else {}
 
 
 def set_sizes(sets: Tensor, counted: Tensor | None) -> dict[str, Tensor]:
-    """How many regions each set holds, float scalars. sets: (N,) of losses.partition; counted: (N,) bool, None for all."""
+    """How many regions each set holds, float scalars.
+
+    sets: (N,) of losses.partition; counted: (N,) bool, None for all.
+    """
     if counted is not None:
         sets = sets.where(counted, -1)  # in no set
     numbers = torch.arange(len(losses.SET_NAMES), device=sets.device)
@@ -160,8 +204,12 @@ class SymmetricCrossEntropyLoss(_ClassificationLoss):
         self.loss_weight1 = loss_weight1
         self.loss_weight2 = loss_weight2
 
-    def terms(self, logits: Tensor, labels: Tensor, counted: Tensor | None) -> tuple[Tensor, dict[str, Tensor]]:
-        return losses.symmetric_cross_entropy(logits, labels, self.loss_weight1, self.loss_weight2), {}
+    def terms(
+        self, logits: Tensor, labels: Tensor, counted: Tensor | None
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        return losses.symmetric_cross_entropy(
+            logits, labels, self.loss_weight1, self.loss_weight2
+        ), {}
 
 
 @MODELS.register_module()
@@ -180,8 +228,13 @@ class GeneralizedCrossEntropyLoss(_ClassificationLoss):
     ) -> None:
         super().__init__(use_sigmoid, use_mask, reduction, class_weight, num_classes, **kwargs)
         if not 0 < q <= 1:
-            raise ValueError(f"q={q} is outside (0, 1]; near 0 lies cross entropy, for which there is CrossEntropyLoss")
+            raise ValueError(
+                f"q={q} is outside (0, 1]; near 0 lies cross entropy, for which there is "
+                "CrossEntropyLoss"
+            )
         self.q = q
 
-    def terms(self, logits: Tensor, labels: Tensor, counted: Tensor | None) -> tuple[Tensor, dict[str, Tensor]]:
+    def terms(
+        self, logits: Tensor, labels: Tensor, counted: Tensor | None
+    ) -> tuple[Tensor, dict[str, Tensor]]:
         return losses.generalized_cross_entropy(logits, labels, self.q), {}

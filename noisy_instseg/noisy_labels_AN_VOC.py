@@ -1,17 +1,21 @@
-"""Asymmetric class noise on Pascal VOC annotations (Yang et al., ECCV 2020), after the authors' script of this name.
+"""Asymmetric class noise on Pascal VOC annotations (Yang et al., ECCV 2020), after the authors'
+script of this name.
 
     python noisy_instseg/noisy_labels_AN_VOC.py --ann instances_train.json --out train_an20.json --rate 0.2 --seed 1
 
-With probability --rate bird becomes aeroplane, diningtable chair, bus car and sheep horse, and bicycle and motorbike, cat
-and dog are swapped; the others stay. --mode original repeats the authors' script for a seed.
+With probability --rate bird becomes aeroplane, diningtable chair, bus car and sheep horse, and
+bicycle and motorbike, cat and dog are swapped; the others stay. --mode original repeats the
+authors' script for a seed.
 """
 
 import sys
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).absolute().parents[1]))  # the repository: the script runs from any folder
+sys.path.insert(
+    0, str(Path(__file__).absolute().parents[1])
+)  # the repository: the script runs from any folder
 
-from shared.coco_noise_cli import script_main
+from shared.cli.coco import script_main
 
 if __name__ == "__main__":
     sys.exit(script_main("asymmetric", "voc"))

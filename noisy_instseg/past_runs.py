@@ -1,10 +1,12 @@
-"""Past runs by their folders, read without torch: the epochs, those of stage 1 included, and the settings.
+"""Past runs by their folders, read without torch: the epochs, those of stage 1 included, and the
+settings.
 
     run = read(Path("work_dirs/mask_rcnn_tiny_shapes_nl_2"))
     run.rows[-1]["segm_mAP"], run.max_epochs, run.method, run.noise_rate
 
-A run that went on from stage 1's checkpoint has rows of its own epochs only; those before are in the folder beside it whose name
-ends in `_nl_1`, where train_stages.py and the paper's commands put them.
+A run that went on from stage 1's checkpoint has rows of its own epochs only; those before are in
+the folder beside it whose name ends in `_nl_1`, where train_stages.py and the paper's commands put
+them.
 """
 
 import ast
@@ -15,10 +17,14 @@ from typing import Any
 
 from noisy_instseg.errors import UserError
 from noisy_instseg.run_folder import METRICS, read_rows
-from shared import coco_manifest
+from shared.coco import manifest as coco_manifest
 
-METHODS = {"CrossEntropyLoss": "CE", "NewCombinationLoss": "NewCombinationLoss alone", "SymmetricCrossEntropyLoss": "SCE",
-           "GeneralizedCrossEntropyLoss": "GCE"}  # fmt: skip
+METHODS = {
+    "CrossEntropyLoss": "CE",
+    "NewCombinationLoss": "NewCombinationLoss alone",
+    "SymmetricCrossEntropyLoss": "SCE",
+    "GeneralizedCrossEntropyLoss": "GCE",
+}
 Row = dict[str, Any]
 
 
@@ -29,7 +35,9 @@ class Run:
     folder: Path
     rows: list[Row]  # by epoch, those of stage 1 included
     settings: dict[str, Any]  # top-level variables of the config that mmengine wrote
-    first_epoch: int  # the first that this folder's own run trained; above 1, stage 1 trained those before
+    first_epoch: (
+        int  # the first that this folder's own run trained; above 1, stage 1 trained those before
+    )
 
     @property
     def loss(self) -> str:
@@ -46,23 +54,33 @@ class Run:
     @property
     def switch(self) -> float | None:
         """Between which epochs the loss changed, such as 6.5; None where it never did."""
-        return self.first_epoch - 0.5 if self.loss == "NewCombinationLoss" and self.first_epoch > 1 else None
+        return (
+            self.first_epoch - 0.5
+            if self.loss == "NewCombinationLoss" and self.first_epoch > 1
+            else None
+        )
 
     @property
     def noise_rate(self) -> float | None:
-        """Share of the training annotations whose label was changed, by the manifest beside them; None where there is none."""
+        """Share of the training annotations whose label was changed, by the manifest beside them;
+        None where there is none.
+        """
         dataset: Any = _at(self.settings, "train_dataloader", "dataset")
         while isinstance(dataset, dict) and "dataset" in dataset:
             dataset = dataset["dataset"]
         if not isinstance(dataset, dict) or "ann_file" not in dataset:
             return None
-        manifest = coco_manifest.default_path(Path(dataset.get("data_root") or "", dataset["ann_file"]))
+        manifest = coco_manifest.default_path(
+            Path(dataset.get("data_root") or "", dataset["ann_file"])
+        )
         return coco_manifest.read_manifest(manifest).realised_rate if manifest.is_file() else None
 
     @property
     def evaluated(self) -> dict[int, float]:
         """Epoch -> mask AP in [0, 1], of the epochs that were evaluated."""
-        return {row["epoch"]: row["segm_mAP"] for row in self.rows if row.get("segm_mAP") is not None}
+        return {
+            row["epoch"]: row["segm_mAP"] for row in self.rows if row.get("segm_mAP") is not None
+        }
 
     @property
     def seconds(self) -> float:
@@ -78,25 +96,37 @@ def read(folder: Path) -> Run:
     """Raises UserError, saying what is missing."""
     if not folder.is_dir():
         raise UserError(
-            f"{folder}: no such folder; give a run folder of tools/train.py, such as work_dirs/<name of the config>"
+            f"{folder}: no such folder; give a run folder of tools/train.py, such as "
+            "work_dirs/<name of the config>"
         )
     rows = read_rows(folder)
     if not rows:
         raise UserError(
-            f"{folder}: no epoch is finished yet (no rows in {METRICS}); give the run folder of a training run"
+            f"{folder}: no epoch is finished yet (no rows in {METRICS}); give the run folder of "
+            "a training run"
         )
     first = rows[0]["epoch"]
     earlier = read_rows(stage_1_folder(folder)) if first > 1 else []
-    return Run(folder, [row for row in earlier if row["epoch"] < first] + rows, read_settings(folder), first)
+    return Run(
+        folder,
+        [row for row in earlier if row["epoch"] < first] + rows,
+        read_settings(folder),
+        first,
+    )
 
 
 def stage_1_folder(folder: Path) -> Path:
-    """The folder of the stage 1 that a run went on from: mask_rcnn_..._nl_1 beside mask_rcnn_..._nl_2 or mask_rcnn_..._ce."""
+    """The folder of the stage 1 that a run went on from: mask_rcnn_..._nl_1 beside
+    mask_rcnn_..._nl_2 or mask_rcnn_..._ce.
+    """
     return folder.with_name(re.sub(r"_(nl_2|[a-z]+)$", "", folder.absolute().name) + "_nl_1")
 
 
 def read_settings(folder: Path) -> dict[str, Any]:
-    """The config that mmengine dumped into a run folder. It is Python and not executed: what is not plain is left out."""
+    """The config that mmengine dumped into a run folder.
+
+    It is Python and not executed: what is not plain is left out.
+    """
     found = sorted(folder.glob("*.py"))
     if len(found) != 1:
         return {}
@@ -118,7 +148,11 @@ def _value(node: ast.expr) -> Any:
     if isinstance(node, ast.List | ast.Tuple):
         return [_value(item) for item in node.elts]
     if isinstance(node, ast.Dict):
-        return {key.value: _value(item) for key, item in zip(node.keys, node.values) if isinstance(key, ast.Constant)}
+        return {
+            key.value: _value(item)
+            for key, item in zip(node.keys, node.values)
+            if isinstance(key, ast.Constant)
+        }
     return node.value if isinstance(node, ast.Constant) else None
 
 

@@ -1,6 +1,9 @@
-"""A training run from start to end: checks, Runner, what came out. tools/train.py and train_stages.py are its faces.
+"""A training run from start to end: checks, Runner, what came out.
 
-Everything a user can mend is found before a file is written, and mostly before mmdetection is imported (seconds).
+tools/train.py and train_stages.py are its faces.
+
+Everything a user can mend is found before a file is written, and mostly before mmdetection is
+imported (seconds).
 """
 
 import argparse
@@ -22,13 +25,23 @@ from noisy_instseg import experiment, run_folder
 from noisy_instseg.errors import NonFiniteLossError, UserError
 from noisy_instseg.options import NEWEST
 
-STATUS_FILE = "NOISY_INSTSEG_STATUS"  # where dist_*.sh read the exit status; torch.distributed.run makes 1 of any
-HARMLESS = ("`FileClient` will be deprecated", "HardDiskBackend", "is the alias of", "Exp name:", "OneDL",
-            "Please use io functions")  # fmt: skip
+# where dist_*.sh read the exit status; torch.distributed.run makes 1 of any
+STATUS_FILE = "NOISY_INSTSEG_STATUS"
+HARMLESS = (
+    "`FileClient` will be deprecated",
+    "HardDiskBackend",
+    "is the alias of",
+    "Exp name:",
+    "OneDL",
+    "Please use io functions",
+)
 
 
 def run_and_report(work: Callable[[], None], interrupted: str = "interrupted") -> int:
-    """Runs `work`; what the user can mend is one message. Exit status: 0, 2 bad input, 3 a NaN, 130 `interrupted`."""
+    """Runs `work`; what the user can mend is one message.
+
+    Exit status: 0, 2 bad input, 3 a NaN, 130 `interrupted`.
+    """
     status = _status_of(work, interrupted)
     if status and run_folder.is_first_process() and (file := os.environ.get(STATUS_FILE)):
         Path(file).write_text(f"{status}\n")
@@ -39,8 +52,11 @@ def _status_of(work: Callable[[], None], interrupted: str) -> int:
     try:
         work()
     except NonFiniteLossError as error:
-        _say(f"stopped: not finite ({error}). The checkpoints of the epochs before are kept. A lower learning rate may help: "
-             "--cfg-options optim_wrapper.optimizer.lr=... or optim_wrapper.clip_grad.max_norm=10")  # fmt: skip
+        _say(
+            f"stopped: not finite ({error}). The checkpoints of the epochs before are kept. A "
+            "lower learning rate may help: "
+            "--cfg-options optim_wrapper.optimizer.lr=... or optim_wrapper.clip_grad.max_norm=10"
+        )
         return 3
     except (UserError, OSError) as error:
         _say(f"error: {error}")
@@ -82,17 +98,27 @@ def train(args: argparse.Namespace) -> None:
         _refuse_idle(cfg, args.config, path, epoch)
         _refuse_overwriting(Path(cfg.work_dir), path, epoch)
     elif cfg.model.roi_head.bbox_head.loss_cls.type == "NewCombinationLoss":
-        _say("note: stage 2 without stage 1. The paper's goes on from stage 1's last checkpoint: give it with --resume-from, or "
-             "use train_stages.py")  # fmt: skip
+        _say(
+            "note: stage 2 without stage 1. The paper's goes on from stage 1's last checkpoint: "
+            "give it with --resume-from, or "
+            "use train_stages.py"
+        )
     start(cfg, path)
 
 
 def starting_point(args: argparse.Namespace, folder: Path) -> Path | None:
-    """The checkpoint to go on from, None for a new run. Raises UserError if a run would be overwritten."""
+    """The checkpoint to go on from, None for a new run.
+
+    Raises UserError if a run would be overwritten.
+    """
     if args.resume_from is None and args.resume is None:
         if run_folder.is_run(folder):
-            # DEVIATION(noisy_instseg): A run folder is never overwritten; the original replaces its checkpoints one by one.
-            raise UserError(f"{folder} already holds a run: continue it with --resume, or choose another --work-dir")
+            # DEVIATION(noisy_instseg): A run folder is never overwritten; the original replaces its
+            # checkpoints one by one.
+            raise UserError(
+                f"{folder} already holds a run: continue it with --resume, or choose another "
+                "--work-dir"
+            )
         return None
     if args.resume == NEWEST:
         if (newest := run_folder.newest_intact(folder)) is not None:
@@ -106,17 +132,25 @@ def starting_point(args: argparse.Namespace, folder: Path) -> Path | None:
 def _refuse_idle(cfg: Config, config: Path, path: Path, epoch: int) -> None:
     elsewhere = path.absolute().parent != Path(cfg.work_dir).absolute()
     if epoch >= cfg.train_cfg.max_epochs and (elsewhere or is_done(cfg, epoch)):
-        second = f": you probably meant {config.stem[:-1]}2.py" if config.stem.endswith("nl_1") else ""
-        raise UserError(f"nothing to train: {path} has {epoch} epochs behind it, and {config.name} ends after epoch "
-                        f"{cfg.train_cfg.max_epochs}{second}")  # fmt: skip
+        second = (
+            f": you probably meant {config.stem[:-1]}2.py" if config.stem.endswith("nl_1") else ""
+        )
+        raise UserError(
+            f"nothing to train: {path} has {epoch} epochs behind it, and {config.name} ends "
+            "after epoch "
+            f"{cfg.train_cfg.max_epochs}{second}"
+        )
 
 
 def _refuse_overwriting(folder: Path, path: Path, epoch: int) -> None:
     newest = run_folder.newest_intact(folder)
     same_folder = path.absolute().parent == folder.absolute()
     if newest is not None and (newest[0] > epoch or not same_folder):
-        raise UserError(f"{folder} already holds a run up to epoch {newest[0]}, which going on from {path} (epoch {epoch}) would "
-                        "overwrite: continue that one with --resume, or choose another --work-dir")  # fmt: skip
+        raise UserError(
+            f"{folder} already holds a run up to epoch {newest[0]}, which going on from {path} "
+            f"(epoch {epoch}) would "
+            "overwrite: continue that one with --resume, or choose another --work-dir"
+        )
 
 
 def is_done(cfg: Config, epoch: int) -> bool:
@@ -129,7 +163,9 @@ def is_done(cfg: Config, epoch: int) -> bool:
 
 
 def train_stages(args: argparse.Namespace) -> None:
-    """tools/train_stages.py: stage 1 to its end, stage 2 from there, or on from where an earlier call was stopped."""
+    """tools/train_stages.py: stage 1 to its end, stage 2 from there, or on from where an earlier
+    call was stopped.
+    """
     paths = (args.stage1_config, args.stage2_config)
     first, second = (experiment.load(path, args) for path in paths)
     for cfg, path in zip((first, second), paths):
@@ -152,33 +188,56 @@ def train_stages(args: argparse.Namespace) -> None:
 
 
 def check_stages(first: Config, second: Config) -> None:
-    """Stage 2 continues stage 1: all but the loss and the number of epochs has to be the same. Raises UserError."""
+    """Stage 2 continues stage 1: all but the loss and the number of epochs has to be the same.
+
+    Raises UserError.
+    """
     names = f"{Path(first.work_dir).name} and {Path(second.work_dir).name}"
     if first.work_dir == second.work_dir:
-        raise UserError(f"{names}: both stages would use one run folder; give the two configs names of their own")
+        raise UserError(
+            f"{names}: both stages would use one run folder; give the two configs names of "
+            "their own"
+        )
     before, after = first.train_cfg.max_epochs, second.train_cfg.max_epochs
     if not before < after:
-        raise UserError(f"stage 1 ends after epoch {before} and stage 2 after epoch {after}, both counted from the start of "
-                        "stage 1: stage 2 would train nothing; give its config the larger train_cfg.max_epochs")  # fmt: skip
-    if differences := list(run_folder.differing(experiment.identify(first), experiment.identify(second))):
-        raise UserError(f"{names} differ in more than the loss and the number of epochs: {run_folder.some(differences)} "
-                        f"(then: stage 1, now: stage 2). Make them alike; a scheduler by epoch needs "
-                        f"end={after} in both, or stage 1 ends it after epoch {before}")  # fmt: skip
+        raise UserError(
+            f"stage 1 ends after epoch {before} and stage 2 after epoch {after}, both counted "
+            "from the start of "
+            "stage 1: stage 2 would train nothing; give its config the larger train_cfg.max_epochs"
+        )
+    if differences := list(
+        run_folder.differing(experiment.identify(first), experiment.identify(second))
+    ):
+        raise UserError(
+            f"{names} differ in more than the loss and the number of epochs: "
+            f"{run_folder.some(differences)} "
+            f"(then: stage 1, now: stage 2). Make them alike; a scheduler by epoch needs "
+            f"end={after} in both, or stage 1 ends it after epoch {before}"
+        )
 
 
 # ---- mmengine
 
 
 def device_and_processes(args: argparse.Namespace) -> None:
-    """The first thing that is slow: imports torch, refuses what this machine has not, joins the other processes."""
-    for category, text in ((FutureWarning, ""), (DeprecationWarning, ""), (UserWarning, "faster_coco_eval")):
+    """The first thing that is slow: imports torch, refuses what this machine has not, joins the
+    other processes.
+    """
+    for category, text in (
+        (FutureWarning, ""),
+        (DeprecationWarning, ""),
+        (UserWarning, "faster_coco_eval"),
+    ):
         warnings.filterwarnings("ignore", text, category)
     import torch
 
     cuda = torch.cuda.is_available()
     if not cuda and (args.device == "cuda" or getattr(args, "gpu_ids", None)):
-        raise UserError("no usable GPU: torch.cuda.is_available() is False here; leave out --device cuda and --gpu-ids to use "
-                        "the CPU")  # fmt: skip
+        raise UserError(
+            "no usable GPU: torch.cuda.is_available() is False here; leave out --device cuda "
+            "and --gpu-ids to use "
+            "the CPU"
+        )
     if not cuda and getattr(args, "amp", "auto") == "bf16":
         raise UserError("--amp bf16 needs a GPU: leave it out, float32 is the default")
     from noisy_instseg import checkpoints
@@ -187,7 +246,9 @@ def device_and_processes(args: argparse.Namespace) -> None:
     launcher = getattr(args, "launcher", "none")
     if launcher != "none" and not cuda:
         if launcher != "pytorch":
-            raise UserError(f"--launcher {launcher} needs GPUs; on CPUs use tools/dist_train.sh, or one process")
+            raise UserError(
+                f"--launcher {launcher} needs GPUs; on CPUs use tools/dist_train.sh, or one process"
+            )
         torch.distributed.init_process_group("gloo")
 
 
@@ -223,7 +284,8 @@ def _set_up(runner: Any, cfg: Config, identity: dict[str, Any]) -> None:
 
     runner.register_hook(RunRecordHook(identity))
     if cfg.randomness.deterministic:
-        # RoIAlign has no deterministic backward pass on a GPU, and mmengine's strict mode would refuse to train
+        # RoIAlign has no deterministic backward pass on a GPU, and mmengine's strict mode would
+        # refuse to train
         torch.use_deterministic_algorithms(True, warn_only=True)
     if cfg.get("resume"):  # the checkpoint has all weights: ImageNet's need not be there any more
         network = runner.model.module if is_model_wrapper(runner.model) else runner.model
@@ -236,12 +298,17 @@ def import_modules(cfg: Config) -> None:
     from mmengine.utils import import_modules_from_strings
 
     with contextlib.redirect_stdout(io.StringIO()), warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # mmdetection says twice which optional packages it has not found
+        warnings.simplefilter(
+            "ignore"
+        )  # mmdetection says twice which optional packages it has not found
         import_modules_from_strings(**cfg.custom_imports)
 
 
 def network_without_weights(cfg: Config) -> Any:
-    """The network of a config, with shapes and no memory. Raises UserError if it cannot be built, with the builder's reason."""
+    """The network of a config, with shapes and no memory.
+
+    Raises UserError if it cannot be built, with the builder's reason.
+    """
     import torch
     from mmdet.registry import MODELS
 
@@ -259,12 +326,16 @@ def wrap_for_cpu(cfg: Config) -> None:
     import torch
 
     if cfg.launcher != "none" and not torch.cuda.is_available():
-        cfg.model_wrapper_cfg = dict(type="MMDistributedDataParallel", device_ids=None, broadcast_buffers=False)
+        cfg.model_wrapper_cfg = dict(
+            type="MMDistributedDataParallel", device_ids=None, broadcast_buffers=False
+        )
 
 
 def quiet(runner: Any) -> None:
     """Keeps mmengine's words about its own insides out of the log."""
-    runner.logger.addFilter(lambda record: not any(text in record.getMessage() for text in HARMLESS))
+    runner.logger.addFilter(
+        lambda record: not any(text in record.getMessage() for text in HARMLESS)
+    )
 
 
 def _check_pretrained(cfg: Config) -> None:
@@ -278,19 +349,28 @@ def _check_pretrained(cfg: Config) -> None:
         checkpoints.load(Path(weights).expanduser())
     if cfg.get("load_from"):
         path = Path(cfg.load_from).expanduser()
-        checkpoints.check_weights(network_without_weights(cfg).state_dict(), checkpoints.load(path), path)
+        checkpoints.check_weights(
+            network_without_weights(cfg).state_dict(), checkpoints.load(path), path
+        )
 
 
 def _note_batch(runner, cfg: Config) -> None:
     """The learning rate belongs to the published batch; nothing changes either in silence."""
     batch = (
-        runner.world_size * cfg.train_dataloader.get("batch_size", 1) * cfg.optim_wrapper.get("accumulative_counts", 1)
+        runner.world_size
+        * cfg.train_dataloader.get("batch_size", 1)
+        * cfg.optim_wrapper.get("accumulative_counts", 1)
     )
     published = (cfg.get("auto_scale_lr") or {}).get("base_batch_size", batch)
-    line = f"batch: {runner.world_size} process(es) x {cfg.train_dataloader.get('batch_size', 1)} image(s) = {batch} a step"
+    line = (
+        f"batch: {runner.world_size} process(es) x "
+        f"{cfg.train_dataloader.get('batch_size', 1)} image(s) = {batch} a step"
+    )
     if batch != published:
-        line += (f"; the learning rate is made for {published}. To train as published: --cfg-options "
-                 f"train_dataloader.batch_size={max(1, published // runner.world_size)}")  # fmt: skip
+        line += (
+            f"; the learning rate is made for {published}. To train as published: --cfg-options "
+            f"train_dataloader.batch_size={max(1, published // runner.world_size)}"
+        )
     runner.logger.log(logging.INFO if batch == published else logging.WARNING, line)
 
 
@@ -299,5 +379,9 @@ def _print_end(folder: Path) -> None:
     if rows and run_folder.is_first_process():
         best = max(rows, key=lambda row: row["segm_mAP"])
         last = rows[-1]
-        print(f"mask AP (COCO, IoU 0.50:0.95): {100 * last['segm_mAP']:.1f} % in the last epoch, {last['epoch']} (what the paper "
-              f"reports); best {100 * best['segm_mAP']:.1f} %, in epoch {best['epoch']}. Run folder: {folder}")  # fmt: skip
+        print(
+            f"mask AP (COCO, IoU 0.50:0.95): {100 * last['segm_mAP']:.1f} % in the last epoch, "
+            f"{last['epoch']} (what the paper "
+            f"reports); best {100 * best['segm_mAP']:.1f} %, in epoch {best['epoch']}. Run "
+            f"folder: {folder}"
+        )

@@ -1,4 +1,5 @@
-"""What lies in a run folder, read without torch: checkpoints whole or torn, rows of metrics.jsonl, what a run is.
+"""What lies in a run folder, read without torch: checkpoints whole or torn, rows of metrics.jsonl,
+what a run is.
 
 Wrong input is told before anything slow is imported.
 """
@@ -15,10 +16,18 @@ from pathlib import Path
 from typing import Any
 
 from noisy_instseg.errors import UserError
-from shared.noise_file import write_atomically
+from shared.files import write_atomically
 
 METRICS = "metrics.jsonl"
-PACKAGES = ("torch", "torchvision", "numpy", "onedl-mmcv", "onedl-mmengine", "onedl-mmdetection", "pycocotools")
+PACKAGES = (
+    "torch",
+    "torchvision",
+    "numpy",
+    "onedl-mmcv",
+    "onedl-mmengine",
+    "onedl-mmdetection",
+    "pycocotools",
+)
 
 
 def is_first_process() -> bool:
@@ -31,13 +40,18 @@ def is_first_process() -> bool:
 
 def epochs_in(folder: Path) -> list[tuple[int, Path]]:
     """(epoch, file) of the checkpoints in a run folder, the newest first, torn ones included."""
-    found = [(int(match[1]), path) for path in folder.glob("epoch_*.pth")
-             if (match := re.fullmatch(r"epoch_(\d+)\.pth", path.name))]  # fmt: skip
+    found = [
+        (int(match[1]), path)
+        for path in folder.glob("epoch_*.pth")
+        if (match := re.fullmatch(r"epoch_(\d+)\.pth", path.name))
+    ]
     return sorted(found, reverse=True)
 
 
 def newest_intact(folder: Path) -> tuple[int, Path] | None:
-    """(epoch, file) of the newest whole checkpoint of a run folder; torn ones are named on stderr and passed over."""
+    """(epoch, file) of the newest whole checkpoint of a run folder; torn ones are named on stderr
+    and passed over.
+    """
     for epoch, path in epochs_in(folder):
         if (problem := tear(path)) is None:
             return epoch, path
@@ -47,8 +61,12 @@ def newest_intact(folder: Path) -> tuple[int, Path] | None:
 
 
 def find(path: Path) -> Path:
-    """The checkpoint a user names; `latest.pth`, the link mmdetection 2.2 made, is the newest intact one of its folder."""
-    if path.name in ("latest.pth", "last_checkpoint") and not (path.is_file() and path.name == "latest.pth"):
+    """The checkpoint a user names; `latest.pth`, the link mmdetection 2.2 made, is the newest
+    intact one of its folder.
+    """
+    if path.name in ("latest.pth", "last_checkpoint") and not (
+        path.is_file() and path.name == "latest.pth"
+    ):
         newest = newest_intact(path.parent)
         if newest is None:
             raise UserError(f"{path}: {path.parent} holds no intact checkpoint epoch_<N>.pth")
@@ -57,7 +75,10 @@ def find(path: Path) -> Path:
 
 
 def tear(path: Path) -> str | None:
-    """Why a file is no whole checkpoint; None if it is. torch.load does not verify the archive's checksums itself."""
+    """Why a file is no whole checkpoint; None if it is.
+
+    torch.load does not verify the archive's checksums itself.
+    """
     try:
         if not zipfile.is_zipfile(path):
             return "the file is torn, or no checkpoint of torch 1.6 or newer"
@@ -83,9 +104,13 @@ def is_run(folder: Path) -> bool:
 
 
 def write_record(folder: Path, identity: Mapping[str, Any]) -> None:
-    """run.json: what the run is, hash of the annotations included, with the command and the versions that made it."""
+    """run.json: what the run is, hash of the annotations included, with the command and the
+    versions that made it.
+    """
     if is_first_process():
-        versions = {"python": platform.python_version()} | {name: metadata.version(name) for name in PACKAGES}
+        versions = {"python": platform.python_version()} | {
+            name: metadata.version(name) for name in PACKAGES
+        }
         record = {"command": sys.argv, "versions": versions, **identity}
         write_atomically(folder / "run.json", (json.dumps(record, indent=2) + "\n").encode())
 
@@ -105,10 +130,14 @@ def read_rows(folder: Path) -> list[dict[str, Any]]:
 def plain_metrics(metrics: Mapping[str, Any], kinds: Iterable[str]) -> dict[str, float | None]:
     """mmdetection's metrics without their prefix. kinds: what was measured, bbox and segm.
 
-    mmdetection leaves out the AP when nothing is detected: that is 0. COCO's -1, for sizes that no annotation has, is None.
+    mmdetection leaves out the AP when nothing is detected: that is 0. COCO's -1, for sizes that no
+    annotation has, is None.
     """
     named = {f"{kind}_mAP": 0.0 for kind in kinds if kind in ("bbox", "segm")}
-    return named | {name.removeprefix("coco/"): None if value == -1 else value for name, value in metrics.items()}
+    return named | {
+        name.removeprefix("coco/"): None if value == -1 else value
+        for name, value in metrics.items()
+    }
 
 
 # ---- what a run is

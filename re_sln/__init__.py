@@ -1,1 +1,4 @@
-"""SLN (Chen et al., ICLR 2021) with momentum model and label correction, as re-sln trains it. See README.md."""
+"""SLN (Chen et al., ICLR 2021) with momentum model and label correction, as re-sln trains it.
+
+See README.md.
+"""

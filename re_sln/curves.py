@@ -1,6 +1,9 @@
-"""Pictures of whole runs: figures by epoch, and accuracy by sigma. Pure functions of rows, PNG bytes out.
+"""Pictures of whole runs: figures by epoch, and accuracy by sigma.
 
-Rows are those of metrics.jsonl: one an epoch, accuracies in percent, None (or nothing) where a figure is not known.
+Pure functions of rows, PNG bytes out.
+
+Rows are those of metrics.jsonl: one an epoch, accuracies in percent, None (or nothing) where a
+figure is not known.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -23,8 +26,15 @@ Rows = Sequence[Row]
 ZOOMED = 3  # the last third of the epochs
 COLOURS = {"sym": "tab:blue", "asym": "tab:orange", "dependent": "tab:green", "openset": "tab:red"}
 SPARE_COLOURS = ["tab:purple", "tab:brown", "tab:pink", "tab:olive", "tab:cyan", "black"]
-BELOW: dict[str, Any] = {"loc": "outside lower center", "ncols": 2, "fontsize": 8}  # a legend that hides no curve
-LOSS_PARTS = (("clean samples", "loss_train_clean", "-"), ("noisy samples", "loss_train_noisy", "--"))
+BELOW: dict[str, Any] = {
+    "loc": "outside lower center",
+    "ncols": 2,
+    "fontsize": 8,
+}  # a legend that hides no curve
+LOSS_PARTS = (
+    ("clean samples", "loss_train_clean", "-"),
+    ("noisy samples", "loss_train_noisy", "--"),
+)
 
 
 def column(rows: Rows, name: str) -> NDArray[np.float64]:
@@ -32,7 +42,9 @@ def column(rows: Rows, name: str) -> NDArray[np.float64]:
     return np.array([np.nan if row.get(name) is None else row[name] for row in rows], float)
 
 
-def mean_and_std(runs: Sequence[Rows], name: str) -> tuple[NDArray[np.int64], NDArray[np.float64], NDArray[np.float64]]:
+def mean_and_std(
+    runs: Sequence[Rows], name: str
+) -> tuple[NDArray[np.int64], NDArray[np.float64], NDArray[np.float64]]:
     """Epochs (E,), mean (E,) and population standard deviation (E,) over runs of E epochs each."""
     values = np.stack([column(rows, name) for rows in runs])
     return np.array([row["epoch"] for row in runs[0]]), values.mean(axis=0), values.std(axis=0)
@@ -44,28 +56,47 @@ def compare(runs: Mapping[str, Rows]) -> bytes:
     styles: dict[str, str] = {}
     for name, rows in runs.items():
         epochs = [row["epoch"] for row in rows]
-        line = tested.plot(epochs, column(rows, "accuracy"), label=f"{name}: last {rows[-1]['accuracy']:.2f} %")[0]
-        if "mo" in name.split("-") and rows[-1].get("accuracy_test_base") is not None:  # it is SLN, without its average
-            tested.plot(epochs, column(rows, "accuracy_test_base"), ":", color=line.get_color(), linewidth=1,
-                        label=f"its network, without averaging: last {rows[-1]['accuracy_test_base']:.2f} %")  # fmt: skip
+        line = tested.plot(
+            epochs, column(rows, "accuracy"), label=f"{name}: last {rows[-1]['accuracy']:.2f} %"
+        )[0]
+        if (
+            "mo" in name.split("-") and rows[-1].get("accuracy_test_base") is not None
+        ):  # it is SLN, without its average
+            tested.plot(
+                epochs,
+                column(rows, "accuracy_test_base"),
+                ":",
+                color=line.get_color(),
+                linewidth=1,
+                label="its network, without averaging: last "
+                f"{rows[-1]['accuracy_test_base']:.2f} %",
+            )
         trained.plot(epochs, column(rows, "accuracy_train"), color=line.get_color())
         styles |= _losses(loss, epochs, rows, line.get_color())
     tested.set(title="Test accuracy, against clean labels", ylabel="top-1 (%)")
     loss.set(title="Training loss", ylabel="cross-entropy, noise of SLN included")
-    trained.set(title="Training accuracy, against the noisy labels\n(after label correction: the corrected ones)",
-                ylabel="top-1 (%)")  # fmt: skip
+    trained.set(
+        title="Training accuracy, against the noisy labels\n(after label correction: the "
+        "corrected ones)",
+        ylabel="top-1 (%)",
+    )
     _name_styles(loss, styles)
     loss.legend(fontsize=8)
     for axes in (tested, loss, trained):
         _epochs_below(axes)
     figure.legend(
-        *tested.get_legend_handles_labels(), loc="outside lower center", ncols=1 if len(runs) < 3 else 2, fontsize=9
+        *tested.get_legend_handles_labels(),
+        loc="outside lower center",
+        ncols=1 if len(runs) < 3 else 2,
+        fontsize=9,
     )
     return png(figure)
 
 
 def accuracy_by_epoch(title: str, groups: Mapping[str, Sequence[Rows]], zoom: bool) -> bytes:
-    """Test accuracy of groups of runs, the mean and one standard deviation around it; zoom: the last third only."""
+    """Test accuracy of groups of runs, the mean and one standard deviation around it; zoom: the
+    last third only.
+    """
     figure, axes = plt.subplots(figsize=(6, 4), layout="constrained")
     lows, highs = [], []
     colours = _colours(groups)
@@ -73,11 +104,19 @@ def accuracy_by_epoch(title: str, groups: Mapping[str, Sequence[Rows]], zoom: bo
         epochs, mean, std = mean_and_std(runs, "accuracy")
         shown = slice(-max(2, len(epochs) // ZOOMED), None) if zoom else slice(None)
         line = axes.plot(
-            epochs[shown], mean[shown], label=_counted(name, runs, "mean ± std"), color=colours[name], linewidth=1.2
+            epochs[shown],
+            mean[shown],
+            label=_counted(name, runs, "mean ± std"),
+            color=colours[name],
+            linewidth=1.2,
         )[0]
         if len(runs) > 1:
             axes.fill_between(
-                epochs[shown], (mean - std)[shown], (mean + std)[shown], color=line.get_color(), alpha=0.2
+                epochs[shown],
+                (mean - std)[shown],
+                (mean + std)[shown],
+                color=line.get_color(),
+                alpha=0.2,
             )
         lows.append(mean[shown].min())
         highs.append(mean[shown].max())
@@ -85,20 +124,28 @@ def accuracy_by_epoch(title: str, groups: Mapping[str, Sequence[Rows]], zoom: bo
         margin = max(0.5, 0.05 * (max(highs) - min(lows)))
         axes.set_ylim(min(lows) - margin, max(highs) + margin)
     last = len(next(iter(groups.values()))[0])
-    axes.set(title=title + (f", epochs {last - max(2, last // ZOOMED) + 1} to {last}" if zoom and last > 2 else ""),
-             ylabel="test accuracy (%)")  # fmt: skip
+    axes.set(
+        title=title
+        + (f", epochs {last - max(2, last // ZOOMED) + 1} to {last}" if zoom and last > 2 else ""),
+        ylabel="test accuracy (%)",
+    )
     _epochs_below(axes)
     figure.legend(**BELOW)
     return png(figure)
 
 
 def loss_by_epoch(title: str, groups: Mapping[str, Sequence[Rows]]) -> bytes:
-    """Training loss of groups of runs, clean samples solid and noisy ones dashed; one line where that is not known."""
+    """Training loss of groups of runs, clean samples solid and noisy ones dashed; one line where
+    that is not known.
+    """
     figure, axes = plt.subplots(figsize=(6, 4), layout="constrained")
     colours = _colours(groups)
     styles: dict[str, str] = {}
     for name, runs in groups.items():
-        means = {key: mean_and_std(runs, key)[1] for key in ("loss_train", *(key for _, key, _ in LOSS_PARTS))}
+        means = {
+            key: mean_and_std(runs, key)[1]
+            for key in ("loss_train", *(key for _, key, _ in LOSS_PARTS))
+        }
         epochs = [row["epoch"] for row in runs[0]]
         rows = [{key: values[i] for key, values in means.items()} for i in range(len(epochs))]
         axes.plot([], [], color=colours[name], label=_counted(name, runs, "mean"))
@@ -111,18 +158,34 @@ def loss_by_epoch(title: str, groups: Mapping[str, Sequence[Rows]]) -> bytes:
 
 
 def accuracy_by_sigma(title: str, accuracies: Mapping[float, Sequence[float]]) -> bytes:
-    """Last test accuracy by sigma with error bars of one standard deviation; the best mean is marked."""
+    """Last test accuracy by sigma with error bars of one standard deviation; the best mean is
+    marked.
+    """
     figure, axes = plt.subplots(figsize=(6, 4), layout="constrained")
     sigmas = sorted(accuracies)
     means, stds = (np.array([f(accuracies[sigma]) for sigma in sigmas]) for f in (np.mean, np.std))
     runs = max(len(values) for values in accuracies.values())
-    axes.errorbar(sigmas, means, yerr=stds, marker="o", capsize=3, label=f"mean ± std, up to {runs} runs" if runs > 1 else
-                  "one run each")  # fmt: skip
+    axes.errorbar(
+        sigmas,
+        means,
+        yerr=stds,
+        marker="o",
+        capsize=3,
+        label=f"mean ± std, up to {runs} runs" if runs > 1 else "one run each",
+    )
     best = int(means.argmax())
-    axes.plot(sigmas[best], means[best], "*", color="tab:red", markersize=14,
-              label=f"best: σ = {sigmas[best]:g}, {means[best]:.2f} %")  # fmt: skip
+    axes.plot(
+        sigmas[best],
+        means[best],
+        "*",
+        color="tab:red",
+        markersize=14,
+        label=f"best: σ = {sigmas[best]:g}, {means[best]:.2f} %",
+    )
     axes.set(
-        title=title, xlabel="σ of stochastic label noise (0: cross-entropy)", ylabel="test accuracy, last epoch (%)"
+        title=title,
+        xlabel="σ of stochastic label noise (0: cross-entropy)",
+        ylabel="test accuracy, last epoch (%)",
     )
     axes.grid(alpha=0.3)
     axes.legend(fontsize=8)
@@ -130,7 +193,9 @@ def accuracy_by_sigma(title: str, accuracies: Mapping[float, Sequence[float]]) -
 
 
 def _losses(axes: Axes, epochs: Sequence[int], rows: Rows, colour: object) -> dict[str, str]:
-    """Draws the training loss by kind of sample, or of all where that is not known; the kinds drawn, with their styles."""
+    """Draws the training loss by kind of sample, or of all where that is not known; the kinds
+    drawn, with their styles.
+    """
     parts = {kind: (column(rows, name), style) for kind, name, style in LOSS_PARTS}
     if all(np.isnan(values).all() for values, _ in parts.values()):
         parts = {"all samples": (column(rows, "loss_train"), ":")}
@@ -150,7 +215,9 @@ def _counted(name: str, runs: Sequence[Rows], what: str) -> str:
 
 
 def _colours(names: Iterable[str]) -> dict[str, str]:
-    """A colour for each name: the usual one for the paper's kinds of noise, others for what is left."""
+    """A colour for each name: the usual one for the paper's kinds of noise, others for what is
+    left.
+    """
     spare = iter(SPARE_COLOURS * 10)
     return {name: COLOURS.get(name) or next(spare) for name in names}
 

@@ -1,7 +1,8 @@
 """Images on the device, augmentation in batches, and the random numbers of an epoch.
 
-The whole training set lives on the device as uint8, padded with zeros; a view is one gather. Every random draw comes from
-a generator made from (seed, epoch, stream name), so an epoch can be repeated without any state to restore.
+The whole training set lives on the device as uint8, padded with zeros; a view is one gather. Every
+random draw comes from a generator made from (seed, epoch, stream name), so an epoch can be repeated
+without any state to restore.
 
 Shapes: N samples, B batch, H W pixels.
 """
@@ -18,12 +19,13 @@ from PIL import Image
 from torch import Tensor
 
 from shared import datasets
-from shared.image_data import ImageData
+from shared.datasets.image_data import ImageData
 
 CROP_PADDING = 4
 SIDE = 32  # pixels; what the network is made for
-# Of the clean training images; what re-sln computes anew at every start. For CIFAR-10 its std is the mean of the images'
-# own standard deviations, not that of all pixels, and so are the constants of SLN's authors.
+# Of the clean training images; what re-sln computes anew at every start. For CIFAR-10 its std is
+# the mean of the images' own standard deviations, not that of all pixels, and so are the constants
+# of SLN's authors.
 NORMALISATION: dict[str, tuple[tuple[float, ...], tuple[float, ...]]] = {
     "cifar10": ((0.49139968, 0.48215841, 0.44653091), (0.20220212, 0.19931542, 0.20086346)),
     "cifar100": ((0.50707516, 0.48654887, 0.44091784), (0.26733429, 0.25643846, 0.27615047)),
@@ -31,8 +33,9 @@ NORMALISATION: dict[str, tuple[tuple[float, ...], tuple[float, ...]]] = {
 }
 
 
-# DEVIATION(re_sln): every random number follows from --seed, epoch and purpose, so that a resumed run goes on bit for bit;
-# the original seeds the global generators once, and two equal commands of its gave 72.28 and 74.10 %.
+# DEVIATION(re_sln): every random number follows from --seed, epoch and purpose, so that a resumed
+# run goes on bit for bit; the original seeds the global generators once, and two equal commands of
+# its gave 72.28 and 74.10 %.
 def stream_seed(seed: int, epoch: int, stream: str) -> int:
     """A 32-bit seed that depends on all three arguments."""
     entropy = [seed, epoch, zlib.crc32(stream.encode())]
@@ -45,7 +48,9 @@ def torch_stream(device: torch.device, seed: int, epoch: int, stream: str) -> to
 
 
 class Images(Protocol):
-    """N normalised images, float (B, 3, H, W) on the device: DeviceImages, or files on disk (disk_images.py)."""
+    """N normalised images, float (B, 3, H, W) on the device: DeviceImages, or files on disk
+    (disk_images.py).
+    """
 
     device: torch.device
     evaluation_batch: int  # images at once where no gradient is needed; changes the speed only
@@ -60,33 +65,50 @@ class Images(Protocol):
 
 
 class DeviceImages:
-    """Images (N, H, W, 3) uint8 on a device. A view is RandomCrop(H, padding, black) and, if `flip`, a random mirror.
+    """Images (N, H, W, 3) uint8 on a device.
+
+    A view is RandomCrop(H, padding, black) and, if `flip`, a random mirror.
 
     normalisation: mean and standard deviation of the three channels, of pixels in [0, 1].
     """
 
     def __init__(
-        self, images: NDArray[np.uint8], normalisation: tuple[Sequence[float], Sequence[float]], device: torch.device, *,
-        padding: int = CROP_PADDING, flip: bool = True,
-    ) -> None:  # fmt: skip
+        self,
+        images: NDArray[np.uint8],
+        normalisation: tuple[Sequence[float], Sequence[float]],
+        device: torch.device,
+        *,
+        padding: int = CROP_PADDING,
+        flip: bool = True,
+    ) -> None:
         count, height, width, channels = images.shape
         side_h, side_w = height + 2 * padding, width + 2 * padding
         padded = torch.zeros(count, side_h, side_w, channels, dtype=torch.uint8, device=device)
-        padded[:, padding : padding + height, padding : padding + width] = torch.from_numpy(images).to(device)
-        # (N, H, W, 3) for each of the offsets, 9 x 9 of them for a padding of 4, without a copy; an indexed window is the crop
+        padded[:, padding : padding + height, padding : padding + width] = torch.from_numpy(
+            images
+        ).to(device)
+        # (N, H, W, 3) for each of the offsets, 9 x 9 of them for a padding of 4, without a copy; an
+        # indexed window is the crop
         self._windows = padded.unfold(1, height, 1).unfold(2, width, 1).permute(0, 1, 2, 4, 5, 3)
-        mean, std = (torch.tensor(values, device=device)[None, :, None, None] for values in normalisation)
+        mean, std = (
+            torch.tensor(values, device=device)[None, :, None, None] for values in normalisation
+        )
         self._scale, self._shift = 1.0 / (255.0 * std), mean / std
         self._padding, self._flip = padding, flip
         self.device = device
-        self.evaluation_batch = 128 if device.type == "cpu" else 1000  # on a CPU, larger activations leave the cache
+        self.evaluation_batch = (
+            128 if device.type == "cpu" else 1000
+        )  # on a CPU, larger activations leave the cache
         self.memory_format = torch.channels_last
 
     def __len__(self) -> int:
         return len(self._windows)
 
     def plain(self, batches: Sequence[Tensor]) -> Iterator[Tensor]:
-        return (self._normalised(self._windows[index, self._padding, self._padding]) for index in batches)
+        return (
+            self._normalised(self._windows[index, self._padding, self._padding])
+            for index in batches
+        )
 
     def views(self, batches: Sequence[Tensor], seed: int) -> Iterator[Tensor]:
         generator = torch.Generator(self.device).manual_seed(seed)
@@ -94,7 +116,9 @@ class DeviceImages:
 
     def _view(self, index: Tensor, generator: torch.Generator) -> Tensor:
         size = (2, len(index))
-        top, left = torch.randint(0, 2 * self._padding + 1, size, device=self.device, generator=generator)
+        top, left = torch.randint(
+            0, 2 * self._padding + 1, size, device=self.device, generator=generator
+        )
         crop = self._windows[index, top, left]
         if self._flip:
             flips = torch.rand(len(index), device=self.device, generator=generator) < 0.5
@@ -108,18 +132,22 @@ class DeviceImages:
 
 
 def load_images(dataset_name: str, path: Path | None) -> ImageData:
-    """The images of --dataset_name (not Clothing1M's, which stay on the disk), Animal-10N's as they are: 64 x 64."""
+    """The images of --dataset_name (not Clothing1M's, which stay on the disk), Animal-10N's as they
+    are: 64 x 64.
+    """
     if dataset_name == "animal-10n":
         return datasets.load("animal10n", path, image_size=64)
     return datasets.load(dataset_name, path)
 
 
 def server_of(data: ImageData, device: torch.device) -> Callable[[NDArray[np.uint8]], DeviceImages]:
-    """What puts images (N, H, W, 3) uint8 of this dataset onto the device, at 32 x 32, normalised and augmented as it is.
+    """What puts images (N, H, W, 3) uint8 of this dataset onto the device, at 32 x 32, normalised
+    and augmented as it is.
 
-    Animal-10N's 64 x 64 images are made smaller here (PIL, bilinear), after their mean and deviation were taken. digits
-    are left as they are: a mirrored 2 is no digit, and a shift by half a stroke keeps even plain cross-entropy from
-    memorising wrong labels of so small a set, which is what the method is about.
+    Animal-10N's 64 x 64 images are made smaller here (PIL, bilinear), after their mean and
+    deviation were taken. digits are left as they are: a mirrored 2 is no digit, and a shift by half
+    a stroke keeps even plain cross-entropy from memorising wrong labels of so small a set, which is
+    what the method is about.
     """
     as_they_are = {"padding": 0, "flip": False} if data.name == "digits" else {}
     normalisation = normalisation_of(data)
@@ -129,7 +157,9 @@ def server_of(data: ImageData, device: torch.device) -> Callable[[NDArray[np.uin
 def _at_32(pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
     if pixels.shape[1:3] == (SIDE, SIDE):
         return pixels
-    smaller = (Image.fromarray(image).resize((SIDE, SIDE), Image.Resampling.BILINEAR) for image in pixels)
+    smaller = (
+        Image.fromarray(image).resize((SIDE, SIDE), Image.Resampling.BILINEAR) for image in pixels
+    )
     return np.stack([np.asarray(image) for image in smaller])
 
 
@@ -148,7 +178,9 @@ def normalisation_of(data: ImageData) -> tuple[Sequence[float], Sequence[float]]
 
 
 def evenly(count: int, limit: int | None) -> NDArray[np.int64]:
-    """Positions of `limit` samples spread evenly over `count`; image folders are sorted by class, so not the first ones."""
+    """Positions of `limit` samples spread evenly over `count`; image folders are sorted by class,
+    so not the first ones.
+    """
     if limit is None or limit >= count:
         return np.arange(count)
     return np.linspace(0, count - 1, limit).astype(np.int64)

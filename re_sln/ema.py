@@ -1,17 +1,22 @@
-"""MO, the momentum model of SLN: an exponential moving average of the network, used to test and to correct labels."""
+"""MO, the momentum model of SLN: an exponential moving average of the network, used to test and to
+correct labels.
+"""
 
 import torch
 from torch import nn
 
 
 class MomentumModel:
-    """theta' <- alpha theta' + (1 - alpha) theta after every step, without bias correction or warm-up.
+    """theta' <- alpha theta' + (1 - alpha) theta after every step, without bias correction or
+    warm-up.
 
-    Every floating entry of the state is averaged, the running statistics of batch normalisation too; integer entries
-    (`num_batches_tracked`) stay as they are. Both networks start from the weights of `average`.
+    Every floating entry of the state is averaged, the running statistics of batch normalisation
+    too; integer entries (`num_batches_tracked`) stay as they are. Both networks start from the
+    weights of `average`.
     """
 
-    # DEVIATION(re_sln): the EMA runs on a CPU too; the original's type test knows CUDA tensors only, and crashes there.
+    # DEVIATION(re_sln): the EMA runs on a CPU too; the original's type test knows CUDA tensors
+    # only, and crashes there.
     def __init__(self, net: nn.Module, average: nn.Module, decay: float) -> None:
         net.load_state_dict(average.state_dict())
         self.net = average.requires_grad_(False).eval()

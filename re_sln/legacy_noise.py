@@ -1,10 +1,11 @@
-"""The custom noise of re-sln, byte for byte: its csv files follow from torch's generator, seeded anew for every class.
+"""The custom noise of re-sln, byte for byte: its csv files follow from torch's generator, seeded
+anew for every class.
 
     noisy_labels = legacy_noise(labels, "sym", 0.4, num_classes=10, seed=123)
 
-Since every rule restarts the same stream, the j-th member of every class flips together with the j-th of every other. For
-draws that are independent use `shared.noise` (`python -m shared noise make --independent`). Legacy draws are torch's own,
-so they live here: shared/ does without torch.
+Since every rule restarts the same stream, the j-th member of every class flips together with the
+j-th of every other. For draws that are independent use `shared.noise` (`python -m shared noise make
+--independent`). Legacy draws are torch's own, so they live here: shared/ does without torch.
 """
 
 import csv
@@ -21,16 +22,25 @@ GENERATOR = "re_sln legacy 1"
 
 
 def rules(mode: str, num_classes: int) -> Mapping[int, Sequence[int]]:
-    """Source class -> the classes it flips to. sym: all others; asym: re-sln's maps, without deer -> horse on CIFAR-10."""
+    """Source class -> the classes it flips to.
+
+    sym: all others; asym: re-sln's maps, without deer -> horse on CIFAR-10.
+    """
     if mode == "sym":
-        return {source: [k for k in range(num_classes) if k != source] for source in range(num_classes)}
-    class_map = ASYMMETRIC_MAPS["cifar10_four_rules"] if num_classes == 10 else ASYMMETRIC_MAPS["cifar100"]
+        return {
+            source: [k for k in range(num_classes) if k != source] for source in range(num_classes)
+        }
+    class_map = (
+        ASYMMETRIC_MAPS["cifar10_four_rules"] if num_classes == 10 else ASYMMETRIC_MAPS["cifar100"]
+    )
     first = num_classes - 1  # the shipped rules files begin with the last class
     return {first: [class_map[first]]} | {source: [target] for source, target in class_map.items()}
 
 
 def rules_csv(mode: str, rate: float, class_names: Sequence[str]) -> str:
-    """`<mode><p>_noise_rules.csv` as re-sln writes it: source class, list of target classes, flip probability."""
+    """`<mode><p>_noise_rules.csv` as re-sln writes it: source class, list of target classes, flip
+    probability.
+    """
     if mode == "openset":
         return f"src,dst,p\ncifar10,cifar100,{rate}\n"
     text = io.StringIO()
@@ -41,8 +51,13 @@ def rules_csv(mode: str, rate: float, class_names: Sequence[str]) -> str:
     return text.getvalue()
 
 
-def legacy_noise(labels: NDArray[np.int64], mode: str, rate: float, num_classes: int, seed: int) -> NDArray[np.int64]:
-    """Noisy labels (N,) int64. labels: (N,) in [0, C); mode: sym or asym; rate: flip probability in [0, 1]."""
+def legacy_noise(
+    labels: NDArray[np.int64], mode: str, rate: float, num_classes: int, seed: int
+) -> NDArray[np.int64]:
+    """Noisy labels (N,) int64.
+
+    labels: (N,) in [0, C); mode: sym or asym; rate: flip probability in [0, 1].
+    """
     noisy = labels.copy()
     for source, targets in rules(mode, num_classes).items():
         members = np.flatnonzero(labels == source)

@@ -1,7 +1,7 @@
 """Losses and label rules of SLN: noise on the targets, and label correction by the momentum model.
 
-Chen, Chen, Ye, Zhao, Heng, "Noise against noise", ICLR 2021. Letters: N samples, B batch, C classes. All in float32,
-whatever autocast says.
+Chen, Chen, Ye, Zhao, Heng, "Noise against noise", ICLR 2021. Letters: N samples, B batch, C
+classes. All in float32, whatever autocast says.
 """
 
 import torch
@@ -15,9 +15,11 @@ def one_hot(labels: Tensor, num_classes: int) -> Tensor:
 
 
 def perturb(targets: Tensor, sigma: float, generator: torch.Generator) -> Tensor:
-    """Stochastic label noise: t = y + sigma z, z ~ N(0, I_C), drawn anew for every batch; sigma = 0 draws nothing.
+    """Stochastic label noise: t = y + sigma z, z ~ N(0, I_C), drawn anew for every batch; sigma = 0
+    draws nothing.
 
-    targets: (B, C) float. The result is neither clipped nor normalised: entries may be negative, and so may the loss.
+    targets: (B, C) float. The result is neither clipped nor normalised: entries may be negative,
+    and so may the loss.
     """
     if sigma == 0:
         return targets
@@ -25,9 +27,12 @@ def perturb(targets: Tensor, sigma: float, generator: torch.Generator) -> Tensor
 
 
 def soft_cross_entropy(logits: Tensor, targets: Tensor) -> Tensor:
-    """-sum_k t_k log softmax(logits)_k of each sample: (B,). logits: (B, C); targets: (B, C), any real numbers.
+    """-sum_k t_k log softmax(logits)_k of each sample: (B,).
 
-    Its gradient is (sum_k t_k) softmax(logits) - t, whose mean over the noise is that of cross-entropy.
+    logits: (B, C); targets: (B, C), any real numbers.
+
+    Its gradient is (sum_k t_k) softmax(logits) - t, whose mean over the noise is that of
+    cross-entropy.
     """
     wide_enough = torch.promote_types(logits.dtype, torch.float32)
     return -(targets * F.log_softmax(logits, dim=1, dtype=wide_enough)).sum(dim=1)
@@ -36,8 +41,8 @@ def soft_cross_entropy(logits: Tensor, targets: Tensor) -> Tensor:
 def correction_weights(losses: Tensor) -> Tensor:
     """w = (l - min l) / (max l - min l) over the whole training set, (N,) in [0, 1]; losses: (N,).
 
-    A high loss gives a weight near 1, which keeps the given label; a low one trusts the prediction. That is the direction
-    of both published codes, though other methods have it the other way round.
+    A high loss gives a weight near 1, which keeps the given label; a low one trusts the prediction.
+    That is the direction of both published codes, though other methods have it the other way round.
     """
     low, high = losses.min(), losses.max()
     # DEVIATION(re_sln): equal losses keep the given labels; the original divides zero by zero.
@@ -45,5 +50,8 @@ def correction_weights(losses: Tensor) -> Tensor:
 
 
 def corrected_targets(weights: Tensor, given: Tensor, predicted: Tensor) -> Tensor:
-    """T = w y + (1 - w) p. weights: (N,); given: (N, C) the noisy one-hot labels; predicted: (N, C) one-hot or soft."""
+    """T = w y + (1 - w) p.
+
+    weights: (N,); given: (N, C) the noisy one-hot labels; predicted: (N, C) one-hot or soft.
+    """
     return torch.lerp(predicted, given, weights[:, None])

@@ -1,4 +1,5 @@
-"""WRN-28-2 as SLN uses it, under the state-dict names of its published checkpoints, and the ResNet-50 of Clothing1M.
+"""WRN-28-2 as SLN uses it, under the state-dict names of its published checkpoints, and the
+ResNet-50 of Clothing1M.
 
 Shapes: B batch, C classes. Initialisation is PyTorch's default.
 """
@@ -12,13 +13,16 @@ from torch.nn import functional as F
 
 from re_sln.options import UsageError
 
-LAST_BN_MOMENTUM = (
-    0.9  # not a slip to mend: running statistics follow the last batch, and part of MO's gain is to smooth it
-)
+# not a slip to mend: running statistics follow the last batch, and part of MO's gain is to smooth
+# it
+LAST_BN_MOMENTUM = 0.9
 
 
 class Block(nn.Module):
-    """BN-ReLU-conv, BN-ReLU-conv, plus the raw input. The stride is on the second convolution, unlike the usual WRN."""
+    """BN-ReLU-conv, BN-ReLU-conv, plus the raw input.
+
+    The stride is on the second convolution, unlike the usual WRN.
+    """
 
     def __init__(self, channels_in: int, channels_out: int, stride: int) -> None:
         super().__init__()
@@ -36,7 +40,9 @@ class Block(nn.Module):
 
 
 class WideResNet(nn.Module):
-    """WRN-depth-width for 32 x 32 images: (B, 3, 32, 32) float -> logits (B, C); WRN-28-2 has 1,469,642 parameters at C = 10."""
+    """WRN-depth-width for 32 x 32 images: (B, 3, 32, 32) float -> logits (B, C); WRN-28-2 has
+    1,469,642 parameters at C = 10.
+    """
 
     def __init__(self, num_classes: int, depth: int = 28, width: int = 2) -> None:
         super().__init__()
@@ -44,10 +50,18 @@ class WideResNet(nn.Module):
         channels = [16, 16 * width, 32 * width, 64 * width]
         self.conv1 = nn.Conv2d(3, channels[0], 3, padding=1)
         self.layer1, self.layer2, self.layer3 = (
-            nn.Sequential(*(Block(channels[k] if j == 0 else channels[k + 1], channels[k + 1], stride if j == 0 else 1)
-                            for j in range(blocks)))
+            nn.Sequential(
+                *(
+                    Block(
+                        channels[k] if j == 0 else channels[k + 1],
+                        channels[k + 1],
+                        stride if j == 0 else 1,
+                    )
+                    for j in range(blocks)
+                )
+            )
             for k, stride in enumerate((1, 2, 2))
-        )  # fmt: skip
+        )
         self.bn1 = nn.BatchNorm2d(channels[3], momentum=LAST_BN_MOMENTUM)
         self.linear = nn.Linear(channels[3], num_classes)
 
@@ -61,20 +75,28 @@ class WideResNet(nn.Module):
 
 
 def resnet50(num_classes: int, weights: Path | None) -> nn.Module:
-    """torchvision's ResNet-50 with ImageNet weights and a new head. weights: a state dict on disk; None: downloads them."""
+    """torchvision's ResNet-50 with ImageNet weights and a new head.
+
+    weights: a state dict on disk; None: downloads them.
+    """
     import torchvision  # takes a second, and only Clothing1M needs it
 
     net = torchvision.models.resnet50()
     published = torchvision.models.ResNet50_Weights.IMAGENET1K_V1
     try:
         if weights is None:
-            state = published.get_state_dict(progress=True, check_hash=True, map_location="cpu", weights_only=True)
+            state = published.get_state_dict(
+                progress=True, check_hash=True, map_location="cpu", weights_only=True
+            )
         else:
             state = torch.load(weights, map_location="cpu", weights_only=True)
         net.load_state_dict(state)
     except Exception as error:
         if weights is None:
-            problem = f"the ImageNet weights cannot be had: get {published.url} and give the file with --pretrained"
+            problem = (
+                f"the ImageNet weights cannot be had: get {published.url} and give the "
+                "file with --pretrained"
+            )
         else:
             problem = f"--pretrained {weights} holds no weights of a ResNet-50; get {published.url}"
         raise UsageError(f"{problem} ({error})") from error
@@ -88,11 +110,15 @@ def published_names(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 
 def wide_resnet_from(state: Mapping[str, Tensor]) -> WideResNet:
-    """The network that a state dict was taken from, with its weights; ours or a published `model.pth`. Raises UsageError."""
+    """The network that a state dict was taken from, with its weights; ours or a published
+    `model.pth`. Raises UsageError.
+    """
     state = published_names(state)
     try:
         num_classes, last = state["linear.weight"].shape
-        blocks = sum(name.startswith("layer1.") and name.endswith(".conv1.weight") for name in state)
+        blocks = sum(
+            name.startswith("layer1.") and name.endswith(".conv1.weight") for name in state
+        )
         net = WideResNet(num_classes, depth=6 * blocks + 4, width=last // 64)
         net.load_state_dict(state)
     except (KeyError, ValueError, RuntimeError) as error:

@@ -1,6 +1,8 @@
-"""What a run leaves behind: config.yaml, metrics.jsonl, TensorBoard events, and the original's config.yml and model files.
+"""What a run leaves behind: config.yaml, metrics.jsonl, TensorBoard events, and the original's
+config.yml and model files.
 
-The run folder of every project of this repository looks alike: config.yaml, metrics.jsonl, events, last.ckpt, best.ckpt.
+The run folder of every project of this repository looks alike: config.yaml, metrics.jsonl, events,
+last.ckpt, best.ckpt.
 """
 
 import argparse
@@ -19,18 +21,36 @@ import yaml
 from torch.utils.tensorboard import SummaryWriter
 
 from re_sln.train import Row
-from shared.noise_file import write_atomically
+from shared.files import write_atomically
 
 TIMING = ("seconds", "images_per_s")  # the only fields of a row that differ between two equal runs
-PUBLISHED_KEYS = ("batch_size", "custom_noise", "dataset_name", "exp_id", "lc_n_epoch", "lr", "make_new_custom_noise", "mo",
-                  "n_epochs", "noise_mode", "p", "seed", "sigma")  # fmt: skip
+PUBLISHED_KEYS = (
+    "batch_size",
+    "custom_noise",
+    "dataset_name",
+    "exp_id",
+    "lc_n_epoch",
+    "lr",
+    "make_new_custom_noise",
+    "mo",
+    "n_epochs",
+    "noise_mode",
+    "p",
+    "seed",
+    "sigma",
+)
 
 
 def write_config(folder: Path, config: Mapping[str, Any]) -> None:
     """config.yaml: everything needed to repeat the run."""
-    versions = {"python": platform.python_version(), "torch": str(torch.__version__), "numpy": np.__version__}
+    versions = {
+        "python": platform.python_version(),
+        "torch": str(torch.__version__),
+        "numpy": np.__version__,
+    }
     write_atomically(
-        folder / "config.yaml", yaml.safe_dump({**_plain(config), "versions": versions}, sort_keys=False).encode()
+        folder / "config.yaml",
+        yaml.safe_dump({**_plain(config), "versions": versions}, sort_keys=False).encode(),
     )
 
 
@@ -44,7 +64,9 @@ def read_config(folder: Path) -> dict[str, Any] | None:
 
 
 def published_places(output_dir: Path | None, exp_id: str) -> tuple[Path, Path]:
-    """Folders of config.yml and of the model files: as in the original, or all in --output_dir where that is given."""
+    """Folders of config.yml and of the model files: as in the original, or all in --output_dir
+    where that is given.
+    """
     if output_dir is not None:
         return output_dir, output_dir
     return Path("configs") / exp_id, Path("saved_models") / exp_id
@@ -66,14 +88,18 @@ def write_models(folder: Path, models: Mapping[str, Mapping[str, torch.Tensor]])
 
 
 class Report:
-    """The log of a run, one row an epoch. Starting with `rows` rewrites the files, so that nothing is logged twice.
+    """The log of a run, one row an epoch.
 
-    rows: the caller's own list, to which `log` appends. mo: the momentum model is the reported one. The events are the
-    original's: `accuracy/train`, `loss/test` and `accuracy/test` as fractions, and `loss/train` in the sub-runs
-    loss_train_all, loss_train_noisy, loss_train_clean.
+    Starting with `rows` rewrites the files, so that nothing is logged twice.
+
+    rows: the caller's own list, to which `log` appends. mo: the momentum model is the reported one.
+    The events are the original's: `accuracy/train`, `loss/test` and `accuracy/test` as fractions,
+    and `loss/train` in the sub-runs loss_train_all, loss_train_noisy, loss_train_clean.
     """
 
-    def __init__(self, folder: Path, rows: list[Row], mo: bool, wandb_run: Any | None = None) -> None:
+    def __init__(
+        self, folder: Path, rows: list[Row], mo: bool, wandb_run: Any | None = None
+    ) -> None:
         self.rows, self._reported = rows, "ema" if mo else "base"
         self._metrics = folder / "metrics.jsonl"
         self._wandb_run = wandb_run
@@ -85,10 +111,16 @@ class Report:
         self.rows.append(row)
         with open(self._metrics, "a") as file:
             file.write(_line(row))
-        events = {"accuracy/train": row["accuracy_train"] / 100, "accuracy/test": row["accuracy"] / 100,
-                  "loss/test": row[f"loss_test_{self._reported}"]}  # fmt: skip
-        events |= {name.replace("_", "/", 1): value / (100 if name.startswith("accuracy") else 1)
-                   for name, value in row.items() if name.endswith(("_base", "_ema"))}  # fmt: skip
+        events = {
+            "accuracy/train": row["accuracy_train"] / 100,
+            "accuracy/test": row["accuracy"] / 100,
+            "loss/test": row[f"loss_test_{self._reported}"],
+        }
+        events |= {
+            name.replace("_", "/", 1): value / (100 if name.startswith("accuracy") else 1)
+            for name, value in row.items()
+            if name.endswith(("_base", "_ema"))
+        }
         for tag, value in events.items():
             self._events("").add_scalar(tag, value, row["epoch"])
         for name in ("loss_train", "loss_train_noisy", "loss_train_clean"):
@@ -103,7 +135,9 @@ class Report:
     def _events(self, sub_run: str) -> SummaryWriter:
         """The event file of the run ("") or of a sub-run, made when there is something to write."""
         if sub_run not in self._writers:
-            self._writers[sub_run] = SummaryWriter(str(self._folder / sub_run), purge_step=self._first_step)
+            self._writers[sub_run] = SummaryWriter(
+                str(self._folder / sub_run), purge_step=self._first_step
+            )
         return self._writers[sub_run]
 
     def close(self) -> None:
@@ -118,13 +152,22 @@ def _line(row: Row) -> str:
 
 
 def start_wandb(folder: Path, config: Mapping[str, Any]) -> Any:
-    """A Weights & Biases run in the run folder, the same one after a resume; offline unless WANDB_MODE says otherwise."""
+    """A Weights & Biases run in the run folder, the same one after a resume; offline unless
+    WANDB_MODE says otherwise.
+    """
     import wandb
 
     identifier = hashlib.sha256(str(folder.resolve()).encode()).hexdigest()[:16]
     mode = os.environ.get("WANDB_MODE", "offline")
-    return wandb.init(project="re-sln", name=folder.name, id=identifier, dir=str(folder), config=_plain(config),
-                      mode=mode, resume="allow")  # fmt: skip
+    return wandb.init(
+        project="re-sln",
+        name=folder.name,
+        id=identifier,
+        dir=str(folder),
+        config=_plain(config),
+        mode=mode,
+        resume="allow",
+    )
 
 
 def _plain(config: Mapping[str, Any]) -> dict[str, Any]:
@@ -132,7 +175,9 @@ def _plain(config: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def summary(rows: Sequence[Row]) -> dict[str, float]:
-    """Test accuracy in percent: last epoch (what the papers report), mean of the last ten epochs, best epoch."""
+    """Test accuracy in percent: last epoch (what the papers report), mean of the last ten epochs,
+    best epoch.
+    """
     accuracies = [row["accuracy"] for row in rows]
     return {
         "last": accuracies[-1],

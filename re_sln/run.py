@@ -1,4 +1,6 @@
-"""A training run from start to end: builds or resumes it, logs and saves every epoch, says what came out."""
+"""A training run from start to end: builds or resumes it, logs and saves every epoch, says what
+came out.
+"""
 
 import argparse
 import sys
@@ -12,24 +14,34 @@ from re_sln.experiment import Experiment, prepare
 from re_sln.options import method_name
 from re_sln.train import NonFiniteLossError, Row
 from shared.datasets import DatasetError
-from shared.noise_file import NoiseFileError, write
+from shared.formats.noise_file import NoiseFileError, write
 
 BAD_INPUT = (options.UsageError, DatasetError, NoiseFileError, checkpoint.CheckpointError, OSError)
 
 
 def run_and_report(args: argparse.Namespace) -> int:
-    """Trains; every error that the user can mend is one message. Exit status as the scripts document it."""
+    """Trains; every error that the user can mend is one message.
+
+    Exit status as the scripts document it.
+    """
     try:
         start(args)
     except NonFiniteLossError as error:
-        print(f"stopped: the loss is not finite ({error}). The checkpoint of the last good epoch is kept. Lower --lr, or "
-              "try --amp off", file=sys.stderr)  # fmt: skip
+        print(
+            f"stopped: the loss is not finite ({error}). The checkpoint of the last good epoch "
+            "is kept. Lower --lr, or "
+            "try --amp off",
+            file=sys.stderr,
+        )
         return 3
     except BAD_INPUT as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
-        print("interrupted; the same command with --resume goes on after the last whole epoch", file=sys.stderr)
+        print(
+            "interrupted; the same command with --resume goes on after the last whole epoch",
+            file=sys.stderr,
+        )
         return 130
     return 0
 
@@ -53,7 +65,12 @@ def start(args: argparse.Namespace) -> Experiment:
     if run.noise is not None:
         write(run.folder / "noise.npz", run.noise)
     _print_start(run)
-    log = report.Report(run.folder, run.rows, args.mo, report.start_wandb(run.folder, config) if args.wandb else None)
+    log = report.Report(
+        run.folder,
+        run.rows,
+        args.mo,
+        report.start_wandb(run.folder, config) if args.wandb else None,
+    )
     try:
         _train(run, log)
     finally:
@@ -105,17 +122,34 @@ def _config(run: Experiment) -> dict[str, Any]:
 
 def _print_start(run: Experiment) -> None:
     args = run.args
-    print(f"{method_name(args)} on {args.dataset_name}: {len(run.train_set.given)} training images, "
-          + ", ".join(f"{len(test_set.labels)} {name} images" for name, test_set in run.test_sets.items()))  # fmt: skip
+    print(
+        f"{method_name(args)} on {args.dataset_name}: {len(run.train_set.given)} training images, "
+        + ", ".join(
+            f"{len(test_set.labels)} {name} images" for name, test_set in run.test_sets.items()
+        )
+    )
     if run.train_set.is_noisy is None or run.noise is None:
         print("noise: none added; how many of the labels are wrong is not known")
     else:
         nominal = "" if args.p is None else f" {args.p:g}"
         rate = run.noise.header.measured_rate
         print(f"noise: {args.noise_file or args.noise_mode}{nominal}, measured rate {rate:.4f}")
-    shown = ("n_epochs", "batch_size", "lr", "sigma", "lc_n_epoch", "ema_decay", "depth", "width", "seed")
+    shown = (
+        "n_epochs",
+        "batch_size",
+        "lr",
+        "sigma",
+        "lc_n_epoch",
+        "ema_decay",
+        "depth",
+        "width",
+        "seed",
+    )
     print("settings: " + ", ".join(f"{name} {getattr(args, name):g}" for name in shown))
-    print(f"{run.device}, {'bfloat16 autocast' if run.identity['bf16'] else 'float32'}; run folder {run.folder}")
+    print(
+        f"{run.device}, {'bfloat16 autocast' if run.identity['bf16'] else 'float32'}; run "
+        f"folder {run.folder}"
+    )
     if run.rows:
         print(f"resumed: epoch {len(run.rows)} of {args.n_epochs} is done")
 
@@ -123,15 +157,23 @@ def _print_start(run: Experiment) -> None:
 def _print_end(run: Experiment) -> None:
     result = report.summary(run.rows)
     which = "momentum model" if run.settings.mo else "network"
-    print(f"{method_name(run.args)} test accuracy of the {which}: last {result['last']:.2f} % (what the paper reports), "
-          f"mean of the last 10 {result['last_10_mean']:.2f} %, best {result['best']:.2f} % "
-          f"(epoch {result['best_epoch']})")  # fmt: skip
+    print(
+        f"{method_name(run.args)} test accuracy of the {which}: last {result['last']:.2f} % "
+        "(what the paper reports), "
+        f"mean of the last 10 {result['last_10_mean']:.2f} %, best {result['best']:.2f} % "
+        f"(epoch {result['best_epoch']})"
+    )
     if run.selects_by != "accuracy":
         chosen = max(run.rows, key=lambda row: row[run.selects_by])
-        print(f"momentum model at its best validation accuracy (what the authors report on Clothing1M): "
-              f"{chosen['accuracy_test_ema']:.2f} % (epoch {chosen['epoch']})")  # fmt: skip
+        print(
+            "momentum model at its best validation accuracy (what the authors report on "
+            "Clothing1M): "
+            f"{chosen['accuracy_test_ema']:.2f} % (epoch {chosen['epoch']})"
+        )
     last = run.rows[-1]
     other = "base" if run.settings.mo else "ema"
-    print(f"last epoch of the {'network itself' if run.settings.mo else 'momentum model'}: "
-          f"{last[f'accuracy_test_{other}']:.2f} %")  # fmt: skip
+    print(
+        f"last epoch of the {'network itself' if run.settings.mo else 'momentum model'}: "
+        f"{last[f'accuracy_test_{other}']:.2f} %"
+    )
     print(f"all models saved, exp_id={run.exp_id}")

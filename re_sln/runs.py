@@ -24,7 +24,7 @@ from re_sln.networks import WideResNet, wide_resnet_from
 from re_sln.noisy_labels import KINDS, rate_name
 from re_sln.options import NOISE_MODES, PRESETS, UsageError, method_name
 from re_sln.train import Row
-from shared.noise_file import NoiseFileError, read
+from shared.formats.noise_file import NoiseFileError, read
 
 NEEDED = ("dataset_name", "sigma", "mo", "lc_n_epoch", "n_epochs", "seed")
 REAL_NOISE = ("animal-10n", "clothing1m")  # nobody added it, so it has no kind and no rate
@@ -33,12 +33,17 @@ SUB_RUNS = {
     "loss_train_noisy": "loss_train_noisy",
     "loss_train_clean": "loss_train_clean",
 }
-MODES = {**{kind: mode for mode, kind in KINDS.items()}, "pair_flip": "asym"}  # of what a noise file says
+MODES = {
+    **{kind: mode for mode, kind in KINDS.items()},
+    "pair_flip": "asym",
+}  # of what a noise file says
 
 
 @dataclass(frozen=True)
 class Run:
-    """Where a run's files are, and its settings: the original's keys, `method`, and for our runs all of config.yaml."""
+    """Where a run's files are, and its settings: the original's keys, `method`, and for our runs
+    all of config.yaml.
+    """
 
     exp_id: str
     settings: dict[str, Any]  # empty: a curve whose settings nobody wrote down
@@ -48,12 +53,18 @@ class Run:
 
 
 def find(name: str) -> Run:
-    """The run of that exp_id in the working directory, or of that folder or curve. Raises UsageError."""
+    """The run of that exp_id in the working directory, or of that folder or curve.
+
+    Raises UsageError.
+    """
     given = Path(name)
     if given.suffix == ".csv":
         return _curve(given)
     home = given.absolute().parent.parent
-    if given.parent.name in ("configs", "runs") and (home / "configs" / given.name / "config.yml").is_file():
+    if (
+        given.parent.name in ("configs", "runs")
+        and (home / "configs" / given.name / "config.yml").is_file()
+    ):
         return _of_id(home, given.name)
     if (given / "config.yaml").is_file() or (given / "config.yml").is_file():
         return _of_folder(given)
@@ -61,15 +72,23 @@ def find(name: str) -> Run:
 
 
 def find_all(places: Iterable[Path]) -> list[Run]:
-    """Every run at or below the places, each once; folders of other projects, searches and curves without settings not.
+    """Every run at or below the places, each once; folders of other projects, searches and curves
+    without settings not.
 
     places: run folders, folders that contain such, working directories of re-sln, or curves (.csv).
     """
     found: dict[Path, Run] = {}
     for place in places:
         if not place.exists():
-            raise UsageError(f"{place}: no such folder; give one that contains run folders, or configs/ and runs/")
-        paths = [place] if place.is_file() else sorted([*place.rglob("config.y*ml"), *place.glob("*.csv")])
+            raise UsageError(
+                f"{place}: no such folder; give one that contains run folders, or configs/ and "
+                "runs/"
+            )
+        paths = (
+            [place]
+            if place.is_file()
+            else sorted([*place.rglob("config.y*ml"), *place.glob("*.csv")])
+        )
         for path in paths:
             try:
                 run = find(str(path if path.suffix == ".csv" else path.parent))
@@ -85,9 +104,12 @@ def _of_id(home: Path, exp_id: str) -> Run:
     folder, published = home / "runs" / exp_id, home / "configs" / exp_id / "config.yml"
     settings = _settings([published, folder / "config.yaml"])
     if settings is None:
-        raise UsageError(f"no experiment {exp_id!r}: neither {published} nor {folder / 'config.yaml'} in "
-                         f"{Path.cwd()}; give the exp_id of a run of this folder (quoted, it has a space in it), "
-                         "or the path of a run folder")  # fmt: skip
+        raise UsageError(
+            f"no experiment {exp_id!r}: neither {published} nor {folder / 'config.yaml'} in "
+            f"{Path.cwd()}; give the exp_id of a run of this folder (quoted, it has a space in "
+            "it), "
+            "or the path of a run folder"
+        )
     return Run(exp_id, settings, folder, home / "saved_models" / exp_id, Path("assets") / exp_id)
 
 
@@ -103,7 +125,9 @@ def _curve(path: Path) -> Run:
     try:
         lines = path.read_text().splitlines()
     except (OSError, UnicodeDecodeError) as error:
-        raise UsageError(f"{path} cannot be read ({error}): give a .csv with the columns epoch and accuracy") from error
+        raise UsageError(
+            f"{path} cannot be read ({error}): give a .csv with the columns epoch and accuracy"
+        ) from error
     comments = "\n".join(line.removeprefix("#").strip() for line in lines if line.startswith("#"))
     try:
         settings = checked_settings(yaml.safe_load(comments), path)
@@ -122,23 +146,40 @@ def _settings(paths: Sequence[Path]) -> dict[str, Any] | None:
         except (OSError, ValueError, yaml.YAMLError) as error:
             raise UsageError(f"{path} cannot be read: {' '.join(str(error).split())}") from error
         if not isinstance(content, dict):
-            raise UsageError(f"{path} is no config of a run: it holds {type(content).__name__}, not settings by name")
+            raise UsageError(
+                f"{path} is no config of a run: it holds {type(content).__name__}, not settings "
+                "by name"
+            )
         settings |= content
     return checked_settings(settings, present[-1]) if present else None
 
 
 def checked_settings(settings: Any, path: Path) -> dict[str, Any]:
-    """The settings with their method; UsageError for those of something else, such as a search or another project."""
-    if not isinstance(settings, dict) or (missing := [name for name in NEEDED if settings.get(name) is None]):
-        raise UsageError(f"{path} is no config of a run: it does not say "
-                         f"{', '.join(missing) if isinstance(settings, dict) else 'anything by name'}")  # fmt: skip
-    if settings["dataset_name"] not in PRESETS or settings.get("noise_mode") not in (None, *NOISE_MODES):
-        raise UsageError(f"{path}: there is no {settings.get('noise_mode') or 'noise'} on {settings['dataset_name']!r} in "
-                         f"this project; its data are {', '.join(PRESETS)}, its noise {', '.join(NOISE_MODES)}")  # fmt: skip
+    """The settings with their method; UsageError for those of something else, such as a search or
+    another project.
+    """
+    if not isinstance(settings, dict) or (
+        missing := [name for name in NEEDED if settings.get(name) is None]
+    ):
+        raise UsageError(
+            f"{path} is no config of a run: it does not say "
+            f"{', '.join(missing) if isinstance(settings, dict) else 'anything by name'}"
+        )
+    if settings["dataset_name"] not in PRESETS or settings.get("noise_mode") not in (
+        None,
+        *NOISE_MODES,
+    ):
+        raise UsageError(
+            f"{path}: there is no {settings.get('noise_mode') or 'noise'} on "
+            f"{settings['dataset_name']!r} in "
+            f"this project; its data are {', '.join(PRESETS)}, its noise {', '.join(NOISE_MODES)}"
+        )
     wrong = [name for name in NEEDED[1:] if not isinstance(settings[name], int | float)]
     wrong += [name for name in ("p",) if not isinstance(settings.get(name), int | float | None)]
     if wrong:
-        raise UsageError(f"{path}: {', '.join(f'{name} is {settings[name]!r}' for name in wrong)}, not a number")
+        raise UsageError(
+            f"{path}: {', '.join(f'{name} is {settings[name]!r}' for name in wrong)}, not a number"
+        )
     return {**settings, "method": method_name(argparse.Namespace(**settings))}
 
 
@@ -146,7 +187,9 @@ def checked_settings(settings: Any, path: Path) -> dict[str, Any]:
 
 
 def noise_mode(run: Run) -> str | None:
-    """sym, asym, openset, dependent, or what its noise file calls it; None: the labels are noisy by themselves."""
+    """sym, asym, openset, dependent, or what its noise file calls it; None: the labels are noisy by
+    themselves.
+    """
     if run.settings["dataset_name"] in REAL_NOISE:
         return None
     mode = run.settings.get("noise_mode")
@@ -161,7 +204,9 @@ def noise_mode(run: Run) -> str | None:
 
 
 def noise_source(run: Run) -> str | None:
-    """custom: re-sln's own generator; paper; file: a --noise_file; made: in memory, by train_cifar.py; None: no noise added."""
+    """custom: re-sln's own generator; paper; file: a --noise_file; made: in memory, by
+    train_cifar.py; None: no noise added.
+    """
     if noise_mode(run) is None:
         return None
     if run.settings.get("noise_file"):
@@ -172,7 +217,9 @@ def noise_source(run: Run) -> str | None:
 
 
 def title(run: Run) -> str:
-    """`<dataset>-<ce|sln|sln-mo|sln-mo-lc>-<mode>-<paper|custom>-<p>`, less what the run does not have."""
+    """`<dataset>-<ce|sln|sln-mo|sln-mo-lc>-<mode>-<paper|custom>-<p>`, less what the run does not
+    have.
+    """
     rate = run.settings.get("p")
     noise = [noise_mode(run), noise_source(run), None if rate is None else rate_name(rate)]
     parts = [run.settings["dataset_name"], run.settings["method"].replace("_", "-"), *noise]
@@ -183,7 +230,10 @@ def title(run: Run) -> str:
 
 
 def read_rows(run: Run) -> list[Row]:
-    """One row an epoch, with the columns of metrics.jsonl as far as they are known. Raises UsageError if there is none."""
+    """One row an epoch, with the columns of metrics.jsonl as far as they are known.
+
+    Raises UsageError if there is none.
+    """
     metrics = run.folder / "metrics.jsonl"
     if run.folder.suffix == ".csv":
         rows = _read_csv(run.folder)
@@ -192,19 +242,29 @@ def read_rows(run: Run) -> list[Row]:
     else:
         rows = _read_events(run)
     if not rows:
-        raise UsageError(f"{run.exp_id} has no figures yet: neither rows in {metrics} nor TensorBoard events with "
-                         f"accuracy/test in {run.folder}; wait for its first epoch, or copy that folder here")  # fmt: skip
+        raise UsageError(
+            f"{run.exp_id} has no figures yet: neither rows in {metrics} nor TensorBoard events "
+            "with "
+            f"accuracy/test in {run.folder}; wait for its first epoch, or copy that folder here"
+        )
     return rows
 
 
 def _read_csv(path: Path) -> list[Row]:
     lines = [line for line in path.read_text().splitlines() if line and not line.startswith("#")]
     try:
-        rows: list[Row] = [{name: _number(value) for name, value in row.items()} for row in csv.DictReader(lines)]
-        return [{**row, "epoch": int(row["epoch"]), "accuracy": float(row["accuracy"])} for row in rows]
+        rows: list[Row] = [
+            {name: _number(value) for name, value in row.items()} for row in csv.DictReader(lines)
+        ]
+        return [
+            {**row, "epoch": int(row["epoch"]), "accuracy": float(row["accuracy"])} for row in rows
+        ]
     except (KeyError, TypeError, ValueError, csv.Error) as error:
-        raise UsageError(f"{path} is no curve ({error!r}): give a .csv with the columns epoch and accuracy, a number in "
-                         "every row") from error  # fmt: skip
+        raise UsageError(
+            f"{path} is no curve ({error!r}): give a .csv with the columns epoch and accuracy, "
+            "a number in "
+            "every row"
+        ) from error
 
 
 def _number(text: str | None) -> float | None:
@@ -222,7 +282,9 @@ def _read_metrics(path: Path) -> list[Row]:
             row = json.loads(line)
             rows.append({**row, "epoch": int(row["epoch"]), "accuracy": float(row["accuracy"])})
         except (KeyError, TypeError, ValueError) as error:
-            if number == len(lines) and not line.endswith("\n"):  # a run that is writing it just now
+            if number == len(lines) and not line.endswith(
+                "\n"
+            ):  # a run that is writing it just now
                 break
             raise UsageError(
                 f"{path}, line {number} is no row of figures ({error!r}): is it of another program?"
@@ -234,39 +296,62 @@ def _read_events(run: Run) -> list[Row]:
     """From the original's TensorBoard tags, which hold fractions."""
     tested = "ema" if run.settings.get("mo") else "base"
     main = _scalars(run.folder, ("accuracy/test", "accuracy/train", "loss/test"))
-    columns = {"accuracy": main["accuracy/test"], f"accuracy_test_{tested}": main["accuracy/test"],
-               "accuracy_train": main["accuracy/train"], f"loss_test_{tested}": main["loss/test"]}  # fmt: skip
-    columns |= {column: _scalars(run.folder / name, ("loss/train",))["loss/train"] for column, name in SUB_RUNS.items()}
+    columns = {
+        "accuracy": main["accuracy/test"],
+        f"accuracy_test_{tested}": main["accuracy/test"],
+        "accuracy_train": main["accuracy/train"],
+        f"loss_test_{tested}": main["loss/test"],
+    }
+    columns |= {
+        column: _scalars(run.folder / name, ("loss/train",))["loss/train"]
+        for column, name in SUB_RUNS.items()
+    }
     return [
-        {"epoch": epoch} | {name: None if epoch not in values else values[epoch] * (100 if "accuracy" in name else 1)
-                            for name, values in columns.items()}
+        {"epoch": epoch}
+        | {
+            name: None
+            if epoch not in values
+            else values[epoch] * (100 if "accuracy" in name else 1)
+            for name, values in columns.items()
+        }
         for epoch in sorted(columns["accuracy"])
-    ]  # fmt: skip
+    ]
 
 
 def _scalars(folder: Path, tags: Sequence[str]) -> dict[str, dict[int, float]]:
-    """Value by step of each tag, from the event files directly in the folder; what a resumed run wrote last counts."""
-    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator  # slow, and mostly not needed
+    """Value by step of each tag, from the event files directly in the folder; what a resumed run
+    wrote last counts.
+    """
+    from tensorboard.backend.event_processing.event_accumulator import (
+        EventAccumulator,  # slow, and mostly not needed
+    )
 
     if not folder.is_dir():
         return {tag: {} for tag in tags}
     events = EventAccumulator(str(folder), size_guidance={"scalars": 0}).Reload()
     known = events.Tags()["scalars"]
-    return {tag: {e.step: e.value for e in events.Scalars(tag)} if tag in known else {} for tag in tags}
+    return {
+        tag: {e.step: e.value for e in events.Scalars(tag)} if tag in known else {} for tag in tags
+    }
 
 
 # ---- the network
 
 
 def load_model(run: Run) -> WideResNet:
-    """The reported network: the momentum model if there is one; of an unfinished run, as its last checkpoint has it."""
+    """The reported network: the momentum model if there is one; of an unfinished run, as its last
+    checkpoint has it.
+    """
     for path in (run.models / "model_ema.pth", run.models / "model.pth"):
         if path.is_file():
             return wide_resnet_from(checkpoint.load(path))
     last = run.folder / checkpoint.LAST
     if not last.is_file():
-        raise UsageError(f"{run.exp_id} has no network: neither model_ema.pth nor model.pth in {run.models}, and no {last}; "
-                         "finish the run, or copy its saved_models here")  # fmt: skip
+        raise UsageError(
+            f"{run.exp_id} has no network: neither model_ema.pth nor model.pth in {run.models}, "
+            f"and no {last}; "
+            "finish the run, or copy its saved_models here"
+        )
     state = checkpoint.load(last).get("average" if run.settings.get("mo") else "net")
     if not isinstance(state, dict):
         raise UsageError(f"{last} is no checkpoint of train_cifar.py or train_real.py")

@@ -1,6 +1,9 @@
-"""Which runs belong together, and the tables made of them. Pure functions of runs; accuracies in percent.
+"""Which runs belong together, and the tables made of them.
 
-A cell of the table is one method on one kind of noise; it holds runs that differ in their seed or in who made the noise.
+Pure functions of runs; accuracies in percent.
+
+A cell of the table is one method on one kind of noise; it holds runs that differ in their seed or
+in who made the noise.
 """
 
 import csv
@@ -22,7 +25,16 @@ COLUMNS = ("sym", "asym", "dependent", "openset")  # the paper's order
 AS_GIVEN = "as given"  # nobody added noise
 PUBLISHED_RATE = 0.4
 # Runs that differ in one of these are of another kind, and are not averaged with each other.
-RECIPE = ("n_epochs", "limit_train", "limit_test", "batch_size", "lr", "ema_decay", "depth", "width")
+RECIPE = (
+    "n_epochs",
+    "limit_train",
+    "limit_test",
+    "batch_size",
+    "lr",
+    "ema_decay",
+    "depth",
+    "width",
+)
 Rows = Sequence[Row]
 
 
@@ -55,15 +67,23 @@ def result_of(run: Run, rows: Rows) -> Result:
     settings = run.settings
     dataset = settings["dataset_name"]
     mode, rate = noise_mode(run), settings.get("p")
-    noise = AS_GIVEN if mode is None else mode if rate in (None, PUBLISHED_RATE) else f"{mode} {rate:g}"
+    noise = (
+        AS_GIVEN if mode is None else mode if rate in (None, PUBLISHED_RATE) else f"{mode} {rate:g}"
+    )
     preset = PRESETS.get(dataset, {})
-    recipe = tuple(settings.get(name) if settings.get(name) is not None else preset.get(name) for name in RECIPE)
+    recipe = tuple(
+        settings.get(name) if settings.get(name) is not None else preset.get(name)
+        for name in RECIPE
+    )
     lc = (int(settings["lc_n_epoch"]), str(settings.get("lc_form") or "recursive"))
     return Result(dataset, noise, settings["method"], float(settings["sigma"]), lc, recipe, rows)
 
 
 def comparable(results: Iterable[Result]) -> tuple[dict[str, list[Result]], list[str]]:
-    """By dataset, the finished runs of one recipe: the longest one, of those the most used. And remarks on what is left out."""
+    """By dataset, the finished runs of one recipe: the longest one, of those the most used.
+
+    And remarks on what is left out.
+    """
     by_dataset = defaultdict(list)
     for result in results:
         by_dataset[result.dataset].append(result)
@@ -76,15 +96,23 @@ def comparable(results: Iterable[Result]) -> tuple[dict[str, list[Result]], list
             continue
         count = Counter(run.recipe for run in finished)
         recipe = max(count, key=lambda known: (known[0], count[known]))
-        kept[dataset] = [replace(run, rows=run.rows[: recipe[0]]) for run in finished if run.recipe == recipe]
+        kept[dataset] = [
+            replace(run, rows=run.rows[: recipe[0]]) for run in finished if run.recipe == recipe
+        ]
         if others := len(finished) - len(kept[dataset]):
-            said = ", ".join(f"{name} {value}" for name, value in zip(RECIPE, recipe) if value is not None)
-            remarks.append(f"{dataset}: left out {others} {_runs(others)} of other settings than {said}")
+            said = ", ".join(
+                f"{name} {value}" for name, value in zip(RECIPE, recipe) if value is not None
+            )
+            remarks.append(
+                f"{dataset}: left out {others} {_runs(others)} of other settings than {said}"
+            )
     return kept, remarks
 
 
 def cells(dataset: str, results: Sequence[Result]) -> tuple[Cells, list[str]]:
-    """The runs of each cell: those with the published sigma and label correction, else with the most used ones."""
+    """The runs of each cell: those with the published sigma and label correction, else with the
+    most used ones.
+    """
     results = [*results, *borrowed(results)]
     by_cell = defaultdict(list)
     for result in results:
@@ -94,7 +122,10 @@ def cells(dataset: str, results: Sequence[Result]) -> tuple[Cells, list[str]]:
     for (method, noise), runs in sorted(by_cell.items(), key=lambda item: _place(*item[0])):
         count = Counter(run.variant for run in runs)
         mode = None if noise == AS_GIVEN else noise.split()[0]
-        published = (sigma_for(dataset, mode), (PRESETS.get(dataset, {}).get("lc_n_epoch"), "recursive"))
+        published = (
+            sigma_for(dataset, mode),
+            (PRESETS.get(dataset, {}).get("lc_n_epoch"), "recursive"),
+        )
 
         def merit(variant: tuple[float, tuple[int, str]]) -> tuple[bool, bool, int]:
             return variant[0] == published[0], variant[1] == published[1], count[variant]  # noqa: B023, called here
@@ -103,24 +134,38 @@ def cells(dataset: str, results: Sequence[Result]) -> tuple[Cells, list[str]]:
         chosen[method, noise] = [run for run in runs if run.variant == variant]
         cell = f"{dataset}, {method.replace('_', '-')} on {noise}: "
         if others := sorted({known[0] for known in count} - {variant[0]}):
-            remarks.append(f"{cell}the runs with sigma {variant[0]:g}; there are others with {_list(others)}")
+            remarks.append(
+                f"{cell}the runs with sigma {variant[0]:g}; there are others with {_list(others)}"
+            )
         if others := sorted({known[1][0] for known in count} - {variant[1][0]}):
-            remarks.append(f"{cell}label correction from epoch {variant[1][0]}; there are others from {_list(others)}")
+            remarks.append(
+                f"{cell}label correction from epoch {variant[1][0]}; there are others from "
+                f"{_list(others)}"
+            )
         if any(run.borrowed for run in chosen[method, noise]):
-            remarks.append(f"{cell}the network itself in runs of sln-mo, for there is no run of sln")
+            remarks.append(
+                f"{cell}the network itself in runs of sln-mo, for there is no run of sln"
+            )
     return chosen, remarks
 
 
 def borrowed(results: Sequence[Result]) -> list[Result]:
-    """Runs of SLN where there are none, from the network itself in those of SLN+MO: training is the same."""
+    """Runs of SLN where there are none, from the network itself in those of SLN+MO: training is the
+    same.
+    """
     known = {(run.noise, run.sigma) for run in results if run.method == "sln"}
     return [
-        replace(run, method="sln", borrowed=True,
-                rows=[{**row, "accuracy": row["accuracy_test_base"]} for row in run.rows])
+        replace(
+            run,
+            method="sln",
+            borrowed=True,
+            rows=[{**row, "accuracy": row["accuracy_test_base"]} for row in run.rows],
+        )
         for run in results
-        if run.method == "sln_mo" and (run.noise, run.sigma) not in known
+        if run.method == "sln_mo"
+        and (run.noise, run.sigma) not in known
         and all(row.get("accuracy_test_base") is not None for row in run.rows)
-    ]  # fmt: skip
+    ]
 
 
 def by_sigma(results: Sequence[Result], noise: str) -> dict[float, list[float]]:
@@ -146,13 +191,21 @@ def columns_of(chosen: Cells) -> list[str]:
 
 
 def table(chosen: Cells, text_of: Callable[[list[Result]], str]) -> list[list[str]]:
-    """Rows are methods, columns kinds of noise, which the first row names; an empty text where there is no run."""
+    """Rows are methods, columns kinds of noise, which the first row names; an empty text where
+    there is no run.
+    """
     columns = columns_of(chosen)
     methods = [method for method in METHODS if any((method, noise) in chosen for noise in columns)]
     return [["method", *columns]] + [
-        [method.replace("_", "-"), *(text_of(chosen[method, noise]) if (method, noise) in chosen else "" for noise in columns)]
+        [
+            method.replace("_", "-"),
+            *(
+                text_of(chosen[method, noise]) if (method, noise) in chosen else ""
+                for noise in columns
+            ),
+        ]
         for method in methods
-    ]  # fmt: skip
+    ]
 
 
 def last_text(cell: list[Result]) -> str:
@@ -160,23 +213,35 @@ def last_text(cell: list[Result]) -> str:
 
 
 def printed(chosen: Cells) -> str:
-    """Three tables: last, last-10 mean and best accuracy. An asterisk: see the note on where the runs come from."""
+    """Three tables: last, last-10 mean and best accuracy.
+
+    An asterisk: see the note on where the runs come from.
+    """
 
     def text(name: str) -> Callable[[list[Result]], str]:
-        return lambda cell: cell_text([summary(run.rows)[name] for run in cell]) + "*" * cell[0].borrowed
+        return lambda cell: (
+            cell_text([summary(run.rows)[name] for run in cell]) + "*" * cell[0].borrowed
+        )
 
     def counted(cell: list[Result]) -> str:
         return f"{text('last')(cell)} ({len(cell)})"
 
-    parts = {"last epoch (number of runs)": counted, "mean of the last 10 epochs": text("last_10_mean"),
-             "best epoch": text("best")}  # fmt: skip
-    return "\n".join(f"  {name}\n{indent(aligned(table(chosen, of)), '    ')}" for name, of in parts.items())
+    parts = {
+        "last epoch (number of runs)": counted,
+        "mean of the last 10 epochs": text("last_10_mean"),
+        "best epoch": text("best"),
+    }
+    return "\n".join(
+        f"  {name}\n{indent(aligned(table(chosen, of)), '    ')}" for name, of in parts.items()
+    )
 
 
 def aligned(lines: Sequence[Sequence[str]]) -> str:
     """Lines of columns as text."""
     widths = [max(map(len, column)) for column in zip(*lines)]
-    return "\n".join("  ".join(text.ljust(width) for text, width in zip(line, widths)).rstrip() for line in lines)
+    return "\n".join(
+        "  ".join(text.ljust(width) for text, width in zip(line, widths)).rstrip() for line in lines
+    )
 
 
 def csv_text(lines: Iterable[Sequence[str]]) -> bytes:
@@ -194,8 +259,11 @@ def sigma_table(accuracies: Mapping[float, Sequence[float]]) -> list[list[str]]:
 def _place(method: str, noise: str) -> tuple[int, str, str]:
     """For sorting: by the paper's order of noise and methods, what it does not have behind."""
     mode = noise.split()[0]
-    return (COLUMNS.index(mode) if mode in COLUMNS else len(COLUMNS), noise,
-            str(METHODS.index(method)) if method in METHODS else "")  # fmt: skip
+    return (
+        COLUMNS.index(mode) if mode in COLUMNS else len(COLUMNS),
+        noise,
+        str(METHODS.index(method)) if method in METHODS else "",
+    )
 
 
 def _runs(count: int) -> str:

@@ -1,10 +1,12 @@
-"""Shows 32 training images with their noisy labels: 16 clean ones, then 16 noisy ones with the true class in brackets.
+"""Shows 32 training images with their noisy labels: 16 clean ones, then 16 noisy ones with the true
+class in brackets.
 
     python viz.py digits --noise_mode sym --p 0.4 --seed 123                # viz/digits_sym_p_0.4_made.png, no download
     python viz.py cifar10 --noise_mode sym --p 0.4 --custom_noise --seed 123
     python viz.py animal-10n --seed 123
 
-Prints the noise rate and, where they lie beside the labels, the rules of re-sln's generator. Images are not augmented.
+Prints the noise rate and, where they lie beside the labels, the rules of re-sln's generator. Images
+are not augmented.
 """
 
 import argparse
@@ -12,7 +14,9 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).absolute().parents[1]))  # the repository: the script runs from any folder
+sys.path.insert(
+    0, str(Path(__file__).absolute().parents[1])
+)  # the repository: the script runs from any folder
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,39 +25,68 @@ from re_sln import figures, options
 from re_sln.data import load_images
 from re_sln.noisy_labels import is_noisy, noisy_training_set, rules_file
 from re_sln.run import BAD_INPUT
-from shared.image_data import ImageData
-from shared.noise_file import NoiseFile, write_atomically
+from shared.datasets.image_data import ImageData
+from shared.files import write_atomically
+from shared.formats.noise_file import NoiseFile
 
 PANELS = 32
 
 
 def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
-        allow_abbrev=False, prog="viz.py", description="Show training images with their noisy labels."
+        allow_abbrev=False,
+        prog="viz.py",
+        description="Show training images with their noisy labels.",
     )
-    commands = parser.add_subparsers(dest="dataset_name", required=True, metavar="DATASET",
-                                     help="cifar10, cifar100, digits or animal-10n")  # fmt: skip
+    commands = parser.add_subparsers(
+        dest="dataset_name",
+        required=True,
+        metavar="DATASET",
+        help="cifar10, cifar100, digits or animal-10n",
+    )
     for name in ("cifar10", "cifar100", "digits", "animal-10n"):
         command = commands.add_parser(name)
         add = command.add_argument
         if name != "animal-10n":
-            add("--noise_mode", choices=options.NOISE_MODES, help="kind of noise; not needed with --noise_file")
-            add("--p", type=float, help="noise rate in [0, 1]; the labels of this very rate are read (0.4)")
+            add(
+                "--noise_mode",
+                choices=options.NOISE_MODES,
+                help="kind of noise; not needed with --noise_file",
+            )
+            add(
+                "--p",
+                type=float,
+                help="noise rate in [0, 1]; the labels of this very rate are read (0.4)",
+            )
             if name != "digits":
                 add(
                     "--custom_noise",
                     action="store_true",
                     help="read <mode><p>_custom.csv instead of the paper's labels",
                 )
-            add("--noise_file", help="noisy labels from a file, of any project; FILE:COLUMN chooses one of several")
-        add("--seed", type=int, default=0, help="which images are shown (0; the README's commands: 123)")
+            add(
+                "--noise_file",
+                help="noisy labels from a file, of any project; FILE:COLUMN chooses one of several",
+            )
+        add(
+            "--seed",
+            type=int,
+            default=0,
+            help="which images are shown (0; the README's commands: 123)",
+        )
         add(
             "--data_path",
             type=Path,
             help="where the data are ($DATA_ROOT, else data/ beside this script or in the root)",
         )
     args = parser.parse_args(argv)
-    absent = {"noise_mode": None, "p": None, "custom_noise": False, "noise_file": None, "make_new_custom_noise": False}
+    absent = {
+        "noise_mode": None,
+        "p": None,
+        "custom_noise": False,
+        "noise_file": None,
+        "make_new_custom_noise": False,
+    }
     for name, value in absent.items():
         vars(args).setdefault(name, value)
     if not 0 <= args.seed < 2**32 - PANELS:
@@ -78,7 +111,9 @@ def show(args: argparse.Namespace) -> None:
     """Reads data and noise, says what they are and writes the picture."""
     data = load_images(args.dataset_name, options.data_path(args))
     noise, images = noisy_training_set(args, data, may_make=False)
-    print(f"dataset: {args.dataset_name}, {len(images)} training images, {data.num_classes} classes")
+    print(
+        f"dataset: {args.dataset_name}, {len(images)} training images, {data.num_classes} classes"
+    )
     if noise.header.measured_rate is None:
         print("noise ratio: unknown, the labels are noisy by themselves")
     else:
@@ -95,21 +130,30 @@ def show(args: argparse.Namespace) -> None:
 
 
 def pick(pool: NDArray[np.int64], seed: int) -> int | None:
-    """One of the pool (M,), as the original picks it: legacy numpy, and without replacement makes a difference there."""
+    """One of the pool (M,), as the original picks it: legacy numpy, and without replacement makes a
+    difference there.
+    """
     return int(np.random.RandomState(seed).choice(pool, 1, replace=False)[0]) if len(pool) else None
 
 
 def choose(noise: NoiseFile, seed: int) -> list[int | None]:
-    """The sample of each panel 1 ... 32, a row of the noise file: half of them clean, then noisy; all of them where the
-    truth is unknown. None: there is none of that kind."""
+    """The sample of each panel 1 ... 32, a row of the noise file: half of them clean, then noisy;
+    all of them where the truth is unknown. None: there is none of that kind.
+    """
     noisy = is_noisy(noise)
     everything = np.arange(len(noise.noisy_labels))
-    pools = [everything, everything] if noisy is None else [np.flatnonzero(~noisy), np.flatnonzero(noisy)]
+    pools = (
+        [everything, everything]
+        if noisy is None
+        else [np.flatnonzero(~noisy), np.flatnonzero(noisy)]
+    )
     return [pick(pools[number > PANELS // 2], seed + number) for number in range(1, PANELS + 1)]
 
 
 def titles(noise: NoiseFile, chosen: Sequence[int | None], data: ImageData) -> list[str]:
-    """`clean:<class>`, `dirty:<noisy class> (<true class>)`, `dirty:(<class>)` of a foreign image, or the class alone."""
+    """`clean:<class>`, `dirty:<noisy class> (<true class>)`, `dirty:(<class>)` of a foreign image,
+    or the class alone.
+    """
     noisy = is_noisy(noise)
     names = data.class_names
 
@@ -129,7 +173,9 @@ def titles(noise: NoiseFile, chosen: Sequence[int | None], data: ImageData) -> l
 
 
 def picture_path(args: argparse.Namespace) -> Path:
-    """`viz/<dataset>_<mode>_p_<p>_<custom|paper|made>.png`, with a noise file `viz/<dataset>_<its name>.png`."""
+    """`viz/<dataset>_<mode>_p_<p>_<custom|paper|made>.png`, with a noise file `viz/<dataset>_<its
+    name>.png`.
+    """
     name = args.dataset_name
     if args.noise_file:
         name += f"_{Path(args.noise_file).stem}"

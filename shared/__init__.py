@@ -1,1 +1,3 @@
-"""Label noise and datasets for every project of this repository; imports no deep-learning framework."""
+"""Label noise and datasets for every project of this repository; imports no deep-learning
+framework.
+"""

@@ -1,11 +1,15 @@
-"""The command line of `shared`: `python -m shared noise make|add|info|convert|compare` and `python -m shared data`."""
+"""The command line of `shared`: `python -m shared noise make|add|info|convert|compare` and `python
+-m shared data`.
+"""
 
 import argparse
 import sys
 from pathlib import Path
 
-from shared import datasets, noise_cli, published_noise
-from shared.download import DownloadError
+from shared import datasets
+from shared.cli import noise as noise_cli
+from shared.datasets import published_noise
+from shared.datasets.download import DownloadError
 
 EPILOG = """\
 examples:
@@ -27,14 +31,27 @@ examples:
   DATA_MIRROR=/media/stick python -m shared data cifar100      (takes the archive from there; the checksum is the same)
 """
 OTHER_DATA = {
-    "animal10n": "Animal-10N, 55,000 animals; its publisher asks for a form, `data animal10n` says where",
+    "animal10n": (
+        "Animal-10N, 55,000 animals; its publisher asks for a form, `data animal10n` says where"
+    ),
     "clothing1m": "Clothing1M, a million clothes, read as files; its authors send it on request",
-    "food101n": "Food-101N, 310,009 dishes, and Food-101 for testing, read as files; `data food101n` says where to get both",
-    "webvision": "WebVision 1.0, pictures of a web search, read as files; `data webvision` says where to get it",
-    "ilsvrc2012": "validation images of ILSVRC2012, to test on; its publisher asks for a registration",
+    "food101n": (
+        "Food-101N, 310,009 dishes, and Food-101 for testing, read as files; `data "
+        "food101n` says where to get both"
+    ),
+    "webvision": (
+        "WebVision 1.0, pictures of a web search, read as files; `data webvision` says "
+        "where to get it"
+    ),
+    "ilsvrc2012": (
+        "validation images of ILSVRC2012, to test on; its publisher asks for a registration"
+    ),
     "digits": "1,797 handwritten digits; comes with scikit-learn, nothing to get",
-    "shapes": "500 pictures of eight shapes with COCO-format instances; generated in seconds, nothing to get",
-    "folder": "your own images, see shared/image_folder.py; nothing to get",
+    "shapes": (
+        "500 pictures of eight shapes with COCO-format instances; generated in seconds, "
+        "nothing to get"
+    ),
+    "folder": "your own images, see shared/datasets/image_folder.py; nothing to get",
 }
 EMBEDDED = ("digits", "folder")
 
@@ -48,7 +65,11 @@ def main(arguments: list[str] | None = None) -> int:
     except BrokenPipeError:  # the reader of our output, such as `head`, has seen enough
         sys.stdout = None  # else Python complains at exit
         return 0
-    except (ValueError, OSError, DownloadError) as error:  # NoiseFileError and DatasetError are ValueErrors
+    except (
+        ValueError,
+        OSError,
+        DownloadError,
+    ) as error:  # NoiseFileError and DatasetError are ValueErrors
         print(f"error: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
@@ -70,13 +91,19 @@ def build_parser() -> argparse.ArgumentParser:
     data = commands.add_parser(
         "data",
         help="get a dataset or a published noise file, or list what there is",
-        description="Find a dataset or a published noise file, or download it; every file is checked.",
+        description="Find a dataset or a published noise file, or download it; every file is "
+        "checked.",
         epilog=DATA_EPILOG,
         allow_abbrev=False,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     data.add_argument("name", metavar="NAME", help="a dataset, a published noise file, or `list`")
-    data.add_argument("--path", type=Path, metavar="DIR", help="folder of the datasets; default: $DATA_ROOT, else data")
+    data.add_argument(
+        "--path",
+        type=Path,
+        metavar="DIR",
+        help="folder of the datasets; default: $DATA_ROOT, else data",
+    )
     data.set_defaults(run=run_data)
     return parser
 
@@ -100,7 +127,11 @@ def _list_of_data() -> str:
     lines = ["datasets"]
     for name in datasets.NAMES + datasets.FILE_NAMES:
         spec = datasets.CIFAR.get(name)
-        about = OTHER_DATA.get(name, "") if spec is None else f"{spec.megabytes} MB; licence: {spec.licence}"
+        about = (
+            OTHER_DATA.get(name, "")
+            if spec is None
+            else f"{spec.megabytes} MB; licence: {spec.licence}"
+        )
         lines.append(f"  {name:<10} {about}")
     lines += ["", "published noise files, of the training images of CIFAR"]
     for name, sources in published_noise.COLLECTIONS.items():

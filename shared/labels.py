@@ -7,11 +7,16 @@ Labels = NDArray[np.int64]  # (N,), values in [0, C)
 
 
 def checked_labels(
-    values: ArrayLike, num_classes: int | None, *, name: str = "labels", error: type[ValueError] = ValueError
+    values: ArrayLike,
+    num_classes: int | None,
+    *,
+    name: str = "labels",
+    error: type[ValueError] = ValueError,
 ) -> Labels:
     """A copy as (N,) int64 in [0, num_classes), or from 0 on where num_classes is None.
 
-    Raises `error`, naming the first offender. Floats are refused even when integral: a NaN or a rounding hides in them.
+    Raises `error`, naming the first offender. Floats are refused even when integral: a NaN or a
+    rounding hides in them.
     """
     if num_classes is not None and num_classes < 1:
         raise error(f"num_classes is {num_classes}: it must be at least 1")
@@ -25,7 +30,8 @@ def checked_labels(
         allowed = "from 0 on" if num_classes is None else f"in [0, {num_classes})"
         first = wrong[0]
         raise error(
-            f"{name}: {array[first]} at sample {first} is not {allowed}; classes count from 0, check their number"
+            f"{name}: {array[first]} at sample {first} is not {allowed}; classes count from 0, "
+            "check their number"
         )
     return array.astype(np.int64)
 

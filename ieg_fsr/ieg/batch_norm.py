@@ -1,16 +1,19 @@
-"""Batch normalisation as TensorFlow 1 had it, with a second derivative that is as fast as the first.
+"""Batch normalisation as TensorFlow 1 had it, with a second derivative that is as fast as the
+first.
 
-Unlike `keras.layers.BatchNormalization` the moving variance follows the unbiased variance of the batch, n / (n - 1)
-times the biased one that normalises it. Ioffe & Szegedy, "Batch Normalization", ICML 2015, algorithms 1 and 2.
+Unlike `keras.layers.BatchNormalization` the moving variance follows the unbiased variance of the
+batch, n / (n - 1) times the biased one that normalises it. Ioffe & Szegedy, "Batch Normalization",
+ICML 2015, algorithms 1 and 2.
 
-Re-weighting differentiates the backward pass (meta.py). TensorFlow does that for its fused operation with some sixty
-small ones. Here it is written out: with x^ = (x - mean) i, i = (variance + epsilon)^-1/2 and the projection
-P(a) = a - mean(a) - x^ mean(a x^), the backward pass of y = gamma x^ + beta is
+Re-weighting differentiates the backward pass (meta.py). TensorFlow does that for its fused
+operation with some sixty small ones. Here it is written out: with x^ = (x - mean) i, i = (variance
++ epsilon)^-1/2 and the projection P(a) = a - mean(a) - x^ mean(a x^), the backward pass of y =
+gamma x^ + beta is
 
     dx = gamma i P(dy),    dgamma = sum(dy x^),    dbeta = sum(dy),
 
-where P is self-adjoint, so its transpose is the fused backward operation again. Shapes: x (B, H, W, C) float32 or
-bfloat16; all of shape (C,) is float32; n = B H W.
+where P is self-adjoint, so its transpose is the fused backward operation again. Shapes: x (B, H, W,
+C) float32 or bfloat16; all of shape (C,) is float32; n = B H W.
 """
 
 from collections.abc import Callable
@@ -25,11 +28,14 @@ EPSILON = 1e-5
 
 
 @tf.custom_gradient
-def normalise(x: Tensor, gamma: Tensor, beta: Tensor) -> tuple[tuple[Tensor, ...], Callable[..., Any]]:
-    """y (B, H, W, C) = gamma x^ + beta with the batch's own statistics; its mean (C,) and unbiased variance (C,).
+def normalise(
+    x: Tensor, gamma: Tensor, beta: Tensor
+) -> tuple[tuple[Tensor, ...], Callable[..., Any]]:
+    """y (B, H, W, C) = gamma x^ + beta with the batch's own statistics; its mean (C,) and unbiased
+    variance (C,).
 
-    First and second derivatives of y are exact, also one inside the other; third ones are not. Mean and variance are
-    constants to them.
+    First and second derivatives of y are exact, also one inside the other; third ones are not. Mean
+    and variance are constants to them.
     """
     none = tf.zeros([0])
     y, mean, variance, *reserved = tf.raw_ops.FusedBatchNormV3(
@@ -48,8 +54,8 @@ def _backward(
 ) -> tuple[tuple[Tensor, ...], Callable[..., Any]]:
     """dx, dgamma and dbeta.
 
-    reserved: what the fused operation kept for itself. It is only handed on: the variance on a CPU is the inverse
-    standard deviation on a GPU.
+    reserved: what the fused operation kept for itself. It is only handed on: the variance on a CPU
+    is the inverse standard deviation on a GPU.
     """
 
     def fused(dy: Tensor, scale: Tensor) -> tuple[Tensor, ...]:
@@ -59,19 +65,30 @@ def _backward(
         )[:3]
 
     def transposed(tx: Tensor, tgamma: Tensor, tbeta: Tensor) -> tuple[Tensor | None, ...]:
-        """Gradient of <tx, dx> + <tgamma, dgamma> + <tbeta, dbeta>. Inside a tf.function only what is used is computed."""
+        """Gradient of <tx, dx> + <tgamma, dgamma> + <tbeta, dbeta>.
+
+        Inside a tf.function only what is used is computed.
+        """
         n = _count(x)
         i = tf.math.rsqrt(variance * (tf.maximum(n - 1.0, 1.0) / n) + EPSILON)
         slope = tgamma * i
         wide = tf.cast(x, tf.float32)
         to_dy = fused(tx, gamma)[0] + tf.cast(wide * slope + (tbeta - slope * mean), x.dtype)
-        # By x and gamma: only literal double back-propagation asks for these. A scale of 1 leaves no division by gamma.
+        # By x and gamma: only literal double back-propagation asks for these. A scale of 1 leaves
+        # no division by gamma.
         one = tf.ones_like(gamma)
-        (px, along, _), (py, across, _) = fused(tx, one), fused(dy, one)  # i P(tx), sum(tx x^); the same of dy
+        (px, along, _), (py, across, _) = (
+            fused(tx, one),
+            fused(dy, one),
+        )  # i P(tx), sum(tx x^); the same of dy
         px, py = tf.cast(px, tf.float32), tf.cast(py, tf.float32)
         to_gamma = tf.reduce_sum(tf.cast(dy, tf.float32) * px, axis=[0, 1, 2])
         scale = gamma * i / n
-        to_x = py * (tgamma - scale * along) - px * (scale * across) - (wide - mean) * (scale * i * to_gamma)
+        to_x = (
+            py * (tgamma - scale * along)
+            - px * (scale * across)
+            - (wide - mean) * (scale * i * to_gamma)
+        )
         return to_dy, tf.cast(to_x, x.dtype), to_gamma, *[None] * (2 + len(reserved))
 
     return fused(dy, gamma), transposed
@@ -85,14 +102,18 @@ def _count(x: Tensor) -> Tensor:
 
 
 class BatchNorm(keras.layers.Layer):
-    """(B, H, W, C) -> the same. training=True: statistics of the batch, and the moving ones go a step towards them."""
+    """(B, H, W, C) -> the same.
+
+    training=True: statistics of the batch, and the moving ones go a step towards them.
+    """
 
     def __init__(self, momentum: float = 0.9, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.momentum = momentum
 
     def build(self, input_shape: tuple[int | None, ...]) -> None:
-        # Parameters and statistics stay float32 under mixed precision; the fused operation takes images in bfloat16.
+        # Parameters and statistics stay float32 under mixed precision; the fused operation takes
+        # images in bfloat16.
         weight = partial(self.add_weight, shape=(input_shape[-1],), dtype="float32", autocast=False)
         self.gamma = weight(name="gamma", initializer="ones")
         self.beta = weight(name="beta", initializer="zeros")
@@ -107,10 +128,17 @@ class BatchNorm(keras.layers.Layer):
         gamma, beta, moving_mean, moving_variance = (tf.convert_to_tensor(v) for v in held)
         if not training:
             return tf.raw_ops.FusedBatchNormV3(
-                x=x, scale=gamma, offset=beta, mean=moving_mean, variance=moving_variance, epsilon=EPSILON,
+                x=x,
+                scale=gamma,
+                offset=beta,
+                mean=moving_mean,
+                variance=moving_variance,
+                epsilon=EPSILON,
                 is_training=False,
-            ).y  # fmt: skip
+            ).y
         y, mean, variance = normalise(x, gamma, beta)
         self.moving_mean.assign(moving_mean + (1.0 - self.momentum) * (mean - moving_mean))
-        self.moving_variance.assign(moving_variance + (1.0 - self.momentum) * (variance - moving_variance))
+        self.moving_variance.assign(
+            moving_variance + (1.0 - self.momentum) * (variance - moving_variance)
+        )
         return y

@@ -1,9 +1,10 @@
-"""Checkpoints that survive a kill: TensorFlow's own files, renamed into place when they are whole, and newest first read.
+"""Checkpoints that survive a kill: TensorFlow's own files, renamed into place when they are whole,
+and newest first read.
 
-A checkpoint is `checkpoint.ckpt-<iteration>.index` and `.data-00000-of-00001`, as in the published code; the index is
-renamed last, so where it stands the checkpoint is whole. All random numbers are functions of (seed, iteration, purpose)
-and so are the batches; the state is the variables, the iteration, and the rows of metrics.jsonl. Nothing in these files
-is executed when they are read.
+A checkpoint is `checkpoint.ckpt-<iteration>.index` and `.data-00000-of-00001`, as in the published
+code; the index is renamed last, so where it stands the checkpoint is whole. All random numbers are
+functions of (seed, iteration, purpose) and so are the batches; the state is the variables, the
+iteration, and the rows of metrics.jsonl. Nothing in these files is executed when they are read.
 """
 
 import json
@@ -15,11 +16,15 @@ from typing import Any
 
 import tensorflow as tf
 
-from shared.noise_file import write_atomically
+from shared.files import write_atomically
 
 NAME = "checkpoint.ckpt"
 _PARTS = (".data-00000-of-00001", ".index")  # in the order of renaming
-_TORN = (tf.errors.OpError, ValueError, IndexError)  # what TensorFlow raises for files that are cut off or overwritten
+_TORN = (
+    tf.errors.OpError,
+    ValueError,
+    IndexError,
+)  # what TensorFlow raises for files that are cut off or overwritten
 _RECORD = "record/.ATTRIBUTES/py_state"  # where TensorFlow keeps the text of `Record`
 
 
@@ -28,18 +33,26 @@ class CheckpointError(ValueError):
 
 
 class Record(tf.train.experimental.PythonState):
-    """What a checkpoint knows besides tensors: the run's identity, the rows logged so far, averages that are only shown."""
+    """What a checkpoint knows besides tensors: the run's identity, the rows logged so far, averages
+    that are only shown.
+    """
 
     def __init__(self, identity: Mapping[str, Any], rows: list[dict[str, Any]]) -> None:
         self.identity, self.rows = dict(identity), rows
         self.class_weights: list[float] = []  # of report.py
 
     def serialize(self) -> str:
-        return json.dumps({"identity": self.identity, "rows": self.rows, "class_weights": self.class_weights})
+        return json.dumps(
+            {"identity": self.identity, "rows": self.rows, "class_weights": self.class_weights}
+        )
 
     def deserialize(self, text: bytes) -> None:
         saved = json.loads(text)
-        self.identity, self.rows[:], self.class_weights[:] = saved["identity"], saved["rows"], saved["class_weights"]
+        self.identity, self.rows[:], self.class_weights[:] = (
+            saved["identity"],
+            saved["rows"],
+            saved["class_weights"],
+        )
 
 
 def save(folder: Path, iteration: int, state: Mapping[str, Any], record: Record, keep: int) -> None:
@@ -52,7 +65,9 @@ def save(folder: Path, iteration: int, state: Mapping[str, Any], record: Record,
     try:
         tf.train.Checkpoint(record=record, **state).write(str(unfinished))
     except tf.errors.OpError as error:
-        raise CheckpointError(f"{prefix} cannot be written ({_first_line(error)}): is the disk full?") from error
+        raise CheckpointError(
+            f"{prefix} cannot be written ({_first_line(error)}): is the disk full?"
+        ) from error
     for part in _PARTS:
         _flush(Path(f"{unfinished}{part}"))
     for part in _PARTS:
@@ -63,8 +78,13 @@ def save(folder: Path, iteration: int, state: Mapping[str, Any], record: Record,
         for part in reversed(_PARTS):
             Path(folder, f"{NAME}-{old}{part}").unlink(missing_ok=True)
     names = [f'"{NAME}-{number}"' for number in kept]
-    lines = [f"model_checkpoint_path: {names[-1]}", *(f"all_model_checkpoint_paths: {name}" for name in names)]
-    write_atomically(folder / "checkpoint", ("\n".join(lines) + "\n").encode())  # for tf.train.latest_checkpoint
+    lines = [
+        f"model_checkpoint_path: {names[-1]}",
+        *(f"all_model_checkpoint_paths: {name}" for name in names),
+    ]
+    write_atomically(
+        folder / "checkpoint", ("\n".join(lines) + "\n").encode()
+    )  # for tf.train.latest_checkpoint
 
 
 def _flush(path: Path) -> None:
@@ -77,17 +97,26 @@ def _flush(path: Path) -> None:
 
 def iterations(folder: Path) -> list[int]:
     """Iterations of all checkpoints in the folder, in no order."""
-    matches = (re.fullmatch(rf"{re.escape(NAME)}-(\d+)\.index", path.name) for path in folder.glob("*.index"))
+    matches = (
+        re.fullmatch(rf"{re.escape(NAME)}-(\d+)\.index", path.name)
+        for path in folder.glob("*.index")
+    )
     return [int(match[1]) for match in matches if match]
 
 
 def restore(
-    folder: Path, state: Mapping[str, Any], record: Record, step: int = 0, same: Collection[str] | None = None
+    folder: Path,
+    state: Mapping[str, Any],
+    record: Record,
+    step: int = 0,
+    same: Collection[str] | None = None,
 ) -> int:
-    """Loads the newest whole checkpoint, or that of iteration `step`, into the variables; its iteration, 0 without one.
+    """Loads the newest whole checkpoint, or that of iteration `step`, into the variables; its
+    iteration, 0 without one.
 
-    state: all that was saved or a part of it; same: what of record.identity must be as it was, None for everything. Raises
-    CheckpointError where the checkpoint is of another run than that, naming every difference, or cannot be read.
+    state: all that was saved or a part of it; same: what of record.identity must be as it was, None
+    for everything. Raises CheckpointError where the checkpoint is of another run than that, naming
+    every difference, or cannot be read.
     """
     wanted = [step] if step else sorted(iterations(folder), reverse=True)
     if step and step not in iterations(folder):
@@ -97,9 +126,12 @@ def restore(
         prefix = str(folder / f"{NAME}-{iteration}")
         try:
             reader = tf.train.load_checkpoint(prefix)
-            if not reader.has_tensor(_RECORD):  # whole but not ours, which is no reason to look for an older one
+            if not reader.has_tensor(
+                _RECORD
+            ):  # whole but not ours, which is no reason to look for an older one
                 raise CheckpointError(
-                    f"{prefix} cannot be read as a checkpoint of this program: choose another --output_dir"
+                    f"{prefix} cannot be read as a checkpoint of this program: choose another "
+                    "--output_dir"
                 )
             saved = json.loads(reader.get_tensor(_RECORD))
         except CheckpointError:
@@ -108,10 +140,15 @@ def restore(
             _skip(prefix, error, step)
             continue
         if differences := list(_differences(saved["identity"], record.identity, same)):
-            raise CheckpointError(f"{folder} holds another run ({'; '.join(differences)}). Give the same flags and data to "
-                                  "continue it, or choose another --output_dir or --checkpoint_path")  # fmt: skip
+            raise CheckpointError(
+                f"{folder} holds another run ({'; '.join(differences)}). Give the same flags "
+                "and data to "
+                "continue it, or choose another --output_dir or --checkpoint_path"
+            )
         try:
-            tf.train.Checkpoint(record=record, **state).read(prefix).assert_existing_objects_matched()
+            tf.train.Checkpoint(record=record, **state).read(
+                prefix
+            ).assert_existing_objects_matched()
         except (*_TORN, AssertionError) as error:
             _skip(prefix, error, step)
             continue
@@ -132,7 +169,9 @@ def _first_line(error: Exception) -> str:
     return (str(error).splitlines() or [type(error).__name__])[0][:200]
 
 
-def _differences(saved: Mapping[str, Any], current: Mapping[str, Any], names: Collection[str] | None) -> Iterator[str]:
+def _differences(
+    saved: Mapping[str, Any], current: Mapping[str, Any], names: Collection[str] | None
+) -> Iterator[str]:
     current = json.loads(json.dumps(current))
     for name in sorted({*saved, *current} if names is None else names):
         if saved.get(name) != current.get(name):

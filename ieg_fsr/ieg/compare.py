@@ -1,9 +1,11 @@
-"""A table and a picture of several runs on the same noisy labels: accuracy, and which samples the weights trust.
+"""A table and a picture of several runs on the same noisy labels: accuracy, and which samples the
+weights trust.
 
     python -m ieg.compare RUN [RUN ...] --plot comparison.png
 
-A RUN is a run folder of `python -m ieg.main`. Weights are in units of the uniform weight: 1 is what every sample has
-where nothing judges it, and a method that finds the noise gives noisy samples less.
+A RUN is a run folder of `python -m ieg.main`. Weights are in units of the uniform weight: 1 is what
+every sample has where nothing judges it, and a method that finds the noise gives noisy samples
+less.
 """
 
 import argparse
@@ -15,18 +17,26 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-sys.path.insert(0, str(Path(__file__).absolute().parents[1]))  # where the package is, to be run by path from anywhere
+sys.path.insert(
+    0, str(Path(__file__).absolute().parents[1])
+)  # where the package is, to be run by path from anywhere
 
 import yaml
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from ieg.summary import summary
-from shared.noise_file import write_atomically
+from shared.files import write_atomically
 
 NAMES = {"supervised": "supervised", "l2r": "L2R", "ieg": "IEG", "fsr": "FSR"}
-# Okabe & Ito's colours, which colour-blind readers tell apart; each curve also has a line style of its own, for print.
-LOOKS = {"supervised": ("0.45", ":"), "l2r": ("#0072B2", "-."), "ieg": ("#D55E00", "-"), "fsr": ("#009E73", "--")}
+# Okabe & Ito's colours, which colour-blind readers tell apart; each curve also has a line style of
+# its own, for print.
+LOOKS = {
+    "supervised": ("0.45", ":"),
+    "l2r": ("#0072B2", "-."),
+    "ieg": ("#D55E00", "-"),
+    "fsr": ("#009E73", "--"),
+}
 CLEAN, NOISY = "#0072B2", "#D55E00"
 COUNTED = 0.5  # the part of a run, its end, whose weights are averaged
 
@@ -48,9 +58,15 @@ class Run:
         return "accuracy_ema" if self.config["use_ema"] else "accuracy"
 
     def weight(self, kind: str) -> float | None:
-        """Mean weight of the `clean` or `noisy` samples over the second half of the run; None without weights."""
-        late = [row[f"weight_{kind}"] for row in self.rows
-                if row["iteration"] > COUNTED * self.rows[-1]["iteration"] and row.get(f"weight_{kind}") is not None]  # fmt: skip
+        """Mean weight of the `clean` or `noisy` samples over the second half of the run; None
+        without weights.
+        """
+        late = [
+            row[f"weight_{kind}"]
+            for row in self.rows
+            if row["iteration"] > COUNTED * self.rows[-1]["iteration"]
+            and row.get(f"weight_{kind}") is not None
+        ]
         return sum(late) / len(late) if late else None
 
 
@@ -59,7 +75,9 @@ def read_run(folder: Path) -> Run:
     config = yaml.safe_load((folder / "config.yaml").read_text())
     if not isinstance(config, dict) or config.get("method") not in NAMES:
         raise ValueError(f"{folder / 'config.yaml'} is not of a run of ieg.main")
-    lines = (folder / "metrics.jsonl").read_text().split("\n")[:-1]  # a kill can leave a part of a line at the end
+    lines = (
+        (folder / "metrics.jsonl").read_text().split("\n")[:-1]
+    )  # a kill can leave a part of a line at the end
     rows = [json.loads(line) for line in lines]
     if not rows:
         raise ValueError(f"{folder} has no evaluation yet")
@@ -74,9 +92,17 @@ def table(runs: Sequence[Run]) -> str:
         result = summary(run.rows, run.accuracy_name)
         weights = [run.weight(kind) for kind in ("clean", "noisy")]
         clean, noisy = ("-" if weight is None else f"{weight:.2f}" for weight in weights)
-        lines.append(f"{NAMES[run.method]:<12}{result['last']:>12.2f}{result['best']:>9.2f}{clean:>18}{noisy:>19}")
-    return "\n".join([*lines, "accuracy: after the last step, of the averaged weights where there are; weight: 1 is uniform, "
-                      "mean of the second half of the run"])  # fmt: skip
+        lines.append(
+            f"{NAMES[run.method]:<12}{result['last']:>12.2f}{result['best']:>9.2f}{clean:>18}{noisy:>19}"
+        )
+    return "\n".join(
+        [
+            *lines,
+            "accuracy: after the last step, of the averaged weights where there are; weight: 1 "
+            "is uniform, "
+            "mean of the second half of the run",
+        ]
+    )
 
 
 def picture(runs: Sequence[Run]) -> bytes:
@@ -89,7 +115,13 @@ def picture(runs: Sequence[Run]) -> bytes:
     for run in runs:
         colour, style = LOOKS[run.method]
         epochs = [row["epoch"] for row in run.rows]
-        left.plot(epochs, [row[run.accuracy_name] for row in run.rows], style, color=colour, label=NAMES[run.method])
+        left.plot(
+            epochs,
+            [row[run.accuracy_name] for row in run.rows],
+            style,
+            color=colour,
+            label=NAMES[run.method],
+        )
     left.set(title="Accuracy of the averaged weights", xlabel="epoch", ylabel="test accuracy (%)")
     left.grid(alpha=0.3)
     left.legend()
@@ -104,7 +136,12 @@ def _bars(axes: Axes, runs: Sequence[Run]) -> None:
     for offset, kind, colour, hatch in ((-0.2, "clean", CLEAN, ""), (0.2, "noisy", NOISY, "//")):
         heights = [run.weight(kind) or 0.0 for run in runs]
         bars = axes.bar(
-            [i + offset for i in range(len(runs))], heights, 0.38, color=colour, hatch=hatch, label=f"{kind} samples"
+            [i + offset for i in range(len(runs))],
+            heights,
+            0.38,
+            color=colour,
+            hatch=hatch,
+            label=f"{kind} samples",
         )
         axes.bar_label(bars, fmt="%.2f")
     axes.margins(y=0.1)
@@ -116,14 +153,25 @@ def _bars(axes: Axes, runs: Sequence[Run]) -> None:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Exit status: 0; 2 for runs that cannot be read or compared, with a message."""
-    parser = argparse.ArgumentParser(prog="python -m ieg.compare", allow_abbrev=False, description="A table and a picture of "
-                                     "several runs on the same noisy labels.")  # fmt: skip
+    parser = argparse.ArgumentParser(
+        prog="python -m ieg.compare",
+        allow_abbrev=False,
+        description="A table and a picture of several runs on the same noisy labels.",
+    )
     parser.add_argument("runs", nargs="+", type=Path, metavar="RUN", help="run folders")
     parser.add_argument("--plot", type=Path, help="write the picture here (PNG)")
     args = parser.parse_args(argv)
     try:
         runs = [read_run(folder) for folder in args.runs]
-        if len({(run.config["dataset"], run.config.get("noise_file"), run.config["seed"]) for run in runs}) > 1:
+        if (
+            len(
+                {
+                    (run.config["dataset"], run.config.get("noise_file"), run.config["seed"])
+                    for run in runs
+                }
+            )
+            > 1
+        ):
             print("warning: the runs differ in dataset, noise file or seed", file=sys.stderr)
         print(table(runs))
         if args.plot:

@@ -1,10 +1,12 @@
-"""From the name of a dataset to what a run trains on, what it is guided by and what it is evaluated on.
+"""From the name of a dataset to what a run trains on, what it is guided by and what it is evaluated
+on.
 
     task = load("cifar10_uniform_0.4", data_dir="data", probe_ratio=0.002, seed=12345)
 
-`parse` (ieg.dataset_names) says what names there are. CIFAR-10 and -100, digits and users' own images are split as in the
-original (shared.ieg_splits), with the same legacy draws: 1,000 clean probe images held out for a ratio of 0.02, noise on
-the rest. Shapes: N training samples, C classes.
+`parse` (ieg.dataset_names) says what names there are. CIFAR-10 and -100, digits and users' own
+images are split as in the original (shared.noise.ieg_splits), with the same legacy draws: 1,000
+clean probe images held out for a ratio of 0.02, noise on the rest. Shapes: N training samples, C
+classes.
 """
 
 from dataclasses import asdict, dataclass
@@ -17,18 +19,28 @@ from numpy.typing import NDArray
 from ieg import long_tail_files, webvision
 from ieg.dataset_names import FILE_DATASETS, Name, parse
 from ieg.sources import ArraySource, Source, evenly
-from shared import datasets, ieg_splits
-from shared.image_data import DatasetError, ImageData
-from shared.noise import GENERATOR
-from shared.noise_file import WITH_TRUE_CLASS, WITHOUT_TRUE_CLASS, NoiseFile, NoiseFileError, labels_for, make
-from shared.wild_formats import read_any
+from shared import datasets
+from shared.datasets.image_data import DatasetError, ImageData
+from shared.formats.alignment import labels_for
+from shared.formats.external import read_any
+from shared.formats.noise_file import (
+    WITH_TRUE_CLASS,
+    WITHOUT_TRUE_CLASS,
+    NoiseFile,
+    NoiseFileError,
+    make,
+)
+from shared.noise import GENERATOR, ieg_splits
 
 __all__ = ["Name", "Task", "load", "parse"]
 
 
 @dataclass(frozen=True)
 class Task:
-    """What `load` returns. Labels and ids of `train` are in the order of `noise`, which says where they come from."""
+    """What `load` returns.
+
+    Labels and ids of `train` are in the order of `noise`, which says where they come from.
+    """
 
     name: str
     num_classes: int
@@ -37,7 +49,9 @@ class Task:
     probe: Source | None  # clean labels; classes in turn
     evaluation: Source
     second_evaluation: Source | None  # ImageNet's validation images of WebVision mini's classes
-    noise: NoiseFile | None  # of the N training samples: indices into the dataset's training images, clean labels
+    noise: (
+        NoiseFile | None
+    )  # of the N training samples: indices into the dataset's training images, clean labels
     location: Path | None  # None for embedded data
 
 
@@ -53,47 +67,73 @@ class _Candidates:
 
 
 def load(
-    name: str, *, data_dir: str | Path | None, probe_ratio: float, seed: int, noise_file: str | Path | None = None,
-    limit_train: int | None = None, limit_test: int | None = None, use_imagenet_as_eval: bool = False,
-) -> Task:  # fmt: skip
+    name: str,
+    *,
+    data_dir: str | Path | None,
+    probe_ratio: float,
+    seed: int,
+    noise_file: str | Path | None = None,
+    limit_train: int | None = None,
+    limit_test: int | None = None,
+    use_imagenet_as_eval: bool = False,
+) -> Task:
     """The dataset `name` from data_dir (None: $DATA_ROOT or data/); never downloads anything.
 
-    probe_ratio: share of the training images held out with clean labels, 0 for no probe (webvisionmini: 0 for none, else
-    the name says how many). noise_file: for the names `file...`; limit_train, limit_test: evenly spread subsets of so many
-    samples. Raises DatasetError, or NoiseFileError where the noise file is at fault.
+    probe_ratio: share of the training images held out with clean labels, 0 for no probe
+    (webvisionmini: 0 for none, else the name says how many). noise_file: for the names `file...`;
+    limit_train, limit_test: evenly spread subsets of so many samples. Raises DatasetError, or
+    NoiseFileError where the noise file is at fault.
     """
     spec = parse(name)
     _check_flags(spec, probe_ratio, noise_file, limit_train, limit_test, use_imagenet_as_eval)
     if spec.dataset == "webvisionmini":
-        return _webvision(spec, data_dir, probe_ratio, seed, limit_train, limit_test, use_imagenet_as_eval)
+        return _webvision(
+            spec, data_dir, probe_ratio, seed, limit_train, limit_test, use_imagenet_as_eval
+        )
     found = _candidates(spec, data_dir, probe_ratio, seed, noise_file)
     return _task(spec, found, probe_ratio, seed, limit_train, limit_test)
 
 
 def _check_flags(
-    spec: Name, probe_ratio: float, noise_file: object, limit_train: int | None, limit_test: int | None, imagenet: bool
+    spec: Name,
+    probe_ratio: float,
+    noise_file: object,
+    limit_train: int | None,
+    limit_test: int | None,
+    imagenet: bool,
 ) -> None:
     """Refuse what cannot be meant, before any data is read."""
     if not 0 <= probe_ratio < 1:
-        raise DatasetError(f"--probe_dataset_hold_ratio {probe_ratio} is outside [0, 1): 0.02 means 2 % of the images")
+        raise DatasetError(
+            f"--probe_dataset_hold_ratio {probe_ratio} is outside [0, 1): 0.02 means 2 % of the "
+            "images"
+        )
     for flag, limit in (("--limit_train", limit_train), ("--limit_test", limit_test)):
         if limit is not None and limit < 1:
             raise DatasetError(f"{flag} {limit}: give 1 or more, or leave it out for all samples")
     if noise_file and spec.noise != "file":
         known = spec.dataset if spec.dataset in FILE_DATASETS else "cifar10"
         raise DatasetError(
-            f"--noise_file belongs to --dataset file or file_{known}, not {spec.name}: leave one of them out"
+            f"--noise_file belongs to --dataset file or file_{known}, not {spec.name}: leave "
+            "one of them out"
         )
     if not noise_file and spec.noise == "file":
-        raise DatasetError(f"--dataset {spec.name} trains on the labels of a file: name it with --noise_file")
+        raise DatasetError(
+            f"--dataset {spec.name} trains on the labels of a file: name it with --noise_file"
+        )
     if imagenet and spec.dataset != "webvisionmini":
         raise DatasetError(
-            f"--use_imagenet_as_eval is for webvisionmini, whose classes ImageNet has, not for {spec.name}"
+            "--use_imagenet_as_eval is for webvisionmini, whose classes ImageNet has, not for "
+            f"{spec.name}"
         )
 
 
 def _candidates(
-    spec: Name, data_dir: str | Path | None, probe_ratio: float, seed: int, noise_file: str | Path | None
+    spec: Name,
+    data_dir: str | Path | None,
+    probe_ratio: float,
+    seed: int,
+    noise_file: str | Path | None,
 ) -> _Candidates:
     if noise_file:
         return _from_file(spec, data_dir, noise_file)
@@ -102,11 +142,18 @@ def _candidates(
         return _long_tail(spec, data_dir, seed)
     data = datasets.load(spec.dataset, data_dir)
     known: dict[str, Any] = {"kind": "none"}
-    if spec.noise != "none":  # in the words of `python -m shared noise make`, which makes the same labels
+    if (
+        spec.noise != "none"
+    ):  # in the words of `python -m shared noise make`, which makes the same labels
         uniform = spec.noise == "uniform"
-        known = {"kind": f"ieg_{spec.noise}", "class_map": None if uniform else ieg_splits.CLASS_MAP,
-                 "convention": WITH_TRUE_CLASS if uniform else WITHOUT_TRUE_CLASS, "nominal_rate": spec.rate,
-                 "seed": seed, "generator": f"{GENERATOR}, IEG's split, probe ratio {probe_ratio}"}  # fmt: skip
+        known = {
+            "kind": f"ieg_{spec.noise}",
+            "class_map": None if uniform else ieg_splits.CLASS_MAP,
+            "convention": WITH_TRUE_CLASS if uniform else WITHOUT_TRUE_CLASS,
+            "nominal_rate": spec.rate,
+            "seed": seed,
+            "generator": f"{GENERATOR}, IEG's split, probe ratio {probe_ratio}",
+        }
     return _Candidates(data, np.arange(len(data.train_labels)), None, known, _view(data))
 
 
@@ -117,8 +164,13 @@ def _long_tail(spec: Name, data_dir: str | Path | None, seed: int) -> _Candidate
     data, rows = long_tail_files.load(spec.dataset, spec.imbalance, data_dir, seed)
     random = np.random.RandomState(seed)  # legacy, as the original's
     given = ieg_splits.uniform_noise(data.train_labels[rows], data.num_classes, spec.rate, random)
-    known = {"kind": "long_tail", "convention": WITH_TRUE_CLASS, "nominal_rate": spec.rate, "seed": seed,
-             "generator": f"{GENERATOR}, long tail {spec.imbalance}"}  # fmt: skip
+    known = {
+        "kind": "long_tail",
+        "convention": WITH_TRUE_CLASS,
+        "nominal_rate": spec.rate,
+        "seed": seed,
+        "generator": f"{GENERATOR}, long tail {spec.imbalance}",
+    }
     return _Candidates(data, rows, given if spec.rate else None, known, "long_tail")
 
 
@@ -126,15 +178,33 @@ def _from_file(spec: Name, data_dir: str | Path | None, path: str | Path) -> _Ca
     found = read_any(path)
     dataset = spec.dataset or found.header.dataset
     if dataset not in FILE_DATASETS:
-        reason = "does not say which dataset its labels belong to" if dataset is None else f"is for {dataset}"
+        reason = (
+            "does not say which dataset its labels belong to"
+            if dataset is None
+            else f"is for {dataset}"
+        )
         choice = ", ".join(f"file_{name}" for name in FILE_DATASETS)
         raise DatasetError(f"{path} {reason}: give --dataset as one of {choice}")
     if found.open_set is not None and found.open_set.any():
-        raise NoiseFileError(f"{path} replaces images (open-set noise), which is not done here: give a file of labels")
+        raise NoiseFileError(
+            f"{path} replaces images (open-set noise), which is not done here: give a file of "
+            "labels"
+        )
     data = datasets.load(dataset, data_dir)
-    rows, given = labels_for(found, dataset=dataset, clean_labels=data.train_labels, num_classes=data.num_classes)
-    of_the_whole = ("version", "measured_rate", "clean_labels_sha256", "dataset", "split", "num_classes")
-    known = {field: value for field, value in asdict(found.header).items() if field not in of_the_whole}
+    rows, given = labels_for(
+        found, dataset=dataset, clean_labels=data.train_labels, num_classes=data.num_classes
+    )
+    of_the_whole = (
+        "version",
+        "measured_rate",
+        "clean_labels_sha256",
+        "dataset",
+        "split",
+        "num_classes",
+    )
+    known = {
+        field: value for field, value in asdict(found.header).items() if field not in of_the_whole
+    }
     return _Candidates(data, rows, given, known, _view(data))
 
 
@@ -142,24 +212,37 @@ def _view(data: ImageData) -> str:
     return "digits" if data.name == "digits" else "cifar"
 
 
-# DEVIATION(ieg_fsr): the probe is held out of CIFAR for every method; the last release of the original throws it away, so
-# that IEG, L2R and supervised training stop at its default ratio.
-# DEVIATION(ieg_fsr): a long tail can have a probe, the same number of each class; the original has none, so that IEG and
-# L2R cannot be trained on it.
-# DEVIATION(ieg_fsr): true labels of a long tail with noise are kept; the original takes the noisy ones for true.
-# DEVIATION(ieg_fsr): long-tailed data are shuffled as a whole; the original reads the file's order through a buffer.
+# DEVIATION(ieg_fsr): the probe is held out of CIFAR for every method; the last release of the
+# original throws it away, so that IEG, L2R and supervised training stop at its default ratio.
+# DEVIATION(ieg_fsr): a long tail can have a probe, the same number of each class; the original has
+# none, so that IEG and L2R cannot be trained on it.
+# DEVIATION(ieg_fsr): true labels of a long tail with noise are kept; the original takes the noisy
+# ones for true.
+# DEVIATION(ieg_fsr): long-tailed data are shuffled as a whole; the original reads the file's order
+# through a buffer.
 def _task(
-    spec: Name, found: _Candidates, probe_ratio: float, seed: int, limit_train: int | None, limit_test: int | None
+    spec: Name,
+    found: _Candidates,
+    probe_ratio: float,
+    seed: int,
+    limit_train: int | None,
+    limit_test: int | None,
 ) -> Task:
-    """Probe, noise and shuffles by the original's legacy draws, then the limits, which change none of these."""
+    """Probe, noise and shuffles by the original's legacy draws, then the limits, which change none
+    of these.
+    """
     data, rows, classes = found.data, found.rows, found.data.num_classes
     clean = data.train_labels[rows]
     noise = spec.noise if found.given is None and spec.imbalance is None else "none"
     rate = spec.rate if noise != "none" else 0.0
     try:
-        parts = ieg_splits.split(clean, classes, noise=noise, rate=rate, probe_ratio=probe_ratio, seed=seed)
+        parts = ieg_splits.split(
+            clean, classes, noise=noise, rate=rate, probe_ratio=probe_ratio, seed=seed
+        )
     except ValueError as error:
-        raise DatasetError(f"{spec.name} cannot be split by --probe_dataset_hold_ratio and --seed: {error}") from error
+        raise DatasetError(
+            f"{spec.name} cannot be split by --probe_dataset_hold_ratio and --seed: {error}"
+        ) from error
     keep = evenly(len(parts.train_ids), limit_train)
     train_ids = parts.train_ids[keep]
     gold: NDArray[np.int64] | None = parts.gold_labels[keep]
@@ -167,31 +250,64 @@ def _task(
     if spec.dataset == "folder" and noise == "none":  # the users' own labels, which may be noisy
         gold = None
         if len(parts.probe_ids):
-            print("note: the trusted images are held out of the folder, whose labels nobody has checked here")
-    record = make(labels, clean_labels=gold, indices=rows[train_ids], dataset=data.name, split="train",
-                  num_classes=classes, **found.known)  # fmt: skip
+            print(
+                "note: the trusted images are held out of the folder, whose labels nobody has "
+                "checked here"
+            )
+    record = make(
+        labels,
+        clean_labels=gold,
+        indices=rows[train_ids],
+        dataset=data.name,
+        split="train",
+        num_classes=classes,
+        **found.known,
+    )
     probe = None
     if len(parts.probe_ids):
-        probe = ArraySource(data.train_images, parts.probe_labels, view=found.view, rows=rows[parts.probe_ids],
-                            gold=parts.probe_labels)  # fmt: skip
+        probe = ArraySource(
+            data.train_images,
+            parts.probe_labels,
+            view=found.view,
+            rows=rows[parts.probe_ids],
+            gold=parts.probe_labels,
+        )
     order = parts.test_ids(len(data.test_labels))
     order = order[evenly(len(order), limit_test)]
     test_labels = data.test_labels[order]
     train = ArraySource(data.train_images, labels, view=found.view, rows=rows[train_ids], gold=gold)
     test = ArraySource(data.test_images, test_labels, view=found.view, rows=order, gold=test_labels)
-    return Task(spec.name, classes, data.class_names, train, probe, test, None, record, data.location)
+    return Task(
+        spec.name, classes, data.class_names, train, probe, test, None, record, data.location
+    )
 
 
 def _webvision(
-    spec: Name, data_dir: str | Path | None, probe_ratio: float, seed: int, limit_train: int | None,
-    limit_test: int | None, imagenet: bool,
-) -> Task:  # fmt: skip
+    spec: Name,
+    data_dir: str | Path | None,
+    probe_ratio: float,
+    seed: int,
+    limit_train: int | None,
+    limit_test: int | None,
+    imagenet: bool,
+) -> Task:
     assert spec.probe_per_class is not None  # the parser gives every webvisionmini one
-    sets = webvision.load(data_dir, probe_per_class=spec.probe_per_class if probe_ratio else 0, seed=seed,
-                          limit_train=limit_train, limit_test=limit_test, imagenet=imagenet)  # fmt: skip
+    sets = webvision.load(
+        data_dir,
+        probe_per_class=spec.probe_per_class if probe_ratio else 0,
+        seed=seed,
+        limit_train=limit_train,
+        limit_test=limit_test,
+        imagenet=imagenet,
+    )
     classes = len(sets.class_names)
     record = make(
-        sets.train.labels, indices=sets.rows, dataset="webvisionmini", split="train", num_classes=classes, kind="web"
+        sets.train.labels,
+        indices=sets.rows,
+        dataset="webvisionmini",
+        split="train",
+        num_classes=classes,
+        kind="web",
     )
     return Task(
         spec.name,

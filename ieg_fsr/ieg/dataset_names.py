@@ -2,7 +2,8 @@
 
     parse("cifar10_imbal_0.02_0.2")    # CIFAR-10, smallest class 2 % of the largest, 20 % of the labels drawn anew
 
-Parsing reads no data; a name that is none is a DatasetError with the whole grammar and what was wrong.
+Parsing reads no data; a name that is none is a DatasetError with the whole grammar and what was
+wrong.
 """
 
 import difflib
@@ -10,25 +11,57 @@ import re
 from dataclasses import dataclass
 from typing import NoReturn
 
-from shared.image_data import DatasetError
+from shared.datasets.image_data import DatasetError
 
-IMBALANCE_FACTORS = (1.0, 0.1, 0.05, 0.02, 0.01, 0.005)  # smallest over largest class; those with published results
-FILE_DATASETS = ("cifar10", "cifar100", "digits", "folder")  # what labels of a noise file can belong to
+IMBALANCE_FACTORS = (
+    1.0,
+    0.1,
+    0.05,
+    0.02,
+    0.01,
+    0.005,
+)  # smallest over largest class; those with published results
+FILE_DATASETS = (
+    "cifar10",
+    "cifar100",
+    "digits",
+    "folder",
+)  # what labels of a noise file can belong to
 PROBE_PER_CLASS = 10  # of webvisionmini
 
 _GRAMMAR = (
     ("cifar10 | cifar100", "cifar10", "the labels as they are"),
-    ("cifar10_uniform_RATE", "cifar10_uniform_0.4", "labels drawn anew among all classes with probability RATE"),
+    (
+        "cifar10_uniform_RATE",
+        "cifar10_uniform_0.4",
+        "labels drawn anew among all classes with probability RATE",
+    ),
     ("cifar100_uniform_RATE", "cifar100_uniform_0.8", "the same"),
-    ("cifar10_asymmetric_RATE", "cifar10_asymmetric_0.4", "five classes turn into similar ones; cifar10 only"),
+    (
+        "cifar10_asymmetric_RATE",
+        "cifar10_asymmetric_0.4",
+        "five classes turn into similar ones; cifar10 only",
+    ),
     ("cifar10_imbal_F", "cifar10_imbal_0.02", "long tail: smallest class over largest"),
     ("cifar100_imbal_F", "cifar100_imbal_0.01", "the same"),
-    ("cifar10_imbal_F_RATE", "cifar10_imbal_0.02_0.2", "long tail and uniform noise; cifar100 alike"),
+    (
+        "cifar10_imbal_F_RATE",
+        "cifar10_imbal_0.02_0.2",
+        "long tail and uniform noise; cifar100 alike",
+    ),
     ("digits | digits_uniform_RATE", "digits_uniform_0.4", "1,797 digits that need no download"),
-    ("folder | folder_uniform_RATE", "folder_uniform_0.4", "your own images at --dataset_dir, resized to 32 x 32"),
+    (
+        "folder | folder_uniform_RATE",
+        "folder_uniform_0.4",
+        "your own images at --dataset_dir, resized to 32 x 32",
+    ),
     ("file", "file", "labels of --noise_file, which names its dataset"),
     ("file_DATASET", "file_cifar100", f"labels of --noise_file for {', '.join(FILE_DATASETS)}"),
-    ("webvisionmini | webvisionmini_K", "webvisionmini_10", "50 classes of web images, K probe images per class"),
+    (
+        "webvisionmini | webvisionmini_K",
+        "webvisionmini_10",
+        "50 classes of web images, K probe images per class",
+    ),
 )
 EXAMPLES = tuple(example for _, example, _ in _GRAMMAR)
 _NUMBER = re.compile(r"\d+\.?\d*|\.\d+")
@@ -39,7 +72,9 @@ class Name:
     """A parsed name."""
 
     name: str
-    dataset: str | None  # "cifar10", "cifar100", "digits", "folder", "webvisionmini"; None: the noise file says it
+    dataset: (
+        str | None
+    )  # "cifar10", "cifar100", "digits", "folder", "webvisionmini"; None: the noise file says it
     noise: str = "none"  # or "uniform", "asymmetric", "file", "web"
     rate: float = 0.0  # in [0, 1], of uniform and asymmetric noise
     imbalance: float | None = None  # one of IMBALANCE_FACTORS, or no long tail
@@ -91,7 +126,9 @@ def _long_tail(name: str, dataset: str, numbers: list[str]) -> Name:
     factor = float(numbers[0]) if _NUMBER.fullmatch(numbers[0]) else -1.0
     if factor not in IMBALANCE_FACTORS:
         _refuse(
-            name, f"the imbalance {numbers[0]!r} is none of the published {published} (smallest class over largest)"
+            name,
+            f"the imbalance {numbers[0]!r} is none of the published {published} (smallest class "
+            "over largest)",
         )
     if len(numbers) == 1:
         return Name(name, dataset, imbalance=factor)
@@ -123,4 +160,7 @@ def _rate(name: str, text: str) -> float:
 
 def _refuse(name: str, problem: str) -> NoReturn:
     rows = "".join(f"\n  {form:<31} {example:<23} {meaning}" for form, example, meaning in _GRAMMAR)
-    raise DatasetError(f"unknown --dataset {name!r}: {problem}.\nNames, an example of each, and what they are:{rows}")
+    raise DatasetError(
+        f"unknown --dataset {name!r}: {problem}.\nNames, an example of each, and what they "
+        f"are:{rows}"
+    )

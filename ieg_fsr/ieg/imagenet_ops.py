@@ -1,9 +1,11 @@
-"""The image operations of AutoAugment's ImageNet policy v0 in TensorFlow, and IEG's strong view of WebVision.
+"""The image operations of AutoAugment's ImageNet policy v0 in TensorFlow, and IEG's strong view of
+WebVision.
 
-These are the operations of AutoAugment's second code base, not those of `pil_ops`: Solarize counts its threshold from
-0, what a geometric operation uncovers is grey 128, and blends are computed in floats and truncated. Every operation is
-`operation(image, level, negative) -> image`: (H, W, 3) uint8 in and out, level 0-10; `negative`, a bool or a scalar
-tensor, turns Rotate, Shear and Translate round, the others ignore it.
+These are the operations of AutoAugment's second code base, not those of `pil_ops`: Solarize counts
+its threshold from 0, what a geometric operation uncovers is grey 128, and blends are computed in
+floats and truncated. Every operation is `operation(image, level, negative) -> image`: (H, W, 3)
+uint8 in and out, level 0-10; `negative`, a bool or a scalar tensor, turns Rotate, Shear and
+Translate round, the others ignore it.
 """
 
 import math
@@ -17,7 +19,8 @@ from ieg.views import SIDE, train_view
 Operation = Callable[[tf.Tensor, int, bool | tf.Tensor], tf.Tensor]
 MAX_LEVEL = 10
 FILL = 128
-TRANSLATE = 250  # pixels at level 10, whatever the size of the image: TranslateY at 9 shows grey alone at 224
+# pixels at level 10, whatever the size of the image: TranslateY at 9 shows grey alone at 224
+TRANSLATE = 250
 CUTOUT_SIDE = 16
 SMOOTH = ((1, 1, 1), (1, 5, 1), (1, 1, 1))  # Pillow's filter, over 13
 
@@ -32,7 +35,9 @@ def _signed(value: float, negative: bool | tf.Tensor) -> tf.Tensor:
 
 
 def _project(image: tf.Tensor, matrix: list[float | tf.Tensor]) -> tf.Tensor:
-    """Output pixel (x, y) shows the input pixel nearest to (ax + by + c, dx + ey + f), or FILL outside the input."""
+    """Output pixel (x, y) shows the input pixel nearest to (ax + by + c, dx + ey + f), or FILL
+    outside the input.
+    """
     return tf.raw_ops.ImageProjectiveTransformV3(
         images=image[None],
         transforms=tf.stack([tf.cast(value, tf.float32) for value in (*matrix, 0, 0)])[None],
@@ -74,7 +79,9 @@ def invert(image: tf.Tensor, level: int, negative: bool | tf.Tensor) -> tf.Tenso
 
 
 def posterize(image: tf.Tensor, level: int, negative: bool | tf.Tensor) -> tf.Tensor:
-    """Keeps the int(0.4 level) highest bits, at least one: TensorFlow shifts a byte by 7 where 8 is asked for."""
+    """Keeps the int(0.4 level) highest bits, at least one: TensorFlow shifts a byte by 7 where 8 is
+    asked for.
+    """
     shift = tf.constant(8 - int(_amount(level, 4)), tf.uint8)
     return tf.bitwise.left_shift(tf.bitwise.right_shift(image, shift), shift)
 
@@ -82,8 +89,9 @@ def posterize(image: tf.Tensor, level: int, negative: bool | tf.Tensor) -> tf.Te
 def solarize(image: tf.Tensor, level: int, negative: bool | tf.Tensor) -> tf.Tensor:
     """Inverts the values from int(25.6 level) on.
 
-    At level 10 the threshold 256 counts as the byte 0, and everything is inverted: TensorFlow (2.21, measured) turns the
-    256 that a uint8 tensor is compared with into a uint8, and the operation as published compares so.
+    At level 10 the threshold 256 counts as the byte 0, and everything is inverted: TensorFlow
+    (2.21, measured) turns the 256 that a uint8 tensor is compared with into a uint8, and the
+    operation as published compares so.
     """
     threshold = int(_amount(level, 256)) % 256
     return tf.where(image < threshold, image, 255 - image)
@@ -96,7 +104,9 @@ def solarize_add(image: tf.Tensor, level: int, negative: bool | tf.Tensor) -> tf
 
 
 def auto_contrast(image: tf.Tensor, level: int, negative: bool | tf.Tensor) -> tf.Tensor:
-    """Each channel stretched from its least and greatest value to 0 and 255; a channel of one value stays."""
+    """Each channel stretched from its least and greatest value to 0 and 255; a channel of one value
+    stays.
+    """
     pixels = tf.cast(image, tf.float32)
     least, greatest = tf.reduce_min(pixels, [0, 1]), tf.reduce_max(pixels, [0, 1])
     factor = 255.0 / tf.maximum(greatest - least, 1)
@@ -105,7 +115,9 @@ def auto_contrast(image: tf.Tensor, level: int, negative: bool | tf.Tensor) -> t
 
 
 def equalize(image: tf.Tensor, level: int, negative: bool | tf.Tensor) -> tf.Tensor:
-    """Each channel by Pillow's rule: a byte v becomes (how many pixels are below v + step // 2) // step."""
+    """Each channel by Pillow's rule: a byte v becomes (how many pixels are below v + step // 2) //
+    step.
+    """
     return tf.stack([_equalize_channel(channel) for channel in tf.unstack(image, axis=2)], axis=2)
 
 
@@ -121,7 +133,10 @@ def _equalize_channel(channel: tf.Tensor) -> tf.Tensor:
 
 
 def blend(degenerate: tf.Tensor, image: tf.Tensor, factor: float) -> tf.Tensor:
-    """degenerate + factor (image - degenerate), clipped and truncated. Both images uint8; factor >= 0."""
+    """degenerate + factor (image - degenerate), clipped and truncated.
+
+    Both images uint8; factor >= 0.
+    """
     if factor == 1:
         return image
     start = tf.cast(degenerate, tf.float32)
@@ -140,8 +155,8 @@ def color(image: tf.Tensor, level: int, negative: bool | tf.Tensor) -> tf.Tensor
 def contrast(image: tf.Tensor, level: int, negative: bool | tf.Tensor) -> tf.Tensor:
     """Blend with one grey, a constant of the image's size.
 
-    The published code sums the histogram, not the grey values, so its "mean" is the number of pixels over 256 (196 at
-    224 x 224), whatever the image shows; the policy was learnt with it.
+    The published code sums the histogram, not the grey values, so its "mean" is the number of
+    pixels over 256 (196 at 224 x 224), whatever the image shows; the policy was learnt with it.
     """
     grey = tf.image.rgb_to_grayscale(image)
     mean = tf.minimum(tf.cast(tf.size(grey), tf.float32) / 256, 255)
@@ -159,7 +174,9 @@ def sharpness(image: tf.Tensor, level: int, negative: bool | tf.Tensor) -> tf.Te
     smooth = tf.nn.depthwise_conv2d(pixels, kernel, strides=[1, 1, 1, 1], padding="VALID")[0]
     inner = tf.cast(tf.clip_by_value(smooth, 0, 255), tf.uint8)
     inside = tf.pad(tf.ones_like(inner, tf.bool), [[1, 1], [1, 1], [0, 0]])
-    return blend(tf.where(inside, tf.pad(inner, [[1, 1], [1, 1], [0, 0]]), image), image, _factor(level))
+    return blend(
+        tf.where(inside, tf.pad(inner, [[1, 1], [1, 1], [0, 0]]), image), image, _factor(level)
+    )
 
 
 OPERATIONS: dict[str, Operation] = {
@@ -186,11 +203,18 @@ def cutout(image: tf.Tensor, row: tf.Tensor, column: tf.Tensor, value: int = 0) 
     half = CUTOUT_SIDE // 2
     rows, columns = tf.range(tf.shape(image)[0]) - row, tf.range(tf.shape(image)[1]) - column
     in_rows, in_columns = (rows >= -half) & (rows < half), (columns >= -half) & (columns < half)
-    return tf.where((in_rows[:, None] & in_columns)[:, :, None], tf.constant(value, image.dtype), image)
+    return tf.where(
+        (in_rows[:, None] & in_columns)[:, :, None], tf.constant(value, image.dtype), image
+    )
 
 
-def imagenet_policy(image: tf.Tensor, seed: tf.Tensor, policy: policies.Policy = policies.IMAGENET) -> tf.Tensor:
-    """One random sub-policy, then the black cutout. image: (H, W, 3) uint8, returned likewise; seed: (2,) int32."""
+def imagenet_policy(
+    image: tf.Tensor, seed: tf.Tensor, policy: policies.Policy = policies.IMAGENET
+) -> tf.Tensor:
+    """One random sub-policy, then the black cutout.
+
+    image: (H, W, 3) uint8, returned likewise; seed: (2,) int32.
+    """
     which_seed, applied_seed, sign_seed, cutout_seed = tf.unstack(tf.random.split(seed, 4))
     which = tf.random.stateless_uniform([], which_seed, 0, len(policy), tf.int32)
     chance = tf.random.stateless_uniform([2], applied_seed)
@@ -199,7 +223,9 @@ def imagenet_policy(image: tf.Tensor, seed: tf.Tensor, policy: policies.Policy =
     def apply(pair: tuple[policies.Step, policies.Step]) -> tf.Tensor:
         result = image
         for place, (name, probability, level) in enumerate(pair):
-            result = _maybe(OPERATIONS[name], result, level, negative[place], chance[place] < probability)
+            result = _maybe(
+                OPERATIONS[name], result, level, negative[place], chance[place] < probability
+            )
         return result
 
     result = tf.switch_case(which, [lambda pair=pair: apply(pair) for pair in policy])
@@ -208,12 +234,16 @@ def imagenet_policy(image: tf.Tensor, seed: tf.Tensor, policy: policies.Policy =
     return tf.ensure_shape(cutout(result, row, column), image.shape)
 
 
-def _maybe(operation: Operation, image: tf.Tensor, level: int, negative: tf.Tensor, applied: tf.Tensor) -> tf.Tensor:
+def _maybe(
+    operation: Operation, image: tf.Tensor, level: int, negative: tf.Tensor, applied: tf.Tensor
+) -> tf.Tensor:
     return tf.cond(applied, lambda: operation(image, level, negative), lambda: image)
 
 
 def strong_view(encoded: tf.Tensor, seed: tf.Tensor, side: int = SIDE) -> tf.Tensor:
-    """A random box of an image file as `train_view` takes it, under the ImageNet policy: float32 in [0, 255]."""
+    """A random box of an image file as `train_view` takes it, under the ImageNet policy: float32 in
+    [0, 255].
+    """
     view_seed, policy_seed = tf.unstack(tf.random.split(seed, 2))
     view = tf.cast(train_view(encoded, view_seed, side), tf.uint8)
     return tf.cast(imagenet_policy(view, policy_seed), tf.float32)

@@ -1,9 +1,10 @@
 """The stream of training batches, and evaluation in order.
 
-Every element is a function of (seed, step, replica) alone: a resumed run asks for the stream from its step and gets the
-same elements, so there is no iterator state to keep. Samples come as one random permutation per pass, passes joined and
-cut into batches that may cross the end of a pass (shuffle -> repeat -> batch). The probe is never shuffled: its samples
-come class by class in turn, so that a batch holds every class.
+Every element is a function of (seed, step, replica) alone: a resumed run asks for the stream from
+its step and gets the same elements, so there is no iterator state to keep. Samples come as one
+random permutation per pass, passes joined and cut into batches that may cross the end of a pass
+(shuffle -> repeat -> batch). The probe is never shuffled: its samples come class by class in turn,
+so that a batch holds every class.
 
 Shapes: N training samples, B batch of one replica, P probe samples, C classes.
 """
@@ -23,21 +24,28 @@ STREAMS = ("weak", "strong", "probe")
 Element = dict[str, tf.Tensor]
 
 
-# DEVIATION(ieg_fsr): every pass is a full permutation; the original's shuffle buffers of 1,024 to 4,096 samples mix locally.
+# DEVIATION(ieg_fsr): every pass is a full permutation; the original's shuffle buffers of 1,024 to
+# 4,096 samples mix locally.
 def pass_order(samples: int, seed: int, number: int) -> NDArray[np.int64]:
     """The permutation (N,) int64 of pass `number`, counted from 0."""
     return np.random.default_rng([seed, zlib.crc32(b"order"), number]).permutation(samples)
 
 
-# DEVIATION(ieg_fsr): every random number follows from --seed, step and purpose; the original's crops and shuffles do not.
+# DEVIATION(ieg_fsr): every random number follows from --seed, step and purpose; the original's
+# crops and shuffles do not.
 def view_seeds(seed: int, step: int, replica: int) -> NDArray[np.int32]:
     """Seeds (3, 2) of the three kinds of random views, in the order of STREAMS."""
-    words = [np.random.SeedSequence([seed, zlib.crc32(stream.encode()), step, replica]) for stream in STREAMS]
+    words = [
+        np.random.SeedSequence([seed, zlib.crc32(stream.encode()), step, replica])
+        for stream in STREAMS
+    ]
     return np.stack([sequence.generate_state(2).view(np.int32) for sequence in words])
 
 
 class _Order:
-    """Positions of the joined passes to sample ids; keeps the last permutation, for consecutive batches share it."""
+    """Positions of the joined passes to sample ids; keeps the last permutation, for consecutive
+    batches share it.
+    """
 
     def __init__(self, samples: int, seed: int) -> None:
         self._samples, self._seed = samples, seed
@@ -56,21 +64,37 @@ class _Order:
 
 
 def train_stream(
-    task: Task, *, batch_size: int, seed: int, first_step: int, strong: str | None, num_replicas: int = 1,
-    first_replica: int = 0, local_replicas: int = 1, probe: bool,
-) -> tf.data.Dataset:  # fmt: skip
-    """Batches for ever from step `first_step` (counted from 0) on, for each step those of the local replicas in order.
+    task: Task,
+    *,
+    batch_size: int,
+    seed: int,
+    first_step: int,
+    strong: str | None,
+    num_replicas: int = 1,
+    first_replica: int = 0,
+    local_replicas: int = 1,
+    probe: bool,
+) -> tf.data.Dataset:
+    """Batches for ever from step `first_step` (counted from 0) on, for each step those of the local
+    replicas in order.
 
-    batch_size: B; strong: the kind of IEG's second view, None for no such; num_replicas: of all machines, each takes its
-    block of a batch; the local ones are first_replica ... first_replica + local_replicas - 1; probe: add probe batches.
+    batch_size: B; strong: the kind of IEG's second view, None for no such; num_replicas: of all
+    machines, each takes its block of a batch; the local ones are first_replica ... first_replica +
+    local_replicas - 1; probe: add probe batches.
 
-    An element has `ids` (B,) int64, `images` (B, H, W, 3) float32, `labels` (B,) int32 as given, `gold` (B,) int32 (the
-    given ones where the truth is unknown), and if asked for `strong` like images, `probe_images`, `probe_labels`.
+    An element has `ids` (B,) int64, `images` (B, H, W, 3) float32, `labels` (B,) int32 as given,
+    `gold` (B,) int32 (the given ones where the truth is unknown), and if asked for `strong` like
+    images, `probe_images`, `probe_labels`.
     """
     if probe and task.probe is None:
         raise ValueError(f"{task.name} was loaded without a probe: give a probe ratio above 0")
-    if not 0 <= first_replica <= first_replica + local_replicas <= num_replicas or local_replicas < 1:
-        raise ValueError(f"{local_replicas} replicas from {first_replica} on are not among {num_replicas}")
+    if (
+        not 0 <= first_replica <= first_replica + local_replicas <= num_replicas
+        or local_replicas < 1
+    ):
+        raise ValueError(
+            f"{local_replicas} replicas from {first_replica} on are not among {num_replicas}"
+        )
     probe_source = task.probe if probe else None
     if probe_source is not None and len(probe_source.labels) == 0:
         raise ValueError(f"the probe of {task.name} is empty")
@@ -81,7 +105,9 @@ def train_stream(
             for replica in range(first_replica, first_replica + local_replicas):
                 start = (step * num_replicas + replica) * batch_size
                 positions = np.arange(start, start + batch_size)
-                probe_ids = positions % len(probe_source.labels) if probe_source is not None else positions
+                probe_ids = (
+                    positions % len(probe_source.labels) if probe_source is not None else positions
+                )
                 yield order.ids(start, batch_size), probe_ids, view_seeds(seed, step, replica)
             step += 1
 
@@ -91,7 +117,9 @@ def train_stream(
     return _parallel(stream, _element_maker(task.train, probe_source, strong, batch_size))
 
 
-def _element_maker(train: Source, probe: Source | None, strong: str | None, batch_size: int) -> Callable[..., Element]:
+def _element_maker(
+    train: Source, probe: Source | None, strong: str | None, batch_size: int
+) -> Callable[..., Element]:
     given, gold = _int32(train.labels), _int32(train.labels if train.gold is None else train.gold)
     probe_labels = _int32(probe.labels) if probe is not None else None
 
@@ -101,7 +129,12 @@ def _element_maker(train: Source, probe: Source | None, strong: str | None, batc
     def element(ids: tf.Tensor, probe_ids: tf.Tensor, seeds: tf.Tensor) -> Element:
         weak_seed, strong_seed, probe_seed = tf.unstack(seeds, num=len(STREAMS))
         images = batch_of(train.weak(ids, weak_seed))
-        made = {"ids": ids, "images": images, "labels": tf.gather(given, ids), "gold": tf.gather(gold, ids)}
+        made = {
+            "ids": ids,
+            "images": images,
+            "labels": tf.gather(given, ids),
+            "gold": tf.gather(gold, ids),
+        }
         if strong is not None:
             made["strong"] = batch_of(train.strong(ids, images, strong_seed, strong))
         if probe is not None:
@@ -113,16 +146,22 @@ def _element_maker(train: Source, probe: Source | None, strong: str | None, batc
 
 
 def evaluation_batches(source: Source, batch_size: int) -> tf.data.Dataset:
-    """Images (b, H, W, 3) float32 and labels (b,) int32 of all samples in order, once; the last batch may be smaller."""
+    """Images (b, H, W, 3) float32 and labels (b,) int32 of all samples in order, once; the last
+    batch may be smaller.
+    """
     labels = _int32(source.labels)
     ids = tf.data.Dataset.range(len(source.labels)).batch(batch_size)
     return _parallel(ids, lambda batch: (source.plain(batch), tf.gather(labels, batch)))
 
 
 def _parallel(stream: tf.data.Dataset, make: Callable[..., Any]) -> tf.data.Dataset:
-    return stream.map(make, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True).prefetch(tf.data.AUTOTUNE)
+    return stream.map(make, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True).prefetch(
+        tf.data.AUTOTUNE
+    )
 
 
 def _int32(labels: NDArray[np.int64]) -> tf.Tensor:
-    with tf.device("CPU"):  # where the input pipeline runs; a constant on the GPU would come back for every batch
+    with tf.device(
+        "CPU"
+    ):  # where the input pipeline runs; a constant on the GPU would come back for every batch
         return tf.constant(labels, tf.int32)

@@ -1,4 +1,6 @@
-"""The layers that all networks are made of, with names and initial values that depend on the network and the seed alone."""
+"""The layers that all networks are made of, with names and initial values that depend on the
+network and the seed alone.
+"""
 
 from collections.abc import Callable
 from typing import Any
@@ -17,14 +19,24 @@ KernelInitialiser = Callable[[int, int, int], Initialiser]  # kernel size, filte
 class Builder:
     """Adds layers to a functional model; images are (B, H, W, channels).
 
-    kernel: how kernels of convolutions start. explicit_padding: strided convolutions pad both sides by half the kernel,
-    where TensorFlow's SAME pads one pixel less on the top and on the left.
+    kernel: how kernels of convolutions start. explicit_padding: strided convolutions pad both sides
+    by half the kernel, where TensorFlow's SAME pads one pixel less on the top and on the left.
     """
 
     def __init__(
-        self, seed: int, kernel: KernelInitialiser, *, explicit_padding: bool = False, momentum: float = 0.9
+        self,
+        seed: int,
+        kernel: KernelInitialiser,
+        *,
+        explicit_padding: bool = False,
+        momentum: float = 0.9,
     ) -> None:
-        self._seed, self._kernel, self._explicit, self._momentum = seed, kernel, explicit_padding, momentum
+        self._seed, self._kernel, self._explicit, self._momentum = (
+            seed,
+            kernel,
+            explicit_padding,
+            momentum,
+        )
         self._counts: dict[str, int] = {}
 
     def _name(self, kind: str) -> str:
@@ -43,7 +55,13 @@ class Builder:
             x, padding = layers.ZeroPadding2D(size // 2, name=self._name("pad"))(x), "valid"
         kernel = self._kernel(size, filters, self._next_seed())
         return layers.Conv2D(
-            filters, size, stride, padding, use_bias=False, kernel_initializer=kernel, name=self._name("conv")
+            filters,
+            size,
+            stride,
+            padding,
+            use_bias=False,
+            kernel_initializer=kernel,
+            name=self._name("conv"),
         )(x)
 
     def norm(self, x: Symbol) -> Symbol:
@@ -62,7 +80,9 @@ class Builder:
         return layers.MaxPooling2D(size, stride, "same", name=self._name("max_pool"))(x)
 
     def shortcut(self, x: Symbol, filters: int, stride: int, padding: str = "valid") -> Symbol:
-        """x without weights in another shape: the mean over stride x stride pixels, and zero channels on both sides."""
+        """x without weights in another shape: the mean over stride x stride pixels, and zero
+        channels on both sides.
+        """
         if stride > 1:
             x = layers.AveragePooling2D(stride, stride, padding, name=self._name("pool"))(x)
         if missing := filters - x.shape[-1]:
@@ -70,12 +90,22 @@ class Builder:
         return x
 
     def model(
-        self, name: str, images: Symbol, x: Symbol, num_classes: int, dense: Callable[[int], Initialiser]
+        self,
+        name: str,
+        images: Symbol,
+        x: Symbol,
+        num_classes: int,
+        dense: Callable[[int], Initialiser],
     ) -> keras.Model:
-        """The model with outputs features (B, D) and logits (B, C), both float32 whatever the convolutions compute in."""
+        """The model with outputs features (B, D) and logits (B, C), both float32 whatever the
+        convolutions compute in.
+        """
         features = layers.GlobalAveragePooling2D(dtype="float32", name="features")(x)
         logits = layers.Dense(
-            num_classes, kernel_initializer=dense(self._next_seed()), dtype="float32", name="classifier"
+            num_classes,
+            kernel_initializer=dense(self._next_seed()),
+            dtype="float32",
+            name="classifier",
         )(features)
         return keras.Model(images, [features, logits], name=name)
 

@@ -1,10 +1,13 @@
-"""The networks of IEG and FSR (Zhang et al., CVPR 2020; Zhang & Pfister, ICCV 2021) and their regularisation.
+"""The networks of IEG and FSR (Zhang et al., CVPR 2020; Zhang & Pfister, ICCV 2021) and their
+regularisation.
 
-`build(name, num_classes, seed=...)` gives a Keras model whose outputs are [features (B, D), logits (B, C)], float32; the
-last two of its trainable variables are the classifier's kernel (D, C) and bias (C,). Images are (B, H, W, 3) in [-1, 1].
+`build(name, num_classes, seed=...)` gives a Keras model whose outputs are [features (B, D), logits
+(B, C)], float32; the last two of its trainable variables are the classifier's kernel (D, C) and
+bias (C,). Images are (B, H, W, 3) in [-1, 1].
 
-wrn28-10: Zagoruyko & Komodakis, BMVC 2016, in AutoAugment's variant with long skips; resnet29, resnet18, resnet50: He et
-al., "Identity Mappings", ECCV 2016; resnet32: He et al., CVPR 2016. "resnet18" has 20 layers; the name is the original's.
+wrn28-10: Zagoruyko & Komodakis, BMVC 2016, in AutoAugment's variant with long skips; resnet29,
+resnet18, resnet50: He et al., "Identity Mappings", ECCV 2016; resnet32: He et al., CVPR 2016.
+"resnet18" has 20 layers; the name is the original's.
 """
 
 import re
@@ -19,17 +22,25 @@ from tensorflow import Tensor
 from ieg.network_layers import Builder, Symbol
 
 NAMES = ("wrn28-10", "resnet29", "resnet32", "resnet18", "resnet50")
-GRAMMAR = f"{', '.join(NAMES)}, or wrn<depth>-<width> with depth 10, 16, 22, 28, ... (6 n + 4), such as wrn28-2"
+GRAMMAR = (
+    f"{', '.join(NAMES)}, or wrn<depth>-<width> with depth 10, 16, 22, 28, ... (6 n + 4), "
+    "such as wrn28-2"
+)
 WRN_DECAY, RESNET29_DECAY = 5e-4, 1e-4  # no flag moves these
 
 
 def build(
-    name: str, num_classes: int, *, image_shape: tuple[int, int, int] = (32, 32, 3), relu_in_bottleneck: bool = False,
+    name: str,
+    num_classes: int,
+    *,
+    image_shape: tuple[int, int, int] = (32, 32, 3),
+    relu_in_bottleneck: bool = False,
     seed: int,
-) -> keras.Model:  # fmt: skip
+) -> keras.Model:
     """The network `name`; its initial weights are a function of `seed`. Raises ValueError.
 
-    relu_in_bottleneck: gives the blocks of resnet29 the first ReLU that the published network lacks.
+    relu_in_bottleneck: gives the blocks of resnet29 the first ReLU that the published network
+    lacks.
     """
     check(name, relu_in_bottleneck)
     if num_classes < 1:
@@ -53,7 +64,10 @@ def check(name: str, relu_in_bottleneck: bool) -> None:
 
 
 def _wrn_size(name: str) -> tuple[int, int] | None:
-    """(blocks in a group, width) of wrn<depth>-<width>, None for another network. Raises ValueError."""
+    """(blocks in a group, width) of wrn<depth>-<width>, None for another network.
+
+    Raises ValueError.
+    """
     if match := re.fullmatch(r"wrn(\d+)-(\d+)", name):
         depth, width = int(match[1]), int(match[2])
         if depth >= 10 and depth % 6 == 4 and width >= 1:
@@ -67,21 +81,36 @@ def _wrn_size(name: str) -> tuple[int, int] | None:
 
 
 def regularisation(
-    network: keras.Model | str, variables: Sequence[Tensor], *, weight_decay: float = 5e-4, l2_weight_decay: float = 4e-4
-) -> Tensor:  # fmt: skip
+    network: keras.Model | str,
+    variables: Sequence[Tensor],
+    *,
+    weight_decay: float = 5e-4,
+    l2_weight_decay: float = 4e-4,
+) -> Tensor:
     """R(theta), a scalar. variables: values of all trainable variables, in the model's order.
 
-    weight_decay is that of resnet32 and resnet18, l2_weight_decay that of resnet50; the others have their own.
+    weight_decay is that of resnet32 and resnet18, l2_weight_decay that of resnet50; the others have
+    their own.
     """
-    if _name(network) == "resnet29":  # as published: no 1/2, and neither biases nor batch normalisation
+    if (
+        _name(network) == "resnet29"
+    ):  # as published: no 1/2, and neither biases nor batch normalisation
         return RESNET29_DECAY * 2.0 * _half_squares([v for v in variables if len(v.shape) > 1])
-    return meta_regularisation(network, variables, weight_decay=weight_decay, l2_weight_decay=l2_weight_decay)
+    return meta_regularisation(
+        network, variables, weight_decay=weight_decay, l2_weight_decay=l2_weight_decay
+    )
 
 
 def meta_regularisation(
-    network: keras.Model | str, variables: Sequence[Tensor], *, weight_decay: float = 5e-4, l2_weight_decay: float = 4e-4
-) -> Tensor:  # fmt: skip
-    """Half the sum of squares of looked-ahead variables, all or some, times the network's decay; a scalar."""
+    network: keras.Model | str,
+    variables: Sequence[Tensor],
+    *,
+    weight_decay: float = 5e-4,
+    l2_weight_decay: float = 4e-4,
+) -> Tensor:
+    """Half the sum of squares of looked-ahead variables, all or some, times the network's decay; a
+    scalar.
+    """
     name = _name(network)
     rates = {
         "resnet29": RESNET29_DECAY,
@@ -105,11 +134,16 @@ def _half_squares(variables: Sequence[Tensor]) -> Tensor:
 # ---- the networks
 
 
-def _wrn(images: Symbol, num_classes: int, name: str, blocks: int, width: int, *, seed: int) -> keras.Model:
-    """Wide residual network with pooled, zero-padded shortcuts around blocks, around groups and around everything."""
+def _wrn(
+    images: Symbol, num_classes: int, name: str, blocks: int, width: int, *, seed: int
+) -> keras.Model:
+    """Wide residual network with pooled, zero-padded shortcuts around blocks, around groups and
+    around everything.
+    """
     if images.shape[1] % 4 or images.shape[2] % 4:
         raise ValueError(
-            f"{name} halves images twice and adds the halves: sides must be multiples of 4, not {images.shape[1:3]}"
+            f"{name} halves images twice and adds the halves: sides must be multiples of 4, not "
+            f"{images.shape[1:3]}"
         )
 
     def kernel(size: int, filters: int, seed: int) -> initializers.Initializer:
@@ -123,20 +157,27 @@ def _wrn(images: Symbol, num_classes: int, name: str, blocks: int, width: int, *
         for block in range(blocks):
             stride = group_stride if block == 0 else 1
             activated = make.norm_relu(x)
-            raw = activated if group == block == 0 else x  # the first block of all shares its activation
+            raw = (
+                activated if group == block == 0 else x
+            )  # the first block of all shares its activation
             y = make.norm_relu(make.conv(activated, filters, 3, stride))
             x = make.add(make.conv(y, filters, 3), make.shortcut(raw, filters, stride))
         group_output = make.add(x, make.shortcut(group_input, filters, group_stride))
     x = make.norm_relu(make.add(group_output, make.shortcut(first, filters, 4)))
-    # The range follows the number of classes, not the fan-in: a slip of the original that its results include.
+    # The range follows the number of classes, not the fan-in: a slip of the original that its
+    # results include.
     limit = num_classes**-0.5
-    return make.model(name, images, x, num_classes, lambda seed: initializers.RandomUniform(-limit, limit, seed))
+    return make.model(
+        name, images, x, num_classes, lambda seed: initializers.RandomUniform(-limit, limit, seed)
+    )
 
 
 def _resnet29(images: Symbol, num_classes: int, relu_in_bottleneck: bool, seed: int) -> keras.Model:
     """Pre-activation bottlenecks, three in each of three stages."""
     make = Builder(seed, lambda size, filters, seed: initializers.GlorotNormal(seed))
-    before = make.norm_relu if relu_in_bottleneck else make.norm  # quirk: published results were made without the ReLU
+    before = (
+        make.norm_relu if relu_in_bottleneck else make.norm
+    )  # quirk: published results were made without the ReLU
     x = make.norm_relu(make.conv(images, 16, 3))
     for stage, (inner, outer) in enumerate(((16, 64), (64, 128), (128, 256))):
         for block in range(3):
@@ -146,12 +187,20 @@ def _resnet29(images: Symbol, num_classes: int, relu_in_bottleneck: bool, seed: 
             y = make.norm_relu(make.conv(y, inner, 3))
             y = make.conv(y, outer, 1)
             x = make.add(make.conv(x, outer, 1, stride) if block == 0 else x, y)
-    return make.model("resnet29", images, make.norm_relu(x), num_classes, initializers.GlorotUniform)
+    return make.model(
+        "resnet29", images, make.norm_relu(x), num_classes, initializers.GlorotUniform
+    )
 
 
-def _resnet_without_projections(images: Symbol, num_classes: int, name: str, seed: int) -> keras.Model:
-    """resnet32, activation after the addition, five blocks a stage; resnet18, activation before, three, and none at the end."""
-    make = Builder(seed, lambda size, filters, seed: initializers.GlorotUniform(seed), explicit_padding=True)
+def _resnet_without_projections(
+    images: Symbol, num_classes: int, name: str, seed: int
+) -> keras.Model:
+    """resnet32, activation after the addition, five blocks a stage; resnet18, activation before,
+    three, and none at the end.
+    """
+    make = Builder(
+        seed, lambda size, filters, seed: initializers.GlorotUniform(seed), explicit_padding=True
+    )
     after = name == "resnet32"
     x = make.norm_relu(make.conv(images, 16, 3))
     for stage, filters in enumerate((16, 32, 64)):
@@ -167,7 +216,9 @@ def _resnet_without_projections(images: Symbol, num_classes: int, name: str, see
 def _resnet50(images: Symbol, num_classes: int, seed: int) -> keras.Model:
     """ResNet-50 with activation before the convolutions, for images of 224 x 224."""
     kernel = partial(initializers.VarianceScaling, 1.0, "fan_in", "truncated_normal")
-    make = Builder(seed, lambda size, filters, seed: kernel(seed), explicit_padding=True, momentum=0.997)
+    make = Builder(
+        seed, lambda size, filters, seed: kernel(seed), explicit_padding=True, momentum=0.997
+    )
     x = make.max_pool(make.conv(images, 64, 7, 2), 3, 2)
     for stage, blocks in enumerate((3, 4, 6, 3)):
         filters = 64 * 2**stage
@@ -178,4 +229,6 @@ def _resnet50(images: Symbol, num_classes: int, seed: int) -> keras.Model:
             y = make.norm_relu(make.conv(y, filters, 1))
             y = make.norm_relu(make.conv(y, filters, 3, stride))
             x = make.add(make.conv(y, 4 * filters, 1), raw)
-    return make.model("resnet50", images, make.norm_relu(x), num_classes, initializers.GlorotUniform)
+    return make.model(
+        "resnet50", images, make.norm_relu(x), num_classes, initializers.GlorotUniform
+    )

@@ -1,12 +1,15 @@
-"""The image operations of AutoAugment's CIFAR policy (Cubuk et al., CVPR 2019), on Pillow images, as IEG uses them.
+"""The image operations of AutoAugment's CIFAR policy (Cubuk et al., CVPR 2019), on Pillow images,
+as IEG uses them.
 
-An image in [-1, 1] becomes 8-bit RGBA by truncation (`to_rgba`), passes through operations, and comes back (`from_rgba`).
-Alpha is a mark: a geometric operation leaves alpha 0 where no source pixel falls, and those pixels return as 0, which is
-mid grey. Operations that work on RGB only (AutoContrast, Equalize, ...) lose the mark, so what was uncovered before them
-stays black; that is part of the policy as published.
+An image in [-1, 1] becomes 8-bit RGBA by truncation (`to_rgba`), passes through operations, and
+comes back (`from_rgba`). Alpha is a mark: a geometric operation leaves alpha 0 where no source
+pixel falls, and those pixels return as 0, which is mid grey. Operations that work on RGB only
+(AutoContrast, Equalize, ...) lose the mark, so what was uncovered before them stays black; that is
+part of the policy as published.
 
-Every operation is `operation(image, level, negative) -> image`: RGBA in and out, level 0-10; `negative` turns Rotate,
-Shear and Translate round, the others ignore it. Sampling is nearest. Shapes: H W pixels.
+Every operation is `operation(image, level, negative) -> image`: RGBA in and out, level 0-10;
+`negative` turns Rotate, Shear and Translate round, the others ignore it. Sampling is nearest.
+Shapes: H W pixels.
 """
 
 from collections.abc import Callable
@@ -19,14 +22,22 @@ from PIL import Image, ImageEnhance, ImageOps
 Operation = Callable[[Image.Image, int, bool], Image.Image]
 MAX_LEVEL = 10
 GREY = np.float32(0)  # what an uncovered pixel becomes, in [-1, 1]
-HIDDEN = (125, 122, 113, 0)  # CIFAR's mean colour, which an operation sees that forgets alpha, such as Equalize
+HIDDEN = (
+    125,
+    122,
+    113,
+    0,
+)  # CIFAR's mean colour, which an operation sees that forgets alpha, such as Equalize
 FROM_BYTE = ((np.arange(256) / 255 - 0.5) / 0.5).astype(np.float32)  # byte -> [-1, 1]
 
 
 def to_rgba(images: NDArray[np.floating]) -> NDArray[np.uint8]:
-    """[-1, 1] -> bytes by truncation, with alpha 255. images: (..., H, W, 3) float; returns (..., H, W, 4).
+    """[-1, 1] -> bytes by truncation, with alpha 255.
 
-    Truncation makes some bytes one darker than they were (x/2 + 0.5 is not exact); the original does so too.
+    images: (..., H, W, 3) float; returns (..., H, W, 4).
+
+    Truncation makes some bytes one darker than they were (x/2 + 0.5 is not exact); the original
+    does so too.
     """
     rgba = np.full((*images.shape[:-1], 4), 255, np.uint8)
     rgba[..., :3] = ((images / 2 + 0.5) * 255).astype(np.uint8)
@@ -34,14 +45,19 @@ def to_rgba(images: NDArray[np.floating]) -> NDArray[np.uint8]:
 
 
 def from_rgba(rgba: NDArray[np.uint8]) -> NDArray[np.float32]:
-    """Bytes -> [-1, 1]; pixels with alpha 0 become GREY. rgba: (..., H, W, 4); returns (..., H, W, 3)."""
+    """Bytes -> [-1, 1]; pixels with alpha 0 become GREY.
+
+    rgba: (..., H, W, 4); returns (..., H, W, 3).
+    """
     images = FROM_BYTE[rgba[..., :3]]
     images[rgba[..., 3] == 0] = GREY
     return images
 
 
 def _amount(level: int, most: float) -> float:
-    """The share level/10 of `most`, multiplied before divided as AutoAugment does: 7 of 10 levels of 0.3 is 0.21."""
+    """The share level/10 of `most`, multiplied before divided as AutoAugment does: 7 of 10 levels
+    of 0.3 is 0.21.
+    """
     return level * most / MAX_LEVEL
 
 
@@ -50,7 +66,9 @@ def _signed(value: float, negative: bool) -> float:
 
 
 def _affine(image: Image.Image, *matrix: float) -> Image.Image:
-    """Output pixel (x, y) shows input pixel (ax + by + c, dx + ey + f); outside the input alpha is 0."""
+    """Output pixel (x, y) shows input pixel (ax + by + c, dx + ey + f); outside the input alpha is
+    0.
+    """
     return image.transform(image.size, Image.Transform.AFFINE, matrix, Image.Resampling.NEAREST)
 
 
@@ -93,7 +111,9 @@ def invert(image: Image.Image, level: int, negative: bool) -> Image.Image:
 
 
 def posterize(image: Image.Image, level: int, negative: bool) -> Image.Image:
-    """Keeps the 4 - int(0.4 level) highest bits; Pillow refuses level 10, which would keep none and no policy has."""
+    """Keeps the 4 - int(0.4 level) highest bits; Pillow refuses level 10, which would keep none and
+    no policy has.
+    """
     return _on_rgb(lambda rgb: ImageOps.posterize(rgb, 4 - int(_amount(level, 4))), image)
 
 
@@ -103,7 +123,9 @@ def solarize(image: Image.Image, level: int, negative: bool) -> Image.Image:
 
 
 def _enhance(enhancer: Callable[[Image.Image], Any]) -> Operation:
-    """Blend with a degenerate image by the factor 0.18 level + 0.1: below 1 towards it, above 1 away from it."""
+    """Blend with a degenerate image by the factor 0.18 level + 0.1: below 1 towards it, above 1
+    away from it.
+    """
     return lambda image, level, negative: enhancer(image).enhance(_amount(level, 1.8) + 0.1)
 
 
@@ -136,18 +158,27 @@ def cutout_side(level: int) -> int:
 
 
 def cutout(image: Image.Image, level: int, row: int, column: int) -> Image.Image:
-    """Hides (alpha 0, so mid grey in the end) a square around a pixel, as far as it is inside the image."""
+    """Hides (alpha 0, so mid grey in the end) a square around a pixel, as far as it is inside the
+    image.
+    """
     half = cutout_side(level) // 2
     if half == 0:
         return image
     width, height = image.size
-    box = (max(0, column - half), max(0, row - half), min(width, column + half), min(height, row + half))
+    box = (
+        max(0, column - half),
+        max(0, row - half),
+        min(width, column + half),
+        min(height, row + half),
+    )
     hidden = image.copy()  # paste works in place
     hidden.paste(HIDDEN, box)
     return hidden
 
 
-def apply(name: str, image: NDArray[np.floating], level: int, negative: bool = False) -> NDArray[np.float32]:
+def apply(
+    name: str, image: NDArray[np.floating], level: int, negative: bool = False
+) -> NDArray[np.float32]:
     """One operation on one image in [-1, 1], there and back. image: (H, W, 3)."""
     rgba = Image.fromarray(to_rgba(image))
     return from_rgba(np.asarray(OPERATIONS[name](rgba, level, negative)))

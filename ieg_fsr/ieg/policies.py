@@ -1,8 +1,10 @@
-"""AutoAugment's policies (Cubuk et al., CVPR 2019) and RandAugment, and the strong view of 32 x 32 images that IEG takes.
+"""AutoAugment's policies (Cubuk et al., CVPR 2019) and RandAugment, and the strong view of 32 x 32
+images that IEG takes.
 
-A policy is a list of sub-policies; an image draws one of them, and applies each of its two operations with a
-probability, at a level of 10 and with a random sign. ImageNet's policy is listed here and acts in `imagenet_ops`.
-The strong view starts from the weak view that the network sees, not from the stored image.
+A policy is a list of sub-policies; an image draws one of them, and applies each of its two
+operations with a probability, at a level of 10 and with a random sign. ImageNet's policy is listed
+here and acts in `imagenet_ops`. The strong view starts from the weak view that the network sees,
+not from the stored image.
 
 Shapes: B batch, H W pixels.
 """
@@ -21,17 +23,42 @@ AUG_TYPES = ("autoaug", "randaug")
 PADDING = 4
 CUTOUT_SIDE = 16
 RANDAUG_OPERATIONS = (
-    "Identity", "AutoContrast", "Equalize", "Rotate", "Solarize", "Color", "Contrast", "Brightness", "Sharpness",
-    "ShearX", "TranslateX", "TranslateY", "Posterize", "ShearY",
-)  # fmt: skip
+    "Identity",
+    "AutoContrast",
+    "Equalize",
+    "Rotate",
+    "Solarize",
+    "Color",
+    "Contrast",
+    "Brightness",
+    "Sharpness",
+    "ShearX",
+    "TranslateX",
+    "TranslateY",
+    "Posterize",
+    "ShearY",
+)
 RANDAUG_PROBABILITY = 0.5
 RANDAUG_LEVELS = range(1, 10)
 
 ABBREVIATIONS = {
-    "Inv": "Invert", "Con": "Contrast", "Rot": "Rotate", "TrX": "TranslateX", "TrY": "TranslateY", "Sha": "Sharpness",
-    "ShX": "ShearX", "ShY": "ShearY", "AuC": "AutoContrast", "Equ": "Equalize", "Sol": "Solarize", "SoA": "SolarizeAdd",
-    "Col": "Color", "Pos": "Posterize", "Bri": "Brightness", "Cut": "Cutout",
-}  # fmt: skip
+    "Inv": "Invert",
+    "Con": "Contrast",
+    "Rot": "Rotate",
+    "TrX": "TranslateX",
+    "TrY": "TranslateY",
+    "Sha": "Sharpness",
+    "ShX": "ShearX",
+    "ShY": "ShearY",
+    "AuC": "AutoContrast",
+    "Equ": "Equalize",
+    "Sol": "Solarize",
+    "SoA": "SolarizeAdd",
+    "Col": "Color",
+    "Pos": "Posterize",
+    "Bri": "Brightness",
+    "Cut": "Cutout",
+}
 
 
 class Step(NamedTuple):
@@ -46,14 +73,19 @@ Policy = tuple[tuple[Step, Step], ...]
 
 
 def parse(text: str) -> Policy:
-    """Sub-policies "operation probability/level + operation probability/level", such as `Inv.1/7+Equ1/9`."""
+    """Sub-policies "operation probability/level + operation probability/level", such as
+    `Inv.1/7+Equ1/9`.
+    """
     return tuple(tuple(_step(step) for step in pair.split("+")) for pair in text.split())
 
 
 def _step(text: str) -> Step:
     match = re.fullmatch(r"([A-Z][a-zA-Z]{2})(\.\d|1)/(10|\d)", text)
     if match is None or match[1] not in ABBREVIATIONS:
-        raise ValueError(f"{text!r} is no step of a policy; write it like Equ.8/4, with {', '.join(ABBREVIATIONS)}")
+        raise ValueError(
+            f"{text!r} is no step of a policy; write it like Equ.8/4, with "
+            f"{', '.join(ABBREVIATIONS)}"
+        )
     return Step(ABBREVIATIONS[match[1]], float(match[2]), int(match[3]))
 
 
@@ -101,19 +133,28 @@ class Draws(NamedTuple):
 
 def draw(count: int, height: int, width: int, rng: np.random.Generator, aug_type: str) -> Draws:
     """The random numbers of `count` images. aug_type: of AUG_TYPES."""
-    if aug_type == "autoaug":  # a sub-policy per image; the original's words say one per batch, its code does not
+    if (
+        aug_type == "autoaug"
+    ):  # a sub-policy per image; the original's words say one per batch, its code does not
         steps = [CIFAR[index] for index in rng.integers(len(CIFAR), size=count)]
     else:  # two operations per batch
-        names = [RANDAUG_OPERATIONS[index] for index in rng.integers(len(RANDAUG_OPERATIONS), size=2)]
+        names = [
+            RANDAUG_OPERATIONS[index] for index in rng.integers(len(RANDAUG_OPERATIONS), size=2)
+        ]
         levels = [RANDAUG_LEVELS[index] for index in rng.integers(len(RANDAUG_LEVELS), size=2)]
-        steps = [tuple(Step(name, RANDAUG_PROBABILITY, level) for name, level in zip(names, levels))] * count
-    probability = np.array([[step.probability for step in pair] for pair in steps]).reshape(count, 2)
+        steps = [
+            tuple(Step(name, RANDAUG_PROBABILITY, level) for name, level in zip(names, levels))
+        ] * count
+    probability = np.array([[step.probability for step in pair] for pair in steps]).reshape(
+        count, 2
+    )
     return Draws(
         steps,
         applied=rng.random((count, 2)) < probability,
         negative=rng.random((count, 2)) < 0.5,
         hidden=rng.integers((height, width), size=(count, 2, 2)),
-        # 2 PADDING is never drawn, as the original's upper bound is exclusive: a shift of 4 is to one side only
+        # 2 PADDING is never drawn, as the original's upper bound is exclusive: a shift of 4 is to
+        # one side only
         crop=rng.integers(2 * PADDING, size=(count, 2)),
         mirrored=rng.random(count) < 0.5,
         cutout=rng.integers((height, width), size=(count, 2)),
@@ -135,7 +176,10 @@ def apply_steps(rgba: NDArray[np.uint8], draws: Draws) -> None:
 
 
 def shifted(images: NDArray[np.float32], corners: NDArray[np.int64]) -> NDArray[np.float32]:
-    """Each image with PADDING zeros on every side, seen through a window at its corner. corners: (B, 2) top and left."""
+    """Each image with PADDING zeros on every side, seen through a window at its corner.
+
+    corners: (B, 2) top and left.
+    """
     count, height, width, channels = images.shape
     padded = np.zeros((count, height + 2 * PADDING, width + 2 * PADDING, channels), images.dtype)
     padded[:, PADDING : PADDING + height, PADDING : PADDING + width] = images
@@ -144,7 +188,10 @@ def shifted(images: NDArray[np.float32], corners: NDArray[np.int64]) -> NDArray[
 
 
 def square_mask(centres: NDArray[np.int64], height: int, width: int) -> NDArray[np.bool_]:
-    """(B, H, W), true in the square of CUTOUT_SIDE around each centre, as far as it is inside. centres: (B, 2)."""
+    """(B, H, W), true in the square of CUTOUT_SIDE around each centre, as far as it is inside.
+
+    centres: (B, 2).
+    """
     rows, columns = np.arange(height) - centres[:, :1], np.arange(width) - centres[:, 1:]
     half = CUTOUT_SIDE // 2
     in_rows, in_columns = (-half <= rows) & (rows < half), (-half <= columns) & (columns < half)
@@ -152,7 +199,10 @@ def square_mask(centres: NDArray[np.int64], height: int, width: int) -> NDArray[
 
 
 def strong_arrays(images: NDArray[np.float32], draws: Draws) -> NDArray[np.float32]:
-    """The two operations; a shift by -4..3; the mirror; zeros, mid grey, in a square. images: (B, H, W, 3) in [-1, 1]."""
+    """The two operations; a shift by -4..3; the mirror; zeros, mid grey, in a square.
+
+    images: (B, H, W, 3) in [-1, 1].
+    """
     rgba = pil_ops.to_rgba(images)
     apply_steps(rgba, draws)
     crops = shifted(pil_ops.from_rgba(rgba), draws.crop)
@@ -167,11 +217,19 @@ def generator(seed: NDArray[np.int32]) -> np.random.Generator:
 
 
 def strong(images: tf.Tensor, seed: tf.Tensor, aug_type: str) -> tf.Tensor:
-    """The strong view of IEG. images: (B, H, W, 3) float32 in [-1, 1], weak views; seed: (2,) int32; returned likewise."""
+    """The strong view of IEG.
+
+    images: (B, H, W, 3) float32 in [-1, 1], weak views; seed: (2,) int32; returned likewise.
+    """
 
     def views(images: NDArray[np.float32], seed: NDArray[np.int32]) -> NDArray[np.float32]:
         return strong_arrays(images, draw(*images.shape[:3], generator(seed), aug_type))
 
     if aug_type not in AUG_TYPES:
-        raise ValueError(f'aug_type {aug_type!r} is none of {AUG_TYPES}; "default" is a second weak view: views.weak')
-    return tf.ensure_shape(tf.numpy_function(views, [images, seed], tf.float32, stateful=False), images.shape)
+        raise ValueError(
+            f'aug_type {aug_type!r} is none of {AUG_TYPES}; "default" is a second weak view: '
+            "views.weak"
+        )
+    return tf.ensure_shape(
+        tf.numpy_function(views, [images, seed], tf.float32, stateful=False), images.shape
+    )

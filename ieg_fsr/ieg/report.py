@@ -1,7 +1,8 @@
-"""What a run leaves behind: config.yaml, metrics.jsonl with a row for each evaluation, and the published TensorBoard tags.
+"""What a run leaves behind: config.yaml, metrics.jsonl with a row for each evaluation, and the
+published TensorBoard tags.
 
-Scalars of a step stay tensors until ten steps are done, so that the device is not waited for at every step. Accuracies of
-a row are in percent; TensorBoard's are fractions, as published.
+Scalars of a step stay tensors until ten steps are done, so that the device is not waited for at
+every step. Accuracies of a row are in percent; TensorBoard's are fractions, as published.
 """
 
 import json
@@ -18,23 +19,38 @@ from tensorflow import Tensor
 
 from ieg.checkpoint import Record
 from ieg.reward_queue import RewardQueue
-from shared.noise_file import write_atomically
+from shared.files import write_atomically
 
 Row = dict[str, Any]
 TIMING = ("seconds", "images_per_s")  # the only fields of a row that differ between two equal runs
-EVERY = 10  # steps between two summaries of supervised training and FSR; L2R and IEG write every step
+EVERY = (
+    10  # steps between two summaries of supervised training and FSR; L2R and IEG write every step
+)
 CLASSES_SHOWN = 10
-# What a row has of the mean over the steps since the last evaluation: name in the row, metric, factor.
-ROW_MEANS = {"loss": ("loss/net", 1.0), "accuracy_train": ("acc/train", 100.0), "loss_meta": ("loss/meta", 1.0),
-             "accuracy_meta": ("acc/meta", 100.0), "loss_pseudo": ("loss/pseudo", 1.0), "loss_mixup": ("loss/xemin", 1.0),
-             "loss_consistency": ("loss/consistency", 1.0), "zero_weights": ("weights/zeroratio", 1.0)}  # fmt: skip
+# What a row has of the mean over the steps since the last evaluation: name in the row, metric,
+# factor.
+ROW_MEANS = {
+    "loss": ("loss/net", 1.0),
+    "accuracy_train": ("acc/train", 100.0),
+    "loss_meta": ("loss/meta", 1.0),
+    "accuracy_meta": ("acc/meta", 100.0),
+    "loss_pseudo": ("loss/pseudo", 1.0),
+    "loss_mixup": ("loss/xemin", 1.0),
+    "loss_consistency": ("loss/consistency", 1.0),
+    "zero_weights": ("weights/zeroratio", 1.0),
+}
 # Ratios of two sums: tag, sums above and below the line.
-RATIOS = {"weights/clean": ("sum/clean_weight", "sum/clean"), "weights/noisy": ("sum/noisy_weight", "sum/noisy"),
-          "weights/purity": ("sum/used_clean", "sum/used"),
-          "loss/clean": ("sum/clean_loss", "sum/clean"), "loss/noisy": ("sum/noisy_loss", "sum/noisy"),
-          "loss_margin/clean": ("sum/clean_margin", "sum/clean"), "loss_margin/noisy": ("sum/noisy_margin", "sum/noisy"),
-          "loss/masked_clean": ("sum/masked_clean_loss", "sum/masked_clean"),
-          "loss/unmasked_noisy": ("sum/unmasked_noisy_loss", "sum/unmasked_noisy")}  # fmt: skip
+RATIOS = {
+    "weights/clean": ("sum/clean_weight", "sum/clean"),
+    "weights/noisy": ("sum/noisy_weight", "sum/noisy"),
+    "weights/purity": ("sum/used_clean", "sum/used"),
+    "loss/clean": ("sum/clean_loss", "sum/clean"),
+    "loss/noisy": ("sum/noisy_loss", "sum/noisy"),
+    "loss_margin/clean": ("sum/clean_margin", "sum/clean"),
+    "loss_margin/noisy": ("sum/noisy_margin", "sum/noisy"),
+    "loss/masked_clean": ("sum/masked_clean_loss", "sum/masked_clean"),
+    "loss/unmasked_noisy": ("sum/unmasked_noisy_loss", "sum/unmasked_noisy"),
+}
 
 
 class NonFiniteLossError(RuntimeError):
@@ -50,19 +66,41 @@ def write_config(folder: Path, config: Mapping[str, Any]) -> None:
         "keras": keras.__version__,
         "numpy": np.__version__,
     }
-    write_atomically(folder / "config.yaml", yaml.safe_dump({**plain, "versions": versions}, sort_keys=False).encode())
+    write_atomically(
+        folder / "config.yaml",
+        yaml.safe_dump({**plain, "versions": versions}, sort_keys=False).encode(),
+    )
 
 
 class Report:
-    """The log of a run. Starting with `rows` rewrites metrics.jsonl, so that nothing is logged twice.
+    """The log of a run.
 
-    record: of the checkpoints, to whose rows `log` appends. method: one of the four. uniform: 1 over the samples of a step
-    of one replica, the weight of every sample before any judgement. truth_known: whether it is known which labels are wrong.
+    Starting with `rows` rewrites metrics.jsonl, so that nothing is logged twice.
+
+    record: of the checkpoints, to whose rows `log` appends. method: one of the four. uniform: 1
+    over the samples of a step of one replica, the weight of every sample before any judgement.
+    truth_known: whether it is known which labels are wrong.
     """
 
-    def __init__(self, folder: Path, record: Record, *, method: str, iter_epoch: int, uniform: float, num_classes: int,
-                 truth_known: bool, finer: bool, copy_evaluation: bool) -> None:  # fmt: skip
-        self.rows, self._folder, self._method, self._iter_epoch = record.rows, folder, method, iter_epoch
+    def __init__(
+        self,
+        folder: Path,
+        record: Record,
+        *,
+        method: str,
+        iter_epoch: int,
+        uniform: float,
+        num_classes: int,
+        truth_known: bool,
+        finer: bool,
+        copy_evaluation: bool,
+    ) -> None:
+        self.rows, self._folder, self._method, self._iter_epoch = (
+            record.rows,
+            folder,
+            method,
+            iter_epoch,
+        )
         self._uniform, self._truth_known = uniform, truth_known
         self._finer, self._copy = finer and method == "fsr", copy_evaluation
         self._class_weights = record.class_weights
@@ -71,46 +109,79 @@ class Report:
         self._waiting: list[tuple[int, float, dict[str, Tensor], dict[str, Tensor]]] = []
         self._sums: dict[str, float] = {}  # of the metrics of the steps since the last evaluation
         self._steps = 0
-        write_atomically(folder / "metrics.jsonl", "".join(_line(row) for row in self.rows).encode())
-        self._train, self._eval = (tf.summary.create_file_writer(str(folder / name)) for name in ("train", "eval"))
+        write_atomically(
+            folder / "metrics.jsonl", "".join(_line(row) for row in self.rows).encode()
+        )
+        self._train, self._eval = (
+            tf.summary.create_file_writer(str(folder / name)) for name in ("train", "eval")
+        )
 
     def step(
-        self, iteration: int, learning_rate: float, metrics: dict[str, Tensor], samples: dict[str, Tensor]
+        self,
+        iteration: int,
+        learning_rate: float,
+        metrics: dict[str, Tensor],
+        samples: dict[str, Tensor],
     ) -> None:
-        """Takes note of a step; reads what has gathered every ten steps. Raises NonFiniteLossError."""
+        """Takes note of a step; reads what has gathered every ten steps.
+
+        Raises NonFiniteLossError.
+        """
         self._waiting.append((iteration, learning_rate, metrics, samples))
         if iteration % EVERY == 0 or iteration == 1:
             self.flush()
 
     def flush(self, at_evaluation: bool = False) -> None:
-        """Reads the steps that wait and writes their summaries. Raises NonFiniteLossError, naming the first bad step."""
+        """Reads the steps that wait and writes their summaries.
+
+        Raises NonFiniteLossError, naming the first bad step.
+        """
         waiting, self._waiting = self._waiting, []
         if not waiting:
             return
         names = list(waiting[0][2])
-        table = tf.stack([tf.stack([metrics[name] for name in names]) for _, _, metrics, _ in waiting]).numpy()
+        table = tf.stack(
+            [tf.stack([metrics[name] for name in names]) for _, _, metrics, _ in waiting]
+        ).numpy()
         last = waiting[-1][0]
         for (iteration, learning_rate, _, samples), numbers in zip(waiting, table):
             values = dict(zip(names, numbers.tolist()))
-            if bad := [name for name in names if name.startswith("loss") and not np.isfinite(values[name])]:
+            if bad := [
+                name for name in names if name.startswith("loss") and not np.isfinite(values[name])
+            ]:
                 raise NonFiniteLossError(f"iteration {iteration}: {bad[0]} {values[bad[0]]}")
             self._steps += 1
             self._sums = {name: self._sums.get(name, 0.0) + value for name, value in values.items()}
             if self._finer:
                 self._follow_classes(samples)
-            if self._method in ("l2r", "ieg") or iteration in (1, at_evaluation and last) or iteration % EVERY == 0:
+            if (
+                self._method in ("l2r", "ieg")
+                or iteration in (1, at_evaluation and last)
+                or iteration % EVERY == 0
+            ):
                 self._write_step(iteration, learning_rate, values, samples)
 
-    def log(self, iteration: int, learning_rate: float, found: dict[str, dict[str, float]], more: Row) -> Row:
-        """A row for an evaluation. found: what evaluate() gave, by the name of the set, the main one first.
+    def log(
+        self, iteration: int, learning_rate: float, found: dict[str, dict[str, float]], more: Row
+    ) -> Row:
+        """A row for an evaluation.
 
-        Raises NonFiniteLossError where the last step has ruined the weights, so that they are not saved.
+        found: what evaluate() gave, by the name of the set, the main one first.
+
+        Raises NonFiniteLossError where the last step has ruined the weights, so that they are not
+        saved.
         """
         self.flush()
         for name, figures in found.items():
             if not np.isfinite(figures["loss"]):
-                raise NonFiniteLossError(f"iteration {iteration}, evaluation ({name}): loss {figures['loss']}")
-        row: Row = {"iteration": iteration, "epoch": iteration / self._iter_epoch, "learning_rate": learning_rate}
+                raise NonFiniteLossError(
+                    f"iteration {iteration}, evaluation ({name}): loss {figures['loss']}"
+                )
+        row: Row = {
+            "iteration": iteration,
+            "epoch": iteration / self._iter_epoch,
+            "learning_rate": learning_rate,
+        }
         for name, (metric, factor) in ROW_MEANS.items():
             if metric in self._sums:
                 row[name] = factor * self._sums[metric] / self._steps
@@ -137,13 +208,23 @@ class Report:
     # ---- figures
 
     def _weight_figures(self) -> dict[str, float | None]:
-        """Mean weight of clean and of noisy samples in units of the uniform weight, and the share of clean among the used."""
+        """Mean weight of clean and of noisy samples in units of the uniform weight, and the share
+        of clean among the used.
+        """
         if not self._truth_known or "sum/clean_weight" not in self._sums:
             return {}
-        ratio = {tag: _ratio(self._sums, *RATIOS[tag]) for tag in ("weights/clean", "weights/noisy", "weights/purity")}
-        in_units = {tag: None if value is None else value / self._uniform for tag, value in ratio.items()}
-        return {"weight_clean": in_units["weights/clean"], "weight_noisy": in_units["weights/noisy"],
-                "weights_purity": ratio["weights/purity"]}  # fmt: skip
+        ratio = {
+            tag: _ratio(self._sums, *RATIOS[tag])
+            for tag in ("weights/clean", "weights/noisy", "weights/purity")
+        }
+        in_units = {
+            tag: None if value is None else value / self._uniform for tag, value in ratio.items()
+        }
+        return {
+            "weight_clean": in_units["weights/clean"],
+            "weight_noisy": in_units["weights/noisy"],
+            "weights_purity": ratio["weights/purity"],
+        }
 
     def _follow_classes(self, samples: dict[str, Tensor]) -> None:
         """Moving averages, decay 0.9, of each class's mean weight."""
@@ -157,13 +238,19 @@ class Report:
     # ---- events
 
     def _write_step(
-        self, iteration: int, learning_rate: float, values: dict[str, float], samples: dict[str, Tensor]
+        self,
+        iteration: int,
+        learning_rate: float,
+        values: dict[str, float],
+        samples: dict[str, Tensor],
     ) -> None:
         scalars = {name: value for name, value in values.items() if not name.startswith("sum/")}
         scalars["acc/train"] = self._sums["acc/train"] / self._steps  # since the last evaluation
         scalars |= {"epoch": iteration // self._iter_epoch, "learningrate": learning_rate}
         if self._truth_known and "sum/clean_weight" in values:
-            ratios = {tag: _ratio(values, *sums) for tag, sums in RATIOS.items() if sums[0] in values}
+            ratios = {
+                tag: _ratio(values, *sums) for tag, sums in RATIOS.items() if sums[0] in values
+            }
             scalars |= {tag: ratio for tag, ratio in ratios.items() if ratio is not None}
             total = values["sum/clean_weight"] + values["sum/noisy_weight"]
             scalars["weights/ratio"] = values["sum/clean_weight"] / total if total > 0 else 0.0

@@ -1,8 +1,10 @@
-"""FSR's queue: training samples that stand in for reward data (Zhang & Pfister, ICCV 2021, section 3.3).
+"""FSR's queue: training samples that stand in for reward data (Zhang & Pfister, ICCV 2021, section
+3.3).
 
-Every sample has a rate, the moving average of its negative margin: how little its loss fell at the classifier's virtual
-step. After each epoch the queue takes the samples of lowest rate of each class; every step draws a class-balanced batch
-from it. Shapes: N training samples, S places of the queue, Q samples drawn for a step, C classes.
+Every sample has a rate, the moving average of its negative margin: how little its loss fell at the
+classifier's virtual step. After each epoch the queue takes the samples of lowest rate of each
+class; every step draws a class-balanced batch from it. Shapes: N training samples, S places of the
+queue, Q samples drawn for a step, C classes.
 """
 
 import numpy as np
@@ -12,7 +14,7 @@ from tensorflow import Tensor
 
 from ieg.seeds import stream_seed, tensor_seed
 from ieg.sources import Source
-from shared.image_data import DatasetError
+from shared.datasets.image_data import DatasetError
 
 UNSEEN = -1  # the recorded label of a sample that no step has met
 READ_AT_ONCE = 100  # images
@@ -23,20 +25,26 @@ def balanced_sample(
 ) -> NDArray[np.int64]:
     """Positions (count,) of a class-balanced draw from labels (S,), class after class.
 
-    Without replacement, or with it from a class that has too few. Raises DatasetError where a class is missing.
+    Without replacement, or with it from a class that has too few. Raises DatasetError where a class
+    is missing.
     """
     if count % num_classes:
-        raise DatasetError(f"{count} samples cannot be balanced over {num_classes} classes: choose a multiple of them")
+        raise DatasetError(
+            f"{count} samples cannot be balanced over {num_classes} classes: choose a multiple "
+            "of them"
+        )
     each, drawn = count // num_classes, []
     for label in range(num_classes):
         positions = np.flatnonzero(labels == label)
         if len(positions) == 0:
             raise DatasetError(
-                f"class {label} has no sample at all, so FSR's queue cannot be balanced over the classes"
+                f"class {label} has no sample at all, so FSR's queue cannot be balanced over "
+                "the classes"
             )
         if len(positions) < each:
             print(
-                f"note: class {label} has {len(positions)} samples for {each} places of FSR's queue: some are taken twice"
+                f"note: class {label} has {len(positions)} samples for {each} places of FSR's "
+                "queue: some are taken twice"
             )
         drawn.append(random.choice(positions, each, replace=len(positions) < each))
     return np.concatenate(drawn)
@@ -45,9 +53,11 @@ def balanced_sample(
 def lowest_rates(
     labels: NDArray[np.int64], rates: NDArray[np.float32], per_class: int, num_classes: int
 ) -> NDArray[np.int64]:
-    """Ids of the `per_class` samples of lowest rate of each class, class after class, rates ascending.
+    """Ids of the `per_class` samples of lowest rate of each class, class after class, rates
+    ascending.
 
-    labels: (N,) the given ones, UNSEEN where no step has met the sample; a class may be short. rates: (N,).
+    labels: (N,) the given ones, UNSEEN where no step has met the sample; a class may be short.
+    rates: (N,).
     """
     chosen = []
     for label in range(num_classes):
@@ -57,7 +67,9 @@ def lowest_rates(
 
 
 def last_of_each(ids: Tensor) -> Tensor:
-    """Positions (k,) of the last of equal ids (B,): a batch that crosses the end of a pass may have a sample twice."""
+    """Positions (k,) of the last of equal ids (B,): a batch that crosses the end of a pass may have
+    a sample twice.
+    """
     same_later = tf.linalg.set_diag(
         tf.linalg.band_part(tf.equal(ids[:, None], ids), 0, -1), tf.zeros_like(ids, tf.bool)
     )
@@ -65,33 +77,53 @@ def last_of_each(ids: Tensor) -> Tensor:
 
 
 def updated_rates(rates: Tensor, ids: Tensor, margins: Tensor, beta: float) -> Tensor:
-    """Rates (N,) after a step that gave margins (B,) to different samples ids (B,); beta >= 1 sums the scores instead."""
+    """Rates (N,) after a step that gave margins (B,) to different samples ids (B,); beta >= 1 sums
+    the scores instead.
+    """
     old, score = tf.gather(rates, ids), -margins
     new = beta * old + (1.0 - beta) * score if beta < 1.0 else old + beta * score
     return tf.tensor_scatter_nd_update(rates, ids[:, None], new)
 
 
-# DEVIATION(ieg_fsr): the queue keeps images as bytes; the original keeps floats. CIFAR's views only move pixels and lose
-# nothing, WebVision's are rounded to 1/255, for a quarter of the memory.
-# DEVIATION(ieg_fsr): queued images are part of the checkpoint; the original draws others when it resumes.
+# DEVIATION(ieg_fsr): the queue keeps images as bytes; the original keeps floats. CIFAR's views only
+# move pixels and lose nothing, WebVision's are rounded to 1/255, for a quarter of the memory.
+# DEVIATION(ieg_fsr): queued images are part of the checkpoint; the original draws others when it
+# resumes.
 class RewardQueue(tf.Module):
     """The state."""
 
-    def __init__(self, source: Source, *, num_classes: int, capacity: int, batch: int, beta: float, seed: int) -> None:
+    def __init__(
+        self, source: Source, *, num_classes: int, capacity: int, batch: int, beta: float, seed: int
+    ) -> None:
         super().__init__()
-        self._source, self._num_classes, self._batch, self._beta, self._seed = source, num_classes, batch, beta, seed
+        self._source, self._num_classes, self._batch, self._beta, self._seed = (
+            source,
+            num_classes,
+            batch,
+            beta,
+            seed,
+        )
         count = len(source.labels)
         self.rates = tf.Variable(tf.zeros(count), trainable=False)
-        self.seen_labels = tf.Variable(tf.fill((count,), tf.constant(UNSEEN, tf.int64)), trainable=False)
-        self.images = tf.Variable(tf.zeros((capacity, *source.image_shape), tf.uint8), trainable=False)
+        self.seen_labels = tf.Variable(
+            tf.fill((count,), tf.constant(UNSEEN, tf.int64)), trainable=False
+        )
+        self.images = tf.Variable(
+            tf.zeros((capacity, *source.image_shape), tf.uint8), trainable=False
+        )
         with tf.device("CPU"):  # read by the host at every step, which must not wait for the device
             self.ids = tf.Variable(tf.zeros(capacity, tf.int64), trainable=False)
 
     def fill(self, order: NDArray[np.int64]) -> None:
-        """The start: reads the samples in `order`, (N,) ids, until every class can fill its places, and draws from them."""
+        """The start: reads the samples in `order`, (N,) ids, until every class can fill its places,
+        and draws from them.
+        """
         capacity, labels = self.ids.shape[0], self._source.labels[order]
         needed = capacity // self._num_classes
-        ends = [np.flatnonzero(labels == label)[needed - 1 : needed] for label in range(self._num_classes)]
+        ends = [
+            np.flatnonzero(labels == label)[needed - 1 : needed]
+            for label in range(self._num_classes)
+        ]
         read = 1 + max(end[0] for end in ends) if all(len(end) for end in ends) else len(order)
         read = -(-read // self._batch) * self._batch  # whole batches
         random = np.random.RandomState(self._seed)
@@ -99,7 +131,8 @@ class RewardQueue(tf.Module):
         self._store(np.arange(capacity), drawn, epoch=0)
 
     def draw(self, step: int) -> dict[str, NDArray]:
-        """Q places of the queue for a step, balanced over the classes, and the given labels there, int32.
+        """Q places of the queue for a step, balanced over the classes, and the given labels there,
+        int32.
 
         A function of the seed, the step and what is in the queue.
         """
@@ -113,37 +146,56 @@ class RewardQueue(tf.Module):
         return self._source.scale(tf.gather(self.images, places))
 
     def record(self, ids: Tensor, labels: Tensor, margins: Tensor) -> None:
-        """Takes note of a step's samples, all different; runs inside a tf.function. ids, labels, margins: (B,)."""
-        self.rates.assign(updated_rates(self.rates, ids, margins, self._beta))
-        self.seen_labels.assign(tf.tensor_scatter_nd_update(self.seen_labels, ids[:, None], tf.cast(labels, tf.int64)))
+        """Takes note of a step's samples, all different; runs inside a tf.function.
 
-    # DEVIATION(ieg_fsr): a class with too few samples keeps older ones in its own places of the queue; in the original
-    # they stay at its front, whatever their class, and the queue is no longer balanced.
+        ids, labels, margins: (B,).
+        """
+        self.rates.assign(updated_rates(self.rates, ids, margins, self._beta))
+        self.seen_labels.assign(
+            tf.tensor_scatter_nd_update(self.seen_labels, ids[:, None], tf.cast(labels, tf.int64))
+        )
+
+    # DEVIATION(ieg_fsr): a class with too few samples keeps older ones in its own places of the
+    # queue; in the original they stay at its front, whatever their class, and the queue is no
+    # longer balanced.
     def refresh(self, epoch: int) -> None:
-        """The end of an epoch: the most helpful samples of each class, newly augmented, take its places."""
+        """The end of an epoch: the most helpful samples of each class, newly augmented, take its
+        places.
+        """
         each = self.ids.shape[0] // self._num_classes
         ids = lowest_rates(self.seen_labels.numpy(), self.rates.numpy(), each, self._num_classes)
         counts = np.bincount(self._source.labels[ids], minlength=self._num_classes)
-        places = [np.arange((label + 1) * each - count, (label + 1) * each) for label, count in enumerate(counts)]
+        places = [
+            np.arange((label + 1) * each - count, (label + 1) * each)
+            for label, count in enumerate(counts)
+        ]
         self._store(np.concatenate(places), ids, epoch)
 
     def purity(self) -> float | None:
-        """The share of the queue whose given label is the true one, None where nobody knows; nothing depends on it."""
+        """The share of the queue whose given label is the true one, None where nobody knows;
+        nothing depends on it.
+        """
         ids, gold = self.ids.numpy(), self._source.gold
         return None if gold is None else float(np.mean(self._source.labels[ids] == gold[ids]))
 
     def state(self) -> dict[str, NDArray]:
         """Arrays for users; the first two are what the published code keeps in queue_info.npy."""
         ids = self.ids.numpy()
-        return {"ds_labels": self.seen_labels.numpy(), "ds_rates": self.rates.numpy(),
-                "queue_ids": ids, "queue_labels": self._source.labels[ids]}  # fmt: skip
+        return {
+            "ds_labels": self.seen_labels.numpy(),
+            "ds_rates": self.rates.numpy(),
+            "queue_ids": ids,
+            "queue_labels": self._source.labels[ids],
+        }
 
     def _store(self, places: NDArray[np.int64], ids: NDArray[np.int64], epoch: int) -> None:
         """Puts new views of samples ids (k,) at these places (k,)."""
         seed = tensor_seed(self._seed, epoch, "queue")
 
         def views(number: Tensor, ids: Tensor) -> Tensor:
-            return self._source.unscale(self._source.weak(ids, tf.random.experimental.stateless_fold_in(seed, number)))
+            return self._source.unscale(
+                self._source.weak(ids, tf.random.experimental.stateless_fold_in(seed, number))
+            )
 
         parts = tf.data.Dataset.from_tensor_slices(ids).batch(READ_AT_ONCE).enumerate()
         images = parts.map(views, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)

@@ -1,4 +1,5 @@
-"""Learning rates and when a run is evaluated; pure functions of the iteration, so that a resumed run needs no counters.
+"""Learning rates and when a run is evaluated; pure functions of the iteration, so that a resumed
+run needs no counters.
 
 A step s counts updates that are done; training iteration i = s + 1 uses the rate of s.
 """
@@ -12,16 +13,31 @@ EPOCHLY = 500  # the value of --eval_freq that stands for once per epoch
 
 
 def learning_rate(
-    name: str, base: float, *, iter_epoch: int, max_iteration: int, decay_steps: Sequence[int], decay_rate: float = 0.1,
-    t_mul: float = 1.5, m_mul: float = 0.9, warmup_epochs: int = 0,
-) -> Callable[[int], float]:  # fmt: skip
-    """The learning rate as a function of the step s >= 0. name: one of SCHEDULES; decay_steps: iterations, rising."""
+    name: str,
+    base: float,
+    *,
+    iter_epoch: int,
+    max_iteration: int,
+    decay_steps: Sequence[int],
+    decay_rate: float = 0.1,
+    t_mul: float = 1.5,
+    m_mul: float = 0.9,
+    warmup_epochs: int = 0,
+) -> Callable[[int], float]:
+    """The learning rate as a function of the step s >= 0.
+
+    name: one of SCHEDULES; decay_steps: iterations, rising.
+    """
     if name == "custom_step":
-        return lambda step: base * decay_rate ** sum(step + 1 >= boundary for boundary in decay_steps)
+        return lambda step: (
+            base * decay_rate ** sum(step + 1 >= boundary for boundary in decay_steps)
+        )
     if name == "exponential":
         return lambda step: base * EXPONENTIAL_RATE ** (step // decay_steps[0])
     if name == "cosine_one":
-        return lambda step: base * 0.5 * (1.0 + math.cos(math.pi * min(step, max_iteration) / max_iteration))
+        return lambda step: (
+            base * 0.5 * (1.0 + math.cos(math.pi * min(step, max_iteration) / max_iteration))
+        )
     warm_up = iter_epoch * warmup_epochs
     # `cosine` restarts after whole epochs whatever --decay_steps says, as published.
     first = iter_epoch if name == "cosine" else decay_steps[0]
@@ -35,7 +51,8 @@ def learning_rate(
 
 
 def cosine_restarts(step: int, first: int, t_mul: float, m_mul: float) -> float:
-    """SGDR (Loshchilov & Hutter, ICLR 2017): half a cosine from 1 to 0 in `first` steps, then t_mul times longer each time.
+    """SGDR (Loshchilov & Hutter, ICLR 2017): half a cosine from 1 to 0 in `first` steps, then t_mul
+    times longer each time.
 
     Every restart is m_mul times lower than the one before.
     """
@@ -44,16 +61,20 @@ def cosine_restarts(step: int, first: int, t_mul: float, m_mul: float) -> float:
         cycle = math.floor(done)
         fraction = done - cycle
     else:
-        cycle = math.floor(math.log(1.0 - done * (1.0 - t_mul)) / math.log(t_mul) + 1e-9)  # a restart is a restart
+        cycle = math.floor(
+            math.log(1.0 - done * (1.0 - t_mul)) / math.log(t_mul) + 1e-9
+        )  # a restart is a restart
         begun = (1.0 - t_mul**cycle) / (1.0 - t_mul)
         fraction = (done - begun) / t_mul**cycle
     return m_mul**cycle * 0.5 * (1.0 + math.cos(math.pi * fraction))
 
 
-# DEVIATION(ieg_fsr): ends of cosine cycles follow from the iteration, so a resumed run is evaluated at them as well; the
-# original starts its counters anew.
+# DEVIATION(ieg_fsr): ends of cosine cycles follow from the iteration, so a resumed run is evaluated
+# at them as well; the original starts its counters anew.
 def cycle_ends(iter_epoch: int, t_mul: float, warm_up: int, last: int) -> Iterator[int]:
-    """Iterations up to `last` at which a cycle of the cosine schedule ends (and the very first one)."""
+    """Iterations up to `last` at which a cycle of the cosine schedule ends (and the very first
+    one).
+    """
     total, length = 1, iter_epoch
     while (iteration := warm_up + max(1, total - 1)) <= last:
         yield iteration
@@ -62,11 +83,19 @@ def cycle_ends(iter_epoch: int, t_mul: float, warm_up: int, last: int) -> Iterat
 
 
 def evaluations(
-    max_iteration: int, *, eval_freq: int, iter_epoch: int, schedule: str, t_mul: float, warmup_epochs: int
+    max_iteration: int,
+    *,
+    eval_freq: int,
+    iter_epoch: int,
+    schedule: str,
+    t_mul: float,
+    warmup_epochs: int,
 ) -> list[int]:
-    """Every iteration after which the run is evaluated and saved, ascending: first, last, regular, ends of cycles."""
-    # DEVIATION(ieg_fsr): the last iteration is always evaluated and saved; in the original, what follows the last regular
-    # evaluation is lost.
+    """Every iteration after which the run is evaluated and saved, ascending: first, last, regular,
+    ends of cycles.
+    """
+    # DEVIATION(ieg_fsr): the last iteration is always evaluated and saved; in the original, what
+    # follows the last regular evaluation is lost.
     every = iter_epoch if eval_freq == EPOCHLY else eval_freq
     due = {1, max_iteration, *range(every, max_iteration + 1, every)}
     if schedule == "cosine":

@@ -1,7 +1,7 @@
 """Where pixels come from: arrays in memory, or image files decoded when they are needed.
 
-Every method of a Source can be called in a tf.data map; random views are functions of the ids and a seed (2,) int32.
-Shapes: N samples, B batch, H W pixels.
+Every method of a Source can be called in a tf.data map; random views are functions of the ids and a
+seed (2,) int32. Shapes: N samples, B batch, H W pixels.
 """
 
 from collections.abc import Callable, Sequence
@@ -13,13 +13,19 @@ from numpy.typing import NDArray
 
 from ieg import imagenet_ops, policies, views
 
-PADDING = {"cifar": 2, "long_tail": 4, "digits": 0}  # black pixels at each side before the random crop
+PADDING = {
+    "cifar": 2,
+    "long_tail": 4,
+    "digits": 0,
+}  # black pixels at each side before the random crop
 IMAGE_STARTS = (b"\xff\xd8\xff", b"\x89PN")
 SECOND_WEAK_VIEW = "default"  # the --aug_type that is no policy
 
 
 def evenly(count: int, limit: int | None) -> NDArray[np.int64]:
-    """Positions of `limit` samples spread evenly over `count`; test sets may be sorted by class, so not the first ones."""
+    """Positions of `limit` samples spread evenly over `count`; test sets may be sorted by class, so
+    not the first ones.
+    """
     if limit is None or limit >= count:
         return np.arange(count)
     return np.linspace(0, count - 1, limit).astype(np.int64)
@@ -39,7 +45,10 @@ class Source(Protocol):
         """The images as they are evaluated, (B, H, W, 3) float32 in [-1, 1]."""
 
     def strong(self, ids: tf.Tensor, weak: tf.Tensor, seed: tf.Tensor, aug_type: str) -> tf.Tensor:
-        """IEG's second view, (B, H, W, 3) float32 in [-1, 1]. weak: the first one; aug_type: the kind of it."""
+        """IEG's second view, (B, H, W, 3) float32 in [-1, 1].
+
+        weak: the first one; aug_type: the kind of it.
+        """
 
     def scale(self, pixels: tf.Tensor) -> tf.Tensor:
         """uint8 pixels to the float32 that a network sees."""
@@ -52,10 +61,16 @@ class ArraySource:
     """Images of an array in memory, which several sources share."""
 
     def __init__(
-        self, images: NDArray[np.uint8], labels: NDArray[np.int64], *, view: str, rows: NDArray[np.int64] | None = None,
+        self,
+        images: NDArray[np.uint8],
+        labels: NDArray[np.int64],
+        *,
+        view: str,
+        rows: NDArray[np.int64] | None = None,
         gold: NDArray[np.int64] | None = None,
-    ) -> None:  # fmt: skip
-        """images: (M, H, W, 3) uint8; labels, gold: (N,) of the images at rows (N,); view: "cifar", "long_tail", "digits".
+    ) -> None:
+        """images: (M, H, W, 3) uint8; labels, gold: (N,) of the images at rows (N,); view: "cifar",
+        "long_tail", "digits".
 
         digits are neither moved nor mirrored: a mirrored 2 is no digit.
         """
@@ -69,8 +84,11 @@ class ArraySource:
 
     def pixels(self, ids: tf.Tensor) -> tf.Tensor:
         """The images themselves, (B, H, W, 3) uint8."""
-        # NumPy's indexing costs 0.2 ms for 100 images, tf.gather 0.14: but a tf.constant is a second copy of 150 MB.
-        pixels = tf.numpy_function(lambda ids: self._images[self._rows[ids]], [ids], tf.uint8, stateful=False)
+        # NumPy's indexing costs 0.2 ms for 100 images, tf.gather 0.14: but a tf.constant is a
+        # second copy of 150 MB.
+        pixels = tf.numpy_function(
+            lambda ids: self._images[self._rows[ids]], [ids], tf.uint8, stateful=False
+        )
         return tf.ensure_shape(pixels, (ids.shape[0], *self.image_shape))
 
     def weak(self, ids: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
@@ -84,7 +102,8 @@ class ArraySource:
 
     def strong(self, ids: tf.Tensor, weak: tf.Tensor, seed: tf.Tensor, aug_type: str) -> tf.Tensor:
         if aug_type == SECOND_WEAK_VIEW:
-            # DEVIATION(ieg_fsr): --aug_type default is a second weak view; the original scales twice and stops with an error.
+            # DEVIATION(ieg_fsr): --aug_type default is a second weak view; the original scales
+            # twice and stops with an error.
             return self.weak(ids, seed)
         return policies.strong(weak, seed, aug_type)
 
@@ -96,7 +115,8 @@ class ArraySource:
 
 
 class FileSource:
-    """JPEG or PNG images, of files or in memory as they were encoded, seen as ImageNet's are: 224 x 224.
+    """JPEG or PNG images, of files or in memory as they were encoded, seen as ImageNet's are: 224 x
+    224.
 
     Decoding runs in the graph, one image after another within a batch and batches side by side.
     """
@@ -104,9 +124,13 @@ class FileSource:
     image_shape = (views.SIDE, views.SIDE, 3)
 
     def __init__(
-        self, items: Sequence[str] | Sequence[bytes], labels: NDArray[np.int64], *, encoded: bool = False,
+        self,
+        items: Sequence[str] | Sequence[bytes],
+        labels: NDArray[np.int64],
+        *,
+        encoded: bool = False,
         gold: NDArray[np.int64] | None = None,
-    ) -> None:  # fmt: skip
+    ) -> None:
         """items: N paths, or if `encoded` N files' contents."""
         if len(items) != len(labels):
             raise ValueError(f"{len(items)} images and {len(labels)} labels")
@@ -127,19 +151,25 @@ class FileSource:
             return self.weak(ids, seed)
         return self.scale(self._views(imagenet_ops.strong_view, ids, seed))
 
-    def _views(self, view: Callable[[tf.Tensor, tf.Tensor], tf.Tensor], ids: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
+    def _views(
+        self, view: Callable[[tf.Tensor, tf.Tensor], tf.Tensor], ids: tf.Tensor, seed: tf.Tensor
+    ) -> tf.Tensor:
         """A random view of each image, with a seed of its own."""
         seeds = tf.random.split(seed, num=tf.size(ids))
         return self._map(lambda pair: view(self._read(pair[0]), pair[1]), (ids, seeds))
 
     def _map(self, view: Callable[[Any], tf.Tensor], elements: Any) -> tf.Tensor:
-        return tf.map_fn(view, elements, fn_output_signature=tf.TensorSpec(self.image_shape, tf.float32))
+        return tf.map_fn(
+            view, elements, fn_output_signature=tf.TensorSpec(self.image_shape, tf.float32)
+        )
 
     def _read(self, row: tf.Tensor) -> tf.Tensor:
         """The encoded image of one row."""
         item = tf.gather(self._items, row)
         content = item if self._encoded else tf.io.read_file(item)
-        start = tf.strings.substr(content, 0, 3)  # a page that says 404 is a frequent image of the web
+        start = tf.strings.substr(
+            content, 0, 3
+        )  # a page that says 404 is a frequent image of the web
         known = tf.reduce_any([start == magic for magic in IMAGE_STARTS])
         where = tf.strings.as_string(row) if self._encoded else item
         problem = tf.strings.join(["not a JPEG or PNG image, repair or delete it: ", where])

@@ -1,7 +1,8 @@
 """What the training steps of the four methods share: their inputs, their outputs, their settings.
 
-A method is a pure function of tensors, `step(network, values, batch, draws, settings) -> Outcome`, with all randomness
-in `draws`; the trainer reads variables before and assigns them after it. Shapes: B batch of one replica, C classes.
+A method is a pure function of tensors, `step(network, values, batch, draws, settings) -> Outcome`,
+with all randomness in `draws`; the trainer reads variables before and assigns them after it.
+Shapes: B batch of one replica, C classes.
 """
 
 from collections.abc import Callable, Sequence
@@ -22,14 +23,20 @@ class Passed(NamedTuple):
 
     features: Tensor  # (B, D) float32, what the classifier sees
     logits: Tensor  # (B, C) float32
-    moving: list[Tensor]  # statistics of batch normalisation after this batch; ignored by all passes but one
+    moving: list[
+        Tensor
+    ]  # statistics of batch normalisation after this batch; ignored by all passes but one
 
 
 @dataclass(frozen=True)
 class Network:
-    """A network as pure functions of its weights; the last two are the classifier's kernel (D, C) and bias (C,)."""
+    """A network as pure functions of its weights; the last two are the classifier's kernel (D, C)
+    and bias (C,).
+    """
 
-    forward: Callable[[Weights, Weights, Tensor], Passed]  # weights, moving statistics, images (B, H, W, 3)
+    forward: Callable[
+        [Weights, Weights, Tensor], Passed
+    ]  # weights, moving statistics, images (B, H, W, 3)
     regularisation: Callable[[Weights], Tensor]  # R(theta)
     meta_regularisation: Callable[[Weights], Tensor]  # of looked-ahead weights, all or some
 
@@ -82,11 +89,15 @@ def one_hot(labels: Tensor, settings: Settings) -> Tensor:
 
 def share_correct(labels: Tensor, logits: Tensor) -> Tensor:
     """Accuracy in [0, 1] on one batch."""
-    return tf.reduce_mean(tf.cast(tf.equal(tf.cast(labels, tf.int64), tf.argmax(logits, axis=1)), tf.float32))
+    return tf.reduce_mean(
+        tf.cast(tf.equal(tf.cast(labels, tf.int64), tf.argmax(logits, axis=1)), tf.float32)
+    )
 
 
 def weight_metrics(weights: Tensor, batch: Batch) -> dict[str, Tensor]:
-    """How the weights (B,) fall on clean and on noisy samples; the sums are divided where they are reported."""
+    """How the weights (B,) fall on clean and on noisy samples; the sums are divided where they are
+    reported.
+    """
     clean = tf.cast(tf.equal(batch["labels"], batch["gold"]), tf.float32)
     used = tf.cast(weights > 0, tf.float32)
     return {

@@ -1,7 +1,9 @@
-"""A training step of FSR (Zhang & Pfister, "Learning Fast Sample Re-weighting Without Reward Data", ICCV 2021).
+"""A training step of FSR (Zhang & Pfister, "Learning Fast Sample Re-weighting Without Reward Data",
+ICCV 2021).
 
-No trusted samples: a queue of training samples stands in for them (reward_queue.py). Only the classifier is looked ahead
-and all features are shared, so the meta gradient has a closed form and no backward pass through the network.
+No trusted samples: a queue of training samples stands in for them (reward_queue.py). Only the
+classifier is looked ahead and all features are shared, so the meta gradient has a closed form and
+no backward pass through the network.
 """
 
 from typing import NamedTuple
@@ -10,24 +12,37 @@ import tensorflow as tf
 from tensorflow import Tensor
 
 from ieg import losses, meta
-from ieg.step import Batch, Network, Outcome, Settings, Values, one_hot, share_correct, weight_metrics
+from ieg.step import (
+    Batch,
+    Network,
+    Outcome,
+    Settings,
+    Values,
+    one_hot,
+    share_correct,
+    weight_metrics,
+)
 
 CLASSIFIER = slice(-2, None)  # kernel and bias, the last two weights
 
 
-def step(network: Network, values: Values, batch: Batch, draws: Batch, settings: Settings) -> Outcome:
+def step(
+    network: Network, values: Values, batch: Batch, draws: Batch, settings: Settings
+) -> Outcome:
     """One step.
 
-    batch: images, labels, gold, B of each; queue_images, queue_labels, Q of each; pseudo_rows (B, C) of the table of
-    averaged logits; class_weights (C,); iteration, a scalar, the number of steps done. draws: mix_uniform (B,) and
-    mix_order (B,), a permutation.
+    batch: images, labels, gold, B of each; queue_images, queue_labels, Q of each; pseudo_rows (B,
+    C) of the table of averaged logits; class_weights (C,); iteration, a scalar, the number of steps
+    done. draws: mix_uniform (B,) and mix_order (B,), a permutation.
     """
     theta, labels = values.weights, one_hot(batch["labels"], settings)
     size = labels.shape[0]
     started = batch["iteration"] // settings.iter_epoch >= settings.meta_start_epoch
     pseudo = settings.use_pseudo_loss
     if settings.use_mixup:
-        images, targets = losses.mixup(batch["images"], labels, draws["mix_uniform"], draws["mix_order"])  # (a)
+        images, targets = losses.mixup(
+            batch["images"], labels, draws["mix_uniform"], draws["mix_order"]
+        )  # (a)
     else:
         images, targets = batch["images"], losses.smooth(labels, settings.label_smoothing)
     with tf.GradientTape(persistent=True) as tape:
@@ -36,7 +51,9 @@ def step(network: Network, values: Values, batch: Batch, draws: Batch, settings:
         cost = losses.cross_entropy(targets, logits)
         regularisation = network.regularisation(theta)
         with tape.stop_recording():
-            found = _meta_step(network, values, batch, settings, features, logits, targets, tape, regularisation)  # (c)
+            found = _meta_step(
+                network, values, batch, settings, features, logits, targets, tape, regularisation
+            )  # (c)
             weights = losses.fsr_weights(found.meta_gradients, settings.clip_meta_weight)
             margin = cost - found.ahead_cost
             applied = tf.where(started, weights, tf.fill([size], 1.0 / size))  # (d)
@@ -46,14 +63,25 @@ def step(network: Network, values: Values, batch: Batch, draws: Batch, settings:
         pseudo_loss = tf.constant(0.0)
         if pseudo:  # (e)
             rows = losses.logit_norm(batch["pseudo_rows"])
-            pseudo_cost = losses.cross_entropy(losses.pseudo_targets(rows, pseudo.temperature), logits)
+            pseudo_cost = losses.cross_entropy(
+                losses.pseudo_targets(rows, pseudo.temperature), logits
+            )
             unused = tf.cast(tf.equal(applied, 0.0), tf.float32)
-            total = tf.reduce_mean(pseudo_cost) if pseudo.type == "all" else tf.reduce_sum(unused * pseudo_cost)
+            total = (
+                tf.reduce_mean(pseudo_cost)
+                if pseudo.type == "all"
+                else tf.reduce_sum(unused * pseudo_cost)
+            )
             pseudo_loss = tf.where(started, pseudo.weight * total, 0.0)
         loss = tf.reduce_sum(applied * cost) + pseudo_loss + regularisation  # (f)
         shared_loss = loss / settings.num_replicas
     gradients = tape.gradient(shared_loss, theta)
-    samples = {"margin": margin, "weights": applied, "meta_gradients": found.meta_gradients, "cost": cost}
+    samples = {
+        "margin": margin,
+        "weights": applied,
+        "meta_gradients": found.meta_gradients,
+        "cost": cost,
+    }
     if pseudo:
         samples["pseudo_rows"] = pseudo.gamma * rows + (1.0 - pseudo.gamma) * logits
     metrics = {
@@ -77,10 +105,19 @@ class _Found(NamedTuple):
 
 
 def _meta_step(
-    network: Network, values: Values, batch: Batch, settings: Settings,
-    features: Tensor, logits: Tensor, targets: Tensor, tape: tf.GradientTape, regularisation: Tensor,
-) -> _Found:  # fmt: skip
-    """The virtual step of the classifier, judged by the queue's samples; all in closed form of features (B, D)."""
+    network: Network,
+    values: Values,
+    batch: Batch,
+    settings: Settings,
+    features: Tensor,
+    logits: Tensor,
+    targets: Tensor,
+    tape: tf.GradientTape,
+    regularisation: Tensor,
+) -> _Found:
+    """The virtual step of the classifier, judged by the queue's samples; all in closed form of
+    features (B, D).
+    """
     eta, queue_size = settings.meta_stepsize, batch["queue_labels"].shape[0]
     classifier = values.weights[CLASSIFIER]
     residual = tf.nn.softmax(logits) - targets  # dl_i/dz_i
@@ -90,22 +127,34 @@ def _meta_step(
         tf.matmul(features, mean_residual, transpose_a=True) + decay[0],
         tf.reduce_sum(mean_residual, axis=0) + decay[1],
     ]
-    ahead = meta.look_ahead(classifier, virtual, eta, values.accumulators[CLASSIFIER], settings.meta_momentum)
+    ahead = meta.look_ahead(
+        classifier, virtual, eta, values.accumulators[CLASSIFIER], settings.meta_momentum
+    )
     # One batch of both, so both share their statistics of batch normalisation, as published.
-    joint = network.forward(values.weights, values.moving, tf.concat([batch["queue_images"], batch["images"]], axis=0))
+    joint = network.forward(
+        values.weights, values.moving, tf.concat([batch["queue_images"], batch["images"]], axis=0)
+    )
     queue_features, image_features = joint.features[:queue_size], joint.features[queue_size:]
     queue_targets = one_hot(batch["queue_labels"], settings)
     seen = {}
 
     def queue_loss(classifier: list[Tensor]) -> Tensor:
         seen["logits"] = _classify(queue_features, classifier)
-        cost = losses.cross_entropy(losses.smooth(queue_targets, settings.label_smoothing), seen["logits"])
+        cost = losses.cross_entropy(
+            losses.smooth(queue_targets, settings.label_smoothing), seen["logits"]
+        )
         return tf.reduce_mean(cost) + network.meta_regularisation(classifier)
 
     direction, meta_loss = meta.gradient_of(queue_loss, ahead)
-    meta_gradients = -eta * tf.reduce_sum(residual * _classify(features, direction), axis=1)  # -eta JVP_V[l_i]
-    ahead_cost = losses.cross_entropy(one_hot(batch["labels"], settings), _classify(image_features, ahead))
-    return _Found(meta_gradients, ahead_cost, meta_loss, share_correct(batch["queue_labels"], seen["logits"]))
+    meta_gradients = -eta * tf.reduce_sum(
+        residual * _classify(features, direction), axis=1
+    )  # -eta JVP_V[l_i]
+    ahead_cost = losses.cross_entropy(
+        one_hot(batch["labels"], settings), _classify(image_features, ahead)
+    )
+    return _Found(
+        meta_gradients, ahead_cost, meta_loss, share_correct(batch["queue_labels"], seen["logits"])
+    )
 
 
 def _classify(features: Tensor, classifier: list[Tensor]) -> Tensor:
@@ -115,13 +164,17 @@ def _classify(features: Tensor, classifier: list[Tensor]) -> Tensor:
 def _moving_weights(weights: Tensor, batch: Batch, settings: Settings) -> tuple[Tensor, Tensor]:
     """Weights averaged over time by class: the new averages (C,) and each sample's (B,).
 
-    Of several samples of a class the last one counts. From --meta_moving_end_epoch on (0: never) the averages stay.
+    Of several samples of a class the last one counts. From --meta_moving_end_epoch on (0: never)
+    the averages stay.
     """
     gamma, averages, labels = settings.moving_weight_gamma, batch["class_weights"], batch["labels"]
     new = gamma * tf.gather(averages, labels) + (1.0 - gamma) * weights
     # A scatter with indices that repeat may write in any order on a GPU.
     last = tf.reduce_max(
-        tf.where(tf.equal(labels[:, None], tf.range(len(averages))), tf.range(len(labels))[:, None], -1), axis=0
+        tf.where(
+            tf.equal(labels[:, None], tf.range(len(averages))), tf.range(len(labels))[:, None], -1
+        ),
+        axis=0,
     )
     moved = tf.where(last >= 0, tf.gather(new, tf.maximum(last, 0)), averages)
     if settings.meta_moving_end_epoch > 0:

@@ -1,12 +1,25 @@
-"""A training step of L2R (Ren et al., "Learning to Reweight Examples for Robust Deep Learning", ICML 2018)."""
+"""A training step of L2R (Ren et al., "Learning to Reweight Examples for Robust Deep Learning",
+ICML 2018).
+"""
 
 import tensorflow as tf
 
 from ieg import losses, meta
-from ieg.step import Batch, Network, Outcome, Settings, Values, one_hot, share_correct, weight_metrics
+from ieg.step import (
+    Batch,
+    Network,
+    Outcome,
+    Settings,
+    Values,
+    one_hot,
+    share_correct,
+    weight_metrics,
+)
 
 
-def step(network: Network, values: Values, batch: Batch, draws: Batch, settings: Settings) -> Outcome:
+def step(
+    network: Network, values: Values, batch: Batch, draws: Batch, settings: Settings
+) -> Outcome:
     """batch: images, labels, probe_images, probe_labels, gold, B of each; nothing is drawn."""
     theta = values.weights
     with tf.GradientTape(persistent=True) as tape:
@@ -18,7 +31,9 @@ def step(network: Network, values: Values, batch: Batch, draws: Batch, settings:
             # All weights are 0 at the virtual step, so only the regularisation moves theta there.
             gradients = tape.gradient(regularisation, theta, unconnected_gradients="zero")
             ahead = meta.look_ahead(theta, gradients, settings.meta_stepsize)
-            direction, meta_loss, meta_accuracy = probe_gradient(network, ahead, values, batch, settings)
+            direction, meta_loss, meta_accuracy = probe_gradient(
+                network, ahead, values, batch, settings
+            )
             (along,) = meta.jvp(tape, [cost], theta, direction)
             meta_gradients = -settings.meta_stepsize * along
             weights = losses.positive_part(meta_gradients)
@@ -32,13 +47,17 @@ def step(network: Network, values: Values, batch: Batch, draws: Batch, settings:
         "acc/meta": meta_accuracy,
         **weight_metrics(weights, batch),
     }
-    return Outcome(gradients, moving, metrics, {"weights": weights, "meta_gradients": meta_gradients})
+    return Outcome(
+        gradients, moving, metrics, {"weights": weights, "meta_gradients": meta_gradients}
+    )
 
 
 def probe_gradient(
     network: Network, ahead: list[tf.Tensor], values: Values, batch: Batch, settings: Settings
 ) -> tuple[list[tf.Tensor], tf.Tensor, tf.Tensor]:
-    """V = dM/dtheta' of the probe samples' mean cross-entropy, M itself, and their accuracy; L2R and IEG share it."""
+    """V = dM/dtheta' of the probe samples' mean cross-entropy, M itself, and their accuracy; L2R
+    and IEG share it.
+    """
     seen = {}
 
     def probe_loss(weights: list[tf.Tensor]) -> tf.Tensor:

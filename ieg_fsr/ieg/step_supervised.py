@@ -6,13 +6,19 @@ from ieg import losses
 from ieg.step import Batch, Network, Outcome, Settings, Values, one_hot, share_correct
 
 
-def step(network: Network, values: Values, batch: Batch, draws: Batch, settings: Settings) -> Outcome:
+def step(
+    network: Network, values: Values, batch: Batch, draws: Batch, settings: Settings
+) -> Outcome:
     """batch: images (B, H, W, 3) float32 and labels (B,) int32; nothing is drawn."""
     with tf.GradientTape() as tape:
         tape.watch(values.weights)
         _, logits, moving = network.forward(values.weights, values.moving, batch["images"])
         targets = losses.smooth(one_hot(batch["labels"], settings), settings.label_smoothing)
-        loss = tf.reduce_mean(losses.cross_entropy(targets, logits)) + network.regularisation(values.weights)
+        loss = tf.reduce_mean(losses.cross_entropy(targets, logits)) + network.regularisation(
+            values.weights
+        )
         shared_loss = loss / settings.num_replicas
     gradients = tape.gradient(shared_loss, values.weights)
-    return Outcome(gradients, moving, {"loss/net": loss, "acc/train": share_correct(batch["labels"], logits)})
+    return Outcome(
+        gradients, moving, {"loss/net": loss, "acc/train": share_correct(batch["labels"], logits)}
+    )

@@ -1,8 +1,9 @@
-"""The variables of a run and the compiled functions that change them: a training step, and the evaluation of a batch.
+"""The variables of a run and the compiled functions that change them: a training step, and the
+evaluation of a batch.
 
-One step: read the variables, draw the random numbers, run the method (a pure function, compiled by XLA where that is
-faster), sum gradients over the replicas, then move weights, momentum, averages and statistics. Every replica assigns the
-same values, so any of them is the state.
+One step: read the variables, draw the random numbers, run the method (a pure function, compiled by
+XLA where that is faster), sum gradients over the replicas, then move weights, momentum, averages
+and statistics. Every replica assigns the same values, so any of them is the state.
 """
 
 from collections.abc import Callable, Sequence
@@ -17,12 +18,24 @@ from ieg.reward_queue import RewardQueue, last_of_each
 from ieg.seeds import tensor_seed
 from ieg.step import Batch, Network, Passed, Settings, Values
 
-SAMPLES = ("weights", "meta_gradients", "margin", "pseudo_rows")  # what is gathered from all replicas at every step
-STEPS = {"supervised": step_supervised.step, "l2r": step_l2r.step, "ieg": step_ieg.step, "fsr": step_fsr.step}
+SAMPLES = (
+    "weights",
+    "meta_gradients",
+    "margin",
+    "pseudo_rows",
+)  # what is gathered from all replicas at every step
+STEPS = {
+    "supervised": step_supervised.step,
+    "l2r": step_l2r.step,
+    "ieg": step_ieg.step,
+    "fsr": step_fsr.step,
+}
 
 
 def network_of(
-    model: keras.Model, regularisation: Callable[..., Tensor], meta_regularisation: Callable[..., Tensor]
+    model: keras.Model,
+    regularisation: Callable[..., Tensor],
+    meta_regularisation: Callable[..., Tensor],
 ) -> Network:
     """The model, whose outputs are features and logits, as functions of its weights and statistics."""
 
@@ -36,36 +49,62 @@ def network_of(
 class Trainer:
     """State and steps of one method on one network.
 
-    queue: FSR's, else None. pseudo_samples: N where FSR keeps a table of averaged logits (N, C), else 0.
+    queue: FSR's, else None. pseudo_samples: N where FSR keeps a table of averaged logits (N, C),
+    else 0.
     """
 
     def __init__(
-        self, method: str, model: keras.Model, network: Network, settings: Settings, strategy: tf.distribute.Strategy, *,
-        momentum_rate: float, seed: int, jit_compile: bool, queue: RewardQueue | None = None, pseudo_samples: int = 0,
-    ) -> None:  # fmt: skip
+        self,
+        method: str,
+        model: keras.Model,
+        network: Network,
+        settings: Settings,
+        strategy: tf.distribute.Strategy,
+        *,
+        momentum_rate: float,
+        seed: int,
+        jit_compile: bool,
+        queue: RewardQueue | None = None,
+        pseudo_samples: int = 0,
+    ) -> None:
         self.model, self.queue, self.strategy = model, queue, strategy
         self._method, self._network, self._settings, self._seed = method, network, settings, seed
         self._momentum = momentum_rate
         with strategy.scope():
             self.weights = [v.value for v in model.trainable_variables]
             self.moving = [v.value for v in model.non_trainable_variables]
-            self.accumulators = [tf.Variable(tf.zeros(v.shape), trainable=False) for v in self.weights]
-            self.averages = [tf.Variable(tf.convert_to_tensor(v), trainable=False) for v in self.weights]
+            self.accumulators = [
+                tf.Variable(tf.zeros(v.shape), trainable=False) for v in self.weights
+            ]
+            self.averages = [
+                tf.Variable(tf.convert_to_tensor(v), trainable=False) for v in self.weights
+            ]
         classes = settings.num_classes
         self.pseudo_logits = (
-            tf.Variable(tf.zeros((pseudo_samples, classes)), trainable=False) if pseudo_samples else None
+            tf.Variable(tf.zeros((pseudo_samples, classes)), trainable=False)
+            if pseudo_samples
+            else None
         )
         moving_weights = method == "fsr" and settings.moving_weight_gamma > 0
         uniform = tf.fill([classes], 1.0 / (settings.batch_size * settings.num_replicas))
         self.class_weights = tf.Variable(uniform, trainable=False) if moving_weights else None
         self._compute = tf.function(self._method_step, jit_compile=jit_compile or None)
         self.step = tf.function(self._step)
-        self.evaluate_batch = tf.function(self._evaluate_batch, jit_compile=jit_compile or None, reduce_retracing=True)
+        self.evaluate_batch = tf.function(
+            self._evaluate_batch, jit_compile=jit_compile or None, reduce_retracing=True
+        )
 
     def state(self) -> dict[str, Any]:
         """Everything that changes, for a checkpoint."""
-        named = {"weights": self.weights, "moving": self.moving, "accumulators": self.accumulators, "averages": self.averages,
-                 "queue": self.queue, "pseudo_logits": self.pseudo_logits, "class_weights": self.class_weights}  # fmt: skip
+        named = {
+            "weights": self.weights,
+            "moving": self.moving,
+            "accumulators": self.accumulators,
+            "averages": self.averages,
+            "queue": self.queue,
+            "pseudo_logits": self.pseudo_logits,
+            "class_weights": self.class_weights,
+        }
         return {name: value for name, value in named.items() if value is not None}
 
     # ---- one step
@@ -73,8 +112,9 @@ class Trainer:
     def _step(self, batch: Any, shared: Batch) -> tuple[Batch, Batch]:
         """Trains on one batch for each replica.
 
-        shared: what all replicas get: iteration (steps done), learning_rate, and for FSR queue_places and queue_labels.
-        Returns scalar metrics, mean over replicas, and a row for each sample of all replicas.
+        shared: what all replicas get: iteration (steps done), learning_rate, and for FSR
+        queue_places and queue_labels. Returns scalar metrics, mean over replicas, and a row for
+        each sample of all replicas.
         """
         if self.queue is not None:
             shared = {**shared, "queue_images": self.queue.images_at(shared["queue_places"])}
@@ -82,14 +122,17 @@ class Trainer:
             none = tf.zeros(self._settings.num_classes)
             shared = {
                 **shared,
-                "class_weights": none if self.class_weights is None else self.class_weights.read_value(),
+                "class_weights": none
+                if self.class_weights is None
+                else self.class_weights.read_value(),
             }
         metrics, samples = self.strategy.run(self._replica_step, args=(batch, shared))
         # Gathered or averaged over the replicas, so each of them has the same.
         metrics, samples = tf.nest.map_structure(
             lambda v: self.strategy.experimental_local_results(v)[0], (metrics, samples)
         )
-        # DEVIATION(ieg_fsr): the samples of all devices reach FSR's queue; in the original those of the last one alone.
+        # DEVIATION(ieg_fsr): the samples of all devices reach FSR's queue; in the original those of
+        # the last one alone.
         if self.queue is not None:
             last = last_of_each(samples["ids"])
             kept = {name: tf.gather(rows, last) for name, rows in samples.items()}
@@ -109,7 +152,12 @@ class Trainer:
         elif self._method == "fsr":
             batch["pseudo_rows"] = tf.zeros((len(batch["labels"]), self._settings.num_classes))
         draws = draws_of(self._method, batch, self._seed, context.replica_id_in_sync_group)
-        values = Values(*([tf.identity(v) for v in group] for group in (self.weights, self.moving, self.accumulators)))
+        values = Values(
+            *(
+                [tf.identity(v) for v in group]
+                for group in (self.weights, self.moving, self.accumulators)
+            )
+        )
         gradients, moving, metrics, samples = self._compute(values, batch, draws)
         if "class_weights" in samples:
             metrics["class_weights"] = samples.pop("class_weights")
@@ -127,11 +175,23 @@ class Trainer:
         outcome = STEPS[self._method](self._network, values, batch, draws, self._settings)
         return outcome.gradients, outcome.moving, outcome.metrics, outcome.samples
 
-    def _update(self, values: Values, gradients: list, moving: list, learning_rate: Tensor, iteration: Tensor) -> None:
+    def _update(
+        self,
+        values: Values,
+        gradients: list,
+        moving: list,
+        learning_rate: Tensor,
+        iteration: Tensor,
+    ) -> None:
         accumulators = momentum.accumulate(values.accumulators, gradients, self._momentum)
         weights = momentum.descend(values.weights, accumulators, learning_rate)
-        # As published: supervised training averages the weights before they move, one step behind; IEG after.
-        averaged, step = (values.weights, iteration) if self._method == "supervised" else (weights, iteration + 1)
+        # As published: supervised training averages the weights before they move, one step behind;
+        # IEG after.
+        averaged, step = (
+            (values.weights, iteration)
+            if self._method == "supervised"
+            else (weights, iteration + 1)
+        )
         averages = momentum.average([tf.identity(v) for v in self.averages], averaged, step)
         assign_everywhere(
             [*self.weights, *self.moving, *self.accumulators, *self.averages],
@@ -140,36 +200,55 @@ class Trainer:
 
     # ---- evaluation
 
-    def _evaluate_batch(self, weights: list[Tensor], moving: list[Tensor], images: Tensor, labels: Tensor) -> Tensor:
-        """Sums over the samples whose label the network knows: how many, correct, correct in the first five, cross-entropy."""
+    def _evaluate_batch(
+        self, weights: list[Tensor], moving: list[Tensor], images: Tensor, labels: Tensor
+    ) -> Tensor:
+        """Sums over the samples whose label the network knows: how many, correct, correct in the
+        first five, cross-entropy.
+        """
         classes = self._settings.num_classes
         logits = self.model.stateless_call(weights, moving, images, training=False)[0][1]
         known = tf.cast(labels < classes, tf.float32)
-        rows = [tf.ones_like(known), losses.correct(labels, logits, 1), losses.correct(labels, logits, min(5, classes)),
-                losses.cross_entropy(tf.one_hot(labels, classes), logits)]  # fmt: skip
+        rows = [
+            tf.ones_like(known),
+            losses.correct(labels, logits, 1),
+            losses.correct(labels, logits, min(5, classes)),
+            losses.cross_entropy(tf.one_hot(labels, classes), logits),
+        ]
         return tf.stack([tf.reduce_sum(known * row) for row in rows])
 
 
 def draws_of(method: str, batch: Batch, seed: int, replica: int | Tensor) -> Batch:
-    """The random numbers of a step, made outside the compiled method so that they do not depend on the compiler."""
+    """The random numbers of a step, made outside the compiled method so that they do not depend on
+    the compiler.
+    """
 
     def uniform(count: int, stream: str) -> Tensor:
-        return tf.random.stateless_uniform((count,), tensor_seed(seed, batch["iteration"], stream, replica))
+        return tf.random.stateless_uniform(
+            (count,), tensor_seed(seed, batch["iteration"], stream, replica)
+        )
 
     size = len(batch["labels"])
     if method == "fsr":
-        return {"mix_uniform": uniform(size, "mixup"), "mix_order": tf.argsort(uniform(size, "order"))}
+        return {
+            "mix_uniform": uniform(size, "mixup"),
+            "mix_order": tf.argsort(uniform(size, "order")),
+        }
     if method == "ieg":
         probes = len(batch["probe_labels"])
-        return {"mix_uniform": uniform(3 * size, "mixup"), "mix_order": tf.argsort(uniform(3 * size, "order")),
-                "probe_choice": tf.cast(uniform(size, "probe") * probes, tf.int32)}  # fmt: skip
+        return {
+            "mix_uniform": uniform(3 * size, "mixup"),
+            "mix_order": tf.argsort(uniform(3 * size, "order")),
+            "probe_choice": tf.cast(uniform(size, "probe") * probes, tf.int32),
+        }
     return {}
 
 
 def gather(context: tf.distribute.ReplicaContext, rows: Tensor) -> Tensor:
     """The rows (B, ...) of all replicas, one after another.
 
-    A sum of blocks that are zero elsewhere; the context's own all_gather fails on machines with one device each.
+    A sum of blocks that are zero elsewhere; the context's own all_gather fails on machines with one
+    device each.
     """
     blocks = tf.zeros((context.num_replicas_in_sync, *rows.shape), rows.dtype)
     blocks = tf.tensor_scatter_nd_update(blocks, [[context.replica_id_in_sync_group]], rows[None])

@@ -1,9 +1,11 @@
-"""WebVision mini as IEG's authors give it out: image folders of 50 classes and a probe of ImageNet images.
+"""WebVision mini as IEG's authors give it out: image folders of 50 classes and a probe of ImageNet
+images.
 
     sets = load("data", probe_per_class=10, seed=12345)      # file names and labels; images are decoded by the stream
 
-Layout: `webvisionmini-google/{train,val}/<class>/<image>`, the probe in `webvisionmini-google/probe_500/`. Labels are the
-positions of the class folders, numbers in their order, other names sorted. C classes, N images.
+Layout: `webvisionmini-google/{train,val}/<class>/<image>`, the probe in
+`webvisionmini-google/probe_500/`. Labels are the positions of the class folders, numbers in their
+order, other names sorted. C classes, N images.
 """
 
 import zlib
@@ -15,9 +17,10 @@ import tensorflow as tf
 from numpy.typing import NDArray
 
 from ieg.sources import FileSource, evenly
-from shared import datasets, webvision
-from shared.cifar import walk
-from shared.image_data import DatasetError
+from shared import datasets
+from shared.datasets import webvision
+from shared.datasets.cifar import walk
+from shared.datasets.image_data import DatasetError
 
 ZIP = "https://storage.googleapis.com/gresearch/ieg/webvisionmini2.zip"
 FOLDER = "webvisionmini-google"
@@ -25,7 +28,10 @@ PROBE_FILE = "imagenet2012-probe.tfrecord-1-of-1"
 SUFFIXES = {".jpg", ".jpeg", ".png"}
 SEARCH_DEPTH = 2  # levels of sub-folders; below FOLDER there are thousands of images
 CLASSES = 50
-RECORD = {"image/encoded": tf.io.FixedLenFeature([], tf.string), "image/label": tf.io.FixedLenFeature([], tf.int64)}
+RECORD = {
+    "image/encoded": tf.io.FixedLenFeature([], tf.string),
+    "image/label": tf.io.FixedLenFeature([], tf.int64),
+}
 
 Files = tuple[list[str], NDArray[np.int64]]  # N paths and labels (N,)
 
@@ -44,13 +50,20 @@ class WebVision:
 
 
 def load(
-    data_dir: str | Path | None, *, probe_per_class: int, seed: int, limit_train: int | None = None,
-    limit_test: int | None = None, imagenet: bool = False,
-) -> WebVision:  # fmt: skip
-    """What is in `<data_dir>/tensorflow_datasets`, in data_dir or below it; DatasetError with the way to get what is not.
+    data_dir: str | Path | None,
+    *,
+    probe_per_class: int,
+    seed: int,
+    limit_train: int | None = None,
+    limit_test: int | None = None,
+    imagenet: bool = False,
+) -> WebVision:
+    """What is in `<data_dir>/tensorflow_datasets`, in data_dir or below it; DatasetError with the
+    way to get what is not.
 
-    probe_per_class: 0 for no probe. Without the probe file that many training images of each class are held out by
-    `seed`, with a note: their labels are the web's. imagenet: ILSVRC2012's validation images are needed too.
+    probe_per_class: 0 for no probe. Without the probe file that many training images of each class
+    are held out by `seed`, with a note: their labels are the web's. imagenet: ILSVRC2012's
+    validation images are needed too.
     """
     root = datasets.data_root(data_dir)
     folder = find(root)
@@ -66,24 +79,45 @@ def load(
         if probe_file.is_file():
             probe = FileSource(*read_probe(probe_file, len(classes)), encoded=True)
         else:
-            print(f"note: no {probe_file}; the probe is {probe_per_class} training images of each class instead, whose "
-                  "labels are the web's and not checked by anybody")  # fmt: skip
+            print(
+                f"note: no {probe_file}; the probe is {probe_per_class} training images of each "
+                "class instead, whose "
+                "labels are the web's and not checked by anybody"
+            )
             held_out = hold_out(train[1], len(classes), probe_per_class, seed)
             rows = np.setdiff1d(rows, held_out)
             probe = FileSource(*_chosen(train, held_out))
     rows = rows[evenly(len(rows), limit_train)]
-    return WebVision(FileSource(*_chosen(train, rows)), rows, probe, FileSource(*_limited(val, limit_test)),
-                     None if second is None else FileSource(*second), tuple(classes), folder)  # fmt: skip
+    return WebVision(
+        FileSource(*_chosen(train, rows)),
+        rows,
+        probe,
+        FileSource(*_limited(val, limit_test)),
+        None if second is None else FileSource(*second),
+        tuple(classes),
+        folder,
+    )
 
 
-def hold_out(labels: NDArray[np.int64], num_classes: int, per_class: int, seed: int) -> NDArray[np.int64]:
-    """Rows (C * per_class,) int64 to hold out, classes in turn: 0, 1, ..., C-1, 0, 1, ... labels: (N,) int64."""
+def hold_out(
+    labels: NDArray[np.int64], num_classes: int, per_class: int, seed: int
+) -> NDArray[np.int64]:
+    """Rows (C * per_class,) int64 to hold out, classes in turn: 0, 1, ..., C-1, 0, 1, ...
+
+    labels: (N,) int64.
+    """
     smallest = int(np.bincount(labels, minlength=num_classes).min())
     if per_class >= smallest:
-        raise DatasetError(f"{per_class} probe images of each class leave nothing of the smallest, which has {smallest}: "
-                           f"choose webvisionmini_{max(smallest - 1, 1)} or a smaller number")  # fmt: skip
+        raise DatasetError(
+            f"{per_class} probe images of each class leave nothing of the smallest, which has "
+            f"{smallest}: "
+            f"choose webvisionmini_{max(smallest - 1, 1)} or a smaller number"
+        )
     rng = np.random.default_rng([seed, zlib.crc32(b"webvision probe")])
-    chosen = [rng.choice(np.flatnonzero(labels == label), per_class, replace=False) for label in range(num_classes)]
+    chosen = [
+        rng.choice(np.flatnonzero(labels == label), per_class, replace=False)
+        for label in range(num_classes)
+    ]
     return np.stack(chosen, axis=1).ravel()
 
 
@@ -101,7 +135,9 @@ def read_probe(path: Path, num_classes: int) -> tuple[list[bytes], NDArray[np.in
         ) from error
     if not labels or min(labels) < 0 or max(labels) >= num_classes:
         found = f"labels from {min(labels)} to {max(labels)}" if labels else "no records"
-        raise DatasetError(f"{path} has {found}, expected labels from 0 to {num_classes - 1}: unpack it again")
+        raise DatasetError(
+            f"{path} has {found}, expected labels from 0 to {num_classes - 1}: unpack it again"
+        )
     return images, np.array(labels, np.int64)
 
 
@@ -132,7 +168,9 @@ Data in another place: pass its path (--dataset_dir), or set DATA_ROOT.""")
 
 
 def _class_folders(folder: Path) -> list[str]:
-    names = [path.name for path in folder.iterdir() if path.is_dir() and not path.name.startswith(".")]
+    names = [
+        path.name for path in folder.iterdir() if path.is_dir() and not path.name.startswith(".")
+    ]
     if not names:
         raise DatasetError(f"{folder} has no class folders: unpack {ZIP.rpartition('/')[2]} again")
     numbers = all(name.isascii() and name.isdigit() for name in names)
@@ -142,13 +180,22 @@ def _class_folders(folder: Path) -> list[str]:
 def _files(folder: Path, classes: list[str]) -> Files:
     unknown = sorted(set(_class_folders(folder)) - set(classes))
     if unknown:
-        raise DatasetError(f"{folder} has classes that train lacks ({', '.join(unknown[:5])}): the names must be equal")
+        raise DatasetError(
+            f"{folder} has classes that train lacks ({', '.join(unknown[:5])}): the names must "
+            "be equal"
+        )
     paths, labels = [], []
     for label, name in enumerate(classes):
         place = folder / name
-        found = sorted(p for p in place.iterdir() if p.suffix.lower() in SUFFIXES) if place.is_dir() else []
+        found = (
+            sorted(p for p in place.iterdir() if p.suffix.lower() in SUFFIXES)
+            if place.is_dir()
+            else []
+        )
         if not found:
-            raise DatasetError(f"{place} has no images ({', '.join(sorted(SUFFIXES))}): unpack the dataset again")
+            raise DatasetError(
+                f"{place} has no images ({', '.join(sorted(SUFFIXES))}): unpack the dataset again"
+            )
         paths += [str(path) for path in found]
         labels += [label] * len(found)
     return paths, np.array(labels, np.int64)
@@ -166,6 +213,9 @@ def _imagenet(root: Path, num_classes: int) -> Files:
     try:
         folder, names, labels = webvision.load_ilsvrc2012(root, num_classes)
     except DatasetError as error:
-        raise DatasetError(f"--use_imagenet_as_eval needs ImageNet's validation images as their publisher gives them out; "
-                           f"folders of tensorflow_datasets (imagenet2012) are not read.\n{error}") from error  # fmt: skip
+        raise DatasetError(
+            "--use_imagenet_as_eval needs ImageNet's validation images as their publisher "
+            "gives them out; "
+            f"folders of tensorflow_datasets (imagenet2012) are not read.\n{error}"
+        ) from error
     return [str(folder / name) for name in names], labels

@@ -1,4 +1,5 @@
-"""Rank the annotations of a training file by the loss of a trained model: wrong class labels come first.
+"""Rank the annotations of a training file by the loss of a trained model: wrong class labels come
+first.
 
     python tools/find_noisy.py configs/shapes/mask_rcnn_tiny_shapes_nl_2.py work_dirs/mask_rcnn_tiny_shapes_nl_2/epoch_12.pth \\
         --noise_file data/shapes/annotations/train_sn40.json
@@ -10,7 +11,9 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).absolute().parents[2]))  # the repository: the script runs from any folder
+sys.path.insert(
+    0, str(Path(__file__).absolute().parents[2])
+)  # the repository: the script runs from any folder
 
 from noisy_instseg import find_noisy
 from noisy_instseg.command_line import report_errors

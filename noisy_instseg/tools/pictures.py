@@ -9,7 +9,9 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).absolute().parents[2]))  # the repository: the script runs from any folder
+sys.path.insert(
+    0, str(Path(__file__).absolute().parents[2])
+)  # the repository: the script runs from any folder
 
 from noisy_instseg import pictures
 from noisy_instseg.command_line import report_errors

@@ -1,12 +1,14 @@
-"""How long a training step of each method takes, against supervised training and against double back-propagation.
+"""How long a training step of each method takes, against supervised training and against double
+back-propagation.
 
     make bench-ieg_fsr                     # CIFAR-10's shapes, resnet29, batch 50: about five minutes on two cores
     make bench-ieg_fsr ARGS="--json bench.json --steps 20 --network_name wrn28-10 --batch_size 100"
 
-A step is what training does for a batch that is there: forward and backward passes, the meta step, the update, for FSR the
-draw from its queue. The literal form differentiates through the virtual step as the papers write it (ieg_fsr_literal.py);
-all else is the same. The forms take turns, so that a machine whose speed drifts slows all: the ratios are the figures to
-trust. Random images of CIFAR-10's shape: the arithmetic does not depend on what is in them.
+A step is what training does for a batch that is there: forward and backward passes, the meta step,
+the update, for FSR the draw from its queue. The literal form differentiates through the virtual
+step as the papers write it (ieg_fsr_literal.py); all else is the same. The forms take turns, so
+that a machine whose speed drifts slows all: the ratios are the figures to trust. Random images of
+CIFAR-10's shape: the arithmetic does not depend on what is in them.
 """
 
 import argparse
@@ -44,14 +46,26 @@ class Form:
     """One way to compute the steps of a method, ready to run on the same batch again and again."""
 
     def __init__(self, method: str, is_literal: bool, args: argparse.Namespace, task: Task) -> None:
-        flags = options.parse([f"--method={method}", f"--network_name={args.network_name}", f"--batch_size={args.batch_size}",
-                               f"--queue_bs={2 * args.batch_size}", "--meta_start_epoch=0", "--seed=1"])  # fmt: skip
+        flags = options.parse(
+            [
+                f"--method={method}",
+                f"--network_name={args.network_name}",
+                f"--batch_size={args.batch_size}",
+                f"--queue_bs={2 * args.batch_size}",
+                "--meta_start_epoch=0",
+                "--seed=1",
+            ]
+        )
         strategy = tf.distribute.get_strategy()
-        self.trainer = experiment.build_trainer(flags, task, strategy, SAMPLES // args.batch_size, args.xla)
+        self.trainer = experiment.build_trainer(
+            flags, task, strategy, SAMPLES // args.batch_size, args.xla
+        )
         self._method, self._literal, self._repeat, self._step = method, is_literal, args.repeat, 0
         if self.trainer.queue is not None:
             self.trainer.queue.fill(np.arange(SAMPLES))
-        stream = train_stream(task, batch_size=args.batch_size, seed=1, first_step=0, strong="default", probe=True)
+        stream = train_stream(
+            task, batch_size=args.batch_size, seed=1, first_step=0, strong="default", probe=True
+        )
         self._batch = next(iter(stream))
 
     def first_step(self) -> float:
@@ -70,7 +84,10 @@ class Form:
     def _run(self, wait: bool = True) -> float:
         shared = {"iteration": tf.constant(self._step), "learning_rate": tf.constant(LEARNING_RATE)}
         if self.trainer.queue is not None:
-            shared |= {name: tf.constant(value) for name, value in self.trainer.queue.draw(self._step).items()}
+            shared |= {
+                name: tf.constant(value)
+                for name, value in self.trainer.queue.draw(self._step).items()
+            }
         metrics, _ = self.trainer.step(self._batch, shared)
         self._step += 1
         if not wait:
@@ -100,13 +117,18 @@ def random_task() -> Task:
     images = draw.integers(0, 256, (SAMPLES, 32, 32, 3), dtype=np.uint8)
     labels = draw.permutation(np.arange(SAMPLES) % CLASSES)
     source = ArraySource(images, labels, view="cifar")
-    return Task("random", CLASSES, tuple(map(str, range(CLASSES))), source, source, source, None, None, None)
+    return Task(
+        "random", CLASSES, tuple(map(str, range(CLASSES))), source, source, source, None, None, None
+    )
 
 
 def step_times(args: argparse.Namespace, task: Task) -> dict[tuple[str, bool], list[float]]:
     """Seconds of each (method, literal or not) in each turn; the first turn is not counted."""
     kinds = [
-        (method, is_literal) for method in NAMES for is_literal in (False, True) if method in TARGETS or not is_literal
+        (method, is_literal)
+        for method in NAMES
+        for is_literal in (False, True)
+        if method in TARGETS or not is_literal
     ]
     forms = {kind: Form(*kind, args, task) for kind in kinds}
     losses = {kind: form.first_step() for kind, form in forms.items()}
@@ -114,7 +136,8 @@ def step_times(args: argparse.Namespace, task: Task) -> dict[tuple[str, bool], l
         ours, theirs = losses[method, False], losses[method, True]
         if not abs(ours - theirs) < 1e-2 * abs(theirs):
             raise SystemExit(
-                f"the two forms of {method} differ in their first loss, {ours} and {theirs}: they cannot be compared"
+                f"the two forms of {method} differ in their first loss, {ours} and {theirs}: "
+                "they cannot be compared"
             )
     times: dict[tuple[str, bool], list[float]] = {kind: [] for kind in kinds}
     for turn in range(args.steps + 1):
@@ -146,19 +169,31 @@ def step_report(times: dict[tuple[str, bool], list[float]]) -> dict[str, dict[st
 
 
 def show_steps(found: dict[str, dict[str, Any]]) -> None:
-    columns = ("ms", "times supervised", "target", "literal ms", "literal times supervised", "literal / ours")
+    columns = (
+        "ms",
+        "times supervised",
+        "target",
+        "literal ms",
+        "literal times supervised",
+        "literal / ours",
+    )
     titles = ("ms a step", "x supervised", "target", "literal, ms", "x supervised", "literal/ours")
     print(f"{'':<12}" + "".join(f"{title:>14}" for title in titles))
     for method, row in found.items():
         cells = (
-            f"{row[name]:14.{1 if name.endswith('ms') else 2}f}" if name in row else f"{'':14}" for name in columns
+            f"{row[name]:14.{1 if name.endswith('ms') else 2}f}" if name in row else f"{'':14}"
+            for name in columns
         )
         print(f"{NAMES[method]:<12}" + "".join(cells).rstrip())
 
 
 def milliseconds_of_views(task: Task, batches: int) -> float:
-    """For one batch of VIEWS weak views and as many of AutoAugment, from the stream that IEG trains on."""
-    stream = iter(train_stream(task, batch_size=VIEWS, seed=1, first_step=0, strong="autoaug", probe=False))
+    """For one batch of VIEWS weak views and as many of AutoAugment, from the stream that IEG trains
+    on.
+    """
+    stream = iter(
+        train_stream(task, batch_size=VIEWS, seed=1, first_step=0, strong="autoaug", probe=False)
+    )
     for _ in range(20):  # what lies ready, and the time that tf.data takes to find its parallelism
         next(stream)
     start = time.perf_counter()
@@ -172,38 +207,65 @@ def hardware() -> str:
         return str(tf.config.experimental.get_device_details(gpus[0]).get("device_name", "GPU"))
     cpuinfo = Path("/proc/cpuinfo")
     lines = cpuinfo.read_text().splitlines() if cpuinfo.exists() else []
-    return next((line.split(":")[1].strip() for line in lines if line.startswith("model name")), "CPU")
+    return next(
+        (line.split(":")[1].strip() for line in lines if line.startswith("model name")), "CPU"
+    )
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description="Benchmark of IEG, FSR and L2R at CIFAR's shapes.")
     add = parser.add_argument
     add("--network_name", default="resnet29", help="as of ieg.main (resnet29)")
-    add("--batch_size", type=int, default=50, help="a multiple of 5; FSR's queue gives twice as many (50)")
+    add(
+        "--batch_size",
+        type=int,
+        default=50,
+        help="a multiple of 5; FSR's queue gives twice as many (50)",
+    )
     add("--steps", type=int, default=5, help="timed turns of each form (5)")
     add("--threads", type=int, default=2, help="threads that a CPU computes with (2)")
-    add("--jit_compile", choices=("auto", "on", "off"), default="auto", help="compile with XLA; auto: on a GPU")
+    add(
+        "--jit_compile",
+        choices=("auto", "on", "off"),
+        default="auto",
+        help="compile with XLA; auto: on a GPU",
+    )
     add("--json", type=Path, help="also write the figures to this file")
     args = parser.parse_args()
     if args.batch_size < 5 or args.batch_size % 5 or args.batch_size > SAMPLES // 2:
         parser.error(
-            f"--batch_size {args.batch_size}: a multiple of 5 up to {SAMPLES // 2}, so that FSR's queue is balanced"
+            f"--batch_size {args.batch_size}: a multiple of 5 up to {SAMPLES // 2}, so that "
+            "FSR's queue is balanced"
         )
     if args.steps < 1 or args.threads < 1:
         parser.error("--steps and --threads are at least 1")
     tf.config.threading.set_intra_op_parallelism_threads(args.threads)
     tf.config.threading.set_inter_op_parallelism_threads(args.threads)
     add_in_order()  # as every run does
-    tf.get_logger().setLevel("ERROR")  # several trainers, each of which traces its step: it warns of retracing
+    tf.get_logger().setLevel(
+        "ERROR"
+    )  # several trainers, each of which traces its step: it warns of retracing
     on_gpu = bool(tf.config.list_physical_devices("GPU"))
     args.xla = args.jit_compile == "on" or (args.jit_compile == "auto" and on_gpu)
     args.repeat = 10 if on_gpu else 1
-    machine = {"hardware": hardware(), "machine": platform.machine(), "threads": args.threads, "gpu": on_gpu, "xla": args.xla,
-               "tensorflow": tf.__version__, "network": args.network_name, "batch": args.batch_size}  # fmt: skip
-    print(f"{machine['hardware']} ({machine['machine']}), {args.threads} threads, {'GPU' if on_gpu else 'CPU'}"
-          f"{', XLA' if args.xla else ''}, TensorFlow {tf.__version__}")  # fmt: skip
+    machine = {
+        "hardware": hardware(),
+        "machine": platform.machine(),
+        "threads": args.threads,
+        "gpu": on_gpu,
+        "xla": args.xla,
+        "tensorflow": tf.__version__,
+        "network": args.network_name,
+        "batch": args.batch_size,
+    }
     print(
-        f"{args.network_name}, {args.batch_size} images of 32 x 32, FSR's queue {2 * args.batch_size}, float32\n",
+        f"{machine['hardware']} ({machine['machine']}), {args.threads} threads, "
+        f"{'GPU' if on_gpu else 'CPU'}"
+        f"{', XLA' if args.xla else ''}, TensorFlow {tf.__version__}"
+    )
+    print(
+        f"{args.network_name}, {args.batch_size} images of 32 x 32, FSR's queue "
+        f"{2 * args.batch_size}, float32\n",
         flush=True,
     )
     task = random_task()

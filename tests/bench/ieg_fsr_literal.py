@@ -1,10 +1,12 @@
-"""The steps of L2R, IEG and FSR once more, in the literal form of the papers: differentiation through the virtual step.
+"""The steps of L2R, IEG and FSR once more, in the literal form of the papers: differentiation
+through the virtual step.
 
-What `ieg.meta` and the closed form of `ieg.step_fsr` shorten stands here in full, for the tests to compare with and for
-the benchmark to time: a tape over the sample weights (and IEG's label coefficients) sees the backward pass of the virtual
-loss, the virtual weights and the meta loss, and is differentiated as a whole. Only the network and the types of a step
-come from the package; losses and label rules are written out once more. L2R: Ren et al., ICML 2018, algorithm 1. IEG:
-Zhang et al., CVPR 2020. FSR: Zhang & Pfister, ICCV 2021.
+What `ieg.meta` and the closed form of `ieg.step_fsr` shorten stands here in full, for the tests to
+compare with and for the benchmark to time: a tape over the sample weights (and IEG's label
+coefficients) sees the backward pass of the virtual loss, the virtual weights and the meta loss, and
+is differentiated as a whole. Only the network and the types of a step come from the package; losses
+and label rules are written out once more. L2R: Ren et al., ICML 2018, algorithm 1. IEG: Zhang et
+al., CVPR 2020. FSR: Zhang & Pfister, ICCV 2021.
 
 Shapes: B batch, C classes, Q queue samples.
 """
@@ -15,7 +17,9 @@ from tensorflow import Tensor
 from ieg.step import Batch, Network, Outcome, Settings, Values
 
 
-def l2r_step(network: Network, values: Values, batch: Batch, draws: Batch, settings: Settings) -> Outcome:
+def l2r_step(
+    network: Network, values: Values, batch: Batch, draws: Batch, settings: Settings
+) -> Outcome:
     theta, eta = values.weights, settings.meta_stepsize
     labels = tf.one_hot(batch["labels"], settings.num_classes)
     w = tf.zeros(len(labels))
@@ -37,11 +41,17 @@ def l2r_step(network: Network, values: Values, batch: Batch, draws: Batch, setti
         loss = tf.reduce_sum(weights * cost) + regularisation
         shared_loss = loss / settings.num_replicas
     metrics = {"loss/net": loss, "loss/meta": meta_loss}
-    return Outcome(by_theta.gradient(shared_loss, theta), moving, metrics,
-                   {"weights": weights, "meta_gradients": meta_gradients})  # fmt: skip
+    return Outcome(
+        by_theta.gradient(shared_loss, theta),
+        moving,
+        metrics,
+        {"weights": weights, "meta_gradients": meta_gradients},
+    )
 
 
-def ieg_step(network: Network, values: Values, batch: Batch, draws: Batch, settings: Settings) -> Outcome:
+def ieg_step(
+    network: Network, values: Values, batch: Batch, draws: Batch, settings: Settings
+) -> Outcome:
     theta, eta, mu = values.weights, settings.meta_stepsize, settings.meta_momentum
     labels = tf.one_hot(batch["labels"], settings.num_classes)
     size = len(labels)
@@ -60,8 +70,10 @@ def ieg_step(network: Network, values: Values, batch: Batch, draws: Batch, setti
             virtual_loss = tf.reduce_sum(w * cross_entropy(target, z)) + regularisation
             with by_theta.stop_recording():
                 gradients = by_theta.gradient(virtual_loss, theta)
-                ahead = [v - eta * (mu * tf.stop_gradient(a) + g)
-                         for v, a, g in zip(theta, values.accumulators, gradients)]  # fmt: skip
+                ahead = [
+                    v - eta * (mu * tf.stop_gradient(a) + g)
+                    for v, a, g in zip(theta, values.accumulators, gradients)
+                ]
                 meta_loss = probe_loss(network, ahead, values, batch, settings)
         with by_theta.stop_recording():
             w_gradients, e_gradients = by_w_and_e.gradient(meta_loss, [w, e])
@@ -71,23 +83,34 @@ def ieg_step(network: Network, values: Values, batch: Batch, draws: Batch, setti
 
         drawn = draws["probe_choice"]
         drawn_labels = tf.one_hot(tf.gather(batch["probe_labels"], drawn), settings.num_classes)
-        images = tf.concat([tf.gather(batch["probe_images"], drawn), batch["images"], batch["strong"]], axis=0)
+        images = tf.concat(
+            [tf.gather(batch["probe_images"], drawn), batch["images"], batch["strong"]], axis=0
+        )
         mixed, mixed_targets = mix(images, tf.concat([drawn_labels, q, q], axis=0), draws)
         mixed_z = network.forward(theta, values.moving, mixed).logits
         first, second, third = (over_rms(mixed_z[k * size : (k + 1) * size]) for k in range(3))
         labelled = tf.reduce_mean(cross_entropy(mixed_targets[:size], first))
-        unlabelled = tf.reduce_mean(cross_entropy(mixed_targets[size:], tf.concat([second, third], axis=0)))
+        unlabelled = tf.reduce_mean(
+            cross_entropy(mixed_targets[size:], tf.concat([second, third], axis=0))
+        )
         xe_loss = labelled + settings.ce_factor * unlabelled
 
         fixed = tf.nn.softmax(tf.stop_gradient(z))
         divergence = fixed * (tf.math.log(fixed) - tf.nn.log_softmax(strong_z))
         cs_loss = settings.consistency_factor * tf.reduce_mean(tf.reduce_sum(divergence, axis=1))
 
-        relabelled = tf.reduce_mean(cross_entropy(keep[:, None] * labels + (1 - keep)[:, None] * q, z))
+        relabelled = tf.reduce_mean(
+            cross_entropy(keep[:, None] * labels + (1 - keep)[:, None] * q, z)
+        )
         reweighted = tf.reduce_sum(weights * cross_entropy(0.9 * labels + 0.1 * q, z))
         loss = (relabelled + reweighted) / 2 + xe_loss + cs_loss + regularisation
         shared_loss = loss / settings.num_replicas
-    metrics = {"loss/net": loss, "loss/meta": meta_loss, "loss/xemin": xe_loss, "loss/consistency": cs_loss}
+    metrics = {
+        "loss/net": loss,
+        "loss/meta": meta_loss,
+        "loss/xemin": xe_loss,
+        "loss/consistency": cs_loss,
+    }
     samples = {
         "weights": weights,
         "keep": keep,
@@ -98,7 +121,9 @@ def ieg_step(network: Network, values: Values, batch: Batch, draws: Batch, setti
     return Outcome(by_theta.gradient(shared_loss, theta), moving, metrics, samples)
 
 
-def fsr_step(network: Network, values: Values, batch: Batch, draws: Batch, settings: Settings) -> Outcome:
+def fsr_step(
+    network: Network, values: Values, batch: Batch, draws: Batch, settings: Settings
+) -> Outcome:
     theta, eta, mu = values.weights, settings.meta_stepsize, settings.meta_momentum
     labels = tf.one_hot(batch["labels"], settings.num_classes)
     queue_labels = tf.one_hot(batch["queue_labels"], settings.num_classes)
@@ -107,7 +132,10 @@ def fsr_step(network: Network, values: Values, batch: Batch, draws: Batch, setti
     if settings.use_mixup:
         images, targets = mix(batch["images"], labels, draws)
     else:
-        images, targets = batch["images"], labels * (1 - smoothing) + smoothing / settings.num_classes
+        images, targets = (
+            batch["images"],
+            labels * (1 - smoothing) + smoothing / settings.num_classes,
+        )
     w = tf.fill([size], 1.0 / size)
     with tf.GradientTape(persistent=True) as by_theta:
         by_theta.watch(theta)
@@ -119,8 +147,10 @@ def fsr_step(network: Network, values: Values, batch: Batch, draws: Batch, setti
             virtual_loss = tf.reduce_sum(w * cost) + regularisation
             with by_theta.stop_recording():
                 gradients = by_theta.gradient(virtual_loss, theta[-2:])
-                ahead = [v - eta * (mu * tf.stop_gradient(a) + g)
-                         for v, a, g in zip(theta[-2:], values.accumulators[-2:], gradients)]  # fmt: skip
+                ahead = [
+                    v - eta * (mu * tf.stop_gradient(a) + g)
+                    for v, a, g in zip(theta[-2:], values.accumulators[-2:], gradients)
+                ]
                 both = tf.concat([batch["queue_images"], batch["images"]], axis=0)
                 ahead_z = network.forward([*theta[:-2], *ahead], values.moving, both).logits
                 smoothed = queue_labels * (1 - smoothing) + smoothing / settings.num_classes
@@ -142,17 +172,26 @@ def fsr_step(network: Network, values: Values, batch: Batch, draws: Batch, setti
         pseudo, rows = settings.use_pseudo_loss, over_rms(batch["pseudo_rows"])
         pseudo_loss = tf.constant(0.0)
         if pseudo:
-            pseudo_cost = cross_entropy(tf.stop_gradient(tf.nn.softmax(rows / pseudo.temperature)), z)
+            pseudo_cost = cross_entropy(
+                tf.stop_gradient(tf.nn.softmax(rows / pseudo.temperature)), z
+            )
             if pseudo.type == "all":
                 pseudo_loss = pseudo.weight * tf.reduce_mean(pseudo_cost)
             else:
-                pseudo_loss = pseudo.weight * tf.reduce_sum(tf.where(weights == 0, pseudo_cost, 0.0))
+                pseudo_loss = pseudo.weight * tf.reduce_sum(
+                    tf.where(weights == 0, pseudo_cost, 0.0)
+                )
             pseudo_loss = tf.where(epoch >= settings.meta_start_epoch, pseudo_loss, 0.0)
         loss += pseudo_loss
         shared_loss = loss / settings.num_replicas
     metrics = {"loss/net": loss, "loss/meta": meta_loss, "loss/pseudo": pseudo_loss}
-    samples = {"weights": weights, "meta_gradients": meta_gradients, "margin": margin, "cost": cost,
-               "class_weights": averages}  # fmt: skip
+    samples = {
+        "weights": weights,
+        "meta_gradients": meta_gradients,
+        "margin": margin,
+        "cost": cost,
+        "class_weights": averages,
+    }
     if pseudo:
         samples["pseudo_rows"] = pseudo.gamma * rows + (1 - pseudo.gamma) * z
     return Outcome(by_theta.gradient(shared_loss, theta), moving, metrics, samples)
@@ -181,18 +220,24 @@ def mix(images: Tensor, targets: Tensor, draws: Batch) -> tuple[Tensor, Tensor]:
     share = 1 - draws["mix_uniform"] ** 2 / 2
     others = draws["mix_order"]
     by_image, by_row = share[:, None, None, None], share[:, None]
-    return (by_image * images + (1 - by_image) * tf.gather(images, others),
-            by_row * targets + (1 - by_row) * tf.gather(targets, others))  # fmt: skip
+    return (
+        by_image * images + (1 - by_image) * tf.gather(images, others),
+        by_row * targets + (1 - by_row) * tf.gather(targets, others),
+    )
 
 
-def probe_loss(network: Network, ahead: list[Tensor], values: Values, batch: Batch, settings: Settings) -> Tensor:
+def probe_loss(
+    network: Network, ahead: list[Tensor], values: Values, batch: Batch, settings: Settings
+) -> Tensor:
     """M(theta')."""
     labels = tf.one_hot(batch["probe_labels"], settings.num_classes)
     logits = network.forward(ahead, values.moving, batch["probe_images"]).logits
     return tf.reduce_mean(cross_entropy(labels, logits)) + network.meta_regularisation(ahead)
 
 
-def moving_class_weights(weights: Tensor, epoch: Tensor, batch: Batch, settings: Settings) -> tuple[Tensor, Tensor]:
+def moving_class_weights(
+    weights: Tensor, epoch: Tensor, batch: Batch, settings: Settings
+) -> tuple[Tensor, Tensor]:
     """The averages by class (C,), one sample after another, and what they give each sample (B,)."""
     averages = tf.unstack(batch["class_weights"])
     for weight, label in zip(tf.unstack(weights), tf.unstack(batch["labels"])):
@@ -201,5 +246,7 @@ def moving_class_weights(weights: Tensor, epoch: Tensor, batch: Batch, settings:
         averages = [tf.where(label == c, new, average) for c, average in enumerate(averages)]
     averages = tf.stack(averages)
     if settings.meta_moving_end_epoch > 0:
-        averages = tf.where(epoch >= settings.meta_moving_end_epoch, batch["class_weights"], averages)
+        averages = tf.where(
+            epoch >= settings.meta_moving_end_epoch, batch["class_weights"], averages
+        )
     return averages, tf.gather(averages, batch["labels"])

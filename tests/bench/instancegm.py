@@ -1,10 +1,12 @@
-"""How fast InstanceGM's phases run here, and what bfloat16 and channels_last gain over plain float32 NCHW.
+"""How fast InstanceGM's phases run here, and what bfloat16 and channels_last gain over plain
+float32 NCHW.
 
     make bench-instancegm                     # CIFAR-10's shapes: batch 64, PreAct ResNet-18, VAE of 25 dimensions
     make bench-instancegm ARGS="--json bench.json --steps 10"
 
-The two settings take turns, step by step, so that a machine whose speed drifts slows both; the ratio is the figure to
-trust. Random images of CIFAR-10's shape: the arithmetic does not depend on what is in them.
+The two settings take turns, step by step, so that a machine whose speed drifts slows both; the
+ratio is the figure to trust. Random images of CIFAR-10's shape: the arithmetic does not depend on
+what is in them.
 """
 
 import argparse
@@ -36,7 +38,10 @@ SAMPLES, CLASSES = 50_000, 10
 
 @dataclass
 class Setting:
-    """One way to compute the same steps. An epoch on the first 128 or 256 images is a single step."""
+    """One way to compute the same steps.
+
+    An epoch on the first 128 or 256 images is a single step.
+    """
 
     name: str
     settings: Settings
@@ -47,7 +52,13 @@ class Setting:
     first_512: TrainingSet
 
 
-def build(name: str, images: np.ndarray, device: torch.device, amp: str, memory_format: torch.memory_format) -> Setting:
+def build(
+    name: str,
+    images: np.ndarray,
+    device: torch.device,
+    amp: str,
+    memory_format: torch.memory_format,
+) -> Setting:
     args = options.parse(["--dataset", "cifar10"])
     peers = [build_peer(args, number, CLASSES, device) for number in (1, 2)]
     for peer in peers:
@@ -60,9 +71,16 @@ def build(name: str, images: np.ndarray, device: torch.device, amp: str, memory_
         return TrainingSet(part, torch.arange(count, device=device) % CLASSES, CLASSES)
 
     settings = Settings(
-        batch_size=64, warm_up=10, lambda_u=25.0, alpha=4.0, temperature=0.5, numerics="original", guess_eval=False,
-        seed=1, autocast=options.autocast(amp, device),
-    )  # fmt: skip
+        batch_size=64,
+        warm_up=10,
+        lambda_u=25.0,
+        alpha=4.0,
+        temperature=0.5,
+        numerics="original",
+        guess_eval=False,
+        seed=1,
+        autocast=options.autocast(amp, device),
+    )
     return Setting(name, settings, peers, *map(training_set, (SAMPLES, 128, 256, 512)))
 
 
@@ -76,17 +94,23 @@ def co_divide_step(setting: Setting) -> None:
 
 
 def evaluate(setting: Setting) -> None:
-    predict([peer.net for peer in setting.peers], setting.first_512.images, setting.settings.autocast)
+    predict(
+        [peer.net for peer in setting.peers], setting.first_512.images, setting.settings.autocast
+    )
 
 
 def draw_views(setting: Setting) -> None:
-    """What a co-divide step takes from the data: four views of 64 images, and 128 images for the VAE."""
+    """What a co-divide step takes from the data: four views of 64 images, and 128 images for the
+    VAE.
+    """
     images = setting.everything.images
     generator = torch_stream(images.device, 1, 0, "bench")
     index = torch.randint(0, len(images), (64,), device=images.device)
     for _ in range(4):
         images.view(index, generator)
-    images.view(torch.randperm(len(images), device=images.device, generator=generator)[:128], generator)
+    images.view(
+        torch.randperm(len(images), device=images.device, generator=generator)[:128], generator
+    )
 
 
 def seconds(work: Callable[[], None], device: torch.device) -> float:
@@ -109,7 +133,9 @@ def measure(settings: list[Setting], work: Callable[[Setting], None], steps: int
 
 
 def peak_memory_gib(device: str, amp: str, channels_last: bool) -> float:
-    """Peak memory of a process that takes two co-divide steps: of the GPU, or else of the whole process."""
+    """Peak memory of a process that takes two co-divide steps: of the GPU, or else of the whole
+    process.
+    """
     images = np.zeros((SAMPLES, 32, 32, 3), np.uint8)
     memory_format = torch.channels_last if channels_last else torch.contiguous_format
     setting = build("", images, torch.device(device), amp, memory_format)
@@ -143,17 +169,23 @@ def main() -> int:
         parser.error(str(error))
     # First of all: a process counts what its parent held when it was made.
     memory = [
-        in_fresh_process(peak_memory_gib, str(device), amp, last) for amp, last in (("auto", True), ("off", False))
+        in_fresh_process(peak_memory_gib, str(device), amp, last)
+        for amp, last in (("auto", True), ("off", False))
     ]
     images = np.random.default_rng(0).integers(0, 256, (SAMPLES, 32, 32, 3), dtype=np.uint8)
     labels = np.arange(SAMPLES) % CLASSES
-    pdn_seconds = seconds(lambda: noise.part_dependent(images, labels, 0.5, CLASSES), torch.device("cpu"))
+    pdn_seconds = seconds(
+        lambda: noise.part_dependent(images, labels, 0.5, CLASSES), torch.device("cpu")
+    )
     fast = build("as trained", images, device, "auto", torch.channels_last)
     plain = build("float32 NCHW", images, device, "off", torch.contiguous_format)
     both = [fast, plain]
     bf16 = options.use_bfloat16("auto", device)
     print(f"{cpu_name()}, {torch.get_num_threads()} threads, {device}, torch {torch.__version__}")
-    print(f"as trained: channels_last, {'bfloat16 autocast' if bf16 else 'float32 (no bfloat16 hardware)'}\n")
+    print(
+        "as trained: channels_last, "
+        f"{'bfloat16 autocast' if bf16 else 'float32 (no bfloat16 hardware)'}\n"
+    )
 
     warm_up, co_divide, evaluation = (
         measure(both, work, args.steps) for work in (warm_up_step, co_divide_step, evaluate)
@@ -171,14 +203,19 @@ def main() -> int:
         "data share of a co-divide step, %": 100 * views / co_divide[0],
         "PDN noise of 50,000 images, s": pdn_seconds,
     }
-    print(f"{'peak memory of co-divide, GiB':<36}{memory[0]:14.3g}{memory[1]:14.3g}{memory[0] / memory[1]:8.2f}")
+    print(
+        f"{'peak memory of co-divide, GiB':<36}{memory[0]:14.3g}{memory[1]:14.3g}{memory[0] / memory[1]:8.2f}"
+    )
     for name, value in single.items():
         print(f"{name:<36}{value:14.3g}")
     if args.json:
         report = {
-            name: {"as trained": new, "float32 NCHW": old, "ratio": new / old} for name, (new, old) in figures.items()
+            name: {"as trained": new, "float32 NCHW": old, "ratio": new / old}
+            for name, (new, old) in figures.items()
         }
-        args.json.write_text(json.dumps({**report, **single, "device": str(device), "bf16": bf16}, indent=2) + "\n")
+        args.json.write_text(
+            json.dumps({**report, **single, "device": str(device), "bf16": bf16}, indent=2) + "\n"
+        )
     return 0
 
 

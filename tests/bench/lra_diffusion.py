@@ -1,11 +1,13 @@
-"""How fast LRA-diffusion labels images, trains and retrieves here; beside it what the original's README states.
+"""How fast LRA-diffusion labels images, trains and retrieves here; beside it what the original's
+README states.
 
     make bench-lra_diffusion                     # about five minutes on two cores, less on a GPU
     make bench-lra_diffusion ARGS="--json bench.json --turns 5 --only labels"
 
-Labelling is timed from uint8 images on the device to labels, by the code that tests a model: normalisation, f_p, diffusion
-encoder, reverse diffusion. Networks have random weights and images are random; the arithmetic does not depend on what is in
-them. What is compared takes turns, so that a machine whose speed drifts slows all: the ratios are the figures to trust.
+Labelling is timed from uint8 images on the device to labels, by the code that tests a model:
+normalisation, f_p, diffusion encoder, reverse diffusion. Networks have random weights and images
+are random; the arithmetic does not depend on what is in them. What is compared takes turns, so that
+a machine whose speed drifts slows all: the ratios are the figures to trust.
 """
 
 import argparse
@@ -31,12 +33,25 @@ from lra_diffusion.model_file import Model
 from lra_diffusion.networks import NoisePredictor, SmallResNet
 from lra_diffusion.sampling import LabelSampler
 from lra_diffusion.train import EvaluationSet, Settings, predict
-from tests.bench.lra_diffusion_common import CLASSES, SIMCLR_DIM, Bench, Report, build_encoder, noise, ratio
+from tests.bench.lra_diffusion_common import (
+    CLASSES,
+    SIMCLR_DIM,
+    Bench,
+    Report,
+    build_encoder,
+    noise,
+    ratio,
+)
 from tests.bench.lra_diffusion_training import retrieval, show_retrieval, show_training, training
 
 HIDDEN, COUNTS = 256, (10_000, 50_000)  # of the original's table, which takes 10 reverse steps
-ORIGINAL = {"standard": (3.96, 20.77), "SimCLR": (9.52, 41.31), "CLIP ViT-B/32": (9.13, 39.82),
-            "CLIP ViT-B/16": (17.12, 92.34), "CLIP ViT-L/14": (49.98, 303.17)}  # fmt: skip
+ORIGINAL = {
+    "standard": (3.96, 20.77),
+    "SimCLR": (9.52, 41.31),
+    "CLIP ViT-B/32": (9.13, 39.82),
+    "CLIP ViT-B/16": (17.12, 92.34),
+    "CLIP ViT-L/14": (49.98, 303.17),
+}
 PARTS = ("retrieval", "labels", "diffusion", "training")
 
 
@@ -75,34 +90,66 @@ def labels(bench: Bench) -> Report:
                 clip = bench.clip_sample // 4 if name == "CLIP ViT-L/14" else bench.clip_sample
                 timed = bench.sample, bench.sample if name == "SimCLR" else max(1, clip)
             plain, own = map(bench.images, timed)
-            times = bench.take_turns(partial(standard_labels, classifier, plain, settings),
-                                     partial(lra_labels, encoder, model, own, settings))  # fmt: skip
+            times = bench.take_turns(
+                partial(standard_labels, classifier, plain, settings),
+                partial(lra_labels, encoder, model, own, settings),
+            )
             row += [seconds / timed[0] for seconds in times[0]]
-            columns[name].append({"s per image": median(times[1]) / timed[1], "images timed": timed[1],
-                                  "times standard": ratio(times[1], times[0]) * timed[0] / timed[1],
-                                  "noise, %": noise(times[1])})  # fmt: skip
+            columns[name].append(
+                {
+                    "s per image": median(times[1]) / timed[1],
+                    "images timed": timed[1],
+                    "times standard": ratio(times[1], times[0]) * timed[0] / timed[1],
+                    "noise, %": noise(times[1]),
+                }
+            )
         del encoder, model, parts
         gc.collect()
         if bench.device.type == "cuda":
             torch.cuda.empty_cache()
-    columns["standard"] = [{"s per image": median(row), "images timed": count if bench.on_gpu else bench.sample,
-                            "times standard": 1.0, "noise, %": noise(row)}
-                           for count, row in zip(COUNTS, standard) if row]  # fmt: skip
+    columns["standard"] = [
+        {
+            "s per image": median(row),
+            "images timed": count if bench.on_gpu else bench.sample,
+            "times standard": 1.0,
+            "noise, %": noise(row),
+        }
+        for count, row in zip(COUNTS, standard)
+        if row
+    ]
     for name, cells in columns.items():
-        cells += [dict(cells[0]) for _ in COUNTS[len(cells) :]]  # on a CPU the same sample stands for both counts
+        cells += [
+            dict(cells[0]) for _ in COUNTS[len(cells) :]
+        ]  # on a CPU the same sample stands for both counts
         for cell, count, original in zip(cells, COUNTS, ORIGINAL[name]):
-            cell |= {"images": count, "seconds": cell.pop("s per image") * count, "original": original}
+            cell |= {
+                "images": count,
+                "seconds": cell.pop("s per image") * count,
+                "original": original,
+            }
     return columns
 
 
 def show_labels(columns: Report, on_gpu: bool) -> None:
-    print(f"seconds from images to labels{'' if on_gpu else ', scaled from the samples named below'}: 32-pixel ResNet-50, F = "
-          f"{HIDDEN}, 10 reverse steps\n{'':<28}" + "".join(f"{name:>15}" for name in columns))  # fmt: skip
+    print(
+        "seconds from images to "
+        f"labels{'' if on_gpu else ', scaled from the samples named below'}: 32-pixel "
+        "ResNet-50, F = "
+        f"{HIDDEN}, 10 reverse steps\n{'':<28}" + "".join(f"{name:>15}" for name in columns)
+    )
     for i, count in enumerate(COUNTS):
         row(f"{count:,} images", (cells[i]["seconds"] for cells in columns.values()), "15.2f")
-        row("  in the original's README", (cells[i]["original"] for cells in columns.values()), "15.2f")
+        row(
+            "  in the original's README",
+            (cells[i]["original"] for cells in columns.values()),
+            "15.2f",
+        )
     row("times standard", (cells[0]["times standard"] for cells in columns.values()), "15.2f")
-    row("  in the original's README", (cells[0] / ORIGINAL["standard"][0] for cells in ORIGINAL.values()), "15.2f")
+    row(
+        "  in the original's README",
+        (cells[0] / ORIGINAL["standard"][0] for cells in ORIGINAL.values()),
+        "15.2f",
+    )
     row("noise, +- %", (cells[0]["noise, %"] for cells in columns.values()), "15.1f")
     if not on_gpu:
         row("images timed", (cells[0]["images timed"] for cells in columns.values()), "15d")
@@ -117,7 +164,9 @@ def row(title: str, figures: Iterator[Any], form: str) -> None:
 
 
 @torch.no_grad()
-def literal_labels(predictor: NoisePredictor, settings: Settings, embedding: Tensor, feature: Tensor) -> Tensor:
+def literal_labels(
+    predictor: NoisePredictor, settings: Settings, embedding: Tensor, feature: Tensor
+) -> Tensor:
     """The reverse steps written out: the whole predictor S times."""
 
     def predict_noise(y: Tensor, position: int) -> Tensor:
@@ -127,7 +176,9 @@ def literal_labels(predictor: NoisePredictor, settings: Settings, embedding: Ten
     return class_probabilities(ddim(predict_noise, start, settings.steps)[-1]).argmax(dim=1)
 
 
-def folded_labels(predictor: NoisePredictor, settings: Settings, embedding: Tensor, feature: Tensor) -> Tensor:
+def folded_labels(
+    predictor: NoisePredictor, settings: Settings, embedding: Tensor, feature: Tensor
+) -> Tensor:
     return LabelSampler(predictor, settings.steps).probabilities(embedding, feature).argmax(dim=1)
 
 
@@ -140,21 +191,36 @@ def diffusion(bench: Bench) -> Report:
         bench.ready(SmallResNet("resnet50", CLASSES)),
         bench.images(count if bench.on_gpu else bench.sample),
     )
-    folded, literal, standard = bench.take_turns(partial(folded_labels, *inputs), partial(literal_labels, *inputs),
-                                                 partial(standard_labels, classifier, images, settings))  # fmt: skip
+    folded, literal, standard = bench.take_turns(
+        partial(folded_labels, *inputs),
+        partial(literal_labels, *inputs),
+        partial(standard_labels, classifier, images, settings),
+    )
     same = (folded_labels(*inputs) == literal_labels(*inputs)).float().mean().item()
-    return {"images": count, "folded, s": median(folded), "literal, s": median(literal),
-            "literal / folded": ratio(literal, folded),
-            "folded, % of standard": 100 * ratio(folded, standard) * len(images) / count,
-            "literal, % of standard": 100 * ratio(literal, standard) * len(images) / count,
-            "noise, %": [noise(times) for times in (folded, literal, standard)], "same labels, %": 100 * same}  # fmt: skip
+    return {
+        "images": count,
+        "folded, s": median(folded),
+        "literal, s": median(literal),
+        "literal / folded": ratio(literal, folded),
+        "folded, % of standard": 100 * ratio(folded, standard) * len(images) / count,
+        "literal, % of standard": 100 * ratio(literal, standard) * len(images) / count,
+        "noise, %": [noise(times) for times in (folded, literal, standard)],
+        "same labels, %": 100 * same,
+    }
 
 
 def show_diffusion(found: Report) -> None:
-    print(f"label diffusion of {found['images']:,} images by itself: {found['folded, s']:.3g} s, "
-          f"{found['folded, % of standard']:.2g} % of the standard classifier's time (at most 10 % wanted)")  # fmt: skip
-    print(f"  the predictor called in each step: {found['literal, s']:.3g} s ({found['literal, % of standard']:.2g} %), "
-          f"{found['literal / folded']:.2f} times as long; same labels: {found['same labels, %']:.4g} %\n")  # fmt: skip
+    print(
+        f"label diffusion of {found['images']:,} images by itself: {found['folded, s']:.3g} s, "
+        f"{found['folded, % of standard']:.2g} % of the standard classifier's time (at most 10 "
+        "% wanted)"
+    )
+    print(
+        f"  the predictor called in each step: {found['literal, s']:.3g} s "
+        f"({found['literal, % of standard']:.2g} %), "
+        f"{found['literal / folded']:.2f} times as long; same labels: "
+        f"{found['same labels, %']:.4g} %\n"
+    )
 
 
 def main() -> int:
@@ -169,7 +235,12 @@ def main() -> int:
         default=128,
         help="on a CPU: images that stand for 10,000 where the networks see 32 pixels (128)",
     )
-    add("--clip_sample", type=int, default=32, help="on a CPU: the same with CLIP; of ViT-L/14 a quarter of it (32)")
+    add(
+        "--clip_sample",
+        type=int,
+        default=32,
+        help="on a CPU: the same with CLIP; of ViT-L/14 a quarter of it (32)",
+    )
     add("--queries", type=int, default=2048, help="on a CPU: queries that stand for 50,000 (2048)")
     add("--json", type=Path, help="also write the figures to this file")
     args = parser.parse_args()
@@ -181,10 +252,25 @@ def main() -> int:
     bench = Bench(device, args.turns, args.sample, args.clip_sample, args.queries)
     bf16 = command_line.use_bfloat16("auto", device)
     capabilities = torch.cpu.get_capabilities() if hasattr(torch.cpu, "get_capabilities") else {}
-    hardware = torch.cuda.get_device_name(device) if device.type == "cuda" else capabilities.get("cpu_name", "CPU")
-    print(f"{hardware} ({platform.machine()}), {torch.get_num_threads()} threads, {device}, torch {torch.__version__}")
-    print(f"as trained: channels_last, {'bfloat16 autocast' if bf16 else 'float32 (no bfloat16 hardware)'}\n")
-    report: Report = {"device": str(device), "hardware": hardware, "threads": torch.get_num_threads(), "bf16": bf16}
+    hardware = (
+        torch.cuda.get_device_name(device)
+        if device.type == "cuda"
+        else capabilities.get("cpu_name", "CPU")
+    )
+    print(
+        f"{hardware} ({platform.machine()}), {torch.get_num_threads()} threads, {device}, torch "
+        f"{torch.__version__}"
+    )
+    print(
+        "as trained: channels_last, "
+        f"{'bfloat16 autocast' if bf16 else 'float32 (no bfloat16 hardware)'}\n"
+    )
+    report: Report = {
+        "device": str(device),
+        "hardware": hardware,
+        "threads": torch.get_num_threads(),
+        "bf16": bf16,
+    }
     if "retrieval" in args.only:
         show_retrieval(report.setdefault("retrieval", retrieval(bench)))
     if "labels" in args.only:

@@ -1,4 +1,6 @@
-"""What the parts of LRA-diffusion's benchmark share: where and how often to time, encoders with random weights."""
+"""What the parts of LRA-diffusion's benchmark share: where and how often to time, encoders with
+random weights.
+"""
 
 import argparse
 import contextlib
@@ -27,7 +29,10 @@ Report = dict[str, Any]
 
 @dataclass(frozen=True)
 class Bench:
-    """Where and how often to time. sample, clip_sample, queries: what a CPU does of a figure, which is then scaled."""
+    """Where and how often to time.
+
+    sample, clip_sample, queries: what a CPU does of a figure, which is then scaled.
+    """
 
     device: torch.device
     turns: int
@@ -90,5 +95,7 @@ def build_encoder(bench: Bench, name: str) -> Encoder:
         net.g = nn.Identity()
         return Encoder(name, bench.ready(net), SIMCLR_DIM, name, 1000)
     shape = TOWERS[name.removeprefix("CLIP ")]
-    net = Renormalised(clip_tower.build(shape), shape.image_side, CIFAR_NORMALISATION, CLIP_NORMALISATION)
+    net = Renormalised(
+        clip_tower.build(shape), shape.image_side, CIFAR_NORMALISATION, CLIP_NORMALISATION
+    )
     return Encoder(name, bench.ready(net), shape.dim, name, 256)

@@ -18,10 +18,21 @@ from lra_diffusion.experiment import build_learner
 from lra_diffusion.guide import OnTheFly
 from lra_diffusion.retrieval import Bank
 from lra_diffusion.train import Learner, Settings, TrainingSet, train_epoch
-from tests.bench.lra_diffusion_common import CLASSES, SIMCLR_DIM, Bench, Report, build_encoder, noise, ratio
+from tests.bench.lra_diffusion_common import (
+    CLASSES,
+    SIMCLR_DIM,
+    Bench,
+    Report,
+    build_encoder,
+    noise,
+    ratio,
+)
 
 BATCH, K = 200, 10
-ROWS, WIDTH = 50_000, 512  # of the retrieval: CIFAR's images, features as wide as those of CLIP ViT-B
+ROWS, WIDTH = (
+    50_000,
+    512,
+)  # of the retrieval: CIFAR's images, features as wide as those of CLIP ViT-B
 GPU_STEPS = 20  # training steps timed at once; on a CPU one
 
 
@@ -29,21 +40,34 @@ def retrieval(bench: Bench) -> Report:
     """To be run first of all: the peak of memory is the process's, and must not be another part's."""
     features, k = bench.features(ROWS, WIDTH), K
     before = peak_memory(bench.device)
-    fast = not bench.on_gpu and command_line.use_bfloat16("auto", bench.device)  # as experiment.prepare has it
+    fast = not bench.on_gpu and command_line.use_bfloat16(
+        "auto", bench.device
+    )  # as experiment.prepare has it
     bank = Bank(features, bfloat16=fast)
     whole = bench.seconds(partial(bank.nearest, features, k))
     after = peak_memory(bench.device)
     del bank
     queries = features if bench.on_gpu else features[: bench.queries]
     rounded, exact = Bank(features, bfloat16=True), Bank(features)
-    times = bench.take_turns(partial(rounded.nearest, queries, k), partial(exact.nearest, queries, k))
-    same = (rounded.nearest(queries, k).index == exact.nearest(queries, k).index).float().mean().item()
+    times = bench.take_turns(
+        partial(rounded.nearest, queries, k), partial(exact.nearest, queries, k)
+    )
+    same = (
+        (rounded.nearest(queries, k).index == exact.nearest(queries, k).index).float().mean().item()
+    )
     scale = ROWS / len(queries)
-    return {"all against all, s": whole, "candidates by bfloat16": fast, "memory before, GiB": before,
-            "memory of the search, GiB": after - before, "queries timed": len(queries),
-            "bfloat16 candidates, s": median(times[0]) * scale, "float32, s": median(times[1]) * scale,
-            "float32 / bfloat16": ratio(times[1], times[0]), "noise, %": [noise(row) for row in times],
-            "same neighbours, %": 100 * same}  # fmt: skip
+    return {
+        "all against all, s": whole,
+        "candidates by bfloat16": fast,
+        "memory before, GiB": before,
+        "memory of the search, GiB": after - before,
+        "queries timed": len(queries),
+        "bfloat16 candidates, s": median(times[0]) * scale,
+        "float32, s": median(times[1]) * scale,
+        "float32 / bfloat16": ratio(times[1], times[0]),
+        "noise, %": [noise(row) for row in times],
+        "same neighbours, %": 100 * same,
+    }
 
 
 def peak_memory(device: torch.device) -> float:
@@ -56,12 +80,21 @@ def peak_memory(device: torch.device) -> float:
 
 def show_retrieval(found: Report) -> None:
     how = "bfloat16 candidates" if found["candidates by bfloat16"] else "float32"
-    print(f"retrieval, exact: the {K} nearest of {ROWS:,} x {WIDTH} random features, all against all")
-    print(f"  as trained ({how}): {found['all against all, s']:.1f} s, {found['memory of the search, GiB']:.2f} GiB beyond the "
-          f"{found['memory before, GiB']:.2f} before")  # fmt: skip
-    print(f"  {found['queries timed']:,} queries in turns, scaled: bfloat16 candidates {found['bfloat16 candidates, s']:.1f} s, "
-          f"float32 {found['float32, s']:.1f} s, ratio {found['float32 / bfloat16']:.2f}; same neighbours: "
-          f"{found['same neighbours, %']:.4g} %\n")  # fmt: skip
+    print(
+        f"retrieval, exact: the {K} nearest of {ROWS:,} x {WIDTH} random features, all against all"
+    )
+    print(
+        f"  as trained ({how}): {found['all against all, s']:.1f} s, "
+        f"{found['memory of the search, GiB']:.2f} GiB beyond the "
+        f"{found['memory before, GiB']:.2f} before"
+    )
+    print(
+        f"  {found['queries timed']:,} queries in turns, scaled: bfloat16 candidates "
+        f"{found['bfloat16 candidates, s']:.1f} s, "
+        f"float32 {found['float32, s']:.1f} s, ratio {found['float32 / bfloat16']:.2f}; same "
+        "neighbours: "
+        f"{found['same neighbours, %']:.4g} %\n"
+    )
 
 
 # ---- training
@@ -106,7 +139,10 @@ class Trainer:
 def build_trainer(bench: Bench, images: DeviceImages, features: Tensor, plain: bool) -> Trainer:
     """As trained, or plain: float32 in NCHW."""
     args, settings = bench.settings("off" if plain else "auto")
-    learner, encoder = build_learner(args, CLASSES, SIMCLR_DIM, bench.device), build_encoder(bench, "SimCLR")
+    learner, encoder = (
+        build_learner(args, CLASSES, SIMCLR_DIM, bench.device),
+        build_encoder(bench, "SimCLR"),
+    )
     if plain:
         for net in (learner.encoder, encoder.net):
             net.to(memory_format=torch.contiguous_format)
@@ -121,7 +157,9 @@ def build_trainer(bench: Bench, images: DeviceImages, features: Tensor, plain: b
 
 
 def training(bench: Bench) -> Report:
-    """Steps of CIFAR's default: SimCLR's features of each batch, searched in 45,000 x 2048, ResNet-34, batch 200."""
+    """Steps of CIFAR's default: SimCLR's features of each batch, searched in 45,000 x 2048,
+    ResNet-34, batch 200.
+    """
     steps = GPU_STEPS if bench.on_gpu else 1
     images = bench.images(steps * BATCH)
     features = nn.functional.normalize(bench.features(CIFAR_TRAIN_IMAGES, SIMCLR_DIM), dim=1)
@@ -132,24 +170,35 @@ def training(bench: Bench) -> Report:
     report: Report = {"float32 NCHW / as trained": ratio(whole[1], whole[0])}
     for trainer, times in zip(trainers, whole):
         view = batch.contiguous() if trainer.name != "as trained" else batch
-        encode, search, draw = bench.take_turns(partial(trainer.encode, view), partial(trainer.search, features[:BATCH]),
-                                                partial(trainer.draw_views, samples))  # fmt: skip
+        encode, search, draw = bench.take_turns(
+            partial(trainer.encode, view),
+            partial(trainer.search, features[:BATCH]),
+            partial(trainer.draw_views, samples),
+        )
         step = median(times) / steps
         shares = {"f_p": median(encode), "retrieval": median(search), "data": median(draw) / steps}
         rest = step - sum(shares.values())
-        report[trainer.name] = {"steps/s": 1 / step, "images/s": BATCH / step, "noise, %": noise(times),
-                                "shares, %": {name: 100 * part / step for name, part in shares.items()}
-                                | {"diffusion encoder, predictor": 100 * rest / step}}  # fmt: skip
+        report[trainer.name] = {
+            "steps/s": 1 / step,
+            "images/s": BATCH / step,
+            "noise, %": noise(times),
+            "shares, %": {name: 100 * part / step for name, part in shares.items()}
+            | {"diffusion encoder, predictor": 100 * rest / step},
+        }
     return report
 
 
 def show_training(found: Report) -> None:
-    print(f"training on CIFAR: SimCLR, {CIFAR_TRAIN_IMAGES:,} x {SIMCLR_DIM} features to search, ResNet-34, batch {BATCH}; ratio "
-          f"{found['float32 NCHW / as trained']:.2f}")  # fmt: skip
+    print(
+        f"training on CIFAR: SimCLR, {CIFAR_TRAIN_IMAGES:,} x {SIMCLR_DIM} features to search, "
+        f"ResNet-34, batch {BATCH}; ratio "
+        f"{found['float32 NCHW / as trained']:.2f}"
+    )
     for name in ("as trained", "float32 NCHW"):
         one = found[name]
         shares = ", ".join(f"{part} {share:.1f} %" for part, share in one["shares, %"].items())
         print(
-            f"  {name:<14}{one['steps/s']:.3g} steps/s, {one['images/s']:.4g} images/s (+- {one['noise, %']:.1f} %): {shares}"
+            f"  {name:<14}{one['steps/s']:.3g} steps/s, {one['images/s']:.4g} images/s (+- "
+            f"{one['noise, %']:.1f} %): {shares}"
         )
     print()

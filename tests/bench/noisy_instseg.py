@@ -1,10 +1,11 @@
-"""What the losses cost on the CPU, forward and backward, against mmdetection's cross entropy, and steps of training.
+"""What the losses cost on the CPU, forward and backward, against mmdetection's cross entropy, and
+steps of training.
 
     make bench-noisy_instseg
     make bench-noisy_instseg ARGS="--json bench.json --steps 500"
 
-They are called as mmdetection's box head calls them, on the 512 regions of an image, and take turns, so that a machine whose
-speed drifts slows all of them; the ratio is the figure to trust.
+They are called as mmdetection's box head calls them, on the 512 regions of an image, and take
+turns, so that a machine whose speed drifts slows all of them; the ratio is the figure to trust.
 """
 
 import argparse
@@ -28,8 +29,12 @@ from noisy_instseg import (
     inference,
     plugins,  # noqa: F401  (without mmcv's extension mmdet.models needs its replacement)
 )
-from noisy_instseg.loss_modules import GeneralizedCrossEntropyLoss, NewCombinationLoss, SymmetricCrossEntropyLoss
-from shared import shapes
+from noisy_instseg.loss_modules import (
+    GeneralizedCrossEntropyLoss,
+    NewCombinationLoss,
+    SymmetricCrossEntropyLoss,
+)
+from shared.datasets import shapes
 
 CONFIGS = Path(__file__).resolve().parents[2] / "noisy_instseg/configs/shapes"
 STAGES = {"stage 1 (CE)": "nl_1", "stage 2 (NCL)": "nl_2"}
@@ -58,7 +63,9 @@ def seconds(module: nn.Module, logits: Tensor, labels: Tensor, weight: Tensor) -
 
 
 def microseconds(columns: int, steps: int) -> dict[str, float]:
-    """Median of each loss on random logits (REGIONS, columns); the first tenth of the turns is not counted."""
+    """Median of each loss on random logits (REGIONS, columns); the first tenth of the turns is not
+    counted.
+    """
     generator = torch.Generator().manual_seed(0)
     logits = torch.randn(REGIONS, columns, generator=generator, requires_grad=True)
     labels = torch.randint(0, columns, (REGIONS,), generator=generator)
@@ -73,14 +80,22 @@ def microseconds(columns: int, steps: int) -> dict[str, float]:
 def report_losses(steps: int) -> dict[str, dict[str, float]]:
     """Prints one line per loss; {shape: {loss: microseconds}}."""
     found = {f"({REGIONS}, {columns})": microseconds(columns, steps) for columns in COLUMNS}
-    print(f"{'loss, forward + backward':<26}" + "".join(f"{shape + ', us':>18}{'to CE':>8}" for shape in found))
+    print(
+        f"{'loss, forward + backward':<26}"
+        + "".join(f"{shape + ', us':>18}{'to CE':>8}" for shape in found)
+    )
     for name in next(iter(found.values())):
-        print(f"{name:<26}" + "".join(f"{row[name]:18.1f}{row[name] / row['CE']:8.2f}" for row in found.values()))
+        print(
+            f"{name:<26}"
+            + "".join(f"{row[name]:18.1f}{row[name] / row['CE']:8.2f}" for row in found.values())
+        )
     return found
 
 
 def trainers() -> dict[str, Callable[[], Any]]:
-    """One step of training for each stage: the tiny Mask R-CNN, batches of 4 generated pictures, data loading left out."""
+    """One step of training for each stage: the tiny Mask R-CNN, batches of 4 generated pictures,
+    data loading left out.
+    """
     from mmdet.registry import MODELS
     from mmengine.optim import build_optim_wrapper
     from mmengine.runner import Runner
@@ -90,11 +105,15 @@ def trainers() -> dict[str, Callable[[], Any]]:
         shapes.write(Path(folder, "shapes"), train=16, val=4)
         for name, stage in STAGES.items():
             flags = argparse.Namespace(data_root=Path(folder, "shapes"))
-            cfg = inference.load_config(CONFIGS / f"mask_rcnn_tiny_shapes_{stage}.py", flags, "train")
+            cfg = inference.load_config(
+                CONFIGS / f"mask_rcnn_tiny_shapes_{stage}.py", flags, "train"
+            )
             torch.manual_seed(0)
             model = MODELS.build(cfg.model).train()
             optimizer = build_optim_wrapper(model, cfg.optim_wrapper)
-            with contextlib.redirect_stdout(io.StringIO()):  # pycocotools tells how it builds its index
+            with contextlib.redirect_stdout(
+                io.StringIO()
+            ):  # pycocotools tells how it builds its index
                 batch = next(iter(Runner.build_dataloader(cfg.train_dataloader, seed=0)))
             made[name] = partial(model.train_step, batch, optim_wrapper=optimizer)
     return made
@@ -116,10 +135,18 @@ def report_training(steps: int) -> dict[str, float]:
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description="Benchmark of the losses of noisy_instseg, and of training.")
-    parser.add_argument("--training_steps", type=int, default=60, help="timed training steps of each stage (60)")
-    parser.add_argument("--steps", type=int, default=2000, help="timed repetitions of each figure (2000)")
-    parser.add_argument("--threads", type=int, nargs="+", default=[1, 2], help="numbers of CPU threads to try (1 2)")
+    parser = argparse.ArgumentParser(
+        description="Benchmark of the losses of noisy_instseg, and of training."
+    )
+    parser.add_argument(
+        "--training_steps", type=int, default=60, help="timed training steps of each stage (60)"
+    )
+    parser.add_argument(
+        "--steps", type=int, default=2000, help="timed repetitions of each figure (2000)"
+    )
+    parser.add_argument(
+        "--threads", type=int, nargs="+", default=[1, 2], help="numbers of CPU threads to try (1 2)"
+    )
     parser.add_argument("--json", type=Path, help="also write the figures to this file")
     args = parser.parse_args()
     report = {}

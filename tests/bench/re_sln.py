@@ -1,10 +1,12 @@
-"""How fast SLN trains here, and what bfloat16 and channels_last gain over the same loop in float32 NCHW.
+"""How fast SLN trains here, and what bfloat16 and channels_last gain over the same loop in float32
+NCHW.
 
     make bench-re_sln                     # CIFAR-10's shapes: WRN-28-2, batch 128, momentum model updated every step
     make bench-re_sln ARGS="--json bench.json --steps 10"
 
-The two settings take turns, so that a machine whose speed drifts slows both; the ratio is the figure to trust. Random
-images of CIFAR-10's shape: the arithmetic does not depend on what is in them.
+The two settings take turns, so that a machine whose speed drifts slows both; the ratio is the
+figure to trust. Random images of CIFAR-10's shape: the arithmetic does not depend on what is in
+them.
 """
 
 import argparse
@@ -26,7 +28,15 @@ from re_sln.data import NORMALISATION, DeviceImages
 from re_sln.ema import MomentumModel
 from re_sln.experiment import build_learner
 from re_sln.losses import one_hot
-from re_sln.train import EvaluationSet, Learner, Settings, TrainingSet, correct_labels, evaluate, train_epoch
+from re_sln.train import (
+    EvaluationSet,
+    Learner,
+    Settings,
+    TrainingSet,
+    correct_labels,
+    evaluate,
+    train_epoch,
+)
 
 SAMPLES, CLASSES, TEST_IMAGES = 50_000, 10, 10_000
 
@@ -43,10 +53,16 @@ class Setting:
 
 
 def build(
-    name: str, images: np.ndarray, device: torch.device, amp: str, memory_format: torch.memory_format, flags: list[str]
+    name: str,
+    images: np.ndarray,
+    device: torch.device,
+    amp: str,
+    memory_format: torch.memory_format,
+    flags: list[str],
 ) -> Setting:
     args = options.parse(
-        "train_cifar", ["--dataset_name", "cifar10", "--noise_mode", "sym", "--method", "sln_mo", *flags]
+        "train_cifar",
+        ["--dataset_name", "cifar10", "--noise_mode", "sym", "--method", "sln_mo", *flags],
     )
     learner = build_learner(args, CLASSES, device)
     for net in (learner.net, learner.average.net):
@@ -55,12 +71,26 @@ def build(
     source = DeviceImages(images, NORMALISATION["cifar10"], device)
     source.memory_format = memory_format
     labels = torch.arange(len(images), device=device) % CLASSES
-    settings = Settings(batch_size=128, n_epochs=1, learning_rate=lambda epoch: args.lr, sigma=args.sigma, mo=True, lc_n_epoch=-1,
-                        recursive=True, plain_scoring=False,
-                  soft_predictions=False, seed=1, autocast=options.autocast(amp, device))  # fmt: skip
+    settings = Settings(
+        batch_size=128,
+        n_epochs=1,
+        learning_rate=lambda epoch: args.lr,
+        sigma=args.sigma,
+        mo=True,
+        lc_n_epoch=-1,
+        recursive=True,
+        plain_scoring=False,
+        soft_predictions=False,
+        seed=1,
+        autocast=options.autocast(amp, device),
+    )
     wrong = torch.zeros(len(images), dtype=torch.bool, device=device)
     return Setting(
-        name, learner, settings, TrainingSet(source, one_hot(labels, CLASSES), wrong), EvaluationSet(source, labels)
+        name,
+        learner,
+        settings,
+        TrainingSet(source, one_hot(labels, CLASSES), wrong),
+        EvaluationSet(source, labels),
     )
 
 
@@ -118,7 +148,9 @@ def main() -> int:
     parser = argparse.ArgumentParser(description="Benchmark of SLN at CIFAR-10's shapes.")
     parser.add_argument("--steps", type=int, default=7, help="timed repetitions of each figure (7)")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda (auto)")
-    parser.add_argument("--compile", action="store_true", help="torch.compile the network as trained")
+    parser.add_argument(
+        "--compile", action="store_true", help="torch.compile the network as trained"
+    )
     parser.add_argument("--json", type=Path, help="also write the figures to this file")
     args = parser.parse_args()
     try:
@@ -133,36 +165,48 @@ def main() -> int:
     plain = build("float32 NCHW", images, device, "off", torch.contiguous_format, [])
     bf16 = options.use_bfloat16("auto", device)
     print(f"{cpu_name()}, {torch.get_num_threads()} threads, {device}, torch {torch.__version__}")
-    print(f"as trained: channels_last, {'bfloat16 autocast' if bf16 else 'float32 (no bfloat16 hardware)'}"
-          f"{', compiled' if args.compile else ''}\n")  # fmt: skip
-
+    print(
+        "as trained: channels_last, "
+        f"{'bfloat16 autocast' if bf16 else 'float32 (no bfloat16 hardware)'}"
+        f"{', compiled' if args.compile else ''}\n"
+    )
     both = [fast, plain]
-    training, testing, scoring = (measure(both, work, args.steps) for work in
-                                  (partial(train, count=count), test, partial(score, count=count)))  # fmt: skip
+    training, testing, scoring = (
+        measure(both, work, args.steps)
+        for work in (partial(train, count=count), test, partial(score, count=count))
+    )
     views, average = (
-        measure([fast], work, args.steps)[0] for work in (partial(draw_views, count=count), update_average)
+        measure([fast], work, args.steps)[0]
+        for work in (partial(draw_views, count=count), update_average)
     )
     figures = {
         "training, images/s": [count / value for value in training],
         "testing, images/s through both networks": [count / value for value in testing],
         "label correction, images/s": [count / value for value in scoring],
-        "an epoch of CIFAR-10 with its test, s": [SAMPLES / count * a + TEST_IMAGES / count * b
-                                                  for a, b in zip(training, testing)],
-    }  # fmt: skip
+        "an epoch of CIFAR-10 with its test, s": [
+            SAMPLES / count * a + TEST_IMAGES / count * b for a, b in zip(training, testing)
+        ],
+    }
     print(f"{'':<42}{fast.name:>14}{plain.name:>14}{'ratio':>8}")
     for name, (new, old) in figures.items():
         ratio = old / new if name.endswith(" s") else new / old
         print(f"{name:<42}{new:14.4g}{old:14.4g}{ratio:8.2f}")
     steps = -(-count // 128)
-    single = {"data share of a step, %": 100 * views / training[0],
-              "momentum model's share of a step, %": 100 * average * steps / training[0]}  # fmt: skip
+    single = {
+        "data share of a step, %": 100 * views / training[0],
+        "momentum model's share of a step, %": 100 * average * steps / training[0],
+    }
     if on_gpu:
         single["peak GPU memory, GiB"] = torch.cuda.max_memory_allocated() / 2**30
     for name, value in single.items():
         print(f"{name:<42}{value:14.3g}")
     if args.json:
-        report = {name: {"as trained": new, "float32 NCHW": old} for name, (new, old) in figures.items()}
-        args.json.write_text(json.dumps({**report, **single, "device": str(device), "bf16": bf16}, indent=2) + "\n")
+        report = {
+            name: {"as trained": new, "float32 NCHW": old} for name, (new, old) in figures.items()
+        }
+        args.json.write_text(
+            json.dumps({**report, **single, "device": str(device), "bf16": bf16}, indent=2) + "\n"
+        )
     return 0
 
 

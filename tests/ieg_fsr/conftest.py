@@ -1,4 +1,6 @@
-"""Puts the package `ieg` on the path, keeps TensorFlow to one thread, and runs the program as a user does."""
+"""Puts the package `ieg` on the path, keeps TensorFlow to one thread, and runs the program as a
+user does.
+"""
 
 import json
 import os
@@ -12,7 +14,9 @@ import pytest
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 os.environ["CUDA_VISIBLE_DEVICES"] = ""
-os.environ.setdefault("OMP_NUM_THREADS", "1")  # networks this small gain nothing from more; subprocesses read it too
+os.environ.setdefault(
+    "OMP_NUM_THREADS", "1"
+)  # networks this small gain nothing from more; subprocesses read it too
 os.environ.setdefault("TF_NUM_INTRAOP_THREADS", "1")
 os.environ.setdefault("TF_NUM_INTEROP_THREADS", "1")
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "ieg_fsr"))
@@ -23,12 +27,25 @@ from ieg.main import main as ieg_main
 from ieg.report import TIMING
 
 CPU = tf.config.list_physical_devices("CPU")[0]
-tf.config.set_logical_device_configuration(CPU, [tf.config.LogicalDeviceConfiguration()] * 2)  # for two replicas
+tf.config.set_logical_device_configuration(
+    CPU, [tf.config.LogicalDeviceConfiguration()] * 2
+)  # for two replicas
 PROJECT = Path(__file__).resolve().parents[2] / "ieg_fsr"
 METHODS = ("supervised", "l2r", "ieg", "fsr")
 DATASET, NETWORK = "digits_uniform_0.4", "wrn10-1"
-SIZES = ["--limit_train=200", "--limit_test=50", "--batch_size=20", "--queue_capacity=40", "--queue_bs=20"]
-TINY = [f"--dataset={DATASET}", f"--network_name={NETWORK}", "--meta_start_epoch=1", *SIZES]  # 10 steps an epoch
+SIZES = [
+    "--limit_train=200",
+    "--limit_test=50",
+    "--batch_size=20",
+    "--queue_capacity=40",
+    "--queue_bs=20",
+]
+TINY = [
+    f"--dataset={DATASET}",
+    f"--network_name={NETWORK}",
+    "--meta_start_epoch=1",
+    *SIZES,
+]  # 10 steps an epoch
 STEPS = 23  # of the runs that tests share; evaluated after 1, 10, 20 and 23
 
 
@@ -36,12 +53,20 @@ def environment() -> dict[str, str]:
     return dict(os.environ)
 
 
-def run_main(*flags: object, cwd: Path, script: Path | None = None) -> subprocess.CompletedProcess[str]:
+def run_main(
+    *flags: object, cwd: Path, script: Path | None = None
+) -> subprocess.CompletedProcess[str]:
     """Runs `python -m ieg.main` in folder `cwd`, or a script by its path."""
     start = ["-m", "ieg.main"] if script is None else [str(script)]
     path = {"PYTHONPATH": str(PROJECT)} if script is None else {}
-    return subprocess.run([sys.executable, *start, *map(str, flags)], cwd=cwd, env={**environment(), **path},
-                          capture_output=True, text=True, timeout=300)  # fmt: skip
+    return subprocess.run(
+        [sys.executable, *start, *map(str, flags)],
+        cwd=cwd,
+        env={**environment(), **path},
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
 
 
 def rows(folder: Path) -> list[dict[str, object]]:
@@ -53,8 +78,14 @@ def rows(folder: Path) -> list[dict[str, object]]:
 def variables(folder: Path, iteration: int) -> dict[str, bytes]:
     """Every tensor of a checkpoint but the log, as bytes."""
     reader = tf.train.load_checkpoint(str(folder / f"checkpoint.ckpt-{iteration}"))
-    names = [name for name in reader.get_variable_to_shape_map() if name != "_CHECKPOINTABLE_OBJECT_GRAPH"]
-    return {name: reader.get_tensor(name).tobytes() for name in names if not name.startswith("record")}
+    names = [
+        name
+        for name in reader.get_variable_to_shape_map()
+        if name != "_CHECKPOINTABLE_OBJECT_GRAPH"
+    ]
+    return {
+        name: reader.get_tensor(name).tobytes() for name in names if not name.startswith("record")
+    }
 
 
 @pytest.fixture
@@ -66,12 +97,18 @@ def main(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., int]:
 
 
 @pytest.fixture(scope="session")
-def trained(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[Path, subprocess.CompletedProcess[str]]]:
-    """A short run of every method, started by the real command (one by its path): its run folder and what it printed."""
+def trained(
+    tmp_path_factory: pytest.TempPathFactory,
+) -> dict[str, tuple[Path, subprocess.CompletedProcess[str]]]:
+    """A short run of every method, started by the real command (one by its path): its run folder
+    and what it printed.
+    """
     root, found = tmp_path_factory.mktemp("trained"), {}
     for method in METHODS:
         flags = [*TINY, f"--max_iteration={STEPS}", "--checkpoint_path=runs", f"--method={method}"]
-        done = run_main(*flags, cwd=root, script=PROJECT / "ieg" / "main.py" if method == "supervised" else None)
+        done = run_main(
+            *flags, cwd=root, script=PROJECT / "ieg" / "main.py" if method == "supervised" else None
+        )
         assert done.returncode == 0, done.stderr
         found[method] = (root / "runs" / DATASET / NETWORK / method, done)
     return found

@@ -1,7 +1,9 @@
-"""Batch normalisation against the formula written out, and its derivatives against automatic ones of that formula.
+"""Batch normalisation against the formula written out, and its derivatives against automatic ones
+of that formula.
 
-Tolerances: both sides are float32 and add up n <= 200 products of numbers near 1 in different orders, so they may differ by
-some 1e-6 of the largest element; 1e-5 leaves room for the chain of two derivatives.
+Tolerances: both sides are float32 and add up n <= 200 products of numbers near 1 in different
+orders, so they may differ by some 1e-6 of the largest element; 1e-5 leaves room for the chain of
+two derivatives.
 """
 
 import keras
@@ -29,7 +31,10 @@ def fused(x, gamma, beta):
 def inputs(seed=0, shape=SHAPE):
     random = np.random.default_rng(seed)
     x = random.normal(0.7, 1.5, shape)
-    return [tf.constant(v, tf.float32) for v in (x, random.normal(1, 0.5, shape[-1]), random.normal(size=shape[-1]))]
+    return [
+        tf.constant(v, tf.float32)
+        for v in (x, random.normal(1, 0.5, shape[-1]), random.normal(size=shape[-1]))
+    ]
 
 
 def noise(seed, like):
@@ -53,7 +58,9 @@ def first(function, seed):
 
 
 def second(function, seed):
-    """Gradients by c, x, gamma, beta of <t, first derivatives>, t random, where y also acts through its square."""
+    """Gradients by c, x, gamma, beta of <t, first derivatives>, t random, where y also acts through
+    its square.
+    """
     variables = [*inputs(seed), *noise(seed + 1, [tf.zeros(SHAPE)])]
     with tf.GradientTape() as outer:
         outer.watch(variables)
@@ -66,7 +73,9 @@ def second(function, seed):
 
 
 def jacobian_vector_product(function, seed):
-    """As meta.py takes it, the vector-Jacobian product transposed; and as TensorFlow's forward mode does."""
+    """As meta.py takes it, the vector-Jacobian product transposed; and as TensorFlow's forward mode
+    does.
+    """
     variables = inputs(seed)
     direction = noise(seed + 1, variables)
     with tf.GradientTape() as tape:
@@ -83,7 +92,9 @@ def jacobian_vector_product(function, seed):
 @pytest.mark.parametrize("derivative", [first, second, jacobian_vector_product])
 def test_derivatives_are_those_of_the_formula(derivative, compiled):
     expected = derivative(written_out, 3)
-    call = derivative if compiled is None else tf.function(derivative, jit_compile=compiled == "xla")
+    call = (
+        derivative if compiled is None else tf.function(derivative, jit_compile=compiled == "xla")
+    )
     assert_close(call(fused, 3), expected)
 
 
@@ -95,7 +106,9 @@ def test_the_jacobian_vector_product_agrees_with_forward_mode():
 
 
 def test_a_scale_of_zero_has_second_derivatives():
-    """Nothing may be divided by gamma: at 0 the gradient by gamma is still the mean of what the layer would let through."""
+    """Nothing may be divided by gamma: at 0 the gradient by gamma is still the mean of what the
+    layer would let through.
+    """
     x, _, beta = inputs()
     gamma, weights = tf.zeros(2), noise(1, [x])[0]
 
@@ -138,7 +151,9 @@ def test_one_and_two_values_in_a_channel(shape):
     x, gamma, beta = inputs(shape=shape)
     y, mean, variance = normalise(x, gamma, beta)
     assert_close([y, mean], [written_out(x, gamma, beta), tf.reduce_mean(x, [0, 1, 2])])
-    np.testing.assert_allclose(variance, np.var(x, axis=(0, 1, 2), ddof=1) if shape[0] > 1 else np.zeros(2), rtol=1e-5)
+    np.testing.assert_allclose(
+        variance, np.var(x, axis=(0, 1, 2), ddof=1) if shape[0] > 1 else np.zeros(2), rtol=1e-5
+    )
 
 
 @pytest.mark.parametrize("momentum", [0.9, 0.997])
@@ -148,7 +163,9 @@ def test_the_moving_statistics_follow_mean_and_unbiased_variance(momentum):
     mean, variance = np.zeros(2), np.ones(2)
     for seed in range(3):
         x = inputs(seed)[0]
-        np.testing.assert_allclose(layer(x, training=True), written_out(x, tf.ones(2), tf.zeros(2)), atol=1e-5)
+        np.testing.assert_allclose(
+            layer(x, training=True), written_out(x, tf.ones(2), tf.zeros(2)), atol=1e-5
+        )
         rows = x.numpy().astype(float).reshape(-1, 2)
         mean = momentum * mean + (1 - momentum) * rows.mean(axis=0)
         variance = momentum * variance + (1 - momentum) * rows.var(axis=0, ddof=1)
@@ -160,7 +177,9 @@ def test_the_moving_statistics_follow_mean_and_unbiased_variance(momentum):
 
 
 def test_bfloat16_keeps_parameters_and_statistics_in_float32():
-    """bfloat16 has 8 bits, so a rounded y near 4 may be off by 2^-7; statistics see the rounded images, but in float32."""
+    """bfloat16 has 8 bits, so a rounded y near 4 may be off by 2^-7; statistics see the rounded
+    images, but in float32.
+    """
     layer = BatchNorm(dtype="mixed_bfloat16")
     layer.build(SHAPE)
     x, gamma, beta = inputs()
@@ -187,7 +206,9 @@ def test_bfloat16_keeps_parameters_and_statistics_in_float32():
 
     found = twice(fused, x, weights)
     assert [v.dtype for v in found] == [tf.bfloat16, tf.bfloat16, tf.float32]
-    assert_close(found, twice(written_out, wide, tf.cast(weights, tf.float32)), 2.0**-5)  # sums of a few rounded terms
+    assert_close(
+        found, twice(written_out, wide, tf.cast(weights, tf.float32)), 2.0**-5
+    )  # sums of a few rounded terms
 
 
 def test_every_replica_has_its_own_statistics():
@@ -201,10 +222,14 @@ def test_every_replica_has_its_own_statistics():
     @tf.function
     def run():
         def replica():
-            shifted = x + tf.cast(tf.distribute.get_replica_context().replica_id_in_sync_group, tf.float32)
+            shifted = x + tf.cast(
+                tf.distribute.get_replica_context().replica_id_in_sync_group, tf.float32
+            )
             with tf.GradientTape() as tape:
                 tape.watch(gamma)
-                y, moved = model.stateless_call([gamma, beta], [tf.zeros(2), tf.zeros(2)], shifted, training=True)
+                y, moved = model.stateless_call(
+                    [gamma, beta], [tf.zeros(2), tf.zeros(2)], shifted, training=True
+                )
                 value = tf.reduce_sum(y * y)
             return moved[0], tape.gradient(value, gamma)
 

@@ -12,12 +12,17 @@ IDENTITY = {"seed": 1, "method": "ieg", "decay": [1, 2]}
 
 
 def state(value=0.0):
-    return {"weights": [tf.Variable([value, value]), tf.Variable(value)], "count": tf.Variable(int(value))}
+    return {
+        "weights": [tf.Variable([value, value]), tf.Variable(value)],
+        "count": tf.Variable(int(value)),
+    }
 
 
 def save(folder, iteration, keep=3, **identity):
     rows = [{"iteration": i, "loss": 0.1 * i} for i in range(1, iteration + 1)]
-    checkpoint.save(folder, iteration, state(float(iteration)), Record({**IDENTITY, **identity}, rows), keep)
+    checkpoint.save(
+        folder, iteration, state(float(iteration)), Record({**IDENTITY, **identity}, rows), keep
+    )
 
 
 def restore(folder, step=0, same=None, **identity):
@@ -33,8 +38,10 @@ def test_the_newest_are_kept_and_tensorflow_finds_them(tmp_path):
     assert sorted(checkpoint.iterations(tmp_path)) == [9, 10, 100]
     assert len(list(tmp_path.iterdir())) == 2 * 3 + 1  # nothing unfinished is left
     assert tf.train.latest_checkpoint(str(tmp_path)) == str(tmp_path / "checkpoint.ckpt-100")
-    assert [Path(p).name for p in tf.train.get_checkpoint_state(str(tmp_path)).all_model_checkpoint_paths] == [
-        "checkpoint.ckpt-9", "checkpoint.ckpt-10", "checkpoint.ckpt-100"]  # fmt: skip
+    assert [
+        Path(p).name
+        for p in tf.train.get_checkpoint_state(str(tmp_path)).all_model_checkpoint_paths
+    ] == ["checkpoint.ckpt-9", "checkpoint.ckpt-10", "checkpoint.ckpt-100"]
     done, weights, rows = restore(tmp_path)
     assert (done, weights, rows[-1]) == (100, [100.0, 100.0], {"iteration": 100, "loss": 0.1 * 100})
     assert restore(tmp_path, step=9)[:2] == (9, [9.0, 9.0])

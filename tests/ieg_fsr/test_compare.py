@@ -12,23 +12,38 @@ from ieg import compare
 
 def run_folder(folder, method="fsr", labels="a", weights=(1.5, 0.5), use_ema=True):
     folder.mkdir()
-    config = {"method": method, "use_ema": use_ema, "dataset": "digits", "network_name": "wrn10-1", "seed": 1,
-              "identity": {"train_labels_sha256": labels}}  # fmt: skip
+    config = {
+        "method": method,
+        "use_ema": use_ema,
+        "dataset": "digits",
+        "network_name": "wrn10-1",
+        "seed": 1,
+        "identity": {"train_labels_sha256": labels},
+    }
     (folder / "config.yaml").write_text(yaml.safe_dump(config))
     lines = []
     for iteration, accuracy in ((1, 10.0), (10, 30.0), (20, 20.0)):
-        row = {"iteration": iteration, "epoch": iteration / 10, "accuracy": accuracy + 1, "accuracy_ema": accuracy}
+        row = {
+            "iteration": iteration,
+            "epoch": iteration / 10,
+            "accuracy": accuracy + 1,
+            "accuracy_ema": accuracy,
+        }
         if weights:
             factor = iteration / 20  # so that the first half would be seen in the mean
             row |= {"weight_clean": weights[0] * factor, "weight_noisy": weights[1] * factor}
         lines.append(json.dumps(row) + "\n")
-    (folder / "metrics.jsonl").write_text("".join(lines) + '{"iteration": 30, "acc')  # a kill while writing
+    (folder / "metrics.jsonl").write_text(
+        "".join(lines) + '{"iteration": 30, "acc'
+    )  # a kill while writing
     return folder
 
 
 def test_the_table_has_last_and_best_accuracy_and_the_weights_of_the_second_half(tmp_path):
-    runs = [compare.read_run(run_folder(tmp_path / "a")),
-            compare.read_run(run_folder(tmp_path / "b", "supervised", weights=None, use_ema=False))]  # fmt: skip
+    runs = [
+        compare.read_run(run_folder(tmp_path / "a")),
+        compare.read_run(run_folder(tmp_path / "b", "supervised", weights=None, use_ema=False)),
+    ]
     lines = compare.table(runs).splitlines()
     assert lines[2].split() == ["FSR", "20.00", "30.00", "1.50", "0.50"]
     assert lines[3].split() == ["supervised", "21.00", "31.00", "-", "-"]

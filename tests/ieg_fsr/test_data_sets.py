@@ -8,10 +8,12 @@ from PIL import Image
 
 from ieg.data_sets import load
 from ieg.dataset_names import EXAMPLES, IMBALANCE_FACTORS, Name, parse
-from shared import datasets, wild_formats
-from shared.image_data import DatasetError, ImageData
-from shared.noise_file import NoiseFileError, encode, labels_for, make
-from shared.noise_recipe import Recipe, generate
+from shared import datasets
+from shared.datasets.image_data import DatasetError, ImageData
+from shared.formats import external
+from shared.formats.alignment import labels_for
+from shared.formats.noise_file import NoiseFileError, encode, make
+from shared.noise.recipe import Recipe, generate
 
 SEED = 12345
 
@@ -118,7 +120,20 @@ def test_every_example_is_a_name():
 
 def test_no_text_breaks_the_parser():
     rng = np.random.default_rng(0)
-    words = ["cifar10", "uniform", "asymmetric", "imbal", "0.4", "file", "digits", "webvisionmini", "7", "", "é", "٣"]
+    words = [
+        "cifar10",
+        "uniform",
+        "asymmetric",
+        "imbal",
+        "0.4",
+        "file",
+        "digits",
+        "webvisionmini",
+        "7",
+        "",
+        "é",
+        "٣",
+    ]
     for _ in range(500):
         name = "_".join(rng.choice(words, rng.integers(1, 5)))
         with contextlib.suppress(DatasetError):  # any other error is one of the parser
@@ -142,7 +157,9 @@ def test_digits_with_uniform_noise():
 
 def test_the_record_fits_the_training_images_and_the_dataset():
     task, data = digits(), datasets.load("digits")
-    rows, labels = labels_for(task.noise, dataset="digits", clean_labels=data.train_labels, num_classes=10)
+    rows, labels = labels_for(
+        task.noise, dataset="digits", clean_labels=data.train_labels, num_classes=10
+    )
     np.testing.assert_array_equal(labels, task.train.labels)
     np.testing.assert_array_equal(data.train_labels[rows], task.train.gold)
     np.testing.assert_array_equal(task.train.pixels(np.arange(30)), data.train_images[rows[:30]])
@@ -156,7 +173,16 @@ def test_the_labels_are_those_that_noise_make_writes(ratio, rate):
     order = np.argsort(task.noise.indices)
     np.testing.assert_array_equal(task.noise.noisy_labels[order], made.noisy_labels)
     np.testing.assert_array_equal(task.noise.clean_labels[order], made.clean_labels)
-    for field in ("kind", "convention", "nominal_rate", "measured_rate", "seed", "generator", "dataset", "num_classes"):
+    for field in (
+        "kind",
+        "convention",
+        "nominal_rate",
+        "measured_rate",
+        "seed",
+        "generator",
+        "dataset",
+        "num_classes",
+    ):
         assert getattr(task.noise.header, field) == getattr(made.header, field)
 
 
@@ -174,7 +200,9 @@ def test_the_test_set_is_shuffled_and_whole():
     task, data = digits(), datasets.load("digits")
     count = len(data.test_labels)
     pixels = task.evaluation.pixels(np.arange(count)).numpy()
-    assert sorted(image.tobytes() for image in pixels) == sorted(image.tobytes() for image in data.test_images)
+    assert sorted(image.tobytes() for image in pixels) == sorted(
+        image.tobytes() for image in data.test_images
+    )
     assert not np.array_equal(task.evaluation.labels, data.test_labels)
 
 
@@ -192,7 +220,11 @@ def test_plain_digits_have_their_own_labels():
 
 def test_limits_are_spread_and_change_no_split():
     whole, part = digits(), digits(limit_train=64, limit_test=30)
-    assert (len(part.train.labels), len(part.evaluation.labels), len(part.noise.noisy_labels)) == (64, 30, 64)
+    assert (len(part.train.labels), len(part.evaluation.labels), len(part.noise.noisy_labels)) == (
+        64,
+        30,
+        64,
+    )
     np.testing.assert_array_equal(part.probe.labels, whole.probe.labels)
     assert set(part.noise.indices) <= set(whole.noise.indices)
     positions = [whole.noise.indices.tolist().index(row) for row in part.noise.indices]
@@ -236,7 +268,9 @@ def test_asymmetric_noise_stays_within_its_rules(monkeypatch, probe_ratio):
     assert task.noise.header.class_map == "cifar10"
 
 
-@pytest.mark.parametrize("name", ["cifar10_imbal_0.1", "cifar10_imbal_0.1_0.5", "cifar100_imbal_0.1"])
+@pytest.mark.parametrize(
+    "name", ["cifar10_imbal_0.1", "cifar10_imbal_0.1_0.5", "cifar100_imbal_0.1"]
+)
 def test_a_long_tail_without_the_published_files(monkeypatch, tmp_path, capsys, name):
     tiny_cifar(monkeypatch)
     task = load(name, data_dir=tmp_path, probe_ratio=0, seed=SEED)
@@ -260,7 +294,10 @@ def test_the_labels_of_a_long_tail_are_those_that_noise_make_writes(monkeypatch,
     order = np.argsort(task.noise.indices)
     np.testing.assert_array_equal(task.noise.indices[order], made.indices)
     np.testing.assert_array_equal(task.noise.noisy_labels[order], made.noisy_labels)
-    assert (task.noise.header.kind, task.noise.header.generator) == ("long_tail", made.header.generator)
+    assert (task.noise.header.kind, task.noise.header.generator) == (
+        "long_tail",
+        made.header.generator,
+    )
 
 
 def test_a_long_tail_can_have_a_balanced_probe(monkeypatch, tmp_path):
@@ -277,22 +314,34 @@ def test_a_noise_file_of_our_own_names_its_dataset(tmp_path):
     data = datasets.load("digits")
     noisy = (data.train_labels + (np.arange(len(data.train_labels)) % 4 == 0)) % 10
     made = make(
-        noisy, clean_labels=data.train_labels, dataset="digits", split="train", num_classes=10, kind="shift", seed=3
+        noisy,
+        clean_labels=data.train_labels,
+        dataset="digits",
+        split="train",
+        num_classes=10,
+        kind="shift",
+        seed=3,
     )
-    wild_formats.write_any(tmp_path / "n.npz", made)
+    external.write_any(tmp_path / "n.npz", made)
     task = digits("file", noise_file=tmp_path / "n.npz")
     assert len(task.train.labels) + len(task.probe.labels) == len(noisy)
     np.testing.assert_array_equal(task.train.labels, noisy[task.noise.indices])
     np.testing.assert_array_equal(task.train.gold, data.train_labels[task.noise.indices])
-    np.testing.assert_array_equal(task.probe.labels, np.tile(np.arange(10), 2))  # true ones, whatever the file says
-    assert (task.noise.header.kind, task.noise.header.seed, task.noise.header.dataset) == ("shift", 3, "digits")
+    np.testing.assert_array_equal(
+        task.probe.labels, np.tile(np.arange(10), 2)
+    )  # true ones, whatever the file says
+    assert (task.noise.header.kind, task.noise.header.seed, task.noise.header.dataset) == (
+        "shift",
+        3,
+        "digits",
+    )
 
 
 @pytest.mark.parametrize("ending", ["pt", "csv", "json", "npy"])
 def test_other_formats_need_the_dataset_in_the_name(tmp_path, ending):
     data = datasets.load("digits")
     path = tmp_path / f"n.{ending}"
-    wild_formats.write_any(path, make((data.train_labels + 1) % 10, clean_labels=data.train_labels))
+    external.write_any(path, make((data.train_labels + 1) % 10, clean_labels=data.train_labels))
     task = digits("file_digits", noise_file=str(path), probe_ratio=0)
     assert task.noise.header.measured_rate == 1
     with pytest.raises(DatasetError, match="file_digits"):
@@ -302,8 +351,13 @@ def test_other_formats_need_the_dataset_in_the_name(tmp_path, ending):
 def test_a_file_with_indices_trains_on_those(tmp_path):
     data = datasets.load("digits")
     rows = np.arange(0, 1400, 3)
-    noise = make(data.train_labels[rows], clean_labels=data.train_labels[rows], indices=rows, dataset="digits")
-    wild_formats.write_any(tmp_path / "n.npz", noise)
+    noise = make(
+        data.train_labels[rows],
+        clean_labels=data.train_labels[rows],
+        indices=rows,
+        dataset="digits",
+    )
+    external.write_any(tmp_path / "n.npz", noise)
     task = digits("file", noise_file=tmp_path / "n.npz", probe_ratio=0.05)
     assert set(task.noise.indices) < set(rows)
     assert len(task.train.labels) + len(task.probe.labels) == len(rows)
@@ -318,7 +372,7 @@ def test_labels_that_do_not_fit_are_refused(tmp_path):
         "open-set": make(labels, dataset="digits", open_set=np.arange(len(labels)) < 9),
     }
     for message, noise in noises.items():
-        wild_formats.write_any(tmp_path / "n.npz", noise)
+        external.write_any(tmp_path / "n.npz", noise)
         with pytest.raises((DatasetError, NoiseFileError), match=message):
             digits("file", noise_file=tmp_path / "n.npz")
 
@@ -336,7 +390,11 @@ def test_a_folder_of_images(tmp_path):
                 Image.fromarray(pixels).save(tmp_path / split / name / f"{number}.png")
     task = load("folder_uniform_0.5", data_dir=tmp_path, probe_ratio=0.1, seed=SEED)
     assert task.class_names == ("cat", "dog")
-    assert (len(task.train.labels), len(task.probe.labels), len(task.evaluation.labels)) == (23, 2, 7)
+    assert (len(task.train.labels), len(task.probe.labels), len(task.evaluation.labels)) == (
+        23,
+        2,
+        7,
+    )
     assert task.train.image_shape == (32, 32, 3)
     assert task.location == tmp_path
 

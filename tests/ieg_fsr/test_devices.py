@@ -1,4 +1,6 @@
-"""Two devices, made of the CPU, and two machines, made of processes: equal to one where they must be."""
+"""Two devices, made of the CPU, and two machines, made of processes: equal to one where they must
+be.
+"""
 
 import json
 import socket
@@ -19,9 +21,18 @@ def found(tmp_path_factory):
     """What two_devices.py found, and the folder with its runs."""
     folder = tmp_path_factory.mktemp("devices")
     script = Path(__file__).with_name("two_devices.py")
-    done = subprocess.run([sys.executable, str(script), str(folder)], env=environment(), capture_output=True, text=True)
+    done = subprocess.run(
+        [sys.executable, str(script), str(folder)],
+        env=environment(),
+        capture_output=True,
+        text=True,
+    )
     assert done.returncode == 0, done.stderr
-    return {**json.loads((folder / "found.json").read_text()), "folder": folder, "printed": done.stdout}
+    return {
+        **json.loads((folder / "found.json").read_text()),
+        "folder": folder,
+        "printed": done.stdout,
+    }
 
 
 def test_every_method_runs_on_two_devices_and_goes_on_with_the_same_bits(found):
@@ -49,7 +60,9 @@ def test_two_devices_with_the_same_half_are_one_device_with_it(found, method):
 def test_without_batch_normalisation_two_halves_are_one_batch(found):
     one, two = found["joint"]
     for name in ("weights", "accumulators", "averages"):
-        assert np.concatenate(two[name]) == pytest.approx(np.concatenate(one[name]), rel=1e-5, abs=1e-6)
+        assert np.concatenate(two[name]) == pytest.approx(
+            np.concatenate(one[name]), rel=1e-5, abs=1e-6
+        )
     assert two["metrics"]["loss/net"] == pytest.approx(one["metrics"]["loss/net"], rel=1e-6)
     assert two["samples"]["ids"] == one["samples"]["ids"]
 
@@ -59,7 +72,9 @@ def test_the_queue_takes_note_of_the_samples_of_both_devices(found):
     queue = found["queue"]
     assert all(rate != 0 for rate in queue["rates"][:8])
     assert all(rate == 0 for rate in queue["rates"][8:])
-    assert queue["rates"][:8] == pytest.approx([-0.1 * margin for margin in queue["samples"]["margin"]])
+    assert queue["rates"][:8] == pytest.approx(
+        [-0.1 * margin for margin in queue["samples"]["margin"]]
+    )
     assert queue["seen"] == [*found["queue_labels"][:8], *[-1] * 16]
     assert queue["samples"]["ids"] == list(range(8))
 
@@ -67,7 +82,14 @@ def test_the_queue_takes_note_of_the_samples_of_both_devices(found):
 def test_two_machines_train_as_two_devices_do(found, tmp_path):
     """Processes on this machine, joined by TF_CONFIG; the first writes the run folder."""
     ports = [_free_port() for _ in range(2)]
-    flags = [*TINY, "--batch_size=10", "--meta_start_epoch=0", "--eval_freq=2", "--method=fsr", "--max_iteration=4"]
+    flags = [
+        *TINY,
+        "--batch_size=10",
+        "--meta_start_epoch=0",
+        "--eval_freq=2",
+        "--method=fsr",
+        "--max_iteration=4",
+    ]
     started = []
     for index in range(2):
         cluster = {
@@ -75,8 +97,16 @@ def test_two_machines_train_as_two_devices_do(found, tmp_path):
             "task": {"type": "worker", "index": index},
         }
         env = {**environment(), "PYTHONPATH": str(PROJECT), "TF_CONFIG": json.dumps(cluster)}
-        started.append(subprocess.Popen([sys.executable, "-m", "ieg.main", *flags, "--output_dir=run"], cwd=tmp_path, env=env,
-                                        stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True))  # fmt: skip
+        started.append(
+            subprocess.Popen(
+                [sys.executable, "-m", "ieg.main", *flags, "--output_dir=run"],
+                cwd=tmp_path,
+                env=env,
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.PIPE,
+                text=True,
+            )
+        )
     try:
         for process in started:
             errors = process.communicate(timeout=240)[1]
@@ -97,7 +127,9 @@ def _free_port():
 
 
 def test_replicas_of_the_cpu_are_refused_beside_gpus(monkeypatch):
-    monkeypatch.setattr("tensorflow.config.list_physical_devices", lambda kind: ["GPU:0"] if kind == "GPU" else [])
+    monkeypatch.setattr(
+        "tensorflow.config.list_physical_devices", lambda kind: ["GPU:0"] if kind == "GPU" else []
+    )
     monkeypatch.setattr("tensorflow.config.experimental.set_memory_growth", lambda gpu, on: None)
     with pytest.raises(UsageError, match="leave it out here"):
         _strategy(options.parse(["--cpu_replicas=2"]))

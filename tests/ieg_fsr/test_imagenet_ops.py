@@ -1,4 +1,6 @@
-"""The TensorFlow operations of the ImageNet policy against slow literal references, and what the policy draws."""
+"""The TensorFlow operations of the ImageNet policy against slow literal references, and what the
+policy draws.
+"""
 
 import math
 from collections import Counter
@@ -27,7 +29,9 @@ def result(name, image, level, negative=False, **options):
 
 
 def sampled(image, a, b, c, d, e, f):
-    """Output pixel (x, y) shows input pixel round(ax + by + c, dx + ey + f), 128 outside; and where a rounding is close."""
+    """Output pixel (x, y) shows input pixel round(ax + by + c, dx + ey + f), 128 outside; and where
+    a rounding is close.
+    """
     out, close = np.full_like(image, 128), np.zeros(image.shape[:2], bool)
     for y, x in np.ndindex(HEIGHT, WIDTH):
         places = a * x + b * y + c, d * x + e * y + f
@@ -69,7 +73,9 @@ def test_a_small_translation_moves_and_fills_with_grey(image, monkeypatch):
 def by_channel(image, rule):
     """A table of 256 values per channel, made by rule(channel), as the operation."""
     tables = [rule([int(value) for value in image[..., channel].flat]) for channel in range(3)]
-    return np.array([[[tables[c][value] for c, value in enumerate(pixel)] for pixel in row] for row in image])
+    return np.array(
+        [[[tables[c][value] for c, value in enumerate(pixel)] for pixel in row] for row in image]
+    )
 
 
 def stretched(values):
@@ -79,7 +85,10 @@ def stretched(values):
 
 def equalized(values):
     step = (len(values) - values.count(max(values))) // 255
-    return [min(255, (step // 2 + sum(u < v for u in values)) // step) if step else v for v in range(256)]
+    return [
+        min(255, (step // 2 + sum(u < v for u in values)) // step) if step else v
+        for v in range(256)
+    ]
 
 
 @pytest.mark.parametrize("level", range(10))
@@ -89,7 +98,9 @@ def test_point_operations_follow_their_formulas(image, level):
         "Invert": lambda values: [255 - v for v in range(256)],
         "Posterize": lambda values: [v // 2 ** (8 - bits) * 2 ** (8 - bits) for v in range(256)],
         "Solarize": lambda values: [v if v < int(25.6 * level) else 255 - v for v in range(256)],
-        "SolarizeAdd": lambda values: [min(255, v + 11 * level) if v < 128 else v for v in range(256)],
+        "SolarizeAdd": lambda values: [
+            min(255, v + 11 * level) if v < 128 else v for v in range(256)
+        ],
         "Equalize": equalized,
     }
     for name, rule in rules.items():
@@ -144,7 +155,9 @@ def test_enhancements_blend_with_a_degenerate_image(image, level):
     factor = 0.18 * level + 0.1
     for name, other in degenerate.items():
         expected = np.clip(other + factor * (image - other), 0, 255).astype(int)
-        allowed = 0 if name in ("Contrast", "Brightness") and level != 5 else 1  # 0.18 * 5 + 0.1 is just below 1 here
+        allowed = (
+            0 if name in ("Contrast", "Brightness") and level != 5 else 1
+        )  # 0.18 * 5 + 0.1 is just below 1 here
         assert np.abs(result(name, image, level) - expected).max() <= allowed, name
 
 
@@ -153,7 +166,9 @@ def test_contrast_ignores_the_image():
     for image in (dark, bright):  # 64 * 64 / 256 = 16
         expected = int(np.float32(16 + 0.28 * (float(image[0, 0, 0]) - 16)))
         assert (result("Contrast", image, 1) == expected).all()
-    assert (result("Contrast", np.full((400, 400, 3), 200, np.uint8), 0) == int(255 + 0.1 * (200 - 255))).all()
+    assert (
+        result("Contrast", np.full((400, 400, 3), 200, np.uint8), 0) == int(255 + 0.1 * (200 - 255))
+    ).all()
 
 
 @pytest.mark.parametrize(
@@ -167,7 +182,9 @@ def test_cutout_is_a_square_clipped_at_the_borders(image, row, column, rows, col
 
 
 def test_sub_policies_and_cutouts_are_drawn_as_they_should():
-    """Solarize at three levels tells the sub-policies apart; the key -1 is the image to which nothing was done."""
+    """Solarize at three levels tells the sub-policies apart; the key -1 is the image to which
+    nothing was done.
+    """
     image = tf.constant(np.arange(256, dtype=np.uint8).repeat(4 * 3).reshape(32, 32, 3))
     policy = tuple((Step("Solarize", 0.75, level), Step("Invert", 0.0, 0)) for level in (2, 5, 8))
     wholes = {level: result("Solarize", image, level) for level in (2, 5, 8)} | {-1: image.numpy()}
@@ -175,7 +192,9 @@ def test_sub_policies_and_cutouts_are_drawn_as_they_should():
     seen, heights, widths = Counter(), set(), set()
     for number in range(400):
         view = draw(tf.constant([number, 1])).numpy()
-        (level,) = [level for level, whole in wholes.items() if ((view == whole) | (view == 0)).all()]
+        (level,) = [
+            level for level, whole in wholes.items() if ((view == whole) | (view == 0)).all()
+        ]
         seen[level] += 1
         hidden = ((view == 0) & (wholes[level] != 0)).all(axis=2)
         heights.add(int(hidden.any(axis=1).sum()))
@@ -200,11 +219,15 @@ def test_the_strong_view_follows_from_its_seed_in_a_pipeline():
     assert views.min() == 0
     assert views.max() <= 255
     np.testing.assert_array_equal(views, np.round(views))
-    assert all((view == 0).all(axis=2).sum() >= 64 for view in views)  # a cutout has a corner at least
+    assert all(
+        (view == 0).all(axis=2).sum() >= 64 for view in views
+    )  # a cutout has a corner at least
 
 
 def test_the_operations_of_the_policy_take_a_drawn_sign(image):
-    drawn = tf.function(lambda name, level, negative: OPERATIONS[name](tf.constant(image), level, negative))
+    drawn = tf.function(
+        lambda name, level, negative: OPERATIONS[name](tf.constant(image), level, negative)
+    )
     for name in {step.operation for pair in IMAGENET for step in pair}:
         for negative in (False, True):
             view = drawn(name, 4, tf.constant(negative))

@@ -1,4 +1,6 @@
-"""The stream of batches: a function of seed, step and replica, every sample once per pass, the probe in its order."""
+"""The stream of batches: a function of seed, step and replica, every sample once per pass, the
+probe in its order.
+"""
 
 import itertools
 
@@ -14,14 +16,34 @@ from ieg.sources import ArraySource
 def small_task(samples=23, probe=7, view="cifar"):
     images = np.random.default_rng(0).integers(0, 256, (samples + probe, 32, 32, 3), dtype=np.uint8)
     labels = np.arange(samples + probe) % 3
-    train = ArraySource(images, labels[:samples], view=view, rows=np.arange(samples), gold=(labels[:samples] + 1) % 3)
-    held = ArraySource(images, labels[samples:], view=view, rows=np.arange(samples, samples + probe)) if probe else None
+    train = ArraySource(
+        images,
+        labels[:samples],
+        view=view,
+        rows=np.arange(samples),
+        gold=(labels[:samples] + 1) % 3,
+    )
+    held = (
+        ArraySource(images, labels[samples:], view=view, rows=np.arange(samples, samples + probe))
+        if probe
+        else None
+    )
     return Task("tiny", 3, ("a", "b", "c"), train, held, train, None, None, None)
 
 
 def elements(task, count, **options):
-    given = {"batch_size": 4, "seed": 5, "first_step": 0, "strong": None, "probe": task.probe is not None, **options}
-    return [{k: v.numpy() for k, v in e.items()} for e in itertools.islice(train_stream(task, **given), count)]
+    given = {
+        "batch_size": 4,
+        "seed": 5,
+        "first_step": 0,
+        "strong": None,
+        "probe": task.probe is not None,
+        **options,
+    }
+    return [
+        {k: v.numpy() for k, v in e.items()}
+        for e in itertools.islice(train_stream(task, **given), count)
+    ]
 
 
 def assert_equal(one, other):
@@ -52,38 +74,62 @@ def test_passes_and_seeds_have_orders_of_their_own():
 @pytest.mark.parametrize("first_step", [1, 6, 13])
 def test_a_stream_from_a_later_step_has_the_same_elements(first_step):
     task = small_task()
-    assert_equal(elements(task, 3, first_step=first_step, strong="default"),
-                 elements(task, first_step + 3, strong="default")[first_step:])  # fmt: skip
+    assert_equal(
+        elements(task, 3, first_step=first_step, strong="default"),
+        elements(task, first_step + 3, strong="default")[first_step:],
+    )
 
 
 @pytest.mark.parametrize("strong", ["autoaug", "randaug"])
 def test_strong_views_are_repeated_by_a_resumed_run_too(strong):
     task = small_task()
-    assert_equal(elements(task, 1, first_step=2, strong=strong), elements(task, 3, strong=strong)[2:])
+    assert_equal(
+        elements(task, 1, first_step=2, strong=strong), elements(task, 3, strong=strong)[2:]
+    )
 
 
 def test_an_element_has_what_belongs_to_its_ids():
     task = small_task()
     for element in elements(task, 5, strong="default"):
-        assert set(element) == {"ids", "images", "labels", "gold", "strong", "probe_images", "probe_labels"}
+        assert set(element) == {
+            "ids",
+            "images",
+            "labels",
+            "gold",
+            "strong",
+            "probe_images",
+            "probe_labels",
+        }
         np.testing.assert_array_equal(element["labels"], task.train.labels[element["ids"]])
         np.testing.assert_array_equal(element["gold"], task.train.gold[element["ids"]])
         for key in ("images", "strong", "probe_images"):
             assert element[key].shape == (4, 32, 32, 3)
             assert element[key].dtype == np.float32
             assert -1 <= element[key].min() <= element[key].max() <= 1
-        assert element["labels"].dtype == element["gold"].dtype == element["probe_labels"].dtype == np.int32
+        assert (
+            element["labels"].dtype
+            == element["gold"].dtype
+            == element["probe_labels"].dtype
+            == np.int32
+        )
         assert element["ids"].dtype == np.int64
     plain = elements(small_task(probe=0), 1)[0]
     assert set(plain) == {"ids", "images", "labels", "gold"}
 
 
 def test_static_shapes_are_known():
-    spec = train_stream(small_task(), batch_size=4, seed=0, first_step=0, strong="autoaug", probe=True).element_spec
+    spec = train_stream(
+        small_task(), batch_size=4, seed=0, first_step=0, strong="autoaug", probe=True
+    ).element_spec
     assert {key: tuple(value.shape) for key, value in spec.items()} == {
-        "ids": (4,), "labels": (4,), "gold": (4,), "probe_labels": (4,),
-        "images": (4, 32, 32, 3), "strong": (4, 32, 32, 3), "probe_images": (4, 32, 32, 3),
-    }  # fmt: skip
+        "ids": (4,),
+        "labels": (4,),
+        "gold": (4,),
+        "probe_labels": (4,),
+        "images": (4, 32, 32, 3),
+        "strong": (4, 32, 32, 3),
+        "probe_images": (4, 32, 32, 3),
+    }
 
 
 def test_true_labels_that_nobody_knows_are_the_given_ones():
@@ -99,13 +145,17 @@ def test_replicas_share_the_global_batch(replicas, split):
     whole = elements(task, steps, batch_size=4 * replicas)
     hosts, first = [], 0
     for local in split:
-        own = elements(task, steps * local, num_replicas=replicas, first_replica=first, local_replicas=local)
+        own = elements(
+            task, steps * local, num_replicas=replicas, first_replica=first, local_replicas=local
+        )
         hosts.append([own[step * local : (step + 1) * local] for step in range(steps)])
         first += local
     for step in range(steps):
         parts = [element for host in hosts for element in host[step]]
         for key in ("ids", "labels", "probe_labels"):
-            np.testing.assert_array_equal(np.concatenate([part[key] for part in parts]), whole[step][key])
+            np.testing.assert_array_equal(
+                np.concatenate([part[key] for part in parts]), whole[step][key]
+            )
         assert len({part["images"].tobytes() for part in parts}) == replicas
 
 
@@ -146,7 +196,10 @@ def test_evaluation_is_one_pass_in_order(batch_size, sizes):
     for _ in range(2):  # every pass begins anew
         batches = list(evaluation_batches(source, batch_size))
         assert [len(images) for images, _ in batches] == sizes
-        np.testing.assert_array_equal(np.concatenate([labels for _, labels in batches]), source.labels)
         np.testing.assert_array_equal(
-            np.concatenate([images for images, _ in batches]), source.plain(tf.range(23, dtype=tf.int64))
+            np.concatenate([labels for _, labels in batches]), source.labels
+        )
+        np.testing.assert_array_equal(
+            np.concatenate([images for images, _ in batches]),
+            source.plain(tf.range(23, dtype=tf.int64)),
         )

@@ -6,7 +6,7 @@ import tensorflow as tf
 
 from ieg.data_sets import load
 from ieg.long_tail_files import folder_name, read
-from shared.image_data import DatasetError
+from shared.datasets.image_data import DatasetError
 
 LABELS = [0, 0, 0, 0, 1, 1, 2, 3, 4, 5, 6, 7, 8, 9]
 
@@ -24,8 +24,10 @@ def write(path, pixels, labels):
 
 
 def record(content, label):
-    features = {"image": tf.train.Feature(bytes_list=tf.train.BytesList(value=[content])),
-                "label": tf.train.Feature(int64_list=tf.train.Int64List(value=[label]))}  # fmt: skip
+    features = {
+        "image": tf.train.Feature(bytes_list=tf.train.BytesList(value=[content])),
+        "label": tf.train.Feature(int64_list=tf.train.Int64List(value=[label])),
+    }
     return tf.train.Example(features=tf.train.Features(feature=features)).SerializeToString()
 
 
@@ -55,7 +57,9 @@ def test_a_run_reads_the_tail_and_the_test_set_of_the_folder_without_one(publish
     task = load("cifar10_imbal_0.02", data_dir=published, probe_ratio=0, seed=1)
     assert capsys.readouterr().out == ""
     assert sorted(task.train.labels) == sorted(LABELS)
-    np.testing.assert_array_equal(task.train.pixels(np.arange(14)), images(14, 0)[task.noise.indices])
+    np.testing.assert_array_equal(
+        task.train.pixels(np.arange(14)), images(14, 0)[task.noise.indices]
+    )
     assert sorted(task.evaluation.labels) == [0, 1, 2, 3, 4]
     assert task.class_names[0] == "airplane"
     assert task.noise.header.dataset == "cifar10_imbal_0.02"

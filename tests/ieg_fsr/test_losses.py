@@ -34,8 +34,10 @@ def normalised(logits):
 @pytest.mark.parametrize("shape", SHAPES)
 def test_cross_entropy_of_each_sample(shape):
     targets, logits = distributions(shape), rows(shape)
-    expected = [-sum(t * math.log(p) for t, p in zip(target, softmax(row)))
-                for target, row in zip(targets.tolist(), logits.tolist())]  # fmt: skip
+    expected = [
+        -sum(t * math.log(p) for t, p in zip(target, softmax(row)))
+        for target, row in zip(targets.tolist(), logits.tolist())
+    ]
     np.testing.assert_allclose(losses.cross_entropy(targets, logits), expected, rtol=1e-5)
 
 
@@ -43,7 +45,9 @@ def test_cross_entropy_of_bfloat16_logits_is_computed_in_float32():
     logits = tf.cast(rows((4, 3)), tf.bfloat16)
     found = losses.cross_entropy(distributions((4, 3)), logits)
     assert found.dtype == tf.float32
-    np.testing.assert_array_equal(found, losses.cross_entropy(distributions((4, 3)), tf.cast(logits, tf.float32)))
+    np.testing.assert_array_equal(
+        found, losses.cross_entropy(distributions((4, 3)), tf.cast(logits, tf.float32))
+    )
 
 
 @pytest.mark.parametrize("smoothing", [0.0, 0.1, 0.5])
@@ -87,15 +91,19 @@ def test_consistency_is_the_mean_divergence_and_moves_the_strong_view_alone(shap
     of_weak, of_strong = tape.gradient(found, [weak, strong])
     assert float(found) == pytest.approx(expected, rel=1e-5)
     assert of_weak is None
-    slope = [[(q - p) / shape[0] for p, q in zip(softmax(a), softmax(b))]
-             for a, b in zip(weak.numpy().tolist(), strong.numpy().tolist())]  # fmt: skip
+    slope = [
+        [(q - p) / shape[0] for p, q in zip(softmax(a), softmax(b))]
+        for a, b in zip(weak.numpy().tolist(), strong.numpy().tolist())
+    ]
     np.testing.assert_allclose(of_strong, slope, rtol=1e-4, atol=1e-7)
 
 
 def test_mixup_shares_lie_between_a_half_and_1_with_mean_five_sixths():
     uniform = np.linspace(0, 1, 20_001, dtype=np.float32)
     found = losses.mixup_lambda(uniform).numpy()
-    np.testing.assert_allclose(found, [max(u**2 / 2, 1 - u**2 / 2) for u in uniform.tolist()], rtol=1e-6)
+    np.testing.assert_allclose(
+        found, [max(u**2 / 2, 1 - u**2 / 2) for u in uniform.tolist()], rtol=1e-6
+    )
     assert (found.min(), found.max()) == (0.5, 1.0)
     assert found.mean() == pytest.approx(5 / 6, abs=1e-4)
 
@@ -106,8 +114,12 @@ def test_mixup_mixes_each_row_with_the_row_that_its_order_names():
     mixed, mixed_targets = losses.mixup(tf.constant(images), tf.constant(targets), uniform, order)
     for i, (u, other) in enumerate(zip(uniform.tolist(), order)):
         share = 1 - u**2 / 2
-        np.testing.assert_allclose(mixed[i], share * images[i] + (1 - share) * images[other], rtol=1e-5, atol=1e-6)
-        np.testing.assert_allclose(mixed_targets[i], share * targets[i] + (1 - share) * targets[other], rtol=1e-5)
+        np.testing.assert_allclose(
+            mixed[i], share * images[i] + (1 - share) * images[other], rtol=1e-5, atol=1e-6
+        )
+        np.testing.assert_allclose(
+            mixed_targets[i], share * targets[i] + (1 - share) * targets[other], rtol=1e-5
+        )
     np.testing.assert_array_equal(mixed[2], images[2])  # u = 0 mixes nothing in
 
 
@@ -146,11 +158,18 @@ def test_pseudo_targets_are_constants(temperature):
 @pytest.mark.parametrize("k", [1, 2, 5])
 def test_correct_is_among_the_k_largest(k):
     logits, labels = rows((40, 5)), np.random.default_rng(3).integers(0, 5, 40)
-    expected = [float(sum(other > row[label] for other in row) < k) for row, label in zip(logits.tolist(), labels)]
+    expected = [
+        float(sum(other > row[label] for other in row) < k)
+        for row, label in zip(logits.tolist(), labels)
+    ]
     found = losses.correct(tf.constant(labels, tf.int32), logits, k).numpy()
     assert found.tolist() == expected
 
 
 def test_of_equal_logits_the_first_counts():
-    assert losses.correct(tf.constant([0, 3, 9]), tf.zeros((3, 10)), 1).numpy().tolist() == [1, 0, 0]
+    assert losses.correct(tf.constant([0, 3, 9]), tf.zeros((3, 10)), 1).numpy().tolist() == [
+        1,
+        0,
+        0,
+    ]
     assert losses.correct(tf.constant([4, 5]), tf.zeros((2, 10)), 5).numpy().tolist() == [1, 0]

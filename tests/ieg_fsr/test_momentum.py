@@ -48,7 +48,9 @@ def test_keras_sgd_agrees_while_the_rate_is_constant_and_not_when_it_changes():
 def test_without_momentum_it_is_gradient_descent():
     start, gradient = [tf.constant([1.0, 2.0])], [tf.constant([0.5, -1.0])]
     accumulators = momentum.accumulate([tf.constant([7.0, 7.0])], gradient, 0.0)
-    np.testing.assert_allclose(momentum.descend(start, accumulators, tf.constant(0.2))[0], [0.9, 2.2], rtol=1e-6)
+    np.testing.assert_allclose(
+        momentum.descend(start, accumulators, tf.constant(0.2))[0], [0.9, 2.2], rtol=1e-6
+    )
 
 
 def test_averages_follow_the_weights_more_slowly_with_every_step():

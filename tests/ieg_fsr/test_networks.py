@@ -1,4 +1,6 @@
-"""The networks: size, initial values, the details that differ from the usual ones, and that they compile and mix precision."""
+"""The networks: size, initial values, the details that differ from the usual ones, and that they
+compile and mix precision.
+"""
 
 import keras
 import numpy as np
@@ -7,7 +9,8 @@ import tensorflow as tf
 
 from ieg import batch_norm, networks
 
-# name, classes, side of the image -> parameters, trainable variables, layers of batch normalisation; as published
+# name, classes, side of the image -> parameters, trainable variables, layers of batch
+# normalisation; as published
 SIZES = [
     ("resnet29", 10, 32, 840_730, 89, 28),
     ("resnet29", 100, 32, 863_860, 89, 28),
@@ -25,7 +28,9 @@ def build(name, classes=10, side=32, seed=0, **options):
 
 
 def images(count=4, side=32, seed=0):
-    return tf.constant(np.random.default_rng(seed).uniform(-1, 1, (count, side, side, 3)), tf.float32)
+    return tf.constant(
+        np.random.default_rng(seed).uniform(-1, 1, (count, side, side, 3)), tf.float32
+    )
 
 
 def values(variables):
@@ -57,10 +62,13 @@ def test_sizes_and_initial_values(name, classes, side, parameters, variables, no
         else:
             variance = 2 / (size * (channels + filters))
         sigma = variance**0.5
-        # Of n draws the deviation is known to 1 / sqrt(2 n), the mean to 1 / sqrt(n) deviations: five times that.
+        # Of n draws the deviation is known to 1 / sqrt(2 n), the mean to 1 / sqrt(n) deviations:
+        # five times that.
         assert kernel.std() == pytest.approx(sigma, rel=5 / (2 * kernel.size) ** 0.5)
         assert abs(kernel.mean()) < 5 * sigma / kernel.size**0.5
-        bound = {"wrn": 9.0, "resnet32": 3**0.5 + 1e-4, "resnet18": 3**0.5 + 1e-4}.get(name.split("28")[0], 2 / 0.8796)
+        bound = {"wrn": 9.0, "resnet32": 3**0.5 + 1e-4, "resnet18": 3**0.5 + 1e-4}.get(
+            name.split("28")[0], 2 / 0.8796
+        )
         assert (
             np.abs(kernel).max() <= bound * sigma
         )  # uniform, or normal and cut at two deviations before it is widened
@@ -71,7 +79,9 @@ def test_sizes_and_initial_values(name, classes, side, parameters, variables, no
     assert not np.any(trainable[-1].numpy())
 
 
-@pytest.mark.parametrize(("name", "parameters"), [("wrn10-1", 77_000), ("wrn16-2", 690_000), ("wrn28-2", 1_460_000)])
+@pytest.mark.parametrize(
+    ("name", "parameters"), [("wrn10-1", 77_000), ("wrn16-2", 690_000), ("wrn28-2", 1_460_000)]
+)
 def test_wide_networks_of_other_sizes(name, parameters):
     model = build(name)
     assert model.count_params() == pytest.approx(parameters, rel=0.03)
@@ -81,7 +91,9 @@ def test_wide_networks_of_other_sizes(name, parameters):
 
 @pytest.mark.parametrize("name", ["wrn28", "wrn12-2", "wrn4-1", "wrn28-0", "resnet34", "WRN28-10"])
 def test_an_unknown_network_is_refused_with_the_grammar(name):
-    with pytest.raises(ValueError, match=r"wrn28-10, resnet29, resnet32, resnet18, resnet50, or wrn<depth>-<width>"):
+    with pytest.raises(
+        ValueError, match=r"wrn28-10, resnet29, resnet32, resnet18, resnet50, or wrn<depth>-<width>"
+    ):
         build(name)
     with pytest.raises(ValueError, match="unknown network"):
         networks.regularisation(name, [tf.ones(1)])
@@ -106,7 +118,10 @@ def test_the_seed_decides_the_weights_and_layers_differ():
 def test_the_restored_relu_changes_what_resnet29_computes_and_nothing_else():
     plain, restored = build("resnet29"), build("resnet29", relu_in_bottleneck=True)
     assert [v.path for v in plain.variables] == [v.path for v in restored.variables]
-    count = [sum(isinstance(layer, keras.layers.ReLU) for layer in model.layers) for model in (plain, restored)]
+    count = [
+        sum(isinstance(layer, keras.layers.ReLU) for layer in model.layers)
+        for model in (plain, restored)
+    ]
     assert count == [20, 28]  # eight blocks have one more
     assert np.abs(plain(images())[1] - restored(images())[1]).max() > 0.01
 
@@ -141,7 +156,9 @@ def test_the_wide_network_is_the_formula_written_out():
     for stride, channels in ((1, 32), (2, 64), (2, 128)):
         before = x
         active = norm_relu(x)
-        x = conv(norm_relu(conv(active, stride))) + smaller(active if stride == 1 else before, stride, channels)
+        x = conv(norm_relu(conv(active, stride))) + smaller(
+            active if stride == 1 else before, stride, channels
+        )
         x = x + smaller(before, stride, channels)
     features = tf.reduce_mean(norm_relu(x + smaller(first, 4, 128)), [1, 2])
     expected = features @ weights["classifier/kernel"] + weights["classifier/bias"]
@@ -153,19 +170,31 @@ def test_the_wide_network_is_the_formula_written_out():
 def test_regularisation_of_every_network():
     variables = [tf.constant([[1.0, 2.0]]), tf.constant([3.0])]  # a kernel and a bias
     rates = {"weight_decay": 0.1, "l2_weight_decay": 0.2}
-    expected = {"wrn28-10": 5e-4 * 7, "wrn16-2": 5e-4 * 7, "resnet29": 1e-4 * 5, "resnet32": 0.7,
-                "resnet18": 0.7, "resnet50": 1.4}  # fmt: skip
+    expected = {
+        "wrn28-10": 5e-4 * 7,
+        "wrn16-2": 5e-4 * 7,
+        "resnet29": 1e-4 * 5,
+        "resnet32": 0.7,
+        "resnet18": 0.7,
+        "resnet50": 1.4,
+    }
     for name, value in expected.items():
         assert float(networks.regularisation(name, variables, **rates)) == pytest.approx(value)
         meta = 7e-4 if name == "resnet29" else value
         assert float(networks.meta_regularisation(name, variables, **rates)) == pytest.approx(meta)
     model = build("resnet29")
-    by_hand = 1e-4 * sum(float(np.sum(kernel.astype(float) ** 2)) for kernel in kernels(model).values())
-    assert float(networks.regularisation(model, values(model.trainable_variables))) == pytest.approx(by_hand, rel=1e-5)
+    by_hand = 1e-4 * sum(
+        float(np.sum(kernel.astype(float) ** 2)) for kernel in kernels(model).values()
+    )
+    assert float(
+        networks.regularisation(model, values(model.trainable_variables))
+    ) == pytest.approx(by_hand, rel=1e-5)
 
 
 def meta_gradient(model, weights, x, direction):
-    """Logits, the derivative of logits along `direction`, and gradients, all in one; as the methods use the network."""
+    """Logits, the derivative of logits along `direction`, and gradients, all in one; as the methods
+    use the network.
+    """
     moving = values(model.non_trainable_variables)
     with tf.GradientTape(persistent=True) as tape:
         tape.watch(weights)
@@ -175,7 +204,12 @@ def meta_gradient(model, weights, x, direction):
         outer.watch(cotangent)
         pulled_back = tape.gradient(logits, weights, output_gradients=cotangent)
     along = outer.gradient(pulled_back, cotangent, output_gradients=direction)
-    return logits, along, tape.gradient(logits, weights, output_gradients=tf.ones_like(logits)), list(moved)
+    return (
+        logits,
+        along,
+        tape.gradient(logits, weights, output_gradients=tf.ones_like(logits)),
+        list(moved),
+    )
 
 
 def composite(x, gamma, beta):
@@ -192,7 +226,9 @@ def composite(x, gamma, beta):
 
 @pytest.mark.parametrize(("name", "xla"), [("wrn10-1", True), ("resnet18", False)])
 def test_the_meta_gradient_is_that_of_forward_mode_and_compiles(name, xla, monkeypatch):
-    """The reference adds in another order: 1e-4 of the largest number is above the rounding of ten layers, not a mistake."""
+    """The reference adds in another order: 1e-4 of the largest number is above the rounding of ten
+    layers, not a mistake.
+    """
     model = build(name, side=8, seed=1)
     weights, moving = values(model.trainable_variables), values(model.non_trainable_variables)
     random = np.random.default_rng(0)
@@ -207,7 +243,8 @@ def test_the_meta_gradient_is_that_of_forward_mode_and_compiles(name, xla, monke
         (_, logits), moved = model.stateless_call(weights, moving, images(6, 8), training=True)
     gradients = tape.gradient(logits, weights)
     expected = (logits, forward.jvp(logits), gradients, list(moved))
-    # Some exact gradients are 0, that of a shift before batch normalisation, say: all are measured against the largest.
+    # Some exact gradients are 0, that of a shift before batch normalisation, say: all are measured
+    # against the largest.
     largest = max(np.abs(gradient).max() for gradient in gradients)
     for found in (plain, compiled):
         for part, (a_part, b_part) in enumerate(zip(found, expected, strict=True)):
@@ -224,9 +261,11 @@ def test_mixed_precision_computes_in_bfloat16_and_keeps_the_rest_in_float32():
         model = build("wrn10-1", side=16)
     finally:
         keras.mixed_precision.set_dtype_policy(policy)
-    assert {layer.compute_dtype for layer in model.layers if layer.name.startswith(("conv", "batch_norm"))} == {
-        "bfloat16"
-    }
+    assert {
+        layer.compute_dtype
+        for layer in model.layers
+        if layer.name.startswith(("conv", "batch_norm"))
+    } == {"bfloat16"}
     assert {v.dtype for v in model.variables} == {"float32"}
     weights = values(model.trainable_variables)
     direction = [0.1 * w for w in weights]
@@ -241,10 +280,15 @@ def test_a_pass_without_its_statistics_leaves_the_model_alone():
     model = build("resnet18", side=8)
     before = [v.numpy() for v in model.variables]
     _, moved = model.stateless_call(
-        values(model.trainable_variables), values(model.non_trainable_variables), images(4, 8), training=True
+        values(model.trainable_variables),
+        values(model.non_trainable_variables),
+        images(4, 8),
+        training=True,
     )
     assert all(np.array_equal(a, v.numpy()) for a, v in zip(before, model.variables))
-    assert not any(np.array_equal(a, b) for a, b in zip(moved, values(model.non_trainable_variables)))
+    assert not any(
+        np.array_equal(a, b) for a, b in zip(moved, values(model.non_trainable_variables))
+    )
     model(images(4, 8), training=True)
     for a, v in zip(moved, model.non_trainable_variables):
         np.testing.assert_allclose(v, a, rtol=1e-4, atol=1e-6)

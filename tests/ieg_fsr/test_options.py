@@ -1,4 +1,6 @@
-"""The command line: the published flags and their defaults, absl's spellings, what is refused and with what fix."""
+"""The command line: the published flags and their defaults, absl's spellings, what is refused and
+with what fix.
+"""
 
 import argparse
 import os
@@ -12,21 +14,68 @@ from ieg import options
 from ieg.options import PseudoLoss
 
 PUBLISHED = {
-    "dataset": "cifar100_uniform_0.8", "network_name": "wrn28-10", "method": "ieg", "mode": "train",
-    "checkpoint_path": Path(tempfile.gettempdir(), "ieg"), "restore_step": 0, "max_iteration": 200000, "max_epoch": None,
-    "batch_size": 100, "val_batch_size": 100, "learning_rate": 0.1, "momentum": 0.9, "lr_schedule": "cosine",
-    "cos_t_mul": 1.5, "cos_m_mul": 0.9, "decay_steps": [500], "decay_epochs": [1], "decay_rate": 0.1, "warmup_epochs": 0,
-    "eval_freq": 500, "use_ema": True, "seed": 12345, "probe_dataset_hold_ratio": 0.02, "meta_momentum": 0.9,
-    "meta_stepsize": 0.1, "grad_eps_init": 0.9, "ce_factor": 5.0, "consistency_factor": 20.0, "aug_type": "autoaug",
-    "post_batch_mode_autoaug": True, "use_imagenet_as_eval": False, "ds_include_metadata": False, "label_smoothing": 0.0,
-    "l2_weight_decay": 0.0004, "weight_decay": 5e-4, "summary_eval_to_train": True, "queue_beta": 0.9,
-    "queue_capacity": 2000, "queue_bs": 200, "queue_metric": "margin", "meta_start_epoch": 20, "meta_partial_level": 0.0,
-    "use_mixup": True, "use_pseudo_loss": PseudoLoss("all", 1.0, 0.1, 2.0), "clip_meta_weight": True,
-    "moving_weight_gamma": 0.0, "meta_moving_end_epoch": 0, "verbose_finer_log": True, "distribution_strategy": "mirrored",
-    "tpu": None, "xm_exp_id": None, "exp_path_pattern": None, "pretrained_ckpt": None, "pretrained_ckpt_mode": "imagenet",
-    "fix_network_features": False, "dropout_rate": 0.0,
-}  # fmt: skip
-SWITCHES = [name for name, value in PUBLISHED.items() if isinstance(value, bool) and name != "fix_network_features"]
+    "dataset": "cifar100_uniform_0.8",
+    "network_name": "wrn28-10",
+    "method": "ieg",
+    "mode": "train",
+    "checkpoint_path": Path(tempfile.gettempdir(), "ieg"),
+    "restore_step": 0,
+    "max_iteration": 200000,
+    "max_epoch": None,
+    "batch_size": 100,
+    "val_batch_size": 100,
+    "learning_rate": 0.1,
+    "momentum": 0.9,
+    "lr_schedule": "cosine",
+    "cos_t_mul": 1.5,
+    "cos_m_mul": 0.9,
+    "decay_steps": [500],
+    "decay_epochs": [1],
+    "decay_rate": 0.1,
+    "warmup_epochs": 0,
+    "eval_freq": 500,
+    "use_ema": True,
+    "seed": 12345,
+    "probe_dataset_hold_ratio": 0.02,
+    "meta_momentum": 0.9,
+    "meta_stepsize": 0.1,
+    "grad_eps_init": 0.9,
+    "ce_factor": 5.0,
+    "consistency_factor": 20.0,
+    "aug_type": "autoaug",
+    "post_batch_mode_autoaug": True,
+    "use_imagenet_as_eval": False,
+    "ds_include_metadata": False,
+    "label_smoothing": 0.0,
+    "l2_weight_decay": 0.0004,
+    "weight_decay": 5e-4,
+    "summary_eval_to_train": True,
+    "queue_beta": 0.9,
+    "queue_capacity": 2000,
+    "queue_bs": 200,
+    "queue_metric": "margin",
+    "meta_start_epoch": 20,
+    "meta_partial_level": 0.0,
+    "use_mixup": True,
+    "use_pseudo_loss": PseudoLoss("all", 1.0, 0.1, 2.0),
+    "clip_meta_weight": True,
+    "moving_weight_gamma": 0.0,
+    "meta_moving_end_epoch": 0,
+    "verbose_finer_log": True,
+    "distribution_strategy": "mirrored",
+    "tpu": None,
+    "xm_exp_id": None,
+    "exp_path_pattern": None,
+    "pretrained_ckpt": None,
+    "pretrained_ckpt_mode": "imagenet",
+    "fix_network_features": False,
+    "dropout_rate": 0.0,
+}
+SWITCHES = [
+    name
+    for name, value in PUBLISHED.items()
+    if isinstance(value, bool) and name != "fix_network_features"
+]
 README = """
 --dataset=cifar100_uniform_0.2 --network_name=wrn28-10 --checkpoint_path=P
 --dataset=cifar10_asymmetric_0.4 --network_name=resnet29 --probe_dataset_hold_ratio=0.002
@@ -41,12 +90,16 @@ README = """
 def test_published_defaults():
     args = vars(options.parse([]))
     assert {name: args[name] for name in PUBLISHED} == PUBLISHED
-    assert args["dataset_dir"] is None  # the published ./ieg/data is one of the places that are looked at
+    assert (
+        args["dataset_dir"] is None
+    )  # the published ./ieg/data is one of the places that are looked at
 
 
 @pytest.mark.parametrize("name", sorted(PUBLISHED))
 def test_every_published_flag_takes_its_default(name):
-    value = {"use_pseudo_loss": "all_1_0.1_2", "decay_steps": "500", "decay_epochs": "1"}.get(name, PUBLISHED[name])
+    value = {"use_pseudo_loss": "all_1_0.1_2", "decay_steps": "500", "decay_epochs": "1"}.get(
+        name, PUBLISHED[name]
+    )
     if value is None:
         return
     assert getattr(options.parse([f"--{name}={value}"]), name) == PUBLISHED[name]
@@ -80,8 +133,14 @@ def test_published_commands_are_accepted(command):
 
 
 def test_fsr_forces_its_flags_before_anything_reads_them():
-    args = options.parse(["--method=fsr", "--probe_dataset_hold_ratio=0.1", "--nods_include_metadata"])
-    assert (args.probe_dataset_hold_ratio, args.ds_include_metadata, args.meta_partial_level) == (0.0, True, 0.0)
+    args = options.parse(
+        ["--method=fsr", "--probe_dataset_hold_ratio=0.1", "--nods_include_metadata"]
+    )
+    assert (args.probe_dataset_hold_ratio, args.ds_include_metadata, args.meta_partial_level) == (
+        0.0,
+        True,
+        0.0,
+    )
     assert options.parse(["--method=ieg"]).probe_dataset_hold_ratio == 0.02
 
 
@@ -130,14 +189,21 @@ def test_what_cannot_work_is_refused_with_what_can(capsys, flags, message):
 
 def test_run_folders():
     def folder(*flags):
-        return options.run_folder(options.parse(["--checkpoint_path=root", "--dataset=digits", *flags])).as_posix()
+        return options.run_folder(
+            options.parse(["--checkpoint_path=root", "--dataset=digits", *flags])
+        ).as_posix()
 
     assert folder() == "root/digits/wrn28-10/ieg"
     assert folder("--method=fsr") == "root/digits/wrn28-10/fsr"
     assert folder("--published_layout") == "root/digits/wrn28-10"
     assert folder("--xm_exp_id=17") == "root/17"
-    assert folder("--xm_exp_id=17", "--exp_path_pattern=seed,method") == "root/id17+seed=12345+method=ieg"
-    assert folder("--exp_path_pattern=dataset_dir", "--dataset_dir=/a/b") == "root/id+dataset_dir=_a_b"
+    assert (
+        folder("--xm_exp_id=17", "--exp_path_pattern=seed,method")
+        == "root/id17+seed=12345+method=ieg"
+    )
+    assert (
+        folder("--exp_path_pattern=dataset_dir", "--dataset_dir=/a/b") == "root/id+dataset_dir=_a_b"
+    )
     assert folder("--output_dir=mine", "--xm_exp_id=17") == "mine"
 
 
@@ -145,7 +211,10 @@ def test_flags_that_decide_the_numbers():
     def deciding(*flags):
         return options.deciding(options.parse(flags))
 
-    assert deciding("--max_iteration=5", "--output_dir=x", "--eval_freq=7", "--noverbose_finer_log") == deciding()
+    assert (
+        deciding("--max_iteration=5", "--output_dir=x", "--eval_freq=7", "--noverbose_finer_log")
+        == deciding()
+    )
     for flag in (
         "--seed=1",
         "--method=l2r",
@@ -159,7 +228,9 @@ def test_flags_that_decide_the_numbers():
     custom = deciding("--lr_schedule=custom_step", "--max_epoch=9", "--decay_epochs=2")
     assert custom["decay_epochs"] == [2]
     assert "decay_steps" not in custom
-    assert deciding("--lr_schedule=cosine_one", "--max_iteration=5") != deciding("--lr_schedule=cosine_one")
+    assert deciding("--lr_schedule=cosine_one", "--max_iteration=5") != deciding(
+        "--lr_schedule=cosine_one"
+    )
 
 
 def test_help_is_readable(capsys, monkeypatch):

@@ -32,9 +32,16 @@ print("AddN" in before, "AddN" in operations(), bool(tf.reduce_all(tf.abs(gradie
 
 
 def test_no_sum_of_many_terms_is_left():
-    # In a process of its own, because it changes TensorFlow for good. The first word says whether it is needed at all.
-    package = str(next(path for path in sys.path if path.endswith("ieg_fsr") and "tests" not in path))
+    # In a process of its own, because it changes TensorFlow for good. The first word says whether
+    # it is needed at all.
+    package = str(
+        next(path for path in sys.path if path.endswith("ieg_fsr") and "tests" not in path)
+    )
     run = subprocess.run(
-        [sys.executable, "-c", CODE, package], env=environment(), capture_output=True, text=True, timeout=120
+        [sys.executable, "-c", CODE, package],
+        env=environment(),
+        capture_output=True,
+        text=True,
+        timeout=120,
     )
     assert run.stdout.split() == ["True", "False", "True", "False"], run.stderr[-2000:]

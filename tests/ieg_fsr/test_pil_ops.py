@@ -1,4 +1,6 @@
-"""The PIL operations against slow literal references: every pixel by Pillow's written rules, no Pillow."""
+"""The PIL operations against slow literal references: every pixel by Pillow's written rules, no
+Pillow.
+"""
 
 import math
 
@@ -13,7 +15,9 @@ SIDE = 20
 
 @pytest.fixture(scope="module")
 def image():
-    """(SIDE, SIDE, 4) uint8: noise on a ramp, so that neither values nor places repeat; no channel reaches 0 or 255."""
+    """(SIDE, SIDE, 4) uint8: noise on a ramp, so that neither values nor places repeat; no channel
+    reaches 0 or 255.
+    """
     rng = np.random.default_rng(0)
     ramp = np.linspace(20, 200, SIDE)[:, None, None] + rng.integers(0, 40, (SIDE, SIDE, 3))
     return np.concatenate([ramp.astype(np.uint8), np.full((SIDE, SIDE, 1), 255, np.uint8)], axis=2)
@@ -24,14 +28,16 @@ def result(name, image, level, negative=False):
 
 
 def sampled(image, a, b, c, d, e, f):
-    """Output pixel (x, y) shows the input pixel that holds (aX + bY + c, dX + eY + f), X = x + 1/2; outside, all is 0.
+    """Output pixel (x, y) shows the input pixel that holds (aX + bY + c, dX + eY + f), X = x + 1/2;
+    outside, all is 0.
 
-    Pillow computes places in 1/65536 of a pixel: that decides where a place falls on the edge between two pixels.
+    Pillow computes places in 1/65536 of a pixel: that decides where a place falls on the edge
+    between two pixels.
     """
     height, width, _ = image.shape
     a, b, c, d, e, f = (
         math.floor(v * 65536 + 0.5) for v in (a, b, c + (a + b) / 2, d, e, f + (d + e) / 2)
-    )  # fmt: skip
+    )
     out = np.zeros_like(image)
     for y in range(height):
         for x in range(width):
@@ -53,10 +59,19 @@ def test_affine_operations_follow_the_pixels(image, level, negative):
         "TranslateX": (1, 0, shift, 0, 1, 0),
         "TranslateY": (1, 0, 0, 0, 1, shift),
         # counter-clockwise around the middle; y points down
-        "Rotate": (cos, -sin, middle - cos * middle + sin * middle, sin, cos, middle - sin * middle - cos * middle),
+        "Rotate": (
+            cos,
+            -sin,
+            middle - cos * middle + sin * middle,
+            sin,
+            cos,
+            middle - sin * middle - cos * middle,
+        ),
     }
     for name, matrix in matrices.items():
-        np.testing.assert_array_equal(result(name, image, level, negative), sampled(image, *matrix), name)
+        np.testing.assert_array_equal(
+            result(name, image, level, negative), sampled(image, *matrix), name
+        )
 
 
 def by_channel(image, rule):
@@ -70,12 +85,18 @@ def by_channel(image, rule):
 
 def stretched(values):
     low, high = min(values), max(values)
-    return [min(255, max(0, int(v * (255 / (high - low)) - low * (255 / (high - low))))) for v in range(256)]
+    return [
+        min(255, max(0, int(v * (255 / (high - low)) - low * (255 / (high - low)))))
+        for v in range(256)
+    ]
 
 
 def equalized(values):
     step = (len(values) - values.count(max(values))) // 255
-    return [min(255, (step // 2 + sum(u < v for u in values)) // step) if step else v for v in range(256)]
+    return [
+        min(255, (step // 2 + sum(u < v for u in values)) // step) if step else v
+        for v in range(256)
+    ]
 
 
 @pytest.mark.parametrize("level", range(10))
@@ -135,7 +156,12 @@ def blended(degenerate, image, factor):
 def test_enhancements_blend_with_a_degenerate_image(image, level):
     grey = np.array([[[luminance(pixel)] * 3 for pixel in row] for row in image])
     mean = np.full_like(grey, int(grey[..., 0].mean() + 0.5))
-    degenerate = {"Color": grey, "Contrast": mean, "Brightness": np.zeros_like(grey), "Sharpness": smoothed(image)}
+    degenerate = {
+        "Color": grey,
+        "Contrast": mean,
+        "Brightness": np.zeros_like(grey),
+        "Sharpness": smoothed(image),
+    }
     for name, other in degenerate.items():
         expected = blended(other, image, level * 1.8 / 10 + 0.1).astype(int)
         # products that end on an integer may fall to either side of it
@@ -159,14 +185,18 @@ def test_cutout_hides_a_square_clipped_at_the_borders(image, row, column, rows, 
 
 
 def test_bytes_are_truncated_and_what_is_uncovered_is_mid_grey():
-    values = np.array([-1, -0.001, 0, 0.999, 1], np.float32).reshape(1, 5, 1) * np.ones(3, np.float32)
+    values = np.array([-1, -0.001, 0, 0.999, 1], np.float32).reshape(1, 5, 1) * np.ones(
+        3, np.float32
+    )
     rgba = pil_ops.to_rgba(values)
     assert rgba[0, :, 0].tolist() == [0, 127, 127, 254, 255]  # 127.37, 127.5 and 254.87 before
     assert (rgba[..., 3] == 255).all()
     rgba[0, 4] = (9, 9, 9, 0)
     back = pil_ops.from_rgba(rgba)
     assert back.dtype == np.float32
-    np.testing.assert_allclose(back[0, :, 1], [-1, 127 / 127.5 - 1, 127 / 127.5 - 1, 254 / 127.5 - 1, 0], atol=1e-7)
+    np.testing.assert_allclose(
+        back[0, :, 1], [-1, 127 / 127.5 - 1, 127 / 127.5 - 1, 254 / 127.5 - 1, 0], atol=1e-7
+    )
 
 
 def test_apply_goes_there_and_back_and_loses_at_most_one_level():
@@ -181,6 +211,8 @@ def test_apply_goes_there_and_back_and_loses_at_most_one_level():
 def test_operations_on_rgb_forget_what_was_uncovered(image):
     moved = pil_ops.OPERATIONS["TranslateY"](Image.fromarray(image), 5, False)
     for name, fill in (("Invert", 255), ("Solarize", 0), ("Posterize", 0)):
-        assert (np.asarray(pil_ops.OPERATIONS[name](moved, 3, False))[-5:] == (fill, fill, fill, 255)).all()
+        assert (
+            np.asarray(pil_ops.OPERATIONS[name](moved, 3, False))[-5:] == (fill, fill, fill, 255)
+        ).all()
     for name in ("Color", "Contrast", "Brightness", "Sharpness"):
         assert (np.asarray(pil_ops.OPERATIONS[name](moved, 3, False))[-5:, :, 3] == 0).all()

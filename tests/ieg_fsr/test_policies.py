@@ -1,4 +1,6 @@
-"""Policies as tables, and the strong view: what is drawn how often, and that shift, mirror and cutout do what they say."""
+"""Policies as tables, and the strong view: what is drawn how often, and that shift, mirror and
+cutout do what they say.
+"""
 
 from collections import Counter
 
@@ -31,12 +33,18 @@ def test_the_policies_have_their_95_and_25_sub_policies():
 def test_every_step_has_an_operation():
     assert {step.operation for pair in CIFAR for step in pair} <= {*pil_ops.OPERATIONS, "Cutout"}
     assert {step.operation for pair in IMAGENET for step in pair} <= set(imagenet_ops.OPERATIONS)
-    assert len(policies.RANDAUG_OPERATIONS) == len(set(policies.RANDAUG_OPERATIONS) & set(pil_ops.OPERATIONS)) == 14
+    assert (
+        len(policies.RANDAUG_OPERATIONS)
+        == len(set(policies.RANDAUG_OPERATIONS) & set(pil_ops.OPERATIONS))
+        == 14
+    )
     steps = [step for policy in (CIFAR, IMAGENET) for pair in policy for step in pair]
     assert all(0 <= step.probability <= 1 and 0 <= step.level <= 10 for step in steps)
 
 
-@pytest.mark.parametrize("text", ["Foo.1/2+Inv.1/2", "Inv.1+Inv.1/2", "Inv2/3+Inv.1/2", "Inv.1/11+Inv.1/2"])
+@pytest.mark.parametrize(
+    "text", ["Foo.1/2+Inv.1/2", "Inv.1+Inv.1/2", "Inv2/3+Inv.1/2", "Inv.1/11+Inv.1/2"]
+)
 def test_a_mistyped_policy_is_refused(text):
     with pytest.raises(ValueError, match="write it like"):
         policies.parse(text)
@@ -105,7 +113,9 @@ def literal_view(image, draws, index):
         if draws.applied[index, place] and step.operation == "Cutout":
             rgba = pil_ops.cutout(rgba, step.level, *draws.hidden[index, place].tolist())
         elif draws.applied[index, place]:
-            rgba = pil_ops.OPERATIONS[step.operation](rgba, step.level, draws.negative[index, place])
+            rgba = pil_ops.OPERATIONS[step.operation](
+                rgba, step.level, draws.negative[index, place]
+            )
     padded = np.pad(pil_ops.from_rgba(np.array(rgba)), ((4, 4), (4, 4), (0, 0)))
     top, left = draws.crop[index]
     view = padded[top : top + 32, left : left + 32].copy()
@@ -122,7 +132,9 @@ def test_a_batch_is_its_images_one_by_one(aug_type):
     before = images.copy()
     views = policies.strong_arrays(images, draws)
     np.testing.assert_array_equal(images, before)
-    np.testing.assert_array_equal(views, [literal_view(image, draws, i) for i, image in enumerate(images)])
+    np.testing.assert_array_equal(
+        views, [literal_view(image, draws, i) for i, image in enumerate(images)]
+    )
     assert np.abs(views).max() <= 1
     assert np.abs(views).mean() > 0.2
 
@@ -143,12 +155,16 @@ def test_cutout_of_the_policy_is_drawn_and_hides():
 @pytest.mark.parametrize("aug_type", policies.AUG_TYPES)
 def test_the_strong_view_follows_from_its_seed_in_a_pipeline(aug_type):
     images = weak_views()
-    data = tf.data.Dataset.from_tensors(images).map(lambda rows: policies.strong(rows, SEED, aug_type))
+    data = tf.data.Dataset.from_tensors(images).map(
+        lambda rows: policies.strong(rows, SEED, aug_type)
+    )
     assert data.element_spec == tf.TensorSpec((6, 32, 32, 3), tf.float32)
     (first,), (second,) = data, data
     np.testing.assert_array_equal(first, second)
     np.testing.assert_array_equal(first, policies.strong(tf.constant(images), SEED, aug_type))
-    assert (first.numpy() != policies.strong(tf.constant(images), SEED + 1, aug_type).numpy()).mean() > 0.2
+    assert (
+        first.numpy() != policies.strong(tf.constant(images), SEED + 1, aug_type).numpy()
+    ).mean() > 0.2
 
 
 def test_an_unknown_kind_is_refused_at_once():

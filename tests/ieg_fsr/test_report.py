@@ -15,32 +15,62 @@ MORE = {"seconds": 1.0, "images_per_s": 20.0}
 
 
 def report(folder, record=None, method="l2r", truth_known=True):
-    return Report(folder, record or Record({}, []), method=method, iter_epoch=4, uniform=0.25, num_classes=3,
-                  truth_known=truth_known, finer=True, copy_evaluation=True)  # fmt: skip
+    return Report(
+        folder,
+        record or Record({}, []),
+        method=method,
+        iter_epoch=4,
+        uniform=0.25,
+        num_classes=3,
+        truth_known=truth_known,
+        finer=True,
+        copy_evaluation=True,
+    )
 
 
 def metrics(loss, **more):
     """One step as the trainer gives it; of four samples one is noisy."""
-    values = {"loss/net": loss, "acc/train": 0.5, "sum/clean": 3.0, "sum/noisy": 1.0, "sum/clean_weight": 0.9,
-              "sum/noisy_weight": 0.05, "sum/used": 3.0, "sum/used_clean": 2.0, "weights/zeroratio": 0.25, **more}  # fmt: skip
+    values = {
+        "loss/net": loss,
+        "acc/train": 0.5,
+        "sum/clean": 3.0,
+        "sum/noisy": 1.0,
+        "sum/clean_weight": 0.9,
+        "sum/noisy_weight": 0.05,
+        "sum/used": 3.0,
+        "sum/used_clean": 2.0,
+        "weights/zeroratio": 0.25,
+        **more,
+    }
     return {name: tf.constant(value) for name, value in values.items()}
 
 
-def test_a_row_has_the_means_since_the_last_evaluation_and_weights_in_units_of_the_uniform_weight(tmp_path):
+def test_a_row_has_the_means_since_the_last_evaluation_and_weights_in_units_of_the_uniform_weight(
+    tmp_path,
+):
     log = report(tmp_path)
     for iteration, loss in enumerate((1.0, 2.0, 6.0), start=1):
         log.step(iteration, 0.1, metrics(loss, **{"loss/meta": 2 * loss}), {})
     row = log.log(3, 0.05, EVALUATED, MORE)
     assert (row["loss"], row["loss_meta"], row["accuracy_train"]) == pytest.approx((3.0, 6.0, 50.0))
-    assert (row["epoch"], row["learning_rate"], row["accuracy"], row["loss_eval"]) == (0.75, 0.05, 50.0, 1.5)
-    # Clean: 0.9 over 3 samples is 0.3 each, 1.2 times the uniform 0.25; noisy: 0.05 each; two of three used are clean.
+    assert (row["epoch"], row["learning_rate"], row["accuracy"], row["loss_eval"]) == (
+        0.75,
+        0.05,
+        50.0,
+        1.5,
+    )
+    # Clean: 0.9 over 3 samples is 0.3 each, 1.2 times the uniform 0.25; noisy: 0.05 each; two of
+    # three used are clean.
     assert (row["weight_clean"], row["weight_noisy"]) == pytest.approx((1.2, 0.2))
     assert (row["weights_purity"], row["zero_weights"]) == pytest.approx((2 / 3, 0.25))
     assert not {"loss_pseudo", "loss_mixup", "count", "accuracy_ema"} & set(row)
     log.step(4, 0.1, metrics(5.0), {})
     assert log.log(4, 0.05, EVALUATED, MORE)["loss"] == 5.0  # the three before are forgotten
     log.close()
-    assert [json.loads(line)["iteration"] for line in (tmp_path / "metrics.jsonl").read_text().splitlines()] == [3, 4]
+    assert [
+        json.loads(line)["iteration"]
+        for line in (tmp_path / "metrics.jsonl").read_text().splitlines()
+    ] == [3, 4]
 
 
 def test_without_noisy_samples_their_weight_is_not_known(tmp_path):
@@ -66,19 +96,30 @@ def test_the_second_evaluation_set_is_imagenet(tmp_path):
     log.step(1, 0.1, metrics(1.0), {})
     row = log.log(1, 0.1, {**EVALUATED, "test": second}, MORE)
     log.close()
-    assert (row["accuracy"], row["imagenet_accuracy"], row["imagenet_accuracy_ema"]) == (50.0, 40.0, 45.0)
+    assert (row["accuracy"], row["imagenet_accuracy"], row["imagenet_accuracy_ema"]) == (
+        50.0,
+        40.0,
+        45.0,
+    )
     assert row["imagenet_loss_eval"] == 2.5
 
 
 def test_starting_again_rewrites_the_rows_that_the_checkpoint_knows(tmp_path):
     known = [{"iteration": 1, "loss": 2.0}]
-    (tmp_path / "metrics.jsonl").write_text('{"iteration": 1, "loss": 2.0}\n{"iteration": 4, "loss": 1.0}\n{"itera')
+    (tmp_path / "metrics.jsonl").write_text(
+        '{"iteration": 1, "loss": 2.0}\n{"iteration": 4, "loss": 1.0}\n{"itera'
+    )
     log = report(tmp_path, Record({}, known))
     log.step(4, 0.1, metrics(1.0), {})
     row = log.log(4, 0.1, EVALUATED, MORE)
     log.close()
-    assert known == [{"iteration": 1, "loss": 2.0}, row]  # the caller's list, which the next checkpoint saves
-    assert [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()] == known
+    assert known == [
+        {"iteration": 1, "loss": 2.0},
+        row,
+    ]  # the caller's list, which the next checkpoint saves
+    assert [
+        json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()
+    ] == known
 
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
@@ -112,7 +153,11 @@ def test_an_evaluation_that_is_not_finite_is_no_row_and_no_checkpoint(tmp_path):
 def test_class_weights_follow_their_classes(tmp_path):
     record = Record({}, [])
     log = report(tmp_path, record, method="fsr")
-    samples = {"weights": tf.constant([0.5, 0.1, 0.3]), "labels": tf.constant([0, 2, 0]), "meta_gradients": tf.zeros(3)}
+    samples = {
+        "weights": tf.constant([0.5, 0.1, 0.3]),
+        "labels": tf.constant([0, 2, 0]),
+        "meta_gradients": tf.zeros(3),
+    }
     log.step(1, 0.1, metrics(1.0), samples)
     log.close()
     expected = [0.9 * 0.25 + 0.1 * 0.4, 0.25, 0.9 * 0.25 + 0.1 * 0.1]
@@ -129,6 +174,9 @@ def test_where_nobody_knows_which_labels_are_wrong_no_figure_says_so(tmp_path):
 
 
 def test_summary():
-    rows = [{"iteration": i, "accuracy": float(a)} for i, a in enumerate([90, 1, 2, 3, 4, 5, 90, 7, 8, 9, 10, 11])]
+    rows = [
+        {"iteration": i, "accuracy": float(a)}
+        for i, a in enumerate([90, 1, 2, 3, 4, 5, 90, 7, 8, 9, 10, 11])
+    ]
     found = summary(rows, "accuracy")
     assert found == {"last": 11.0, "last_10_mean": 14.9, "best": 90.0, "best_iteration": 0}

@@ -1,4 +1,6 @@
-"""A run goes on: after kill -9 at any moment, from a torn or an older checkpoint, for longer; and never as another run."""
+"""A run goes on: after kill -9 at any moment, from a torn or an older checkpoint, for longer; and
+never as another run.
+"""
 
 import random
 import shutil
@@ -12,7 +14,7 @@ import pytest
 from conftest import PROJECT, STEPS, TINY, environment, rows, variables
 
 from ieg import checkpoint
-from shared import noise_file
+from shared.formats import noise_file
 
 
 def lines_in(path):
@@ -22,8 +24,13 @@ def lines_in(path):
 def kill_after(rows_written, delay, flags, folder):
     """Starts the program and kills it `delay` seconds after so many evaluations."""
     env = {**environment(), "PYTHONPATH": str(PROJECT)}
-    process = subprocess.Popen([sys.executable, "-m", "ieg.main", *flags, f"--output_dir={folder}"], env=env,
-                               stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)  # fmt: skip
+    process = subprocess.Popen(
+        [sys.executable, "-m", "ieg.main", *flags, f"--output_dir={folder}"],
+        env=env,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
     while lines_in(folder / "metrics.jsonl") < rows_written and process.poll() is None:
         time.sleep(0.002)
     time.sleep(delay)
@@ -39,12 +46,17 @@ def assert_same_run(one, other, iteration):
     assert set(first) == set(second)
     assert [name for name in first if first[name] != second[name]] == []
     if (one / "queue_info.npz").exists():
-        with np.load(one / "queue_info.npz") as queue, np.load(other / "queue_info.npz") as expected:
+        with (
+            np.load(one / "queue_info.npz") as queue,
+            np.load(other / "queue_info.npz") as expected,
+        ):
             assert all((queue[name] == expected[name]).all() for name in expected)
 
 
 @pytest.mark.parametrize(("method", "steps", "kills"), [("fsr", 45, (1, 6)), ("ieg", 9, (2,))])
-def test_kill_9_at_any_moment_and_the_same_command_gives_the_same_bits(main, tmp_path, method, steps, kills):
+def test_kill_9_at_any_moment_and_the_same_command_gives_the_same_bits(
+    main, tmp_path, method, steps, kills
+):
     flags = [*TINY, f"--method={method}", f"--max_iteration={steps}", "--eval_freq=3"]
     delays = random.Random(11)
     for rows_written in kills:
@@ -54,17 +66,24 @@ def test_kill_9_at_any_moment_and_the_same_command_gives_the_same_bits(main, tmp
     assert_same_run(tmp_path / "killed", tmp_path / "whole", steps)
     assert not list((tmp_path / "killed").glob(".*"))  # what the kill left unfinished
     tensors = variables(tmp_path / "whole", steps)
-    assert {name.partition("/")[0] for name in tensors} >= {"weights", "moving", "accumulators", "averages"} | (
-        {"queue", "pseudo_logits"} if method == "fsr" else set()
-    )
+    assert {name.partition("/")[0] for name in tensors} >= {
+        "weights",
+        "moving",
+        "accumulators",
+        "averages",
+    } | ({"queue", "pseudo_logits"} if method == "fsr" else set())
 
 
-def test_a_torn_checkpoint_is_skipped_and_an_older_one_can_be_chosen(trained, copy_of, main, capsys):
+def test_a_torn_checkpoint_is_skipped_and_an_older_one_can_be_chosen(
+    trained, copy_of, main, capsys
+):
     folder = copy_of("fsr")
     flags = [*TINY, "--method=fsr", f"--max_iteration={STEPS}", f"--output_dir={folder}"]
     torn = folder / f"checkpoint.ckpt-{STEPS}.data-00000-of-00001"
     torn.write_bytes(torn.read_bytes()[:1000])
-    unfinished = folder / f".checkpoint.ckpt-{STEPS}.tmp_temp"  # where TensorFlow was writing when it was killed
+    unfinished = (
+        folder / f".checkpoint.ckpt-{STEPS}.tmp_temp"
+    )  # where TensorFlow was writing when it was killed
     unfinished.mkdir()
     (unfinished / "part-00000-of-00001.data-00000-of-00001").write_bytes(b"x")
     (folder / f".checkpoint.ckpt-{STEPS}.tmp.index").write_bytes(b"x")
@@ -81,16 +100,27 @@ def test_a_torn_checkpoint_is_skipped_and_an_older_one_can_be_chosen(trained, co
     assert "has no checkpoint of iteration 11: there are 10, 20, 23" in capsys.readouterr().err
 
 
-def test_a_finished_run_is_reported_again_and_can_be_prolonged_to_the_ends_of_cycles(trained, copy_of, main, capsys):
+def test_a_finished_run_is_reported_again_and_can_be_prolonged_to_the_ends_of_cycles(
+    trained, copy_of, main, capsys
+):
     folder = copy_of("supervised")
     flags = [*TINY, "--method=supervised"]
     assert main(*flags, f"--max_iteration={STEPS}", f"--output_dir={folder}") == 0
-    assert capsys.readouterr().out.splitlines()[-1] == trained["supervised"][1].stdout.splitlines()[-1]
+    assert (
+        capsys.readouterr().out.splitlines()[-1] == trained["supervised"][1].stdout.splitlines()[-1]
+    )
     assert rows(folder) == rows(trained["supervised"][0])
 
     longer = [*flags, "--max_iteration=28", "--eval_freq=1000"]
     assert main(*longer, f"--output_dir={folder}") == 0
-    assert [row["iteration"] for row in rows(folder)] == [1, 10, 20, STEPS, 25, 28]  # 25 steps: cycles of 10 and 15
+    assert [row["iteration"] for row in rows(folder)] == [
+        1,
+        10,
+        20,
+        STEPS,
+        25,
+        28,
+    ]  # 25 steps: cycles of 10 and 15
     assert main(*longer, "--output_dir=whole") == 0
     assert [row["iteration"] for row in rows(folder.parents[1] / "whole")] == [1, 10, 25, 28]
     first, second = variables(folder, 28), variables(folder.parents[1] / "whole", 28)
@@ -112,19 +142,36 @@ def test_another_run_is_refused_naming_the_difference(trained, copy_of, main, ca
         error = capsys.readouterr().err
         assert message in error
         assert "choose another --output_dir or --checkpoint_path" in error
-    assert ((folder / "metrics.jsonl").read_bytes(), sorted(checkpoint.iterations(folder))) == before
+    assert (
+        (folder / "metrics.jsonl").read_bytes(),
+        sorted(checkpoint.iterations(folder)),
+    ) == before
 
 
 def test_other_labels_under_the_same_name_are_refused(trained, main, tmp_path, capsys):
     shutil.copy(trained["fsr"][0] / "noise.npz", tmp_path / "noise.npz")
-    flags = [*TINY[1:], "--dataset=file", "--noise_file=noise.npz", "--probe_dataset_hold_ratio=0", "--method=supervised",
-             "--max_iteration=1", "--output_dir=run"]  # fmt: skip
+    flags = [
+        *TINY[1:],
+        "--dataset=file",
+        "--noise_file=noise.npz",
+        "--probe_dataset_hold_ratio=0",
+        "--method=supervised",
+        "--max_iteration=1",
+        "--output_dir=run",
+    ]
     assert main(*flags) == 0
     found = noise_file.read(tmp_path / "noise.npz")
     noisy = found.noisy_labels.copy()
     noisy[0] = (noisy[0] + 1) % 10
-    made = noise_file.make(noisy, clean_labels=found.clean_labels, indices=found.indices, dataset="digits", split="train",
-                           num_classes=10, kind="none")  # fmt: skip
+    made = noise_file.make(
+        noisy,
+        clean_labels=found.clean_labels,
+        indices=found.indices,
+        dataset="digits",
+        split="train",
+        num_classes=10,
+        kind="none",
+    )
     noise_file.write(tmp_path / "noise.npz", made)
     assert main(*flags) == 2
     error = capsys.readouterr().err
@@ -132,20 +179,44 @@ def test_other_labels_under_the_same_name_are_refused(trained, main, tmp_path, c
     assert "; " not in error
 
 
-def test_a_loss_that_is_not_finite_stops_with_status_3_and_keeps_the_last_checkpoint(main, tmp_path, capsys):
-    flags = [*TINY, "--method=supervised", "--max_iteration=20", "--eval_freq=3", "--output_dir=run"]
-    explosion = ["--lr_schedule=custom_step", "--decay_steps=5", "--decay_rate=1e31"]  # the rate of iteration 5 is 1e30
+def test_a_loss_that_is_not_finite_stops_with_status_3_and_keeps_the_last_checkpoint(
+    main, tmp_path, capsys
+):
+    flags = [
+        *TINY,
+        "--method=supervised",
+        "--max_iteration=20",
+        "--eval_freq=3",
+        "--output_dir=run",
+    ]
+    explosion = [
+        "--lr_schedule=custom_step",
+        "--decay_steps=5",
+        "--decay_rate=1e31",
+    ]  # the rate of iteration 5 is 1e30
     assert main(*flags, *explosion) == 3
     error = capsys.readouterr().err
     assert "stopped: the loss is not finite (iteration 6: loss/net " in error
     assert "Lower --learning_rate" in error
     assert sorted(checkpoint.iterations(tmp_path / "run")) == [1, 3]
     assert [row["iteration"] for row in rows(tmp_path / "run")] == [1, 3]
-    finite = [np.isfinite(np.frombuffer(value, np.float32)).all() for value in variables(tmp_path / "run", 3).values()]
+    finite = [
+        np.isfinite(np.frombuffer(value, np.float32)).all()
+        for value in variables(tmp_path / "run", 3).values()
+    ]
     assert all(finite)
 
 
 def test_weights_that_the_first_step_ruins_are_not_saved(main, tmp_path, capsys):
-    assert main(*TINY, "--method=supervised", "--max_iteration=2", "--learning_rate=1e30", "--output_dir=run") == 3
+    assert (
+        main(
+            *TINY,
+            "--method=supervised",
+            "--max_iteration=2",
+            "--learning_rate=1e30",
+            "--output_dir=run",
+        )
+        == 3
+    )
     assert "(iteration 1" in capsys.readouterr().err
     assert checkpoint.iterations(tmp_path / "run") == []

@@ -7,7 +7,7 @@ import tensorflow as tf
 from ieg import reward_queue
 from ieg.reward_queue import RewardQueue, balanced_sample, last_of_each, lowest_rates, updated_rates
 from ieg.sources import ArraySource
-from shared.image_data import DatasetError
+from shared.datasets.image_data import DatasetError
 
 # ---- ranking and rates
 
@@ -36,12 +36,15 @@ def test_ties_unseen_samples_and_short_classes_by_hand():
     assert lowest_rates(labels, rates, 3, 3).tolist() == [2, 4, 0, 5, 1]
 
 
-@pytest.mark.parametrize(("beta", "expected"), [
-    (0.9, [1.0, 0.9 * 2.0 - 0.1 * 0.5, 3.0, 0.9 * 4.0 + 0.1 * 2.0]),
-    (0.0, [1.0, -0.5, 3.0, 2.0]),
-    (1.0, [1.0, 2.0 - 0.5, 3.0, 4.0 + 2.0]),
-    (2.0, [1.0, 2.0 - 1.0, 3.0, 4.0 + 4.0]),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("beta", "expected"),
+    [
+        (0.9, [1.0, 0.9 * 2.0 - 0.1 * 0.5, 3.0, 0.9 * 4.0 + 0.1 * 2.0]),
+        (0.0, [1.0, -0.5, 3.0, 2.0]),
+        (1.0, [1.0, 2.0 - 0.5, 3.0, 4.0 + 2.0]),
+        (2.0, [1.0, 2.0 - 1.0, 3.0, 4.0 + 4.0]),
+    ],
+)
 def test_rates_move_towards_the_negative_margin(beta, expected):
     rates = tf.constant([1.0, 2.0, 3.0, 4.0])
     found = updated_rates(rates, tf.constant([3, 1], tf.int64), tf.constant([-2.0, 0.5]), beta)
@@ -65,14 +68,19 @@ def test_draws_are_those_of_the_legacy_generator():
 def test_a_class_that_is_short_is_drawn_with_replacement_and_a_note(capsys):
     labels = np.array([0, 0, 0, 0, 1])
     reference = np.random.RandomState(3)
-    expected = [*reference.choice([0, 1, 2, 3], 3, replace=False), *reference.choice([4], 3, replace=True)]
+    expected = [
+        *reference.choice([0, 1, 2, 3], 3, replace=False),
+        *reference.choice([4], 3, replace=True),
+    ]
     found = balanced_sample(labels, 6, 2, np.random.RandomState(3))
     assert "note: class 1 has 1 samples for 3 places" in capsys.readouterr().out
     assert found.tolist() == expected
     assert len(set(found[:3].tolist())) == 3
 
 
-@pytest.mark.parametrize(("count", "message"), [(5, "choose a multiple"), (6, "class 1 has no sample")])
+@pytest.mark.parametrize(
+    ("count", "message"), [(5, "choose a multiple"), (6, "class 1 has no sample")]
+)
 def test_what_cannot_be_balanced_is_an_error(count, message):
     with pytest.raises(DatasetError, match=message):
         balanced_sample(np.zeros(8, np.int64), count, 2, np.random.RandomState(0))
@@ -84,12 +92,18 @@ CLASSES, SAMPLES, CAPACITY, DRAWN = 3, 30, 12, 6
 
 
 def source(labels=None, gold=None):
-    images = np.broadcast_to(np.arange(SAMPLES, dtype=np.uint8)[:, None, None, None], (SAMPLES, 4, 4, 3))
-    return ArraySource(images, np.arange(SAMPLES) % CLASSES if labels is None else labels, view="digits", gold=gold)
+    images = np.broadcast_to(
+        np.arange(SAMPLES, dtype=np.uint8)[:, None, None, None], (SAMPLES, 4, 4, 3)
+    )
+    return ArraySource(
+        images, np.arange(SAMPLES) % CLASSES if labels is None else labels, view="digits", gold=gold
+    )
 
 
 def queue_of(images, seed=1, capacity=CAPACITY, beta=0.9):
-    return RewardQueue(images, num_classes=CLASSES, capacity=capacity, batch=DRAWN, beta=beta, seed=seed)
+    return RewardQueue(
+        images, num_classes=CLASSES, capacity=capacity, batch=DRAWN, beta=beta, seed=seed
+    )
 
 
 def shown(queue, places):
@@ -103,7 +117,9 @@ def assert_in_order(queue):
     """Each class has its places, and images and ids agree."""
     ids = queue.ids.numpy()
     each = len(ids) // CLASSES
-    assert queue._source.labels[ids].tolist() == [label for label in range(CLASSES) for _ in range(each)]
+    assert queue._source.labels[ids].tolist() == [
+        label for label in range(CLASSES) for _ in range(each)
+    ]
     assert shown(queue, np.arange(len(ids))) == ids.tolist()
 
 
@@ -118,9 +134,13 @@ def test_the_start_reads_no_more_than_it_needs_in_whole_batches():
     queue = queue_of(source())
     queue.fill(order)
     assert_in_order(queue)
-    # Literally: batches of DRAWN in the order of training until every class has 4, then a balanced draw.
+    # Literally: batches of DRAWN in the order of training until every class has 4, then a balanced
+    # draw.
     read = []
-    while min(sum(i % CLASSES == label for i in read) for label in range(CLASSES)) < CAPACITY // CLASSES:
+    while (
+        min(sum(i % CLASSES == label for i in read) for label in range(CLASSES))
+        < CAPACITY // CLASSES
+    ):
         read += order[len(read) : len(read) + DRAWN].tolist()
     random, expected = np.random.RandomState(1), []
     for label in range(CLASSES):
@@ -147,7 +167,9 @@ def test_a_draw_is_balanced_and_a_function_of_seed_and_step():
             assert batch["queue_labels"].tolist() == [0, 0, 1, 1, 2, 2]
             assert batch["queue_labels"].dtype == np.int32
             assert len(set(batch["queue_places"].tolist())) == DRAWN
-            assert [i % CLASSES for i in shown(queue, batch["queue_places"])] == batch["queue_labels"].tolist()
+            assert [i % CLASSES for i in shown(queue, batch["queue_places"])] == batch[
+                "queue_labels"
+            ].tolist()
     places = [[batch["queue_places"].tolist() for batch in batches] for batches in drawn]
     assert places[0][0] == places[0][2] == places[1][0]
     assert places[0][0] != places[0][1]
@@ -162,7 +184,10 @@ def test_a_refresh_takes_the_samples_whose_loss_fell_most():
         record(queue, ids, margins[ids])
     queue.refresh(1)
     assert_in_order(queue)
-    expected = [sorted(range(label, SAMPLES, CLASSES), key=lambda i: -margins[i])[:4] for label in range(CLASSES)]
+    expected = [
+        sorted(range(label, SAMPLES, CLASSES), key=lambda i: -margins[i])[:4]
+        for label in range(CLASSES)
+    ]
     assert queue.ids.numpy().reshape(CLASSES, -1).tolist() == expected
     np.testing.assert_allclose(queue.rates.numpy(), -0.1 * margins, rtol=1e-5)
     assert queue.seen_labels.numpy().tolist() == queue._source.labels.tolist()

@@ -21,8 +21,10 @@ def restarts_by_counting(first, t_mul, m_mul, steps):
     return found
 
 
-@pytest.mark.parametrize(("first", "t_mul", "m_mul"),
-                         [(10, 1.5, 0.9), (10, 2.0, 0.9), (7, 1.0, 0.8), (490, 1.5, 0.9), (3, 1.2, 1.0)])  # fmt: skip
+@pytest.mark.parametrize(
+    ("first", "t_mul", "m_mul"),
+    [(10, 1.5, 0.9), (10, 2.0, 0.9), (7, 1.0, 0.8), (490, 1.5, 0.9), (3, 1.2, 1.0)],
+)
 def test_warm_restarts_equal_a_loop(first, t_mul, m_mul):
     expected = restarts_by_counting(first, t_mul, m_mul, 40 * first if first < 100 else 5 * first)
     found = [schedules.cosine_restarts(step, first, t_mul, m_mul) for step in range(len(expected))]
@@ -44,18 +46,26 @@ def test_cosine_warmup_restarts_after_the_first_decay_step():
 def test_warm_up_rises_from_0_and_shifts_the_cosine(name, first):
     rate = schedules.learning_rate(name, 0.2, **COMMON, t_mul=1.5, m_mul=0.9, warmup_epochs=3)
     plain = schedules.learning_rate(name, 0.2, **COMMON, t_mul=1.5, m_mul=0.9)
-    assert [rate(step) for step in range(30)] == pytest.approx([0.2 * step / 30 for step in range(30)])
-    assert [rate(30 + step) for step in range(3 * first)] == pytest.approx([plain(step) for step in range(3 * first)])
+    assert [rate(step) for step in range(30)] == pytest.approx(
+        [0.2 * step / 30 for step in range(30)]
+    )
+    assert [rate(30 + step) for step in range(3 * first)] == pytest.approx(
+        [plain(step) for step in range(3 * first)]
+    )
 
 
 @pytest.mark.parametrize("name", ["custom_step", "exponential", "cosine_one"])
 def test_the_other_schedules_know_no_warm_up(name):
-    with_it, without = (schedules.learning_rate(name, 0.1, **COMMON, warmup_epochs=epochs) for epochs in (5, 0))
+    with_it, without = (
+        schedules.learning_rate(name, 0.1, **COMMON, warmup_epochs=epochs) for epochs in (5, 0)
+    )
     assert [with_it(step) for step in range(100)] == [without(step) for step in range(100)]
 
 
 def test_custom_step_falls_in_the_iteration_that_is_named():
-    rate = schedules.learning_rate("custom_step", 1.0, **{**COMMON, "decay_steps": [3, 6]}, decay_rate=0.5)
+    rate = schedules.learning_rate(
+        "custom_step", 1.0, **{**COMMON, "decay_steps": [3, 6]}, decay_rate=0.5
+    )
     base, expected = 1.0, []
     for iteration in range(1, 9):  # as published: counted from 1, changed before the iteration runs
         base = {3: 0.5, 6: 0.25}.get(iteration, base)
@@ -64,12 +74,18 @@ def test_custom_step_falls_in_the_iteration_that_is_named():
 
 
 def test_the_long_tail_script_trains_at_three_rates():
-    """CIFAR-10 at factor 0.02: 13,996 images in batches of 128, epochs 160 and 180 of 200, --decay_rate=0.01."""
+    """CIFAR-10 at factor 0.02: 13,996 images in batches of 128, epochs 160 and 180 of 200,
+    --decay_rate=0.01.
+    """
     iter_epoch = 13_996 // 128
     rate = schedules.learning_rate(
-        "custom_step", 0.1, iter_epoch=iter_epoch, max_iteration=200 * iter_epoch,
-        decay_steps=[160 * iter_epoch, 180 * iter_epoch], decay_rate=0.01,
-    )  # fmt: skip
+        "custom_step",
+        0.1,
+        iter_epoch=iter_epoch,
+        max_iteration=200 * iter_epoch,
+        decay_steps=[160 * iter_epoch, 180 * iter_epoch],
+        decay_rate=0.01,
+    )
     for epoch, before, after in ((160, 0.1, 1e-3), (180, 1e-3, 1e-5)):
         iteration = epoch * iter_epoch
         assert rate(iteration - 2) == pytest.approx(before)
@@ -79,7 +95,9 @@ def test_the_long_tail_script_trains_at_three_rates():
 
 def test_exponential_falls_by_a_tenth_every_decay_steps():
     rate = schedules.learning_rate("exponential", 0.1, **COMMON, decay_rate=0.5)
-    assert [rate(step) for step in (0, 6, 7, 13, 14, 70)] == pytest.approx([0.1, 0.1, 0.09, 0.09, 0.081, 0.1 * 0.9**10])
+    assert [rate(step) for step in (0, 6, 7, 13, 14, 70)] == pytest.approx(
+        [0.1, 0.1, 0.09, 0.09, 0.081, 0.1 * 0.9**10]
+    )
 
 
 def test_cosine_one_reaches_0_at_the_end_and_stays_there():
@@ -90,7 +108,13 @@ def test_cosine_one_reaches_0_at_the_end_and_stays_there():
 
 
 def evaluations(max_iteration, **changed):
-    flags = {"eval_freq": 1000, "iter_epoch": 4, "schedule": "cosine", "t_mul": 1.5, "warmup_epochs": 0}
+    flags = {
+        "eval_freq": 1000,
+        "iter_epoch": 4,
+        "schedule": "cosine",
+        "t_mul": 1.5,
+        "warmup_epochs": 0,
+    }
     return schedules.evaluations(max_iteration, **{**flags, **changed})
 
 
@@ -102,11 +126,17 @@ def evaluations(max_iteration, **changed):
         ({"t_mul": 2.0}, [1, 4, 12, 28, 60]),
         ({"t_mul": 1.0, "iter_epoch": 25}, [1, 25, 50, 60]),
         ({"iter_epoch": 5}, [1, 5, 13, 25, 43, 60]),  # 5, 8 (7.5), 12, 18, 27
-        ({"warmup_epochs": 2}, [1, 9, 12, 18, 27, 41, 60]),  # the first step after the warm-up, then as above, 8 later
+        (
+            {"warmup_epochs": 2},
+            [1, 9, 12, 18, 27, 41, 60],
+        ),  # the first step after the warm-up, then as above, 8 later
         ({"schedule": "cosine_one"}, [1, 60]),
         ({"schedule": "custom_step", "eval_freq": 20}, [1, 20, 40, 60]),
         ({"eval_freq": 25}, [1, 4, 10, 19, 25, 33, 50, 54, 60]),
-        ({"schedule": "exponential", "eval_freq": 500, "iter_epoch": 24}, [1, 24, 48, 60]),  # 500 is once per epoch
+        (
+            {"schedule": "exponential", "eval_freq": 500, "iter_epoch": 24},
+            [1, 24, 48, 60],
+        ),  # 500 is once per epoch
     ],
     ids=str,
 )

@@ -24,11 +24,15 @@ def ids(*values):
 SEED = tf.constant([1, 2], tf.int32)
 
 
-@pytest.mark.parametrize(("view", "low", "high"), [("cifar", -1, 1), ("digits", -1, 1), ("long_tail", -1, 127 / 128)])
+@pytest.mark.parametrize(
+    ("view", "low", "high"), [("cifar", -1, 1), ("digits", -1, 1), ("long_tail", -1, 127 / 128)]
+)
 def test_plain_images_are_scaled_rows_of_the_array(view, low, high):
     pixels, source = array_source(view)
     plain = source.plain(ids(5, 0, 0)).numpy()
-    expected = pixels[[5, 0, 0]] / 128 - 1 if view == "long_tail" else (pixels[[5, 0, 0]] / 255 - 0.5) * 2
+    expected = (
+        pixels[[5, 0, 0]] / 128 - 1 if view == "long_tail" else (pixels[[5, 0, 0]] / 255 - 0.5) * 2
+    )
     np.testing.assert_allclose(plain, expected, atol=1e-6)
     assert plain.dtype == np.float32
     assert low <= plain.min() <= plain.max() <= high
@@ -47,7 +51,9 @@ def test_a_weak_view_is_a_crop_of_the_padded_image_or_its_mirror(view, padding):
     padded = np.pad(pixels, ((0, 0), (padding, padding), (padding, padding), (0, 0)))
     offsets, mirrors = set(), set()
     for seed in range(30):
-        shown = source.unscale(source.weak(tf.range(6, dtype=tf.int64), tf.constant([seed, 0]))).numpy()
+        shown = source.unscale(
+            source.weak(tf.range(6, dtype=tf.int64), tf.constant([seed, 0]))
+        ).numpy()
         for image, big in zip(shown, padded):
             found = [
                 (top, left, mirrored)
@@ -82,9 +88,15 @@ def test_strong_views_start_from_the_weak_one_and_default_is_another_weak_one():
     assert len(np.unique(grey)) < 40  # the weak view given, not the pixels of the array
 
 
-@pytest.mark.parametrize(("count", "limit", "expected"), [
-    (5, None, [0, 1, 2, 3, 4]), (5, 9, [0, 1, 2, 3, 4]), (9, 3, [0, 4, 8]), (9, 1, [0]),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("count", "limit", "expected"),
+    [
+        (5, None, [0, 1, 2, 3, 4]),
+        (5, 9, [0, 1, 2, 3, 4]),
+        (9, 3, [0, 4, 8]),
+        (9, 1, [0]),
+    ],
+)
 def test_evenly(count, limit, expected):
     np.testing.assert_array_equal(evenly(count, limit), expected)
 
@@ -123,7 +135,9 @@ def test_weak_views_of_files_are_crops_with_a_seed(files):
     two = source.strong(ids(0, 1), weak[:2], SEED, "autoaug")
     assert two.shape == (2, 224, 224, 3)
     assert -1 <= two.numpy().min() <= two.numpy().max() <= 1
-    np.testing.assert_array_equal(source.strong(ids(0, 1), weak[:2], SEED, "default"), source.weak(ids(0, 1), SEED))
+    np.testing.assert_array_equal(
+        source.strong(ids(0, 1), weak[:2], SEED, "default"), source.weak(ids(0, 1), SEED)
+    )
 
 
 def test_two_images_of_a_batch_have_crops_of_their_own(tmp_path):

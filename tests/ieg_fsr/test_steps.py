@@ -1,6 +1,7 @@
 """A training step of each method is the step of its paper, differentiated through the virtual step.
 
-The draws and weights below are fixed, and such that every method gives some samples weight and others none.
+The draws and weights below are fixed, and such that every method gives some samples weight and
+others none.
 """
 
 from dataclasses import replace
@@ -21,11 +22,24 @@ from tests.bench import ieg_fsr_literal as literal
 OURS = {"l2r": step_l2r.step, "ieg": step_ieg.step, "fsr": step_fsr.step}
 BATCH, QUEUE, CLASSES, SIDE = 6, 4, 3, 8
 SETTINGS = Settings(
-    num_classes=CLASSES, num_replicas=1, batch_size=BATCH, meta_stepsize=0.1, meta_momentum=0.9, grad_eps_init=0.9, ce_factor=5.0,
-    consistency_factor=20.0, guess_gradient=True, label_smoothing=0.0, use_mixup=True,
-    use_pseudo_loss=PseudoLoss("all", 1.0, 0.1, 2.0), clip_meta_weight=True, moving_weight_gamma=0.0,
-    meta_start_epoch=2, meta_moving_end_epoch=0, iter_epoch=10,
-)  # fmt: skip
+    num_classes=CLASSES,
+    num_replicas=1,
+    batch_size=BATCH,
+    meta_stepsize=0.1,
+    meta_momentum=0.9,
+    grad_eps_init=0.9,
+    ce_factor=5.0,
+    consistency_factor=20.0,
+    guess_gradient=True,
+    label_smoothing=0.0,
+    use_mixup=True,
+    use_pseudo_loss=PseudoLoss("all", 1.0, 0.1, 2.0),
+    clip_meta_weight=True,
+    moving_weight_gamma=0.0,
+    meta_start_epoch=2,
+    meta_moving_end_epoch=0,
+    iter_epoch=10,
+)
 OPTIONS = {
     "l2r": [{}, {"num_replicas": 2}, {"meta_stepsize": 1.0}],
     "ieg": [
@@ -39,7 +53,12 @@ OPTIONS = {
     ],
     "fsr": [
         {},
-        {"use_mixup": False, "label_smoothing": 0.1, "clip_meta_weight": False, "use_pseudo_loss": None},
+        {
+            "use_mixup": False,
+            "label_smoothing": 0.1,
+            "clip_meta_weight": False,
+            "use_pseudo_loss": None,
+        },
         {"clip_meta_weight": False},
         {"meta_momentum": 0.0, "num_replicas": 2},
         {"label_smoothing": 0.1},  # with mixup it acts on the queue alone
@@ -47,7 +66,11 @@ OPTIONS = {
         {"moving_weight_gamma": 0.9},
         {"moving_weight_gamma": 0.5, "meta_moving_end_epoch": 2, "clip_meta_weight": False},
         {"meta_start_epoch": 3},  # the batch is of epoch 2
-        {"meta_start_epoch": 3, "moving_weight_gamma": 0.9, "use_pseudo_loss": PseudoLoss("partial", 1.0, 0.1, 2.0)},
+        {
+            "meta_start_epoch": 3,
+            "moving_weight_gamma": 0.9,
+            "use_pseudo_loss": PseudoLoss("partial", 1.0, 0.1, 2.0),
+        },
     ],
 }
 
@@ -56,16 +79,20 @@ OPTIONS = {
 def conv_network():
     """A small Wide ResNet: the network as functions, weights, moving statistics."""
     model = networks.build("wrn10-1", CLASSES, image_shape=(SIDE, SIDE, 3), seed=3)
-    return of_model(model, partial(networks.regularisation, model), partial(networks.meta_regularisation, model))
+    return of_model(
+        model, partial(networks.regularisation, model), partial(networks.meta_regularisation, model)
+    )
 
 
 @cache
 def mlp():
     images = keras.Input((SIDE, SIDE, 3))
-    features = keras.layers.Dense(7, "tanh", kernel_initializer=keras.initializers.GlorotUniform(1))(
-        keras.layers.Flatten()(images)
+    features = keras.layers.Dense(
+        7, "tanh", kernel_initializer=keras.initializers.GlorotUniform(1)
+    )(keras.layers.Flatten()(images))
+    logits = keras.layers.Dense(CLASSES, kernel_initializer=keras.initializers.GlorotUniform(2))(
+        features
     )
-    logits = keras.layers.Dense(CLASSES, kernel_initializer=keras.initializers.GlorotUniform(2))(features)
     return of_model(keras.Model(images, [features, logits]), squares, partial(squares, rate=0.003))
 
 
@@ -85,10 +112,15 @@ def squares(weights, rate=0.005):
 
 def of_model(model, regularisation, meta_regularisation):
     draw = np.random.default_rng(5)
-    weights = [tf.constant(v.numpy() + 0.1 * draw.normal(size=v.shape), tf.float32) for v in model.trainable_variables]
+    weights = [
+        tf.constant(v.numpy() + 0.1 * draw.normal(size=v.shape), tf.float32)
+        for v in model.trainable_variables
+    ]
     moving = [tf.convert_to_tensor(v) for v in model.non_trainable_variables]
     accumulators = [tf.constant(0.1 * draw.normal(size=v.shape), tf.float32) for v in weights]
-    return network_of(model, regularisation, meta_regularisation), Values(weights, moving, accumulators)
+    return network_of(model, regularisation, meta_regularisation), Values(
+        weights, moving, accumulators
+    )
 
 
 NETWORKS = {"conv": conv_network, "mlp": mlp, "one layer": one_layer}
@@ -104,12 +136,18 @@ def batch_and_draws(seed=4, labels=None):
         return tf.constant(draw.integers(0, CLASSES, count), tf.int32)
 
     batch = {
-        "images": images(BATCH), "strong": images(BATCH), "labels": classes(BATCH), "gold": classes(BATCH),
-        "probe_images": images(BATCH), "probe_labels": classes(BATCH),
-        "queue_images": images(QUEUE), "queue_labels": classes(QUEUE),
+        "images": images(BATCH),
+        "strong": images(BATCH),
+        "labels": classes(BATCH),
+        "gold": classes(BATCH),
+        "probe_images": images(BATCH),
+        "probe_labels": classes(BATCH),
+        "queue_images": images(QUEUE),
+        "queue_labels": classes(QUEUE),
         "pseudo_rows": tf.constant(draw.normal(size=(BATCH, CLASSES)), tf.float32),
-        "class_weights": tf.constant(draw.uniform(0, 0.3, CLASSES), tf.float32), "iteration": tf.constant(25),
-    }  # fmt: skip
+        "class_weights": tf.constant(draw.uniform(0, 0.3, CLASSES), tf.float32),
+        "iteration": tf.constant(25),
+    }
     if labels is not None:
         batch["labels"] = tf.constant(labels, tf.int32)
     return batch, draw
@@ -117,9 +155,11 @@ def batch_and_draws(seed=4, labels=None):
 
 def draws_for(method, draw):
     count = 3 * BATCH if method == "ieg" else BATCH
-    return {"mix_uniform": tf.constant(draw.uniform(size=count), tf.float32),
-            "mix_order": tf.constant(draw.permutation(count), tf.int32),
-            "probe_choice": tf.constant(draw.integers(0, BATCH, BATCH), tf.int32)}  # fmt: skip
+    return {
+        "mix_uniform": tf.constant(draw.uniform(size=count), tf.float32),
+        "mix_order": tf.constant(draw.permutation(count), tf.int32),
+        "probe_choice": tf.constant(draw.integers(0, BATCH, BATCH), tf.int32),
+    }
 
 
 def run(step, method, network, settings=SETTINGS, **batch_options):
@@ -139,16 +179,22 @@ def assert_same(ours, expected):
         assert len(getattr(ours, part)) == len(getattr(expected, part))
         for number, (found, value) in enumerate(zip(getattr(ours, part), getattr(expected, part))):
             scale = np.abs(value).max()
-            np.testing.assert_allclose(found, value, atol=2e-4 * scale + 1e-6, err_msg=f"{part} {number}")
+            np.testing.assert_allclose(
+                found, value, atol=2e-4 * scale + 1e-6, err_msg=f"{part} {number}"
+            )
 
 
 @pytest.mark.parametrize("network", ["conv", "mlp"])
 @pytest.mark.parametrize(
-    ("method", "options"), [(method, options) for method, rows in OPTIONS.items() for options in rows], ids=str
+    ("method", "options"),
+    [(method, options) for method, rows in OPTIONS.items() for options in rows],
+    ids=str,
 )
 def test_a_step_equals_double_back_propagation(method, options, network):
     settings = replace(SETTINGS, **options)
-    ours, expected = (run(steps[method], method, network, settings) for steps in (OURS, literal.STEPS))
+    ours, expected = (
+        run(steps[method], method, network, settings) for steps in (OURS, literal.STEPS)
+    )
     assert_same(ours, expected)
     assert np.isfinite(ours.metrics["loss/net"])
 
@@ -164,7 +210,9 @@ def test_supervised_is_mean_cross_entropy(network, smoothing):
         tape.watch(values.weights)
         _, logits, moving = functions.forward(values.weights, values.moving, batch["images"])
         targets = (1 - smoothing) * tf.one_hot(batch["labels"], CLASSES) + smoothing / CLASSES
-        loss = tf.reduce_mean(literal.cross_entropy(targets, logits)) + functions.regularisation(values.weights)
+        loss = tf.reduce_mean(literal.cross_entropy(targets, logits)) + functions.regularisation(
+            values.weights
+        )
         half = loss / 2  # of two replicas
     expected = literal.Outcome(tape.gradient(half, values.weights), moving, {"loss/net": loss})
     assert_same(ours, expected)
@@ -200,7 +248,11 @@ def test_only_the_first_pass_moves_the_statistics(method):
     functions, values = conv_network()
     batch, draw = batch_and_draws()
     draws = draws_for(method, draw)
-    images = literal.mix(batch["images"], tf.zeros((BATCH, CLASSES)), draws)[0] if method == "fsr" else batch["images"]
+    images = (
+        literal.mix(batch["images"], tf.zeros((BATCH, CLASSES)), draws)[0]
+        if method == "fsr"
+        else batch["images"]
+    )
     expected = functions.forward(values.weights, values.moving, images).moving
     steps = {**OURS, "supervised": step_supervised.step}
     found = steps[method](functions, values, batch, draws, SETTINGS).moving
@@ -217,7 +269,9 @@ def variable_paths():
 
 @pytest.mark.parametrize("method", ["l2r", "ieg", "fsr"])
 def test_samples_that_all_harm_get_no_weight_and_the_loss_stays_finite(method):
-    """A negative step size turns every meta gradient round; the batch is one image, so all of them agree."""
+    """A negative step size turns every meta gradient round; the batch is one image, so all of them
+    agree.
+    """
     functions, values = mlp()
     batch, draw = batch_and_draws(labels=[1] * BATCH)
     image = batch["images"][:1]
@@ -226,7 +280,8 @@ def test_samples_that_all_harm_get_no_weight_and_the_loss_stays_finite(method):
     batch |= {name: tf.ones_like(batch[name]) for name in ("probe_labels", "queue_labels")}
     unmixed, draws = replace(SETTINGS, use_mixup=False), draws_for(method, draw)
     outcomes = [
-        OURS[method](functions, values, batch, draws, replace(unmixed, meta_stepsize=eta)) for eta in (0.1, -0.1)
+        OURS[method](functions, values, batch, draws, replace(unmixed, meta_stepsize=eta))
+        for eta in (0.1, -0.1)
     ]
     helped, harmed = (outcome.samples["weights"].numpy() for outcome in outcomes)
     np.testing.assert_allclose(helped, 1 / BATCH, rtol=1e-2)
@@ -239,7 +294,9 @@ def test_samples_that_all_harm_get_no_weight_and_the_loss_stays_finite(method):
 @pytest.mark.parametrize("network", ["conv", "mlp"])
 @pytest.mark.parametrize("method", ["l2r", "ieg", "fsr"])
 def test_a_batch_may_hold_one_class_alone(method, network):
-    ours, expected = (run(steps[method], method, network, labels=[2] * BATCH) for steps in (OURS, literal.STEPS))
+    ours, expected = (
+        run(steps[method], method, network, labels=[2] * BATCH) for steps in (OURS, literal.STEPS)
+    )
     assert_same(ours, expected)
     assert all(np.isfinite(gradient).all() for gradient in ours.gradients)
 
@@ -247,7 +304,8 @@ def test_a_batch_may_hold_one_class_alone(method, network):
 @pytest.mark.parametrize("network", ["conv", "mlp"])
 def test_the_gradient_through_the_label_estimate_matters(network):
     flow, stop = (
-        run(step_ieg.step, "ieg", network, replace(SETTINGS, guess_gradient=guess)) for guess in (True, False)
+        run(step_ieg.step, "ieg", network, replace(SETTINGS, guess_gradient=guess))
+        for guess in (True, False)
     )
     for name in ("meta_gradients", "eps_gradients"):
         a, b = flow.samples[name].numpy(), stop.samples[name].numpy()
@@ -256,7 +314,9 @@ def test_the_gradient_through_the_label_estimate_matters(network):
 
 @pytest.mark.parametrize("network", ["conv", "mlp"])
 def test_meta_gradients_are_the_slope_of_the_meta_loss(network):
-    """By finite differences of L2R's look-ahead, which no differentiation through a step is part of."""
+    """By finite differences of L2R's look-ahead, which no differentiation through a step is part
+    of.
+    """
     functions, values = NETWORKS[network]()
     batch, _ = batch_and_draws()
     labels = tf.one_hot(batch["labels"], CLASSES)
@@ -274,7 +334,8 @@ def test_meta_gradients_are_the_slope_of_the_meta_loss(network):
     found = run(step_l2r.step, "l2r", network).samples["meta_gradients"].numpy()
     width = 3e-4  # steps over few kinks of the ReLUs, and above float32's rounding
     slopes = [
-        (meta_loss(width * row) - meta_loss(-width * row)) / (2 * width) for row in np.eye(BATCH, dtype=np.float32)
+        (meta_loss(width * row) - meta_loss(-width * row)) / (2 * width)
+        for row in np.eye(BATCH, dtype=np.float32)
     ]
     np.testing.assert_allclose(found, slopes, rtol=0.02, atol=0.02 * np.abs(slopes).max())
 
@@ -285,7 +346,9 @@ def test_averages_of_weights_by_class_start_at_the_uniform_weight():
     network, strategy = network_of(model, squares, squares), tf.distribute.get_strategy()
     for gamma, expected in ((0.9, [1 / 12] * CLASSES), (0.0, None)):
         settings = replace(SETTINGS, num_replicas=2, moving_weight_gamma=gamma)
-        trainer = Trainer("fsr", model, network, settings, strategy, momentum_rate=0.9, seed=0, jit_compile=False)
+        trainer = Trainer(
+            "fsr", model, network, settings, strategy, momentum_rate=0.9, seed=0, jit_compile=False
+        )
         found = trainer.state().get("class_weights")
         assert (found is None) == (expected is None)
         assert found is None or found.numpy().tolist() == pytest.approx(expected)

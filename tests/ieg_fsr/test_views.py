@@ -22,13 +22,18 @@ def test_a_weak_view_is_one_of_the_crops_of_the_padded_image_or_its_mirror(paddi
     offsets = range(2 * padding + 1)
     seen = set()
     for number in range(60):
-        for index, view in enumerate(views.weak(tf.constant(pixels), seed(number), padding=padding).numpy()):
+        for index, view in enumerate(
+            views.weak(tf.constant(pixels), seed(number), padding=padding).numpy()
+        ):
             found = [
                 (top, left, mirrored)
                 for top in offsets
                 for left in offsets
                 for mirrored in (False, True)
-                if (view == padded[index, top : top + 6, left : left + 8][:, :: -1 if mirrored else 1]).all()
+                if (
+                    view
+                    == padded[index, top : top + 6, left : left + 8][:, :: -1 if mirrored else 1]
+                ).all()
             ]
             assert len(found) == 1
             seen.add((index, *found[0]))
@@ -40,7 +45,9 @@ def test_a_weak_view_is_one_of_the_crops_of_the_padded_image_or_its_mirror(paddi
 
 def test_a_weak_view_follows_from_its_seed_in_a_pipeline():
     pixels = images(10)
-    data = tf.data.Dataset.from_tensors(pixels).map(lambda rows: views.weak(rows, seed(1), padding=2))
+    data = tf.data.Dataset.from_tensors(pixels).map(
+        lambda rows: views.weak(rows, seed(1), padding=2)
+    )
     assert data.element_spec == tf.TensorSpec((10, 6, 8, 3), tf.uint8)
     (first,), (second,) = data, data
     np.testing.assert_array_equal(first, second)
@@ -49,16 +56,23 @@ def test_a_weak_view_follows_from_its_seed_in_a_pipeline():
 
 
 def test_without_padding_and_mirror_nothing_changes():
-    np.testing.assert_array_equal(views.weak(tf.constant(images()), seed(0), padding=0, flip=False), images())
+    np.testing.assert_array_equal(
+        views.weak(tf.constant(images()), seed(0), padding=0, flip=False), images()
+    )
 
 
 def test_bytes_survive_scaling_and_back_and_every_compiler_gives_the_same_bits():
     values = np.arange(256, dtype=np.uint8)
     floats = values.astype(np.float32)
-    expected = {"cifar": (floats / np.float32(255) - np.float32(0.5)) * 2, "long_tail": floats / 128 - 1}
+    expected = {
+        "cifar": (floats / np.float32(255) - np.float32(0.5)) * 2,
+        "long_tail": floats / 128 - 1,
+    }
     for view, numbers in expected.items():
         for options in ({"reduce_retracing": True}, {"jit_compile": True}):
-            scaled = tf.function(lambda x, view=view: views.scale(x, view), **options)(tf.constant(values))
+            scaled = tf.function(lambda x, view=view: views.scale(x, view), **options)(
+                tf.constant(values)
+            )
             np.testing.assert_array_equal(scaled, numbers)
         scaled = views.scale(tf.constant(values), view)
         np.testing.assert_array_equal(scaled, numbers)
@@ -74,13 +88,19 @@ def test_an_unknown_scale_is_refused():
 
 
 def photo(height=40, width=60):
-    """A smooth picture, which JPEG keeps well, (height, width, 3) uint8: red grows to the right, green downwards."""
+    """A smooth picture, which JPEG keeps well, (height, width, 3) uint8: red grows to the right,
+    green downwards.
+    """
     y, x = np.mgrid[0:height, 0:width]
-    return np.stack([255 * x / (width - 1), 255 * y / (height - 1), np.full_like(x, 90.0)], 2).astype(np.uint8)
+    return np.stack(
+        [255 * x / (width - 1), 255 * y / (height - 1), np.full_like(x, 90.0)], 2
+    ).astype(np.uint8)
 
 
 def literal_resize(image, side):
-    """Bilinear between the four pixels around (i h / side, j w / side); no half-pixel shift, no smoothing."""
+    """Bilinear between the four pixels around (i h / side, j w / side); no half-pixel shift, no
+    smoothing.
+    """
     height, width, _ = image.shape
     out = np.zeros((side, side, 3))
     for i, j in np.ndindex(side, side):
@@ -116,7 +136,8 @@ def test_a_train_view_is_a_box_of_the_picture_sometimes_mirrored():
         assert view.shape == (24, 24, 3)
         assert view.min() >= 0
         assert view.max() <= 255
-        # the colours tell where the box lay: 23 of 24 parts of it lie between the first and the last row
+        # the colours tell where the box lay: 23 of 24 parts of it lie between the first and the
+        # last row
         width = np.median(view[:, -2, 0] - view[:, 1, 0]) / 255 * 24 / 21
         height = np.median(view[-2, :, 1] - view[1, :, 1]) / 255 * 24 / 21
         areas.append(abs(width * height))
@@ -132,7 +153,9 @@ def test_a_train_view_is_a_box_of_the_picture_sometimes_mirrored():
 
 def test_a_train_view_follows_from_its_seed_and_batches():
     encoded = tf.io.encode_png(photo())
-    data = tf.data.Dataset.range(4).map(lambda i: views.train_view(encoded, tf.stack([tf.cast(i, tf.int32) % 2, 1]), 8))
+    data = tf.data.Dataset.range(4).map(
+        lambda i: views.train_view(encoded, tf.stack([tf.cast(i, tf.int32) % 2, 1]), 8)
+    )
     assert data.element_spec == tf.TensorSpec((8, 8, 3), tf.float32)
     first, second, third, fourth = data.as_numpy_iterator()
     np.testing.assert_array_equal(first, third)
@@ -151,7 +174,11 @@ def test_where_no_box_fits_the_centre_is_taken():
 @pytest.mark.parametrize("shape", [(1, 1), (1, 9), (300, 2)])
 def test_the_smallest_pictures_have_views(shape):
     encoded = tf.io.encode_png(photo(*[max(side, 2) for side in shape])[: shape[0], : shape[1]])
-    assert views.eval_view(encoded, side=8).shape == views.train_view(encoded, seed(0), side=8).shape == (8, 8, 3)
+    assert (
+        views.eval_view(encoded, side=8).shape
+        == views.train_view(encoded, seed(0), side=8).shape
+        == (8, 8, 3)
+    )
 
 
 def test_a_grey_file_becomes_rgb():

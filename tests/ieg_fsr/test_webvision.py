@@ -1,4 +1,6 @@
-"""WebVision mini in made-up folders: classes, probe, ImageNet's images, and what is said where something is missing."""
+"""WebVision mini in made-up folders: classes, probe, ImageNet's images, and what is said where
+something is missing.
+"""
 
 import io
 
@@ -10,7 +12,7 @@ from PIL import Image
 from ieg import webvision
 from ieg.data_sets import load
 from ieg.input import evaluation_batches, train_stream
-from shared.image_data import DatasetError
+from shared.datasets.image_data import DatasetError
 
 NAMES = ("n01440764", "n01443537", "n01484850")
 PER_CLASS = {"train": 5, "val": 2}
@@ -29,7 +31,9 @@ def make_folder(root, names=NAMES):
         for label, name in enumerate(names):
             (folder / split / name).mkdir(parents=True)
             for number in range(count):
-                (folder / split / name / f"{number}.jpg").write_bytes(jpeg(50 * label + 5 * number + 3))
+                (folder / split / name / f"{number}.jpg").write_bytes(
+                    jpeg(50 * label + 5 * number + 3)
+                )
     return folder
 
 
@@ -38,9 +42,15 @@ def write_probe(folder, labels, per_class=2):
     path.parent.mkdir()
     with tf.io.TFRecordWriter(str(path)) as writer:
         for label in labels:
-            features = {"image/encoded": tf.train.Feature(bytes_list=tf.train.BytesList(value=[jpeg(200 + label)])),
-                        "image/label": tf.train.Feature(int64_list=tf.train.Int64List(value=[label]))}  # fmt: skip
-            writer.write(tf.train.Example(features=tf.train.Features(feature=features)).SerializeToString())
+            features = {
+                "image/encoded": tf.train.Feature(
+                    bytes_list=tf.train.BytesList(value=[jpeg(200 + label)])
+                ),
+                "image/label": tf.train.Feature(int64_list=tf.train.Int64List(value=[label])),
+            }
+            writer.write(
+                tf.train.Example(features=tf.train.Features(feature=features)).SerializeToString()
+            )
 
 
 def make_imagenet(root):
@@ -67,7 +77,12 @@ def test_the_folder_is_found_at_or_below_the_data_folder(tmp_path, place):
 def test_train_and_validation_images(tmp_path, capsys):
     make_folder(tmp_path)
     task = task_of(tmp_path, probe_ratio=0)
-    assert (task.num_classes, task.class_names, task.probe, task.second_evaluation) == (3, NAMES, None, None)
+    assert (task.num_classes, task.class_names, task.probe, task.second_evaluation) == (
+        3,
+        NAMES,
+        None,
+        None,
+    )
     np.testing.assert_array_equal(task.train.labels, np.repeat([0, 1, 2], 5))
     np.testing.assert_array_equal(task.evaluation.labels, np.repeat([0, 1, 2], 2))
     assert task.train.gold is None
@@ -90,8 +105,15 @@ def test_the_authors_probe_file_leaves_the_training_images_alone(tmp_path):
     task = task_of(tmp_path)
     assert len(task.train.labels) == 15
     np.testing.assert_array_equal(task.probe.labels, [0, 1, 2, 0, 1, 2])
-    element = next(iter(train_stream(task, batch_size=4, seed=0, first_step=0, strong="autoaug", probe=True)))
-    assert element["images"].shape == element["strong"].shape == element["probe_images"].shape == (4, 224, 224, 3)
+    element = next(
+        iter(train_stream(task, batch_size=4, seed=0, first_step=0, strong="autoaug", probe=True))
+    )
+    assert (
+        element["images"].shape
+        == element["strong"].shape
+        == element["probe_images"].shape
+        == (4, 224, 224, 3)
+    )
     levels = (element["probe_images"].numpy()[:, 100, 100, 0] + 1) * 127.5
     np.testing.assert_allclose(levels, [200, 201, 202, 200], atol=2)
 
@@ -143,7 +165,11 @@ def test_limits(tmp_path):
     make_imagenet(tmp_path)
     task = task_of(tmp_path, probe_ratio=0, limit_train=6, limit_test=2, use_imagenet_as_eval=True)
     assert set(task.train.labels) == {0, 1, 2}
-    assert [len(s.labels) for s in (task.train, task.evaluation, task.second_evaluation)] == [6, 2, 2]
+    assert [len(s.labels) for s in (task.train, task.evaluation, task.second_evaluation)] == [
+        6,
+        2,
+        2,
+    ]
     assert len(task.noise.noisy_labels) == 6
 
 
@@ -151,14 +177,22 @@ def test_missing_data_say_what_was_looked_for_and_how_to_get_it(tmp_path):
     (tmp_path / webvision.FOLDER / "train").mkdir(parents=True)
     with pytest.raises(DatasetError) as caught:
         task_of(tmp_path)
-    for text in (webvision.ZIP, str(tmp_path / "tensorflow_datasets"), "lacks val", "--dataset_dir", "probe_500"):
+    for text in (
+        webvision.ZIP,
+        str(tmp_path / "tensorflow_datasets"),
+        "lacks val",
+        "--dataset_dir",
+        "probe_500",
+    ):
         assert text in str(caught.value)
 
 
 def test_missing_imagenet_says_that_tfds_folders_are_not_read(tmp_path):
     make_folder(tmp_path)
     (tmp_path / "imagenet2012").mkdir()
-    with pytest.raises(DatasetError, match=r"(?s)\(imagenet2012\) are not read.*ILSVRC2012_img_val\.tar"):
+    with pytest.raises(
+        DatasetError, match=r"(?s)\(imagenet2012\) are not read.*ILSVRC2012_img_val\.tar"
+    ):
         task_of(tmp_path, use_imagenet_as_eval=True)
 
 

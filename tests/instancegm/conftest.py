@@ -1,4 +1,6 @@
-"""How the tests run the real script: in a subprocess as a user does, or in this process where only speed differs."""
+"""How the tests run the real script: in a subprocess as a user does, or in this process where only
+speed differs.
+"""
 
 import json
 import os
@@ -13,12 +15,30 @@ import torch
 from instancegm import instanceGM
 from instancegm.report import TIMING
 
-torch.set_num_threads(1)  # networks this small gain nothing from more, and lose much when other processes compute
+torch.set_num_threads(
+    1
+)  # networks this small gain nothing from more, and lose much when other processes compute
 
 ROOT = Path(__file__).resolve().parents[2]
 SCRIPT = ROOT / "instancegm" / "instanceGM.py"
-TINY = ["--dataset", "digits", "--r", "0.4", "--limit_train", "96", "--limit_test", "40", "--width", "4",
-        "--batch_size", "16", "--num_epochs", "3", "--warm_up", "1"]  # fmt: skip
+TINY = [
+    "--dataset",
+    "digits",
+    "--r",
+    "0.4",
+    "--limit_train",
+    "96",
+    "--limit_test",
+    "40",
+    "--width",
+    "4",
+    "--batch_size",
+    "16",
+    "--num_epochs",
+    "3",
+    "--warm_up",
+    "1",
+]
 
 
 def environment() -> dict[str, str]:
@@ -37,7 +57,9 @@ def run_script(tmp_path: Path) -> Callable[..., subprocess.CompletedProcess[str]
 
     def run(*flags: str) -> subprocess.CompletedProcess[str]:
         command = [sys.executable, str(SCRIPT), *flags]
-        return subprocess.run(command, cwd=tmp_path, env=environment(), capture_output=True, text=True, timeout=300)
+        return subprocess.run(
+            command, cwd=tmp_path, env=environment(), capture_output=True, text=True, timeout=300
+        )
 
     return run
 

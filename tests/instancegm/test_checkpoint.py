@@ -9,7 +9,11 @@ import torch
 from instancegm import checkpoint
 from instancegm.networks import PreActResNet18
 
-STATE = {"epoch": 4, "peers": [{"net": {"w": torch.arange(1000.0)}}], "rows": [{"epoch": 4, "accuracy": 50.0}]}
+STATE = {
+    "epoch": 4,
+    "peers": [{"net": {"w": torch.arange(1000.0)}}],
+    "rows": [{"epoch": 4, "accuracy": 50.0}],
+}
 
 
 def test_what_is_saved_is_loaded(tmp_path):
@@ -69,15 +73,22 @@ def test_a_checkpoint_that_would_run_code_is_refused(tmp_path):
 def test_another_run_is_refused_naming_every_difference():
     saved = {"seed": 1, "width": 8, "lr": 0.02}
     checkpoint.refuse_other_run(saved, dict(saved))
-    with pytest.raises(checkpoint.CheckpointError, match=r"seed: 1 then, 2 now; width: 8 then, 16 now"):
+    with pytest.raises(
+        checkpoint.CheckpointError, match=r"seed: 1 then, 2 now; width: 8 then, 16 now"
+    ):
         checkpoint.refuse_other_run(saved, {"seed": 2, "width": 16, "lr": 0.02})
 
 
 def test_published_checkpoints_give_their_networks(tmp_path):
     nets = [PreActResNet18(10, width=4) for _ in range(2)]
     loss = (nets[0].linear.weight.sum() * 2).expand(3)  # the original saves losses with their graph
-    old = {"epoch": 300, "loss_1": loss.detach().requires_grad_(), "loss_2": loss.detach(),
-           "vae1_state_dict": {"y_encoder.fc.weight": torch.zeros(2)}, "optimizer1_state_dict": {}}  # fmt: skip
+    old = {
+        "epoch": 300,
+        "loss_1": loss.detach().requires_grad_(),
+        "loss_2": loss.detach(),
+        "vae1_state_dict": {"y_encoder.fc.weight": torch.zeros(2)},
+        "optimizer1_state_dict": {},
+    }
     old |= {f"net{k + 1}_state_dict": net.state_dict() for k, net in enumerate(nets)}
     torch.save(old, tmp_path / "checkpoint_0.5.tar")
     first, second = checkpoint.network_states(checkpoint.load(tmp_path / "checkpoint_0.5.tar"))

@@ -6,14 +6,22 @@ import numpy as np
 import pytest
 import torch
 
-from instancegm.data import DeviceImages, endless_batches, shuffled_batches, stream_seed, torch_stream
+from instancegm.data import (
+    DeviceImages,
+    endless_batches,
+    shuffled_batches,
+    stream_seed,
+    torch_stream,
+)
 
 CPU = torch.device("cpu")
 IMAGES = np.random.default_rng(0).integers(0, 256, (40, 32, 32, 3), dtype=np.uint8)
 
 
 def all_views(image):
-    """Every RandomCrop(32, padding=4) of one image, written literally, with its flip: {bytes: (flipped, top, left)}."""
+    """Every RandomCrop(32, padding=4) of one image, written literally, with its flip: {bytes:
+    (flipped, top, left)}.
+    """
     padded = np.zeros((40, 40, 3), np.uint8)
     padded[4:36, 4:36] = image
     crops = {(0, i, j): padded[i : i + 32, j : j + 32] for i in range(9) for j in range(9)}
@@ -39,7 +47,9 @@ def test_a_view_is_a_random_crop_and_flip_of_its_own_image(flip):
     index = torch.arange(40).repeat(20)
     batch = as_uint8(images.view(index, torch_stream(CPU, 1, 0, "views")))
     known = [all_views(image) for image in IMAGES]
-    drawn = [known[i][row.tobytes()] for i, row in zip(index.tolist(), batch)]  # a KeyError is a wrong view
+    drawn = [
+        known[i][row.tobytes()] for i, row in zip(index.tolist(), batch)
+    ]  # a KeyError is a wrong view
     assert {top for _, top, _ in drawn} == set(range(9))
     assert {left for _, _, left in drawn} == set(range(9))
     assert {flipped for flipped, _, _ in drawn} == ({0, 1} if flip else {0})

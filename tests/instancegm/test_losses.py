@@ -48,7 +48,9 @@ def test_co_refine_trusts_the_label_by_its_clean_probability():
     weights = torch.tensor([1.0, 0.6, 0.0])
     for row, got in enumerate(losses.co_refine([first, second], given, weights, 0.5).tolist()):
         w = weights[row].item()
-        own = [(a + b) / 2 for a, b in zip(softmax(first[row].tolist()), softmax(second[row].tolist()))]
+        own = [
+            (a + b) / 2 for a, b in zip(softmax(first[row].tolist()), softmax(second[row].tolist()))
+        ]
         mixed = [w * g + (1 - w) * p for g, p in zip(given[row].tolist(), own)]
         assert got == pytest.approx([p**2 / sum(q**2 for q in mixed) for p in mixed], rel=1e-5)
 
@@ -62,7 +64,10 @@ def test_mixup_keeps_the_larger_share_of_the_row_itself():
 def test_soft_cross_entropy_matches_the_formula(rows, classes):
     logits, targets = logits_and_targets(rows, classes)
     pairs = zip(logits.tolist(), targets.tolist())
-    expected = sum(-sum(t * math.log(p) for t, p in zip(target, softmax(row))) for row, target in pairs) / rows
+    expected = (
+        sum(-sum(t * math.log(p) for t, p in zip(target, softmax(row))) for row, target in pairs)
+        / rows
+    )
     assert losses.soft_cross_entropy(logits, targets).item() == pytest.approx(expected, rel=1e-5)
 
 
@@ -71,7 +76,9 @@ def test_squared_error_is_a_mean_over_rows_and_classes(rows, classes):
     logits, targets = logits_and_targets(rows, classes)
     pairs = zip(logits.tolist(), targets.tolist())
     total = sum(sum((p - t) ** 2 for t, p in zip(target, softmax(row))) for row, target in pairs)
-    assert losses.squared_error(logits, targets).item() == pytest.approx(total / (rows * classes), rel=1e-5)
+    assert losses.squared_error(logits, targets).item() == pytest.approx(
+        total / (rows * classes), rel=1e-5
+    )
 
 
 @pytest.mark.parametrize(("rows", "classes"), SHAPES)
@@ -79,7 +86,9 @@ def test_class_balance_penalty_matches_the_formula(rows, classes):
     logits, _ = logits_and_targets(rows, classes)
     mean = [sum(softmax(row)[c] for row in logits.tolist()) / rows for c in range(classes)]
     expected = sum((1 / classes) * math.log((1 / classes) / p) for p in mean)
-    assert losses.class_balance_penalty(logits).item() == pytest.approx(expected, rel=1e-4, abs=1e-6)
+    assert losses.class_balance_penalty(logits).item() == pytest.approx(
+        expected, rel=1e-4, abs=1e-6
+    )
 
 
 def test_class_balance_penalty_is_finite_for_a_class_nobody_predicts():
@@ -94,19 +103,28 @@ def test_losses_of_bfloat16_logits_are_computed_in_float32():
     logits, targets = logits_and_targets(7, 10)
     for loss in (losses.soft_cross_entropy, losses.squared_error):
         assert loss(logits.bfloat16(), targets).dtype == torch.float32
-        assert loss(logits.bfloat16(), targets).item() == loss(logits.bfloat16().float(), targets).item()
+        assert (
+            loss(logits.bfloat16(), targets).item()
+            == loss(logits.bfloat16().float(), targets).item()
+        )
 
 
-@pytest.mark.parametrize(("epoch", "expected"), [(0, 0.0), (10, 0.0), (12.25, 25 * 2.25 / 16), (26, 25.0), (300, 25.0)])
+@pytest.mark.parametrize(
+    ("epoch", "expected"), [(0, 0.0), (10, 0.0), (12.25, 25 * 2.25 / 16), (26, 25.0), (300, 25.0)]
+)
 def test_unlabelled_weight_ramps_over_sixteen_epochs(epoch, expected):
     assert losses.unlabelled_weight(epoch, warm_up=10, lambda_u=25) == expected
 
 
 def test_continuous_bernoulli_matches_torch_everywhere():
-    probs = torch.cat([torch.linspace(0.001, 0.999, 401), torch.linspace(0.4985, 0.5015, 51)]).double()
+    probs = torch.cat(
+        [torch.linspace(0.001, 0.999, 401), torch.linspace(0.4985, 0.5015, 51)]
+    ).double()
     values = torch.tensor([0.0, 0.3, 1.0], dtype=torch.float64)[:, None].expand(3, len(probs))
     expected = ContinuousBernoulli(probs=probs, validate_args=False).log_prob(values)
-    torch.testing.assert_close(losses.continuous_bernoulli_log_prob(values, probs.expand_as(values)), expected)
+    torch.testing.assert_close(
+        losses.continuous_bernoulli_log_prob(values, probs.expand_as(values)), expected
+    )
 
 
 def test_continuous_bernoulli_gradient_is_finite_at_one_half():
@@ -136,10 +154,14 @@ def test_vae_loss_matches_the_formulas(numerics):
     weights = losses.VaeWeights(noisy_label=0.5, label_prior=0.1, latent_prior=0.01)
     got = losses.vae_loss(**inputs, weights=weights, numerics=numerics)
 
-    log_prob = ContinuousBernoulli(probs=inputs["reconstruction"], validate_args=False).log_prob(inputs["images"])
+    log_prob = ContinuousBernoulli(probs=inputs["reconstruction"], validate_args=False).log_prob(
+        inputs["images"]
+    )
     assert got.reconstruction.item() == pytest.approx(-log_prob.mean().item())
     rows = zip(inputs["noisy_label_logits"].tolist(), inputs["noisy_labels"].tolist())
-    assert got.noisy_label.item() == pytest.approx(0.5 * sum(-math.log(softmax(row)[c]) for row, c in rows) / 4)
+    assert got.noisy_label.item() == pytest.approx(
+        0.5 * sum(-math.log(softmax(row)[c]) for row, c in rows) / 4
+    )
     latent = [
         1 + v - m * m - math.exp(v)
         for m, v in zip(inputs["mu"].flatten().tolist(), inputs["log_var"].flatten().tolist())
@@ -148,7 +170,10 @@ def test_vae_loss_matches_the_formulas(numerics):
         assert got.label_prior.item() == pytest.approx(0.1 * math.log(1 / 5 + 1e-8))
         assert got.latent_prior.item() == pytest.approx(-0.01 * sum(latent))
     else:
-        divergence = sum(sum(p * math.log(5 * p) for p in row) for row in inputs["label_sample"].tolist()) / 4
+        divergence = (
+            sum(sum(p * math.log(5 * p) for p in row) for row in inputs["label_sample"].tolist())
+            / 4
+        )
         assert got.label_prior.item() == pytest.approx(0.1 * divergence)
         assert got.latent_prior.item() == pytest.approx(-0.01 * 0.5 * sum(latent) / 4)
 

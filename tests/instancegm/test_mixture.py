@@ -23,15 +23,23 @@ def maximise(losses, shares):
 def expect(losses, components):
     """Mean log-likelihood, and each sample's share in each component."""
     densities = [
-        [w * math.exp(-((x - m) ** 2) / (2 * v)) / math.sqrt(2 * math.pi * v) for w, m, v in components] for x in losses
+        [
+            w * math.exp(-((x - m) ** 2) / (2 * v)) / math.sqrt(2 * math.pi * v)
+            for w, m, v in components
+        ]
+        for x in losses
     ]
     likelihood = sum(math.log(sum(row)) for row in densities) / len(losses)
     return likelihood, [[d / sum(row) for d in row] for row in densities]
 
 
 def literal_clean_prob(losses, seed):
-    """EM for two Gaussians: k-means start, 5e-4 added to variances, stop at a gain below 1e-2 or after 10 iterations."""
-    start = KMeans(n_clusters=2, n_init=1, random_state=np.random.RandomState(seed)).fit_predict(losses[:, None])
+    """EM for two Gaussians: k-means start, 5e-4 added to variances, stop at a gain below 1e-2 or
+    after 10 iterations.
+    """
+    start = KMeans(n_clusters=2, n_init=1, random_state=np.random.RandomState(seed)).fit_predict(
+        losses[:, None]
+    )
     components = maximise(losses, [[float(label == k) for k in range(2)] for label in start])
     previous = -math.inf
     for _ in range(10):
@@ -46,7 +54,11 @@ def literal_clean_prob(losses, seed):
 
 def two_bumps(count=300):
     rng = np.random.default_rng(5)
-    return normalise(np.concatenate([rng.gamma(2, 0.3, count), rng.normal(4, 1.0, count // 2)]).astype(np.float32))
+    return normalise(
+        np.concatenate([rng.gamma(2, 0.3, count), rng.normal(4, 1.0, count // 2)]).astype(
+            np.float32
+        )
+    )
 
 
 def test_clean_prob_matches_em_written_out():
@@ -61,7 +73,9 @@ def test_clean_prob_depends_on_the_sample_and_not_on_its_place():
     losses = two_bumps()
     order = np.random.default_rng(0).permutation(len(losses))
     np.testing.assert_allclose(
-        fit_clean_prob(losses[order], 1).clean_prob, fit_clean_prob(losses, 1).clean_prob[order], atol=0.02
+        fit_clean_prob(losses[order], 1).clean_prob,
+        fit_clean_prob(losses, 1).clean_prob[order],
+        atol=0.02,
     )
 
 

@@ -1,4 +1,6 @@
-"""Parameter counts and names of the published networks, and the peculiarities that a count does not show."""
+"""Parameter counts and names of the published networks, and the peculiarities that a count does not
+show.
+"""
 
 import pytest
 import torch
@@ -44,7 +46,11 @@ def test_the_network_ends_without_normalisation():
 
 @pytest.mark.parametrize(
     ("classes", "z_dim", "encoder", "decoder", "head"),
-    [(10, 25, 452_190, 434_787, 411_190), (100, 25, 544_350, 526_947, 595_600), (100, 64, 624_300, 566_883, 595_600)],
+    [
+        (10, 25, 452_190, 434_787, 411_190),
+        (100, 25, 544_350, 526_947, 595_600),
+        (100, 64, 624_300, 566_883, 595_600),
+    ],
 )
 def test_vae_parts_have_the_published_size(classes, z_dim, encoder, decoder, head):
     parts = LatentEncoder(classes, z_dim), ImageDecoder(classes, z_dim), NoisyLabelHead(classes)
@@ -64,7 +70,9 @@ def test_vae_follows_its_numerics():
     with torch.no_grad():
         squeezed = original(images, logits).reconstruction
         plain = paper(images, logits).reconstruction
-        label, mu, log_var, reconstruction, noisy = original(images, logits, torch.Generator().manual_seed(3))
+        label, mu, log_var, reconstruction, noisy = original(
+            images, logits, torch.Generator().manual_seed(3)
+        )
         again = original(images, logits, torch.Generator().manual_seed(3))
     assert squeezed.min() > 0.5
     assert squeezed.max() < 0.7311
@@ -80,7 +88,9 @@ def test_the_original_latent_noise_is_uniform(monkeypatch):
     """With a decoder that returns the latent code, the noise itself can be seen."""
     vae = Vae(2, 4000, "original")
     seen = {}
-    monkeypatch.setattr(vae.z_encoder, "forward", lambda images, label: (torch.zeros(1, 4000), torch.zeros(1, 4000)))
+    monkeypatch.setattr(
+        vae.z_encoder, "forward", lambda images, label: (torch.zeros(1, 4000), torch.zeros(1, 4000))
+    )
     decode = vae.x_decoder.forward
     monkeypatch.setattr(vae.x_decoder, "forward", lambda z, y: seen.update(z=z) or decode(z, y))
     for numerics, low in (("original", 0.0), ("paper", -6.0)):

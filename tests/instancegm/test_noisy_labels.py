@@ -9,9 +9,9 @@ from instancegm.experiment import take_over_rate_and_kind
 from instancegm.noisy_labels import noise_for
 from instancegm.report import rate_name
 from shared import noise
-from shared.image_data import ImageData
-from shared.noise_file import NoiseFileError, make, read, write
-from shared.wild_formats import read_any, write_any
+from shared.datasets.image_data import ImageData
+from shared.formats.external import read_any, write_any
+from shared.formats.noise_file import NoiseFileError, make, read, write
 
 
 @pytest.fixture
@@ -19,14 +19,18 @@ def data(tmp_path):
     rng = np.random.default_rng(0)
     images = rng.integers(0, 256, (400, 32, 32, 3), dtype=np.uint8)
     labels = np.arange(400) % 10
-    return ImageData("cifar10", images, labels, images[:50], labels[:50], tuple("abcdefghij"), tmp_path)
+    return ImageData(
+        "cifar10", images, labels, images[:50], labels[:50], tuple("abcdefghij"), tmp_path
+    )
 
 
 def noise_of(data, line):
     return noise_for(options.parse(line.split()), data)
 
 
-@pytest.mark.parametrize(("rate", "name"), [(0.5, "0.5"), (0.45, "0.45"), (0.2, "0.2"), (0.08, "0.08"), (0, "0.0")])
+@pytest.mark.parametrize(
+    ("rate", "name"), [(0.5, "0.5"), (0.45, "0.45"), (0.2, "0.2"), (0.08, "0.08"), (0, "0.0")]
+)
 def test_rates_of_two_digits_have_names_of_their_own(rate, name):
     assert rate_name(rate) == name
 
@@ -51,7 +55,10 @@ def test_rates_045_and_05_do_not_share_a_file(data):
     low, _ = noise_of(data, "--r 0.45")
     high, _ = noise_of(data, "--r 0.5")
     assert low.header.measured_rate < high.header.measured_rate
-    assert {path.name for path in data.location.glob("*.pt")} == {"0.45_instance.pt", "0.5_instance.pt"}
+    assert {path.name for path in data.location.glob("*.pt")} == {
+        "0.45_instance.pt",
+        "0.5_instance.pt",
+    }
 
 
 def test_an_old_file_that_was_made_for_another_rate_is_refused(data):
@@ -130,7 +137,10 @@ def test_every_column_of_a_file_has_a_word_of_its_own(data, tmp_path):
 
 
 def test_a_file_that_says_its_kind_brings_the_preset(data, tmp_path):
-    write(tmp_path / "sym.npz", make(data.train_labels, kind="symmetric", nominal_rate=0.2, dataset="cifar10"))
+    write(
+        tmp_path / "sym.npz",
+        make(data.train_labels, kind="symmetric", nominal_rate=0.2, dataset="cifar10"),
+    )
     args = options.parse(["--noise_file", str(tmp_path / "sym.npz")])
     take_over_rate_and_kind(args, noise_for(args, data)[0])
     assert (args.r, args.noise_mode, args.lambda_u) == (0.2, "sym", 0.0)
@@ -141,6 +151,11 @@ def test_a_file_of_another_dataset_or_length_is_refused(data, tmp_path):
     write(tmp_path / "b.npz", make(data.train_labels[:-1]))
     write(tmp_path / "c.npz", make(data.train_labels, clean_labels=np.roll(data.train_labels, 1)))
     write(tmp_path / "d.npz", make(data.train_labels, open_set=data.train_labels == 0))
-    for name, reason in (("a", "for cifar100"), ("b", "399 labels"), ("c", "clean labels"), ("d", "open-set")):
+    for name, reason in (
+        ("a", "for cifar100"),
+        ("b", "399 labels"),
+        ("c", "clean labels"),
+        ("d", "open-set"),
+    ):
         with pytest.raises(NoiseFileError, match=reason):
             noise_of(data, f"--noise_file {tmp_path / name}.npz")

@@ -1,4 +1,6 @@
-"""The command line: published commands, abbreviations, presets, and what is refused before any data is read."""
+"""The command line: published commands, abbreviations, presets, and what is refused before any data
+is read.
+"""
 
 import pytest
 import torch
@@ -18,23 +20,50 @@ def test_the_noise_rate_is_heard_in_every_spelling(line):
 def test_defaults_are_the_published_ones():
     args = parse("")
     expected = {
-        "batch_size": 64, "lr": 0.02, "vae_lr": 0.001, "noise_mode": "instance", "alpha": 4.0, "lambda_u": 25.0,
-        "p_threshold": 0.5, "T": 0.5, "num_epochs": 300, "r": 0.5, "seed": 123, "gpuid": 0, "dataset": "cifar10",
-        "z_dim": 25, "warm_up": 10, "lr_drop": 150, "width": 64, "numerics": "original", "guess_eval": False,
-    }  # fmt: skip
+        "batch_size": 64,
+        "lr": 0.02,
+        "vae_lr": 0.001,
+        "noise_mode": "instance",
+        "alpha": 4.0,
+        "lambda_u": 25.0,
+        "p_threshold": 0.5,
+        "T": 0.5,
+        "num_epochs": 300,
+        "r": 0.5,
+        "seed": 123,
+        "gpuid": 0,
+        "dataset": "cifar10",
+        "z_dim": 25,
+        "warm_up": 10,
+        "lr_drop": 150,
+        "width": 64,
+        "numerics": "original",
+        "guess_eval": False,
+    }
     assert {name: getattr(args, name) for name in expected} == expected
 
 
 def test_published_cifar100_command_line():
     args = parse("--num_class 100 --data_path ./cifar-100 --dataset cifar100 --r 0.5")
-    assert (args.dataset, args.num_class, str(args.data_path), args.warm_up) == ("cifar100", 100, "cifar-100", 30)
+    assert (args.dataset, args.num_class, str(args.data_path), args.warm_up) == (
+        "cifar100",
+        100,
+        "cifar-100",
+        30,
+    )
 
 
 @pytest.mark.parametrize(
     ("line", "name", "value"),
-    [("--num_e 5", "num_epochs", 5), ("--learning_rate 0.1", "lr", 0.1), ("--noise sym", "noise_mode", "sym"),
-     ("--p 0.7", "p_threshold", 0.7), ("--lam 3", "lambda_u", 3.0), ("--vae_learning=1", "vae_lr", 1.0)],
-)  # fmt: skip
+    [
+        ("--num_e 5", "num_epochs", 5),
+        ("--learning_rate 0.1", "lr", 0.1),
+        ("--noise sym", "noise_mode", "sym"),
+        ("--p 0.7", "p_threshold", 0.7),
+        ("--lam 3", "lambda_u", 3.0),
+        ("--vae_learning=1", "vae_lr", 1.0),
+    ],
+)
 def test_published_flags_can_be_abbreviated_as_ever(line, name, value):
     assert getattr(parse(line), name) == value
 
@@ -48,10 +77,17 @@ def test_an_unknown_flag_is_ignored_with_a_warning_and_a_hint(capsys):
 
 @pytest.mark.parametrize(
     ("dataset", "mode", "rate", "lambda_u", "p_threshold"),
-    [("cifar10", "instance", 0.2, 25, 0.5), ("cifar10", "sym", 0.2, 0, 0.5), ("cifar10", "sym", 0.5, 25, 0.5),
-     ("cifar10", "sym", 0.9, 50, 0.6), ("cifar10", "asym", 0.4, 0, 0.5), ("cifar100", "sym", 0.2, 25, 0.5),
-     ("cifar100", "sym", 0.8, 150, 0.5), ("digits", "instance", 0.4, 25, 0.5)],
-)  # fmt: skip
+    [
+        ("cifar10", "instance", 0.2, 25, 0.5),
+        ("cifar10", "sym", 0.2, 0, 0.5),
+        ("cifar10", "sym", 0.5, 25, 0.5),
+        ("cifar10", "sym", 0.9, 50, 0.6),
+        ("cifar10", "asym", 0.4, 0, 0.5),
+        ("cifar100", "sym", 0.2, 25, 0.5),
+        ("cifar100", "sym", 0.8, 150, 0.5),
+        ("digits", "instance", 0.4, 25, 0.5),
+    ],
+)
 def test_presets_follow_dataset_and_rate(dataset, mode, rate, lambda_u, p_threshold):
     args = parse(f"--dataset {dataset} --noise_mode {mode} --r {rate}")
     assert (args.lambda_u, args.p_threshold) == (lambda_u, p_threshold)
@@ -97,7 +133,12 @@ def test_what_cannot_work_is_refused_with_the_fix(line, message, capsys):
 
 def test_a_device_that_is_not_there_is_refused():
     assert options.choose_device("cpu", 0) == torch.device("cpu")
-    for name in ("mps" if not torch.backends.mps.is_available() else "cuda", "cuda:99", "cpu:1", "abacus"):
+    for name in (
+        "mps" if not torch.backends.mps.is_available() else "cuda",
+        "cuda:99",
+        "cpu:1",
+        "abacus",
+    ):
         with pytest.raises(options.UsageError, match="--device"):
             options.choose_device(name, 0)
 

@@ -16,7 +16,7 @@ import yaml
 from conftest import SCRIPT, TINY, environment, rows
 
 from instancegm import checkpoint, compare, instanceGM
-from shared import noise_file
+from shared.formats import noise_file
 
 
 def test_a_run_leaves_every_file_that_is_promised(run_script, tmp_path):
@@ -29,17 +29,39 @@ def test_a_run_leaves_every_file_that_is_promised(run_script, tmp_path):
 
     run = tmp_path / "run"
     names = {path.name for path in run.iterdir()}
-    assert names == {"config.yaml", "noise.npz", "metrics.jsonl", "tensorboard", "last.ckpt", "best.ckpt", "clean_prob.csv",
-                     "corrected_labels.npz", "plots.png"}  # fmt: skip
+    assert names == {
+        "config.yaml",
+        "noise.npz",
+        "metrics.jsonl",
+        "tensorboard",
+        "last.ckpt",
+        "best.ckpt",
+        "clean_prob.csv",
+        "corrected_labels.npz",
+        "plots.png",
+    }
     metrics = rows(run)
     assert [row["epoch"] for row in metrics] == [0, 1, 2, 3]
     assert [row["phase"] for row in metrics] == ["warm_up", "co_divide", "co_divide", "co_divide"]
     config = yaml.safe_load((run / "config.yaml").read_text())
-    assert (config["dataset"], config["r"], config["seed"], config["method"]) == ("digits", 0.4, 123, "instancegm")
-    assert config["noisy_labels_sha256"] == noise_file.label_hash(noise_file.read(run / "noise.npz").noisy_labels)
+    assert (config["dataset"], config["r"], config["seed"], config["method"]) == (
+        "digits",
+        0.4,
+        123,
+        "instancegm",
+    )
+    assert config["noisy_labels_sha256"] == noise_file.label_hash(
+        noise_file.read(run / "noise.npz").noisy_labels
+    )
     with open(run / "clean_prob.csv", newline="") as file:
         table = list(csv.DictReader(file))
-    assert list(table[0]) == ["index", "given_label", "clean_prob_1", "clean_prob_2", "predicted_label"]
+    assert list(table[0]) == [
+        "index",
+        "given_label",
+        "clean_prob_1",
+        "clean_prob_2",
+        "predicted_label",
+    ]
     corrected = noise_file.read(run / "corrected_labels.npz")
     assert corrected.indices.tolist() == [int(row["index"]) for row in table]
     for row, label in zip(table, corrected.noisy_labels.tolist()):
@@ -49,12 +71,24 @@ def test_a_run_leaves_every_file_that_is_promised(run_script, tmp_path):
     accuracy = (tmp_path / "checkpoint" / "digits_0.4_instance_acc.txt").read_text().splitlines()
     assert accuracy == [f"Epoch:{row['epoch']}   Accuracy:{row['accuracy']:.2f}" for row in metrics]
     stats = (tmp_path / "checkpoint" / "digits_0.4_instance_stats.txt").read_text().splitlines()
-    expected = [f"Numer of labeled samples:{row[f'n_labelled_{k}']}   AUC:{row[f'auc_{k}']:.3f}"
-                for row in metrics[1:] for k in (1, 2)]  # fmt: skip
+    expected = [
+        f"Numer of labeled samples:{row[f'n_labelled_{k}']}   AUC:{row[f'auc_{k}']:.3f}"
+        for row in metrics[1:]
+        for k in (1, 2)
+    ]
     assert stats == expected
     published = torch.load(tmp_path / "saved" / "digits" / "checkpoint_0.4.tar", weights_only=True)
-    assert set(published) == {"epoch", "loss_1", "loss_2", "net1_state_dict", "net2_state_dict", "vae1_state_dict",
-                              "vae2_state_dict", "optimizer1_state_dict", "optimizer2_state_dict"}  # fmt: skip
+    assert set(published) == {
+        "epoch",
+        "loss_1",
+        "loss_2",
+        "net1_state_dict",
+        "net2_state_dict",
+        "vae1_state_dict",
+        "vae2_state_dict",
+        "optimizer1_state_dict",
+        "optimizer2_state_dict",
+    }
     assert published["epoch"] == 3
 
 
@@ -62,7 +96,9 @@ def test_kill_9_at_any_moment_and_resume_gives_the_same_run(tmp_path):
     command = [sys.executable, str(SCRIPT), *TINY, "--num_epochs", "5", "--resume", "--output_dir"]
     whole = tmp_path / "whole"
     start = time.monotonic()
-    subprocess.run([*command, str(whole)], cwd=tmp_path, env=environment(), check=True, capture_output=True)
+    subprocess.run(
+        [*command, str(whole)], cwd=tmp_path, env=environment(), check=True, capture_output=True
+    )
     seconds = time.monotonic() - start
     killed, kills = tmp_path / "killed", 0
     moments = random.Random(3)
@@ -81,7 +117,9 @@ def test_kill_9_at_any_moment_and_resume_gives_the_same_run(tmp_path):
             os.kill(process.pid, signal.SIGKILL)
             process.wait()
             kills += 1
-    subprocess.run([*command, str(killed)], cwd=tmp_path, env=environment(), check=True, capture_output=True)
+    subprocess.run(
+        [*command, str(killed)], cwd=tmp_path, env=environment(), check=True, capture_output=True
+    )
     assert kills >= 1
     assert rows(killed) == rows(whole)
     for name in (checkpoint.LAST, checkpoint.BEST):
@@ -110,10 +148,26 @@ def test_an_existing_run_is_neither_overwritten_nor_mixed_up(main, capsys):
     assert main(*TINY, "--num_epochs", 0, "--output_dir", "run") == 0
     assert main(*TINY, "--num_epochs", 0, "--output_dir", "run") == 2
     assert "add --resume" in capsys.readouterr().err
-    assert main(*TINY, "--num_epochs", 1, "--output_dir", "run", "--resume", "--seed", 5, "--limit_train", 90) == 2
+    assert (
+        main(
+            *TINY,
+            "--num_epochs",
+            1,
+            "--output_dir",
+            "run",
+            "--resume",
+            "--seed",
+            5,
+            "--limit_train",
+            90,
+        )
+        == 2
+    )
     message = capsys.readouterr().err
     assert "seed: 123 then, 5 now" in message
-    assert main(*TINY, "--num_epochs", 0, "--output_dir", "run", "--resume") == 0  # done already: the results again
+    assert (
+        main(*TINY, "--num_epochs", 0, "--output_dir", "run", "--resume") == 0
+    )  # done already: the results again
     assert "data_sha256" in message
 
 
@@ -125,7 +179,8 @@ def test_default_run_folders_are_numbered(main, tmp_path):
 
 
 @pytest.mark.parametrize(
-    "flags", [["--mode", "ce"], ["--no-vae"], ["--numerics", "paper"], ["--guess_eval"], ["--r", "0.9"]]
+    "flags",
+    [["--mode", "ce"], ["--no-vae"], ["--numerics", "paper"], ["--guess_eval"], ["--r", "0.9"]],
 )
 def test_the_variants_run(main, tmp_path, flags):
     assert main(*TINY, *flags, "--output_dir", "run", "--num_epochs", 2) == 0
@@ -135,9 +190,28 @@ def test_the_variants_run(main, tmp_path, flags):
 
 
 def test_the_learning_rate_falls_to_a_tenth_and_the_warm_up_ends_when_they_should(main, tmp_path):
-    assert main(*TINY, "--no-vae", "--num_epochs", 3, "--warm_up", 2, "--lr_drop", 1, "--output_dir", "run") == 0
+    assert (
+        main(
+            *TINY,
+            "--no-vae",
+            "--num_epochs",
+            3,
+            "--warm_up",
+            2,
+            "--lr_drop",
+            1,
+            "--output_dir",
+            "run",
+        )
+        == 0
+    )
     assert [row["lr"] for row in rows(tmp_path / "run")] == [0.02, 0.002, 0.002, 0.002]
-    assert [row["phase"] for row in rows(tmp_path / "run")] == ["warm_up", "warm_up", "co_divide", "co_divide"]
+    assert [row["phase"] for row in rows(tmp_path / "run")] == [
+        "warm_up",
+        "warm_up",
+        "co_divide",
+        "co_divide",
+    ]
 
 
 def test_fewer_epochs_than_the_warm_up_still_leave_a_checkpoint(main, tmp_path):
@@ -150,11 +224,25 @@ def test_evaluate_scores_a_run_and_a_published_checkpoint(main, tmp_path, capsys
     capsys.readouterr()
     assert main("--evaluate", "run") == 0
     last, best = capsys.readouterr().out.splitlines()
-    assert last.startswith(f"run/last.ckpt: test accuracy {rows(tmp_path / 'run')[-1]['accuracy']:.2f} %")
+    assert last.startswith(
+        f"run/last.ckpt: test accuracy {rows(tmp_path / 'run')[-1]['accuracy']:.2f} %"
+    )
     assert best.startswith("run/best.ckpt")
-    assert main("--evaluate", "saved/digits/checkpoint_0.4.tar", "--dataset", "digits", "--limit_test", 40) == 0
+    assert (
+        main(
+            "--evaluate",
+            "saved/digits/checkpoint_0.4.tar",
+            "--dataset",
+            "digits",
+            "--limit_test",
+            40,
+        )
+        == 0
+    )
     assert capsys.readouterr().out.split("%")[0].endswith(last.split("%")[0].split()[-1] + " ")
-    assert main("--evaluate", "run/last.ckpt", "--limit_test", 40) == 0  # the checkpoint knows its dataset
+    assert (
+        main("--evaluate", "run/last.ckpt", "--limit_test", 40) == 0
+    )  # the checkpoint knows its dataset
     assert capsys.readouterr().out.startswith("run/last.ckpt: test accuracy")
     assert main("--evaluate", "saved", "--dataset", "digits") == 2
     assert "neither last.ckpt nor best.ckpt" in capsys.readouterr().err
@@ -165,7 +253,9 @@ def test_a_loss_that_is_not_finite_stops_with_status_3_and_keeps_the_last_good_e
 ):
     assert main(*TINY, "--num_epochs", 1, "--output_dir", "run") == 0
     good = (tmp_path / "run" / "last.ckpt").read_bytes()
-    monkeypatch.setattr("instancegm.train.soft_cross_entropy", lambda logits, targets: logits.sum() * float("nan"))
+    monkeypatch.setattr(
+        "instancegm.train.soft_cross_entropy", lambda logits, targets: logits.sum() * float("nan")
+    )
     assert main(*TINY, "--num_epochs", 2, "--output_dir", "run", "--resume") == 3
     message = capsys.readouterr().err
     assert "epoch 2, training of network 1, step 1 of" in message
@@ -177,11 +267,27 @@ def test_a_loss_that_is_not_finite_stops_with_status_3_and_keeps_the_last_good_e
 def test_a_users_own_noisy_images_train_without_known_truth(main, tmp_path, capsys):
     rng = np.random.default_rng(0)
     labels = np.arange(60) % 3
-    images = (rng.integers(0, 90, (60, 32, 32, 3)) + 80 * labels[:, None, None, None]).astype(np.uint8)
-    np.savez(
-        tmp_path / "mine.npz", train_images=images, train_labels=labels, test_images=images[:9], test_labels=labels[:9]
+    images = (rng.integers(0, 90, (60, 32, 32, 3)) + 80 * labels[:, None, None, None]).astype(
+        np.uint8
     )
-    flags = ["--dataset", "folder", "--data_path", "mine.npz", *TINY[4:], "--limit_train", "50", "--output_dir", "run"]
+    np.savez(
+        tmp_path / "mine.npz",
+        train_images=images,
+        train_labels=labels,
+        test_images=images[:9],
+        test_labels=labels[:9],
+    )
+    flags = [
+        "--dataset",
+        "folder",
+        "--data_path",
+        "mine.npz",
+        *TINY[4:],
+        "--limit_train",
+        "50",
+        "--output_dir",
+        "run",
+    ]
     assert main(*flags) == 0
     assert "how many of the labels are wrong is not known" in capsys.readouterr().out
     assert noise_file.read(tmp_path / "run" / "noise.npz").clean_labels is None
@@ -196,7 +302,9 @@ def test_missing_data_is_one_message_that_says_what_to_do(run_script, tmp_path):
     done = run_script("--dataset", "cifar10", "--data_path", str(tmp_path))
     assert done.returncode == 2
     assert "Traceback" not in done.stderr
-    assert all(fix in done.stderr for fix in ("make data-cifar10", "cifar-10-python.tar.gz", "DATA_MIRROR"))
+    assert all(
+        fix in done.stderr for fix in ("make data-cifar10", "cifar-10-python.tar.gz", "DATA_MIRROR")
+    )
 
 
 @pytest.mark.parametrize(
@@ -219,7 +327,9 @@ def test_input_that_cannot_work_gets_one_message(main, tmp_path, capsys, flags, 
 
 def test_a_noise_file_and_a_rate_that_contradict_each_other_are_refused(main, tmp_path, capsys):
     labels = instanceGM.load_data(instanceGM.options.parse(["--dataset", "digits"])).train_labels
-    noise_file.write(tmp_path / "clean.npz", noise_file.make(labels, clean_labels=labels, dataset="digits"))
+    noise_file.write(
+        tmp_path / "clean.npz", noise_file.make(labels, clean_labels=labels, dataset="digits")
+    )
     assert main("--dataset", "digits", "--noise_file", "clean.npz", "--r", 0.4) == 2
     assert "contradicts" in capsys.readouterr().err
     assert main(*TINY[:2], *TINY[4:], "--num_epochs", 0, "--noise_file", "clean.npz") == 0

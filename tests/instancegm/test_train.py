@@ -40,16 +40,25 @@ class Linear(torch.nn.Module):
 
 def settings(**changes):
     values = {
-        "batch_size": 8, "warm_up": 10, "lambda_u": 25.0, "alpha": 4.0, "temperature": 0.5, "numerics": "original",
-        "guess_eval": False, "seed": 5, "autocast": contextlib.nullcontext,
-    }  # fmt: skip
+        "batch_size": 8,
+        "warm_up": 10,
+        "lambda_u": 25.0,
+        "alpha": 4.0,
+        "temperature": 0.5,
+        "numerics": "original",
+        "guess_eval": False,
+        "seed": 5,
+        "autocast": contextlib.nullcontext,
+    }
     return Settings(**values | changes)
 
 
 def training_set(count=14):
     rng = np.random.default_rng(0)
     images = rng.integers(0, 256, (count, 32, 32, 3), dtype=np.uint8)
-    return TrainingSet(DeviceImages(images, CPU), torch.from_numpy(rng.integers(0, CLASSES, count)), CLASSES)
+    return TrainingSet(
+        DeviceImages(images, CPU), torch.from_numpy(rng.integers(0, CLASSES, count)), CLASSES
+    )
 
 
 def peer(number, net=None, vae=False):
@@ -67,7 +76,9 @@ def peer(number, net=None, vae=False):
 
 def split_of(labelled, count=14, clean_prob=0.8):
     rest = [i for i in range(count) if i not in labelled]
-    return Split(np.array(labelled), np.array(rest, dtype=np.int64), np.full(len(labelled), clean_prob))
+    return Split(
+        np.array(labelled), np.array(rest, dtype=np.int64), np.full(len(labelled), clean_prob)
+    )
 
 
 def test_one_dividemix_step_matches_the_algorithm_written_out(monkeypatch):
@@ -84,7 +95,9 @@ def test_one_dividemix_step_matches_the_algorithm_written_out(monkeypatch):
 
     generator = torch_stream(CPU, 5, epoch, "co-divide 1")
     x_index = np.array(labelled)[torch.randperm(8, generator=generator).numpy()]
-    u_index = np.array([i for i in range(14) if i not in labelled])[torch.randperm(6, generator=generator).numpy()]
+    u_index = np.array([i for i in range(14) if i not in labelled])[
+        torch.randperm(6, generator=generator).numpy()
+    ]
     partner = torch.randperm(28, generator=generator).numpy()
     draw = np.random.default_rng(stream_seed(5, epoch, "mixup 1")).beta(4.0, 4.0)
     coefficient = max(draw, 1 - draw)
@@ -99,10 +112,15 @@ def test_one_dividemix_step_matches_the_algorithm_written_out(monkeypatch):
 
     images = train_set.images.plain(slice(None)).flatten(1).double().numpy()
     x, u = images[x_index], images[u_index]
-    targets_u = sharpened((2 * probabilities(weight, bias, u) + 2 * probabilities(other_weight, other_bias, u)) / 4)
+    targets_u = sharpened(
+        (2 * probabilities(weight, bias, u) + 2 * probabilities(other_weight, other_bias, u)) / 4
+    )
     given = np.eye(CLASSES)[train_set.noisy_labels.numpy()[x_index]]
     targets_x = sharpened(0.8 * given + 0.2 * probabilities(weight, bias, x))
-    rows, targets = np.concatenate([x, x, u, u]), np.concatenate([targets_x, targets_x, targets_u, targets_u])
+    rows, targets = (
+        np.concatenate([x, x, u, u]),
+        np.concatenate([targets_x, targets_x, targets_u, targets_u]),
+    )
     rows = coefficient * rows + (1 - coefficient) * rows[partner]
     targets = coefficient * targets + (1 - coefficient) * targets[partner]
 
@@ -126,9 +144,13 @@ def moved(before, after):
 
 
 @pytest.mark.parametrize(("guess_eval", "forwards"), [(False, 6), (True, 2)])
-def test_a_step_moves_one_peer_and_its_running_statistics_once_per_train_mode_forward(guess_eval, forwards):
+def test_a_step_moves_one_peer_and_its_running_statistics_once_per_train_mode_forward(
+    guess_eval, forwards
+):
     first, other = peer(1, vae=True), peer(2, vae=True)
-    states = [copy.deepcopy(part.state_dict()) for part in (first.net, first.vae, other.net, other.vae)]
+    states = [
+        copy.deepcopy(part.state_dict()) for part in (first.net, first.vae, other.net, other.vae)
+    ]
     terms = co_divide_epoch(
         first, other, split_of([0, 1, 2, 3, 4]), training_set(), settings(guess_eval=guess_eval), 11
     )
@@ -138,8 +160,16 @@ def test_a_step_moves_one_peer_and_its_running_statistics_once_per_train_mode_fo
     assert not moved(states[3], other.vae.state_dict())
     assert first.net.bn1.num_batches_tracked == forwards
     assert first.vae.z_encoder.encoder[0][1].num_batches_tracked == 1
-    assert set(terms) == {"loss", "labelled_loss", "unlabelled_loss", "penalty", "reconstruction", "noisy_label",
-                          "label_prior", "latent_prior"}  # fmt: skip
+    assert set(terms) == {
+        "loss",
+        "labelled_loss",
+        "unlabelled_loss",
+        "penalty",
+        "reconstruction",
+        "noisy_label",
+        "label_prior",
+        "latent_prior",
+    }
     assert terms["label_prior"] == pytest.approx(1e-5 * math.log(1 / CLASSES), rel=1e-4)
 
 
@@ -163,7 +193,9 @@ def test_a_batch_of_one_class_and_one_sample_is_fine():
     train_set = training_set()
     train_set.noisy_labels.zero_()
     first, other = peer(1, vae=True), peer(2)
-    assert math.isfinite(co_divide_epoch(first, other, split_of([4]), train_set, settings(), 11)["loss"])
+    assert math.isfinite(
+        co_divide_epoch(first, other, split_of([4]), train_set, settings(), 11)["loss"]
+    )
 
 
 def test_warm_up_takes_batches_of_twice_the_size_and_lowers_the_loss():
@@ -176,7 +208,9 @@ def test_warm_up_takes_batches_of_twice_the_size_and_lowers_the_loss():
 def test_a_loss_that_is_not_finite_names_the_step():
     first = peer(1)
     first.net.linear.weight.data.fill_(float("nan"))
-    with pytest.raises(NonFiniteLossError, match="epoch 3, warm-up of network 1, step 1 of 1: loss nan"):
+    with pytest.raises(
+        NonFiniteLossError, match="epoch 3, warm-up of network 1, step 1 of 1: loss nan"
+    ):
         warm_up_epoch(first, training_set(), settings(), 3)
 
 

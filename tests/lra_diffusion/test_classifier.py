@@ -7,7 +7,15 @@ import torch
 from torch import nn
 
 from lra_diffusion import classifier
-from lra_diffusion.classifier import Classifier, LabelledImages, Settings, cosine, epochs, predict, train_epoch
+from lra_diffusion.classifier import (
+    Classifier,
+    LabelledImages,
+    Settings,
+    cosine,
+    epochs,
+    predict,
+    train_epoch,
+)
 from lra_diffusion.command_line import NonFiniteLossError, autocast
 from lra_diffusion.data import stream_seed, torch_stream
 
@@ -16,7 +24,9 @@ SAMPLES, CLASSES, FEATURES = 20, 5, 12
 
 
 class Vectors:
-    """A source of images whose views are scaled at random, so that the loop can be followed by hand."""
+    """A source of images whose views are scaled at random, so that the loop can be followed by
+    hand.
+    """
 
     device, evaluation_batch, normalisation = CPU, 6, ((0.0,), (1.0,))
 
@@ -31,12 +41,20 @@ class Vectors:
 
     def views(self, batches, seed):
         generator = torch.Generator().manual_seed(seed)
-        return (self.values[index] * (0.5 + torch.rand(len(index), 1, generator=generator)) for index in batches)
+        return (
+            self.values[index] * (0.5 + torch.rand(len(index), 1, generator=generator))
+            for index in batches
+        )
 
 
 def settings(**changes):
-    values = dict(batch_size=8, n_epochs=3, learning_rate=lambda epoch: 0.1 / epoch, seed=3,
-                  autocast=autocast("off", CPU))  # fmt: skip
+    values = dict(
+        batch_size=8,
+        n_epochs=3,
+        learning_rate=lambda epoch: 0.1 / epoch,
+        seed=3,
+        autocast=autocast("off", CPU),
+    )
     return Settings(**{**values, **changes})
 
 
@@ -44,7 +62,10 @@ def small_classifier():
     torch.manual_seed(0)
     net = nn.Sequential(nn.Linear(FEATURES, 6), nn.BatchNorm1d(6), nn.ReLU(), nn.Linear(6, CLASSES))
     return Classifier(
-        net, torch.optim.SGD(net.parameters(), 0.1, momentum=0.9, nesterov=True, weight_decay=5e-4, fused=True)
+        net,
+        torch.optim.SGD(
+            net.parameters(), 0.1, momentum=0.9, nesterov=True, weight_decay=5e-4, fused=True
+        ),
     )
 
 
@@ -79,7 +100,10 @@ def test_an_epoch_is_the_loop_written_out_and_records_each_output_before_its_upd
         losses += [loss.item() for loss in batch]
     assert recorded.tolist() == [pytest.approx(outputs[i], rel=1e-4) for i in range(SAMPLES)]
     assert row["loss"] == pytest.approx(sum(losses) / SAMPLES, rel=1e-5)
-    right = [max(range(CLASSES), key=outputs[i].__getitem__) == train_set.labels[i] for i in range(SAMPLES)]
+    right = [
+        max(range(CLASSES), key=outputs[i].__getitem__) == train_set.labels[i]
+        for i in range(SAMPLES)
+    ]
     assert row["accuracy_train"] == pytest.approx(100 * sum(right) / SAMPLES)
     for one, other in zip(trained.net.state_dict().values(), literal.net.state_dict().values()):
         torch.testing.assert_close(one, other)
@@ -87,11 +111,19 @@ def test_an_epoch_is_the_loop_written_out_and_records_each_output_before_its_upd
 
 def test_rows_hold_rate_and_accuracies_and_going_on_from_a_state_changes_nothing(train_set):
     whole = small_classifier()
-    tests = {"val": LabelledImages(train_set.images, (train_set.labels + 1) % CLASSES), "test": train_set}
+    tests = {
+        "val": LabelledImages(train_set.images, (train_set.labels + 1) % CLASSES),
+        "test": train_set,
+    }
     rows = list(epochs(whole, train_set, tests, settings()))
     assert [row["epoch"] for row in rows] == [1, 2, 3]
     assert [row["lr"] for row in rows] == [0.1, 0.05, 0.1 / 3]
-    expected = (predict(whole.net, train_set.images, settings()).argmax(1) == train_set.labels).float().mean().item()
+    expected = (
+        (predict(whole.net, train_set.images, settings()).argmax(1) == train_set.labels)
+        .float()
+        .mean()
+        .item()
+    )
     assert rows[-1]["accuracy"] == pytest.approx(100 * expected)
     assert all(row["accuracy"] + row["accuracy_val"] <= 100.001 for row in rows)
     assert not whole.net.training
@@ -105,16 +137,24 @@ def test_rows_hold_rate_and_accuracies_and_going_on_from_a_state_changes_nothing
     assert [{k: v for k, v in row.items() if k not in clock} for row in again] == [
         {k: v for k, v in row.items() if k not in clock} for row in rows[1:]
     ]
-    assert all(torch.equal(a, b) for a, b in zip(second.net.state_dict().values(), whole.net.state_dict().values()))
+    assert all(
+        torch.equal(a, b)
+        for a, b in zip(second.net.state_dict().values(), whole.net.state_dict().values())
+    )
 
 
 def test_a_loss_or_an_output_that_is_not_finite_names_its_place(train_set):
     broken = small_classifier()
     train_set.images.values[7] = torch.nan
-    place = torch.randperm(SAMPLES, generator=torch_stream(CPU, 3, 1, "shuffle")).tolist().index(7) // 8 + 1
+    place = (
+        torch.randperm(SAMPLES, generator=torch_stream(CPU, 3, 1, "shuffle")).tolist().index(7) // 8
+        + 1
+    )
     with pytest.raises(NonFiniteLossError, match=f"epoch 1, step {place} of 3: loss nan"):
         next(epochs(broken, train_set, {}, settings()))
-    bad = LabelledImages(Vectors(torch.full((4, FEATURES), torch.inf)), torch.zeros(4, dtype=torch.int64))
+    bad = LabelledImages(
+        Vectors(torch.full((4, FEATURES), torch.inf)), torch.zeros(4, dtype=torch.int64)
+    )
     good = LabelledImages(Vectors(torch.randn(8, FEATURES)), torch.zeros(8, dtype=torch.int64))
     with pytest.raises(NonFiniteLossError, match="epoch 1, test images"):
         next(epochs(small_classifier(), good, {"test": bad}, settings()))
@@ -122,7 +162,10 @@ def test_a_loss_or_an_output_that_is_not_finite_names_its_place(train_set):
 
 def test_the_built_network_follows_its_seed_and_its_rate_the_cosine():
     one, same, other = (classifier.build("resnet18", 4, 3, CPU, seed) for seed in (1, 1, 2))
-    assert all(torch.equal(a, b) for a, b in zip(one.net.state_dict().values(), same.net.state_dict().values()))
+    assert all(
+        torch.equal(a, b)
+        for a, b in zip(one.net.state_dict().values(), same.net.state_dict().values())
+    )
     assert not torch.equal(one.net.conv1.weight, other.net.conv1.weight)
     assert one.net(torch.zeros(2, 3, 32, 32)).shape == (2, 3)
     rate = cosine(0.1, 4)

@@ -1,4 +1,6 @@
-"""CLIP's image tower against one written out slowly, and its weights in every layout they are published in."""
+"""CLIP's image tower against one written out slowly, and its weights in every layout they are
+published in.
+"""
 
 import builtins
 import math
@@ -17,7 +19,12 @@ from lra_diffusion.command_line import UsageError
 from lra_diffusion.data import CIFAR_NORMALISATION
 
 TINY = Shape(width=128, layers=2, patch=8, image_side=32, dim=24)
-COMMON = {"dataset": "cifar10", "normalisation": CIFAR_NORMALISATION, "image_side": 32, "device": "cpu"}
+COMMON = {
+    "dataset": "cifar10",
+    "normalisation": CIFAR_NORMALISATION,
+    "image_side": 32,
+    "device": "cpu",
+}
 
 
 @pytest.fixture(autouse=True)
@@ -44,7 +51,11 @@ def state():
     shapes = clip_tower.build(TINY).state_dict()
     found = {}
     for name, value in shapes.items():
-        spread = 1.5 * math.sqrt(3 / value[0].numel()) if value.ndim > 1 and "embedding" not in name else 0.3
+        spread = (
+            1.5 * math.sqrt(3 / value[0].numel())
+            if value.ndim > 1 and "embedding" not in name
+            else 0.3
+        )
         found[name] = (2 * torch.rand(value.shape) - 1) * spread
         if ".ln_" in f".{name}" and name.endswith("weight"):
             found[name] += 1
@@ -63,7 +74,9 @@ def layer_norm(x, state, name):
 
 def attention(tokens, state, name, heads):
     """Multi-head self-attention, query by query."""
-    qkv = [state[f"{name}.in_proj_weight"] @ token + state[f"{name}.in_proj_bias"] for token in tokens]
+    qkv = [
+        state[f"{name}.in_proj_weight"] @ token + state[f"{name}.in_proj_bias"] for token in tokens
+    ]
     width = len(tokens[0])
     part, out = width // heads, []
     for i in range(len(tokens)):
@@ -76,7 +89,9 @@ def attention(tokens, state, name, heads):
             scores = torch.stack([query @ key / math.sqrt(part) for key in keys])
             shares = torch.exp(scores - scores.max())
             mixed.append(sum(share * value for share, value in zip(shares / shares.sum(), values)))
-        out.append(state[f"{name}.out_proj.weight"] @ torch.cat(mixed) + state[f"{name}.out_proj.bias"])
+        out.append(
+            state[f"{name}.out_proj.weight"] @ torch.cat(mixed) + state[f"{name}.out_proj.bias"]
+        )
     return out
 
 
@@ -97,7 +112,11 @@ def slow_tower(image, state, shape):
             normed = layer_norm(token, state, f"{block}.ln_2")
             hidden = state[f"{block}.mlp.c_fc.weight"] @ normed + state[f"{block}.mlp.c_fc.bias"]
             hidden = hidden * 1 / (1 + torch.exp(-1.702 * hidden))
-            tokens[i] = token + state[f"{block}.mlp.c_proj.weight"] @ hidden + state[f"{block}.mlp.c_proj.bias"]
+            tokens[i] = (
+                token
+                + state[f"{block}.mlp.c_proj.weight"] @ hidden
+                + state[f"{block}.mlp.c_proj.bias"]
+            )
     return layer_norm(tokens[0], state, "ln_post") @ state["proj"]
 
 
@@ -142,7 +161,9 @@ def test_the_encoder_undoes_the_datasets_normalisation_and_does_clips(state, tmp
     mean, std = (torch.tensor(values)[:, None, None] for values in CIFAR_NORMALISATION)
     own_mean = torch.tensor([0.48145466, 0.4578275, 0.40821073])[:, None, None]
     own_std = torch.tensor([0.26862954, 0.26130258, 0.27577711])[:, None, None]
-    prepared = (x * std + mean - own_mean) / own_std  # 32 pixels is what the tiny tower sees, so nothing is resized
+    prepared = (
+        x * std + mean - own_mean
+    ) / own_std  # 32 pixels is what the tiny tower sees, so nothing is resized
     with torch.no_grad():
         expected = torch.stack([slow_tower(image, state, TINY) for image in prepared])
     torch.testing.assert_close(encoder(x), expected, rtol=1e-4, atol=1e-4)
@@ -155,18 +176,28 @@ def test_the_encoder_undoes_the_datasets_normalisation_and_does_clips(state, tmp
 
 def hugging_face(state):
     """The names that transformers' CLIPModel has for the same tensors."""
-    names = {"class_embedding": "embeddings.class_embedding", "conv1.weight": "embeddings.patch_embedding.weight",
-             "positional_embedding": "embeddings.position_embedding.weight", "ln_pre.weight": "pre_layrnorm.weight",
-             "ln_pre.bias": "pre_layrnorm.bias", "ln_post.weight": "post_layernorm.weight",
-             "ln_post.bias": "post_layernorm.bias"}  # fmt: skip
+    names = {
+        "class_embedding": "embeddings.class_embedding",
+        "conv1.weight": "embeddings.patch_embedding.weight",
+        "positional_embedding": "embeddings.position_embedding.weight",
+        "ln_pre.weight": "pre_layrnorm.weight",
+        "ln_pre.bias": "pre_layrnorm.bias",
+        "ln_post.weight": "post_layernorm.weight",
+        "ln_post.bias": "post_layernorm.bias",
+    }
     found = {f"vision_model.{new}": state[old] for old, new in names.items()}
     for i in range(TINY.layers):
         old, new = f"transformer.resblocks.{i}", f"vision_model.encoder.layers.{i}"
         for kind in ("weight", "bias"):
             for part, tensor in zip("qkv", state[f"{old}.attn.in_proj_{kind}"].chunk(3)):
                 found[f"{new}.self_attn.{part}_proj.{kind}"] = tensor
-            for ours, theirs in (("attn.out_proj", "self_attn.out_proj"), ("ln_1", "layer_norm1"), ("ln_2", "layer_norm2"),
-                                 ("mlp.c_fc", "mlp.fc1"), ("mlp.c_proj", "mlp.fc2")):  # fmt: skip
+            for ours, theirs in (
+                ("attn.out_proj", "self_attn.out_proj"),
+                ("ln_1", "layer_norm1"),
+                ("ln_2", "layer_norm2"),
+                ("mlp.c_fc", "mlp.fc1"),
+                ("mlp.c_proj", "mlp.fc2"),
+            ):
                 found[f"{new}.{theirs}.{kind}"] = state[f"{old}.{ours}.{kind}"]
     found["vision_model.embeddings.position_ids"] = torch.arange(17)
     found["visual_projection.weight"] = state["proj"].T
@@ -174,8 +205,15 @@ def hugging_face(state):
 
 
 def timm_model():
-    return timm.create_model("vit_base_patch32_clip_quickgelu_224", img_size=32, patch_size=8, embed_dim=128, depth=2,
-                             num_heads=2, num_classes=24).eval()  # fmt: skip
+    return timm.create_model(
+        "vit_base_patch32_clip_quickgelu_224",
+        img_size=32,
+        patch_size=8,
+        embed_dim=128,
+        depth=2,
+        num_heads=2,
+        num_classes=24,
+    ).eval()
 
 
 def openai(state):
@@ -185,17 +223,24 @@ def openai(state):
 
 def test_every_layout_gives_the_same_encoder(state, tmp_path):
     layouts = {"bare": state, "openai": openai(state), "hugging_face": hugging_face(state)}
-    layouts["wrapped"] = {"state_dict": {f"module.{name}": value for name, value in openai(state).items()}}
+    layouts["wrapped"] = {
+        "state_dict": {f"module.{name}": value for name, value in openai(state).items()}
+    }
     built = []
     for name, layout in layouts.items():
         torch.save(layout, tmp_path / f"{name}.pt")
-        built.append(encoders.build("CLIP", clip_type="ViT-B/32", weights=tmp_path / f"{name}.pt", **COMMON))
+        built.append(
+            encoders.build("CLIP", clip_type="ViT-B/32", weights=tmp_path / f"{name}.pt", **COMMON)
+        )
     assert len({encoder.identity for encoder in built}) == 1
     folder = tmp_path / "snapshot"
     folder.mkdir()
     whole = {name: value.contiguous() for name, value in openai(state).items()}
     safetensors.torch.save_file(whole, folder / "open_clip_model.safetensors")
-    assert encoders.build("CLIP", clip_type="ViT-B/32", weights=folder, **COMMON).identity == built[0].identity
+    assert (
+        encoders.build("CLIP", clip_type="ViT-B/32", weights=folder, **COMMON).identity
+        == built[0].identity
+    )
 
 
 def test_timms_layout_gives_what_timms_model_gives(tmp_path):
@@ -213,7 +258,9 @@ def test_timms_layout_gives_what_timms_model_gives(tmp_path):
 
 
 class Program(nn.Module):
-    """What OpenAI's files are: a scripted model whose state dict has the whole CLIP's names, in float16."""
+    """What OpenAI's files are: a scripted model whose state dict has the whole CLIP's names, in
+    float16.
+    """
 
     def __init__(self, tower):
         super().__init__()
@@ -258,9 +305,12 @@ def refusal(**how):
 
 
 @pytest.mark.parametrize(
-    ("clip_type", "stem"), [("ViT-B/32", "ViT-B-32"), ("ViT-B/16", "ViT-B-16"), ("ViT-L/14", "ViT-L-14")]
+    ("clip_type", "stem"),
+    [("ViT-B/32", "ViT-B-32"), ("ViT-B/16", "ViT-B-16"), ("ViT-L/14", "ViT-L-14")],
 )
-def test_missing_weights_name_the_file_its_address_its_hash_and_where_it_was_looked_for(clip_type, stem, tmp_path):
+def test_missing_weights_name_the_file_its_address_its_hash_and_where_it_was_looked_for(
+    clip_type, stem, tmp_path
+):
     for how in ({}, {"weights": tmp_path}, {"weights": tmp_path / "nowhere.pt"}):
         message = refusal(clip_type=clip_type, **how)
         sha256 = weights.OPENAI_SHA256[clip_type]

@@ -71,7 +71,9 @@ def test_forward_process_mixes_label_prior_and_noise():
     for b in range(4):
         alpha = ALPHAS[t[b]].item()
         for c in range(3):
-            value = math.sqrt(alpha) * clean[b, c].item() + math.sqrt(1 - alpha) * noise[b, c].item()
+            value = (
+                math.sqrt(alpha) * clean[b, c].item() + math.sqrt(1 - alpha) * noise[b, c].item()
+            )
             assert plain[b, c].item() == pytest.approx(value, abs=1e-5)
             value += (1 - math.sqrt(alpha)) * prior[b, c].item()
             assert with_prior[b, c].item() == pytest.approx(value, abs=1e-5)
@@ -80,20 +82,31 @@ def test_forward_process_mixes_label_prior_and_noise():
 @pytest.mark.parametrize("count", [1, 2, 7, 200])
 def test_antithetic_times_mirror_the_drawn_ones(count):
     times = antithetic_times(count, 1000, torch.Generator().manual_seed(3))
-    drawn = torch.randint(0, 1000, (count // 2 + 1,), generator=torch.Generator().manual_seed(3)).tolist()
+    drawn = torch.randint(
+        0, 1000, (count // 2 + 1,), generator=torch.Generator().manual_seed(3)
+    ).tolist()
     assert times.tolist() == [*drawn, *(999 - t for t in drawn)][:count]
 
 
 def test_loss_is_the_weighted_mean_over_the_batch_and_the_mean_over_classes():
     generator = torch.Generator().manual_seed(0)
-    noise, predicted = torch.randn(5, 3, generator=generator), torch.randn(5, 3, generator=generator)
+    noise, predicted = (
+        torch.randn(5, 3, generator=generator),
+        torch.randn(5, 3, generator=generator),
+    )
     weights = torch.tensor([0.1, 0.2, 0.3, 0.25, 0.15])
     expected = sum(
-        weights[b].item() * (noise[b, c].item() - predicted[b, c].item()) ** 2 / 3 for b in range(5) for c in range(3)
+        weights[b].item() * (noise[b, c].item() - predicted[b, c].item()) ** 2 / 3
+        for b in range(5)
+        for c in range(3)
     )
-    assert weighted_noise_loss(noise, predicted, weights).item() == pytest.approx(expected, rel=1e-5)
+    assert weighted_noise_loss(noise, predicted, weights).item() == pytest.approx(
+        expected, rel=1e-5
+    )
     uniform = weighted_noise_loss(noise, predicted, torch.full((5,), 0.2))
-    assert uniform.item() == pytest.approx(torch.nn.functional.mse_loss(predicted, noise).item(), rel=1e-5)
+    assert uniform.item() == pytest.approx(
+        torch.nn.functional.mse_loss(predicted, noise).item(), rel=1e-5
+    )
 
 
 @pytest.mark.parametrize("steps", [1, 2, 4, 10, 500])
@@ -128,7 +141,11 @@ def toy_noise(y, t, feature):
 @pytest.mark.parametrize("with_prior", [False, True])
 def test_ddim_against_the_literal_loop(with_prior):
     feature = torch.randn(3, 4, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
-    prior = torch.full((3, 4), 0.4, dtype=torch.float64) if with_prior else torch.zeros(3, 4, dtype=torch.float64)
+    prior = (
+        torch.full((3, 4), 0.4, dtype=torch.float64)
+        if with_prior
+        else torch.zeros(3, 4, dtype=torch.float64)
+    )
     steps = reverse_steps(ALPHAS.double(), ddim_times(10))
     points = ddim(lambda y, i: toy_noise(y, int(steps.times[i]), feature), prior, steps, prior)
     y = prior.clone()
@@ -146,12 +163,16 @@ def test_ddim_against_the_literal_loop(with_prior):
 def test_a_stochastic_step_adds_noise_of_the_right_size():
     steps = reverse_steps(ALPHAS, ddim_times(4), eta=0.5)
     for i, time in enumerate((1, 251, 501, 751)):
-        here, previous = ALPHAS[time].item(), (ALPHAS[(1, 251, 501, 751)[i - 1]] if i else ALPHAS[0]).item()
+        here, previous = (
+            ALPHAS[time].item(),
+            (ALPHAS[(1, 251, 501, 751)[i - 1]] if i else ALPHAS[0]).item(),
+        )
         sigma = 0.5 * math.sqrt((1 - previous) / (1 - here) * (1 - here / previous))
         assert steps.sigmas[i].item() == pytest.approx(sigma, rel=1e-3)
     start = torch.zeros(2, 3)
     first, again, other = (
-        ddim(lambda y, i: y, start, steps, generator=torch.Generator().manual_seed(seed))[-1] for seed in (1, 1, 2)
+        ddim(lambda y, i: y, start, steps, generator=torch.Generator().manual_seed(seed))[-1]
+        for seed in (1, 1, 2)
     )
     assert torch.equal(first, again)
     assert not torch.equal(first, other)
@@ -171,7 +192,9 @@ def test_learning_rate_rises_then_falls_as_half_a_cosine():
     assert learning_rate(2.5, 5, 200) == pytest.approx(0.5e-3)
     assert learning_rate(5, 5, 200) == pytest.approx(1e-3)
     assert learning_rate(102.5, 5, 200) == pytest.approx(0.5e-3)
-    assert learning_rate(200, 5, 1000) / 1e-3 == pytest.approx(0.908, abs=1e-3)  # the published horizon at 200 epochs
+    assert learning_rate(200, 5, 1000) / 1e-3 == pytest.approx(
+        0.908, abs=1e-3
+    )  # the published horizon at 200 epochs
     assert learning_rate(7, 0, 7, peak=0.1) == pytest.approx(0)
 
 
@@ -189,12 +212,18 @@ def test_folded_reverse_steps_equal_the_predictor():
     steps = reverse_steps(ALPHAS, ddim_times(10))
     with torch.no_grad():
         literal = ddim(
-            lambda y, i: predictor(embedding, y, steps.times[i].expand(7), feature), torch.zeros(7, 5), steps
+            lambda y, i: predictor(embedding, y, steps.times[i].expand(7), feature),
+            torch.zeros(7, 5),
+            steps,
         )
     sampler = LabelSampler(predictor, steps)
-    np.testing.assert_allclose(sampler.trajectory(embedding, feature).numpy(), torch.stack(literal).numpy(), atol=2e-5)
+    np.testing.assert_allclose(
+        sampler.trajectory(embedding, feature).numpy(), torch.stack(literal).numpy(), atol=2e-5
+    )
     probabilities = class_probabilities(literal[-1])
-    np.testing.assert_allclose(sampler.probabilities(embedding, feature).numpy(), probabilities.numpy(), atol=1e-5)
+    np.testing.assert_allclose(
+        sampler.probabilities(embedding, feature).numpy(), probabilities.numpy(), atol=1e-5
+    )
 
 
 def test_predictor_by_its_formula():
@@ -218,12 +247,18 @@ def test_predictor_by_its_formula():
     def softplus(values):
         return np.log1p(np.exp(values))
 
-    hidden = softplus(normalised(gated(np.hstack([y, feature]), predictor.lin1), predictor.unetnorm1))
+    hidden = softplus(
+        normalised(gated(np.hstack([y, feature]), predictor.lin1), predictor.unetnorm1)
+    )
     hidden = normalised(embedding.numpy(), predictor.norm) * hidden
     hidden = softplus(normalised(gated(hidden, predictor.lin2), predictor.unetnorm2))
     hidden = softplus(normalised(gated(hidden, predictor.lin3), predictor.unetnorm3))
-    expected = hidden @ predictor.lin4.weight.detach().numpy().T + predictor.lin4.bias.detach().numpy()
-    np.testing.assert_allclose(predictor(embedding, y, t, feature).detach().numpy(), expected, atol=1e-5)
+    expected = (
+        hidden @ predictor.lin4.weight.detach().numpy().T + predictor.lin4.bias.detach().numpy()
+    )
+    np.testing.assert_allclose(
+        predictor(embedding, y, t, feature).detach().numpy(), expected, atol=1e-5
+    )
     gates = predictor.lin1.embed.weight
     assert gates.shape == (31, 8)
     assert gates.min() >= 0

@@ -1,4 +1,6 @@
-"""The scripts for images on disk, tiny: Food-101N, Clothing1M, WebVision and ILSVRC2012 in their real folder layouts."""
+"""The scripts for images on disk, tiny: Food-101N, Clothing1M, WebVision and ILSVRC2012 in their
+real folder layouts.
+"""
 
 import math
 import multiprocessing
@@ -31,10 +33,26 @@ from lra_diffusion.disk_images import CROP, DiskImages, resized
 from lra_diffusion.networks import LargeResNet
 
 BACKBONE = "test_resnet"  # timm's smallest: a tenth of a megabyte
-TINY = ["--diff_encoder", "resnet18_l", "--encoder_weights", "none", "--feature_dim", "8", "--nepoch", "1", "--device", "cpu",
-        "--num_workers", "0"]  # fmt: skip
-MAINS = {"train_Food101N": train_Food101N.main, "train_Clothing1M": train_Clothing1M.main,
-         "train_WebVision": train_WebVision.main, "test_ILSVRC2012": test_ILSVRC2012.main}  # fmt: skip
+TINY = [
+    "--diff_encoder",
+    "resnet18_l",
+    "--encoder_weights",
+    "none",
+    "--feature_dim",
+    "8",
+    "--nepoch",
+    "1",
+    "--device",
+    "cpu",
+    "--num_workers",
+    "0",
+]
+MAINS = {
+    "train_Food101N": train_Food101N.main,
+    "train_Clothing1M": train_Clothing1M.main,
+    "train_WebVision": train_WebVision.main,
+    "test_ILSVRC2012": test_ILSVRC2012.main,
+}
 
 
 def write_lines(path: Path, *lines: str) -> None:
@@ -49,7 +67,9 @@ def pictures(root: Path, names: list[str], labels: list[int]) -> None:
 
 
 def food101n(root: Path, verified: bool = False) -> None:
-    """An image of each of the 101 classes and one more to train on, three to test, if `verified` two to validate."""
+    """An image of each of the 101 classes and one more to train on, three to test, if `verified`
+    two to validate.
+    """
     classes = [f"dish_{i}" for i in range(101)]
     meta = root / "Food101N" / "Food-101N_release" / "meta"
     write_lines(meta / "classes.txt", "class_name", *classes)
@@ -57,15 +77,25 @@ def food101n(root: Path, verified: bool = False) -> None:
     val = [f"{classes[1]}/right.jpg", f"{classes[2]}/too.jpg"] if verified else []
     write_lines(meta / "imagelist.tsv", "class_name/key", *train, *val)
     if verified:
-        write_lines(meta / "verified_val.tsv", "class_name/key\tverification_label", *(f"{name}\t1" for name in val))
-    pictures(root / "Food101N" / "Food-101N_release" / "images", [*train, *val], [*range(101), 0, 1, 2])
+        write_lines(
+            meta / "verified_val.tsv",
+            "class_name/key\tverification_label",
+            *(f"{name}\t1" for name in val),
+        )
+    pictures(
+        root / "Food101N" / "Food-101N_release" / "images", [*train, *val], [*range(101), 0, 1, 2]
+    )
     test = [f"{classes[i]}/{i}" for i in (0, 50, 100)]
     write_lines(root / "Food101N" / "food-101" / "meta" / "test.txt", *test)
-    pictures(root / "Food101N" / "food-101" / "images", [f"{name}.jpg" for name in test], [0, 50, 100])
+    pictures(
+        root / "Food101N" / "food-101" / "images", [f"{name}.jpg" for name in test], [0, 50, 100]
+    )
 
 
 def clothing1m(root: Path) -> None:
-    """An image of each of the 14 classes and one more of the first to train on, two to validate, two to test."""
+    """An image of each of the 14 classes and one more of the first to train on, two to validate,
+    two to test.
+    """
     lists = root / "Clothing1M" / "annotations"
     for split, labels in (("cc", [*range(14), 0]), ("clean_val", [0, 13]), ("clean_test", [7, 1])):
         names = [f"images/{split}/{i}.jpg" for i in range(len(labels))]
@@ -80,24 +110,41 @@ def clothing1m(root: Path) -> None:
 
 
 def webvision(root: Path, ilsvrc2012: bool = True) -> None:
-    """An image of each of the first 50 classes and two more of the first; lists name classes beyond them too."""
+    """An image of each of the first 50 classes and two more of the first; lists name classes beyond
+    them too.
+    """
     labels = [*range(50), 0, 0]
     train = [f"google/q{label:04}/{i}.jpg" for i, label in enumerate(labels)]
-    write_lines(root / "WebVision" / "info" / "train_filelist_google.txt",
-                *(f"{name} {label}" for name, label in zip(train, labels)), "google/q0777/a.jpg 777")  # fmt: skip
+    write_lines(
+        root / "WebVision" / "info" / "train_filelist_google.txt",
+        *(f"{name} {label}" for name, label in zip(train, labels)),
+        "google/q0777/a.jpg 777",
+    )
     pictures(root / "WebVision", train, labels)
-    write_lines(root / "WebVision" / "info" / "val_filelist.txt", *(f"val{i}.jpg {i}" for i in (3, 30, 49, 300)))
-    pictures(root / "WebVision" / "val_images_256", [f"val{i}.jpg" for i in (3, 30, 49)], [3, 30, 49])
+    write_lines(
+        root / "WebVision" / "info" / "val_filelist.txt",
+        *(f"val{i}.jpg {i}" for i in (3, 30, 49, 300)),
+    )
+    pictures(
+        root / "WebVision" / "val_images_256", [f"val{i}.jpg" for i in (3, 30, 49)], [3, 30, 49]
+    )
     if ilsvrc2012:
-        write_lines(root / "ILSVRC2012" / "ILSVRC2012_val_label.txt",
-                    *(f"ILSVRC2012_val_{i:08}.JPEG {label} n0{label}" for i, label in enumerate((49, 7, 900, 0))))  # fmt: skip
+        write_lines(
+            root / "ILSVRC2012" / "ILSVRC2012_val_label.txt",
+            *(
+                f"ILSVRC2012_val_{i:08}.JPEG {label} n0{label}"
+                for i, label in enumerate((49, 7, 900, 0))
+            ),
+        )
         names = [f"ILSVRC2012_val_{i:08}.JPEG" for i in (0, 1, 3)]
         pictures(root / "ILSVRC2012" / "ILSVRC2012_img_val", names, [49, 7, 0])
 
 
 @pytest.fixture
 def run(tmp_path, monkeypatch):
-    """Runs a script in this process, in an empty folder, with images of 32 pixels: 224 take a minute, and change nothing."""
+    """Runs a script in this process, in an empty folder, with images of 32 pixels: 224 take a
+    minute, and change nothing.
+    """
     import timm
 
     monkeypatch.chdir(tmp_path)
@@ -107,7 +154,9 @@ def run(tmp_path, monkeypatch):
     torch.manual_seed(0)
     torch.save(timm.create_model(BACKBONE, num_classes=0).state_dict(), "backbone.pth")
     flags = [*TINY, "--data_path", "data", "--fp_encoder", BACKBONE, "--fp_weights", "backbone.pth"]
-    alone = [flag for flag in flags if flag not in ("--nepoch", "1")]  # test_ILSVRC2012.py takes it, and needs it not
+    alone = [
+        flag for flag in flags if flag not in ("--nepoch", "1")
+    ]  # test_ILSVRC2012.py takes it, and needs it not
 
     def main(script: str, *more: str) -> int:
         return MAINS[script]([*(alone if script.startswith("test") else flags), *more])
@@ -120,7 +169,10 @@ def test_webvision_trains_and_is_tested_on_ilsvrc2012(run, tmp_path, capsys):
     assert run("train_WebVision", "--nepoch", "2", "--batch_size", "16") == 0
     [folder] = (tmp_path / "runs").iterdir()
     metrics = rows(folder)
-    assert [row["images"] for row in metrics] == [48, 48]  # one of each of 50 classes, and the last two are dropped
+    assert [row["images"] for row in metrics] == [
+        48,
+        48,
+    ]  # one of each of 50 classes, and the last two are dropped
     evaluated = {f"accuracy_{name}_{kind}" for name in ("val", "test") for kind in ("raw", "ema")}
     assert all(row[name] is not None for row in metrics for name in evaluated)
     assert {"knn_accuracy_val", "knn_accuracy_test"} <= metrics[0].keys()
@@ -135,8 +187,27 @@ def test_webvision_trains_and_is_tested_on_ilsvrc2012(run, tmp_path, capsys):
     assert f"ILSVRC2012 accuracy: {best['accuracy']:.2f}% (3 images)" in out
     assert f"validation accuracy: {best['selection']:.2f}% (3 images)" in out
 
-    first = ["--nepoch", "1", "--lr_horizon", "2", "--batch_size", "16"]  # the first epoch of the same run
-    assert run("train_WebVision", *first, "--num_workers", "2", "--cache_dir", "other", "--output_dir", "workers") == 0
+    first = [
+        "--nepoch",
+        "1",
+        "--lr_horizon",
+        "2",
+        "--batch_size",
+        "16",
+    ]  # the first epoch of the same run
+    assert (
+        run(
+            "train_WebVision",
+            *first,
+            "--num_workers",
+            "2",
+            "--cache_dir",
+            "other",
+            "--output_dir",
+            "workers",
+        )
+        == 0
+    )
     assert rows(tmp_path / "workers") == metrics[:1]
 
 
@@ -190,22 +261,45 @@ def test_food101n_legacy_leaves_the_encoder_alone_and_selects_on_test_images(run
     first = LargeResNet("resnet18", 8)
     _, encoder = checkpoint.load(tmp_path / "legacy" / "LRA-diffusion_Food101N.pt", kind=list)
     assert all(torch.equal(encoder[name], value) for name, value in first.named_parameters())
-    assert not torch.equal(encoder["bn1.running_mean"], first.bn1.running_mean)  # batches of training and test images
+    assert not torch.equal(
+        encoder["bn1.running_mean"], first.bn1.running_mean
+    )  # batches of training and test images
 
 
 def test_clothing1m_in_a_process_of_its_own_and_at_full_size(tmp_path):
     clothing1m(tmp_path / "data")
     tiny.cc_weights(tmp_path)
-    command = [sys.executable, str(SCRIPTS / "train_Clothing1M.py"), *TINY, "--data_path", "data", "--k", "5",
-               "--batch_size", "4", "--gpu_devices", "0", "1", "2", "3"]  # fmt: skip
-    done = subprocess.run(command, cwd=tmp_path, env=environment(), capture_output=True, text=True, timeout=300)
+    command = [
+        sys.executable,
+        str(SCRIPTS / "train_Clothing1M.py"),
+        *TINY,
+        "--data_path",
+        "data",
+        "--k",
+        "5",
+        "--batch_size",
+        "4",
+        "--gpu_devices",
+        "0",
+        "1",
+        "2",
+        "3",
+    ]
+    done = subprocess.run(
+        command, cwd=tmp_path, env=environment(), capture_output=True, text=True, timeout=300
+    )
     assert done.returncode == 0, done.stderr
     [folder] = (tmp_path / "runs").iterdir()
     [row] = rows(folder)
     assert row["images"] == 12  # one of each of 14 classes, and the last two are dropped
     assert (row["accuracy_val_raw"], row["accuracy_test_raw"]) != (None, None)
-    assert re.search(r"Model saved, update best accuracy at Epoch 1, val acc: [\d.]+, test acc: [\d.]+", done.stdout)
-    predictor, encoder = checkpoint.load(tmp_path / "model" / "LRA-diffusion_Clothing1M.pt", kind=list)
+    assert re.search(
+        r"Model saved, update best accuracy at Epoch 1, val acc: [\d.]+, test acc: [\d.]+",
+        done.stdout,
+    )
+    predictor, encoder = checkpoint.load(
+        tmp_path / "model" / "LRA-diffusion_Clothing1M.pt", kind=list
+    )
     assert predictor["lin1.lin.weight"].shape == (8, 14 + 128)
     assert {"myfc.weight", "myfc2.weight"} <= encoder.keys()
     caches = {path.name.rpartition("_")[0] for path in (tmp_path / "data" / "embeddings").iterdir()}
@@ -246,7 +340,17 @@ def test_a_broken_image_is_one_message_and_no_run(run, tmp_path, capsys, workers
     assert not (tmp_path / "runs").exists()
 
 
-SIZES = [(40, 30), (30, 40), (256, 256), (257, 256), (500, 333), (333, 500), (640, 479), (1000, 301), (7, 1000)]
+SIZES = [
+    (40, 30),
+    (30, 40),
+    (256, 256),
+    (257, 256),
+    (500, 333),
+    (333, 500),
+    (640, 479),
+    (1000, 301),
+    (7, 1000),
+]
 
 
 @pytest.mark.parametrize("size", SIZES)
@@ -280,7 +384,9 @@ def test_test_images_are_the_centre_and_views_lie_inside(tmp_path, size, bicubic
 
 def test_views_are_windows_of_the_image_half_of_them_mirrored(tmp_path):
     path, across = tmp_path / "positions.png", np.arange(256, dtype=np.uint8)
-    pixels = np.stack([*np.meshgrid(across, across), np.zeros((256, 256), np.uint8)], axis=2)  # red is x, green is y
+    pixels = np.stack(
+        [*np.meshgrid(across, across), np.zeros((256, 256), np.uint8)], axis=2
+    )  # red is x, green is y
     Image.fromarray(pixels).save(path)  # of the size that nothing resizes
     images = DiskImages([path], ((0.0,) * 3, (1 / 255,) * 3), torch.device("cpu"), 0, True)
     corners, mirrored = set(), 0

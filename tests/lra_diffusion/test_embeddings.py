@@ -15,8 +15,14 @@ from lra_diffusion.data import CIFAR_NORMALISATION, DeviceImages
 from lra_diffusion.embeddings import cached, embed, from_files
 from lra_diffusion.encoders import Encoder
 
-KEY = {"split": "train", "dataset": "digits", "data_sha256": "12ab", "encoder": "SimCLR sha256:34cd", "transform": "test",
-       "dtype": "float32"}  # fmt: skip
+KEY = {
+    "split": "train",
+    "dataset": "digits",
+    "data_sha256": "12ab",
+    "encoder": "SimCLR sha256:34cd",
+    "transform": "test",
+    "dtype": "float32",
+}
 
 
 class Mean(nn.Module):
@@ -57,7 +63,9 @@ def test_embed_is_the_encoder_on_every_image_in_order(evaluation_batch, largest_
 def test_views_are_other_images_and_follow_the_seed():
     _, images = device_images()
     plain = embed(encoder(Mean()), images, nullcontext)
-    one, again, other = (embed(encoder(Mean()), images, nullcontext, views_seed=seed) for seed in (3, 3, 4))
+    one, again, other = (
+        embed(encoder(Mean()), images, nullcontext, views_seed=seed) for seed in (3, 3, 4)
+    )
     assert torch.equal(one, again)
     assert not torch.equal(one, other)
     assert not torch.equal(one, plain)
@@ -136,7 +144,9 @@ def test_a_cache_of_something_else_under_the_same_name_is_computed_anew(tmp_path
         metadata = file.metadata()
     wrong = {
         "another encoder": safetensors.torch.save({"features": compute.features}, {"about": "{}"}),
-        "for 7 images": safetensors.torch.save({"features": compute.features[:6].clone()}, metadata),
+        "for 7 images": safetensors.torch.save(
+            {"features": compute.features[:6].clone()}, metadata
+        ),
         "torch.float64": safetensors.torch.save({"features": compute.features.double()}, metadata),
         "cannot be read": safetensors.torch.save({"others": compute.features}, metadata),
     }

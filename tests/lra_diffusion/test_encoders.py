@@ -1,4 +1,6 @@
-"""SimCLR, CC, torchvision and timm encoders, how their files are found and read, and what is said when they are not."""
+"""SimCLR, CC, torchvision and timm encoders, how their files are found and read, and what is said
+when they are not.
+"""
 
 import pytest
 import safetensors.torch
@@ -50,10 +52,18 @@ def test_simclr_has_the_names_and_sizes_of_the_published_file():
     state = SimCLRNet().state_dict()
     assert len(state) == 326
     expected = {
-        "f.0.weight": (64, 3, 3, 3), "f.1.running_mean": (64,), "f.3.0.conv1.weight": (64, 64, 1, 1),
-        "f.3.0.downsample.0.weight": (256, 64, 1, 1), "f.4.0.downsample.1.running_var": (512,),
-        "f.5.5.bn3.weight": (1024,), "f.6.2.conv3.weight": (2048, 512, 1, 1), "g.0.weight": (512, 2048),
-        "g.1.num_batches_tracked": (), "g.3.weight": (128, 512), "g.3.bias": (128,)}  # fmt: skip
+        "f.0.weight": (64, 3, 3, 3),
+        "f.1.running_mean": (64,),
+        "f.3.0.conv1.weight": (64, 64, 1, 1),
+        "f.3.0.downsample.0.weight": (256, 64, 1, 1),
+        "f.4.0.downsample.1.running_var": (512,),
+        "f.5.5.bn3.weight": (1024,),
+        "f.6.2.conv3.weight": (2048, 512, 1, 1),
+        "g.0.weight": (512, 2048),
+        "g.1.num_batches_tracked": (),
+        "g.3.weight": (128, 512),
+        "g.3.bias": (128,),
+    }
     assert {name: tuple(state[name].shape) for name in expected} == expected
     assert "g.0.bias" not in state
     assert sum(parameter.numel() for parameter in SimCLRNet().parameters()) == 24_615_616
@@ -63,8 +73,14 @@ def test_cc_has_the_names_and_sizes_of_the_published_file():
     net = CCNet()
     state = net.state_dict()
     assert len(state) == 354
-    expected = {"model_resnet.conv1.weight": (64, 3, 7, 7), "classification_fc.weight": (14, 2048), "dr.bias": (128,),
-                "fc1.fc1.0.weight": (64, 128), "fc1.fc2.1.running_var": (64,), "fc2.fc3.weight": (14, 64)}  # fmt: skip
+    expected = {
+        "model_resnet.conv1.weight": (64, 3, 7, 7),
+        "classification_fc.weight": (14, 2048),
+        "dr.bias": (128,),
+        "fc1.fc1.0.weight": (64, 128),
+        "fc1.fc2.1.running_var": (64,),
+        "fc2.fc3.weight": (14, 64),
+    }
     assert {name: tuple(state[name].shape) for name in expected} == expected
     assert not any(name.startswith("model_resnet.fc") for name in state)
     assert sum(parameter.numel() for parameter in net.parameters()) == 23_826_154
@@ -74,7 +90,10 @@ def bottleneck(state, prefix, x, stride):
     """A block of torchvision's ResNet, literally, in eval mode; the stride is on the 3 x 3."""
 
     def batch_norm(name, values):
-        parts = (state[f"{prefix}.{name}.{part}"] for part in ("running_mean", "running_var", "weight", "bias"))
+        parts = (
+            state[f"{prefix}.{name}.{part}"]
+            for part in ("running_mean", "running_var", "weight", "bias")
+        )
         mean, var, scale, shift = (part[:, None, None] for part in parts)
         return (values - mean) / torch.sqrt(var + 1e-5) * scale + shift
 
@@ -108,14 +127,20 @@ def test_simclr_features_are_the_pooled_maps_at_unit_length():
 def test_the_architecture_is_recognised_from_the_weights(name):
     state = narrow(name, width=3).state_dict()
     found = simclr_net_of(state)
-    assert {key: value.shape for key, value in found.state_dict().items()} == {k: v.shape for k, v in state.items()}
+    assert {key: value.shape for key, value in found.state_dict().items()} == {
+        k: v.shape for k, v in state.items()
+    }
     assert simclr_net_of({"conv1.weight": torch.zeros(1)}) is None
 
 
 def test_simclr_is_found_in_its_places_and_frozen(tmp_path):
     net = narrow()
     place = tmp_path / "data" / "model"
-    for place in (tmp_path / "data" / "model", tmp_path / "scripts" / "model", tmp_path / "model"):  # ever nearer
+    for place in (
+        tmp_path / "data" / "model",
+        tmp_path / "scripts" / "model",
+        tmp_path / "model",
+    ):  # ever nearer
         place.mkdir(parents=True)
         for parameter in net.parameters():
             parameter.data += 0.01
@@ -139,7 +164,9 @@ def test_the_identity_follows_the_weights_and_not_the_file(tmp_path):
     torch.save({"epoch": 3, "state_dict": without_head}, tmp_path / "checkpoint.pth")
     torch.save(state, tmp_path / "old.pt", _use_new_zipfile_serialization=False)
     safetensors.torch.save_file(state, tmp_path / "state.safetensors")
-    paths = [tmp_path / name for name in ("parallel.pt", "checkpoint.pth", "old.pt", "state.safetensors")]
+    paths = [
+        tmp_path / name for name in ("parallel.pt", "checkpoint.pth", "old.pt", "state.safetensors")
+    ]
     built = [encoders.build("SimCLR", dataset="digits", weights=path, **COMMON) for path in paths]
     assert len({encoder.identity for encoder in built}) == 1
     assert built[0].identity.startswith("SimCLR for digits sha256:")
@@ -154,7 +181,12 @@ def test_cc_gives_what_its_reducing_layer_gives(tmp_path):
     torch.manual_seed(0)
     net = CCNet().eval()
     torch.save(net.state_dict(), tmp_path / "CC_net.pt")
-    how = {"dataset": "clothing1m", "normalisation": IMAGENET_NORMALISATION, "device": "cpu", "image_side": 128}
+    how = {
+        "dataset": "clothing1m",
+        "normalisation": IMAGENET_NORMALISATION,
+        "device": "cpu",
+        "image_side": 128,
+    }
     encoder = encoders.build("CC", weights=tmp_path, **how)
     x = images(2, 128)
     trunk = models.resnet50(weights=None)
@@ -175,7 +207,9 @@ def cubic(distance, a):
 
 
 def resampling(old, new):
-    """(new, old) matrix of bicubic resizing with antialiasing: weights at the edge are normalised anew."""
+    """(new, old) matrix of bicubic resizing with antialiasing: weights at the edge are normalised
+    anew.
+    """
     matrix, scale = torch.zeros(new, old), old / new
     stretch = max(scale, 1.0)
     for i in range(new):
@@ -189,7 +223,9 @@ def resampling(old, new):
 def test_images_are_renormalised_resized_and_cut_without_clamping(height, width):
     side, own = 24, ((0.1, 0.2, 0.3), (0.5, 0.6, 0.7))
     pixels = torch.rand(2, 3, height, width, generator=torch.Generator().manual_seed(1)).round()
-    prepared = Renormalised(nn.Identity(), side, CIFAR_NORMALISATION, own).prepared((pixels - MEAN) / STD)
+    prepared = Renormalised(nn.Identity(), side, CIFAR_NORMALISATION, own).prepared(
+        (pixels - MEAN) / STD
+    )
     short = min(height, width)
     size = [side if length == short else int(side * length / short) for length in (height, width)]
     resized = resampling(height, size[0]) @ pixels @ resampling(width, size[1]).T
@@ -225,7 +261,9 @@ def test_a_timm_network_without_its_classifier(tmp_path):
     encoder = encoders.build(name, dataset="cifar10", weights=tmp_path, **COMMON)
     x = images(1)
     config = timm.data.resolve_model_data_config(net)
-    prepared = Renormalised(nn.Identity(), 224, CIFAR_NORMALISATION, (config["mean"], config["std"]))(x)
+    prepared = Renormalised(
+        nn.Identity(), 224, CIFAR_NORMALISATION, (config["mean"], config["std"])
+    )(x)
     with torch.no_grad():
         expected = net.forward_head(net.forward_features(prepared), pre_logits=True)
     torch.testing.assert_close(encoder(x), expected, rtol=1e-4, atol=1e-5)
@@ -293,7 +331,9 @@ def test_files_that_hold_no_such_weights(tmp_path):
     safetensors.torch.save_file(state, tmp_path / "file.safetensors")
     whole = (tmp_path / "file.safetensors").read_bytes()
     (tmp_path / "file.safetensors").write_bytes(whole[:-100])
-    assert "no weights that can be read safely" in refusal("SimCLR", weights=tmp_path / "file.safetensors")
+    assert "no weights that can be read safely" in refusal(
+        "SimCLR", weights=tmp_path / "file.safetensors"
+    )
     torch.save(state, path)
     torn = bytearray(path.read_bytes())
     torn[len(torn) // 2] ^= 1

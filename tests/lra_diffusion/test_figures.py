@@ -1,4 +1,6 @@
-"""The figures behind the pictures against counting by hand; that pictures come out is checked by their size."""
+"""The figures behind the pictures against counting by hand; that pictures come out is checked by
+their size.
+"""
 
 import struct
 from collections import Counter
@@ -31,7 +33,9 @@ def test_shares_of_correct_labels_are_what_counting_gives(labels):
         for i in range(len(own)):
             candidates = [*near[i, :k].tolist(), int(own[i])]
             drawn += sum(label == clean[i] for label in candidates) / (k + 1)
-            for label in candidates:  # each is drawn with the same probability and then weighs as its count
+            for (
+                label
+            ) in candidates:  # each is drawn with the same probability and then weighs as its count
                 weight += candidates.count(label)
                 right_weight += candidates.count(label) * (label == clean[i])
             counts = Counter(candidates)
@@ -46,7 +50,10 @@ def test_pictures_of_retrieval(labels):
     assert size_of(figures.retrieval_quality("noise", near, own, clean, 10)) == (1650, 660)
     figures.retrieval_quality("no label is wrong, one neighbour", near[:, :1], clean, clean, 1)
     agreement = figures.agreement_histogram(np.array([0.0, 0.5, 0.5, 1.0]), 2)
-    assert [share.tolist() for share in agreement] == [[25.0, 50.0, 25.0], [-25.0, 25.0, 75.0, 125.0]]
+    assert [share.tolist() for share in agreement] == [
+        [25.0, 50.0, 25.0],
+        [-25.0, 25.0, 75.0, 125.0],
+    ]
 
 
 @pytest.mark.parametrize(("images", "classes"), [(1, 2), (4, 100)])
@@ -55,14 +62,21 @@ def test_pictures_of_trajectories(images, classes):
     points = rng.normal(size=(4, images, classes))
     true, names = np.arange(images) % classes, [f"class {c}" for c in range(classes)]
     pixels = rng.integers(0, 256, (images, 32, 32, 3)).astype(np.uint8)
-    picture = figures.ddim_trajectories("y", pixels, points, (667, 334, 1, 0), true, (true + 1) % classes, names)
+    picture = figures.ddim_trajectories(
+        "y", pixels, points, (667, 334, 1, 0), true, (true + 1) % classes, names
+    )
     width, height = size_of(picture)
     assert width == 1350
     assert height == pytest.approx(150 * (0.9 + 1.55 * images), abs=1)
 
 
 def test_pictures_of_accuracies_leave_out_what_was_not_evaluated():
-    rows = [{"epoch": epoch, "accuracy": None if epoch % 2 else 50.0 + epoch} for epoch in range(1, 9)]
+    rows = [
+        {"epoch": epoch, "accuracy": None if epoch % 2 else 50.0 + epoch} for epoch in range(1, 9)
+    ]
     many = {f"run {number}": rows for number in range(8)}
-    assert size_of(figures.accuracy_curves("curves", many, {"vote": 62.5, "other vote": 40.0})) == (1125, 720)
+    assert size_of(figures.accuracy_curves("curves", many, {"vote": 62.5, "other vote": 40.0})) == (
+        1125,
+        720,
+    )
     figures.accuracy_curves("nothing evaluated", {"run": rows[:1]}, {"vote": 62.5})

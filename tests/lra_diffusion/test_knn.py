@@ -26,7 +26,10 @@ def test_predictions_are_the_weighted_vote(k, classes):
     generator = torch.Generator().manual_seed(k)
     bank, queries = (torch.randn(count, 4, generator=generator) for count in (40, 15))
     labels = torch.randint(0, classes, (40,), generator=generator)
-    expected = [slow_prediction(bank.tolist(), labels.tolist(), query, k, classes) for query in queries.tolist()]
+    expected = [
+        slow_prediction(bank.tolist(), labels.tolist(), query, k, classes)
+        for query in queries.tolist()
+    ]
     assert knn_predictions(bank, labels, queries, k, classes).tolist() == expected
 
 
@@ -56,10 +59,25 @@ def weights(tmp_path):
 
 
 def test_the_script_prints_the_originals_line(weights, run_script):
-    done = run_script("KNN_test.py", "--data", "digits", "--fp_weights", str(weights), "--limit_train", "200",
-                      "--limit_test", "50", "--device", "cpu", "--num_workers", "4")  # fmt: skip
+    done = run_script(
+        "KNN_test.py",
+        "--data",
+        "digits",
+        "--fp_weights",
+        str(weights),
+        "--limit_train",
+        "200",
+        "--limit_test",
+        "50",
+        "--device",
+        "cpu",
+        "--num_workers",
+        "4",
+    )
     assert done.returncode == 0, done.stderr
-    assert re.fullmatch(r"KNN accuracy: \d+\.\d\d, feature space: SimCLR", done.stdout.splitlines()[-1])
+    assert re.fullmatch(
+        r"KNN accuracy: \d+\.\d\d, feature space: SimCLR", done.stdout.splitlines()[-1]
+    )
 
 
 def test_batches_change_nothing_and_bad_flags_are_one_message(weights, capsys):
@@ -88,7 +106,16 @@ def test_batches_change_nothing_and_bad_flags_are_one_message(weights, capsys):
 
 
 def test_untrained_features_of_digits_are_better_than_chance(weights):
-    flags = ["--data", "digits", "--fp_weights", str(weights), "--limit_train", "300", "--limit_test", "60"]
+    flags = [
+        "--data",
+        "digits",
+        "--fp_weights",
+        str(weights),
+        "--limit_train",
+        "300",
+        "--limit_test",
+        "60",
+    ]
     accuracy = KNN_test.measure(KNN_test.build_parser().parse_args(flags))
     assert accuracy > 30
     assert np.isfinite(accuracy)

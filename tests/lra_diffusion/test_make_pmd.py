@@ -14,9 +14,11 @@ from conftest import SCRIPTS, environment
 from lra_diffusion import checkpoint, make_pmd, pmd_teacher
 from lra_diffusion.data import on_device, split, stream_seed, torch_stream
 from lra_diffusion.networks import SmallResNet
-from shared import datasets, noise_file, pmd, wild_formats
-from shared.image_data import ImageData
-from shared.noise import ASYMMETRIC_MAPS
+from shared import datasets
+from shared.datasets.image_data import ImageData
+from shared.formats import external, noise_file
+from shared.formats.alignment import labels_for
+from shared.noise import ASYMMETRIC_MAPS, pmd
 
 FEW = ["--dataset", "digits", "--limit_train", "96", "--device", "cpu"]
 NAMES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
@@ -41,13 +43,18 @@ def cifar(monkeypatch):
 @pytest.fixture
 def eta(tmp_path, cifar):
     """Posteriors of a teacher that mostly knows the first 45,000 images of that."""
-    probs = np.random.default_rng(1).dirichlet(np.full(10, 0.2), 45_000) + 2 * np.eye(10)[cifar.train_labels[:45_000]]
+    probs = (
+        np.random.default_rng(1).dirichlet(np.full(10, 0.2), 45_000)
+        + 2 * np.eye(10)[cifar.train_labels[:45_000]]
+    )
     probs = (probs / probs.sum(axis=1, keepdims=True)).astype(np.float32)
     np.save(tmp_path / "eta.npy", probs)
     return probs
 
 
-def test_eta_is_what_a_teacher_written_out_says_just_before_each_update_of_its_last_epoch(main, tmp_path):
+def test_eta_is_what_a_teacher_written_out_says_just_before_each_update_of_its_last_epoch(
+    main, tmp_path
+):
     assert main(*FEW, "--epochs", 2, "--amp", "off", "--noise_factor", 1.5, "--seed", 5) == 0
     digits = datasets.load("digits")
     rows = split(digits)[0]
@@ -56,7 +63,9 @@ def test_eta_is_what_a_teacher_written_out_says_just_before_each_update_of_its_l
     images = on_device(digits, digits.train_images[rows], torch.device("cpu"))
     torch.manual_seed(5)
     net = SmallResNet("resnet18", 10, 16).to(memory_format=torch.channels_last).train()
-    optimizer = torch.optim.SGD(net.parameters(), 5e-3, momentum=0.9, nesterov=True, weight_decay=5e-4)
+    optimizer = torch.optim.SGD(
+        net.parameters(), 5e-3, momentum=0.9, nesterov=True, weight_decay=5e-4
+    )
     expected = torch.zeros(96, 10)
     for epoch in (1, 2):  # an epoch is one batch of 96 images, below the 128 of PLC
         order = torch.randperm(96, generator=torch_stream("cpu", 5, epoch, "shuffle"))
@@ -79,11 +88,22 @@ def test_eta_is_what_a_teacher_written_out_says_just_before_each_update_of_its_l
     assert np.array_equal(noise.clean_labels, labels)
     best_two = np.argsort(-saved, axis=1)[:, :2]
     assert (noise.noisy_labels[:, None] == best_two).any(axis=1).all()
-    noise_file.labels_for(noise, dataset="digits", clean_labels=digits.train_labels, num_classes=10)
+    labels_for(noise, dataset="digits", clean_labels=digits.train_labels, num_classes=10)
 
 
 def test_the_command_line_of_plc_runs_unchanged(monkeypatch):
-    line = ["--dataset", "cifar10", "--noise_factor", "1.2", "--epochs", "25", "--noise_type", "1", "--gpus", "0"]
+    line = [
+        "--dataset",
+        "cifar10",
+        "--noise_factor",
+        "1.2",
+        "--epochs",
+        "25",
+        "--noise_type",
+        "1",
+        "--gpus",
+        "0",
+    ]
     args = make_pmd.parse(line)
     assert pmd_teacher.chosen(args) == pmd_teacher.Teacher("resnet34", 64, 1e-3, 25)
     assert (args.seed, args.noise_factor, args.output_dir) == (123, 1.2, make_pmd.FOLDER)
@@ -92,11 +112,15 @@ def test_the_command_line_of_plc_runs_unchanged(monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
     assert make_pmd.choose(args) == torch.device("cuda:0")
-    assert make_pmd.choose(make_pmd.parse(["--gpus", "1,0", "--network", "preact_resnet34"])) == torch.device("cuda:1")
+    assert make_pmd.choose(
+        make_pmd.parse(["--gpus", "1,0", "--network", "preact_resnet34"])
+    ) == torch.device("cuda:1")
     assert make_pmd.parse([]).noise_factor == 1.2
 
 
-def test_saved_outputs_give_the_published_file_ours_and_the_same_with_noise_on_top(main, tmp_path, eta, cifar, capsys):
+def test_saved_outputs_give_the_published_file_ours_and_the_same_with_noise_on_top(
+    main, tmp_path, eta, cifar, capsys
+):
     assert main("--eta", "eta.npy", "--rate", 0.35, "--noise_type", 3) == 0
     folder = tmp_path / "noise_label"
     published = np.load(folder / "cifar10-3-0.35.npy", allow_pickle=False)
@@ -107,15 +131,23 @@ def test_saved_outputs_give_the_published_file_ours_and_the_same_with_noise_on_t
     assert np.array_equal(published, pmd.pmd_labels(eta, 3, factor))
     ours = noise_file.read(folder / "cifar10-3-0.35.npz")
     assert np.array_equal(ours.noisy_labels, published)
-    assert (ours.header.dataset, ours.header.split, ours.header.nominal_rate) == ("cifar10", "train", 0.35)
-    assert np.array_equal(wild_formats.read_any(folder / "cifar10-3-0.35.npy").indices, ours.indices)
+    assert (ours.header.dataset, ours.header.split, ours.header.nominal_rate) == (
+        "cifar10",
+        "train",
+        0.35,
+    )
+    assert np.array_equal(external.read_any(folder / "cifar10-3-0.35.npy").indices, ours.indices)
 
     flags = ("--eta", "eta.npy", "--noise_factor", factor, "--noise_type", 3)
     assert main(*flags, "--uniform", 0.3) == 0
-    assert np.array_equal(np.load(folder / "cifar10-3-0.35_U_0.3.npy"), pmd.uniform_on_top(published, 0.3, 10))
+    assert np.array_equal(
+        np.load(folder / "cifar10-3-0.35_U_0.3.npy"), pmd.uniform_on_top(published, 0.3, 10)
+    )
     assert main(*flags, "--asymmetric", 0.3, "--on_top_seed", 7) == 0
     hybrid = np.load(folder / "cifar10-3-0.35_A_0.3.npy")
-    assert np.array_equal(hybrid, pmd.asymmetric_on_top(published, 0.3, ASYMMETRIC_MAPS["cifar10"], 10, 7))
+    assert np.array_equal(
+        hybrid, pmd.asymmetric_on_top(published, 0.3, ASYMMETRIC_MAPS["cifar10"], 10, 7)
+    )
     header = noise_file.read(folder / "cifar10-3-0.35_A_0.3.npz").header
     assert (header.kind, header.seed) == ("pmd+asymmetric", 7)
 
@@ -123,7 +155,10 @@ def test_saved_outputs_give_the_published_file_ours_and_the_same_with_noise_on_t
     assert main(*flags) == 0  # the same labels, once more
     out = capsys.readouterr().out
     shares = {
-        f"{NAMES[a]} -> {NAMES[b]}": (published[clean == a] == b).mean() for a in range(10) for b in range(10) if a != b
+        f"{NAMES[a]} -> {NAMES[b]}": (published[clean == a] == b).mean()
+        for a in range(10)
+        for b in range(10)
+        if a != b
     }
     largest = max(shares, key=shares.get)
     assert f"top confusions: {largest} {shares[largest]:.3f}, " in out
@@ -143,12 +178,19 @@ def test_confusions_are_the_shares_of_each_clean_class():
     assert make_pmd.confusions(clean, clean, 3) == []
 
 
-def test_kill_9_and_resume_give_the_same_teacher_and_a_finished_one_is_used_again(main, tmp_path, capsys):
+def test_kill_9_and_resume_give_the_same_teacher_and_a_finished_one_is_used_again(
+    main, tmp_path, capsys
+):
     flags = [*FEW, "--epochs", "6", "--lr", "0.02", "--output_dir"]
     assert main(*flags, "whole") == 0
     kept = tmp_path / "killed" / "teacher_digits_6ep_seed123_lr0.02_n96.ckpt"
-    process = subprocess.Popen([sys.executable, str(SCRIPTS / "make_pmd.py"), *flags, "killed"], cwd=tmp_path,
-                               env=environment(), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)  # fmt: skip
+    process = subprocess.Popen(
+        [sys.executable, str(SCRIPTS / "make_pmd.py"), *flags, "killed"],
+        cwd=tmp_path,
+        env=environment(),
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
     while not kept.exists() and process.poll() is None:
         time.sleep(0.002)
     os.kill(process.pid, signal.SIGKILL)
@@ -160,17 +202,32 @@ def test_kill_9_and_resume_give_the_same_teacher_and_a_finished_one_is_used_agai
     assert main(*flags, "killed", "--resume") == 0
     names = sorted(path.name for path in (tmp_path / "whole").iterdir())
     assert [name.partition("digits")[0] for name in names] == ["", "eta_", "teacher_"]
-    assert sorted(path.name for path in (tmp_path / "killed").iterdir() if not path.name.startswith(".")) == names
+    assert (
+        sorted(
+            path.name for path in (tmp_path / "killed").iterdir() if not path.name.startswith(".")
+        )
+        == names
+    )
     for name in names[:2]:
         assert (tmp_path / "whole" / name).read_bytes() == (tmp_path / "killed" / name).read_bytes()
 
     assert main(*flags, "whole", "--noise_type", 2) == 0
     assert "trained already" in capsys.readouterr().out
-    assert main(*flags, "whole", "--amp", "bf16" if not checkpoint.load(kept)["known"]["bf16"] else "off") == 2
+    assert (
+        main(
+            *flags,
+            "whole",
+            "--amp",
+            "bf16" if not checkpoint.load(kept)["known"]["bf16"] else "off",
+        )
+        == 2
+    )
     assert "the checkpoint belongs to another run (bf16: " in capsys.readouterr().err
 
 
-def test_what_cannot_work_is_refused_before_a_teacher_trains(main, tmp_path, monkeypatch, capsys, eta):
+def test_what_cannot_work_is_refused_before_a_teacher_trains(
+    main, tmp_path, monkeypatch, capsys, eta
+):
     monkeypatch.setattr(pmd_teacher, "posteriors", lambda *_: pytest.fail("trained"))
     (tmp_path / "there.npz").write_bytes(b"")
     wrong = {
@@ -213,7 +270,9 @@ def test_what_cannot_work_is_refused_before_a_teacher_trains(main, tmp_path, mon
         assert message in capsys.readouterr().err
 
 
-def test_a_teacher_that_diverges_is_status_3_and_its_last_good_epoch_stays(main, tmp_path, monkeypatch, capsys):
+def test_a_teacher_that_diverges_is_status_3_and_its_last_good_epoch_stays(
+    main, tmp_path, monkeypatch, capsys
+):
     assert main(*FEW, "--epochs", 2, "--lr", "1e30") == 3
     assert "the loss is not finite (epoch 2, step 1 of 1" in capsys.readouterr().err
     assert checkpoint.load(next((tmp_path / "noise_label").glob("teacher*")))["epoch"] == 1

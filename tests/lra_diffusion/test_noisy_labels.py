@@ -7,20 +7,29 @@ import pytest
 
 from lra_diffusion.data import split
 from lra_diffusion.noisy_labels import find_file, subset, training_labels
-from shared.image_data import ImageData
-from shared.noise_file import NoiseFileError, make, write
+from shared.datasets.image_data import ImageData
+from shared.formats.noise_file import NoiseFileError, make, write
 
 
 def cifar() -> ImageData:
     """CIFAR-10 in size, with images of one pixel."""
     labels = np.arange(50_000) * 7 % 10
     pixels = np.zeros((50_000, 1, 1, 3), np.uint8)
-    return ImageData("cifar10", pixels, labels, pixels[:10], labels[:10], tuple(map(str, range(10))), None)
+    return ImageData(
+        "cifar10", pixels, labels, pixels[:10], labels[:10], tuple(map(str, range(10))), None
+    )
 
 
 def flags(**given) -> Namespace:
-    usual = {"dataset": "cifar10", "noise_type": None, "noise_dir": None, "noise_file": None, "data_path": None,
-             "cut_labels": False, "no_validation": False}  # fmt: skip
+    usual = {
+        "dataset": "cifar10",
+        "noise_type": None,
+        "noise_dir": None,
+        "noise_file": None,
+        "data_path": None,
+        "cut_labels": False,
+        "no_validation": False,
+    }
     return Namespace(**(usual | given))
 
 
@@ -37,7 +46,9 @@ def published(path, count=45_000):
     return noisy
 
 
-@pytest.mark.parametrize("folder", ["noise_label", "data/label_noisy/lra_diffusion", "data/label_noisy/plc"])
+@pytest.mark.parametrize(
+    "folder", ["noise_label", "data/label_noisy/lra_diffusion", "data/label_noisy/plc"]
+)
 def test_a_published_file_is_found_by_its_name(folder, tmp_path):
     noisy = published(tmp_path / folder / "cifar10-1-0.35.npy")
     noise = training_labels(flags(noise_type="cifar10-1-0.35"), cifar())
@@ -48,7 +59,10 @@ def test_a_published_file_is_found_by_its_name(folder, tmp_path):
 
 def test_a_folder_of_ones_own(tmp_path):
     published(tmp_path / "mine" / "cifar10-1-0.35.npy")
-    assert find_file(flags(noise_type="cifar10-1-0.35", noise_dir=tmp_path / "mine")).parent.name == "mine"
+    assert (
+        find_file(flags(noise_type="cifar10-1-0.35", noise_dir=tmp_path / "mine")).parent.name
+        == "mine"
+    )
 
 
 def test_a_missing_file_names_every_place_and_how_to_get_it():
@@ -66,11 +80,13 @@ def test_a_missing_file_names_every_place_and_how_to_get_it():
 def test_labels_of_the_whole_set_are_refused_until_they_are_to_be_cut(tmp_path):
     noisy = published(tmp_path / "all.npy", 50_000)
     with pytest.raises(
-        NoiseFileError, match=r"labels 50000 images of cifar10, but the first 45000 are .* add --cut_labels"
+        NoiseFileError,
+        match=r"labels 50000 images of cifar10, but the first 45000 are .* add --cut_labels",
     ):
         training_labels(flags(noise_file="all.npy"), cifar())
     np.testing.assert_array_equal(
-        training_labels(flags(noise_file="all.npy", cut_labels=True), cifar()).noisy_labels, noisy[:45_000]
+        training_labels(flags(noise_file="all.npy", cut_labels=True), cifar()).noisy_labels,
+        noisy[:45_000],
     )
     everything = training_labels(flags(noise_file="all.npy", no_validation=True), cifar())
     np.testing.assert_array_equal(everything.noisy_labels, noisy)
@@ -79,7 +95,8 @@ def test_labels_of_the_whole_set_are_refused_until_they_are_to_be_cut(tmp_path):
 def test_labels_of_the_first_part_are_refused_where_all_are_to_be_trained_on(tmp_path):
     published(tmp_path / "part.npy")
     with pytest.raises(
-        NoiseFileError, match=r"labels 45000 images .* 50000 are to be trained on.*leave out --no_validation"
+        NoiseFileError,
+        match=r"labels 45000 images .* 50000 are to be trained on.*leave out --no_validation",
     ):
         training_labels(flags(noise_file="part.npy", no_validation=True), cifar())
 
@@ -89,19 +106,36 @@ def test_a_file_of_other_rows_is_brought_into_order_or_refused(tmp_path):
     rows = np.random.default_rng(0).permutation(45_000)
     noisy = (data.train_labels[rows] + 1) % 10
     write(
-        "mixed.npz", make(noisy, clean_labels=data.train_labels[rows], indices=rows, dataset="cifar10", num_classes=10)
+        "mixed.npz",
+        make(
+            noisy,
+            clean_labels=data.train_labels[rows],
+            indices=rows,
+            dataset="cifar10",
+            num_classes=10,
+        ),
     )
     noise = training_labels(flags(noise_file="mixed.npz"), data)
     np.testing.assert_array_equal(noise.noisy_labels, (data.train_labels[:45_000] + 1) % 10)
-    write("late.npz", make(data.train_labels[5_000:], indices=np.arange(5_000, 50_000), dataset="cifar10"))
+    write(
+        "late.npz",
+        make(data.train_labels[5_000:], indices=np.arange(5_000, 50_000), dataset="cifar10"),
+    )
     with pytest.raises(NoiseFileError, match="image 0 has no label"):
         training_labels(flags(noise_file="late.npz"), data)
 
 
 def test_users_own_labels_are_taken_as_they_are():
     data = cifar()
-    folder = ImageData("folder", data.train_images[:100], data.train_labels[:100], data.test_images, data.test_labels,
-                       data.class_names, None)  # fmt: skip
+    folder = ImageData(
+        "folder",
+        data.train_images[:100],
+        data.train_labels[:100],
+        data.test_images,
+        data.test_labels,
+        data.class_names,
+        None,
+    )
     noise = training_labels(flags(dataset="folder"), folder)
     rows, validates = split(folder)
     assert (len(rows), len(validates)) == (90, 10)
@@ -113,14 +147,31 @@ def test_users_own_labels_are_taken_as_they_are():
 def test_open_set_noise_is_refused():
     labels = cifar().train_labels[:45_000]
     flagged = np.arange(45_000) < 10
-    write("open.npz", make(labels, clean_labels=labels, indices=np.arange(45_000), open_set=flagged, dataset="cifar10"))
+    write(
+        "open.npz",
+        make(
+            labels,
+            clean_labels=labels,
+            indices=np.arange(45_000),
+            open_set=flagged,
+            dataset="cifar10",
+        ),
+    )
     with pytest.raises(NoiseFileError, match="replaces images"):
         training_labels(flags(noise_file="open.npz"), cifar())
 
 
 def test_a_part_keeps_what_is_known():
     labels = np.arange(10)
-    noise = make(labels, clean_labels=labels, indices=labels, dataset="digits", kind="pmd", seed=3, nominal_rate=0.35)
+    noise = make(
+        labels,
+        clean_labels=labels,
+        indices=labels,
+        dataset="digits",
+        kind="pmd",
+        seed=3,
+        nominal_rate=0.35,
+    )
     part = subset(noise, np.array([1, 4]))
     assert part.noisy_labels.tolist() == part.indices.tolist() == [1, 4]
     assert (part.header.kind, part.header.seed, part.header.nominal_rate) == ("pmd", 3, 0.35)

@@ -1,4 +1,6 @@
-"""The command lines: the published ones parse, presets and --legacy fill in, what cannot work is refused."""
+"""The command lines: the published ones parse, presets and --legacy fill in, what cannot work is
+refused.
+"""
 
 import shlex
 
@@ -8,14 +10,17 @@ from lra_diffusion import options
 from lra_diffusion.options import parse
 
 PUBLISHED = [
-    "train_CIFAR --device cuda:0 --noise_type cifar10-1-0.35 --fp_encoder SimCLR --nepoch 1000 --warmup_epochs 20",
-    "train_CIFAR --device cuda:0 --noise_type cifar100-1-0.35_U_0.6 --fp_encoder CLIP --CLIP_type ViT-B/32 --k 8",
+    "train_CIFAR --device cuda:0 --noise_type cifar10-1-0.35 --fp_encoder SimCLR --nepoch "
+    "1000 --warmup_epochs 20",
+    "train_CIFAR --device cuda:0 --noise_type cifar100-1-0.35_U_0.6 --fp_encoder CLIP "
+    "--CLIP_type ViT-B/32 --k 8",
     "train_Food101N --device cuda:0 --nepoch 1000 --warmup_epochs 1 --feature_dim 2048",
     "train_Food101N --gpu_devices 0 1 2 3 --nepoch 200 --warmup_epochs 1 --feature_dim 1024",
     "train_Clothing1M --device cuda:0 --nepoch 1000 --warmup_epochs 1 --feature_dim 4096",
     "train_Clothing1M --gpu_devices 0 1 2 3 --nepoch 200 --warmup_epochs 1 --feature_dim 1024",
     "train_WebVision --gpu_devices 0 1 2 3 --nepoch 200 --warmup_epochs 1 --feature_dim 1024",
-    "test_ILSVRC2012 --gpu_devices 0 --num_workers 8 --batch_size 512 --diff_encoder resnet50_l --ddim_n_step 20 --k 50",
+    "test_ILSVRC2012 --gpu_devices 0 --num_workers 8 --batch_size 512 --diff_encoder "
+    "resnet50_l --ddim_n_step 20 --k 50",
 ]
 
 
@@ -27,19 +32,43 @@ def test_published_command_lines(line):
 
 def test_defaults_of_the_paper():
     cifar = parse("train_CIFAR", [])
-    assert (cifar.noise_type, cifar.dataset, cifar.nepoch, cifar.batch_size, cifar.warmup_epochs, cifar.feature_dim) == (
-        "cifar10-1-0.35", "cifar10", 200, 200, 5, 512)  # fmt: skip
+    assert (
+        cifar.noise_type,
+        cifar.dataset,
+        cifar.nepoch,
+        cifar.batch_size,
+        cifar.warmup_epochs,
+        cifar.feature_dim,
+    ) == ("cifar10-1-0.35", "cifar10", 200, 200, 5, 512)
     assert (cifar.k, cifar.ddim_n_step, cifar.fp_encoder, cifar.CLIP_type, cifar.diff_encoder) == (
-        10, 10, "SimCLR", "ViT-L/14", "resnet34")  # fmt: skip
+        10,
+        10,
+        "SimCLR",
+        "ViT-L/14",
+        "resnet34",
+    )
     assert (cifar.weighted, cifar.exclude_self, cifar.fp_queries, cifar.bank_transform) == (
         True,
         False,
         "augmented",
         "test",
     )
-    assert (cifar.freeze_encoder, cifar.lr_horizon, cifar.eval_weights, cifar.select) == (False, 200, "best", "val")
-    food, clothes, web = (parse(f"train_{name}", []) for name in ("Food101N", "Clothing1M", "WebVision"))
-    assert (food.nepoch, food.batch_size, food.k, food.weighted, food.fp_encoder) == (100, 256, 10, True, "CLIP")
+    assert (cifar.freeze_encoder, cifar.lr_horizon, cifar.eval_weights, cifar.select) == (
+        False,
+        200,
+        "best",
+        "val",
+    )
+    food, clothes, web = (
+        parse(f"train_{name}", []) for name in ("Food101N", "Clothing1M", "WebVision")
+    )
+    assert (food.nepoch, food.batch_size, food.k, food.weighted, food.fp_encoder) == (
+        100,
+        256,
+        10,
+        True,
+        "CLIP",
+    )
     assert (food.exclude_self, food.fp_queries, food.per_class) == (True, "cached", None)
     assert (clothes.nepoch, clothes.k, clothes.weighted, clothes.fp_encoder, clothes.per_class) == (
         300,
@@ -48,14 +77,23 @@ def test_defaults_of_the_paper():
         "CC",
         10_000,
     )
-    assert (web.nepoch, web.k, web.weighted, web.per_class, web.num_workers) == (300, 50, False, 500, 16)
+    assert (web.nepoch, web.k, web.weighted, web.per_class, web.num_workers) == (
+        300,
+        50,
+        False,
+        500,
+        16,
+    )
     assert {food.diff_encoder, clothes.diff_encoder, web.diff_encoder} == {"resnet50_l"}
     assert {food.feature_dim, clothes.feature_dim, web.feature_dim} == {1024}
 
 
 def test_clip_on_cifar_is_computed_once_as_published():
     assert parse("train_CIFAR", ["--fp_encoder", "CLIP"]).fp_queries == "cached"
-    assert parse("train_CIFAR", ["--fp_encoder", "CLIP", "--fp_queries", "augmented"]).fp_queries == "augmented"
+    assert (
+        parse("train_CIFAR", ["--fp_encoder", "CLIP", "--fp_queries", "augmented"]).fp_queries
+        == "augmented"
+    )
     assert parse("train_WebVision", []).fp_queries == "augmented"
 
 
@@ -69,9 +107,19 @@ def test_legacy_is_the_published_code():
     )
     assert (args.eval_weights, args.weighted) == ("raw", True)
     food = parse("train_Food101N", ["--legacy", "--warmup_epochs", "1", "--nepoch", "1000"])
-    assert (food.warmup_epochs, food.lr_horizon, food.select, food.freeze_encoder) == (10, 200, "test", True)
+    assert (food.warmup_epochs, food.lr_horizon, food.select, food.freeze_encoder) == (
+        10,
+        200,
+        "test",
+        True,
+    )
     clothes = parse("train_Clothing1M", ["--legacy", "--warmup_epochs", "7", "--nepoch", "50"])
-    assert (clothes.warmup_epochs, clothes.lr_horizon, clothes.freeze_encoder, clothes.batch_statistics) == (
+    assert (
+        clothes.warmup_epochs,
+        clothes.lr_horizon,
+        clothes.freeze_encoder,
+        clothes.batch_statistics,
+    ) == (
         1,
         50,
         False,

@@ -32,9 +32,10 @@ def clusters(count, width, spread, seed=0):
 
 @pytest.mark.parametrize("bfloat16", [False, True])
 @pytest.mark.parametrize(
-    "bank", [random(300, 16), 100 + random(300, 16), clusters(300, 16, 1.0), clusters(300, 16, 0.2)],
+    "bank",
+    [random(300, 16), 100 + random(300, 16), clusters(300, 16, 1.0), clusters(300, 16, 0.2)],
     ids=["random", "far from zero", "clusters", "narrow clusters"],
-)  # fmt: skip
+)
 def test_the_nearest_are_exact(bank, bfloat16, monkeypatch):
     monkeypatch.setattr(retrieval, "CHUNK_BYTES", 4 * 300 * 7)  # seven queries at a time
     for queries in (bank, bank[:40] + 0.1 * random(40, 16, seed=5)):
@@ -49,24 +50,31 @@ def test_own_rows_are_left_out(bfloat16):
     bank, own = random(60, 8), torch.arange(60).flip(0)
     found = Bank(bank, bfloat16).nearest(bank.flip(0), 5, own)
     assert not (found.index == own[:, None]).any()
-    np.testing.assert_array_equal(found.index.numpy(), literal_neighbours(bank.flip(0), bank, 5, own.numpy())[1])
+    np.testing.assert_array_equal(
+        found.index.numpy(), literal_neighbours(bank.flip(0), bank, 5, own.numpy())[1]
+    )
 
 
 def test_of_equal_distances_the_lower_row_comes_first():
     bank = random(10, 4).repeat(4, 1)  # four copies of each
-    assert nearest(bank[:10], bank, 4).index.tolist() == [[i, i + 10, i + 20, i + 30] for i in range(10)]
+    assert nearest(bank[:10], bank, 4).index.tolist() == [
+        [i, i + 10, i + 20, i + 30] for i in range(10)
+    ]
 
 
 def test_all_rows_can_be_asked_for_and_no_more():
     bank = random(5, 3)
     assert sorted(nearest(bank[:1], bank, 5).index[0].tolist()) == [0, 1, 2, 3, 4]
     with pytest.raises(
-        ValueError, match="--k 6: there are 5 images to retrieve from; give a number between 1 and that"
+        ValueError,
+        match="--k 6: there are 5 images to retrieve from; give a number between 1 and that",
     ):
         nearest(bank, bank, 6)
     with pytest.raises(ValueError, match="--k 5: there are 4 images"):
         Bank(bank).nearest(bank, 5, torch.arange(5))
-    with pytest.raises(ValueError, match="queries have 4 features, the bank 3: take both from the same encoder"):
+    with pytest.raises(
+        ValueError, match="queries have 4 features, the bank 3: take both from the same encoder"
+    ):
         nearest(random(2, 4), bank, 1)
 
 
@@ -74,7 +82,9 @@ def test_features_that_rounding_cannot_tell_apart_are_searched_in_float32(monkey
     bank = clusters(400, 16, 0.2)
     search, searched = Bank._search, []
     monkeypatch.setattr(
-        Bank, "_search", lambda self, queries, *rest: searched.append(len(queries)) or search(self, queries, *rest)
+        Bank,
+        "_search",
+        lambda self, queries, *rest: searched.append(len(queries)) or search(self, queries, *rest),
     )
     found = Bank(bank, bfloat16=True).nearest(bank, 5)
     assert sum(searched) > 0
@@ -94,7 +104,9 @@ def test_drawing_a_label_and_its_weight(weighted):
     drawn = draw_labels(candidates, torch.Generator().manual_seed(11), weighted)
     positions = torch.randint(0, 7, (9,), generator=torch.Generator().manual_seed(11)).tolist()
     labels = [candidates[b, position].item() for b, position in enumerate(positions)]
-    counts = [candidates[b].tolist().count(label) if weighted else 1 for b, label in enumerate(labels)]
+    counts = [
+        candidates[b].tolist().count(label) if weighted else 1 for b, label in enumerate(labels)
+    ]
     assert drawn.labels.tolist() == labels
     assert drawn.weights.tolist() == pytest.approx([count / sum(counts) for count in counts])
 

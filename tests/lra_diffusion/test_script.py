@@ -32,53 +32,95 @@ def test_a_run_with_a_simclr_encoder_leaves_what_the_readme_says(run_script, tmp
     monkeypatch.setenv("DATA_ROOT", str(tmp_path / "data"))
     tiny.simclr_weights(tmp_path)
     noise = tiny.noisy_digits(tmp_path)
-    done = run_script("train_CIFAR.py", "--dataset", "digits", "--noise_file", str(noise), *tiny.SMALL)
+    done = run_script(
+        "train_CIFAR.py", "--dataset", "digits", "--noise_file", str(noise), *tiny.SMALL
+    )
     assert done.returncode == 0, done.stderr
     assert "epochs:" not in done.stderr  # no progress bar where there is no terminal
     [run] = (tmp_path / "runs").iterdir()
     assert {path.name for path in run.iterdir() if not path.name.startswith("events")} == {
-        "config.yaml", "metrics.jsonl", "last.ckpt", "best.ckpt", "noise.npz",
-        "LRA-diffusion_SimCLR_digits_noise.pt"}  # fmt: skip
+        "config.yaml",
+        "metrics.jsonl",
+        "last.ckpt",
+        "best.ckpt",
+        "noise.npz",
+        "LRA-diffusion_SimCLR_digits_noise.pt",
+    }
     config = yaml.safe_load((run / "config.yaml").read_text())
     assert config["identity"]["fp_encoder"].startswith("SimCLR for digits sha256:")
     assert config["measured_noise_rate"] == pytest.approx(0.3, abs=0.1)
     metrics = rows(run)
     assert [row["epoch"] for row in metrics] == [1, 2, 3, 4]
     assert [row["accuracy"] is None for row in metrics] == [True, True, True, False]
-    for pattern in (r"epoch: 4, validation accuracy: [\d.]+%, test accuracy: [\d.]+% \((raw|ema) weights\)",
-                    r"Model saved, update best accuracy at Epoch 4, val acc: [\d.]+, test acc: [\d.]+",
-                    r"time cost for CLR: [\d.]+", r"noise: .*, measured rate 0\.\d{4}",
-                    r"majority vote of the 10 nearest neighbours' labels: [\d.]+ % \(val\), [\d.]+ % \(test\)",
-                    r"test accuracy at the best validation accuracy \(what the paper reports\): "):  # fmt: skip
+    for pattern in (
+        r"epoch: 4, validation accuracy: [\d.]+%, test accuracy: [\d.]+% \((raw|ema) weights\)",
+        r"Model saved, update best accuracy at Epoch 4, val acc: [\d.]+, test acc: [\d.]+",
+        r"time cost for CLR: [\d.]+",
+        r"noise: .*, measured rate 0\.\d{4}",
+        r"majority vote of the 10 nearest neighbours' labels: [\d.]+ % \(val\), [\d.]+ % \(test\)",
+        r"test accuracy at the best validation accuracy \(what the paper reports\): ",
+    ):
         assert re.search(pattern, done.stdout), pattern
     [model] = (tmp_path / "model").glob("LRA-diffusion_*")
     assert model.name == "LRA-diffusion_SimCLR_digits_noise.pt"
     predictor, encoder = checkpoint.load(model, kind=list)
-    assert {"norm.weight", "lin1.lin.weight", "lin1.embed.weight", "unetnorm3.bias", "lin4.bias"} <= predictor.keys()
+    assert {
+        "norm.weight",
+        "lin1.lin.weight",
+        "lin1.embed.weight",
+        "unetnorm3.bias",
+        "lin4.bias",
+    } <= predictor.keys()
     assert {"conv1.weight", "layer4.1.bn2.running_var", "linear.bias"} <= encoder.keys()
-    assert len(list((tmp_path / "data" / "embeddings").glob("fp_embed_*_digits_*.safetensors"))) == 3
+    assert (
+        len(list((tmp_path / "data" / "embeddings").glob("fp_embed_*_digits_*.safetensors"))) == 3
+    )
 
-    again = run_script("train_CIFAR.py", "--dataset", "digits", "--noise_file", str(noise), *tiny.SMALL,
-                       "--eval_only", str(model))  # fmt: skip
+    again = run_script(
+        "train_CIFAR.py",
+        "--dataset",
+        "digits",
+        "--noise_file",
+        str(noise),
+        *tiny.SMALL,
+        "--eval_only",
+        str(model),
+    )
     assert again.returncode == 0, again.stderr
     assert f"test accuracy: {metrics[-1]['accuracy']:.2f}% (30 images)" in again.stdout
 
 
 def test_kill_9_at_any_moment_and_resume_gives_the_same_run(tmp_path):
-    command = [sys.executable, str(SCRIPTS / "train_CIFAR.py"), *tiny.with_features(tmp_path), "--nepoch", "12", "--resume",
-               "--output_dir"]  # fmt: skip
+    command = [
+        sys.executable,
+        str(SCRIPTS / "train_CIFAR.py"),
+        *tiny.with_features(tmp_path),
+        "--nepoch",
+        "12",
+        "--resume",
+        "--output_dir",
+    ]
     whole, killed = tmp_path / "whole", tmp_path / "killed"
-    subprocess.run([*command, str(whole)], cwd=tmp_path, env=environment(), check=True, capture_output=True)
+    subprocess.run(
+        [*command, str(whole)], cwd=tmp_path, env=environment(), check=True, capture_output=True
+    )
     delays = random.Random(3)
     for epochs_done in (1, 5, 8):
-        process = subprocess.Popen([*command, str(killed)], cwd=tmp_path, env=environment(), stdout=subprocess.DEVNULL,
-                                   stderr=subprocess.DEVNULL)  # fmt: skip
+        process = subprocess.Popen(
+            [*command, str(killed)],
+            cwd=tmp_path,
+            env=environment(),
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
         while lines_in(killed / "metrics.jsonl") < epochs_done and process.poll() is None:
             time.sleep(0.005)
         time.sleep(delays.uniform(0, 0.1))
         os.kill(process.pid, signal.SIGKILL)
         assert process.wait() == -signal.SIGKILL
-    subprocess.run([*command, str(killed)], cwd=tmp_path, env=environment(), check=True, capture_output=True)
+    subprocess.run(
+        [*command, str(killed)], cwd=tmp_path, env=environment(), check=True, capture_output=True
+    )
     assert rows(killed) == rows(whole)
     assert not list(killed.glob(".*.tmp"))
     for name in (checkpoint.LAST, checkpoint.BEST):
@@ -97,7 +139,13 @@ def flat(value, name=""):
     """Every tensor of a nested state, by its path."""
     if isinstance(value, torch.Tensor):
         return {name: value}
-    items = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    items = (
+        value.items()
+        if isinstance(value, dict)
+        else enumerate(value)
+        if isinstance(value, list)
+        else ()
+    )
     return {key: tensor for k, part in items for key, tensor in flat(part, f"{name}/{k}").items()}
 
 
@@ -120,7 +168,9 @@ def test_a_torn_checkpoint_is_skipped(main, tmp_path, capsys):
     flags = [*tiny.with_features(tmp_path), "--output_dir", "run", "--resume"]
     assert main(*flags) == 0
     before = rows(tmp_path / "run")
-    (tmp_path / "run" / checkpoint.LAST).write_bytes((tmp_path / "run" / checkpoint.LAST).read_bytes()[:1000])
+    (tmp_path / "run" / checkpoint.LAST).write_bytes(
+        (tmp_path / "run" / checkpoint.LAST).read_bytes()[:1000]
+    )
     assert main(*flags) == 0
     assert "warning: skipped" in capsys.readouterr().out
     assert rows(tmp_path / "run") == before
@@ -147,19 +197,44 @@ def test_users_own_images(main, tmp_path):
             for i in range(count):
                 tiny.picture(tmp_path / "mine" / part / name / f"{i}.png", 40 * label + i)
     torch.save(SimCLRNet("resnet18", 4).state_dict(), tmp_path / "own.pt")
-    assert main("--dataset", "folder", "--data_path", "mine", "--fp_weights", "own.pt", "--nepoch", "1", "--width", "4",
-                "--k", "3", "--feature_dim", "8", "--batch_size", "12", "--cache_dir", "cache",
-                "--output_dir", "run") == 0  # fmt: skip
+    assert (
+        main(
+            "--dataset",
+            "folder",
+            "--data_path",
+            "mine",
+            "--fp_weights",
+            "own.pt",
+            "--nepoch",
+            "1",
+            "--width",
+            "4",
+            "--k",
+            "3",
+            "--feature_dim",
+            "8",
+            "--batch_size",
+            "12",
+            "--cache_dir",
+            "cache",
+            "--output_dir",
+            "run",
+        )
+        == 0
+    )
     assert rows(tmp_path / "run")[-1]["accuracy"] is not None
 
 
 def test_without_validation_the_last_epoch_counts(main, tmp_path, capsys):
     flags = tiny.with_features(tmp_path)
     data = tmp_path / "all.npz"
-    from shared import datasets, noise_file
+    from shared import datasets
+    from shared.formats import noise_file
 
     labels = datasets.load("digits").train_labels
-    noise_file.write(data, noise_file.make(labels, clean_labels=labels, dataset="digits", num_classes=10))
+    noise_file.write(
+        data, noise_file.make(labels, clean_labels=labels, dataset="digits", num_classes=10)
+    )
     flags[flags.index("--noise_file") + 1] = str(data)
     assert main(*flags) == 2
     assert "add --cut_labels" in capsys.readouterr().err
@@ -193,7 +268,9 @@ def test_bad_input_is_one_message_and_nothing_is_written(main, tmp_path, capsys,
 
 
 def test_an_encoder_without_weights_says_where_to_get_them(main, tmp_path, capsys):
-    assert main("--dataset", "digits", "--noise_file", tiny.noisy_digits(tmp_path), *tiny.SMALL) == 2
+    assert (
+        main("--dataset", "digits", "--noise_file", tiny.noisy_digits(tmp_path), *tiny.SMALL) == 2
+    )
     message = capsys.readouterr().err
     assert "python train_SimCLR.py --dataset digits" in message
     assert "model/SimCLR_128_digits.pt" in message
@@ -206,7 +283,10 @@ def test_a_model_of_other_features_or_classes_is_refused(main, tmp_path, capsys)
     for name, count in (("train_features.npy", 1797 - 355), ("test_features.npy", 355)):
         np.save(tmp_path / name, np.zeros((count, 32), np.float32))
     assert main(*flags, "--eval_only", model) == 2
-    message = "was trained with features of 64 numbers, those here have 32: give the encoder it was trained with"
+    message = (
+        "was trained with features of 64 numbers, those here have 32: give the encoder it "
+        "was trained with"
+    )
     assert message in capsys.readouterr().err
 
 
@@ -215,11 +295,19 @@ def test_published_models_of_three_parts_and_of_several_gpus_load(main, tmp_path
     assert main(*flags, "--output_dir", "run") == 0
     [model] = (tmp_path / "run").glob("LRA-diffusion_*.pt")
     predictor, encoder = checkpoint.load(model, kind=list)
-    torch.save([predictor, {f"module.{name}": value for name, value in encoder.items()}, {"f_p": torch.zeros(1)}],
-               tmp_path / "published.pt")  # fmt: skip
+    torch.save(
+        [
+            predictor,
+            {f"module.{name}": value for name, value in encoder.items()},
+            {"f_p": torch.zeros(1)},
+        ],
+        tmp_path / "published.pt",
+    )
     capsys.readouterr()
     assert main(*flags, "--eval_only", tmp_path / "published.pt") == 0
-    assert f"test accuracy: {rows(tmp_path / 'run')[-1]['accuracy']:.2f}%" in capsys.readouterr().out
+    assert (
+        f"test accuracy: {rows(tmp_path / 'run')[-1]['accuracy']:.2f}%" in capsys.readouterr().out
+    )
 
 
 def test_a_broken_loss_exits_with_3_and_keeps_the_checkpoint(main, tmp_path, capsys):
@@ -255,7 +343,9 @@ def test_a_kill_between_the_two_copies_of_a_model_does_not_disown_the_published_
     assert (own.read_bytes(), published.read_bytes()) == (b"fourth epoch", b"of another run")
 
 
-def test_pictures_are_of_the_run_that_is_asked_for_from_any_folder(main, tmp_path, monkeypatch, capsys):
+def test_pictures_are_of_the_run_that_is_asked_for_from_any_folder(
+    main, tmp_path, monkeypatch, capsys
+):
     flags = tiny.with_features(tmp_path)
     assert main(*flags, "--output_dir", "run", "--k", "60", "--limit_train", "80") == 0
     monkeypatch.chdir("/")
@@ -273,7 +363,10 @@ def test_pictures_are_of_the_run_that_is_asked_for_from_any_folder(main, tmp_pat
         (["--fp_encoder", "CLIP"], "--fp_encoder does nothing with --fp_embed_train"),
         (["--eval_only", "x.pt", "--resume"], "--resume does nothing with --eval_only"),
         (["--diff_encoder", "resnet18_l"], "--width does nothing with --diff_encoder resnet18_l"),
-        (["--warmup_epochs", "1000", "--nepoch", "1001", "--legacy"], "leaves nothing of --lr_horizon"),
+        (
+            ["--warmup_epochs", "1000", "--nepoch", "1001", "--legacy"],
+            "leaves nothing of --lr_horizon",
+        ),
     ],
 )
 def test_flags_without_effect_are_refused(main, tmp_path, capsys, flags, message):

@@ -18,8 +18,22 @@ from lra_diffusion.simclr import augmentation, nt_xent, two_views
 from lra_diffusion.simclr_run import parse
 from shared import datasets
 
-TINY = ["--dataset", "digits", "--width", "4", "--batch_size", "32", "--limit_train", "96", "--limit_test", "30", "--nepoch", "3",
-        "--device", "cpu"]  # fmt: skip
+TINY = [
+    "--dataset",
+    "digits",
+    "--width",
+    "4",
+    "--batch_size",
+    "32",
+    "--limit_train",
+    "96",
+    "--limit_test",
+    "30",
+    "--nepoch",
+    "3",
+    "--device",
+    "cpu",
+]
 MODEL = "SimCLR_128_digits.pt"
 
 
@@ -33,12 +47,16 @@ def slow_nt_xent(first, second, temperature):
     total = 0.0
     for i in range(len(views)):
         partner = i + 1 if i % 2 == 0 else i - 1
-        others = sum(math.exp(cosine(views[i], views[k]) / temperature) for k in range(len(views)) if k != i)
+        others = sum(
+            math.exp(cosine(views[i], views[k]) / temperature) for k in range(len(views)) if k != i
+        )
         total -= math.log(math.exp(cosine(views[i], views[partner]) / temperature) / others)
     return total / len(views)
 
 
-@pytest.mark.parametrize(("count", "width", "temperature"), [(1, 3, 0.5), (2, 2, 0.1), (7, 5, 0.5), (12, 8, 2.0)])
+@pytest.mark.parametrize(
+    ("count", "width", "temperature"), [(1, 3, 0.5), (2, 2, 0.1), (7, 5, 0.5), (12, 8, 2.0)]
+)
 def test_nt_xent_is_the_papers_equation(count, width, temperature):
     generator = torch.Generator().manual_seed(count)
     first, second = (torch.randn(count, width, generator=generator) for _ in range(2))
@@ -52,7 +70,9 @@ def test_nt_xent_is_float32_whatever_comes_in_and_learns():
     with torch.autocast("cpu", torch.bfloat16):
         loss = nt_xent(first, second, 0.5)
     assert loss.dtype == torch.float32
-    assert loss.item() == pytest.approx(slow_nt_xent(first.tolist(), second.tolist(), 0.5), rel=1e-4)
+    assert loss.item() == pytest.approx(
+        slow_nt_xent(first.tolist(), second.tolist(), 0.5), rel=1e-4
+    )
     far = torch.eye(6) * 5
     assert nt_xent(far, far, 0.1) < nt_xent(far, far.roll(1, 0), 0.1)
 
@@ -70,7 +90,9 @@ def test_views_follow_the_seed_and_leave_global_random_numbers_alone(dataset):
     assert not torch.equal(views, two_views(pixels, augment, CIFAR_NORMALISATION, 6))
     assert views.shape == (12, 3, 32, 32)
     assert not torch.equal(views[0], views[6])  # the two views of an image
-    assert not torch.equal(views[0], views[3])  # two images that are equal: the draws are each image's own
+    assert not torch.equal(
+        views[0], views[3]
+    )  # two images that are equal: the draws are each image's own
     mean, std = (torch.tensor(values)[:, None, None] for values in CIFAR_NORMALISATION)
     seen = views * std + mean
     assert seen.min() > -1e-5
@@ -78,7 +100,9 @@ def test_views_follow_the_seed_and_leave_global_random_numbers_alone(dataset):
 
 
 def test_digits_are_neither_mirrored_nor_coloured():
-    pixels = torch.linspace(0, 1, 32).expand(200, 3, 32, 32)  # brighter to the right, in every crop of it
+    pixels = torch.linspace(0, 1, 32).expand(
+        200, 3, 32, 32
+    )  # brighter to the right, in every crop of it
 
     def rises(dataset):
         with simclr.seeded(7, torch.device("cpu")):
@@ -121,7 +145,9 @@ def test_the_script_writes_a_run_and_an_encoder_that_is_found(main, tmp_path, ca
     assert [row["epoch"] for row in metrics] == [1, 2, 3]
     assert [row["knn_accuracy"] is None for row in metrics] == [True, True, False]
     assert all(math.isfinite(row["loss"]) for row in metrics)
-    encoder = encoders.build("SimCLR", dataset="digits", normalisation=CIFAR_NORMALISATION, image_side=32, device="cpu")
+    encoder = encoders.build(
+        "SimCLR", dataset="digits", normalisation=CIFAR_NORMALISATION, image_side=32, device="cpu"
+    )
     assert encoder.dim == 32
     state = torch.load(tmp_path / "model" / MODEL, weights_only=True)
     assert {"f.0.weight", "f.6.1.bn2.running_var", "g.3.bias"} <= state.keys()
@@ -140,7 +166,9 @@ def test_labels_play_no_part_in_training(main, tmp_path, monkeypatch):
 
     monkeypatch.setattr(datasets, "load", shuffled)
     assert main(*TINY, "--output_dir", "shuffled") == 0
-    one, other = (torch.load(tmp_path / run / MODEL, weights_only=True) for run in ("true", "shuffled"))
+    one, other = (
+        torch.load(tmp_path / run / MODEL, weights_only=True) for run in ("true", "shuffled")
+    )
     assert all(torch.equal(one[name], other[name]) for name in one)
 
 
@@ -149,8 +177,13 @@ def test_kill_9_at_any_moment_and_resume_gives_the_same_run(main, tmp_path):
     assert main(*flags, "whole") == 0
     killed = tmp_path / "killed"
     command = [sys.executable, str(SCRIPTS / "train_SimCLR.py"), *flags, str(killed)]
-    process = subprocess.Popen(command, cwd=tmp_path, env=environment(), stdout=subprocess.DEVNULL,
-                               stderr=subprocess.DEVNULL)  # fmt: skip
+    process = subprocess.Popen(
+        command,
+        cwd=tmp_path,
+        env=environment(),
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
     while lines_in(killed / "metrics.jsonl") < 2 and process.poll() is None:
         time.sleep(0.005)
     os.kill(process.pid, signal.SIGKILL)
@@ -176,14 +209,20 @@ def test_resuming_refuses_other_settings_and_never_overwrites(main, tmp_path, ca
     before = (tmp_path / "run" / checkpoint.LAST).read_bytes()
     assert main(*TINY, "--output_dir", "run") == 2
     assert "add --resume" in capsys.readouterr().err
-    for flags, message in ((["--lr", 0.1], "lr: 0.001 then, 0.1 now"), (["--width", 8], "width: 4 then, 8 now"),
-                           (["--limit_train", 90], "data_sha256"), (["--nepoch", 4], "nepoch: 2 then, 4 now")):  # fmt: skip
+    for flags, message in (
+        (["--lr", 0.1], "lr: 0.001 then, 0.1 now"),
+        (["--width", 8], "width: 4 then, 8 now"),
+        (["--limit_train", 90], "data_sha256"),
+        (["--nepoch", 4], "nepoch: 2 then, 4 now"),
+    ):
         assert main(*TINY, *flags, "--output_dir", "run", "--resume") == 2
         assert message in capsys.readouterr().err
     assert (tmp_path / "run" / checkpoint.LAST).read_bytes() == before
 
 
-def test_resuming_without_a_folder_takes_the_newest_run_of_the_same_settings(main, tmp_path, capsys, monkeypatch):
+def test_resuming_without_a_folder_takes_the_newest_run_of_the_same_settings(
+    main, tmp_path, capsys, monkeypatch
+):
     def interrupted(net, optimizer, images, augment, settings, epoch):
         if epoch == 2:
             raise KeyboardInterrupt
@@ -209,7 +248,9 @@ def test_the_learning_rate_is_half_a_cosine():
 
 
 def test_a_loss_that_is_not_finite_stops_with_status_3(main, tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr(simclr, "nt_xent", lambda first, second, temperature: (first + second).sum() * torch.nan)
+    monkeypatch.setattr(
+        simclr, "nt_xent", lambda first, second, temperature: (first + second).sum() * torch.nan
+    )
     assert main(*TINY, "--output_dir", "run") == 3
     assert "epoch 1, step 1 of 3: loss nan" in capsys.readouterr().err
     assert not (tmp_path / "run" / checkpoint.LAST).exists()
@@ -218,8 +259,11 @@ def test_a_loss_that_is_not_finite_stops_with_status_3(main, tmp_path, capsys, m
 def test_flags_that_cannot_work_are_refused(main, capsys):
     assert main(*TINY, "--batch_size", 97) == 2
     assert "more than the 96 training images" in capsys.readouterr().err
-    for flags, message in ((["--temperature", 0], "give a number above 0"), (["--batch_size", 1], "give 2 or more"),
-                           (["--nepoch", 0], "give 1 or more")):  # fmt: skip
+    for flags, message in (
+        (["--temperature", 0], "give a number above 0"),
+        (["--batch_size", 1], "give 2 or more"),
+        (["--nepoch", 0], "give 1 or more"),
+    ):
         with pytest.raises(SystemExit):
             main(*TINY, *flags)
         assert message in capsys.readouterr().err
@@ -227,7 +271,14 @@ def test_flags_that_cannot_work_are_refused(main, capsys):
 
 def test_the_presets_are_the_published_size_for_cifar_and_narrow_for_digits():
     args = parse(["--dataset", "cifar100"])
-    assert (args.arch, args.width, args.hidden, args.batch_size, args.temperature, args.lr, args.nepoch) == (
-        "resnet50", 64, 512, 512, 0.5, 1e-3, 500)  # fmt: skip
+    assert (
+        args.arch,
+        args.width,
+        args.hidden,
+        args.batch_size,
+        args.temperature,
+        args.lr,
+        args.nepoch,
+    ) == ("resnet50", 64, 512, 512, 0.5, 1e-3, 500)
     assert parse(["--dataset", "digits"]).arch == "resnet18"
     assert parse(["--dataset", "digits", "--width", "8"]).width == 8

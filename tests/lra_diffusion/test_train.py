@@ -1,4 +1,6 @@
-"""The training loop: one step against the algorithm written out, the average, evaluation, what --legacy changes."""
+"""The training loop: one step against the algorithm written out, the average, evaluation, what
+--legacy changes.
+"""
 
 import copy
 import dataclasses
@@ -26,20 +28,29 @@ def experiment(tmp_path, monkeypatch):
     monkeypatch.setenv("DATA_ROOT", str(tmp_path / "data"))
 
     def make(*flags: str) -> Experiment:
-        return prepare(options.parse("train_CIFAR", [*tiny.with_features(tmp_path), "--amp", "off", *flags]))
+        return prepare(
+            options.parse("train_CIFAR", [*tiny.with_features(tmp_path), "--amp", "off", *flags])
+        )
 
     return make
 
 
 def test_a_step_is_the_algorithm(experiment):
-    """One epoch of one batch: retrieval draw, forward process, weighted loss, clipping of each part by itself, Adam."""
+    """One epoch of one batch: retrieval draw, forward process, weighted loss, clipping of each part
+    by itself, Adam.
+    """
     run = experiment("--batch_size", "100", "--lr", "0.5")
     before = copy.deepcopy(run.learner)
     samples = torch.arange(100)
-    row = train_epoch(run.learner, run.train_set, samples, dataclasses.replace(run.settings, warmup_epochs=2), 2)
+    row = train_epoch(
+        run.learner, run.train_set, samples, dataclasses.replace(run.settings, warmup_epochs=2), 2
+    )
 
     seed, epoch = 123, 2
-    stream = {name: torch_stream("cpu", seed, epoch, name) for name in ("shuffle", "retrieval", "time", "noise")}
+    stream = {
+        name: torch_stream("cpu", seed, epoch, name)
+        for name in ("shuffle", "retrieval", "time", "noise")
+    }
     [index] = shuffled(samples, 100, stream["shuffle"])
     labels, features = run.train_set.labels, run.sets.train.embeddings
     distances = torch.cdist(features[index].double(), features.double())
@@ -77,7 +88,9 @@ def test_the_average_covers_all_floating_entries_of_every_part():
     torch.manual_seed(0)
     nets = [torch.nn.Linear(2, 2), torch.nn.BatchNorm1d(2)]
     average = WeightAverage(nets, 0.9)
-    expected = {id(net): {name: value.clone() for name, value in net.state_dict().items()} for net in nets}
+    expected = {
+        id(net): {name: value.clone() for name, value in net.state_dict().items()} for net in nets
+    }
     for _ in range(3):
         with torch.no_grad():
             for net in nets:
@@ -90,7 +103,9 @@ def test_the_average_covers_all_floating_entries_of_every_part():
                     expected[id(net)][name] = 0.9 * expected[id(net)][name] + 0.1 * value
     for net, averaged in zip(nets, average.nets):
         for name, value in averaged.state_dict().items():
-            np.testing.assert_allclose(value.numpy(), expected[id(net)][name].numpy(), rtol=1e-5, atol=1e-7)
+            np.testing.assert_allclose(
+                value.numpy(), expected[id(net)][name].numpy(), rtol=1e-5, atol=1e-7
+            )
 
 
 def test_a_frozen_encoder_keeps_its_weights_and_is_not_averaged(experiment):
@@ -99,7 +114,9 @@ def test_a_frozen_encoder_keeps_its_weights_and_is_not_averaged(experiment):
     predictor = [parameter.clone() for parameter in run.learner.predictor.parameters()]
     train_epoch(run.learner, run.train_set, torch.arange(100), run.settings, 2)
     assert all(torch.equal(*pair) for pair in zip(before, run.learner.encoder.parameters()))
-    assert not all(torch.equal(*pair) for pair in zip(predictor, run.learner.predictor.parameters()))
+    assert not all(
+        torch.equal(*pair) for pair in zip(predictor, run.learner.predictor.parameters())
+    )
     assert len(run.learner.average.nets) == 1
     assert run.learner.parts("ema")[1] is run.learner.encoder
 
@@ -134,13 +151,18 @@ def test_the_better_weights_on_validation_count(experiment):
     )
     forced = dataclasses.replace(run.settings, eval_weights="ema", select="test")
     row = accuracies(run.learner, run.test_sets, forced, 4)
-    assert (row["weights"], row["selection"], row["accuracy"]) == ("ema", *[row["accuracy_test_ema"]] * 2)
+    assert (row["weights"], row["selection"], row["accuracy"]) == (
+        "ema",
+        *[row["accuracy_test_ema"]] * 2,
+    )
     assert accuracies(run.learner, run.test_sets, run.settings, 1)["accuracy"] is None
 
 
 def test_a_last_batch_of_one_image_joins_the_one_before(experiment):
     run = experiment("--limit_train", "51")
-    assert train_epoch(run.learner, run.train_set, torch.arange(51), run.settings, 1)["images"] == 51
+    assert (
+        train_epoch(run.learner, run.train_set, torch.arange(51), run.settings, 1)["images"] == 51
+    )
     dropped = dataclasses.replace(run.settings, drop_last=True)
     assert train_epoch(run.learner, run.train_set, torch.arange(51), dropped, 1)["images"] == 50
 
@@ -153,11 +175,21 @@ def test_a_loss_that_is_not_finite_stops_within_the_epoch(experiment):
         train_epoch(run.learner, run.train_set, torch.arange(100), run.settings, 3)
 
 
-def test_augmented_queries_are_searched_anew_and_find_themselves_where_nothing_is_augmented(tmp_path, monkeypatch):
+def test_augmented_queries_are_searched_anew_and_find_themselves_where_nothing_is_augmented(
+    tmp_path, monkeypatch
+):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("DATA_ROOT", str(tmp_path / "data"))
     tiny.simclr_weights(tmp_path)
-    flags = ["--dataset", "digits", "--noise_file", str(tiny.noisy_digits(tmp_path)), *tiny.SMALL, "--amp", "off"]
+    flags = [
+        "--dataset",
+        "digits",
+        "--noise_file",
+        str(tiny.noisy_digits(tmp_path)),
+        *tiny.SMALL,
+        "--amp",
+        "off",
+    ]
     index = torch.tensor([5, 0, 42])
     guidance = {}
     for how in ("cached", "augmented"):
@@ -179,9 +211,14 @@ def test_augmented_queries_are_searched_anew_and_find_themselves_where_nothing_i
 
 @pytest.mark.parametrize(
     ("flags", "expected"),
-    [((200, 5, 5, False), [*range(10, 200, 5), 200]), ((3, 5, 5, False), [3]), ((4, 1, 1, False), [1, 2, 3, 4]),
-     ((12, 5, 5, True), [6, 11]), ((3, 1, 1, True), [1, 2, 3])],
-)  # fmt: skip
+    [
+        ((200, 5, 5, False), [*range(10, 200, 5), 200]),
+        ((3, 5, 5, False), [3]),
+        ((4, 1, 1, False), [1, 2, 3, 4]),
+        ((12, 5, 5, True), [6, 11]),
+        ((3, 1, 1, True), [1, 2, 3]),
+    ],
+)
 def test_evaluated_epochs(flags, expected):
     assert sorted(evaluation_epochs(*flags)) == expected
 
@@ -189,7 +226,9 @@ def test_evaluated_epochs(flags, expected):
 def test_balanced_epochs_draw_equally_many_of_each_class_anew(experiment):
     run = experiment()
     train_set = run.train_set._replace(per_class=5)
-    first, second = (train_set.samples(torch_stream("cpu", 1, epoch, "samples")) for epoch in (1, 2))
+    first, second = (
+        train_set.samples(torch_stream("cpu", 1, epoch, "samples")) for epoch in (1, 2)
+    )
     assert torch.bincount(train_set.labels[first]).tolist() == [5] * 10
     assert len(first.unique()) == 50
     assert not torch.equal(first, second)
@@ -202,11 +241,31 @@ def test_legacy_retrieves_among_features_of_augmented_images(tmp_path, monkeypat
     images = rng.integers(0, 256, (60, 32, 32, 3), dtype=np.uint8)
     labels = np.arange(60) % 2
     np.savez(
-        "mine.npz", train_images=images[:40], train_labels=labels[:40], test_images=images[40:], test_labels=labels[40:]
+        "mine.npz",
+        train_images=images[:40],
+        train_labels=labels[:40],
+        test_images=images[40:],
+        test_labels=labels[40:],
     )
     weights = tiny.simclr_weights(tmp_path, "folder")
-    flags = ["--dataset", "folder", "--data_path", "mine.npz", "--fp_weights", str(weights), "--cache_dir", "cache", "--k", "3",
-             "--width", "4", "--feature_dim", "8", "--amp", "off"]  # fmt: skip
+    flags = [
+        "--dataset",
+        "folder",
+        "--data_path",
+        "mine.npz",
+        "--fp_weights",
+        str(weights),
+        "--cache_dir",
+        "cache",
+        "--k",
+        "3",
+        "--width",
+        "4",
+        "--feature_dim",
+        "8",
+        "--amp",
+        "off",
+    ]
     banks = {}
     for name, extra in {
         "default": [],
@@ -214,7 +273,9 @@ def test_legacy_retrieves_among_features_of_augmented_images(tmp_path, monkeypat
         "again": ["--legacy"],
         "other": ["--legacy", "--seed", "1"],
     }.items():
-        banks[name] = prepare(options.parse("train_CIFAR", [*flags, *extra])).train_set.guide._bank.features
+        banks[name] = prepare(
+            options.parse("train_CIFAR", [*flags, *extra])
+        ).train_set.guide._bank.features
     assert torch.equal(banks["legacy"], banks["again"])  # drawn once, kept in the cache
     for other in ("default", "other"):
         assert not torch.allclose(banks["legacy"], banks[other], atol=1e-4)

@@ -1,4 +1,6 @@
-"""train_CE.py from outside, at a tiny size: what it writes, what it survives, what it refuses; and compare.py on such runs."""
+"""train_CE.py from outside, at a tiny size: what it writes, what it survives, what it refuses; and
+compare.py on such runs.
+"""
 
 import json
 import os
@@ -16,9 +18,21 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from lra_diffusion import checkpoint, compare, options, train_CE
 from lra_diffusion.data import split
-from shared import datasets, noise_file
+from shared import datasets
+from shared.formats import noise_file
 
-SMALL = ["--limit_train", "96", "--limit_test", "40", "--batch_size", "32", "--width", "8", "--device", "cpu"]
+SMALL = [
+    "--limit_train",
+    "96",
+    "--limit_test",
+    "40",
+    "--batch_size",
+    "32",
+    "--width",
+    "8",
+    "--device",
+    "cpu",
+]
 TINY = ["--noise_type", "digits-1-0.35", "--nepoch", "3", *SMALL]
 
 
@@ -35,7 +49,9 @@ def write_noise(path, rate):
     training, _ = split(digits)
     clean = digits.train_labels[training]
     noisy = np.where(np.random.default_rng(0).random(len(clean)) < rate, (clean + 1) % 10, clean)
-    noise = noise_file.make(noisy, clean_labels=clean, indices=training, dataset="digits", num_classes=10, kind="pmd")
+    noise = noise_file.make(
+        noisy, clean_labels=clean, indices=training, dataset="digits", num_classes=10, kind="pmd"
+    )
     noise_file.write(path, noise)
 
 
@@ -47,15 +63,27 @@ def test_the_run_folder_and_what_is_said_at_the_end(main, tmp_path, capsys):
     assert files == {"config.yaml", "metrics.jsonl", "last.ckpt", "best.ckpt", "noise.npz"}
     metrics = rows(run)
     assert [row["epoch"] for row in metrics] == [1, 2, 3]
-    assert set(metrics[0]) == {"epoch", "lr", "loss", "accuracy_train", "accuracy_val", "accuracy", "selection"}
+    assert set(metrics[0]) == {
+        "epoch",
+        "lr",
+        "loss",
+        "accuracy_train",
+        "accuracy_val",
+        "accuracy",
+        "selection",
+    }
     assert [row["lr"] for row in metrics] == pytest.approx([0.1, 0.075, 0.025])
     best = max(metrics, key=lambda row: row["accuracy_val"])
     assert checkpoint.load(run / checkpoint.BEST)["rows"][-1]["epoch"] == best["epoch"]
     assert len(checkpoint.load(run / checkpoint.LAST)["rows"]) == 3
     accuracies = [row["accuracy"] for row in metrics]
-    assert (f"last {accuracies[-1]:.2f} %, mean of the last 10 {np.mean(accuracies):.2f} %, best {max(accuracies):.2f} %"
-            in (out := capsys.readouterr().out))  # fmt: skip
-    assert f"at the best validation accuracy: {best['accuracy']:.2f} % (epoch {best['epoch']})" in out
+    assert (
+        f"last {accuracies[-1]:.2f} %, mean of the last 10 {np.mean(accuracies):.2f} %, best "
+        f"{max(accuracies):.2f} %"
+    ) in (out := capsys.readouterr().out)
+    assert (
+        f"at the best validation accuracy: {best['accuracy']:.2f} % (epoch {best['epoch']})" in out
+    )
     config = yaml.safe_load((run / "config.yaml").read_text())
     noise = noise_file.read(run / "noise.npz")
     assert config["method"] == "CE"
@@ -67,7 +95,10 @@ def test_the_run_folder_and_what_is_said_at_the_end(main, tmp_path, capsys):
 
 @pytest.mark.parametrize("noise", ["cifar10-1-0.35", "cifar100-2-0.70", "digits-1-0.35"])
 def test_network_and_training_are_those_of_the_diffusion_encoder(noise):
-    ours, theirs = train_CE.parse(["--noise_type", noise]), options.parse("train_CIFAR", ["--noise_type", noise])
+    ours, theirs = (
+        train_CE.parse(["--noise_type", noise]),
+        options.parse("train_CIFAR", ["--noise_type", noise]),
+    )
     for name in ("dataset", *train_CE.FROM_PRESET, "seed"):
         assert getattr(ours, name) == getattr(theirs, name)
     assert ours.lr == 0.1
@@ -76,8 +107,13 @@ def test_network_and_training_are_those_of_the_diffusion_encoder(noise):
 def test_kill_9_and_resume_give_the_same_run(main, tmp_path):
     flags = [*TINY[:2], "--nepoch", "12", *SMALL, "--output_dir"]
     assert main(*flags, "whole") == 0
-    process = subprocess.Popen([sys.executable, str(SCRIPTS / "train_CE.py"), *flags, "killed"], cwd=tmp_path,
-                               env=environment(), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)  # fmt: skip
+    process = subprocess.Popen(
+        [sys.executable, str(SCRIPTS / "train_CE.py"), *flags, "killed"],
+        cwd=tmp_path,
+        env=environment(),
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
     metrics = tmp_path / "killed" / "metrics.jsonl"
     while (not metrics.exists() or metrics.read_text().count("\n") < 3) and process.poll() is None:
         time.sleep(0.002)
@@ -86,24 +122,38 @@ def test_kill_9_and_resume_give_the_same_run(main, tmp_path):
     assert 3 <= metrics.read_text().count("\n") < 12
     assert main(*flags, "killed", "--resume") == 0
     assert rows(tmp_path / "killed") == rows(tmp_path / "whole")
-    one, other = (checkpoint.load(tmp_path / name / checkpoint.LAST) for name in ("whole", "killed"))
+    one, other = (
+        checkpoint.load(tmp_path / name / checkpoint.LAST) for name in ("whole", "killed")
+    )
     assert all(torch.equal(one["net"][key], other["net"][key]) for key in one["net"])
     momenta = [state["optimizer"]["state"] for state in (one, other)]
-    assert all(torch.equal(momenta[0][i]["momentum_buffer"], momenta[1][i]["momentum_buffer"]) for i in momenta[0])
+    assert all(
+        torch.equal(momenta[0][i]["momentum_buffer"], momenta[1][i]["momentum_buffer"])
+        for i in momenta[0]
+    )
 
 
 def test_what_cannot_work_is_refused(main, tmp_path, capsys):
     assert main(*TINY, "--output_dir", "run") == 0
     assert main(*TINY, "--output_dir", "run") == 2
     assert "add --resume" in capsys.readouterr().err
-    for flags, message in ((["--seed", 5], "seed: 123 then, 5 now"), (["--lr", 0.2], "lr: 0.1 then, 0.2 now"),
-                           (["--nepoch", 4], "nepoch: 3 then, 4 now"), (["--limit_train", 90], "train_sha256")):  # fmt: skip
+    for flags, message in (
+        (["--seed", 5], "seed: 123 then, 5 now"),
+        (["--lr", 0.2], "lr: 0.1 then, 0.2 now"),
+        (["--nepoch", 4], "nepoch: 3 then, 4 now"),
+        (["--limit_train", 90], "train_sha256"),
+    ):
         assert main(*TINY, *flags, "--output_dir", "run", "--resume") == 2
         assert message in capsys.readouterr().err
     assert main("--noise_type", "digits-9-0.99") == 2
     assert "make_pmd.py --dataset digits" in capsys.readouterr().err
-    wrong = {"--noise_type mnist-1-0.35": "is no dataset", "--nepoch 0": "at least 1", "--lr 0": "above 0",
-             "--noise_type digits-1-0.35 --noise_file x.npz": "drop one", "--no_validation --cut_labels": "drop one"}  # fmt: skip
+    wrong = {
+        "--noise_type mnist-1-0.35": "is no dataset",
+        "--nepoch 0": "at least 1",
+        "--lr 0": "above 0",
+        "--noise_type digits-1-0.35 --noise_file x.npz": "drop one",
+        "--no_validation --cut_labels": "drop one",
+    }
     for line, message in wrong.items():
         with pytest.raises(SystemExit, match="2"):
             main(*line.split())
@@ -118,9 +168,20 @@ def test_a_loss_that_is_not_finite_is_status_3(main, tmp_path, capsys):
 
 def test_without_validation_the_last_epoch_counts(main, tmp_path, capsys):
     digits = datasets.load("digits")
-    noise = noise_file.make(digits.train_labels, clean_labels=digits.train_labels, dataset="digits", num_classes=10)
+    noise = noise_file.make(
+        digits.train_labels, clean_labels=digits.train_labels, dataset="digits", num_classes=10
+    )
     noise_file.write(tmp_path / "all.npz", noise)
-    flags = ["--dataset", "digits", "--noise_file", "all.npz", "--nepoch", "2", *SMALL, "--no_validation"]
+    flags = [
+        "--dataset",
+        "digits",
+        "--noise_file",
+        "all.npz",
+        "--nepoch",
+        "2",
+        *SMALL,
+        "--no_validation",
+    ]
     assert main(*flags, "--output_dir", "run") == 0
     assert [row["selection"] for row in rows(tmp_path / "run")] == [None, None]
     assert len(checkpoint.load(tmp_path / "run" / checkpoint.BEST)["rows"]) == 2
@@ -130,18 +191,35 @@ def test_without_validation_the_last_epoch_counts(main, tmp_path, capsys):
 def fake_run(folder, method, accuracies, labels="a", **more):
     """A run folder as far as compare.py reads it."""
     folder.mkdir()
-    config = {"method": method, "noise_type": "cifar10-1-0.35", "measured_noise_rate": 0.35031, "k": 10,
-              "identity": {"noisy_labels_sha256": labels}}  # fmt: skip
+    config = {
+        "method": method,
+        "noise_type": "cifar10-1-0.35",
+        "measured_noise_rate": 0.35031,
+        "k": 10,
+        "identity": {"noisy_labels_sha256": labels},
+    }
     (folder / "config.yaml").write_text(yaml.safe_dump(config))
-    lines = [{"epoch": number, "accuracy": value, "selection": value and 100 - value, "seconds": 2.5, **more}
-             for number, value in enumerate(accuracies, start=1)]  # fmt: skip
+    lines = [
+        {
+            "epoch": number,
+            "accuracy": value,
+            "selection": value and 100 - value,
+            "seconds": 2.5,
+            **more,
+        }
+        for number, value in enumerate(accuracies, start=1)
+    ]
     (folder / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
     return str(folder)
 
 
 def test_compare_prints_every_method_and_the_vote_and_draws_the_curves(tmp_path, capsys):
-    runs = [fake_run(tmp_path / "ce", "CE", [70.0, 80.0, 76.0]),
-            fake_run(tmp_path / "lra", "LRA-diffusion (SimCLR)", [None, 85.0, 87.5], knn_accuracy_test=82.25)]  # fmt: skip
+    runs = [
+        fake_run(tmp_path / "ce", "CE", [70.0, 80.0, 76.0]),
+        fake_run(
+            tmp_path / "lra", "LRA-diffusion (SimCLR)", [None, 85.0, 87.5], knn_accuracy_test=82.25
+        ),
+    ]
     picture = tmp_path / "pictures" / "curves.png"
     assert compare.main([*runs, "--plot", str(picture)]) == 0
     out, err = capsys.readouterr()
@@ -154,8 +232,13 @@ def test_compare_prints_every_method_and_the_vote_and_draws_the_curves(tmp_path,
     assert picture.read_bytes().startswith(b"\x89PNG")
 
 
-def test_compare_warns_of_other_labels_tells_equal_methods_apart_and_says_what_is_missing(tmp_path, capsys):
-    runs = [fake_run(tmp_path / "one", "CE", [70.0]), fake_run(tmp_path / "two", "CE", [71.0], labels="b")]
+def test_compare_warns_of_other_labels_tells_equal_methods_apart_and_says_what_is_missing(
+    tmp_path, capsys
+):
+    runs = [
+        fake_run(tmp_path / "one", "CE", [70.0]),
+        fake_run(tmp_path / "two", "CE", [71.0], labels="b"),
+    ]
     assert compare.main(runs) == 0
     out, err = capsys.readouterr()
     assert "different noisy labels (noisy_labels_sha256 differs)" in err

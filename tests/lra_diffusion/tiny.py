@@ -1,4 +1,6 @@
-"""Small inputs of the training scripts: noisy digits, features of their pixels, an encoder, image folders on disk."""
+"""Small inputs of the training scripts: noisy digits, features of their pixels, an encoder, image
+folders on disk.
+"""
 
 from pathlib import Path
 
@@ -9,10 +11,26 @@ from PIL import Image
 from lra_diffusion.data import split
 from lra_diffusion.encoder_networks import CCNet, SimCLRNet
 from shared import datasets
-from shared.noise_file import make, write
+from shared.formats.noise_file import make, write
 
-SMALL = ["--limit_train", "100", "--limit_test", "30", "--nepoch", "4", "--batch_size", "25", "--feature_dim", "16",
-         "--width", "4", "--warmup_epochs", "1", "--device", "cpu"]  # fmt: skip
+SMALL = [
+    "--limit_train",
+    "100",
+    "--limit_test",
+    "30",
+    "--nepoch",
+    "4",
+    "--batch_size",
+    "25",
+    "--feature_dim",
+    "16",
+    "--width",
+    "4",
+    "--warmup_epochs",
+    "1",
+    "--device",
+    "cpu",
+]
 
 
 def noisy_digits(folder: Path, rate: float = 0.3) -> Path:
@@ -23,7 +41,17 @@ def noisy_digits(folder: Path, rate: float = 0.3) -> Path:
     flipped = np.random.default_rng(0).random(len(rows)) < rate
     noisy = np.where(flipped, (clean + 1) % 10, clean)
     path = folder / "digits_noise.npz"
-    write(path, make(noisy, clean_labels=clean, indices=rows, dataset="digits", num_classes=10, kind="pair_flip"))
+    write(
+        path,
+        make(
+            noisy,
+            clean_labels=clean,
+            indices=rows,
+            dataset="digits",
+            num_classes=10,
+            kind="pair_flip",
+        ),
+    )
     return path
 
 
@@ -43,7 +71,14 @@ def pixel_features(folder: Path) -> list[str]:
 
 def with_features(folder: Path) -> list[str]:
     """All flags of a tiny run without an encoder."""
-    return ["--dataset", "digits", "--noise_file", str(noisy_digits(folder)), *SMALL, *pixel_features(folder)]
+    return [
+        "--dataset",
+        "digits",
+        "--noise_file",
+        str(noisy_digits(folder)),
+        *SMALL,
+        *pixel_features(folder),
+    ]
 
 
 def simclr_weights(folder: Path, dataset: str = "digits") -> Path:

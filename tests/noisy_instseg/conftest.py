@@ -1,4 +1,6 @@
-"""How the tests run the real scripts: in this process, where mmdetection is imported once, or in a subprocess as a user does."""
+"""How the tests run the real scripts: in this process, where mmdetection is imported once, or in a
+subprocess as a user does.
+"""
 
 import hashlib
 import importlib.util
@@ -14,9 +16,11 @@ from types import ModuleType
 import pytest
 import torch
 
-from shared import shapes
+from shared.datasets import shapes
 
-torch.set_num_threads(1)  # networks this small gain nothing from more, and lose much when other processes compute
+torch.set_num_threads(
+    1
+)  # networks this small gain nothing from more, and lose much when other processes compute
 
 ROOT = Path(__file__).resolve().parents[2]
 TOOLS = ROOT / "noisy_instseg" / "tools"
@@ -34,7 +38,9 @@ val_dataloader = dict(dataset=dict(data_root={data!r}))
 
 
 def main(name: str, *flags: object) -> int:
-    """The main function of tools/<name>.py, in this process; mmengine reads checkpoints its own way again afterwards."""
+    """The main function of tools/<name>.py, in this process; mmengine reads checkpoints its own way
+    again afterwards.
+    """
     from mmengine.runner import CheckpointLoader
 
     schemes = dict(CheckpointLoader._schemes)
@@ -55,14 +61,21 @@ def tool(name: str) -> ModuleType:
 
 
 def environment() -> dict[str, str]:
-    return {**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": "", "PYTHON": sys.executable}
+    return {
+        **os.environ,
+        "OMP_NUM_THREADS": "1",
+        "CUDA_VISIBLE_DEVICES": "",
+        "PYTHON": sys.executable,
+    }
 
 
 def run_script(name: str, *flags: str | Path, folder: Path) -> subprocess.CompletedProcess[str]:
     """Runs a script of tools/ as a user would, in `folder`."""
     program = [sys.executable] if name.endswith(".py") else []
     command = [*program, str(TOOLS / name), *map(str, flags)]
-    return subprocess.run(command, cwd=folder, env=environment(), capture_output=True, text=True, timeout=300)
+    return subprocess.run(
+        command, cwd=folder, env=environment(), capture_output=True, text=True, timeout=300
+    )
 
 
 def rows(folder: Path) -> list[dict[str, object]]:
@@ -96,13 +109,18 @@ def stage_configs(tmp_path_factory: pytest.TempPathFactory, data: Path) -> tuple
     folder = tmp_path_factory.mktemp("configs")
     for stage, epochs in ((1, 2), (2, 4)):
         base = SHAPES / f"mask_rcnn_tiny_shapes_nl_{stage}.py"
-        (folder / f"tiny_nl_{stage}.py").write_text(STAGE.format(base=str(base), epochs=epochs, data=str(data)))
+        (folder / f"tiny_nl_{stage}.py").write_text(
+            STAGE.format(base=str(base), epochs=epochs, data=str(data))
+        )
     return folder / "tiny_nl_1.py", folder / "tiny_nl_2.py"
 
 
 @pytest.fixture(scope="session")
 def stages(tmp_path_factory: pytest.TempPathFactory, stage_configs: tuple[Path, Path]) -> Path:
-    """Both stages, trained by train_stages.py without interruption; holds tiny_nl_1 and tiny_nl_2. Not to be written to."""
+    """Both stages, trained by train_stages.py without interruption; holds tiny_nl_1 and tiny_nl_2.
+
+    Not to be written to.
+    """
     folder = tmp_path_factory.mktemp("stages")
     status = main("train_stages", *stage_configs, "--work-dir", folder)
     assert status == 0

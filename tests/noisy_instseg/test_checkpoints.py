@@ -35,19 +35,26 @@ def test_our_checkpoints_need_no_allowed_class(stages):
     assert len(history) == len(counts) == 8  # two steps an epoch, stage 1's too
 
 
-@pytest.mark.parametrize("container", [lambda bomb: bomb, lambda bomb: {"meta": {}, "state_dict": {}, "extra": bomb}])
+@pytest.mark.parametrize(
+    "container", [lambda bomb: bomb, lambda bomb: {"meta": {}, "state_dict": {}, "extra": bomb}]
+)
 def test_a_file_that_could_run_code_is_refused_and_runs_none(container, tmp_path):
     torch.save(container(Bomb(tmp_path / "boom")), tmp_path / "epoch_1.pth")
     with pytest.raises(UserError, match=r"could run code \(it asks for "):
         checkpoints.load(tmp_path / "epoch_1.pth")
-    (tmp_path / "old.pth").write_bytes(pickle.dumps(Bomb(tmp_path / "boom")))  # as torch wrote until 1.5
+    (tmp_path / "old.pth").write_bytes(
+        pickle.dumps(Bomb(tmp_path / "boom"))
+    )  # as torch wrote until 1.5
     with pytest.raises(UserError, match="torn, or no checkpoint"):
         checkpoints.load(tmp_path / "old.pth")
     assert not (tmp_path / "boom").exists()
 
 
 def test_a_config_in_a_checkpoint_is_not_executed(tmp_path):
-    torch.save({"meta": {"epoch": 1, "config": "raise SystemExit"}, "state_dict": {}}, tmp_path / "epoch_1.pth")
+    torch.save(
+        {"meta": {"epoch": 1, "config": "raise SystemExit"}, "state_dict": {}},
+        tmp_path / "epoch_1.pth",
+    )
     assert checkpoints.load(tmp_path / "epoch_1.pth")["meta"] == {"epoch": 1}
     with pytest.raises(UserError, match="was not written by"):
         checkpoints.check_same_run(tmp_path / "epoch_1.pth", {})
@@ -106,8 +113,11 @@ def test_differences_are_named():
     assert list(run_folder.differing(then, then)) == []
     now = {"seed": 1, "model": {"head": {"classes": 80}, "steps": [1, 3]}, "more": 1}
     assert list(run_folder.differing(then, now)) == [
-        "seed: 0 then, 1 now", "model.head.classes: 8 then, 80 now", "model.steps.1: 2 then, 3 now", "more: None then, 1 now",
-    ]  # fmt: skip
+        "seed: 0 then, 1 now",
+        "model.head.classes: 8 then, 80 now",
+        "model.steps.1: 2 then, 3 now",
+        "more: None then, 1 now",
+    ]
 
 
 # ---- ImageNet weights
@@ -147,9 +157,13 @@ def test_imagenet_weights_of_a_mirror_are_checked(places, monkeypatch):
         checkpoints.pretrained("torchvision://resnet50")
     name = f"resnet50-{hashlib.sha256(content).hexdigest()[:8]}.pth"
     (places / "mirror" / name).write_bytes(content)
-    monkeypatch.setattr(checkpoints, "get_torchvision_models", lambda: {"resnet50": f"https://example.org/{name}"})
+    monkeypatch.setattr(
+        checkpoints, "get_torchvision_models", lambda: {"resnet50": f"https://example.org/{name}"}
+    )
     assert checkpoints.pretrained("torchvision://resnet50") == places / "data" / "pretrained" / name
-    assert checkpoints.load_from_torchvision("torchvision://resnet50", "cpu")["conv1.weight"].tolist() == [0]
+    assert checkpoints.load_from_torchvision("torchvision://resnet50", "cpu")[
+        "conv1.weight"
+    ].tolist() == [0]
     (places / "torch" / "hub" / "checkpoints").mkdir(parents=True)
     cached = Path(shutil.copy(places / "mirror" / name, places / "torch" / "hub" / "checkpoints"))
     assert checkpoints.pretrained("torchvision://resnet50") == cached

@@ -1,4 +1,6 @@
-"""compare.py: the table, the curves with their stages, and what it says about folders that are no runs."""
+"""compare.py: the table, the curves with their stages, and what it says about folders that are no
+runs.
+"""
 
 import json
 import subprocess
@@ -24,11 +26,18 @@ made_by = print('never run')
 
 
 def make_run(
-    folder: Path, aps: dict[int, float], loss: str = "CrossEntropyLoss", epochs: int = 12, ann: str = "a.json"
+    folder: Path,
+    aps: dict[int, float],
+    loss: str = "CrossEntropyLoss",
+    epochs: int = 12,
+    ann: str = "a.json",
 ):
     """A run folder as training leaves it, less the checkpoints. aps: epoch -> mask AP."""
     folder.mkdir(parents=True)
-    rows = [{"epoch": epoch, "segm_mAP": ap, "bbox_mAP": ap + 0.01, "seconds": 2.5} for epoch, ap in aps.items()]
+    rows = [
+        {"epoch": epoch, "segm_mAP": ap, "bbox_mAP": ap + 0.01, "seconds": 2.5}
+        for epoch, ap in aps.items()
+    ]
     (folder / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     (folder / f"{folder.name}.py").write_text(CONFIG.format(loss=loss, epochs=epochs, ann=ann))
     return folder
@@ -52,13 +61,17 @@ def test_a_second_stage_begins_with_the_epochs_of_the_first(two_stages):
 
 
 def test_a_second_stage_from_the_first_epoch_on_is_named_so(two_stages):
-    run = past_runs.read(make_run(two_stages.with_name("alone_nl_2"), {1: 0.1, 2: 0.2}, "NewCombinationLoss"))
+    run = past_runs.read(
+        make_run(two_stages.with_name("alone_nl_2"), {1: 0.1, 2: 0.2}, "NewCombinationLoss")
+    )
     assert run.method == "NewCombinationLoss alone"
     assert run.switch is None
 
 
 def test_plain_cross_entropy_from_the_first_stage_has_no_switch(two_stages):
-    run = past_runs.read(make_run(two_stages.with_name("tiny_ce"), {epoch: 0.1 for epoch in range(7, 11)}))
+    run = past_runs.read(
+        make_run(two_stages.with_name("tiny_ce"), {epoch: 0.1 for epoch in range(7, 11)})
+    )
     assert [row["epoch"] for row in run.rows] == list(range(1, 11))
     assert run.switch is None
     assert not run.is_done
@@ -83,23 +96,32 @@ def test_the_table_names_the_last_and_the_best_epoch(two_stages, capsys):
     first, second = lines[1].split(), lines[2].split()
     assert first[0] == "tiny_nl_2"
     assert "12/12" in first
-    assert first[first.index("12/12") + 1 : first.index("12/12") + 5] == ["31.0", "35.0", "(8)", "32.0"]
+    assert first[first.index("12/12") + 1 : first.index("12/12") + 5] == [
+        "31.0",
+        "35.0",
+        "(8)",
+        "32.0",
+    ]
     assert second[:2] == ["tiny_sce", "SCE"]
     assert plot.read_bytes().startswith(b"\x89PNG")
 
 
 def test_the_noise_rate_comes_from_the_manifest(tmp_path):
-    from shared import coco_noise_cli
+    from shared.cli import coco as coco_noise_cli
 
     clean = tmp_path / "clean.json"
     annotations = [{"id": i, "image_id": 1, "category_id": 1 + i % 3} for i in range(40)]
     categories = [{"id": i, "name": name} for i, name in ((1, "a"), (2, "b"), (3, "c"))]
-    clean.write_text(json.dumps({"images": [{"id": 1}], "annotations": annotations, "categories": categories}))
+    clean.write_text(
+        json.dumps({"images": [{"id": 1}], "annotations": annotations, "categories": categories})
+    )
     noisy = tmp_path / "noisy.json"
     flags = ["--ann", str(clean), "--out", str(noisy), "--rate", "0.5"]
     assert coco_noise_cli.script_main("symmetric", "coco_format", flags) == 0
-    changed = sum(a["category_id"] != b["category_id"]
-                  for a, b in zip(annotations, json.loads(noisy.read_text())["annotations"]))  # fmt: skip
+    changed = sum(
+        a["category_id"] != b["category_id"]
+        for a, b in zip(annotations, json.loads(noisy.read_text())["annotations"])
+    )
     run = past_runs.read(make_run(tmp_path / "run", {1: 0.1}, ann=str(noisy)))
     assert run.noise_rate == pytest.approx(changed / 40)
 
@@ -131,7 +153,9 @@ def test_bad_input_is_one_line_and_writes_nothing(tmp_path, capsys, case):
 
 def test_the_script_runs_from_any_folder(two_stages):
     command = [sys.executable, str(SCRIPT), two_stages.name]
-    done = subprocess.run(command, cwd=two_stages.parent, capture_output=True, text=True, timeout=60)
+    done = subprocess.run(
+        command, cwd=two_stages.parent, capture_output=True, text=True, timeout=60
+    )
     assert done.returncode == 0, done.stderr
     assert "tiny_nl_2" in done.stdout
 
@@ -144,11 +168,15 @@ def test_curves_with_and_without_a_switch_are_drawn():
 # ---- what all tools beside training share
 
 
-@pytest.mark.parametrize("place", ["/proc/x.csv", "/proc/deep/x.csv", "{file}/x.csv", "{file}/deep/x.csv"])
+@pytest.mark.parametrize(
+    "place", ["/proc/x.csv", "/proc/deep/x.csv", "{file}/x.csv", "{file}/deep/x.csv"]
+)
 def test_an_output_that_cannot_be_written_is_refused_first(tmp_path, place):
     file = tmp_path / "file"
     file.touch()
-    with pytest.raises(UserError, match=r"--out .*x\.csv: nothing can be written there .*choose a name in a folder"):
+    with pytest.raises(
+        UserError, match=r"--out .*x\.csv: nothing can be written there .*choose a name in a folder"
+    ):
         check_output("--out", Path(place.format(file=file)), ".csv")
     assert list(tmp_path.iterdir()) == [file]
 

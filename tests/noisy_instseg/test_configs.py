@@ -1,4 +1,6 @@
-"""The configs: what they resolve to, how the rows of a family differ, and the schedule over all epochs of both stages."""
+"""The configs: what they resolve to, how the rows of a family differ, and the schedule over all
+epochs of both stages.
+"""
 
 import functools
 import json
@@ -13,7 +15,7 @@ from mmengine.model import BaseModel
 from mmengine.runner import Runner
 
 from noisy_instseg import data_checks
-from shared import shapes
+from shared.datasets import shapes
 
 CONFIGS = Path(data_checks.__file__).parent / "configs"
 FAMILIES = {  # folder -> (stem of the files, classes, epochs of stage 1, epochs)
@@ -21,7 +23,12 @@ FAMILIES = {  # folder -> (stem of the files, classes, epochs of stage 1, epochs
     "coco": ("mask_rcnn_r50_fpn_1x_coco", 80, 6, 12),
     "voc": ("mask_rcnn_r50_fpn_1x_voc", 20, 4, 8),
     "shapes": ("mask_rcnn_tiny_shapes", 8, 6, 12),
-    "coco_format": ("mask_rcnn_r50_fpn_coco_format", 80, 4, 8),  # 80 until the file with the classes is read
+    "coco_format": (
+        "mask_rcnn_r50_fpn_coco_format",
+        80,
+        4,
+        8,
+    ),  # 80 until the file with the classes is read
 }
 ROWS = ("ce", "sce", "gce", "nl_1", "nl_2")
 LOSSES = {
@@ -29,7 +36,12 @@ LOSSES = {
     "sce": {"type": "SymmetricCrossEntropyLoss", "loss_weight1": 1.0, "loss_weight2": 0.1},
     "gce": {"type": "GeneralizedCrossEntropyLoss", "q": 0.3},
     "nl_1": {"type": "CrossEntropyLoss", "use_sigmoid": False, "loss_weight": 1.0},
-    "nl_2": {"type": "NewCombinationLoss", "loss_weight1": 1.0, "loss_weight2": 1.0, "log_partition": True},
+    "nl_2": {
+        "type": "NewCombinationLoss",
+        "loss_weight1": 1.0,
+        "loss_weight2": 1.0,
+        "log_partition": True,
+    },
 }
 
 
@@ -46,7 +58,11 @@ def read(family: str, row: str) -> Config:
 def flat(value: Any, place: str = "") -> dict[str, Any]:
     """The settings of a config by their dotted places."""
     if isinstance(value, dict):
-        return {key: one for name, inner in value.items() for key, one in flat(inner, f"{place}{name}.").items()}
+        return {
+            key: one
+            for name, inner in value.items()
+            for key, one in flat(inner, f"{place}{name}.").items()
+        }
     return {place.removesuffix("."): value}
 
 
@@ -64,7 +80,10 @@ def test_there_is_one_file_for_each_row_and_no_other():
 def test_stages_differ_in_loss_and_epochs_alone(family):
     changed = difference(read(family, "nl_1"), read(family, "nl_2"))
     assert "train_cfg.max_epochs" in changed
-    assert all(key.startswith("model.roi_head.bbox_head.loss_cls.") for key in changed - {"train_cfg.max_epochs"})
+    assert all(
+        key.startswith("model.roi_head.bbox_head.loss_cls.")
+        for key in changed - {"train_cfg.max_epochs"}
+    )
     _, _, switch, epochs = FAMILIES[family]
     assert read(family, "nl_1").train_cfg.max_epochs == switch
     assert read(family, "nl_2").train_cfg.max_epochs == epochs
@@ -163,16 +182,29 @@ def test_cityscapes_is_as_published(row, epochs):
     found = flat(cfg.to_dict())
     assert {key: found.get(key) for key in facts} == facts
     assert [step.type for step in cfg.train_dataloader.dataset.dataset.pipeline] == [
-        "LoadImageFromFile", "LoadAnnotations", "RandomResize", "RandomFlip", "PackDetInputs"
-    ]  # fmt: skip
+        "LoadImageFromFile",
+        "LoadAnnotations",
+        "RandomResize",
+        "RandomFlip",
+        "PackDetInputs",
+    ]
     resize, flip = cfg.train_dataloader.dataset.dataset.pipeline[2:4]
     assert (resize.scale, resize.keep_ratio, flip.prob) == ([(2048, 800), (2048, 1024)], True, 0.5)
-    assert [one.scale for one in cfg.val_dataloader.dataset.pipeline if one.type == "Resize"] == [(2048, 1024)]
+    assert [one.scale for one in cfg.val_dataloader.dataset.pipeline if one.type == "Resize"] == [
+        (2048, 1024)
+    ]
     for evaluator in (cfg.val_evaluator, cfg.test_evaluator):
         assert [(one.type, one.metric) for one in evaluator] == [("CocoMetric", ["bbox", "segm"])]
     assert [one.to_dict() for one in cfg.param_scheduler] == [
         {"type": "LinearLR", "start_factor": 0.001, "by_epoch": False, "begin": 0, "end": 500},
-        {"type": "MultiStepLR", "by_epoch": True, "begin": 0, "end": 8, "milestones": [7], "gamma": 0.1},
+        {
+            "type": "MultiStepLR",
+            "by_epoch": True,
+            "begin": 0,
+            "end": 8,
+            "milestones": [7],
+            "gamma": 0.1,
+        },
     ]
 
 
@@ -196,7 +228,9 @@ def test_coco_is_the_1x_schedule():
 
 @pytest.mark.parametrize("family", FAMILIES)
 def test_every_schedule_names_its_end(family):
-    """mmengine would fill in the first stage's last epoch, and the checkpoint would hand that to the second stage."""
+    """mmengine would fill in the first stage's last epoch, and the checkpoint would hand that to
+    the second stage.
+    """
     cfg, epochs = read(family, "nl_1"), FAMILIES[family][3]
     assert cfg.param_scheduler[1].end == epochs
     assert cfg.train_cfg.max_epochs < max(cfg.param_scheduler[1].milestones) < epochs
@@ -245,8 +279,12 @@ def test_training_sees_the_classes_of_the_file(models, tmp_path, family):
     content = json.loads((tmp_path / "annotations/instances_train.json").read_text())
     names = {one["id"]: one["name"] for one in content["categories"]}
     sample = train[0]["data_samples"]
-    image = next(one["id"] for one in content["images"] if one["file_name"] == Path(sample.img_path).name)
-    expected = [names[one["category_id"]] for one in content["annotations"] if one["image_id"] == image]
+    image = next(
+        one["id"] for one in content["images"] if one["file_name"] == Path(sample.img_path).name
+    )
+    expected = [
+        names[one["category_id"]] for one in content["annotations"] if one["image_id"] == image
+    ]
     assert [train.metainfo["classes"][label] for label in sample.gt_instances.labels] == expected
     assert cfg.model.roi_head.bbox_head.num_classes == len(names)
 
@@ -260,7 +298,9 @@ class Toy(BaseModel):
 
     def forward(self, inputs: torch.Tensor, mode: str = "tensor") -> dict[str, torch.Tensor]:
         labels = torch.arange(len(inputs)) % self.linear.out_features
-        value = self.loss(self.linear(inputs), labels, torch.ones(len(inputs)), avg_factor=len(inputs))
+        value = self.loss(
+            self.linear(inputs), labels, torch.ones(len(inputs)), avg_factor=len(inputs)
+        )
         return {"loss": value["loss_cls"] if isinstance(value, dict) else value}
 
 
@@ -277,13 +317,20 @@ class Record(Hook):
         self.steps.append((runner.epoch + 1, runner.iter, rate, type(runner.model.loss).__name__))
 
 
-def train(cfg: Config, models: Any, work_dir: Path, iterations: int, resume: Path | None) -> list[tuple]:
+def train(
+    cfg: Config, models: Any, work_dir: Path, iterations: int, resume: Path | None
+) -> list[tuple]:
     """The config's epochs, optimizer, scheduler and loss on a toy; the steps as recorded."""
     record = Record()
     runner = Runner(
-        Toy(models.build(cfg.model.roi_head.bbox_head.loss_cls), cfg.model.roi_head.bbox_head.num_classes),
+        Toy(
+            models.build(cfg.model.roi_head.bbox_head.loss_cls),
+            cfg.model.roi_head.bbox_head.num_classes,
+        ),
         str(work_dir),
-        train_dataloader=torch.utils.data.DataLoader([{"inputs": torch.ones(3)}] * 2 * iterations, batch_size=2),
+        train_dataloader=torch.utils.data.DataLoader(
+            [{"inputs": torch.ones(3)}] * 2 * iterations, batch_size=2
+        ),
         train_cfg=cfg.train_cfg.to_dict(),
         optim_wrapper=cfg.optim_wrapper.to_dict(),
         param_scheduler=[one.to_dict() for one in cfg.param_scheduler],
@@ -301,17 +348,30 @@ def train(cfg: Config, models: Any, work_dir: Path, iterations: int, resume: Pat
 
 @pytest.mark.parametrize(("family", "iterations"), [("cityscapes", 130), ("coco", 90)])
 def test_learning_rate_and_loss_over_both_stages(models, tmp_path, family, iterations):
-    """Two calls, the second resumed from the first's checkpoint, give one schedule; warm-up ends within the first stage."""
+    """Two calls, the second resumed from the first's checkpoint, give one schedule; warm-up ends
+    within the first stage.
+    """
     _, _, switch, epochs = FAMILIES[family]
     first, second = read(family, "nl_1"), read(family, "nl_2")
     steps = train(first, models, tmp_path / "nl_1", iterations, None)
-    steps += train(second, models, tmp_path / "nl_2", iterations, tmp_path / "nl_1" / f"epoch_{switch}.pth")
+    steps += train(
+        second, models, tmp_path / "nl_2", iterations, tmp_path / "nl_1" / f"epoch_{switch}.pth"
+    )
     assert [(epoch, step) for epoch, step, _, _ in steps] == [
         (i // iterations + 1, i) for i in range(epochs * iterations)
     ]
-    names = [{name for epoch, _, _, name in steps if epoch == wanted} for wanted in range(1, epochs + 1)]
+    names = [
+        {name for epoch, _, _, name in steps if epoch == wanted} for wanted in range(1, epochs + 1)
+    ]
     assert names == [{"CrossEntropyLoss"}] * switch + [{"NewCombinationLoss"}] * (epochs - switch)
-    base, milestones = first.optim_wrapper.optimizer.lr, {"cityscapes": [7], "coco": [8, 11]}[family]
+    base, milestones = (
+        first.optim_wrapper.optimizer.lr,
+        {"cityscapes": [7], "coco": [8, 11]}[family],
+    )
     for epoch, step, rate, _ in steps:
-        warm_up = min(1.0, 0.001 + 0.999 * step / 499)  # 500 steps, of which the last is at the full rate
-        assert rate == pytest.approx(base * warm_up * 0.1 ** sum(epoch > one for one in milestones), rel=1e-6)
+        warm_up = min(
+            1.0, 0.001 + 0.999 * step / 499
+        )  # 500 steps, of which the last is at the full rate
+        assert rate == pytest.approx(
+            base * warm_up * 0.1 ** sum(epoch > one for one in milestones), rel=1e-6
+        )

@@ -1,4 +1,6 @@
-"""The converters of Cityscapes and VOC, on small made-up masks; the JSON files are read by pycocotools."""
+"""The converters of Cityscapes and VOC, on small made-up masks; the JSON files are read by
+pycocotools.
+"""
 
 import json
 import shlex
@@ -15,14 +17,16 @@ from pycocotools.coco import COCO
 from noisy_instseg import data_checks
 from noisy_instseg.errors import UserError
 from noisy_instseg.tools.convert_datasets import cityscapes, png_to_coco, voc
-from shared.coco_classes import TABLES
+from shared.coco.classes import TABLES
 
 TOOLS = Path(png_to_coco.__file__).parent
 CONFIGS = Path(data_checks.__file__).parent / "configs"
 
 
 def instance_ids(seed: int) -> np.ndarray:
-    """(H, W) uint16 like a file of Cityscapes: stuff, a crowd of cars, objects, and a caravan, which is not evaluated."""
+    """(H, W) uint16 like a file of Cityscapes: stuff, a crowd of cars, objects, and a caravan,
+    which is not evaluated.
+    """
     ids = np.full((20, 30), 7, np.uint16)
     ids[0:4] = 26  # cars that could not be told apart
     ids[5:9, 2:10] = 24000 + seed
@@ -36,20 +40,30 @@ def instance_ids(seed: int) -> np.ndarray:
 def cityscapes_folder(root: Path, splits: tuple[str, ...] = ("train", "val", "test")) -> Path:
     for split in splits:
         for number, city in enumerate(("zurich", "aachen")):
-            for base, suffix in (("leftImg8bit", "_leftImg8bit.png"), ("gtFine", "_gtFine_instanceIds.png")):
+            for base, suffix in (
+                ("leftImg8bit", "_leftImg8bit.png"),
+                ("gtFine", "_gtFine_instanceIds.png"),
+            ):
                 path = root / base / split / city / f"{city}_000000_00000{number}{suffix}"
                 path.parent.mkdir(parents=True)
                 if base == "leftImg8bit":
                     path.touch()  # the converter never opens images
                 else:
-                    values = np.zeros((20, 30), np.uint16) if split == "test" else instance_ids(number)
+                    values = (
+                        np.zeros((20, 30), np.uint16) if split == "test" else instance_ids(number)
+                    )
                     Image.fromarray(values).save(path)
     return root
 
 
 def voc_folder(root: Path) -> Path:
     devkit = root / "VOCdevkit/VOC2012"
-    for folder in ("ImageSets/Segmentation", "SegmentationObject", "SegmentationClass", "JPEGImages"):
+    for folder in (
+        "ImageSets/Segmentation",
+        "SegmentationObject",
+        "SegmentationClass",
+        "JPEGImages",
+    ):
         (devkit / folder).mkdir(parents=True)
     for split, names in (("train", ("2007_000032", "2011_000001")), ("val", ("2007_000033",))):
         (devkit / f"ImageSets/Segmentation/{split}.txt").write_text("\n".join(names) + "\n")
@@ -60,7 +74,9 @@ def voc_folder(root: Path) -> Path:
 
 
 def voc_masks() -> tuple[np.ndarray, np.ndarray]:
-    """Objects and classes, (H, W) uint8: an aeroplane with a border of void, and two persons that touch."""
+    """Objects and classes, (H, W) uint8: an aeroplane with a border of void, and two persons that
+    touch.
+    """
     objects, classes = np.zeros((12, 16), np.uint8), np.zeros((12, 16), np.uint8)
     objects[1:6, 1:7] = classes[1:6, 1:7] = 255
     objects[2:5, 2:6], classes[2:5, 2:6] = 1, 1
@@ -80,9 +96,14 @@ def test_cityscapes_masks_survive_the_round_trip(tmp_path):
     root = cityscapes_folder(tmp_path)
     assert cityscapes.main([str(root), "--out-dir", str(tmp_path / "ann")]) == 0
     coco = COCO(tmp_path / "ann/instancesonly_filtered_gtFine_train.json")
-    assert [one["name"] for one in coco.loadCats(coco.getCatIds())] == list(TABLES["cityscapes"].values())
+    assert [one["name"] for one in coco.loadCats(coco.getCatIds())] == list(
+        TABLES["cityscapes"].values()
+    )
     names = [coco.imgs[one]["file_name"] for one in sorted(coco.imgs)]
-    assert names == ["aachen/aachen_000000_000001_leftImg8bit.png", "zurich/zurich_000000_000000_leftImg8bit.png"]
+    assert names == [
+        "aachen/aachen_000000_000001_leftImg8bit.png",
+        "zurich/zurich_000000_000000_leftImg8bit.png",
+    ]
     for image, number in ((0, 1), (1, 0)):
         ids = instance_ids(number)
         found = {one["category_id"] * 2 + one["iscrowd"]: one for one in coco.imgToAnns[image]}
@@ -108,19 +129,29 @@ def test_voc_masks_survive_the_round_trip(tmp_path):
     assert voc.main([str(voc_folder(tmp_path))]) == 0
     coco = COCO(tmp_path / "annotations/instances_train2012.json")
     assert [one["name"] for one in coco.loadCats(coco.getCatIds())] == list(TABLES["voc"].values())
-    assert [coco.imgs[one]["file_name"] for one in sorted(coco.imgs)] == ["2007_000032.jpg", "2011_000001.jpg"]
+    assert [coco.imgs[one]["file_name"] for one in sorted(coco.imgs)] == [
+        "2007_000032.jpg",
+        "2011_000001.jpg",
+    ]
     objects, _ = voc_masks()
     for image in coco.imgs:
         found = coco.imgToAnns[image]
         assert [(one["category_id"], one["iscrowd"]) for one in found] == [(1, 0), (15, 0), (15, 0)]
         for value, one in enumerate(found, start=1):
             np.testing.assert_array_equal(coco.annToMask(one).astype(bool), objects == value)
-    assert json.loads((tmp_path / "annotations/instances_val2012.json").read_text())["images"][0]["width"] == 16
+    assert (
+        json.loads((tmp_path / "annotations/instances_val2012.json").read_text())["images"][0][
+            "width"
+        ]
+        == 16
+    )
 
 
 @pytest.mark.parametrize("family", ["cityscapes", "voc"])
 def test_the_configs_take_what_the_command_in_the_error_makes(tmp_path, family):
-    cfg = Config.fromfile(CONFIGS / family / f"mask_rcnn_r50_fpn_1x_{family}_nl_1.py", import_custom_modules=False)
+    cfg = Config.fromfile(
+        CONFIGS / family / f"mask_rcnn_r50_fpn_1x_{family}_nl_1.py", import_custom_modules=False
+    )
     for part in data_checks.parts_of(cfg, ("train", "val", "test")):
         part.settings["data_root"] = str(tmp_path)
         part.settings["filter_cfg"] = None  # the made-up images are smaller than training asks for
@@ -155,7 +186,9 @@ def test_bytes_do_not_depend_on_processes(tmp_path, script):
 
 
 def test_existing_files_are_kept_unless_forced(tmp_path, capsys):
-    root = cityscapes_folder(tmp_path, ("train", "val"))  # without the test set, which nothing here needs
+    root = cityscapes_folder(
+        tmp_path, ("train", "val")
+    )  # without the test set, which nothing here needs
     target = tmp_path / "instancesonly_filtered_gtFine_val.json"
     target.write_text("mine")
     assert cityscapes.main([str(root)]) == 2
@@ -201,7 +234,12 @@ def test_cityscapes_says_what_is_wrong_and_writes_nothing(tmp_path, capsys, how,
 
 @pytest.mark.parametrize(
     ("how", "expected"),
-    [("no list", "train.txt"), ("shapes", "(12, 16)"), ("class", "class 21"), ("no class", "no class")],
+    [
+        ("no list", "train.txt"),
+        ("shapes", "(12, 16)"),
+        ("class", "class 21"),
+        ("no class", "no class"),
+    ],
 )
 def test_voc_says_what_is_wrong_and_writes_nothing(tmp_path, capsys, how, expected):
     devkit = voc_folder(tmp_path) / "VOCdevkit/VOC2012"
@@ -212,7 +250,12 @@ def test_voc_says_what_is_wrong_and_writes_nothing(tmp_path, capsys, how, expect
         save_voc(devkit, "2007_000033", objects, classes)
         Image.fromarray(classes[:5]).save(devkit / "SegmentationClass/2007_000033.png")
     else:
-        save_voc(devkit, "2007_000033", objects, np.where(classes == 1, 21 if how == "class" else 0, classes))
+        save_voc(
+            devkit,
+            "2007_000033",
+            objects,
+            np.where(classes == 1, 21 if how == "class" else 0, classes),
+        )
     assert voc.main([str(tmp_path)]) == 2
     assert expected in capsys.readouterr().err
     assert not (tmp_path / "annotations").exists()

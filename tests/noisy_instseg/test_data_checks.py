@@ -1,4 +1,6 @@
-"""The data checks: each thing that can be wrong is made wrong in a small folder, and named with its mend."""
+"""The data checks: each thing that can be wrong is made wrong in a small folder, and named with its
+mend.
+"""
 
 import json
 import subprocess
@@ -10,7 +12,7 @@ from mmengine.config import Config
 
 from noisy_instseg import data_checks
 from noisy_instseg.errors import UserError
-from shared.coco_classes import TABLES
+from shared.coco.classes import TABLES
 
 ROOT = Path(data_checks.__file__).parents[1]
 CONFIGS = ROOT / "noisy_instseg" / "configs"
@@ -18,7 +20,9 @@ CONFIGS = ROOT / "noisy_instseg" / "configs"
 
 def annotations(categories: dict[int, str], prefix: str = "") -> dict:
     """Two images, and one object of each category."""
-    images = [{"id": i, "file_name": f"{prefix}{i}.png", "width": 40, "height": 40} for i in range(2)]
+    images = [
+        {"id": i, "file_name": f"{prefix}{i}.png", "width": 40, "height": 40} for i in range(2)
+    ]
     objects = [
         {
             "id": number,
@@ -102,7 +106,11 @@ def test_good_folders_pass(cityscapes, any_set):
             "annotations",
             "convert_datasets/cityscapes.py {root} --nproc 8",
         ),
-        ("cityscapes/mask_rcnn_r50_fpn_1x_cityscapes_ce.py", "images", "leftImg8bit_trainvaltest.zip"),
+        (
+            "cityscapes/mask_rcnn_r50_fpn_1x_cityscapes_ce.py",
+            "images",
+            "leftImg8bit_trainvaltest.zip",
+        ),
         (
             "voc/mask_rcnn_r50_fpn_1x_voc_ce.py",
             "annotations",
@@ -153,19 +161,40 @@ def set_first(kind: str, **values):
         (set_first("annotations", image_id=77), "belongs to image 77"),
         (set_first("annotations", segmentation=[]), "annotations[0] has no segmentation"),
         (set_first("annotations", bbox=None), "annotations[0] has no bbox"),
-        (set_first("annotations", bbox=[1, 1, 8]), "annotations[0] has the box [1, 1, 8]: give 4 finite numbers"),
+        (
+            set_first("annotations", bbox=[1, 1, 8]),
+            "annotations[0] has the box [1, 1, 8]: give 4 finite numbers",
+        ),
         (set_first("annotations", bbox=[1, 1, 8, float("nan")]), "the box [1, 1, 8, nan]"),
         (set_first("annotations", bbox=[1, 1, 8, float("inf")]), "the box [1, 1, 8, inf]"),
         (set_first("annotations", bbox=[1, 1, 8, None]), "the box [1, 1, 8, None]"),
         (set_first("annotations", bbox=[1, 1, 8, "8"]), "the box [1, 1, 8, '8']"),
         (set_first("annotations", bbox=[1, 1, 8, 10**400]), "give 4 finite numbers"),
-        (set_first("annotations", segmentation=[[1, 1, 9, 1]]), "the polygon [1, 1, 9, 1]: give 3 points at least"),
-        (set_first("annotations", segmentation=[[1, 1, 9, 1, 9, 9, 1]]), "the polygon [1, 1, 9, 1, 9, 9, 1]"),
+        (
+            set_first("annotations", segmentation=[[1, 1, 9, 1]]),
+            "the polygon [1, 1, 9, 1]: give 3 points at least",
+        ),
+        (
+            set_first("annotations", segmentation=[[1, 1, 9, 1, 9, 9, 1]]),
+            "the polygon [1, 1, 9, 1, 9, 9, 1]",
+        ),
         (set_first("annotations", segmentation=[1, 1, 9, 1, 9, 9]), "the polygon 1: "),
-        (set_first("annotations", segmentation=[[1, 1, 9, 1, 9, None]]), "the polygon [1, 1, 9, 1, 9, None]"),
-        (set_first("annotations", segmentation=[[1, 1, 9, 1, 9, float("nan")]]), "the polygon [1, 1, 9, 1, 9, nan]"),
-        (set_first("annotations", segmentation={"size": 40, "counts": "a"}), "not 40 x 40 (height x width)"),
-        (set_first("annotations", segmentation={"size": [40, 30], "counts": "a"}), "not 40 x 40 (height x width)"),
+        (
+            set_first("annotations", segmentation=[[1, 1, 9, 1, 9, None]]),
+            "the polygon [1, 1, 9, 1, 9, None]",
+        ),
+        (
+            set_first("annotations", segmentation=[[1, 1, 9, 1, 9, float("nan")]]),
+            "the polygon [1, 1, 9, 1, 9, nan]",
+        ),
+        (
+            set_first("annotations", segmentation={"size": 40, "counts": "a"}),
+            "not 40 x 40 (height x width)",
+        ),
+        (
+            set_first("annotations", segmentation={"size": [40, 30], "counts": "a"}),
+            "not 40 x 40 (height x width)",
+        ),
         (set_first("images", id=1), "two images one id"),
         (set_first("images", id=[]), "images[0] has no id"),
         (set_first("annotations", id=2), "annotation id 2 occurs more than once"),
@@ -173,7 +202,10 @@ def set_first(kind: str, **values):
         (set_first("images", width=None), "images[0] has no width"),
         (set_first("categories", name="human"), "has no category person"),
         (lambda content: content.update(annotations=[]), "no annotations"),
-        (lambda content: content.update(images=[], annotations=content["annotations"][:1]), "belongs to image"),
+        (
+            lambda content: content.update(images=[], annotations=content["annotations"][:1]),
+            "belongs to image",
+        ),
         (lambda content: content["categories"].reverse(), "in the same order"),
         (lambda content: content.pop("categories"), "'categories' is missing"),
     ],
@@ -203,14 +235,23 @@ def set_all(kind: str, **values):
 def test_a_training_file_without_an_object_to_learn_from_is_refused(cityscapes, values):
     cfg, root = cityscapes
     edit(train_file(root), set_all("annotations", **values))
-    assert "instancesonly_filtered_gtFine_train.json has no object to learn from: each of its 8" in message(cfg)
-    edit(train_file(root), set_first("annotations", bbox=[-1, -1, 8, 8], area=64, iscrowd=0, ignore=0))
+    assert (
+        "instancesonly_filtered_gtFine_train.json has no object to learn from: each of its 8"
+        in message(cfg)
+    )
+    edit(
+        train_file(root),
+        set_first("annotations", bbox=[-1, -1, 8, 8], area=64, iscrowd=0, ignore=0),
+    )
     data_checks.check(cfg)  # one object is enough
 
 
 def test_only_training_needs_objects(cityscapes):
     cfg, root = cityscapes
-    edit(root / "annotations/instancesonly_filtered_gtFine_val.json", set_all("annotations", iscrowd=1))
+    edit(
+        root / "annotations/instancesonly_filtered_gtFine_val.json",
+        set_all("annotations", iscrowd=1),
+    )
     data_checks.check(cfg)
 
 
@@ -238,7 +279,10 @@ def test_the_only_objects_may_not_be_in_images_that_are_too_small(any_set):
 
 def test_a_run_length_mask_is_a_mask(cityscapes):
     cfg, root = cityscapes
-    edit(train_file(root), set_all("annotations", segmentation={"size": [40, 40], "counts": [9, 4, 1587]}))
+    edit(
+        train_file(root),
+        set_all("annotations", segmentation={"size": [40, 40], "counts": [9, 4, 1587]}),
+    )
     data_checks.check(cfg)
 
 
@@ -260,7 +304,9 @@ def test_annotations_that_mmdet_would_drop_are_counted(cityscapes):
 
     def add_caravans(content):
         content["categories"].append({"id": 29, "name": "caravan"})
-        content["annotations"] += [{**content["annotations"][0], "id": 100 + i, "category_id": 29} for i in range(3)]
+        content["annotations"] += [
+            {**content["annotations"][0], "id": 100 + i, "category_id": 29} for i in range(3)
+        ]
 
     edit(train_file(root), add_caravans)
     text = message(cfg, "train")
@@ -270,7 +316,10 @@ def test_annotations_that_mmdet_would_drop_are_counted(cityscapes):
 
 def test_a_category_without_annotations_may_be_unknown(cityscapes):
     cfg, root = cityscapes
-    edit(train_file(root), lambda content: content["categories"].append({"id": 29, "name": "caravan"}))
+    edit(
+        train_file(root),
+        lambda content: content["categories"].append({"id": 29, "name": "caravan"}),
+    )
     data_checks.check(cfg)
 
 
@@ -284,7 +333,10 @@ def test_a_torn_file_is_named(cityscapes):
 
 @pytest.mark.parametrize(
     "place",
-    [f"model.roi_head.{place}.num_classes" for place in ("bbox_head", "mask_head", "bbox_head.loss_cls")],
+    [
+        f"model.roi_head.{place}.num_classes"
+        for place in ("bbox_head", "mask_head", "bbox_head.loss_cls")
+    ],
 )
 def test_numbers_of_classes_have_to_agree(cityscapes, place):
     cfg, _ = cityscapes
@@ -360,6 +412,11 @@ def test_a_config_without_classes_has_those_of_its_type(cityscapes):
 
 
 def test_checking_does_not_wait_for_mmdet():
-    code = "import sys, noisy_instseg.data_checks; print([name for name in ('mmdet', 'mmcv') if name in sys.modules])"
-    run = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    code = (
+        "import sys, noisy_instseg.data_checks; print([name for name in ('mmdet', 'mmcv') if "
+        "name in sys.modules])"
+    )
+    run = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True
+    )
     assert run.stdout.strip() == "[]"

@@ -1,4 +1,6 @@
-"""find_noisy.py: the losses against a slow reference, the ranking and its quality against literal definitions, bad input."""
+"""find_noisy.py: the losses against a slow reference, the ranking and its quality against literal
+definitions, bad input.
+"""
 
 import argparse
 import csv
@@ -14,7 +16,9 @@ from conftest import tool
 from noisy_instseg import find_noisy
 from noisy_instseg.errors import UserError
 from noisy_instseg.find_noisy import Annotations
-from shared import coco_file, coco_manifest, coco_noise_cli
+from shared.cli import coco as coco_noise_cli
+from shared.coco import file as coco_file
+from shared.coco import manifest as coco_manifest
 
 NAMES = ("square", "circle", "triangle")
 
@@ -24,13 +28,22 @@ def annotations(labels: list[int]) -> Annotations:
     count = len(labels)
     ids = np.arange(100, 100 + count)
     boxes = np.tile(np.array([[0, 0, 9, 9]], np.float32), (count, 1))
-    return Annotations(ids, np.arange(count), boxes, np.array(labels), {i: f"{i}.png" for i in range(count)}, {})
+    return Annotations(
+        ids, np.arange(count), boxes, np.array(labels), {i: f"{i}.png" for i in range(count)}, {}
+    )
 
 
 def noisy_copy(data: Path, folder: Path, rate: str = "0.5") -> Path:
     """The training annotations of `data` with noise, and a manifest beside them."""
     out = folder / "noisy.json"
-    flags = ["--ann", str(data / "annotations/instances_train.json"), "--out", str(out), "--rate", rate]
+    flags = [
+        "--ann",
+        str(data / "annotations/instances_train.json"),
+        "--out",
+        str(out),
+        "--rate",
+        rate,
+    ]
     assert coco_noise_cli.script_main("symmetric", "coco_format", flags) == 0
     return out
 
@@ -42,9 +55,13 @@ def test_losses_are_minus_log_of_the_softmax_and_fall():
     logits = np.random.default_rng(0).normal(0, 3, (20, 3))
     labels = np.random.default_rng(1).integers(0, 3, 20).tolist()
     ranking = find_noisy.rank(annotations(labels), logits, None, NAMES)
-    expected = {100 + i: -math.log(math.exp(row[label]) / sum(math.exp(value) for value in row))
-                for i, (row, label) in enumerate(zip(logits.tolist(), labels))}  # fmt: skip
-    assert ranking.losses.tolist() == pytest.approx([expected[i] for i in ranking.annotations.ids.tolist()])
+    expected = {
+        100 + i: -math.log(math.exp(row[label]) / sum(math.exp(value) for value in row))
+        for i, (row, label) in enumerate(zip(logits.tolist(), labels))
+    }
+    assert ranking.losses.tolist() == pytest.approx(
+        [expected[i] for i in ranking.annotations.ids.tolist()]
+    )
     assert ranking.losses.tolist() == sorted(ranking.losses.tolist(), reverse=True)
     np.testing.assert_allclose(ranking.probs.sum(axis=1), 1)
 
@@ -66,13 +83,18 @@ def test_detection_is_the_share_of_pairs_in_the_right_order():
     changed = {int(i) for i in 100 + rng.permutation(40)[:13]}
     ranking = find_noisy.rank(annotations(rng.integers(0, 3, 40).tolist()), logits, changed, NAMES)
     quality = find_noisy.detection(ranking)
-    pairs = [(wrong > right) + 0.5 * (wrong == right) for wrong in ranking.losses[ranking.changed]
-             for right in ranking.losses[~ranking.changed]]  # fmt: skip
+    pairs = [
+        (wrong > right) + 0.5 * (wrong == right)
+        for wrong in ranking.losses[ranking.changed]
+        for right in ranking.losses[~ranking.changed]
+    ]
     assert quality["auc"] == pytest.approx(sum(pairs) / len(pairs))
     assert quality["precision"] == sum(int(i) in changed for i in ranking.annotations.ids[:13]) / 13
 
 
-@pytest.mark.parametrize(("changed", "said"), [(set(), "none"), ({100, 101}, "all"), (None, "annotations ranked")])
+@pytest.mark.parametrize(
+    ("changed", "said"), [(set(), "none"), ({100, 101}, "all"), (None, "annotations ranked")]
+)
 def test_without_both_kinds_there_is_no_auc(changed, said):
     ranking = find_noisy.rank(annotations([0, 1]), np.eye(2, 3), changed, NAMES)
     assert find_noisy.detection(ranking) is None
@@ -93,8 +115,16 @@ def test_the_report_counts_suspects_by_class():
 def test_what_training_does_not_learn_from_is_left_out_and_said(tmp_path):
     image = {"id": 1, "file_name": "a.png", "width": 50, "height": 40}
     base = {"image_id": 1, "category_id": 7, "bbox": [10, 10, 5, 6], "area": 30}
-    changes = ({}, {"iscrowd": 1}, {"category_id": 8}, {"bbox": [10, 10, 0.5, 6]}, {"bbox": [60, 10, 5, 6]}, {"image_id": 2},
-               {"ignore": True}, {"bbox": [48, 0, 9, 9]})  # fmt: skip
+    changes = (
+        {},
+        {"iscrowd": 1},
+        {"category_id": 8},
+        {"bbox": [10, 10, 0.5, 6]},
+        {"bbox": [60, 10, 5, 6]},
+        {"image_id": 2},
+        {"ignore": True},
+        {"bbox": [48, 0, 9, 9]},
+    )
     entries = [base | change for change in changes]
     content = {
         "images": [image, {**image, "id": 2}],
@@ -128,7 +158,9 @@ def flags_for(stages: Path, stage_configs: tuple[Path, Path]) -> list[str]:
 
 
 def test_logits_are_those_of_the_box_head_on_each_image_alone(stages, stage_configs, data):
-    """Batches of images of other sizes than the network sees, against one image at a time and mmdetection's own pieces."""
+    """Batches of images of other sizes than the network sees, against one image at a time and
+    mmdetection's own pieces.
+    """
     from mmdet.structures.bbox import bbox2roi
 
     from noisy_instseg import inference
@@ -146,7 +178,9 @@ def test_logits_are_those_of_the_box_head_on_each_image_alone(stages, stage_conf
     assert logits.shape == (len(found), 8)
     for i in range(len(dataset)):
         item = dataset[i]
-        batch = model.data_preprocessor({"inputs": [item["inputs"]], "data_samples": [item["data_samples"]]}, False)
+        batch = model.data_preprocessor(
+            {"inputs": [item["inputs"]], "data_samples": [item["data_samples"]]}, False
+        )
         rows = found.image_ids == image_ids[i]
         with torch.no_grad():
             features = model.neck(model.backbone(batch["inputs"]))
@@ -159,7 +193,15 @@ def test_logits_are_those_of_the_box_head_on_each_image_alone(stages, stage_conf
 def test_the_script_writes_ranking_and_picture(stages, stage_configs, data, tmp_path, capsys):
     noisy = noisy_copy(data, tmp_path)
     out, plot = tmp_path / "deep/ranking.csv", tmp_path / "losses.png"
-    flags = [*flags_for(stages, stage_configs), "--noise_file", str(noisy), "--out", str(out), "--plot", str(plot)]
+    flags = [
+        *flags_for(stages, stage_configs),
+        "--noise_file",
+        str(noisy),
+        "--out",
+        str(out),
+        "--plot",
+        str(plot),
+    ]
     assert tool("find_noisy").main(flags) == 0
     said = capsys.readouterr().out
     first = out.read_bytes()
@@ -168,9 +210,12 @@ def test_the_script_writes_ranking_and_picture(stages, stage_configs, data, tmp_
     entries = json.loads(noisy.read_text())["annotations"]
     manifest = coco_manifest.read_manifest(coco_manifest.default_path(noisy))
     assert len(rows) == len(entries)
-    assert {int(row["annotation_id"]) for row in rows if row["changed"] == "1"} == set(manifest.changed_annotation_ids)
+    assert {int(row["annotation_id"]) for row in rows if row["changed"] == "1"} == set(
+        manifest.changed_annotation_ids
+    )
     categories = {
-        entry["id"]: manifest.category_names[manifest.category_ids.index(entry["category_id"])] for entry in entries
+        entry["id"]: manifest.category_names[manifest.category_ids.index(entry["category_id"])]
+        for entry in entries
     }
     assert all(row["given"] == categories[int(row["annotation_id"])] for row in rows)
     losses = [float(row["loss"]) for row in rows]
@@ -182,7 +227,9 @@ def test_the_script_writes_ranking_and_picture(stages, stage_configs, data, tmp_
     assert out.read_bytes() == first
 
 
-def test_the_configs_own_annotations_and_the_first_images(stages, stage_configs, data, tmp_path, monkeypatch, capsys):
+def test_the_configs_own_annotations_and_the_first_images(
+    stages, stage_configs, data, tmp_path, monkeypatch, capsys
+):
     monkeypatch.chdir(tmp_path)
     assert tool("find_noisy").main([*flags_for(stages, stage_configs), "--limit_train", "2"]) == 0
     with Path("ranking.csv").open(newline="") as file:
@@ -194,15 +241,23 @@ def test_the_configs_own_annotations_and_the_first_images(stages, stage_configs,
 
 def test_images_may_have_names_for_ids(stages, stage_configs, data, tmp_path):
     content = json.loads((data / "annotations/instances_train.json").read_text())
-    names = {image["id"]: f"{'zyxwvuts'[nth]}-{image['id']}" for nth, image in enumerate(content["images"])}
+    names = {
+        image["id"]: f"{'zyxwvuts'[nth]}-{image['id']}"
+        for nth, image in enumerate(content["images"])
+    }
     content["images"] = [{**image, "id": names[image["id"]]} for image in content["images"]]
-    content["annotations"] = [{**entry, "image_id": names[entry["image_id"]]} for entry in content["annotations"]]
+    content["annotations"] = [
+        {**entry, "image_id": names[entry["image_id"]]} for entry in content["annotations"]
+    ]
     named = tmp_path / "named.json"
     named.write_text(json.dumps(content))
     found = []
     for more in ([], ["--noise_file", str(named)]):
         out = tmp_path / f"ranking_{len(more)}.csv"
-        assert tool("find_noisy").main([*flags_for(stages, stage_configs), "--out", str(out), *more]) == 0
+        assert (
+            tool("find_noisy").main([*flags_for(stages, stage_configs), "--out", str(out), *more])
+            == 0
+        )
         with out.open(newline="") as file:
             found.append(list(csv.DictReader(file)))
     assert found[1] == [{**row, "image_id": names[int(row["image_id"])]} for row in found[0]]
@@ -216,10 +271,15 @@ def test_images_may_have_names_for_ids(stages, stage_configs, data, tmp_path):
         (["--limit_train", "0"], "at least 1"),
         (["--out", "a.txt"], "must end in .csv"),
         (["--plot", "a.jpg"], "must end in .png"),
-        (["--out", "new/a.csv", "--plot", "/proc/a.png"], "--plot /proc/a.png: nothing can be written there"),
+        (
+            ["--out", "new/a.csv", "--plot", "/proc/a.png"],
+            "--plot /proc/a.png: nothing can be written there",
+        ),
     ],
 )
-def test_bad_input_is_one_line_and_writes_nothing(stages, stage_configs, tmp_path, monkeypatch, capsys, flags, said):
+def test_bad_input_is_one_line_and_writes_nothing(
+    stages, stage_configs, tmp_path, monkeypatch, capsys, flags, said
+):
     monkeypatch.chdir(tmp_path)
     assert tool("find_noisy").main([*flags_for(stages, stage_configs), *flags]) == 2
     error = capsys.readouterr().err
@@ -231,7 +291,9 @@ def test_bad_input_is_one_line_and_writes_nothing(stages, stage_configs, tmp_pat
 def test_a_checkpoint_of_another_network_is_refused(stage_configs, tmp_path, capsys):
     torch.save({"state_dict": {"backbone.conv1.weight": torch.zeros(1)}}, tmp_path / "other.pth")
     assert (
-        tool("find_noisy").main([str(stage_configs[1]), str(tmp_path / "other.pth"), "--out", str(tmp_path / "a.csv")])
+        tool("find_noisy").main(
+            [str(stage_configs[1]), str(tmp_path / "other.pth"), "--out", str(tmp_path / "a.csv")]
+        )
         == 2
     )
     assert "does not fit the network" in capsys.readouterr().err

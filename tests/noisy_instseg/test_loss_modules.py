@@ -1,10 +1,16 @@
-"""The registered modules: as a config builds them, as mmdetection's head calls them, and what they refuse."""
+"""The registered modules: as a config builds them, as mmdetection's head calls them, and what they
+refuse.
+"""
 
 import pytest
 import torch
 
 from noisy_instseg import losses, plugins  # noqa: F401  (registers the modules and, without mmcv's extension, its replacement)
-from noisy_instseg.loss_modules import GeneralizedCrossEntropyLoss, NewCombinationLoss, SymmetricCrossEntropyLoss
+from noisy_instseg.loss_modules import (
+    GeneralizedCrossEntropyLoss,
+    NewCombinationLoss,
+    SymmetricCrossEntropyLoss,
+)
 
 MODULES = [NewCombinationLoss, SymmetricCrossEntropyLoss, GeneralizedCrossEntropyLoss]
 N, C = 20, 8
@@ -22,8 +28,17 @@ def batch():
 def test_the_registry_builds_what_the_authors_configs_say(module):
     from mmdet.registry import MODELS
 
-    built = MODELS.build(dict(type=module.__name__, use_sigmoid=False, use_mask=False, reduction="mean", class_weight=None,
-                              num_classes=C, loss_weight=1.0))  # fmt: skip
+    built = MODELS.build(
+        dict(
+            type=module.__name__,
+            use_sigmoid=False,
+            use_mask=False,
+            reduction="mean",
+            class_weight=None,
+            num_classes=C,
+            loss_weight=1.0,
+        )
+    )
     assert isinstance(built, module)
     assert not built.state_dict()
 
@@ -36,11 +51,19 @@ def test_weights_and_reductions_are_mmdetections(module, batch):
     loss = module(loss_weight=2.0)
     each, _ = loss.terms(logits, labels, None)
     for given in (None, weight):
-        for reduction, avg_factor in (("mean", None), ("mean", 7.0), ("sum", None), ("none", None), ("none", 7.0)):
+        for reduction, avg_factor in (
+            ("mean", None),
+            ("mean", 7.0),
+            ("sum", None),
+            ("none", None),
+            ("none", 7.0),
+        ):
             expected = 2 * weight_reduce_loss(each, given, reduction, avg_factor)
             found = loss(logits, labels, given, avg_factor=avg_factor, reduction_override=reduction)
             torch.testing.assert_close(found, expected)
-            torch.testing.assert_close(module(reduction=reduction)(logits, labels, given, avg_factor), expected / 2)
+            torch.testing.assert_close(
+                module(reduction=reduction)(logits, labels, given, avg_factor), expected / 2
+            )
     with pytest.raises(ValueError, match="avg_factor can not be used"):
         loss(logits, labels, avg_factor=7.0, reduction_override="sum")
     with pytest.raises(ValueError, match="choose one of none, mean, sum"):
@@ -67,7 +90,8 @@ def test_what_the_original_ignored_is_refused(module):
     with pytest.raises(ValueError, match="choose one of"):
         module(reduction="max")
     with pytest.raises(
-        ValueError, match=r"num_classes=9 counts the foreground classes and asks for 10 columns.* set 8"
+        ValueError,
+        match=r"num_classes=9 counts the foreground classes and asks for 10 columns.* set 8",
     ):
         module(num_classes=9)(torch.zeros(2, 9), torch.tensor([0, 1]))
 
@@ -88,7 +112,9 @@ def test_the_sets_are_logged(batch):
     logged = NewCombinationLoss(log_partition=True, pon_threshold=1.0, ignore_index=0)(
         logits, labels, weight, avg_factor=3.0
     )
-    plain = NewCombinationLoss(pon_threshold=1.0, ignore_index=0)(logits, labels, weight, avg_factor=3.0)
+    plain = NewCombinationLoss(pon_threshold=1.0, ignore_index=0)(
+        logits, labels, weight, avg_factor=3.0
+    )
     assert torch.equal(logged["loss_cls"], plain)
     sets = losses.partition(logits, labels, 1.0)[labels != 0]
     for number, name in enumerate(("NEG", "PSN", "OS", "PON")):
@@ -100,12 +126,18 @@ def test_mmdetections_head_takes_the_loss_and_its_log():
     from mmdet.models import Shared2FCBBoxHead
 
     loss_cls = dict(type="NewCombinationLoss", num_classes=C, log_partition=True)
-    head = Shared2FCBBoxHead(in_channels=4, fc_out_channels=8, roi_feat_size=7, num_classes=C, loss_cls=loss_cls)
+    head = Shared2FCBBoxHead(
+        in_channels=4, fc_out_channels=8, roi_feat_size=7, num_classes=C, loss_cls=loss_cls
+    )
     scores, boxes = head(torch.randn(6, 4, 7, 7))
     rois, labels = torch.zeros(6, 5), torch.tensor([0, 8, 8, 3, 8, 1])
-    parts = head.loss(scores, boxes, rois, labels, torch.ones(6), torch.zeros(6, 4), torch.zeros(6, 4))
+    parts = head.loss(
+        scores, boxes, rois, labels, torch.ones(6), torch.zeros(6, 4), torch.zeros(6, 4)
+    )
     assert {"loss_cls", "NEG", "PSN", "OS", "PON", "acc", "loss_bbox"} <= set(parts)
-    torch.testing.assert_close(parts["loss_cls"], losses.new_combination_loss(scores, labels).mean())
+    torch.testing.assert_close(
+        parts["loss_cls"], losses.new_combination_loss(scores, labels).mean()
+    )
     assert parts["NEG"].item() == 3
     parts["loss_cls"].backward()
     assert head.fc_cls.weight.grad.abs().sum() > 0

@@ -1,4 +1,6 @@
-"""The losses against the paper's sums, written slowly in plain Python, and their gradients against autograd's."""
+"""The losses against the paper's sums, written slowly in plain Python, and their gradients against
+autograd's.
+"""
 
 import math
 
@@ -80,7 +82,9 @@ def test_every_loss_is_the_sum_of_the_paper(rows, classes, scale):
 @pytest.mark.parametrize("threshold", [None, 6.0, 0.6])
 def test_partition_follows_the_table(rows, classes, threshold):
     logits, labels = batch(rows, classes)
-    expected = [slow_set(row, label, threshold) for row, label in zip(logits.tolist(), labels.tolist())]
+    expected = [
+        slow_set(row, label, threshold) for row, label in zip(logits.tolist(), labels.tolist())
+    ]
     assert losses.partition(logits, labels, threshold).tolist() == expected
     assert losses.partition(logits.log_softmax(dim=1), labels, threshold).tolist() == expected
     loss = losses.new_combination_loss(logits, labels, pon_threshold=threshold)
@@ -90,8 +94,12 @@ def test_partition_follows_the_table(rows, classes, threshold):
 def test_hand_checks():
     logits = torch.tensor([[0.5, -1, 2, 0.1]])
     foreground, background = torch.tensor([0]), torch.tensor([3])
-    assert losses.new_combination_loss(logits, foreground).item() == pytest.approx(7.765613, rel=1e-6)
-    assert losses.new_combination_loss(logits, background).item() == pytest.approx(2.252962, rel=1e-6)
+    assert losses.new_combination_loss(logits, foreground).item() == pytest.approx(
+        7.765613, rel=1e-6
+    )
+    assert losses.new_combination_loss(logits, background).item() == pytest.approx(
+        2.252962, rel=1e-6
+    )
     assert losses.new_combination_loss(logits, foreground, pon_threshold=0.6).item() == 0
     uniform = losses.new_combination_loss(torch.zeros(4, 9), torch.tensor([0, 3, 7, 8])).mean()
     assert uniform.item() == pytest.approx(6.689973, rel=1e-6)
@@ -164,5 +172,7 @@ def test_low_precision_is_widened_and_autocast_changes_nothing(loss, dtype):
 @pytest.mark.parametrize("loss", LOSSES)
 @pytest.mark.parametrize("label", [-1, -100, 9])
 def test_a_label_without_a_column_is_refused(loss, label):
-    with pytest.raises(ValueError, match=r"labels reach from .* 0 to 8 \(background\); check num_classes"):
+    with pytest.raises(
+        ValueError, match=r"labels reach from .* 0 to 8 \(background\); check num_classes"
+    ):
         loss(torch.zeros(2, 9), torch.tensor([0, label]))

@@ -1,4 +1,6 @@
-"""The paper's noise scripts: each runs by path, from any folder, and is the kind and dataset of its name."""
+"""The paper's noise scripts: each runs by path, from any folder, and is the kind and dataset of its
+name.
+"""
 
 import json
 import runpy
@@ -9,12 +11,16 @@ from pathlib import Path
 
 import pytest
 
-from shared import coco_noise
-from shared.coco_classes import TABLES
-from shared.coco_noise import Recipe, read_manifest
+from shared.coco import noise as coco_noise
+from shared.coco.classes import TABLES
+from shared.coco.noise import Recipe, read_manifest
 
 PROJECT = Path(__file__).parents[2] / "noisy_instseg"
-SCRIPTS = [(short, dataset) for short in ("SN", "AN") for dataset in ("Cityscapes", "cityscapes", "COCO", "VOC")]
+SCRIPTS = [
+    (short, dataset)
+    for short in ("SN", "AN")
+    for dataset in ("Cityscapes", "cityscapes", "COCO", "VOC")
+]
 KINDS = {"SN": "symmetric", "AN": "asymmetric"}
 
 
@@ -30,7 +36,9 @@ def clean(tmp_path):
         table = TABLES[dataset.lower()]
         content = {
             "images": [{"id": 1}],
-            "annotations": [{"id": row, "category_id": category} for row, category in enumerate([*table] * 10)],
+            "annotations": [
+                {"id": row, "category_id": category} for row, category in enumerate([*table] * 10)
+            ],
             "categories": [{"id": category, "name": name} for category, name in table.items()],
         }
         path = tmp_path / "clean.json"
@@ -43,7 +51,11 @@ def clean(tmp_path):
 @pytest.mark.parametrize(("short", "dataset"), SCRIPTS)
 def test_every_script_is_what_its_name_says(short, dataset, clean, tmp_path, monkeypatch, capsys):
     path, out = clean(dataset), tmp_path / "out.json"
-    monkeypatch.setattr(sys, "argv", ["x", "--ann", str(path), "--out", str(out), "--seed", "4", "--mode", "original"])
+    monkeypatch.setattr(
+        sys,
+        "argv",
+        ["x", "--ann", str(path), "--out", str(out), "--seed", "4", "--mode", "original"],
+    )
     monkeypatch.setattr(sys, "path", sys.path[:])
     with pytest.raises(SystemExit) as stop:
         runpy.run_path(str(script(short, dataset)), run_name="__main__")
@@ -55,7 +67,11 @@ def test_every_script_is_what_its_name_says(short, dataset, clean, tmp_path, mon
     assert noisy == expected.category_ids.tolist()
     assert capsys.readouterr().out.splitlines()[0] == str(expected.selected.sum())
     manifest = read_manifest(tmp_path / "out.manifest.json")
-    assert (manifest.dataset, manifest.kind, manifest.requested_rate) == (dataset.lower(), KINDS[short], 0.2)
+    assert (manifest.dataset, manifest.kind, manifest.requested_rate) == (
+        dataset.lower(),
+        KINDS[short],
+        0.2,
+    )
 
 
 def test_a_script_runs_from_any_folder_and_quickly(clean, tmp_path):
@@ -76,15 +92,27 @@ def test_a_script_runs_from_any_folder_and_quickly(clean, tmp_path):
     assert run.returncode == 0, run.stderr
     assert "mode exact, rate 0.2, seed 123" in run.stdout
     assert read_manifest(tmp_path / "noisy.manifest.json").changed > 0
-    imported = {line.rpartition("|")[2].strip().partition(".")[0] for line in run.stderr.splitlines()}
+    imported = {
+        line.rpartition("|")[2].strip().partition(".")[0] for line in run.stderr.splitlines()
+    }
     assert not imported & {"torch", "mmdet", "mmcv", "mmengine", "matplotlib", "sklearn", "scipy"}
-    assert took < 10, "no slow import; a machine that does other things at the same time counts as well"
+    assert took < 10, (
+        "no slow import; a machine that does other things at the same time counts as well"
+    )
 
 
 def test_bad_input_is_one_line_and_exit_code_2(clean, tmp_path):
     path = clean("VOC")
     before = path.read_bytes()
-    command = [sys.executable, str(script("AN", "VOC")), "--ann", "clean.json", "--out", "clean.json", "--force"]
+    command = [
+        sys.executable,
+        str(script("AN", "VOC")),
+        "--ann",
+        "clean.json",
+        "--out",
+        "clean.json",
+        "--force",
+    ]
     run = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=60)
     assert (run.returncode, run.stdout) == (2, "")
     assert run.stderr.startswith("error: --out clean.json is the input file")
@@ -94,5 +122,7 @@ def test_bad_input_is_one_line_and_exit_code_2(clean, tmp_path):
 
 @pytest.mark.parametrize("short", ["SN", "AN"])
 def test_both_spellings_of_cityscapes_are_one_script(short):
-    """On a disk that does not tell the names apart a checkout keeps either, so it must not matter which."""
+    """On a disk that does not tell the names apart a checkout keeps either, so it must not matter
+    which.
+    """
     assert script(short, "Cityscapes").read_bytes() == script(short, "cityscapes").read_bytes()

@@ -11,12 +11,31 @@ from noisy_instseg import experiment, options
 def test_the_published_commands_are_understood():
     config = "configs/cityscapes/mask_rcnn_r50_fpn_1x_cityscapes_nl_2.py"
     checkpoint = "work_dirs/mask_rcnn_r50_fpn_1x_cityscapes_nl_1/epoch_4.pth"
-    args = options.parse(options.train_parser(), [config, "--launcher", "pytorch", "--resume-from", checkpoint])
+    args = options.parse(
+        options.train_parser(), [config, "--launcher", "pytorch", "--resume-from", checkpoint]
+    )
     assert (args.config, args.resume_from, args.seed) == (Path(config), Path(checkpoint), 0)
-    args = options.parse(options.test_parser(), [config, checkpoint, "--eval", "bbox", "segm", "--out", "res.pkl"])
+    args = options.parse(
+        options.test_parser(), [config, checkpoint, "--eval", "bbox", "segm", "--out", "res.pkl"]
+    )
     assert (args.eval, args.out, args.show_score_thr) == (["bbox", "segm"], Path("res.pkl"), 0.3)
-    everything = ["--work-dir", "w", "--no-validate", "--gpus", "1", "--seed", "3", "--deterministic", "--options", "a=1", "b=2",
-                  "--cfg-options", "c=3", "--local-rank", "0"]  # fmt: skip
+    everything = [
+        "--work-dir",
+        "w",
+        "--no-validate",
+        "--gpus",
+        "1",
+        "--seed",
+        "3",
+        "--deterministic",
+        "--options",
+        "a=1",
+        "b=2",
+        "--cfg-options",
+        "c=3",
+        "--local-rank",
+        "0",
+    ]
     args = options.parse(options.train_parser(), [config, *everything])
     assert args.options == ["a=1", "b=2", "c=3"]
     assert options.parse(options.train_parser(), [config, "--resume"]).resume == options.NEWEST
@@ -74,7 +93,13 @@ def test_wandb_is_named_when_it_is_missing(capsys, monkeypatch):
 
 
 def test_devices_are_chosen_through_the_environment(monkeypatch):
-    for name in ("LOCAL_RANK", "RANK", "WORLD_SIZE", "CUDA_VISIBLE_DEVICES", "CUBLAS_WORKSPACE_CONFIG"):
+    for name in (
+        "LOCAL_RANK",
+        "RANK",
+        "WORLD_SIZE",
+        "CUDA_VISIBLE_DEVICES",
+        "CUBLAS_WORKSPACE_CONFIG",
+    ):
         monkeypatch.setenv(name, "")
         monkeypatch.delenv(name)
     parse = lambda *flags: options.parse(options.train_parser(), ["config.py", *flags])  # noqa: E731

@@ -19,11 +19,14 @@ def squares(scores: list[float] | None) -> Instances:
     boxes = np.array([[2, 2, 10, 10], [4, 4, 12, 12]], np.float32)
     masks = np.zeros((2, 20, 20), bool)
     masks[0, 2:10, 2:10] = masks[1, 4:12, 4:12] = True
-    return Instances(boxes, np.array([0, 1]), masks, None if scores is None else np.array(scores, np.float32))
+    return Instances(
+        boxes, np.array([0, 1]), masks, None if scores is None else np.array(scores, np.float32)
+    )
 
 
 @pytest.mark.parametrize(
-    ("count", "wanted", "expected"), [(10, 4, [0, 3, 6, 9]), (2, 5, [0, 1]), (7, 1, [0]), (1, 1, [0])]
+    ("count", "wanted", "expected"),
+    [(10, 4, [0, 3, 6, 9]), (2, 5, [0, 1]), (7, 1, [0]), (1, 1, [0])],
 )
 def test_images_are_evenly_spread(count, wanted, expected):
     assert pictures.spread(count, wanted) == expected
@@ -44,8 +47,15 @@ def test_polygons_and_both_kinds_of_run_lengths_are_the_same_mask():
 
 
 def test_crowds_are_not_ground_truth():
-    item = {"bbox": [1, 1, 4, 4], "bbox_label": 1, "ignore_flag": 0, "mask": [[1, 1, 4, 1, 4, 4, 1, 4]]}
-    truth = pictures.ground_truth({"height": 9, "width": 7, "instances": [item, {**item, "ignore_flag": 1}]})
+    item = {
+        "bbox": [1, 1, 4, 4],
+        "bbox_label": 1,
+        "ignore_flag": 0,
+        "mask": [[1, 1, 4, 1, 4, 4, 1, 4]],
+    }
+    truth = pictures.ground_truth(
+        {"height": 9, "width": 7, "instances": [item, {**item, "ignore_flag": 1}]}
+    )
     assert truth.labels.tolist() == [1]
     assert truth.masks.shape == (1, 9, 7)
     assert truth.masks.sum() == 9
@@ -55,7 +65,9 @@ def test_crowds_are_not_ground_truth():
 
 def test_a_palette_of_other_classes_is_not_used():
     assert pictures.colours_of(METAINFO) == METAINFO["palette"]
-    assert pictures.colours_of({**METAINFO, "classes": ("a", "b", "c")}) == list(pictures.PALETTE[:3])
+    assert pictures.colours_of({**METAINFO, "classes": ("a", "b", "c")}) == list(
+        pictures.PALETTE[:3]
+    )
     many = pictures.colours_of({"classes": tuple("abcdefghijkl")})
     assert len(many) == 12
 
@@ -77,11 +89,16 @@ def test_where_masks_overlap_the_higher_score_is_seen(scores, winner):
 @pytest.mark.parametrize("count", [1, 3, 12])
 def test_labels_do_not_hide_each_other(count):
     boxes = np.tile(np.array([[5, 5, 50, 50]], np.float32), (count, 1))
-    one = Instances(boxes, np.zeros(count, int), np.zeros((count, 60, 60), bool), np.linspace(0.3, 0.9, count))
+    one = Instances(
+        boxes, np.zeros(count, int), np.zeros((count, 60, 60), bool), np.linspace(0.3, 0.9, count)
+    )
     places = pictures.label_places(one, 2.0, ("square",), 3.0)
     assert [i for i, *_ in places] == list(range(count))[::-1]
     heights = sorted(y for *_, y in places)
-    assert all(after - before >= 1.48 * pictures.FONT * 3.0 for before, after in itertools.pairwise(heights))
+    assert all(
+        after - before >= 1.48 * pictures.FONT * 3.0
+        for before, after in itertools.pairwise(heights)
+    )
     assert places[0][1].startswith("square 0.")
 
 
@@ -95,12 +112,19 @@ def test_labels_find_a_place_wherever_the_boxes_are(seed):
 
 
 @pytest.mark.parametrize(
-    ("rows", "columns", "shape"), [(1, 2, (64, 64)), (6, 3, (600, 800)), (4, 5, (1024, 2048)), (8, 3, (100, 50))]
+    ("rows", "columns", "shape"),
+    [(1, 2, (64, 64)), (6, 3, (600, 800)), (4, 5, (1024, 2048)), (8, 3, (100, 50))],
 )
 def test_a_page_is_a_page(rows, columns, shape):
     image = np.full((*shape, 3), 90, np.uint8)
-    png = pictures.page([[image] * columns] * rows, [[squares(None)] * columns] * rows, ["a.png"] * rows, [1.0] * rows,
-                        ["title"] * columns, METAINFO)  # fmt: skip
+    png = pictures.page(
+        [[image] * columns] * rows,
+        [[squares(None)] * columns] * rows,
+        ["a.png"] * rows,
+        [1.0] * rows,
+        ["title"] * columns,
+        METAINFO,
+    )
     width, height = (pixels / 150 for pixels in Image.open(io.BytesIO(png)).size)
     assert width <= 8.5
     assert height <= 11.7
@@ -125,9 +149,17 @@ def test_the_script_draws_both_stages_side_by_side(stages, stage_configs, tmp_pa
         (["--data_root", "nowhere"], "nowhere"),
     ],
 )
-def test_bad_input_is_said_and_writes_nothing(stages, stage_configs, tmp_path, monkeypatch, capsys, flags, said):
+def test_bad_input_is_said_and_writes_nothing(
+    stages, stage_configs, tmp_path, monkeypatch, capsys, flags, said
+):
     monkeypatch.chdir(tmp_path)
-    command = [str(stage_configs[1]), str(stages / "tiny_nl_1/epoch_2.pth"), "--out", "page.png", *flags]
+    command = [
+        str(stage_configs[1]),
+        str(stages / "tiny_nl_1/epoch_2.pth"),
+        "--out",
+        "page.png",
+        *flags,
+    ]
     assert tool("pictures").main(command) == 2
     error = capsys.readouterr().err
     assert error.startswith("error: ")

@@ -1,4 +1,6 @@
-"""A run can stop anywhere and go on the same, to the bit; two stages by one command are two commands."""
+"""A run can stop anywhere and go on the same, to the bit; two stages by one command are two
+commands.
+"""
 
 import json
 import shutil
@@ -26,11 +28,22 @@ def test_train_stages_leaves_two_run_folders(stages):
         (events,) = folder.glob("*/vis_data/events.out.tfevents.*")
         assert events.stat().st_size > 100
     row = rows(second)[-1]
-    assert {"lr", "loss", "loss_cls", "loss_mask", "loss_rpn_cls", "bbox_mAP", "segm_mAP", "segm_mAP_50"} <= row.keys()
+    assert {
+        "lr",
+        "loss",
+        "loss_cls",
+        "loss_mask",
+        "loss_rpn_cls",
+        "bbox_mAP",
+        "segm_mAP",
+        "segm_mAP_50",
+    } <= row.keys()
     assert "NEG" not in rows(first)[-1]
     # 4 images a step, 64 regions each at most: the four sets are all of them
     assert 4 * 16 <= row["NEG"] + row["PSN"] + row["OS"] + row["PON"] <= 4 * 64
-    assert row["lr"] == pytest.approx(rows(second)[0]["lr"] / 10)  # the decay of the published schedule is in stage 2
+    assert row["lr"] == pytest.approx(
+        rows(second)[0]["lr"] / 10
+    )  # the decay of the published schedule is in stage 2
 
 
 def test_two_commands_do_what_train_stages_does(stages, stage_configs, train, tmp_path):
@@ -44,7 +57,13 @@ def test_two_commands_do_what_train_stages_does(stages, stage_configs, train, tm
 
 
 def test_killed_and_called_again_is_the_same_run(stages, stage_configs, tmp_path, capsys):
-    command = [sys.executable, str(TOOLS / "train_stages.py"), *map(str, stage_configs), "--work-dir", "runs"]
+    command = [
+        sys.executable,
+        str(TOOLS / "train_stages.py"),
+        *map(str, stage_configs),
+        "--work-dir",
+        "runs",
+    ]
     with open(tmp_path / "log", "w") as log:
         process = subprocess.Popen(command, cwd=tmp_path, env=environment(), stdout=log, stderr=log)
     checkpoint = tmp_path / "runs" / "tiny_nl_2" / "epoch_3.pth"
@@ -57,7 +76,9 @@ def test_killed_and_called_again_is_the_same_run(stages, stage_configs, tmp_path
     assert main("train_stages", *again) == 0
     for name, epoch in (("tiny_nl_1", 2), ("tiny_nl_2", 4)):
         assert rows(tmp_path / "runs" / name) == rows(stages / name)
-        assert weights(tmp_path / "runs" / name / f"epoch_{epoch}.pth") == weights(stages / name / f"epoch_{epoch}.pth")
+        assert weights(tmp_path / "runs" / name / f"epoch_{epoch}.pth") == weights(
+            stages / name / f"epoch_{epoch}.pth"
+        )
     capsys.readouterr()
     assert main("train_stages", *again) == 0
     assert "both stages are done" in capsys.readouterr().out
@@ -77,15 +98,29 @@ def test_a_torn_checkpoint_is_passed_over(stages, stage_configs, train, tmp_path
     assert list(folder.glob(".*")) == []
 
 
-def test_an_evaluation_that_was_interrupted_is_made_up_for(stages, stage_configs, train, tmp_path, capsys):
+def test_an_evaluation_that_was_interrupted_is_made_up_for(
+    stages, stage_configs, train, tmp_path, capsys
+):
     folder = copy(stages, "tiny_nl_2", tmp_path)
     lines = (folder / "metrics.jsonl").read_text().splitlines()
-    (folder / "metrics.jsonl").write_text(lines[0] + "\n" + lines[1][:40])  # killed while the row was written
+    (folder / "metrics.jsonl").write_text(
+        lines[0] + "\n" + lines[1][:40]
+    )  # killed while the row was written
     assert train(stage_configs[1], "--work-dir", folder, "--resume") == 0
     assert rows(folder) == rows(stages / "tiny_nl_2")
-    assert json.loads((folder / "metrics.jsonl").read_text().splitlines()[0]) == json.loads(lines[0])
+    assert json.loads((folder / "metrics.jsonl").read_text().splitlines()[0]) == json.loads(
+        lines[0]
+    )
     capsys.readouterr()
     assert (
-        train(stage_configs[1], "--work-dir", folder, "--resume", "--resume-from", stages / "tiny_nl_1/latest.pth") == 0
+        train(
+            stage_configs[1],
+            "--work-dir",
+            folder,
+            "--resume",
+            "--resume-from",
+            stages / "tiny_nl_1/latest.pth",
+        )
+        == 0
     )
     assert "the run is done" in capsys.readouterr().out

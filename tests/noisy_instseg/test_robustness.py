@@ -1,4 +1,6 @@
-"""robustness.py: which commands it runs, that it goes on where it was, and a study with real training at the smallest size."""
+"""robustness.py: which commands it runs, that it goes on where it was, and a study with real
+training at the smallest size.
+"""
 
 import argparse
 import csv
@@ -14,7 +16,8 @@ from noisy_instseg.robustness import Study, Trial
 
 FAMILY = SHAPES / "mask_rcnn_tiny_shapes"
 CONFIG = "train_cfg = dict(max_epochs={})\n"
-# Stands for train.py and train_stages.py: an epoch is a line; the first call for a folder named in FAIL stops after one.
+# Stands for train.py and train_stages.py: an epoch is a line; the first call for a folder named in
+# FAIL stops after one.
 FAKE = """
 import json, sys
 from pathlib import Path
@@ -62,7 +65,18 @@ def calls(fakes: Path) -> list[list[str]]:
 
 def flags_for(data: Path, out: Path, *more: str) -> list[str]:
     annotations = str(data / "annotations/instances_train.json")
-    return ["--dataset-config", str(FAMILY), "--ann", annotations, "--out", str(out), "--rates", "0", "0.5", *more]
+    return [
+        "--dataset-config",
+        str(FAMILY),
+        "--ann",
+        annotations,
+        "--out",
+        str(out),
+        "--rates",
+        "0",
+        "0.5",
+        *more,
+    ]
 
 
 def table(out: Path) -> list[dict[str, str]]:
@@ -88,7 +102,10 @@ def test_a_study_is_done_once_and_can_grow(fakes, data, tmp_path, capsys):
     first = calls(fakes)
     assert len(first) == 4
     assert all(call[-2:] == ["--data_root", str(data)] for call in first)
-    assert script.main([*flags_for(data, out, "--seeds", "0", "7"), "--", "--data_root", str(data)]) == 0
+    assert (
+        script.main([*flags_for(data, out, "--seeds", "0", "7"), "--", "--data_root", str(data)])
+        == 0
+    )
     assert len(calls(fakes)) == 8
     assert len(table(out)) == 8
     assert "[8/8] rate 0.5, seed 7, ce: mask AP 47.0 %" in capsys.readouterr().out
@@ -110,7 +127,13 @@ def test_it_goes_on_where_it_was_stopped(fakes, data, tmp_path, capsys):
 
 
 def test_cross_entropy_goes_on_from_a_finished_first_stage_only(fakes, data, tmp_path):
-    study = Study(FAMILY, data / "annotations/instances_train.json", "symmetric", tmp_path / "out", ("--device", "cpu"))
+    study = Study(
+        FAMILY,
+        data / "annotations/instances_train.json",
+        "symmetric",
+        tmp_path / "out",
+        ("--device", "cpu"),
+    )
     trial = Trial(0.2, 3, "ce")
     assert "--resume-from" not in robustness.command(study, trial)
     stage_1 = study.folder(trial, "nl_1")
@@ -135,14 +158,21 @@ def test_cross_entropy_goes_on_from_a_finished_first_stage_only(fakes, data, tmp
 def test_seeds_and_rates_are_trained_once_each_and_stage_1_first():
     args = argparse.Namespace(rates=[0.4, 0, 0.4], seeds=[1, 0, 1], methods=["ce", "nl", "ce"])
     planned = list(robustness.trials(args))
-    assert [(t.seed, t.rate, t.method) for t in planned] == [(seed, rate, method) for seed in (1, 0) for rate in (0, 0.4)
-                                                             for method in ("nl", "ce")]  # fmt: skip
+    assert [(t.seed, t.rate, t.method) for t in planned] == [
+        (seed, rate, method) for seed in (1, 0) for rate in (0, 0.4) for method in ("nl", "ce")
+    ]
 
 
 def test_the_curve_is_over_the_realised_rates_and_all_seeds():
-    read = [dict(zip(robustness.COLUMNS, values)) for values in
-            (("ce", "0.4", "0.38", "0", "0.2", "0.2", "4", "9"), ("ce", "0.4", "0.42", "1", "0.3", "0.2", "4", "9"),
-             ("nl", "0", "0", "0", "0.5", "0.5", "4", "9"), ("ce", "0", "0", "0", "0.6", "0.5", "4", "9"))]  # fmt: skip
+    read = [
+        dict(zip(robustness.COLUMNS, values))
+        for values in (
+            ("ce", "0.4", "0.38", "0", "0.2", "0.2", "4", "9"),
+            ("ce", "0.4", "0.42", "1", "0.3", "0.2", "4", "9"),
+            ("nl", "0", "0", "0", "0.5", "0.5", "4", "9"),
+            ("ce", "0", "0", "0", "0.6", "0.5", "4", "9"),
+        )
+    ]
     assert robustness.curves(read) == {
         robustness.METHODS["nl"]: [(0.0, [0.5])],
         robustness.METHODS["ce"]: [(0.0, [0.6]), (pytest.approx(0.4), [0.2, 0.3])],
@@ -178,7 +208,9 @@ def test_another_study_does_not_mix_with_this_one(fakes, data, tmp_path, capsys)
         (["--", "--seed", "3"], "decides that itself"),
     ],
 )
-def test_bad_input_is_one_line_and_writes_nothing(fakes, data, tmp_path, monkeypatch, capsys, flags, said):
+def test_bad_input_is_one_line_and_writes_nothing(
+    fakes, data, tmp_path, monkeypatch, capsys, flags, said
+):
     monkeypatch.chdir(tmp_path)
     assert tool("robustness").main([*flags_for(data, tmp_path / "study"), *flags]) == 2
     error = capsys.readouterr().err
@@ -190,19 +222,33 @@ def test_bad_input_is_one_line_and_writes_nothing(fakes, data, tmp_path, monkeyp
 
 
 def test_noise_rules_are_those_of_the_configs_folder():
-    for folder, dataset in (("coco", "coco"), ("voc", "voc"), ("shapes", "coco_format"), ("mine", "coco_format")):
-        assert Study(Path("configs", folder, "x"), Path("a"), "symmetric", Path("o"), ()).dataset == dataset
+    for folder, dataset in (
+        ("coco", "coco"),
+        ("voc", "voc"),
+        ("shapes", "coco_format"),
+        ("mine", "coco_format"),
+    ):
+        assert (
+            Study(Path("configs", folder, "x"), Path("a"), "symmetric", Path("o"), ()).dataset
+            == dataset
+        )
 
 
 def test_a_run_without_evaluation_is_not_done(fakes, data, tmp_path):
     (fakes / "train.py").write_text("")
-    study = Study(FAMILY, data / "annotations/instances_train.json", "symmetric", tmp_path / "out", ())
+    study = Study(
+        FAMILY, data / "annotations/instances_train.json", "symmetric", tmp_path / "out", ()
+    )
     with pytest.raises(UserError, match="before its last epoch"):
         robustness.train(study, Trial(0.2, 0, "ce"))
 
 
-def test_real_training_shares_the_first_stage(stages, stage_configs, data, tmp_path, monkeypatch, capsys):
-    """Stage 1 as trained elsewhere is taken over, so that only plain cross-entropy is trained here, for its last two epochs."""
+def test_real_training_shares_the_first_stage(
+    stages, stage_configs, data, tmp_path, monkeypatch, capsys
+):
+    """Stage 1 as trained elsewhere is taken over, so that only plain cross-entropy is trained here,
+    for its last two epochs.
+    """
     base, ce = stage_configs[1].read_text(), tmp_path / "tiny_ce.py"
     ce.write_text(base.replace("_nl_2.py", "_ce.py"))
     for path in stage_configs:
@@ -212,7 +258,9 @@ def test_real_training_shares_the_first_stage(stages, stage_configs, data, tmp_p
     study = Study(tmp_path / "tiny", annotations, "symmetric", out, ())
     trial = Trial(0.0, 0, "ce")
     robustness.make_noise(study, trial)
-    study.noise_file(trial).write_bytes(annotations.read_bytes())  # what stage 1 was trained on, byte for byte
+    study.noise_file(trial).write_bytes(
+        annotations.read_bytes()
+    )  # what stage 1 was trained on, byte for byte
     folder = study.folder(trial)
     folder.parent.mkdir(parents=True)
     study.folder(trial, "nl_1").symlink_to(stages / "tiny_nl_1")

@@ -1,4 +1,6 @@
-"""The stand-in for mmcv's extension: against slow numpy, and against the extension itself where it is compiled."""
+"""The stand-in for mmcv's extension: against slow numpy, and against the extension itself where it
+is compiled.
+"""
 
 import importlib
 import importlib.util
@@ -15,16 +17,26 @@ torchvision_ops.install()
 
 
 def boxes(count: int, size: float, seed: int = 0) -> torch.Tensor:
-    corner, extent = torch.rand(2, count, 2, generator=torch.Generator().manual_seed(seed)) * size / 2
+    corner, extent = (
+        torch.rand(2, count, 2, generator=torch.Generator().manual_seed(seed)) * size / 2
+    )
     return torch.cat([corner, corner + extent + 1], dim=1)
 
 
 def align(module, features, rois, sampling, aligned, scale=0.5, bins=(3, 2)):
-    """(output, gradient of its sum weighted by position) of a module's two functions, called as mmcv.ops calls them."""
+    """(output, gradient of its sum weighted by position) of a module's two functions, called as
+    mmcv.ops calls them.
+    """
     output = features.new_zeros(len(rois), features.shape[1], *bins)
     unused = features.new_zeros(0)
-    options = dict(aligned_height=bins[0], aligned_width=bins[1], spatial_scale=scale, sampling_ratio=sampling, pool_mode=1,
-                   aligned=aligned)  # fmt: skip
+    options = dict(
+        aligned_height=bins[0],
+        aligned_width=bins[1],
+        spatial_scale=scale,
+        sampling_ratio=sampling,
+        pool_mode=1,
+        aligned=aligned,
+    )
     module.roi_align_forward(features, rois, output, unused, unused, **options)
     grad = torch.zeros_like(features)
     weights = torch.arange(output.numel()).reshape(output.shape).to(features.dtype) / output.numel()
@@ -40,7 +52,9 @@ def bilinear(plane: np.ndarray, y: float, x: float) -> float:
     y0, x0 = int(y), int(x)
     y1, x1 = min(y0 + 1, height - 1), min(x0 + 1, width - 1)
     top = plane[y0, x0] * (1 - (x - x0)) + plane[y0, x1] * (x - x0)
-    return top * (1 - (y - y0)) + (plane[y1, x0] * (1 - (x - x0)) + plane[y1, x1] * (x - x0)) * (y - y0)
+    return top * (1 - (y - y0)) + (plane[y1, x0] * (1 - (x - x0)) + plane[y1, x1] * (x - x0)) * (
+        y - y0
+    )
 
 
 def slow_align(
@@ -53,15 +67,24 @@ def slow_align(
         bin_y, bin_x = height / bins[0], width / bins[1]
         ny, nx = (sampling or int(np.ceil(bin_y))), (sampling or int(np.ceil(bin_x)))
         for c, i, j in np.ndindex(output.shape[1:]):
-            points = [bilinear(features[int(image), c], y1 + (i + (a + 0.5) / ny) * bin_y, x1 + (j + (b + 0.5) / nx) * bin_x)
-                      for a in range(ny) for b in range(nx)]  # fmt: skip
+            points = [
+                bilinear(
+                    features[int(image), c],
+                    y1 + (i + (a + 0.5) / ny) * bin_y,
+                    x1 + (j + (b + 0.5) / nx) * bin_x,
+                )
+                for a in range(ny)
+                for b in range(nx)
+            ]
             output[r, c, i, j] = np.mean(points)
     return output
 
 
 @pytest.fixture
 def regions():
-    features = torch.randn(2, 3, 9, 11, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+    features = torch.randn(
+        2, 3, 9, 11, generator=torch.Generator().manual_seed(1), dtype=torch.float64
+    )
     return features, torch.cat([torch.tensor([[0.0], [1], [1], [0]]), boxes(4, 22)], dim=1).double()
 
 
@@ -70,8 +93,12 @@ def regions():
 def test_roi_align_is_the_mean_of_bilinear_samples(regions, sampling, aligned):
     features, rois = regions
     output, grad, weights = align(torchvision_ops, features, rois, sampling, aligned)
-    np.testing.assert_allclose(output, slow_align(features.numpy(), rois.numpy(), sampling, aligned), atol=1e-12)
-    step = torch.randn_like(features)  # RoIAlign is linear, so that the gradient predicts any step exactly
+    np.testing.assert_allclose(
+        output, slow_align(features.numpy(), rois.numpy(), sampling, aligned), atol=1e-12
+    )
+    step = torch.randn_like(
+        features
+    )  # RoIAlign is linear, so that the gradient predicts any step exactly
     moved = align(torchvision_ops, features + step, rois, sampling, aligned)[0]
     torch.testing.assert_close((grad * step).sum(), (weights * (moved - output)).sum())
 
@@ -90,14 +117,19 @@ def test_mmcvs_layer_keeps_the_type_of_the_features(regions, dtype, autocast):
     output.sum().backward()
     assert output.dtype == leaf.grad.dtype == dtype
     expected = RoIAlign((3, 2), 0.5, 2)(leaf.detach().float(), rois.float())
-    torch.testing.assert_close(output.float(), expected, rtol=1e-2 if dtype != torch.float32 else 1e-6, atol=1e-3)
+    torch.testing.assert_close(
+        output.float(), expected, rtol=1e-2 if dtype != torch.float32 else 1e-6, atol=1e-3
+    )
 
 
 def slow_nms(box: np.ndarray, scores: np.ndarray, threshold: float, offset: int) -> list[int]:
     kept: list[int] = []
     for candidate in np.argsort(-scores, kind="stable"):
         for winner in kept:
-            low, high = np.maximum(box[candidate, :2], box[winner, :2]), np.minimum(box[candidate, 2:], box[winner, 2:])
+            low, high = (
+                np.maximum(box[candidate, :2], box[winner, :2]),
+                np.minimum(box[candidate, 2:], box[winner, 2:]),
+            )
             shared = np.prod(np.maximum(high - low + offset, 0))
             areas = [np.prod(box[k, 2:] - box[k, :2] + offset) for k in (candidate, winner)]
             if shared / (sum(areas) - shared) > threshold:
@@ -110,7 +142,10 @@ def slow_nms(box: np.ndarray, scores: np.ndarray, threshold: float, offset: int)
 @pytest.mark.parametrize("offset", [0, 1])
 @pytest.mark.parametrize("count", [0, 1, 60])
 def test_nms_keeps_the_best_of_overlapping_boxes(count, offset):
-    box, scores = boxes(count, 30).double(), torch.rand(count, generator=torch.Generator().manual_seed(2)).double()
+    box, scores = (
+        boxes(count, 30).double(),
+        torch.rand(count, generator=torch.Generator().manual_seed(2)).double(),
+    )
     kept = torchvision_ops.nms(box, scores, iou_threshold=0.4, offset=offset)
     assert kept.dtype == torch.int64
     assert kept.tolist() == slow_nms(box.numpy(), scores.numpy(), 0.4, offset)
@@ -120,7 +155,8 @@ def test_what_torchvision_lacks_says_how_to_get_it(regions):
     features, rois = regions
     stand_in = torchvision_ops.TorchvisionOps()
     with pytest.raises(
-        NotImplementedError, match=r"'deform_conv_forward' is not compiled.*make setup-noisy_instseg OPS=compiled"
+        NotImplementedError,
+        match=r"'deform_conv_forward' is not compiled.*make setup-noisy_instseg OPS=compiled",
     ):
         stand_in.deform_conv_forward(features, offset=1)
     assert not hasattr(stand_in, "__path__")
@@ -154,13 +190,17 @@ def test_the_compiled_extension_agrees(aligned):
     features = torch.randn(2, 8, 40, 50)
     rois = torch.cat([torch.arange(200)[:, None] % 2, boxes(200, 100)], dim=1).float()
     for sampling in (0, 2):
-        ours, theirs = (align(module, features, rois, sampling, aligned) for module in (torchvision_ops, extension))
+        ours, theirs = (
+            align(module, features, rois, sampling, aligned)
+            for module in (torchvision_ops, extension)
+        )
         assert torch.equal(ours[0], theirs[0])
         torch.testing.assert_close(ours[1], theirs[1], rtol=1e-6, atol=1e-6)
     scores = torch.rand(200)
     for offset in (0, 1):
         kept = [
-            module.nms(rois[:, 1:], scores, iou_threshold=0.5, offset=offset) for module in (torchvision_ops, extension)
+            module.nms(rois[:, 1:], scores, iou_threshold=0.5, offset=offset)
+            for module in (torchvision_ops, extension)
         ]
         assert torch.equal(*kept)
 
@@ -171,11 +211,18 @@ def test_under_autocast_the_corners_of_regions_keep_their_pixels():
     import noisy_instseg.roi_extractor  # noqa: F401
 
     settings = dict(
-        roi_layer=dict(type="RoIAlign", output_size=7, sampling_ratio=0), out_channels=4, featmap_strides=[4]
+        roi_layer=dict(type="RoIAlign", output_size=7, sampling_ratio=0),
+        out_channels=4,
+        featmap_strides=[4],
     )
-    stock, ours = (MODELS.build(dict(type=name, **settings)) for name in ("SingleRoIExtractor", "Float32RoIExtractor"))
+    stock, ours = (
+        MODELS.build(dict(type=name, **settings))
+        for name in ("SingleRoIExtractor", "Float32RoIExtractor")
+    )
     features = torch.rand(1, 4, 16, 512, generator=torch.Generator().manual_seed(0)).bfloat16()
-    rois = torch.tensor([[0, 1999.0, 3.0, 2043.0, 47.0]])  # bfloat16 rounds 1999 to 2000 and 2043 to 2048
+    rois = torch.tensor(
+        [[0, 1999.0, 3.0, 2043.0, 47.0]]
+    )  # bfloat16 rounds 1999 to 2000 and 2043 to 2048
     exact = stock((features.float(),), rois)
     torch.testing.assert_close(ours((features,), rois), exact, rtol=0, atol=0)
     if torchvision_ops.install():  # mmcv's compiled RoIAlign would refuse bfloat16

@@ -1,4 +1,6 @@
-"""train.py: what it refuses before anything is written, what it stops at, and where its numbers come from."""
+"""train.py: what it refuses before anything is written, what it stops at, and where its numbers
+come from.
+"""
 
 import hashlib
 import json
@@ -16,7 +18,9 @@ from noisy_instseg.errors import UserError
 
 
 def load(config: Path, *flags: str):
-    return experiment.load(config, options.parse(options.train_parser(), [str(config), *map(str, flags)]))
+    return experiment.load(
+        config, options.parse(options.train_parser(), [str(config), *map(str, flags)])
+    )
 
 
 @pytest.fixture
@@ -25,7 +29,9 @@ def one_epoch(stages: Path, tmp_path: Path) -> Path:
     folder = tmp_path / "one"
     folder.mkdir()
     shutil.copy(stages / "tiny_nl_1" / "epoch_1.pth", folder)
-    (folder / "metrics.jsonl").write_text((stages / "tiny_nl_1" / "metrics.jsonl").read_text().splitlines()[0] + "\n")
+    (folder / "metrics.jsonl").write_text(
+        (stages / "tiny_nl_1" / "metrics.jsonl").read_text().splitlines()[0] + "\n"
+    )
     return folder
 
 
@@ -36,15 +42,54 @@ def one_epoch(stages: Path, tmp_path: Path) -> Path:
         (["CONFIG", "--data_root", "nowhere"], "nowhere"),
         (["CONFIG", "--noise_file", "nowhere.json"], "--noise_file nowhere.json: no such file"),
         (["CONFIG", "--noise_file", "CONFIG"], "expected COCO annotations"),
-        (["CONFIG", "--resume-from", "nowhere/epoch_1.pth"], "nowhere/epoch_1.pth: no such checkpoint"),
-        (["CONFIG", "--resume-from", "STAGES/tiny_nl_1/epoch_9.pth"], "holds epoch_1.pth, epoch_2.pth"),
+        (
+            ["CONFIG", "--resume-from", "nowhere/epoch_1.pth"],
+            "nowhere/epoch_1.pth: no such checkpoint",
+        ),
+        (
+            ["CONFIG", "--resume-from", "STAGES/tiny_nl_1/epoch_9.pth"],
+            "holds epoch_1.pth, epoch_2.pth",
+        ),
         (["CONFIG", "--resume-from", "nowhere/latest.pth"], "holds no intact checkpoint"),
         (["CONFIG", "--resume-from", "CONFIG"], "the file is torn"),
-        (["CONFIG", "--resume-from", "STAGES/tiny_nl_1/epoch_2.pth"], "you probably meant tiny_nl_2.py"),
-        (["CONFIG", "--work-dir", "STAGES/tiny_nl_1"], "already holds a run: continue it with --resume"),
-        (["CONFIG", "--work-dir", "STAGES/tiny_nl_1", "--resume", "STAGES/tiny_nl_1/epoch_2.pth"], "nothing to train"),
-        (["CONFIG", "--work-dir", "STAGES/tiny_nl_1", "--resume", "STAGES/tiny_nl_1/epoch_1.pth"], "up to epoch 2"),
-        (["CONFIG", "--work-dir", "STAGES/tiny_nl_2", "--resume", "STAGES/tiny_nl_1/epoch_1.pth"], "up to epoch 4"),
+        (
+            ["CONFIG", "--resume-from", "STAGES/tiny_nl_1/epoch_2.pth"],
+            "you probably meant tiny_nl_2.py",
+        ),
+        (
+            ["CONFIG", "--work-dir", "STAGES/tiny_nl_1"],
+            "already holds a run: continue it with --resume",
+        ),
+        (
+            [
+                "CONFIG",
+                "--work-dir",
+                "STAGES/tiny_nl_1",
+                "--resume",
+                "STAGES/tiny_nl_1/epoch_2.pth",
+            ],
+            "nothing to train",
+        ),
+        (
+            [
+                "CONFIG",
+                "--work-dir",
+                "STAGES/tiny_nl_1",
+                "--resume",
+                "STAGES/tiny_nl_1/epoch_1.pth",
+            ],
+            "up to epoch 2",
+        ),
+        (
+            [
+                "CONFIG",
+                "--work-dir",
+                "STAGES/tiny_nl_2",
+                "--resume",
+                "STAGES/tiny_nl_1/epoch_1.pth",
+            ],
+            "up to epoch 4",
+        ),
         (["CONFIG", "--options", "trian_cfg.max_epochs=3"], "the config has no `trian_cfg`"),
         (["CONFIG", "--options", "data_root=elsewhere"], "give --data_root"),
         (["CONFIG", "--options", "param_scheduler.9.end=3"], "cannot be applied"),
@@ -56,7 +101,9 @@ def one_epoch(stages: Path, tmp_path: Path) -> Path:
         (["CONFIG", "--options", "load_from=nowhere.pth"], "nowhere.pth: no such checkpoint"),
     ],
 )
-def test_bad_input_is_one_message_and_leaves_nothing(flags, message, train, stages, stage_configs, tmp_path, capsys):
+def test_bad_input_is_one_message_and_leaves_nothing(
+    flags, message, train, stages, stage_configs, tmp_path, capsys
+):
     before = sorted(stages.rglob("*"))
     names = {"CONFIG": str(stage_configs[0]), "STAGES": str(stages)}
     status = train(*["/".join(names.get(part, part) for part in flag.split("/")) for flag in flags])
@@ -76,12 +123,17 @@ def test_bad_input_is_one_message_and_leaves_nothing(flags, message, train, stag
         (["--seed", "1"], "seed: 0 then, 1 now"),
         (["--limit_train", "4"], "training set.dataset.indices: None then, 4 now"),
         (["--options", "train_dataloader.batch_size=2"], "batch (images of a step): 4 then, 2 now"),
-        (["--options", "optim_wrapper.optimizer.lr=0.1"], "optim_wrapper.optimizer.lr: 0.002 then, 0.1 now"),
+        (
+            ["--options", "optim_wrapper.optimizer.lr=0.1"],
+            "optim_wrapper.optimizer.lr: 0.002 then, 0.1 now",
+        ),
         (["--options", "model.neck.out_channels=64"], "model.neck.out_channels: 32 then, 64 now"),
         (["--noise_file", "NOISE"], "training annotations (SHA-256)"),
     ],
 )
-def test_only_the_same_run_goes_on(flags, message, train, one_epoch, stage_configs, data, tmp_path, capsys):
+def test_only_the_same_run_goes_on(
+    flags, message, train, one_epoch, stage_configs, data, tmp_path, capsys
+):
     annotations = json.loads((data / "annotations" / "instances_train.json").read_text())
     annotations["annotations"][0]["category_id"] = annotations["categories"][-1]["id"]
     annotations["annotations"][1]["category_id"] = annotations["categories"][0]["id"]
@@ -96,7 +148,9 @@ def test_only_the_same_run_goes_on(flags, message, train, one_epoch, stage_confi
 def test_a_schedule_that_stage_1_would_end_is_refused(stage_configs, tmp_path, capsys):
     first, second = (tmp_path / path.name for path in stage_configs)
     for path, source in ((first, stage_configs[0]), (second, stage_configs[1])):
-        path.write_text(source.read_text().replace("begin=0, end=4, milestones", "begin=0, milestones"))
+        path.write_text(
+            source.read_text().replace("begin=0, end=4, milestones", "begin=0, milestones")
+        )
     assert main("train_stages", first, second, "--work-dir", tmp_path / "runs") == 2
     errors = capsys.readouterr().err
     assert "param_scheduler.1.end: 2 then, 4 now" in errors
@@ -108,7 +162,9 @@ def test_a_schedule_that_stage_1_would_end_is_refused(stage_configs, tmp_path, c
     assert "stage 2 would train nothing" in capsys.readouterr().err
 
 
-def test_a_loss_that_is_not_finite_stops_the_run(train, stage_configs, tmp_path, capsys, monkeypatch):
+def test_a_loss_that_is_not_finite_stops_the_run(
+    train, stage_configs, tmp_path, capsys, monkeypatch
+):
     from noisy_instseg.hooks import RunRecordHook  # registers what it needs of mmdetection
 
     before = RunRecordHook.before_train_epoch
@@ -134,7 +190,10 @@ def test_what_is_drawn_does_not_depend_on_the_workers(stage_configs):
 
     def batches(workers: int) -> list[torch.Tensor]:
         cfg = load(
-            stage_configs[0], "--options", f"train_dataloader.num_workers={workers}", "train_dataloader.batch_size=2"
+            stage_configs[0],
+            "--options",
+            f"train_dataloader.num_workers={workers}",
+            "train_dataloader.batch_size=2",
         )
         import_modules_from_strings(**cfg.custom_imports)
         loader = Runner.build_dataloader(cfg.train_dataloader, seed=0)
@@ -156,7 +215,9 @@ def test_what_is_drawn_does_not_depend_on_the_workers(stage_configs):
 def test_the_config_in_a_run_folder_does_what_its_source_does(stages, stage_configs):
     source, copy = load(stage_configs[1]), load(stages / "tiny_nl_2" / "tiny_nl_2.py")
     assert experiment.identify(copy) == experiment.identify(source)
-    assert copy.train_dataloader.dataset.dataset.type == "RepeatDataset"  # the seeds of the epoch reach it
+    assert (
+        copy.train_dataloader.dataset.dataset.type == "RepeatDataset"
+    )  # the seeds of the epoch reach it
     assert not copy.get("resume")
     assert copy.load_from is None  # stage 1's checkpoint, which the run began from
 
@@ -174,9 +235,18 @@ def test_evaluators_follow_their_data_set(stage_configs, data):
     assert cfg.val_evaluator.ann_file == file
     assert cfg.test_evaluator.ann_file == file
     assert cfg.test_dataloader == cfg.val_dataloader
-    moved = load(stage_configs[0], "--noise_file", data / "annotations" / "instances_val.json", "--limit_test", "3",
-                 "--data_root", data)  # fmt: skip
-    assert [part.ann_file for part in experiment.datasets_of(moved.train_dataloader.dataset)] == [file]
+    moved = load(
+        stage_configs[0],
+        "--noise_file",
+        data / "annotations" / "instances_val.json",
+        "--limit_test",
+        "3",
+        "--data_root",
+        data,
+    )
+    assert [part.ann_file for part in experiment.datasets_of(moved.train_dataloader.dataset)] == [
+        file
+    ]
     assert moved.val_dataloader.dataset.indices == 3
 
 
@@ -209,7 +279,13 @@ def test_data_are_looked_for_in_data_root(data, tmp_path, monkeypatch):
 
 def test_two_processes_train_together(stage_configs, tmp_path):
     folder = tmp_path / "a folder"
-    flags = ["--work-dir", folder, "--options", "train_dataloader.batch_size=2", "train_cfg.max_epochs=1"]
+    flags = [
+        "--work-dir",
+        folder,
+        "--options",
+        "train_dataloader.batch_size=2",
+        "train_cfg.max_epochs=1",
+    ]
     done = run_script("dist_train.sh", stage_configs[0], "2", *flags, folder=tmp_path)
     assert done.returncode == 0, done.stderr[-3000:]
     (row,) = rows(folder)
@@ -220,10 +296,14 @@ def test_two_processes_train_together(stage_configs, tmp_path):
 
 @pytest.mark.parametrize(
     ("arguments", "message"),
-    [(["config.py"], "usage: dist_train.sh"), (["config.py", "many"], "expected a number"),
-     (["config.py", "4096"], "this machine has no GPU"), (["config.py", "0"], "config.py: no such config file"),
-     (["config.py", "2"], "config.py: no such config file")],
-)  # fmt: skip
+    [
+        (["config.py"], "usage: dist_train.sh"),
+        (["config.py", "many"], "expected a number"),
+        (["config.py", "4096"], "this machine has no GPU"),
+        (["config.py", "0"], "config.py: no such config file"),
+        (["config.py", "2"], "config.py: no such config file"),
+    ],
+)
 def test_dist_train_refuses_what_cannot_work(arguments, message, tmp_path):
     done = run_script("dist_train.sh", *arguments, folder=tmp_path)
     assert done.returncode == 2

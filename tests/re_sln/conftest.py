@@ -1,4 +1,6 @@
-"""How the tests run the real scripts: in a subprocess as a user does, or in this process where only speed differs."""
+"""How the tests run the real scripts: in a subprocess as a user does, or in this process where only
+speed differs.
+"""
 
 import json
 import os
@@ -13,7 +15,9 @@ import torch
 from re_sln import train_cifar
 from re_sln.report import TIMING
 
-torch.set_num_threads(1)  # networks this small gain nothing from more, and lose much when other processes compute
+torch.set_num_threads(
+    1
+)  # networks this small gain nothing from more, and lose much when other processes compute
 
 ROOT = Path(__file__).resolve().parents[2]
 SCRIPTS = ROOT / "re_sln"
@@ -37,7 +41,9 @@ def run_script(tmp_path: Path) -> Callable[..., subprocess.CompletedProcess[str]
 
     def run(script: str, *flags: str) -> subprocess.CompletedProcess[str]:
         command = [sys.executable, str(SCRIPTS / script), *flags]
-        return subprocess.run(command, cwd=tmp_path, env=environment(), capture_output=True, text=True, timeout=300)
+        return subprocess.run(
+            command, cwd=tmp_path, env=environment(), capture_output=True, text=True, timeout=300
+        )
 
     return run
 

@@ -12,11 +12,24 @@ from torch.utils.tensorboard import SummaryWriter
 from re_sln import options, run
 from re_sln.experiment import Experiment
 
-torch.set_num_threads(1)  # networks this small gain nothing from more, and lose much when other processes compute
+torch.set_num_threads(
+    1
+)  # networks this small gain nothing from more, and lose much when other processes compute
 
-CONFIG = {"batch_size": 128, "custom_noise": False, "dataset_name": "cifar10", "lc_n_epoch": -1, "lr": 0.001,
-          "make_new_custom_noise": False, "mo": False, "n_epochs": 3, "noise_mode": "sym", "p": 0.4, "seed": 123,
-          "sigma": 0.0}  # fmt: skip
+CONFIG = {
+    "batch_size": 128,
+    "custom_noise": False,
+    "dataset_name": "cifar10",
+    "lc_n_epoch": -1,
+    "lr": 0.001,
+    "make_new_custom_noise": False,
+    "mo": False,
+    "n_epochs": 3,
+    "noise_mode": "sym",
+    "p": 0.4,
+    "seed": 123,
+    "sigma": 0.0,
+}
 REAL = {
     "dataset_name": "animal-10n",
     "custom_noise": None,
@@ -26,8 +39,26 @@ REAL = {
 }
 
 
-TINY = ["--dataset_name", "digits", "--noise_mode", "sym", "--p", "0.4", "--n_epochs", "1", "--limit_train", "96",
-        "--limit_test", "40", "--depth", "10", "--width", "1", "--batch_size", "32"]  # fmt: skip
+TINY = [
+    "--dataset_name",
+    "digits",
+    "--noise_mode",
+    "sym",
+    "--p",
+    "0.4",
+    "--n_epochs",
+    "1",
+    "--limit_train",
+    "96",
+    "--limit_test",
+    "40",
+    "--depth",
+    "10",
+    "--width",
+    "1",
+    "--batch_size",
+    "32",
+]
 
 
 def train_tiny(*flags: str) -> Experiment:
@@ -36,10 +67,17 @@ def train_tiny(*flags: str) -> Experiment:
 
 
 def write_old_run(
-    home: Path, exp_id: str, config: Mapping[str, Any], accuracy: Sequence[float], accuracy_train: Sequence[float] = (),
-    loss_test: Sequence[float] = (), losses: Mapping[str, Sequence[float]] | None = None,
-) -> None:  # fmt: skip
-    """config: what differs from CONFIG; figures by epoch, accuracies as fractions; losses: of all, noisy, clean."""
+    home: Path,
+    exp_id: str,
+    config: Mapping[str, Any],
+    accuracy: Sequence[float],
+    accuracy_train: Sequence[float] = (),
+    loss_test: Sequence[float] = (),
+    losses: Mapping[str, Sequence[float]] | None = None,
+) -> None:
+    """config: what differs from CONFIG; figures by epoch, accuracies as fractions; losses: of all,
+    noisy, clean.
+    """
     folder = home / "configs" / exp_id
     folder.mkdir(parents=True)
     (folder / "config.yml").write_text(yaml.safe_dump({**CONFIG, **config, "exp_id": exp_id}))
@@ -56,14 +94,18 @@ def _write_events(folder: Path, curves: Mapping[str, Sequence[float]]) -> None:
                 events.add_scalar(tag, value, step)
 
 
-def write_old_model(home: Path, exp_id: str, state: Mapping[str, torch.Tensor], name: str = "model.pth") -> None:
+def write_old_model(
+    home: Path, exp_id: str, state: Mapping[str, torch.Tensor], name: str = "model.pth"
+) -> None:
     """As runs on several GPUs saved it, with DataParallel's prefix."""
     folder = home / "saved_models" / exp_id
     folder.mkdir(parents=True, exist_ok=True)
     torch.save({f"module.{key}": value for key, value in state.items()}, folder / name)
 
 
-def write_search(home: Path, name: str, config: Mapping[str, Any], accuracy_by_sigma: Mapping[float, float]) -> None:
+def write_search(
+    home: Path, name: str, config: Mapping[str, Any], accuracy_by_sigma: Mapping[float, float]
+) -> None:
     """A search of tune.py, one row of progress a trial; accuracies as fractions."""
     folder = home / "hp" / name
     for number, (sigma, accuracy) in enumerate(accuracy_by_sigma.items()):
@@ -71,4 +113,6 @@ def write_search(home: Path, name: str, config: Mapping[str, Any], accuracy_by_s
         trial.mkdir(parents=True)
         (trial / "params.json").write_text(json.dumps({"sigma": sigma}))
         (trial / "progress.csv").write_text(f"loss_train,accuracy_val\n1.5,0.1\n1.2,{accuracy}\n")
-    (folder / "config.yml").write_text(yaml.safe_dump({**CONFIG, "n_epochs": 2, **config, "sigma": None}))
+    (folder / "config.yml").write_text(
+        yaml.safe_dump({**CONFIG, "n_epochs": 2, **config, "sigma": None})
+    )

@@ -1,4 +1,6 @@
-"""Images on the device: crop, mirror and normalisation per image, black padding before normalisation."""
+"""Images on the device: crop, mirror and normalisation per image, black padding before
+normalisation.
+"""
 
 import numpy as np
 import pytest
@@ -15,7 +17,7 @@ from re_sln.data import (
     torch_stream,
 )
 from shared import datasets
-from shared.image_data import ImageData
+from shared.datasets.image_data import ImageData
 
 CPU = torch.device("cpu")
 MEAN, STD = (0.5, 0.4, 0.3), (0.2, 0.3, 0.25)
@@ -43,7 +45,9 @@ def test_a_view_is_one_of_the_81_crops_of_the_padded_image_or_its_mirror():
                 for mirrored in (False, True)
                 if np.allclose(
                     view,
-                    normalised(padded[index, top : top + 8, left : left + 8][:, :: -1 if mirrored else 1]),
+                    normalised(
+                        padded[index, top : top + 8, left : left + 8][:, :: -1 if mirrored else 1]
+                    ),
                     atol=1e-5,
                 )
             ]
@@ -58,7 +62,9 @@ def test_plain_images_are_normalised_and_a_seed_repeats_its_views():
     source = DeviceImages(pixels, (MEAN, STD), CPU, flip=False)
     plain = torch.cat(list(source.plain(in_order(6, 4, CPU))))
     np.testing.assert_allclose(plain, [normalised(image) for image in pixels], atol=1e-5)
-    one, two, other = (torch.cat(list(source.views(in_order(6, 4, CPU), seed))) for seed in (1, 1, 2))
+    one, two, other = (
+        torch.cat(list(source.views(in_order(6, 4, CPU), seed))) for seed in (1, 1, 2)
+    )
     assert torch.equal(one, two)
     assert not torch.equal(one, other)
 
@@ -76,12 +82,21 @@ def test_digits_are_normalised_by_their_own_mean_and_deviation():
     pixels = data.train_images / 255.0
     assert mean == pytest.approx(pixels.mean(axis=(0, 1, 2)))
     assert std == pytest.approx(pixels.std(axis=(0, 1, 2)))
-    black = ImageData("folder", np.zeros((2, 4, 4, 3), np.uint8), np.arange(2), *[np.zeros(0)] * 2, ("a", "b"), None)
+    black = ImageData(
+        "folder",
+        np.zeros((2, 4, 4, 3), np.uint8),
+        np.arange(2),
+        *[np.zeros(0)] * 2,
+        ("a", "b"),
+        None,
+    )
     assert min(normalisation_of(black)[1]) > 0
 
 
 def test_cifar10_is_normalised_by_the_mean_of_the_images_own_deviations():
-    assert NORMALISATION["cifar10"][1] == pytest.approx((0.2023, 0.1994, 0.2010), abs=2e-4)  # the authors' constants
+    assert NORMALISATION["cifar10"][1] == pytest.approx(
+        (0.2023, 0.1994, 0.2010), abs=2e-4
+    )  # the authors' constants
     assert NORMALISATION["cifar100"][1] == pytest.approx((0.2675, 0.2565, 0.2761), abs=2e-4)
 
 

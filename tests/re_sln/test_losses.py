@@ -8,7 +8,13 @@ import torch
 from torch import nn
 
 from re_sln.ema import MomentumModel
-from re_sln.losses import corrected_targets, correction_weights, one_hot, perturb, soft_cross_entropy
+from re_sln.losses import (
+    corrected_targets,
+    correction_weights,
+    one_hot,
+    perturb,
+    soft_cross_entropy,
+)
 
 
 def log_softmax(row):
@@ -16,7 +22,9 @@ def log_softmax(row):
     return [value - total for value in row]
 
 
-@pytest.mark.parametrize(("rows", "classes", "sigma"), [(1, 2, 0.0), (7, 10, 1.0), (64, 100, 0.2), (5, 3, 30.0)])
+@pytest.mark.parametrize(
+    ("rows", "classes", "sigma"), [(1, 2, 0.0), (7, 10, 1.0), (64, 100, 0.2), (5, 3, 30.0)]
+)
 def test_soft_cross_entropy_and_its_gradient_match_the_formula(rows, classes, sigma):
     generator = torch.Generator().manual_seed(rows)
     logits = torch.randn(rows, classes, generator=generator).requires_grad_()
@@ -26,7 +34,9 @@ def test_soft_cross_entropy_and_its_gradient_match_the_formula(rows, classes, si
     losses.mean().backward()
     for i, (row, target) in enumerate(zip(logits.tolist(), targets.tolist())):
         log_p = log_softmax(row)
-        assert losses[i].item() == pytest.approx(-sum(t * p for t, p in zip(target, log_p)), rel=1e-4, abs=1e-5)
+        assert losses[i].item() == pytest.approx(
+            -sum(t * p for t, p in zip(target, log_p)), rel=1e-4, abs=1e-5
+        )
         for k in range(classes):
             expected = (sum(target) * math.exp(log_p[k]) - target[k]) / rows
             assert logits.grad[i, k].item() == pytest.approx(expected, rel=1e-4, abs=1e-5)
@@ -63,7 +73,9 @@ def test_a_high_loss_keeps_the_given_label_and_a_low_one_trusts_the_prediction()
     for i in range(3):
         for k in range(3):
             w = (losses[i] - 0.5) / 2.5
-            assert targets[i, k].item() == pytest.approx((w * given[i, k] + (1 - w) * predicted[i, k]).item(), abs=1e-6)
+            assert targets[i, k].item() == pytest.approx(
+                (w * given[i, k] + (1 - w) * predicted[i, k]).item(), abs=1e-6
+            )
 
 
 def test_equal_losses_keep_the_given_labels():
@@ -74,7 +86,9 @@ def test_the_momentum_model_averages_every_floating_entry_and_only_those():
     torch.manual_seed(0)
     net, average = (nn.Sequential(nn.Linear(3, 4), nn.BatchNorm1d(4)) for _ in range(2))
     model = MomentumModel(net, average, 0.9)
-    assert all(torch.equal(a, b) for a, b in zip(net.state_dict().values(), average.state_dict().values()))
+    assert all(
+        torch.equal(a, b) for a, b in zip(net.state_dict().values(), average.state_dict().values())
+    )
     expected = {name: value.clone().numpy() for name, value in average.state_dict().items()}
     optimizer = torch.optim.SGD(net.parameters(), lr=0.1)
     for step in range(3):

@@ -1,36 +1,63 @@
-"""The teacher of confidence-dependent noise, on the digits: what it averages, what it writes, what it refuses."""
+"""The teacher of confidence-dependent noise, on the digits: what it averages, what it writes, what
+it refuses.
+"""
 
 import numpy as np
 import pytest
 
 from re_sln import make_dependent_noise
-from shared import datasets, noise_file
-from shared.image_data import ImageData
+from shared import datasets
+from shared.datasets.image_data import ImageData
+from shared.formats import noise_file
 
 
 @pytest.fixture
 def few_digits(monkeypatch):
     """Every eighth digit: the arithmetic is the same, and it takes a second."""
     digits = datasets.load("digits")
-    few = ImageData("digits", digits.train_images[::8], digits.train_labels[::8], digits.test_images, digits.test_labels,
-                    digits.class_names, None)  # fmt: skip
+    few = ImageData(
+        "digits",
+        digits.train_images[::8],
+        digits.train_labels[::8],
+        digits.test_images,
+        digits.test_labels,
+        digits.class_names,
+        None,
+    )
     monkeypatch.setattr(make_dependent_noise.datasets, "load", lambda name, path: few)
     return few
 
 
-def test_the_least_sure_images_get_their_most_probable_wrong_class(few_digits, tmp_path, monkeypatch):
+def test_the_least_sure_images_get_their_most_probable_wrong_class(
+    few_digits, tmp_path, monkeypatch
+):
     seen = []
     averaged = make_dependent_noise.mean_probabilities
-    monkeypatch.setattr(make_dependent_noise, "mean_probabilities", lambda *a: seen.append(averaged(*a)) or seen[-1])
+    monkeypatch.setattr(
+        make_dependent_noise, "mean_probabilities", lambda *a: seen.append(averaged(*a)) or seen[-1]
+    )
     files = [tmp_path / "one.npz", tmp_path / "two.npz"]
     for path in files:
-        flags = ["--dataset_name", "digits", "--p", "0.25", "--n_epochs", "2", "--out", str(path), "--device", "cpu"]
+        flags = [
+            "--dataset_name",
+            "digits",
+            "--p",
+            "0.25",
+            "--n_epochs",
+            "2",
+            "--out",
+            str(path),
+            "--device",
+            "cpu",
+        ]
         assert make_dependent_noise.main(flags) == 0
     assert files[0].read_bytes() == files[1].read_bytes()
     probs, labels = seen[0], few_digits.train_labels
     assert np.allclose(probs.sum(axis=1), 1, atol=1e-6)
     noise = noise_file.read(files[0])
-    wrong = [max((probs[i, k], -k) for k in range(10) if k != labels[i]) for i in range(len(labels))]
+    wrong = [
+        max((probs[i, k], -k) for k in range(10) if k != labels[i]) for i in range(len(labels))
+    ]
     flipped = sorted(range(len(labels)), key=lambda i: (-wrong[i][0], i))[: int(0.25 * len(labels))]
     assert set(np.flatnonzero(noise.noisy_labels != labels)) == set(flipped)
     assert all(noise.noisy_labels[i] == -wrong[i][1] for i in flipped)
@@ -49,7 +76,9 @@ def test_a_killed_teacher_goes_on_where_it_was(few_digits, tmp_path, monkeypatch
 
     monkeypatch.setattr(make_dependent_noise.checkpoint, "save", save_and_die)
     assert make_dependent_noise.main([*flags, str(tmp_path / "killed.npz")]) == 130
-    assert make_dependent_noise.main([*flags[:3], "4", *flags[4:], str(tmp_path / "killed.npz")]) == 2
+    assert (
+        make_dependent_noise.main([*flags[:3], "4", *flags[4:], str(tmp_path / "killed.npz")]) == 2
+    )
     assert "epochs: 3 then, 4 now" in capsys.readouterr().err
     monkeypatch.setattr(make_dependent_noise.checkpoint, "save", save)
     assert make_dependent_noise.main([*flags, str(tmp_path / "killed.npz")]) == 0
@@ -59,9 +88,18 @@ def test_a_killed_teacher_goes_on_where_it_was(few_digits, tmp_path, monkeypatch
     assert "exists" in capsys.readouterr().err
 
 
-def test_what_cannot_work_is_refused_before_the_teacher_trains(few_digits, tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr(make_dependent_noise, "mean_probabilities", lambda *a: pytest.fail("trained"))
-    assert make_dependent_noise.main(["--dataset_name", "digits", "--out", str(tmp_path / "noise.xlsx")]) == 2
+def test_what_cannot_work_is_refused_before_the_teacher_trains(
+    few_digits, tmp_path, capsys, monkeypatch
+):
+    monkeypatch.setattr(
+        make_dependent_noise, "mean_probabilities", lambda *a: pytest.fail("trained")
+    )
+    assert (
+        make_dependent_noise.main(
+            ["--dataset_name", "digits", "--out", str(tmp_path / "noise.xlsx")]
+        )
+        == 2
+    )
     assert "choose the format by the ending" in capsys.readouterr().err
     for flags, message in ((["--p", "40"], "--p 0.4"), (["--n_epochs", "0"], "at least 1")):
         with pytest.raises(SystemExit, match="2"):

@@ -13,16 +13,28 @@ def test_the_network_has_the_published_size_and_names(classes, parameters):
     state = net.state_dict()
     assert sum(p.numel() for p in net.parameters()) == parameters
     assert (len(list(net.parameters())), len(state)) == (108, 183)
-    assert {"conv1.bias", "layer1.0.shortcut.0.weight", "layer2.0.bn1.running_mean", "layer3.3.conv2.bias", "bn1.weight",
-            "linear.bias"} <= set(state)  # fmt: skip
-    assert [name for name, module in net.named_modules() if getattr(module, "momentum", 0.1) != 0.1] == ["bn1"]
+    assert {
+        "conv1.bias",
+        "layer1.0.shortcut.0.weight",
+        "layer2.0.bn1.running_mean",
+        "layer3.3.conv2.bias",
+        "bn1.weight",
+        "linear.bias",
+    } <= set(state)
+    assert [
+        name for name, module in net.named_modules() if getattr(module, "momentum", 0.1) != 0.1
+    ] == ["bn1"]
     assert net.bn1.momentum == 0.9
     assert "layer1.1.shortcut.0.weight" not in state
 
 
 def test_the_stride_is_on_the_second_convolution():
     net = WideResNet(10, depth=10, width=1)
-    strides = {name: module.stride[0] for name, module in net.named_modules() if getattr(module, "stride", 1) == (2, 2)}
+    strides = {
+        name: module.stride[0]
+        for name, module in net.named_modules()
+        if getattr(module, "stride", 1) == (2, 2)
+    }
     assert strides == {f"layer{k}.0.{part}": 2 for k in (2, 3) for part in ("conv2", "shortcut.0")}
 
 
@@ -42,7 +54,9 @@ def test_published_checkpoints_load_also_those_of_several_gpus():
     net = WideResNet(10, depth=16, width=2).eval()
     images = torch.randn(2, 3, 32, 32)
     for prefix in ("", "module."):
-        loaded = wide_resnet_from({prefix + name: value for name, value in net.state_dict().items()}).eval()
+        loaded = wide_resnet_from(
+            {prefix + name: value for name, value in net.state_dict().items()}
+        ).eval()
         assert torch.equal(loaded(images), net(images))
     with pytest.raises(UsageError, match="not those of a WRN"):
         wide_resnet_from({"fc.weight": torch.zeros(10, 3)})

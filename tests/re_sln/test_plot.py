@@ -13,8 +13,8 @@ from re_sln import curves, figures, options, plot, runs
 from re_sln.data import in_order, server_of, stream_seed
 from re_sln.networks import WideResNet
 from shared import datasets
-from shared.image_data import ImageData
-from shared.noise_file import make, write
+from shared.datasets.image_data import ImageData
+from shared.formats.noise_file import make, write
 
 OLD_ID = "exp_2021-12-08 11:28:45.265396"
 TITLE = "digits-sln-mo-sym-made-0.4"
@@ -22,7 +22,9 @@ TITLE = "digits-sln-mo-sym-made-0.4"
 
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory):
-    return train_tiny("--method", "sln_mo", "--output_dir", str(tmp_path_factory.mktemp("trained") / "sln_mo"))
+    return train_tiny(
+        "--method", "sln_mo", "--output_dir", str(tmp_path_factory.mktemp("trained") / "sln_mo")
+    )
 
 
 @pytest.fixture
@@ -30,8 +32,12 @@ def drawn(monkeypatch, tmp_path):
     """What would be drawn, instead of the pictures; the working directory is empty."""
     monkeypatch.chdir(tmp_path)
     calls = []
-    for module, name in ((figures, "prediction_probabilities"), (figures, "sample_dissection"), (figures, "feature_map"),
-                         (curves, "compare")):  # fmt: skip
+    for module, name in (
+        (figures, "prediction_probabilities"),
+        (figures, "sample_dissection"),
+        (figures, "feature_map"),
+        (curves, "compare"),
+    ):
         monkeypatch.setattr(module, name, lambda *args: calls.append(args) or b"png")
     return calls
 
@@ -69,11 +75,22 @@ def test_dissection_stairs_match_a_slow_count(count, size):
         ]
         for stairs, top in zip((blue, yellow, green, red), np.cumsum(heights).tolist()):
             stairs.append(top)
-    assert figures.dissection_stairs(losses, label, prediction, size).tolist() == [blue, yellow, green, red]
+    assert figures.dissection_stairs(losses, label, prediction, size).tolist() == [
+        blue,
+        yellow,
+        green,
+        red,
+    ]
 
 
 def test_intervals_have_the_published_size_where_there_are_enough_samples():
-    assert [figures.interval_size(count) for count in (50_000, 5000, 4999, 1442, 10)] == [1000, 1000, 99, 28, 1]
+    assert [figures.interval_size(count) for count in (50_000, 5000, 4999, 1442, 10)] == [
+        1000,
+        1000,
+        99,
+        28,
+        1,
+    ]
 
 
 def test_pictures_have_the_published_size():
@@ -87,12 +104,20 @@ def test_pictures_have_the_published_size():
 @pytest.mark.parametrize("classes", [3, 20, 100])
 def test_a_feature_map_takes_any_number_of_classes(classes):
     names = [f"class {k}" for k in range(classes)]
-    assert size_of(figures.feature_map("title", np.zeros((5, 2)), np.arange(5) % classes, names)) == (700, 550)
+    assert size_of(
+        figures.feature_map("title", np.zeros((5, 2)), np.arange(5) % classes, names)
+    ) == (700, 550)
 
 
 def test_curves_of_runs_with_different_figures():
-    rows = [{"epoch": epoch, "accuracy": 50.0, "loss_train": 1.0, "loss_train_clean": None} for epoch in (1, 2)]
-    split = [{**row, "loss_train_clean": 0.5, "loss_train_noisy": 2.0, "accuracy_train": 40.0} for row in rows]
+    rows = [
+        {"epoch": epoch, "accuracy": 50.0, "loss_train": 1.0, "loss_train_clean": None}
+        for epoch in (1, 2)
+    ]
+    split = [
+        {**row, "loss_train_clean": 0.5, "loss_train_noisy": 2.0, "accuracy_train": 40.0}
+        for row in rows
+    ]
     assert size_of(curves.compare({"one": rows, "two": split[:1]})) == (1600, 500)
 
 
@@ -104,7 +129,9 @@ def test_probabilities_are_those_of_the_momentum_model_on_seeded_views(trained, 
     ((title, confidence, is_clean),) = drawn
     assert title == TITLE
     assert (trained.folder / f"{TITLE}-prediction-probabilities.png").read_bytes() == b"png"
-    np.testing.assert_array_equal(is_clean, trained.noise.noisy_labels == trained.noise.clean_labels)
+    np.testing.assert_array_equal(
+        is_clean, trained.noise.noisy_labels == trained.noise.clean_labels
+    )
     data = datasets.load("digits")
     images = server_of(data, torch.device("cpu"))(data.train_images[trained.noise.indices])
     views = images.views(in_order(96, plot.BATCH, torch.device("cpu")), stream_seed(0, 0, "plot"))
@@ -141,7 +168,14 @@ def test_t_sne_of_test_features_is_repeatable(trained, drawn, monkeypatch):
 
 def test_curves_of_runs_and_csv_files(trained, drawn, tmp_path):
     (tmp_path / "kept.csv").write_text("epoch,accuracy\n1,20\n2,30\n")
-    flags = ["--exp_id", str(trained.folder), str(trained.folder), "kept.csv", "--plot_type", "curves"]
+    flags = [
+        "--exp_id",
+        str(trained.folder),
+        str(trained.folder),
+        "kept.csv",
+        "--plot_type",
+        "curves",
+    ]
     assert plot.main(flags) == 0
     assert plot.main([*flags, "--out", "pictures/all.png"]) == 0
     assert (tmp_path / "assets/curves.png").exists()
@@ -154,14 +188,19 @@ def test_every_run_has_its_own_name_in_the_legend(trained, tmp_path):
     run = runs.find(str(trained.folder))
     assert plot.curve_names(["a/one"], [run]) == [TITLE]
     assert plot.curve_names(["a/one", "a/two"], [run, run]) == [f"{TITLE} (one)", f"{TITLE} (two)"]
-    assert plot.curve_names(["a/one", "b/one"], [run, run]) == [f"{TITLE} (a/one)", f"{TITLE} (b/one)"]
+    assert plot.curve_names(["a/one", "b/one"], [run, run]) == [
+        f"{TITLE} (a/one)",
+        f"{TITLE} (b/one)",
+    ]
 
 
 def small(name, classes=10):
     rng = np.random.default_rng(0)
     images = rng.integers(0, 256, (30, 32, 32, 3), dtype=np.uint8)
     labels = np.arange(30) % classes
-    return ImageData(name, images, labels, images[:9], labels[:9], tuple(map(str, range(classes))), None)
+    return ImageData(
+        name, images, labels, images[:9], labels[:9], tuple(map(str, range(classes))), None
+    )
 
 
 def test_a_run_of_the_original_reads_the_labels_that_its_config_names(drawn, tmp_path, monkeypatch):
@@ -185,7 +224,9 @@ def test_a_run_of_the_original_reads_the_labels_that_its_config_names(drawn, tmp
 def test_of_animal_10n_nobody_knows_which_labels_are_right(drawn, tmp_path, monkeypatch):
     monkeypatch.setattr(datasets, "load", lambda name, path=None, image_size=32: small(name))
     write_old_run(tmp_path, OLD_ID, {**REAL, "sigma": 0.5, "mo": True}, [0.1])
-    write_old_model(tmp_path, OLD_ID, WideResNet(10, depth=10, width=1).state_dict(), "model_ema.pth")
+    write_old_model(
+        tmp_path, OLD_ID, WideResNet(10, depth=10, width=1).state_dict(), "model_ema.pth"
+    )
     assert plot.main(["--exp_id", OLD_ID, "--plot_type", "pred_probs"]) == 0
     assert plot.main(["--exp_id", OLD_ID, "--plot_type", "sample_dissect"]) == 0
     (title, _, is_clean), (_, _, label_right, prediction_right) = drawn
@@ -207,7 +248,10 @@ def test_an_open_set_run_gets_its_foreign_images_back(trained, tmp_path, monkeyp
     rows, args = trained.noise.indices, plot.data_arguments(run, None)
     np.testing.assert_array_equal(plot.training_set(run, data, args)[1], data.train_images[rows])
     clean = trained.noise.clean_labels
-    write(tmp_path / "noise.npz", make(clean, clean_labels=clean, indices=rows, open_set=np.arange(len(rows)) < 9))
+    write(
+        tmp_path / "noise.npz",
+        make(clean, clean_labels=clean, indices=rows, open_set=np.arange(len(rows)) < 9),
+    )
     with pytest.raises(options.UsageError, match="made anew since"):
         plot.training_set(run, data, args)
     flags[rows[:9]] = True
@@ -228,12 +272,20 @@ def test_the_data_are_looked_for_where_the_run_had_them(trained, tmp_path, recor
 
 def test_what_cannot_be_drawn_is_said(trained, drawn, tmp_path, capsys, monkeypatch):
     (tmp_path / "kept.csv").write_text("epoch,accuracy\n1,20\n")
-    write_old_run(tmp_path, OLD_ID, {"dataset_name": "clothing1m", "noise_mode": None, "p": None}, [0.1])
-    monkeypatch.setattr(datasets, "load", lambda name, path=None, image_size=32: small(name, classes=3))
+    write_old_run(
+        tmp_path, OLD_ID, {"dataset_name": "clothing1m", "noise_mode": None, "p": None}, [0.1]
+    )
+    monkeypatch.setattr(
+        datasets, "load", lambda name, path=None, image_size=32: small(name, classes=3)
+    )
     write_old_run(tmp_path, "exp_2", REAL, [0.1])
     write_old_model(tmp_path, "exp_2", WideResNet(10, depth=10, width=1).state_dict())
-    wrong = {"exp_1": "no experiment 'exp_1'", "kept.csv": "a curve without a network", OLD_ID: "ResNet-50",
-             "exp_2": "knows 10 classes"}  # fmt: skip
+    wrong = {
+        "exp_1": "no experiment 'exp_1'",
+        "kept.csv": "a curve without a network",
+        OLD_ID: "ResNet-50",
+        "exp_2": "knows 10 classes",
+    }
     for name, problem in wrong.items():
         assert plot.main(["--exp_id", name, "--plot_type", "pred_probs"]) == 2
         assert problem in capsys.readouterr().err

@@ -1,4 +1,6 @@
-"""results.py and its tables: what is averaged with what, published numbers, files, and what is refused."""
+"""results.py and its tables: what is averaged with what, published numbers, files, and what is
+refused.
+"""
 
 import csv
 import io
@@ -22,7 +24,16 @@ def quick_pictures(monkeypatch, tmp_path):
         monkeypatch.setattr(curves, name, lambda *args: b"png")
 
 
-def result(accuracy=50.0, *, noise="sym", method="sln", sigma=1.0, recipe=RECIPE, lc=(-1, "recursive"), base=None):
+def result(
+    accuracy=50.0,
+    *,
+    noise="sym",
+    method="sln",
+    sigma=1.0,
+    recipe=RECIPE,
+    lc=(-1, "recursive"),
+    base=None,
+):
     rows = [{"epoch": epoch, "accuracy": accuracy, "accuracy_test_base": base} for epoch in (1, 2)]
     return Result("cifar10", noise, method, sigma, lc, recipe, rows)
 
@@ -51,7 +62,9 @@ def test_runs_of_other_settings_and_unfinished_ones_are_left_out():
     kept, remarks = tables.comparable(runs)
     assert [run.last for run in kept["cifar10"]] == [50, 60]
     assert remarks[0] == "cifar10: left out 1 unfinished run"
-    assert remarks[1].startswith("cifar10: left out 1 run of other settings than n_epochs 2, batch_size 128")
+    assert remarks[1].startswith(
+        "cifar10: left out 1 run of other settings than n_epochs 2, batch_size 128"
+    )
 
 
 def test_a_cell_has_the_published_sigma_else_the_most_used_one():
@@ -61,7 +74,10 @@ def test_a_cell_has_the_published_sigma_else_the_most_used_one():
     assert remarks == ["cifar10, sln on sym: the runs with sigma 1; there are others with 0.2"]
     chosen, _ = tables.cells("cifar10", [*runs[:2], result(70, sigma=0.4)])
     assert [run.last for run in chosen["sln", "sym"]] == [50, 51]
-    late, early = result(method="sln_mo_lc", lc=(250, "recursive")), result(method="sln_mo_lc", lc=(50, "recursive"))
+    late, early = (
+        result(method="sln_mo_lc", lc=(250, "recursive")),
+        result(method="sln_mo_lc", lc=(50, "recursive")),
+    )
     chosen, remarks = tables.cells("cifar10", [early, early, late])
     assert chosen["sln_mo_lc", "sym"] == [late]
     assert "label correction from epoch 250; there are others from 50" in remarks[0]
@@ -76,12 +92,17 @@ def test_the_network_of_a_momentum_run_fills_an_empty_cell_of_sln_only():
     chosen, remarks = tables.cells("cifar10", [momentum, result(80)])
     assert [run.last for run in chosen["sln", "sym"]] == [80]
     assert remarks == []
-    assert ("sln", "sym") not in tables.cells("cifar10", [result(85, method="sln_mo")])[0]  # the original's log none
+    assert ("sln", "sym") not in tables.cells("cifar10", [result(85, method="sln_mo")])[
+        0
+    ]  # the original's log none
 
 
 def test_rows_and_columns_are_in_the_papers_order():
-    runs = [result(noise=noise, method=method, sigma=0.0 if method == "ce" else 0.5)
-            for noise in ("mine", "openset", "sym 0.2", "asym") for method in ("sln", "ce")]  # fmt: skip
+    runs = [
+        result(noise=noise, method=method, sigma=0.0 if method == "ce" else 0.5)
+        for noise in ("mine", "openset", "sym 0.2", "asym")
+        for method in ("sln", "ce")
+    ]
     chosen, _ = tables.cells("cifar10", runs)
     table = tables.table(chosen, tables.last_text)
     assert table[0] == ["method", "sym 0.2", "asym", "openset", "mine"]
@@ -89,8 +110,10 @@ def test_rows_and_columns_are_in_the_papers_order():
 
 
 def test_the_mean_curve_over_runs():
-    one, two = ([{"epoch": epoch, "accuracy": value} for epoch, value in enumerate(values, 1)]
-                for values in ((10.0, 20.0), (30.0, 20.0)))  # fmt: skip
+    one, two = (
+        [{"epoch": epoch, "accuracy": value} for epoch, value in enumerate(values, 1)]
+        for values in ((10.0, 20.0), (30.0, 20.0))
+    )
     epochs, mean, std = curves.mean_and_std([one, two], "accuracy")
     assert (epochs.tolist(), mean.tolist(), std.tolist()) == ([1, 2], [20, 20], [10, 0])
     assert np.isnan(curves.column(one, "loss_train")).all()
@@ -101,12 +124,21 @@ def test_the_mean_curve_over_runs():
 
 def test_old_and_new_runs_in_the_working_directory(tmp_path, capsys):
     for number, (config, accuracy) in enumerate(
-        [({"sigma": 1.0}, 0.8064), ({"sigma": 1.0, "custom_noise": True}, 0.8012), ({"sigma": 0.2}, 0.5522), ({}, 0.5605),
-         ({"noise_mode": "asym", "sigma": 0.5}, 0.8223), ({"sigma": 1.0, "mo": True, "lc_n_epoch": 2}, 0.874),
-         ({**REAL, "sigma": 0.5, "mo": True}, 0.791), ({**REAL, "sigma": 0.5, "mo": True}, 0.788)]
-    ):  # fmt: skip
+        [
+            ({"sigma": 1.0}, 0.8064),
+            ({"sigma": 1.0, "custom_noise": True}, 0.8012),
+            ({"sigma": 0.2}, 0.5522),
+            ({}, 0.5605),
+            ({"noise_mode": "asym", "sigma": 0.5}, 0.8223),
+            ({"sigma": 1.0, "mo": True, "lc_n_epoch": 2}, 0.874),
+            ({**REAL, "sigma": 0.5, "mo": True}, 0.791),
+            ({**REAL, "sigma": 0.5, "mo": True}, 0.788),
+        ]
+    ):
         losses = {"all": [2.0, 1.5, 1.0]}
-        write_old_run(tmp_path, f"exp_{number}", config, [0.1, 0.2, accuracy], [0.1] * 3, [2.0] * 3, losses)
+        write_old_run(
+            tmp_path, f"exp_{number}", config, [0.1, 0.2, accuracy], [0.1] * 3, [2.0] * 3, losses
+        )
     write_old_run(tmp_path, "exp_unfinished", {}, [])
     train_tiny("--method", "ce")
     assert results.main([]) == 0
@@ -114,15 +146,28 @@ def test_old_and_new_runs_in_the_working_directory(tmp_path, capsys):
     assert "80.38 ± 0.26 (2)" in out
     assert "note: left out: exp_unfinished has no figures yet" in out
     assert read_table(tmp_path / "results/c10-test-acc-table.csv") == [
-        ["method", "sym", "asym"], ["ce", "56.05", ""], ["sln", "80.38 ± 0.26", "82.23"], ["sln-mo-lc", "87.40", ""]
-    ]  # fmt: skip
-    assert read_table(tmp_path / "results/animal10n-test-acc-table.csv")[1] == ["sln-mo", "78.95 ± 0.15"]
+        ["method", "sym", "asym"],
+        ["ce", "56.05", ""],
+        ["sln", "80.38 ± 0.26", "82.23"],
+        ["sln-mo-lc", "87.40", ""],
+    ]
+    assert read_table(tmp_path / "results/animal10n-test-acc-table.csv")[1] == [
+        "sln-mo",
+        "78.95 ± 0.15",
+    ]
     assert read_table(tmp_path / "results/ablation_cifar10_sln_symmetric.csv")[1:] == [
-        ["0", "56.05", "1"], ["0.2", "55.22", "1"], ["1", "80.38 ± 0.26", "2"]
-    ]  # fmt: skip
+        ["0", "56.05", "1"],
+        ["0.2", "55.22", "1"],
+        ["1", "80.38 ± 0.26", "2"],
+    ]
     pictures = {path.stem for path in (tmp_path / "results").glob("*.png")}
-    assert {"c10-sln-mo-lc-test-acc-zoom", "c10-ce-train-loss", "animal10n-test-acc", "digits-ce-test-acc",
-            "ablation-c10-sln-sym"} <= pictures  # fmt: skip
+    assert {
+        "c10-sln-mo-lc-test-acc-zoom",
+        "c10-ce-train-loss",
+        "animal10n-test-acc",
+        "digits-ce-test-acc",
+        "ablation-c10-sln-sym",
+    } <= pictures
 
 
 def test_searches(tmp_path, capsys):
@@ -134,8 +179,10 @@ def test_searches(tmp_path, capsys):
     (tmp_path / "hp/hp_3/other/params.json").write_text("{}")
     assert results.main([]) == 0
     assert read_table(tmp_path / "results/hp_cifar10_sln_sym.csv") == [
-        ["sigma", "paper", "custom", "mean"], ["0.1", "34.24", "32.22", "33.23"], ["1", "48.12", "47.74", "47.93"]
-    ]  # fmt: skip
+        ["sigma", "paper", "custom", "mean"],
+        ["0.1", "34.24", "32.22", "33.23"],
+        ["1", "48.12", "47.74", "47.93"],
+    ]
     assert (tmp_path / "results/hp_cifar10_sln_asym.csv").exists()
     out = capsys.readouterr().out
     assert out.count("left out the trial") == 2
@@ -148,7 +195,9 @@ def test_folders_that_are_named(tmp_path, capsys):
     table = read_table(tmp_path / "mine/tables/digits-test-acc-table.csv")
     assert [row[0] for row in table] == ["method", "sln", "sln-mo"]
     assert "note: digits, sln on sym: the network itself" in capsys.readouterr().out
-    assert results.main(["--runs", "mine", "--out", "mine/tables"]) == 0  # its own tables are no runs
+    assert (
+        results.main(["--runs", "mine", "--out", "mine/tables"]) == 0
+    )  # its own tables are no runs
 
 
 def test_what_is_missing_is_said(tmp_path, capsys):
@@ -163,11 +212,23 @@ def test_what_is_missing_is_said(tmp_path, capsys):
 
 def test_the_pictures_can_be_drawn(monkeypatch):
     monkeypatch.undo()
-    rows = [{"epoch": epoch, "accuracy": 10.0 * epoch, "loss_train": 1.0, "loss_train_clean": 0.5, "loss_train_noisy": 2.0}
-            for epoch in range(1, 7)]  # fmt: skip
+    rows = [
+        {
+            "epoch": epoch,
+            "accuracy": 10.0 * epoch,
+            "loss_train": 1.0,
+            "loss_train_clean": 0.5,
+            "loss_train_noisy": 2.0,
+        }
+        for epoch in range(1, 7)
+    ]
     unknown = [{**row, "loss_train_clean": None, "loss_train_noisy": None} for row in rows]
     groups = {"sym": [rows, rows], "sym 0.2": [rows], "mine": [unknown]}
-    pictures = [curves.accuracy_by_epoch("title", groups, zoom=True), curves.accuracy_by_epoch("title", groups, zoom=False),
-                curves.loss_by_epoch("title", groups), curves.accuracy_by_sigma("title", {0.0: [50, 52], 1.0: [80]})]  # fmt: skip
+    pictures = [
+        curves.accuracy_by_epoch("title", groups, zoom=True),
+        curves.accuracy_by_epoch("title", groups, zoom=False),
+        curves.loss_by_epoch("title", groups),
+        curves.accuracy_by_sigma("title", {0.0: [50, 52], 1.0: [80]}),
+    ]
     assert {Image.open(io.BytesIO(picture)).size for picture in pictures} == {(600, 400)}
     assert figures.DPI == 100

@@ -1,4 +1,6 @@
-"""Finding runs by id, folder or curve, ours and the original's; reading figures and networks of them."""
+"""Finding runs by id, folder or curve, ours and the original's; reading figures and networks of
+them.
+"""
 
 import json
 from pathlib import Path
@@ -30,7 +32,8 @@ def here(tmp_path, monkeypatch):
 def same(net, other):
     pairs = zip(net.state_dict().items(), other.state_dict().items())
     return all(
-        name == other_name and torch.equal(value, other_value) for (name, value), (other_name, other_value) in pairs
+        name == other_name and torch.equal(value, other_value)
+        for (name, value), (other_name, other_value) in pairs
     )
 
 
@@ -52,7 +55,9 @@ def test_a_run_by_its_id_in_the_working_directory(here, capsys):
         assert found.assets == Path("assets") / run.exp_id
         assert runs.read_rows(found) == run.rows
         assert same(runs.load_model(found), run.learner.net)
-    assert [found.exp_id for found in runs.find_all([Path("configs"), Path("runs")])] == [run.exp_id]
+    assert [found.exp_id for found in runs.find_all([Path("configs"), Path("runs")])] == [
+        run.exp_id
+    ]
     assert len(runs.find_all([here])) == 1
 
 
@@ -64,7 +69,13 @@ def test_events_give_the_rows_that_metrics_jsonl_gives(trained, tmp_path):
     finally:
         (tmp_path / "metrics.jsonl").rename(trained.folder / "metrics.jsonl")
     assert row == pytest.approx({name: trained.rows[0][name] for name in row}, rel=1e-6)
-    assert {"accuracy", "accuracy_train", "accuracy_test_ema", "loss_test_ema", "loss_train_noisy"} < set(row)
+    assert {
+        "accuracy",
+        "accuracy_train",
+        "accuracy_test_ema",
+        "loss_test_ema",
+        "loss_train_noisy",
+    } < set(row)
 
 
 def test_an_unfinished_run_has_the_network_of_its_checkpoint(trained, tmp_path):
@@ -76,7 +87,9 @@ def test_an_unfinished_run_has_the_network_of_its_checkpoint(trained, tmp_path):
     with pytest.raises(UsageError, match=r"last\.ckpt is no checkpoint"):
         runs.load_model(run)
     (tmp_path / "last.ckpt").unlink()
-    with pytest.raises(UsageError, match=r"neither model_ema\.pth nor model\.pth in .*finish the run"):
+    with pytest.raises(
+        UsageError, match=r"neither model_ema\.pth nor model\.pth in .*finish the run"
+    ):
         runs.load_model(run)
 
 
@@ -90,9 +103,17 @@ def test_a_run_of_the_original(here):
     assert runs.title(run) == "cifar10-sln-mo-sym-paper-0.4"
     last = runs.read_rows(run)[-1]
     assert last == pytest.approx(
-        {"epoch": 2, "accuracy": 50, "accuracy_test_ema": 50, "accuracy_train": 20, "loss_test_ema": 2.0,
-         "loss_train": 1.5, "loss_train_noisy": 2.5, "loss_train_clean": 0.5}
-    )  # fmt: skip
+        {
+            "epoch": 2,
+            "accuracy": 50,
+            "accuracy_test_ema": 50,
+            "accuracy_train": 20,
+            "loss_test_ema": 2.0,
+            "loss_train": 1.5,
+            "loss_train_noisy": 2.5,
+            "loss_train_clean": 0.5,
+        }
+    )
     assert same(runs.load_model(run), net)
 
 
@@ -105,13 +126,21 @@ def test_a_run_of_the_original_on_animal_10n(here):
 
 def test_a_curve_and_its_settings(tmp_path):
     path = tmp_path / "curve.csv"
-    path.write_text("# a remark\nepoch,phase,accuracy,loss_train\n1,warm_up,20.5,\n2,warm_up,30,1.5\n")
+    path.write_text(
+        "# a remark\nepoch,phase,accuracy,loss_train\n1,warm_up,20.5,\n2,warm_up,30,1.5\n"
+    )
     run = runs.find(str(path))
     assert run.settings == {}
     rows = runs.read_rows(run)
-    assert [(row["epoch"], row["accuracy"], row["loss_train"]) for row in rows] == [(1, 20.5, None), (2, 30.0, 1.5)]
+    assert [(row["epoch"], row["accuracy"], row["loss_train"]) for row in rows] == [
+        (1, 20.5, None),
+        (2, 30.0, 1.5),
+    ]
     assert runs.find_all([tmp_path]) == []
-    settings = "# dataset_name: digits\n# sigma: 0.5\n# mo: false\n# lc_n_epoch: -1\n# n_epochs: 2\n# seed: 1\n"
+    settings = (
+        "# dataset_name: digits\n# sigma: 0.5\n# mo: false\n# lc_n_epoch: -1\n# "
+        "n_epochs: 2\n# seed: 1\n"
+    )
     path.write_text(settings + "epoch,accuracy\n1,20\n2,30\n")
     (run,) = runs.find_all([tmp_path])
     assert run.settings["method"] == "sln"
@@ -121,7 +150,9 @@ def test_a_curve_and_its_settings(tmp_path):
 
 
 def test_what_is_missing_is_named(here):
-    with pytest.raises(UsageError, match=r"no experiment 'exp_1': neither configs/exp_1/config\.yml nor"):
+    with pytest.raises(
+        UsageError, match=r"no experiment 'exp_1': neither configs/exp_1/config\.yml nor"
+    ):
         runs.find("exp_1")
     with pytest.raises(UsageError, match=r"none\.csv cannot be read"):
         runs.find("none.csv")
@@ -138,7 +169,10 @@ def test_what_is_missing_is_named(here):
         ("sigma: [", "cannot be read"),
         ("- 1", "it holds list"),
         ("sigma: 0.5", "does not say dataset_name, mo"),
-        ("{dataset_name: ../a, sigma: 0, mo: false, lc_n_epoch: -1, n_epochs: 1, seed: 1}", "no noise on"),
+        (
+            "{dataset_name: ../a, sigma: 0, mo: false, lc_n_epoch: -1, n_epochs: 1, seed: 1}",
+            "no noise on",
+        ),
         (
             "{dataset_name: digits, sigma: much, mo: false, lc_n_epoch: -1, n_epochs: 1, seed: 1}",
             "'much', not a number",
@@ -173,13 +207,23 @@ def test_a_torn_last_line_is_left_out_and_a_wrong_one_refused(trained, tmp_path)
     ],
 )
 def test_titles(tmp_path, settings, title):
-    known = {"dataset_name": "cifar10", "sigma": 0, "mo": False, "lc_n_epoch": -1, "n_epochs": 1, "seed": 1, **settings}
+    known = {
+        "dataset_name": "cifar10",
+        "sigma": 0,
+        "mo": False,
+        "lc_n_epoch": -1,
+        "n_epochs": 1,
+        "seed": 1,
+        **settings,
+    }
     checked = runs.checked_settings(known, tmp_path)
     assert runs.title(runs.Run("", checked, tmp_path, tmp_path, tmp_path)) == title
 
 
 def test_a_noise_file_tells_the_mode(tmp_path):
-    labels = train_tiny("--method", "ce", "--output_dir", str(tmp_path / "first")).folder / "noise.npz"
+    labels = (
+        train_tiny("--method", "ce", "--output_dir", str(tmp_path / "first")).folder / "noise.npz"
+    )
     flags = [
         "--dataset_name",
         "digits",
@@ -192,5 +236,7 @@ def test_a_noise_file_tells_the_mode(tmp_path):
         "--depth",
         "10",
     ]
-    folder = run.start(options.parse("train_cifar", [*flags, "--output_dir", str(tmp_path / "second")])).folder
+    folder = run.start(
+        options.parse("train_cifar", [*flags, "--output_dir", str(tmp_path / "second")])
+    ).folder
     assert runs.noise_mode(runs.find(str(folder))) == "sym"

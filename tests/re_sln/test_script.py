@@ -1,4 +1,6 @@
-"""train_cifar.py and train_real.py from outside, at a tiny size: what they write, what they survive, what they refuse."""
+"""train_cifar.py and train_real.py from outside, at a tiny size: what they write, what they
+survive, what they refuse.
+"""
 
 import os
 import random
@@ -18,14 +20,24 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from re_sln import checkpoint, train_real
 from re_sln.networks import wide_resnet_from
 from re_sln.report import Report
-from shared import noise_file
+from shared.formats import noise_file
 
 CORRECTED_EPOCHS = 12
-CORRECTED = [*TINY, "--n_epochs", str(CORRECTED_EPOCHS), "--method", "sln_mo_lc", "--lc_n_epoch", "3"]
+CORRECTED = [
+    *TINY,
+    "--n_epochs",
+    str(CORRECTED_EPOCHS),
+    "--method",
+    "sln_mo_lc",
+    "--lc_n_epoch",
+    "3",
+]
 
 
 def test_the_published_layout_and_ours(run_script, tmp_path):
-    done = run_script("train_cifar.py", *TINY, "--sigma", "0.5", "--mo", "--lc_n_epoch", "2", "--seed", "123")
+    done = run_script(
+        "train_cifar.py", *TINY, "--sigma", "0.5", "--mo", "--lc_n_epoch", "2", "--seed", "123"
+    )
     assert done.returncode == 0, done.stderr
     assert "epochs:" not in done.stderr  # no progress bar where there is no terminal
     [run] = (tmp_path / "runs").iterdir()
@@ -33,12 +45,31 @@ def test_the_published_layout_and_ours(run_script, tmp_path):
     assert done.stdout.splitlines()[-1] == f"all models saved, exp_id={exp_id}"
     assert len(exp_id) == len("exp_2021-12-08 11:28:45.265396")
     assert {path.name for path in run.iterdir() if not path.name.startswith("events")} == {
-        "config.yaml", "metrics.jsonl", "last.ckpt", "best.ckpt", "noise.npz", "loss_train_all", "loss_train_noisy",
-        "loss_train_clean"}  # fmt: skip
+        "config.yaml",
+        "metrics.jsonl",
+        "last.ckpt",
+        "best.ckpt",
+        "noise.npz",
+        "loss_train_all",
+        "loss_train_noisy",
+        "loss_train_clean",
+    }
     text = (tmp_path / "configs" / exp_id / "config.yml").read_text()
     assert [line.split(":")[0] for line in text.splitlines()] == [
-        "batch_size", "custom_noise", "dataset_name", "exp_id", "lc_n_epoch", "lr", "make_new_custom_noise", "mo",
-        "n_epochs", "noise_mode", "p", "seed", "sigma"]  # fmt: skip
+        "batch_size",
+        "custom_noise",
+        "dataset_name",
+        "exp_id",
+        "lc_n_epoch",
+        "lr",
+        "make_new_custom_noise",
+        "mo",
+        "n_epochs",
+        "noise_mode",
+        "p",
+        "seed",
+        "sigma",
+    ]
     published = yaml.safe_load(text)
     assert (published["exp_id"], published["p"], published["mo"], published["custom_noise"]) == (
         exp_id,
@@ -52,17 +83,29 @@ def test_the_published_layout_and_ours(run_script, tmp_path):
     assert all(row["accuracy"] == row["accuracy_test_ema"] for row in metrics)
     events = EventAccumulator(str(run)).Reload()
     assert [event.step for event in events.Scalars("accuracy/test")] == [1, 2, 3]
-    for tag, column, scale in (("accuracy/train", "accuracy_train", 100), ("accuracy/test", "accuracy", 100),
-                               ("loss/test", "loss_test_ema", 1)):  # fmt: skip
-        assert [event.value * scale for event in events.Scalars(tag)] == pytest.approx([row[column] for row in metrics])
-    for name, column in (("all", "loss_train"), ("noisy", "loss_train_noisy"), ("clean", "loss_train_clean")):
+    for tag, column, scale in (
+        ("accuracy/train", "accuracy_train", 100),
+        ("accuracy/test", "accuracy", 100),
+        ("loss/test", "loss_test_ema", 1),
+    ):
+        assert [event.value * scale for event in events.Scalars(tag)] == pytest.approx(
+            [row[column] for row in metrics]
+        )
+    for name, column in (
+        ("all", "loss_train"),
+        ("noisy", "loss_train_noisy"),
+        ("clean", "loss_train_clean"),
+    ):
         sub_run = EventAccumulator(str(run / f"loss_train_{name}")).Reload()
         assert [event.value for event in sub_run.Scalars("loss/train")] == pytest.approx(
             [row[column] for row in metrics]
         )
     last = metrics[-1]
-    line = (f"epoch=3/3, loss_epoch={last['loss_train']:.4f}, acc_epoch={last['accuracy_train'] / 100:.4f}, "
-            f"loss_test={last['loss_test_ema']:.4f}, accuracy_test={last['accuracy'] / 100:.4f}")  # fmt: skip
+    line = (
+        f"epoch=3/3, loss_epoch={last['loss_train']:.4f}, "
+        f"acc_epoch={last['accuracy_train'] / 100:.4f}, "
+        f"loss_test={last['loss_test_ema']:.4f}, accuracy_test={last['accuracy'] / 100:.4f}"
+    )
     assert line in done.stdout
 
     models = tmp_path / "saved_models" / exp_id
@@ -83,21 +126,38 @@ def test_a_run_without_momentum_model_reports_the_network_and_logs_both(main, tm
     assert not (tmp_path / "configs").exists()
 
 
-def test_kill_9_at_any_moment_and_resume_gives_the_same_run_also_in_the_middle_of_label_correction(tmp_path):
-    command = [sys.executable, str(SCRIPTS / "train_cifar.py"), *CORRECTED, "--resume", "--output_dir"]
+def test_kill_9_at_any_moment_and_resume_gives_the_same_run_also_in_the_middle_of_label_correction(
+    tmp_path,
+):
+    command = [
+        sys.executable,
+        str(SCRIPTS / "train_cifar.py"),
+        *CORRECTED,
+        "--resume",
+        "--output_dir",
+    ]
     whole, killed = tmp_path / "whole", tmp_path / "killed"
-    subprocess.run([*command, str(whole)], cwd=tmp_path, env=environment(), check=True, capture_output=True)
+    subprocess.run(
+        [*command, str(whole)], cwd=tmp_path, env=environment(), check=True, capture_output=True
+    )
     delays = random.Random(3)
     for epochs_done in (1, 4, 7):  # label correction starts with epoch 3
-        process = subprocess.Popen([*command, str(killed)], cwd=tmp_path, env=environment(), stdout=subprocess.DEVNULL,
-                                   stderr=subprocess.DEVNULL)  # fmt: skip
+        process = subprocess.Popen(
+            [*command, str(killed)],
+            cwd=tmp_path,
+            env=environment(),
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
         while lines_in(killed / "metrics.jsonl") < epochs_done and process.poll() is None:
             time.sleep(0.005)
         time.sleep(delays.uniform(0, 0.1))
         os.kill(process.pid, signal.SIGKILL)
         assert process.wait() == -signal.SIGKILL
         assert epochs_done <= lines_in(killed / "metrics.jsonl") < CORRECTED_EPOCHS
-    subprocess.run([*command, str(killed)], cwd=tmp_path, env=environment(), check=True, capture_output=True)
+    subprocess.run(
+        [*command, str(killed)], cwd=tmp_path, env=environment(), check=True, capture_output=True
+    )
     assert_same_run(killed, whole)
 
 
@@ -105,7 +165,9 @@ def lines_in(path):
     return path.read_text().count("\n") if path.exists() else 0
 
 
-def test_resuming_between_two_corrections_goes_on_with_the_corrected_targets(main, tmp_path, capsys):
+def test_resuming_between_two_corrections_goes_on_with_the_corrected_targets(
+    main, tmp_path, capsys
+):
     assert main(*CORRECTED, "--n_epochs", 4, "--output_dir", "short") == 0
     assert main(*CORRECTED, "--output_dir", "short", "--resume") == 0
     assert "resumed: epoch 4 of 12 is done" in capsys.readouterr().out
@@ -146,9 +208,13 @@ def test_another_run_is_neither_overwritten_nor_continued(main, capsys):
     assert main(*TINY, "--method", "ce", "--n_epochs", 2, "--output_dir", "run") == 0
     assert main(*TINY, "--method", "ce", "--output_dir", "run") == 2
     assert "add --resume" in capsys.readouterr().err
-    for flags, message in ((["--seed", 5], "seed: 0 then, 5 now"), (["--limit_train", 90], "data_sha256"),
-                           (["--p", 0.2], "p: 0.4 then, 0.2 now"), (["--depth", 16], "depth: 10 then, 16 now"),
-                           (["--n_epochs", 1], "cannot shorten it")):  # fmt: skip
+    for flags, message in (
+        (["--seed", 5], "seed: 0 then, 5 now"),
+        (["--limit_train", 90], "data_sha256"),
+        (["--p", 0.2], "p: 0.4 then, 0.2 now"),
+        (["--depth", 16], "depth: 10 then, 16 now"),
+        (["--n_epochs", 1], "cannot shorten it"),
+    ):
         assert main(*TINY, "--method", "ce", *flags, "--output_dir", "run", "--resume") == 2
         assert message in capsys.readouterr().err
 
@@ -158,15 +224,21 @@ def test_a_loss_that_is_not_finite_stops_with_status_3_and_keeps_the_last_good_e
 ):
     assert main(*TINY, "--method", "ce", "--n_epochs", 1, "--output_dir", "run") == 0
     good = (tmp_path / "run" / "last.ckpt").read_bytes()
-    monkeypatch.setattr("re_sln.train.soft_cross_entropy", lambda logits, targets: logits.float().sum(1) * torch.nan)
+    monkeypatch.setattr(
+        "re_sln.train.soft_cross_entropy", lambda logits, targets: logits.float().sum(1) * torch.nan
+    )
     assert main(*TINY, "--method", "ce", "--output_dir", "run", "--resume") == 3
     assert "epoch 2, step 1 of 3: loss nan" in capsys.readouterr().err
     assert (tmp_path / "run" / "last.ckpt").read_bytes() == good
     assert len(rows(tmp_path / "run")) == 1
 
 
-def test_test_losses_that_are_not_finite_stop_the_run_before_anything_is_saved(main, tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr("re_sln.train.F.cross_entropy", lambda logits, labels: logits.sum() * torch.nan)
+def test_test_losses_that_are_not_finite_stop_the_run_before_anything_is_saved(
+    main, tmp_path, capsys, monkeypatch
+):
+    monkeypatch.setattr(
+        "re_sln.train.F.cross_entropy", lambda logits, labels: logits.sum() * torch.nan
+    )
     assert main(*TINY, "--method", "ce", "--output_dir", "run") == 3
     assert "epoch 1, test: loss_test_base" in capsys.readouterr().err
     assert not (tmp_path / "run" / "last.ckpt").exists()
@@ -174,31 +246,71 @@ def test_test_losses_that_are_not_finite_stop_the_run_before_anything_is_saved(m
 
 
 def test_the_reported_loss_is_the_networks_own_where_both_accuracies_are_equal(tmp_path):
-    row = {"epoch": 1, "accuracy": 10.0, "accuracy_train": 10.0, "loss_train": 2.0, "loss_train_noisy": None,
-           "loss_train_clean": None, "accuracy_test_base": 10.0, "accuracy_test_ema": 10.0, "loss_test_base": 1.0,
-           "loss_test_ema": 9.0}  # fmt: skip
+    row = {
+        "epoch": 1,
+        "accuracy": 10.0,
+        "accuracy_train": 10.0,
+        "loss_train": 2.0,
+        "loss_train_noisy": None,
+        "loss_train_clean": None,
+        "accuracy_test_base": 10.0,
+        "accuracy_test_ema": 10.0,
+        "loss_test_base": 1.0,
+        "loss_test_ema": 9.0,
+    }
     for mo, expected in ((False, 1.0), (True, 9.0)):
         log = Report(tmp_path / str(mo), [], mo)
         log.log(row)
         log.close()
-        assert EventAccumulator(str(tmp_path / str(mo))).Reload().Scalars("loss/test")[0].value == expected
+        assert (
+            EventAccumulator(str(tmp_path / str(mo))).Reload().Scalars("loss/test")[0].value
+            == expected
+        )
 
 
 def test_missing_data_is_one_message_that_says_what_to_do(run_script, tmp_path):
-    done = run_script("train_cifar.py", "--dataset_name", "cifar10", "--noise_mode", "sym", "--sigma", "0", "--data_path",
-                      str(tmp_path))  # fmt: skip
+    done = run_script(
+        "train_cifar.py",
+        "--dataset_name",
+        "cifar10",
+        "--noise_mode",
+        "sym",
+        "--sigma",
+        "0",
+        "--data_path",
+        str(tmp_path),
+    )
     assert done.returncode == 2
     assert "Traceback" not in done.stderr
-    assert all(fix in done.stderr for fix in ("make data-cifar10", "cifar-10-python.tar.gz", "DATA_MIRROR"))
+    assert all(
+        fix in done.stderr for fix in ("make data-cifar10", "cifar-10-python.tar.gz", "DATA_MIRROR")
+    )
 
 
 def test_a_users_own_noisy_images_train_without_known_truth(main, tmp_path, capsys):
     labels = np.arange(60) % 3
-    pixels = (np.random.default_rng(0).integers(0, 90, (60, 32, 32, 3)) + 80 * labels[:, None, None, None]).astype(
-        np.uint8
+    pixels = (
+        np.random.default_rng(0).integers(0, 90, (60, 32, 32, 3)) + 80 * labels[:, None, None, None]
+    ).astype(np.uint8)
+    np.savez(
+        tmp_path / "mine.npz",
+        train_images=pixels,
+        train_labels=labels,
+        test_images=pixels,
+        test_labels=labels,
     )
-    np.savez(tmp_path / "mine.npz", train_images=pixels, train_labels=labels, test_images=pixels, test_labels=labels)
-    flags = ["--dataset_name", "folder", "--data_path", "mine.npz", "--n_epochs", 2, "--depth", 10, "--width", 1]
+    flags = [
+        "--dataset_name",
+        "folder",
+        "--data_path",
+        "mine.npz",
+        "--n_epochs",
+        2,
+        "--depth",
+        10,
+        "--width",
+        1,
+    ]
     assert main(*flags, "--method", "sln", "--batch_size", 16, "--output_dir", "run") == 0
     assert "how many of the labels are wrong is not known" in capsys.readouterr().out
     assert noise_file.read(tmp_path / "run" / "noise.npz").clean_labels is None
@@ -212,18 +324,44 @@ def animal10n(tmp_path):
         folder = tmp_path / "data" / "animal-10n" / split
         folder.mkdir(parents=True)
         for i in range(count):
-            Image.fromarray(rng.integers(0, 256, (64, 64, 3), dtype=np.uint8)).save(folder / f"{i % 10}_{i}.jpg")
+            Image.fromarray(rng.integers(0, 256, (64, 64, 3), dtype=np.uint8)).save(
+                folder / f"{i % 10}_{i}.jpg"
+            )
     return tmp_path / "data"
 
 
-def test_animal10n_trains_and_its_published_config_has_no_noise(animal10n, tmp_path, monkeypatch, capsys):
+def test_animal10n_trains_and_its_published_config_has_no_noise(
+    animal10n, tmp_path, monkeypatch, capsys
+):
     monkeypatch.chdir(tmp_path)
-    flags = ["--dataset_name", "animal-10n", "--batch_size", "16", "--n_epochs", "2", "--lr", "0.001", "--sigma", "0.5",
-             "--mo", "--lc_n_epoch", "1", "--seed", "123", "--data_path", str(animal10n), "--depth", "10"]  # fmt: skip
+    flags = [
+        "--dataset_name",
+        "animal-10n",
+        "--batch_size",
+        "16",
+        "--n_epochs",
+        "2",
+        "--lr",
+        "0.001",
+        "--sigma",
+        "0.5",
+        "--mo",
+        "--lc_n_epoch",
+        "1",
+        "--seed",
+        "123",
+        "--data_path",
+        str(animal10n),
+        "--depth",
+        "10",
+    ]
     assert train_real.main(flags) == 0
     [config] = (tmp_path / "configs").glob("*/config.yml")
     published = yaml.safe_load(config.read_text())
-    assert all(published[name] is None for name in ("noise_mode", "p", "custom_noise", "make_new_custom_noise"))
+    assert all(
+        published[name] is None
+        for name in ("noise_mode", "p", "custom_noise", "make_new_custom_noise")
+    )
     for name, count in (("training", 40), ("testing", 20)):
         lines = (animal10n / "animal-10n" / f"{name}.csv").read_text().splitlines()
         assert lines[0] == "img_paths,targets"
@@ -237,7 +375,11 @@ def test_clothing1m_trains_a_resnet50_on_balanced_epochs(tmp_path, monkeypatch, 
     root = tmp_path / "clothing1M"
     (root / "annotations").mkdir(parents=True)
     rng = np.random.default_rng(0)
-    for split, keys, count in (("noisy_train", "noisy", 30), ("clean_val", "clean", 14), ("clean_test", "clean", 14)):
+    for split, keys, count in (
+        ("noisy_train", "noisy", 30),
+        ("clean_val", "clean", 14),
+        ("clean_test", "clean", 14),
+    ):
         names = [f"images/{split}/{i}.jpg" for i in range(count)]
         (root / "images" / split).mkdir(parents=True)
         for i, name in enumerate(names):
@@ -249,8 +391,22 @@ def test_clothing1m_trains_a_resnet50_on_balanced_epochs(tmp_path, monkeypatch, 
     monkeypatch.setattr("re_sln.disk_images.SHORTER_SIDE", 40)  # full size takes a minute
     monkeypatch.setattr("re_sln.disk_images.CROP", 32)
     torch.save(resnet50_state(), tmp_path / "resnet50.pth")
-    flags = ["--dataset_name", "clothing1m", "--method", "sln_mo_lc", "--n_epochs", "3", "--num_workers", "2",
-             "--data_path", str(tmp_path), "--pretrained", "resnet50.pth", "--output_dir", "run"]  # fmt: skip
+    flags = [
+        "--dataset_name",
+        "clothing1m",
+        "--method",
+        "sln_mo_lc",
+        "--n_epochs",
+        "3",
+        "--num_workers",
+        "2",
+        "--data_path",
+        str(tmp_path),
+        "--pretrained",
+        "resnet50.pth",
+        "--output_dir",
+        "run",
+    ]
     assert train_real.main(flags) == 0
     out = capsys.readouterr().out
     assert "what the authors report on Clothing1M" in out
@@ -275,15 +431,23 @@ def test_compile_gives_the_same_names(main, tmp_path, monkeypatch):
     monkeypatch.setattr(
         torch.nn.Module, "compile", lambda module: compile_module(module, backend="eager")
     )  # no C++ here
-    assert main(*TINY, "--method", "sln_mo", "--n_epochs", 1, "--compile", "--output_dir", "run") == 0
+    assert (
+        main(*TINY, "--method", "sln_mo", "--n_epochs", 1, "--compile", "--output_dir", "run") == 0
+    )
     wide_resnet_from(checkpoint.load(tmp_path / "run" / "model.pth"))
 
 
 @pytest.mark.parametrize(
     ("flags", "message"),
     [
-        ("--dataset_name animal-10n --method ce --pretrained x.pth", "--pretrained does nothing for animal-10n"),
-        ("--dataset_name animal-10n --method ce --num_workers 3", "--num_workers does nothing for animal-10n"),
+        (
+            "--dataset_name animal-10n --method ce --pretrained x.pth",
+            "--pretrained does nothing for animal-10n",
+        ),
+        (
+            "--dataset_name animal-10n --method ce --num_workers 3",
+            "--num_workers does nothing for animal-10n",
+        ),
         ("--dataset_name clothing1m --method ce --depth 28", "--depth does nothing for clothing1m"),
         ("--dataset_name animal-10n --method ce --p 0.4", "unrecognized arguments: --p 0.4"),
     ],

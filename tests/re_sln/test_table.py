@@ -1,4 +1,7 @@
-"""The table of the paper: its trainings fill it, and a second call repeats nothing. On Ray: test_tune.py."""
+"""The table of the paper: its trainings fill it, and a second call repeats nothing.
+
+On Ray: test_tune.py.
+"""
 
 import csv
 import json
@@ -9,8 +12,20 @@ import pytest
 from re_sln import report, table
 from re_sln.report import TIMING
 
-TINY = ["--dataset_name", "digits", "--noise_mode", "sym", "--n_epochs", "2", "--limit_train", "120", "--limit_test", "40",
-        "--device", "cpu"]  # fmt: skip
+TINY = [
+    "--dataset_name",
+    "digits",
+    "--noise_mode",
+    "sym",
+    "--n_epochs",
+    "2",
+    "--limit_train",
+    "120",
+    "--limit_test",
+    "40",
+    "--device",
+    "cpu",
+]
 LOCAL = [*TINY, "--backend", "local"]
 
 
@@ -22,8 +37,13 @@ def filled(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def metrics(folder: Path) -> dict[str, list[dict]]:
-    return {path.parent.name: [{k: v for k, v in json.loads(line).items() if k not in TIMING}
-                               for line in path.read_text().splitlines()] for path in folder.glob("*/metrics.jsonl")}  # fmt: skip
+    return {
+        path.parent.name: [
+            {k: v for k, v in json.loads(line).items() if k not in TIMING}
+            for line in path.read_text().splitlines()
+        ]
+        for path in folder.glob("*/metrics.jsonl")
+    }
 
 
 def cells(folder: Path) -> dict[str, dict[str, str]]:
@@ -34,20 +54,34 @@ def cells(folder: Path) -> dict[str, dict[str, str]]:
 def test_sln_and_sln_mo_are_two_columns_of_one_training(filled: Path) -> None:
     rows = metrics(filled)
     assert set(rows) == {
-        f"digits_sym_{method}_seed{seed}" for method in ("ce", "sln_mo", "sln_mo_lc") for seed in (123, 5)
+        f"digits_sym_{method}_seed{seed}"
+        for method in ("ce", "sln_mo", "sln_mo_lc")
+        for seed in (123, 5)
     }
     found = cells(filled)
-    for method, training, model in (("ce", "ce", "base"), ("sln", "sln_mo", "base"), ("sln_mo", "sln_mo", "ema"),
-                                    ("sln_mo_lc", "sln_mo_lc", "ema")):  # fmt: skip
-        first, second = (rows[f"digits_sym_{training}_seed{seed}"][-1][f"accuracy_test_{model}"] for seed in (123, 5))
+    for method, training, model in (
+        ("ce", "ce", "base"),
+        ("sln", "sln_mo", "base"),
+        ("sln_mo", "sln_mo", "ema"),
+        ("sln_mo_lc", "sln_mo_lc", "ema"),
+    ):
+        first, second = (
+            rows[f"digits_sym_{training}_seed{seed}"][-1][f"accuracy_test_{model}"]
+            for seed in (123, 5)
+        )
         mean = (first + second) / 2
         assert found[method]["mean"] == f"{mean:.2f}"
-        assert found[method]["std"] == f"{((first - mean) ** 2 / 2 + (second - mean) ** 2 / 2) ** 0.5:.2f}"
+        assert (
+            found[method]["std"]
+            == f"{((first - mean) ** 2 / 2 + (second - mean) ** 2 / 2) ** 0.5:.2f}"
+        )
         assert found[method]["seeds"] == "123 5"
 
 
 def test_the_trainings_are_those_of_the_paper(filled: Path) -> None:
-    of = {name: report.read_config(filled / f"digits_sym_{name}_seed123") for name in table.TRAININGS}
+    of = {
+        name: report.read_config(filled / f"digits_sym_{name}_seed123") for name in table.TRAININGS
+    }
     assert [of[name]["method"] for name in table.TRAININGS] == list(table.TRAININGS)
     assert [of[name]["lc_n_epoch"] for name in table.TRAININGS] == [-1, -1, 1]
     args = table.parse([])
@@ -55,7 +89,14 @@ def test_the_trainings_are_those_of_the_paper(filled: Path) -> None:
     assert len(whole) == 18
     assert len(table.collect(args, whole)) == 24
     lc = whole["cifar100_dependent_sln_mo_lc_seed123"]
-    assert (lc.p, lc.sigma, lc.mo, lc.lc_n_epoch, lc.n_epochs, lc.batch_size) == (0.4, 0.1, True, 250, 300, 128)
+    assert (lc.p, lc.sigma, lc.mo, lc.lc_n_epoch, lc.n_epochs, lc.batch_size) == (
+        0.4,
+        0.1,
+        True,
+        250,
+        300,
+        128,
+    )
     shorter = table._trainings(table.parse(["--n_epochs", "60"]))
     assert shorter["cifar10_sym_sln_mo_lc_seed123"].lc_n_epoch == 50
 
@@ -67,7 +108,9 @@ def test_a_second_call_repeats_nothing(filled: Path, capsys) -> None:
     assert before == {path: path.stat().st_mtime_ns for path in filled.glob("*/*.ckpt")}
 
 
-def test_an_interrupted_table_goes_on_with_the_same_command(filled: Path, tmp_path: Path, monkeypatch, capsys) -> None:
+def test_an_interrupted_table_goes_on_with_the_same_command(
+    filled: Path, tmp_path: Path, monkeypatch, capsys
+) -> None:
     folder, log, count = tmp_path / "table", report.Report.log, []
 
     def interrupted(self, row) -> None:
@@ -87,7 +130,10 @@ def test_an_interrupted_table_goes_on_with_the_same_command(filled: Path, tmp_pa
 
 
 def test_a_cell_that_was_not_run_says_so_beside_the_paper() -> None:
-    cells = [table.Cell("cifar10", "sym", "ce", [], []), table.Cell("cifar10", "asym", "ce", [70.0, 74.0], [1, 2])]
+    cells = [
+        table.Cell("cifar10", "sym", "ce", [], []),
+        table.Cell("cifar10", "asym", "ce", [70.0, 74.0], [1, 2]),
+    ]
     text = table.text(cells, [1, 2])
     assert "not run (53.16 ± 1.64)" in text
     assert "72.00 ± 2.00 (72.72 ± 1.35)" in text
@@ -103,7 +149,9 @@ def test_a_cell_that_was_not_run_says_so_beside_the_paper() -> None:
         ([*TINY, "--batch_size", "0"], "--batch_size 0"),
     ],
 )
-def test_bad_input_is_refused_before_anything_is_trained(flags, fix, tmp_path, monkeypatch, capsys) -> None:
+def test_bad_input_is_refused_before_anything_is_trained(
+    flags, fix, tmp_path, monkeypatch, capsys
+) -> None:
     monkeypatch.chdir(tmp_path)
     try:
         status = table.main(flags)

@@ -46,18 +46,34 @@ class Vectors:
 
 
 def settings(**changes):
-    values = dict(batch_size=8, n_epochs=6, learning_rate=lambda epoch: 0.05, sigma=0.7, mo=True, lc_n_epoch=-1,
-                  recursive=True, plain_scoring=False,
-                  soft_predictions=False, seed=3, autocast=options.autocast("off", CPU))  # fmt: skip
+    values = dict(
+        batch_size=8,
+        n_epochs=6,
+        learning_rate=lambda epoch: 0.05,
+        sigma=0.7,
+        mo=True,
+        lc_n_epoch=-1,
+        recursive=True,
+        plain_scoring=False,
+        soft_predictions=False,
+        seed=3,
+        autocast=options.autocast("off", CPU),
+    )
     return Settings(**{**values, **changes})
 
 
 def small_learner(decay=0.9):
     torch.manual_seed(0)
-    net, average = (nn.Sequential(nn.Linear(FEATURES, 6), nn.BatchNorm1d(6), nn.ReLU(), nn.Linear(6, CLASSES))
-                    for _ in range(2))  # fmt: skip
+    net, average = (
+        nn.Sequential(nn.Linear(FEATURES, 6), nn.BatchNorm1d(6), nn.ReLU(), nn.Linear(6, CLASSES))
+        for _ in range(2)
+    )
     momentum_model = MomentumModel(net, average, decay)
-    return Learner(net, momentum_model, torch.optim.SGD(net.parameters(), lr=0.05, momentum=0.9, weight_decay=5e-4))
+    return Learner(
+        net,
+        momentum_model,
+        torch.optim.SGD(net.parameters(), lr=0.05, momentum=0.9, weight_decay=5e-4),
+    )
 
 
 @pytest.fixture
@@ -65,7 +81,11 @@ def train_set():
     generator = torch.Generator().manual_seed(1)
     labels = torch.randint(0, CLASSES, (SAMPLES,), generator=generator)
     wrong = torch.rand(SAMPLES, generator=generator) < 0.4
-    return TrainingSet(Vectors(torch.randn(SAMPLES, FEATURES, generator=generator)), one_hot(labels, CLASSES), wrong)
+    return TrainingSet(
+        Vectors(torch.randn(SAMPLES, FEATURES, generator=generator)),
+        one_hot(labels, CLASSES),
+        wrong,
+    )
 
 
 def test_an_epoch_is_the_algorithm_written_out(train_set):
@@ -102,7 +122,9 @@ def test_an_epoch_is_the_algorithm_written_out(train_set):
     assert row["loss_train"] == pytest.approx(np.mean(list(losses.values())), rel=1e-5)
     assert row["loss_train_noisy"] == pytest.approx(np.mean([losses[i] for i in wrong]), rel=1e-5)
     assert row["loss_train_clean"] == pytest.approx(np.mean([losses[i] for i in right]), rel=1e-5)
-    assert row["accuracy_train"] == pytest.approx(100 * np.mean([bool(hit) for hit in hits.values()]))
+    assert row["accuracy_train"] == pytest.approx(
+        100 * np.mean([bool(hit) for hit in hits.values()])
+    )
 
 
 @pytest.mark.parametrize("recursive", [True, False])
@@ -114,11 +136,15 @@ def test_label_correction_over_four_epochs_is_the_recursion_written_out(train_se
     for epoch in range(1, 5):
         with torch.no_grad():
             logits = learner.average.net.eval()(train_set.images.values)
-        losses = [-(reference[i] * torch.log_softmax(logits[i], 0)).sum().item() for i in range(SAMPLES)]
+        losses = [
+            -(reference[i] * torch.log_softmax(logits[i], 0)).sum().item() for i in range(SAMPLES)
+        ]
         expected = torch.zeros(SAMPLES, CLASSES)
         for i in range(SAMPLES):
             w = (losses[i] - min(losses)) / (max(losses) - min(losses))
-            predicted = torch.softmax(logits[i], 0) if soft else one_hot(logits[i].argmax(), CLASSES)
+            predicted = (
+                torch.softmax(logits[i], 0) if soft else one_hot(logits[i].argmax(), CLASSES)
+            )
             expected[i] = w * train_set.given[i] + (1 - w) * predicted
         learner.targets = correct_labels(learner, train_set, torch.arange(SAMPLES), chosen, epoch)
         torch.testing.assert_close(learner.targets, expected, atol=1e-5, rtol=1e-5)
@@ -143,32 +169,51 @@ def test_sigma_is_0_and_the_targets_change_from_the_first_correction_on(train_se
 
 def test_evaluation_is_in_eval_mode_and_counts_samples_not_batches(train_set):
     learner = small_learner()
-    result = evaluate(learner.net, EvaluationSet(train_set.images, train_set.given.argmax(1)), settings(), 1)
+    result = evaluate(
+        learner.net, EvaluationSet(train_set.images, train_set.given.argmax(1)), settings(), 1
+    )
     with torch.no_grad():
         logits = learner.net.eval()(train_set.images.values)
-    assert result["loss"].item() == pytest.approx(nn.functional.cross_entropy(logits, train_set.given.argmax(1)).item())
+    assert result["loss"].item() == pytest.approx(
+        nn.functional.cross_entropy(logits, train_set.given.argmax(1)).item()
+    )
     assert result["accuracy"].item() == pytest.approx(
         100 * (logits.argmax(1) == train_set.given.argmax(1)).float().mean()
     )
 
 
-@pytest.mark.parametrize(("wrong", "unknown"), [(True, "loss_train_clean"), (False, "loss_train_noisy"), (None, None)])
+@pytest.mark.parametrize(
+    ("wrong", "unknown"), [(True, "loss_train_clean"), (False, "loss_train_noisy"), (None, None)]
+)
 def test_a_group_without_samples_has_no_loss(train_set, wrong, unknown):
     flags = None if wrong is None else torch.full((SAMPLES,), wrong)
-    row = train_epoch(small_learner(), train_set._replace(is_noisy=flags), torch.arange(SAMPLES), 0.0, settings(), 1)
+    row = train_epoch(
+        small_learner(),
+        train_set._replace(is_noisy=flags),
+        torch.arange(SAMPLES),
+        0.0,
+        settings(),
+        1,
+    )
     groups = {name for name in ("loss_train_noisy", "loss_train_clean") if row[name] is None}
     assert groups == ({"loss_train_noisy", "loss_train_clean"} if wrong is None else {unknown})
 
 
 def test_a_loss_that_is_not_finite_names_epoch_and_step(train_set):
-    train_set.images.values[int(torch.randperm(SAMPLES, generator=torch_stream(CPU, 3, 2, "shuffle"))[9])] = torch.inf
+    train_set.images.values[
+        int(torch.randperm(SAMPLES, generator=torch_stream(CPU, 3, 2, "shuffle"))[9])
+    ] = torch.inf
     with pytest.raises(NonFiniteLossError, match="epoch 2, step 2 of 3"):
         train_epoch(small_learner(), train_set, torch.arange(SAMPLES), 0.0, settings(), 2)
 
 
 def test_an_epoch_of_clothing1m_has_equally_many_samples_of_each_class(train_set):
-    per_class = train_set._replace(given=one_hot(torch.arange(SAMPLES) % CLASSES, CLASSES), per_class=3)
-    first, again, other = (per_class.samples(torch_stream(CPU, 3, epoch, "samples")) for epoch in (1, 1, 2))
+    per_class = train_set._replace(
+        given=one_hot(torch.arange(SAMPLES) % CLASSES, CLASSES), per_class=3
+    )
+    first, again, other = (
+        per_class.samples(torch_stream(CPU, 3, epoch, "samples")) for epoch in (1, 1, 2)
+    )
     assert torch.bincount(first % CLASSES).tolist() == [3] * CLASSES
     assert len(set(first.tolist())) == 3 * CLASSES
     assert torch.equal(first, again)
@@ -176,7 +221,12 @@ def test_an_epoch_of_clothing1m_has_equally_many_samples_of_each_class(train_set
 
 
 def test_streams_differ_in_seed_epoch_and_purpose():
-    seeds = {stream_seed(seed, epoch, name) for seed in (0, 1) for epoch in (1, 2) for name in ("sln", "shuffle")}
+    seeds = {
+        stream_seed(seed, epoch, name)
+        for seed in (0, 1)
+        for epoch in (1, 2)
+        for name in ("sln", "shuffle")
+    }
     assert len(seeds) == 8
 
 
@@ -186,13 +236,18 @@ def test_both_networks_start_from_the_second_one_drawn(tmp_path, monkeypatch):
     torch.manual_seed(123)
     _, second = (type(run.learner.net)(10, 10, 1) for _ in range(2))
     for net in (run.learner.net, run.learner.average.net):
-        assert all(torch.equal(a, b) for a, b in zip(net.state_dict().values(), second.state_dict().values()))
+        assert all(
+            torch.equal(a, b)
+            for a, b in zip(net.state_dict().values(), second.state_dict().values())
+        )
 
 
 def test_bfloat16_and_float32_agree_on_an_epoch(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     figures = []
     for amp in ("off", "bf16"):
-        run = prepare(options.parse("train_cifar", [*TINY, "--method", "ce", "--amp", amp, "--lr", "0.001"]))
+        run = prepare(
+            options.parse("train_cifar", [*TINY, "--method", "ce", "--amp", amp, "--lr", "0.001"])
+        )
         figures.append(next(iter(run.epochs()))["loss_train"])
     assert figures[0] == pytest.approx(figures[1], rel=0.01)

@@ -1,4 +1,6 @@
-"""The search of sigma: a real cluster and no Ray at all give the same figures, and a killed search goes on as if nothing was."""
+"""The search of sigma: a real cluster and no Ray at all give the same figures, and a killed search
+goes on as if nothing was.
+"""
 
 import csv
 import json
@@ -27,8 +29,26 @@ from re_sln.sigma_search import METRICS
 from shared import datasets
 
 SCRIPT = Path(tune.__file__)
-TINY = ["--dataset_name", "digits", "--noise_mode", "sym", "--p", "0.4", "--n_epochs", "3", "--limit_train", "200",
-        "--limit_test", "40", "--depth", "10", "--width", "1", "--device", "cpu"]  # fmt: skip
+TINY = [
+    "--dataset_name",
+    "digits",
+    "--noise_mode",
+    "sym",
+    "--p",
+    "0.4",
+    "--n_epochs",
+    "3",
+    "--limit_train",
+    "200",
+    "--limit_test",
+    "40",
+    "--depth",
+    "10",
+    "--width",
+    "1",
+    "--device",
+    "cpu",
+]
 LOCAL = [*TINY, "--backend", "local"]
 
 
@@ -51,7 +71,9 @@ def killed(tmp_path_factory: pytest.TempPathFactory) -> Path:
         time.sleep(0.02)
     process.send_signal(signal.SIGKILL)
     process.wait()
-    assert not all(len(rows) == 3 for rows in figures(folder).values()) or len(figures(folder)) < 4, "killed too late"
+    assert (
+        not all(len(rows) == 3 for rows in figures(folder).values()) or len(figures(folder)) < 4
+    ), "killed too late"
     return folder
 
 
@@ -60,7 +82,10 @@ def figures(folder: Path) -> dict[str, list[list[str]]]:
     found = {}
     for path in folder.glob("*/progress.csv"):
         with open(path, newline="") as file:
-            rows = [[row["training_iteration"], *(row[name] for name in METRICS)] for row in csv.DictReader(file)]
+            rows = [
+                [row["training_iteration"], *(row[name] for name in METRICS)]
+                for row in csv.DictReader(file)
+            ]
         found[path.parent.name.split("_")[4]] = rows
     return found
 
@@ -69,11 +94,16 @@ def test_the_folders_and_files_are_those_of_the_original(whole: Path) -> None:
     trials = sorted(path for path in whole.iterdir() if path.is_dir())
     assert len(trials) == 4
     for i, (trial, sigma) in enumerate(zip(trials, (0.1, 0.2, 0.5, 1.0))):
-        assert re.fullmatch(rf"hp_[0-9a-f]{{5}}_0000{i}_{i}_sigma={sigma}_\d{{4}}-\d\d-\d\d_\d\d-\d\d-\d\d", trial.name)
+        assert re.fullmatch(
+            rf"hp_[0-9a-f]{{5}}_0000{i}_{i}_sigma={sigma}_\d{{4}}-\d\d-\d\d_\d\d-\d\d-\d\d",
+            trial.name,
+        )
         assert json.loads((trial / "params.json").read_text()) == {"sigma": sigma}
         lines = [json.loads(line) for line in (trial / "result.json").read_text().splitlines()]
         assert [line["training_iteration"] for line in lines] == [1, 2, 3]
-        assert all(0 <= line[name] <= 1 for line in lines for name in ("accuracy_train", "accuracy_val"))
+        assert all(
+            0 <= line[name] <= 1 for line in lines for name in ("accuracy_train", "accuracy_val")
+        )
         header = (trial / "progress.csv").read_text().splitlines()[0].split(",")
         assert {*METRICS, "training_iteration", "time_this_iter_s", "date"} <= set(header)
         assert list(trial.glob("events.out.tfevents.*"))
@@ -98,7 +128,9 @@ def test_the_default_place_is_hp_and_resume_finds_it(tmp_path, monkeypatch, caps
     assert "no search of these settings" in capsys.readouterr().out
 
 
-def test_a_killed_search_goes_on_as_if_nothing_was(killed: Path, whole: Path, tmp_path: Path) -> None:
+def test_a_killed_search_goes_on_as_if_nothing_was(
+    killed: Path, whole: Path, tmp_path: Path
+) -> None:
     folder = tmp_path / "hp_killed"
     shutil.copytree(killed, folder)
     assert tune.main([*LOCAL, "--output_dir", str(folder), "--resume"]) == 0
@@ -115,7 +147,11 @@ def cluster() -> Iterator[str]:
         patch.setenv("RAY_AUTH_TOKEN", secrets.token_hex(32))
         from ray.cluster_utils import Cluster
 
-        one_cpu = {"num_cpus": 1, "include_dashboard": False, "object_store_memory": ray_backend.OBJECT_STORE_BYTES}
+        one_cpu = {
+            "num_cpus": 1,
+            "include_dashboard": False,
+            "object_store_memory": ray_backend.OBJECT_STORE_BYTES,
+        }
         machines = Cluster(initialize_head=True, head_node_args=one_cpu)
         try:
             machines.add_node(**one_cpu)
@@ -124,11 +160,24 @@ def cluster() -> Iterator[str]:
             machines.shutdown()
 
 
-def test_a_cluster_continues_the_killed_search_to_the_same_figures(cluster, killed, whole, tmp_path) -> None:
+def test_a_cluster_continues_the_killed_search_to_the_same_figures(
+    cluster, killed, whole, tmp_path
+) -> None:
     folder = tmp_path / "hp_killed"
     shutil.copytree(killed, folder)
-    command = [sys.executable, str(SCRIPT), *TINY, "--ray_address", cluster, "--output_dir", "hp_killed", "--resume"]
-    done = subprocess.run(command, env=environment(), cwd=tmp_path, capture_output=True, text=True, timeout=300)
+    command = [
+        sys.executable,
+        str(SCRIPT),
+        *TINY,
+        "--ray_address",
+        cluster,
+        "--output_dir",
+        "hp_killed",
+        "--resume",
+    ]
+    done = subprocess.run(
+        command, env=environment(), cwd=tmp_path, capture_output=True, text=True, timeout=300
+    )
     assert done.returncode == 0, done.stderr
     assert "2 at once, each with 1 CPU; 1 thread" in done.stdout
     assert figures(folder) == figures(whole)
@@ -137,8 +186,20 @@ def test_a_cluster_continues_the_killed_search_to_the_same_figures(cluster, kill
 
 
 def test_the_table_is_filled_on_a_cluster_with_the_same_figures(cluster, tmp_path, capsys) -> None:
-    flags = ["--dataset_name", "digits", "--noise_mode", "asym", "--n_epochs", "2", "--limit_train", "100",
-             "--limit_test", "40", "--device", "cpu"]  # fmt: skip
+    flags = [
+        "--dataset_name",
+        "digits",
+        "--noise_mode",
+        "asym",
+        "--n_epochs",
+        "2",
+        "--limit_train",
+        "100",
+        "--limit_test",
+        "40",
+        "--device",
+        "cpu",
+    ]
     here, there = tmp_path / "here", tmp_path / "there"
     assert table.main([*flags, "--backend", "local", "--output_dir", str(here)]) == 0
     shutil.copytree(here, there)
@@ -146,9 +207,14 @@ def test_the_table_is_filled_on_a_cluster_with_the_same_figures(cluster, tmp_pat
     assert table.main([*flags, "--ray_address", cluster, "--output_dir", str(there)]) == 0
     assert "digits_asym_sln_mo_lc_seed123 finished" in capsys.readouterr().out
     assert (there / "table.csv").read_text() == (here / "table.csv").read_text()
-    rows = [[{k: v for k, v in json.loads(line).items() if k not in TIMING} for line in text.splitlines()]
-            for folder in (here, there)
-            for text in [(folder / "digits_asym_sln_mo_lc_seed123" / "metrics.jsonl").read_text()]]  # fmt: skip
+    rows = [
+        [
+            {k: v for k, v in json.loads(line).items() if k not in TIMING}
+            for line in text.splitlines()
+        ]
+        for folder in (here, there)
+        for text in [(folder / "digits_asym_sln_mo_lc_seed123" / "metrics.jsonl").read_text()]
+    ]
     assert rows[0] == rows[1]
 
 
@@ -162,7 +228,9 @@ def test_a_kill_between_checkpoint_and_files_loses_nothing(whole: Path, tmp_path
     assert figures(folder) == figures(whole)
 
 
-def test_the_best_sigma_has_the_highest_last_accuracy_and_its_command_runs(whole: Path, capsys) -> None:
+def test_the_best_sigma_has_the_highest_last_accuracy_and_its_command_runs(
+    whole: Path, capsys
+) -> None:
     assert tune.main([*LOCAL, "--output_dir", str(whole), "--resume"]) == 0
     said = capsys.readouterr().out
     last = {float(name[6:]): float(rows[-1][6]) for name, rows in figures(whole).items()}
@@ -177,7 +245,17 @@ def test_the_best_sigma_has_the_highest_last_accuracy_and_its_command_runs(whole
 
 def test_mo_and_lc_are_searched_too_and_augmented_views_differ(tmp_path: Path, capsys) -> None:
     folder = tmp_path / "hp_lc"
-    flags = [*LOCAL, "--n_epochs", "2", "--mo", "--lc_n_epoch", "1", "--augment_val", "--output_dir", str(folder)]
+    flags = [
+        *LOCAL,
+        "--n_epochs",
+        "2",
+        "--mo",
+        "--lc_n_epoch",
+        "1",
+        "--augment_val",
+        "--output_dir",
+        str(folder),
+    ]
     assert tune.main(flags) == 0
     said = capsys.readouterr().out
     assert "the momentum model (EMA) on augmented held-out images" in said
@@ -193,7 +271,9 @@ def test_noisy_and_clean_losses_follow_the_samples_that_were_kept(monkeypatch) -
     labels, _ = noisy_training_set(args, datasets.load("digits"))
     rows = np.linspace(0, len(labels.noisy_labels) - 1, 200).astype(int)
     noisy, clean = labels.noisy_labels[rows], labels.clean_labels[rows]
-    kept, held_out = train_test_split(np.arange(200), test_size=0.1, stratify=noisy, random_state=args.seed)
+    kept, held_out = train_test_split(
+        np.arange(200), test_size=0.1, stratify=noisy, random_state=args.seed
+    )
     kept, held_out = sorted(kept), sorted(held_out)
     assert run.train_set.given.argmax(dim=1).tolist() == noisy[kept].tolist()
     assert run.test_sets["val"].labels.tolist() == noisy[held_out].tolist()
@@ -201,7 +281,9 @@ def test_noisy_and_clean_losses_follow_the_samples_that_were_kept(monkeypatch) -
 
     losses_of_epoch, mean_of = [], train._mean_of
     monkeypatch.setattr(
-        train, "_mean_of", lambda losses, group: losses_of_epoch.append(losses) or mean_of(losses, group)
+        train,
+        "_mean_of",
+        lambda losses, group: losses_of_epoch.append(losses) or mean_of(losses, group),
     )
     row = next(run.epochs())
     losses = losses_of_epoch[0].tolist()
@@ -214,7 +296,10 @@ def test_noisy_and_clean_losses_follow_the_samples_that_were_kept(monkeypatch) -
 @pytest.mark.parametrize(
     ("flags", "fix"),
     [
-        (["--dataset_name", "cifar10", "--noise_mode", "sym", "--data_path", "nowhere"], "make data-cifar10"),
+        (
+            ["--dataset_name", "cifar10", "--noise_mode", "sym", "--data_path", "nowhere"],
+            "make data-cifar10",
+        ),
         ([*TINY, "--val_size", "0.001"], "--val_size 0.001"),
         ([*TINY, "--noise_mode", "dependent"], "choose one of sym, asym"),
         ([*TINY, "--lc_n_epoch", "2"], "is no method"),

@@ -9,9 +9,10 @@ from PIL import Image
 
 from re_sln import figures, options, viz
 from re_sln.noisy_labels import noisy_training_set
-from shared import datasets, open_set
-from shared.image_data import ImageData
-from shared.noise_file import make
+from shared import datasets
+from shared.datasets.image_data import ImageData
+from shared.formats.noise_file import make
+from shared.noise import open_set
 
 CLASSES = ("cat", "dog", "deer")
 
@@ -50,7 +51,9 @@ def test_a_foreign_image_keeps_its_label_and_no_noise_leaves_places_empty():
     chosen = viz.choose(noise, seed=1)
     assert all(not flags[row] for row in chosen[:16])
     assert all(flags[row] for row in chosen[16:])
-    assert viz.titles(noise, chosen, data)[16] == f"dirty:({CLASSES[data.train_labels[chosen[16]]]})"
+    assert (
+        viz.titles(noise, chosen, data)[16] == f"dirty:({CLASSES[data.train_labels[chosen[16]]]})"
+    )
     clean = noise_of(data, data.train_labels)
     assert viz.choose(clean, seed=1)[16:] == [None] * 16
     assert viz.titles(clean, [None], data) == [""]
@@ -60,7 +63,9 @@ def test_where_the_truth_is_unknown_all_images_are_one_pool():
     data = small_data()
     noise = make(data.train_labels, indices=np.arange(60))
     chosen = viz.choose(noise, seed=5)
-    assert chosen == [np.random.RandomState(5 + panel).choice(60, 1, replace=False)[0] for panel in range(1, 33)]
+    assert chosen == [
+        np.random.RandomState(5 + panel).choice(60, 1, replace=False)[0] for panel in range(1, 33)
+    ]
     assert viz.titles(noise, chosen, data) == [CLASSES[data.train_labels[row]] for row in chosen]
 
 
@@ -72,14 +77,18 @@ def test_the_picture_has_the_published_size():
 def test_digits_from_the_command_line(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     drawn = []
-    monkeypatch.setattr(figures, "panels", lambda images, titles: drawn.append((images, titles)) or b"png")
+    monkeypatch.setattr(
+        figures, "panels", lambda images, titles: drawn.append((images, titles)) or b"png"
+    )
     assert viz.main(["digits", "--noise_mode", "asym", "--p", "0.3", "--seed", "7"]) == 0
     assert (tmp_path / "viz/digits_asym_p_0.3_made.png").read_bytes() == b"png"
     assert "noise ratio: 0.2968" in capsys.readouterr().out
     ((images, titles),) = drawn
     train = datasets.load("digits").train_images
     assert all((train == image).all(axis=(1, 2, 3)).any() for image in images)
-    assert all(f"({(int(given) - 1) % 10})" in title for title in titles[16:] for given in [title[6]])
+    assert all(
+        f"({(int(given) - 1) % 10})" in title for title in titles[16:] for given in [title[6]]
+    )
 
 
 def test_labels_of_a_file(tmp_path, monkeypatch, capsys):
@@ -121,7 +130,9 @@ def test_published_labels_and_their_rules(cifar, monkeypatch, capsys):
 
 def test_open_set_shows_the_foreign_images(cifar, monkeypatch):
     drawn = []
-    monkeypatch.setattr(figures, "panels", lambda images, titles: drawn.append((images, titles)) or b"png")
+    monkeypatch.setattr(
+        figures, "panels", lambda images, titles: drawn.append((images, titles)) or b"png"
+    )
     foreign = np.full((60, 32, 32, 3), 7, np.uint8)
     monkeypatch.setattr(
         datasets,
@@ -129,11 +140,21 @@ def test_open_set_shows_the_foreign_images(cifar, monkeypatch):
         lambda name, path=None: (
             small_data(name)
             if name == "cifar10"
-            else ImageData(name, foreign, np.zeros(60, np.int64), foreign, np.zeros(60, np.int64), CLASSES, None)
+            else ImageData(
+                name,
+                foreign,
+                np.zeros(60, np.int64),
+                foreign,
+                np.zeros(60, np.int64),
+                CLASSES,
+                None,
+            )
         ),
     )
     flags = ["--noise_mode", "openset", "--p", "0.4", "--custom_noise", "--seed", "3"]
-    assert viz.main(["cifar10", *flags]) == 2  # it makes no noise, least of all from a seed that chooses panels
+    assert (
+        viz.main(["cifar10", *flags]) == 2
+    )  # it makes no noise, least of all from a seed that chooses panels
     make = ["--dataset_name", "cifar10", *flags, "--make_new_custom_noise", "--sigma", "0"]
     noisy_training_set(options.parse("train_cifar", make), small_data("cifar10"))
     assert viz.main(["cifar10", *flags]) == 0
@@ -145,8 +166,13 @@ def test_open_set_shows_the_foreign_images(cifar, monkeypatch):
 def test_what_is_missing_or_wrong_is_said(cifar, capsys):
     assert viz.main(["cifar10", "--noise_mode", "sym", "--p", "0.45"]) == 2
     assert "sym0.45.csv of cifar10 is in none of" in capsys.readouterr().err
-    wrong = {"": "required: DATASET", "cifar10": "--noise_mode is missing", "cifar10 --noise_mode openset": "never published",
-             "animal-10n --noise_mode sym": "unrecognized", "digits --noise_mode sym --seed -1": "--seed -1"}  # fmt: skip
+    wrong = {
+        "": "required: DATASET",
+        "cifar10": "--noise_mode is missing",
+        "cifar10 --noise_mode openset": "never published",
+        "animal-10n --noise_mode sym": "unrecognized",
+        "digits --noise_mode sym --seed -1": "--seed -1",
+    }
     for flags, problem in wrong.items():
         with pytest.raises(SystemExit, match="2"):
             viz.main(flags.split())

@@ -1,4 +1,6 @@
-"""The commands of a document: read out of its code blocks, and followed as far as that goes without running them."""
+"""The commands of a document: read out of its code blocks, and followed as far as that goes without
+running them.
+"""
 
 import ast
 import re
@@ -15,8 +17,34 @@ from house import ALL_PROJECTS, ROOT, dotted, files, make, python_files, tree
 
 SHELLS = ("bash", "sh", "console")
 OPTION = re.compile(r"--?[A-Za-z][\w-]*")
-KNOWN = {"git", "docker", "pip", "uv", "tensorboard", "wandb", "export", "ls", "cat", "head", "tail", "mkdir", "rm", "cp",
-         "mv", "curl", "unzip", "tar", "nvidia-smi", "apt-get", "sudo", "echo", "diff", "kill", "wait", "sleep"}  # fmt: skip
+KNOWN = {
+    "git",
+    "docker",
+    "pip",
+    "uv",
+    "tensorboard",
+    "wandb",
+    "export",
+    "ls",
+    "cat",
+    "head",
+    "tail",
+    "mkdir",
+    "rm",
+    "cp",
+    "mv",
+    "curl",
+    "unzip",
+    "tar",
+    "nvidia-smi",
+    "apt-get",
+    "sudo",
+    "echo",
+    "diff",
+    "kill",
+    "wait",
+    "sleep",
+}
 LOOPS = ("for", "while", "done", "then", "fi", "if")
 
 
@@ -28,7 +56,9 @@ class Block:
 
 
 def blocks_of(document: str) -> Iterator[Block]:
-    """The fenced shell blocks, and every `make ...` or `python ...` in the running text that is no mere pattern."""
+    """The fenced shell blocks, and every `make ...` or `python ...` in the running text that is no
+    mere pattern.
+    """
     fence: str | None = None
     lines: list[tuple[int, str]] = []
     for number, line in enumerate(document.splitlines(), start=1):
@@ -72,7 +102,9 @@ def _joined(lines: list[tuple[int, str]]) -> Iterator[tuple[int, str]]:
 
 
 def words_of(line: str) -> Iterator[list[str]]:
-    """The simple commands of a line as words, without assignments, redirections and the words of loops."""
+    """The simple commands of a line as words, without assignments, redirections and the words of
+    loops.
+    """
     lexer = shlex.shlex(line, posix=True, punctuation_chars=";&|<>()")
     lexer.whitespace_split = True
     command: list[str] = []
@@ -94,7 +126,10 @@ def words_of(line: str) -> Iterator[list[str]]:
 
 @dataclass
 class Walk:
-    """Follows the commands of a block from a folder. folder: relative to the root of the repository."""
+    """Follows the commands of a block from a folder.
+
+    folder: relative to the root of the repository.
+    """
 
     folder: Path
     checkout: Path
@@ -106,7 +141,10 @@ class Walk:
             try:
                 commands = list(words_of(line))
             except ValueError as error:
-                yield number, f"{line.strip()!r} is no shell command ({error}); write it on one line"
+                yield (
+                    number,
+                    f"{line.strip()!r} is no shell command ({error}); write it on one line",
+                )
                 continue
             for words in commands:
                 if problem := self.follow(words):
@@ -119,9 +157,15 @@ class Walk:
         if re.fullmatch(r"(\S*/)?python[\d.]*", name):
             return self.python(arguments)
         handlers: dict[str, Callable[[list[str]], str | None]] = {
-            "make": self.make, "cd": self.cd, "git": self.git, "docker": self.docker, "bash": self.shell, "sh": self.shell,
-            "source": self.activate, ".": self.activate,
-        }  # fmt: skip
+            "make": self.make,
+            "cd": self.cd,
+            "git": self.git,
+            "docker": self.docker,
+            "bash": self.shell,
+            "sh": self.shell,
+            "source": self.activate,
+            ".": self.activate,
+        }
         if name in handlers:
             return handlers[name](arguments)
         if "/" in name:
@@ -133,7 +177,9 @@ class Walk:
         )
 
     def find(self, name: str) -> Path | None:
-        """A path as typed, relative to the root; None for one that leads out or to nothing the repository holds."""
+        """A path as typed, relative to the root; None for one that leads out or to nothing the
+        repository holds.
+        """
         path = (ROOT / self.folder / name).resolve()
         if not path.is_relative_to(ROOT):
             return None
@@ -188,7 +234,9 @@ class Walk:
         return f"there is no {names[0]} in {self.folder}; mend the path"
 
     def activate(self, arguments: list[str]) -> str | None:
-        match = re.fullmatch(r"(?:\.\./)*\.venv/(\w+)/bin/activate", arguments[0] if arguments else "")
+        match = re.fullmatch(
+            r"(?:\.\./)*\.venv/(\w+)/bin/activate", arguments[0] if arguments else ""
+        )
         if match and Path(match[1], "requirements.txt") in files():
             return None
         return "activate .venv/<project>/bin/activate, which `make setup-<project>` installs"
@@ -212,20 +260,34 @@ class Walk:
             return "-m needs a module"
         name, rest = arguments[0], arguments[1:]
         if name in ("pytest", "venv", "pip", "http.server", "tensorboard.main"):
-            missing = [word for word in rest if word.startswith("tests") and self.find(word.split("::")[0]) is None]
+            missing = [
+                word
+                for word in rest
+                if word.startswith("tests") and self.find(word.split("::")[0]) is None
+            ]
             return f"there is no {missing[0]}; mend the path" if missing else None
         path = Path(*name.split("."))
         found = self.find(str(path / "__main__.py")) or self.find(f"{path}.py")
         if found is None:
-            return f"there is no module {name} in {self.folder}; mend its name, or run it from the root"
+            return (
+                f"there is no module {name} in {self.folder}; mend its name, or run it from "
+                "the root"
+            )
         return _parsed_by_shared(rest) if name == "shared" else _unknown_flags(found, rest)
 
 
 @cache
 def _names_of_data() -> set[str]:
-    from shared import datasets, published_noise
+    from shared import datasets
+    from shared.datasets import published_noise
 
-    return {"list", *datasets.NAMES, *datasets.FILE_NAMES, *published_noise.COLLECTIONS, *published_noise.NOISE}
+    return {
+        "list",
+        *datasets.NAMES,
+        *datasets.FILE_NAMES,
+        *published_noise.COLLECTIONS,
+        *published_noise.NOISE,
+    }
 
 
 def _parsed_by_shared(arguments: list[str]) -> str | None:
@@ -242,7 +304,9 @@ def _parsed_by_shared(arguments: list[str]) -> str | None:
 
 
 def _unknown_flags(script: Path, arguments: list[str]) -> str | None:
-    """argparse calls are read from the source, for the framework a script imports is not installed with the tests."""
+    """argparse calls are read from the source, for the framework a script imports is not installed
+    with the tests.
+    """
     known = {"-h", "--help"} | flags_of(script)
     given = [word.split("=")[0] for word in arguments if OPTION.fullmatch(word.split("=")[0])]
     unknown = [flag for flag in given if flag not in known]
@@ -251,13 +315,17 @@ def _unknown_flags(script: Path, arguments: list[str]) -> str | None:
 
 @cache
 def flags_of(script: Path) -> frozenset[str]:
-    """Flags in a script and in what it imports directly; where those have none, in all of its folder."""
+    """Flags in a script and in what it imports directly; where those have none, in all of its
+    folder.
+    """
     near = {script, *_imported_files(script)}
     return _flags_in(near) or _flags_in(set(python_files(script.parts[0])))
 
 
 def _flags_in(paths: set[Path]) -> frozenset[str]:
-    """Words like --flag that are arguments of calls to `add_argument`, or to a shorthand named `flag` or `add...`."""
+    """Words like --flag that are arguments of calls to `add_argument`, or to a shorthand named
+    `flag` or `add...`.
+    """
     calls = (node for path in paths for node in ast.walk(tree(path)) if isinstance(node, ast.Call))
     names = (((dotted(call.func) or "").split(".")[-1], call) for call in calls)
     adding = (call for name, call in names if name == "flag" or name.startswith("add"))

@@ -1,4 +1,6 @@
-"""A copy of the repository for the tests that call make, so that what it must not do could not do harm."""
+"""A copy of the repository for the tests that call make, so that what it must not do could not do
+harm.
+"""
 
 import shutil
 from pathlib import Path

@@ -1,11 +1,14 @@
-"""Every departure from a paper's original code is marked where it happens and listed in the project's README.
+"""Every departure from a paper's original code is marked where it happens and listed in the
+project's README.
 
-The mark is a comment, and its headline, the text up to the first full stop, semicolon or colon, is the key:
+The mark is a comment, and its headline, the text up to the first full stop, semicolon or colon, is
+the key:
 
     # DEVIATION(instancegm): the variance is clamped; the original divides by zero
     # once a class has a single sample.
 
-The README has a section whose heading begins with "Deviations", and there a table whose rows begin with the headline:
+The README has a section whose heading begins with "Deviations", and there a table whose rows begin
+with the headline:
 
     ## Deviations: paper vs original code vs here
 
@@ -13,8 +16,9 @@ The README has a section whose heading begins with "Deviations", and there a tab
     |---|---|---|---|
     | The variance is clamped | not said | no clamp | at least 1e-6 |
 
-Case, code quotes and emphasis do not count. Several marks may share a headline, for one row; each mark needs its row and
-each row its mark. A mark stands in the project's folder, or in shared/ where that acts for the project.
+Case, code quotes and emphasis do not count. Several marks may share a headline, for one row; each
+mark needs its row and each row its mark. A mark stands in the project's folder, or in shared/ where
+that acts for the project.
 """
 
 import io
@@ -38,7 +42,9 @@ class Mark:
 
 
 def headline(reason: str) -> str:
-    """What a mark and a row have to share: the text up to the first `.`, `;` or `:` that ends a word."""
+    """What a mark and a row have to share: the text up to the first `.`, `;` or `:` that ends a
+    word.
+    """
     plain = re.sub(r"[`*\\]", "", reason)
     return " ".join(re.split(r"[.;:](?=\s|$)", plain.strip(), maxsplit=1)[0].lower().split())
 
@@ -58,10 +64,17 @@ def marks_of(path: Path, code: str) -> Iterator[Mark | str]:
             continue
         match = MARK.fullmatch(comment.strip())
         if match is None or match[1] not in ALL_PROJECTS:
-            yield f"{path}:{line}: not a mark; write `# DEVIATION(<project>): <reason>` on a line of its own"
+            yield (
+                f"{path}:{line}: not a mark; write `# DEVIATION(<project>): <reason>` on a "
+                "line of its own"
+            )
             continue
         reason, following = match[2], line + 1
-        while following in comments and comments[following][1] and "DEVIATION" not in comments[following][0]:
+        while (
+            following in comments
+            and comments[following][1]
+            and "DEVIATION" not in comments[following][0]
+        ):
             reason += " " + comments[following][0].lstrip("# ")
             following += 1
         yield Mark(match[1], headline(reason), f"{path}:{line}")
@@ -87,25 +100,35 @@ def mismatches(project: str, marks: list[Mark], readme: str) -> Iterator[str]:
     for mark in marks:
         if mark.headline not in rows:
             yield (
-                f"{mark.place}: the deviation {mark.headline!r} is not listed; begin a row with these words in the table "
+                f"{mark.place}: the deviation {mark.headline!r} is not listed; begin a row with "
+                "these words in the table "
                 f'under the heading "Deviations" of {project}/README.md'
             )
     for key in rows.keys() - {mark.headline for mark in marks}:
         yield (
-            f"{project}/README.md:{rows[key]}: no code is marked {key!r}; put `# DEVIATION({project}): {key}` where it "
+            f"{project}/README.md:{rows[key]}: no code is marked {key!r}; put `# "
+            f"DEVIATION({project}): {key}` where it "
             "happens, or drop the row"
         )
 
 
 def all_marks() -> list[Mark | str]:
-    return [mark for path in python_files() if path.parts[0] != "tests" for mark in marks_of(path, text(path))]
+    return [
+        mark
+        for path in python_files()
+        if path.parts[0] != "tests"
+        for mark in marks_of(path, text(path))
+    ]
 
 
 def test_marks_are_well_formed_and_stand_where_they_belong():
     found = all_marks()
     report(mark for mark in found if isinstance(mark, str))
     report(
-        f"{mark.place}: marks a deviation of {mark.project}; a mark stands in that project's folder or in shared/"
+        (
+            f"{mark.place}: marks a deviation of {mark.project}; a mark stands in that project's "
+            "folder or in shared/"
+        )
         for mark in found
         if isinstance(mark, Mark) and Path(mark.place).parts[0] not in (mark.project, "shared")
     )
@@ -166,7 +189,12 @@ def test_reading_code_and_readme():
 
 @pytest.mark.parametrize(
     "comment",
-    ["# DEVIATION: why", "# DEVIATION(instancegm):", "# DEVIATION(nobody): why", "# see DEVIATION(re_sln): a"],
+    [
+        "# DEVIATION: why",
+        "# DEVIATION(instancegm):",
+        "# DEVIATION(nobody): why",
+        "# see DEVIATION(re_sln): a",
+    ],
 )
 def test_what_only_looks_like_a_mark_is_refused(comment):
     (problem,) = marks_of(Path("instancegm/vae.py"), comment)

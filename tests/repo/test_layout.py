@@ -1,4 +1,6 @@
-"""The shape of the repository: what stands where, how large it may grow, and that it makes sense to a stranger."""
+"""The shape of the repository: what stands where, how large it may grow, and that it makes sense to
+a stranger.
+"""
 
 import os
 import re
@@ -11,14 +13,29 @@ from house import ALL_PROJECTS, ROOT, files, projects, python_files, report, req
 
 ROOT_FILES = {"Makefile", "README.md", "pyproject.toml", "LICENSE", ".gitignore", ".dockerignore"}
 ROOT_FOLDERS = {"shared", "docker", "tests", ".ci", *ALL_PROJECTS}
-MUST_EXIST = ("Makefile", "README.md", "pyproject.toml", "LICENSE", ".gitignore", ".dockerignore", ".ci/run")
-EVERY_PROJECT_HAS = ("{0}/README.md", "{0}/requirements.in", "{0}/requirements.txt", "docker/{0}.Dockerfile")
+MUST_EXIST = (
+    "Makefile",
+    "README.md",
+    "pyproject.toml",
+    "LICENSE",
+    ".gitignore",
+    ".dockerignore",
+    ".ci/run",
+)
+EVERY_PROJECT_HAS = (
+    "{0}/README.md",
+    "{0}/requirements.in",
+    "{0}/requirements.txt",
+    "docker/{0}.Dockerfile",
+)
 MAX_LINES = 400
 MAX_BYTES = 1_000_000
 NOT_TEXT = {".png", ".jpg", ".jpeg", ".gif", ".npz", ".npy", ".pt", ".pdf"}
 UNFINISHED = re.compile(r"\b(?:TO" r"DO|FIX" r"ME|X" r"XX)\b")  # in parts, or this line were a find
 # Folders of somebody's machine; inside a container the image's own folders are nobody's.
-MACHINE = re.compile(r"(?<![\w.~}>/-])/(?:home|root|work|Users|tmp|mnt|scratch|workspace)/\w|\b[A-Z]:\\\\?Users\b")
+MACHINE = re.compile(
+    r"(?<![\w.~}>/-])/(?:home|root|work|Users|tmp|mnt|scratch|workspace)/\w|\b[A-Z]:\\\\?Users\b"
+)
 INDEX = re.compile(
     r"(?:^|\s|\")--(?:extra-)?index-url\b|--find-links\b|\b(?:PIP|UV)_(?:EXTRA_|DEFAULT_)?INDEX|/simple\b"
 )
@@ -28,20 +45,33 @@ PINNED = re.compile(r"(?P<name>[A-Za-z0-9][\w.-]*)==(?P<version>[^\s;\\]+)")
 def misplaced(path: Path) -> Iterator[str]:
     allowed = ROOT_FILES if len(path.parts) == 1 else ROOT_FOLDERS
     if path.parts[0] not in allowed:
-        yield f"{path}:1: the root holds only {', '.join(sorted(ROOT_FILES | ROOT_FOLDERS))}; move it, or ignore it"
+        yield (
+            f"{path}:1: the root holds only {', '.join(sorted(ROOT_FILES | ROOT_FOLDERS))}; "
+            "move it, or ignore it"
+        )
     elif path.parts[0] == ".ci" and path.name != "run":
         yield f"{path}:1: .ci holds `run` alone; let `make lint` or `make test` do it"
     elif path.parts[0] == "docker" and path.name.removesuffix(".Dockerfile") not in ALL_PROJECTS:
         yield f"{path}:1: docker holds <project>.Dockerfile and nothing else"
-    elif path.parts[0] == "tests" and path.suffix == ".py" and len(path.parts) == 2 and path.name != "__init__.py":
-        yield f"{path}:1: tests stand in tests/<project>, tests/shared, tests/repo or tests/bench; move it there"
+    elif (
+        path.parts[0] == "tests"
+        and path.suffix == ".py"
+        and len(path.parts) == 2
+        and path.name != "__init__.py"
+    ):
+        yield (
+            f"{path}:1: tests stand in tests/<project>, tests/shared, tests/repo or "
+            "tests/bench; move it there"
+        )
 
 
 def test_everything_stands_in_its_place():
     report(problem for path in files() for problem in misplaced(path))
     report(f"{name}:1: is missing; write it" for name in MUST_EXIST if Path(name) not in files())
     if Path(".ci/run") in files():
-        assert os.access(ROOT / ".ci/run", os.X_OK), ".ci/run:1: cannot be executed; chmod +x .ci/run"
+        assert os.access(ROOT / ".ci/run", os.X_OK), (
+            ".ci/run:1: cannot be executed; chmod +x .ci/run"
+        )
 
 
 @pytest.mark.parametrize("project", projects())
@@ -53,10 +83,15 @@ def shell_of(project: str) -> Iterator[str]:
     """What a project lacks that makes it one."""
     for name in EVERY_PROJECT_HAS:
         if Path(name.format(project)) not in files():
-            yield f"{name.format(project)}:1: is missing; a project comes with its README, requirements and image"
+            yield (
+                f"{name.format(project)}:1: is missing; a project comes with its README, "
+                "requirements and image"
+            )
     if not any('if __name__ == "__main__"' in text(path) for path in python_files(project)):
         yield f"{project}:1: has no script to run; add the paper's"
-    if not any(path.parts[1] == project and path.name.startswith("test_") for path in python_files("tests")):
+    if not any(
+        path.parts[1] == project and path.name.startswith("test_") for path in python_files("tests")
+    ):
         yield f"tests/{project}:1: has no tests; test the project there"
     for name in ("Makefile", "README.md"):
         if Path(name) in files() and project not in text(Path(name)):
@@ -65,8 +100,13 @@ def shell_of(project: str) -> Iterator[str]:
 
 def test_the_licence_is_mit():
     words = " ".join(text(Path("LICENSE")).split())
-    assert words.startswith("MIT License Copyright (c) "), "LICENSE:1: begin with `MIT License` and the copyright line"
-    for clause in ("free of charge, to any person obtaining a copy", 'PROVIDED "AS IS", WITHOUT WARRANTY OF ANY KIND'):
+    assert words.startswith("MIT License Copyright (c) "), (
+        "LICENSE:1: begin with `MIT License` and the copyright line"
+    )
+    for clause in (
+        "free of charge, to any person obtaining a copy",
+        'PROVIDED "AS IS", WITHOUT WARRANTY OF ANY KIND',
+    ):
         assert clause in words, f"LICENSE:1: lacks {clause!r}; restore the text of the MIT licence"
 
 
@@ -91,7 +131,10 @@ def strange(path: Path, content: str) -> Iterator[str]:
         if UNFINISHED.search(line):
             yield f"{place}an unfinished mark; do it, or say in plain words what is not done"
         if (found := MACHINE.search(line)) and not in_image:
-            yield f"{place}names {found[0]!r}..., a folder of one machine; take it from a flag or make it relative"
+            yield (
+                f"{place}names {found[0]!r}..., a folder of one machine; take it from a flag "
+                "or make it relative"
+            )
         if INDEX.search(line):
             yield f"{place}names a package index; leave that to the user's pip or uv settings"
         for climb in re.findall(r"(?<![\w./])(?:\.\./)+", line):
@@ -101,7 +144,9 @@ def strange(path: Path, content: str) -> Iterator[str]:
 
 def test_the_repository_makes_sense_to_a_stranger():
     readable = [
-        path for path in files() if path.suffix not in NOT_TEXT and path != Path("tests/repo", Path(__file__).name)
+        path
+        for path in files()
+        if path.suffix not in NOT_TEXT and path != Path("tests/repo", Path(__file__).name)
     ]
     report(problem for path in readable for problem in strange(path, text(path)))
 
@@ -119,35 +164,52 @@ def unlocked(path: Path, content: str) -> Iterator[str]:
         first = entry.splitlines()[0].strip() if entry.strip() else ""
         if first and not first.startswith("#"):
             if not PINNED.match(first):
-                yield f"{path}:{number}: {first!r} does not pin a version of the index; run `make lock`"
+                yield (
+                    f"{path}:{number}: {first!r} does not pin a version of the index; run "
+                    "`make lock`"
+                )
             elif not re.search(r"--hash=sha256:[0-9a-f]{64}", entry):
                 yield f"{path}:{number}: {first!r} has no hash; run `make lock`"
             if "://" in entry:
-                yield f"{path}:{number}: {first!r} names an address; run `make lock`, which writes none"
+                yield (
+                    f"{path}:{number}: {first!r} names an address; run `make lock`, which "
+                    "writes none"
+                )
         number += entry.count("\n") + 1
 
 
-def missing_from_lock(source: Path, wanted: dict[str, str], lock: Path, content: str) -> Iterator[str]:
+def missing_from_lock(
+    source: Path, wanted: dict[str, str], lock: Path, content: str
+) -> Iterator[str]:
     pinned: dict[str, set[str]] = {}
     for line in content.splitlines():
         if match := PINNED.match(line):
-            pinned.setdefault(re.sub(r"[-_.]+", "-", match["name"]).lower(), set()).add(match["version"])
+            pinned.setdefault(re.sub(r"[-_.]+", "-", match["name"]).lower(), set()).add(
+                match["version"]
+            )
     for name, rest in wanted.items():
         exact = re.match(r"(?:\[.*\])?==([^\s;#*]+)(?=\s|;|$)", rest)
         if name not in pinned or (exact and pinned[name] != {exact[1]}):
             found = ", ".join(pinned.get(name, ())) or "nothing"
-            yield f"{lock}:1: {source} asks for {name}{exact[0] if exact else ''}, locked is {found}; run `make lock`"
+            yield (
+                f"{lock}:1: {source} asks for {name}{exact[0] if exact else ''}, locked is "
+                f"{found}; run `make lock`"
+            )
 
 
 def folders_with_requirements() -> list[Path]:
-    return sorted({path.parent for path in files() if path.name in ("requirements.in", "requirements.txt")})
+    return sorted(
+        {path.parent for path in files() if path.name in ("requirements.in", "requirements.txt")}
+    )
 
 
 @pytest.mark.parametrize("folder", folders_with_requirements(), ids=str)
 def test_requirements_are_explained_and_locked(folder):
     source, lock = folder / "requirements.in", folder / "requirements.txt"
     for path in (source, lock):
-        assert path in files(), f"{path}:1: is missing; requirements.in says what and why, `make lock` writes the other"
+        assert path in files(), (
+            f"{path}:1: is missing; requirements.in says what and why, `make lock` writes the other"
+        )
     report([*unexplained(source, text(source)), *unlocked(lock, text(lock))])
     for asked in {source, Path("shared/requirements.in")}:
         report(missing_from_lock(asked, requirements(asked), lock, text(lock)))
@@ -178,7 +240,11 @@ def test_the_rule_knows_what_a_stranger_cannot_use(path, line, expected):
 
 
 def test_the_rules_know_places_and_locks():
-    good = "numpy==2.4.6 ; python_version < '3.12' \\\n    --hash=sha256:" + "0" * 64 + "\n    # via x\n"
+    good = (
+        "numpy==2.4.6 ; python_version < '3.12' \\\n    --hash=sha256:"
+        + "0" * 64
+        + "\n    # via x\n"
+    )
     lock = Path("a/requirements.txt")
     assert list(unlocked(lock, "# by uv\n" + good)) == []
     for bad in (
@@ -187,23 +253,44 @@ def test_the_rules_know_places_and_locks():
         "a @ https://example.org/a.whl",
         "-r b.txt",
     ):
-        assert any(problem.startswith("a/requirements.txt:4:") for problem in unlocked(lock, good + bad))
+        assert any(
+            problem.startswith("a/requirements.txt:4:") for problem in unlocked(lock, good + bad)
+        )
     assert list(missing_from_lock(lock, {"numpy": "==2.4.6  # why"}, lock, good)) == []
-    assert len(list(missing_from_lock(lock, {"numpy": "==2.4.60  # why", "torch": ""}, lock, good))) == 2
+    assert (
+        len(list(missing_from_lock(lock, {"numpy": "==2.4.60  # why", "torch": ""}, lock, good)))
+        == 2
+    )
     assert len(list(unexplained(lock, "# all\na\nb  #\nc==1  # why\n"))) == 2
-    wrong = ("notes.md", "papers/a.pdf", ".ci/more", "docker/all.sh", "tests/test_all.py", "conftest.py")
+    wrong = (
+        "notes.md",
+        "papers/a.pdf",
+        ".ci/more",
+        "docker/all.sh",
+        "tests/test_all.py",
+        "conftest.py",
+    )
     assert all(list(misplaced(Path(name))) for name in wrong)
     assert not any(
-        list(misplaced(Path(name))) for name in ("README.md", ".ci/run", "tests/repo/house.py", "re_sln/a.py")
+        list(misplaced(Path(name)))
+        for name in ("README.md", ".ci/run", "tests/repo/house.py", "re_sln/a.py")
     )
 
 
 def test_without_git_the_ignore_file_decides(tmp_path):
     kept, ignored = (
         ["a.py", "shared/data/b.py", "noisy_instseg/configs/b.py"],
-        ["data/a.bin", ".venv/x/y.py", "shared/runs/1/log", "a/__pycache__/b.pyc", "re_sln/configs/c.yml"],
+        [
+            "data/a.bin",
+            ".venv/x/y.py",
+            "shared/runs/1/log",
+            "a/__pycache__/b.pyc",
+            "re_sln/configs/c.yml",
+        ],
     )
     for name in kept + ignored:
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_text("")
-    assert sorted(str(path) for path in house._walk(tmp_path, text(Path(".gitignore")))) == sorted(kept)
+    assert sorted(str(path) for path in house._walk(tmp_path, text(Path(".gitignore")))) == sorted(
+        kept
+    )

@@ -1,4 +1,6 @@
-"""The Makefile does what its help says, `make -n` can follow every target, and .ci/run runs what a reader would."""
+"""The Makefile does what its help says, `make -n` can follow every target, and .ci/run runs what a
+reader would.
+"""
 
 import re
 from collections.abc import Iterator
@@ -13,7 +15,10 @@ CI_MAY_RUN = {"make lint", "make test"}
 
 
 def rules_of(makefile: str) -> dict[str, tuple[int, str | None]]:
-    """Public target -> (line, help). Public: a plain name or pattern, not a file such as .venv/uv/bin/uv."""
+    """Public target -> (line, help).
+
+    Public: a plain name or pattern, not a file such as .venv/uv/bin/uv.
+    """
     found = {}
     for number, line in enumerate(makefile.splitlines(), start=1):
         if match := RULE.fullmatch(line):
@@ -23,14 +28,22 @@ def rules_of(makefile: str) -> dict[str, tuple[int, str | None]]:
 
 def phony_of(makefile: str) -> dict[str, int]:
     lines = enumerate(makefile.splitlines(), start=1)
-    return {name: number for number, line in lines if line.startswith(".PHONY:") for name in line.split()[1:]}
+    return {
+        name: number
+        for number, line in lines
+        if line.startswith(".PHONY:")
+        for name in line.split()[1:]
+    }
 
 
 def undocumented(makefile: str) -> Iterator[str]:
     rules = rules_of(makefile)
     for name, (line, help_) in rules.items():
         if not help_:
-            yield f"Makefile:{line}: target {name} has no help; add `## what it does` behind its prerequisites"
+            yield (
+                f"Makefile:{line}: target {name} has no help; add `## what it does` behind "
+                "its prerequisites"
+            )
     for name, line in phony_of(makefile).items():
         if name not in rules:
             yield f"Makefile:{line}: .PHONY names {name}, which no rule makes; drop it"
@@ -43,7 +56,9 @@ def environments() -> list[str]:
 
 def expanded(target: str) -> list[str]:
     """Targets as they are typed; `<name>` stands for what exists."""
-    with_tests = sorted({path.parts[1] for path in files() if path.parts[0] == "tests" and len(path.parts) > 2})
+    with_tests = sorted(
+        {path.parts[1] for path in files() if path.parts[0] == "tests" and len(path.parts) > 2}
+    )
     names = {
         "setup-": environments(),
         "lock-": environments(),
@@ -51,7 +66,9 @@ def expanded(target: str) -> list[str]:
         "test-": with_tests,
     }
     stem = target.removesuffix("%")
-    assert target == stem or stem in names, f"say in {Path(__file__).name} what {target} may stand for"
+    assert target == stem or stem in names, (
+        f"say in {Path(__file__).name} what {target} may stand for"
+    )
     return [stem + name for name in names[stem]] if target != stem else [target]
 
 
@@ -66,35 +83,51 @@ def test_the_help_lists_every_documented_target(checkout, arguments):
     shown = dict(re.findall(r"^  (\S+) +(\S.*)$", run.stdout, re.MULTILINE))
     for name, (line, help_) in rules_of(text(Path("Makefile"))).items():
         assert not help_ or shown.get(name.replace("%", "<name>")) == help_, (
-            f"Makefile:{line}: `make {' '.join(arguments)}` does not print {name}; mend the awk script of `help`"
+            f"Makefile:{line}: `make {' '.join(arguments)}` does not print {name}; mend the awk "
+            "script of `help`"
         )
 
 
 def test_make_can_follow_every_target_and_a_dry_run_changes_nothing(checkout):
     before = sorted(checkout.rglob("*"))
-    targets = [(line, name) for rule, (line, _) in rules_of(text(Path("Makefile"))).items() for name in expanded(rule)]
+    targets = [
+        (line, name)
+        for rule, (line, _) in rules_of(text(Path("Makefile"))).items()
+        for name in expanded(rule)
+    ]
     runs = [(line, name, make(checkout, "-n", name)) for line, name in targets]
     report(
         f"Makefile:{line}: `make -n {name}` fails: {run.stderr.strip()}; mend the rule or its help"
         for line, name, run in runs
         if run.returncode != 0
     )
-    assert sorted(checkout.rglob("*")) == before, "a dry run of make wrote files; look for $(shell) and $(MAKE)"
+    assert sorted(checkout.rglob("*")) == before, (
+        "a dry run of make wrote files; look for $(shell) and $(MAKE)"
+    )
 
 
 def test_a_misspelt_target_is_refused(checkout):
     for target in ("instancegm-cifar11", "setup-nothing", "lock-nothing"):
         run = make(checkout, "-n", target)
-        assert run.returncode != 0, f"`make {target}` passes; make its pattern depend on a file that has to exist"
+        assert run.returncode != 0, (
+            f"`make {target}` passes; make its pattern depend on a file that has to exist"
+        )
     assert "No rule" in run.stderr
 
 
 def ci_problems(script: str, readme: str) -> Iterator[str]:
-    commands = {number: line.strip() for number, line in enumerate(script.splitlines(), start=1) if line.strip()}
+    commands = {
+        number: line.strip()
+        for number, line in enumerate(script.splitlines(), start=1)
+        if line.strip()
+    }
     commands = {number: line for number, line in commands.items() if not PRELUDE.fullmatch(line)}
     for number, line in commands.items():
         if line not in CI_MAY_RUN:
-            yield f".ci/run:{number}: runs {line!r}; put it behind `make lint` or `make test`, which readers run too"
+            yield (
+                f".ci/run:{number}: runs {line!r}; put it behind `make lint` or `make test`, "
+                "which readers run too"
+            )
     for missing in CI_MAY_RUN - set(commands.values()):
         yield f".ci/run:1: does not run `{missing}`; add it"
     if "make test" not in readme:
@@ -102,12 +135,19 @@ def ci_problems(script: str, readme: str) -> Iterator[str]:
 
 
 def test_ci_runs_what_the_readme_tells():
-    report(f"{name}:1: is missing; write it" for name in (".ci/run", "README.md") if Path(name) not in files())
+    report(
+        f"{name}:1: is missing; write it"
+        for name in (".ci/run", "README.md")
+        if Path(name) not in files()
+    )
     report(ci_problems(text(Path(".ci/run")), text(Path("README.md"))))
 
 
 def test_reading_a_makefile():
-    makefile = "x := 1\n.PHONY: a gone\na: b ## does a\nb c-%: | d\n\techo a: ## no\n.venv/x: y\ne::\nv = a: b\n"
+    makefile = (
+        "x := 1\n.PHONY: a gone\na: b ## does a\nb c-%: | d\n\techo a: ## no\n.venv/x: "
+        "y\ne::\nv = a: b\n"
+    )
     assert rules_of(makefile) == {"a": (3, "does a"), "b": (4, None), "c-%": (4, None)}
     assert [problem.split(";")[0] for problem in undocumented(makefile)] == [
         "Makefile:4: target b has no help",

@@ -1,9 +1,9 @@
 """Every command in a README can run as it stands, and every link and picture leads somewhere.
 
-Commands are those in ```bash, ```sh and ```console blocks, and `make ...` or `python ...` in running text and tables unless
-they are patterns with <, |, % or an ellipsis. A block is followed from the README's own folder or from the root, whichever
-suits it, and `cd` inside it counts. Nothing is run: targets are tried with `make -n`, flags are looked up where the script
-defines them.
+Commands are those in ```bash, ```sh and ```console blocks, and `make ...` or `python ...` in
+running text and tables unless they are patterns with <, |, % or an ellipsis. A block is followed
+from the README's own folder or from the root, whichever suits it, and `cd` inside it counts.
+Nothing is run: targets are tried with `make -n`, flags are looked up where the script defines them.
 """
 
 import re
@@ -14,13 +14,20 @@ import pytest
 from commands import Block, Walk, blocks_of, flags_of, words_of
 from house import ROOT, documents, files, report, text
 
-LINK = re.compile(r"\[(?:[^\[\]]|\[[^\]]*\])*\]\(\s*<?([^)\s>]+)>?[^)]*\)|<(?:img|a)\b[^>]*?(?:src|href)=\"([^\"]+)\"")
+LINK = re.compile(
+    r"\[(?:[^\[\]]|\[[^\]]*\])*\]\(\s*<?([^)\s>]+)>?[^)]*\)|<(?:img|a)\b[^>]*?(?:src|href)=\"([^\"]+)\""
+)
 
 
 def wrong_commands(document: Path, content: str, checkout: Path) -> Iterator[str]:
     for block in blocks_of(content):
-        tries = [list(Walk(folder, checkout).problems(block)) for folder in {document.parent: 0, Path(): 0}]
-        for line, problem in min(tries, key=lambda found: (len(found), "there is no" in str(found))):
+        tries = [
+            list(Walk(folder, checkout).problems(block))
+            for folder in {document.parent: 0, Path(): 0}
+        ]
+        for line, problem in min(
+            tries, key=lambda found: (len(found), "there is no" in str(found))
+        ):
             yield f"{document}:{line}: {problem}"
 
 
@@ -33,10 +40,19 @@ def wrong_links(document: Path, content: str) -> Iterator[str]:
             name, _, anchor = target.partition("#")
             path = (ROOT / document.parent / name).resolve() if name else ROOT / document
             inside = path.relative_to(ROOT) if path.is_relative_to(ROOT) else None
-            known = inside is not None and (inside in files() or any(inside in other.parents for other in files()))
+            known = inside is not None and (
+                inside in files() or any(inside in other.parents for other in files())
+            )
             if name and not known:
-                yield f"{document}:{number}: {target} leads nowhere; mend the path, relative to {document.parent}/"
-            elif anchor and path.suffix == ".md" and anchor not in _anchors(text(inside) if name else content):
+                yield (
+                    f"{document}:{number}: {target} leads nowhere; mend the path, relative to "
+                    f"{document.parent}/"
+                )
+            elif (
+                anchor
+                and path.suffix == ".md"
+                and anchor not in _anchors(text(inside) if name else content)
+            ):
                 yield f"{document}:{number}: #{anchor} is no heading of {name or document}; mend it"
 
 
@@ -56,7 +72,9 @@ def _anchors(content: str) -> set[str]:
 
 
 def test_every_command_can_run_as_it_stands(checkout):
-    report(problem for path in documents() for problem in wrong_commands(path, text(path), checkout))
+    report(
+        problem for path in documents() for problem in wrong_commands(path, text(path), checkout)
+    )
 
 
 def test_every_link_and_picture_leads_somewhere():
@@ -80,8 +98,20 @@ def fenced(*lines: str, language: str = "bash") -> str:
         (fenced("bash scripts/all.sh"), 2),
         (fenced("./run_all.sh"), 2),
         (fenced("python -m shared.no_such_module"), 2),
-        (fenced("python -m shared noise make --dataset digits --kind pdn --rate 0.4 --no_such_flag 1 --out a.npz"), 2),
-        (fenced("python -m shared noise make --dataset digits --kind unheard_of --rate 0.4 --out a.npz"), 2),
+        (
+            fenced(
+                "python -m shared noise make --dataset digits --kind pdn --rate 0.4 "
+                "--no_such_flag 1 --out a.npz"
+            ),
+            2,
+        ),
+        (
+            fenced(
+                "python -m shared noise make --dataset digits --kind unheard_of --rate 0.4 "
+                "--out a.npz"
+            ),
+            2,
+        ),
         (fenced("python -m pytest tests/nothing"), 2),
         (fenced("docker build -f docker/nothing.Dockerfile ."), 2),
         (fenced("frobnicate --all"), 2),
@@ -89,7 +119,10 @@ def fenced(*lines: str, language: str = "bash") -> str:
         (fenced("echo 'never closed"), 2),
         (fenced("echo a \\", "  && make no-such-target", language="sh"), 2),
         (fenced("for s in 1 2; do", "  make no-such-target SEED=$s", "done"), 3),
-        (fenced("$ make help", "make printed this", "$ make no-such-target", language="console"), 4),
+        (
+            fenced("$ make help", "make printed this", "$ make no-such-target", language="console"),
+            4,
+        ),
         ("Run `make no-such-target RATE=0.5`, then rest.", 1),
         ("| a | `python shared/no_such_script.py` |", 1),
     ],
@@ -104,9 +137,14 @@ def test_a_command_that_cannot_run_is_found(checkout, content, line):
     [
         fenced("git clone https://example.org/a/papers.git && cd papers", "make help  # lists"),
         fenced("cd shared", "cd ..", "make lint test"),
-        fenced("make noise DATASET=digits RATE=0.2 ARGS='--force'", "make data-cifar10 DATA_MIRROR=/media/stick"),
+        fenced(
+            "make noise DATASET=digits RATE=0.2 ARGS='--force'",
+            "make data-cifar10 DATA_MIRROR=/media/stick",
+        ),
         fenced("DATA_ROOT=data CUDA_VISIBLE_DEVICES= python -m shared data list > list.txt 2>&1"),
-        fenced("python -m shared noise make --dataset digits --kind pdn \\", "  --rate=0.4 --out a.npz"),
+        fenced(
+            "python -m shared noise make --dataset digits --kind pdn \\", "  --rate=0.4 --out a.npz"
+        ),
         fenced("python -m pytest tests/repo -k readme"),
         fenced("$ python -m shared noise info \\", "> a.npz", "rate 0.4", language="console"),
         fenced("no command", language="text"),
@@ -119,28 +157,55 @@ def test_a_command_that_can_run_passes(checkout, content):
 
 def test_flags_come_from_the_parser_of_the_script(checkout):
     script = Path("instancegm/instanceGM.py")
-    assert script in files(), "rename the example: this test follows a script whose parser stands in another file"
+    assert script in files(), (
+        "rename the example: this test follows a script whose parser stands in another file"
+    )
     assert {"--dataset", "-r", "--noise_file", "--resume"} <= flags_of(script)
     document = Path("instancegm/README.md")
-    for start in ("python instanceGM.py", "cd instancegm\npython instanceGM.py", "python instancegm/instanceGM.py"):
-        assert list(wrong_commands(document, fenced(f"{start} --dataset digits -r 0.4"), checkout)) == []
-        (problem,) = wrong_commands(document, fenced(f"{start} --dataset digits --no_such 1"), checkout)
+    for start in (
+        "python instanceGM.py",
+        "cd instancegm\npython instanceGM.py",
+        "python instancegm/instanceGM.py",
+    ):
+        assert (
+            list(wrong_commands(document, fenced(f"{start} --dataset digits -r 0.4"), checkout))
+            == []
+        )
+        (problem,) = wrong_commands(
+            document, fenced(f"{start} --dataset digits --no_such 1"), checkout
+        )
         assert "has no flag --no_such" in problem
-    from_one_folder = fenced("python instanceGM.py --r 0.4", "make help")  # the script needs the one, make the other
+    from_one_folder = fenced(
+        "python instanceGM.py --r 0.4", "make help"
+    )  # the script needs the one, make the other
     assert len(list(wrong_commands(document, from_one_folder, checkout))) == 1
 
 
 def test_links_are_followed():
     readme = Path("instancegm/README.md")
-    for good in ("[a](losses.py) [b](../docker/) ![c](https://example.org/c.png) [d](#data)\n## Data", "`[a](b)`"):
+    for good in (
+        "[a](losses.py) [b](../docker/) ![c](https://example.org/c.png) [d](#data)\n## Data",
+        "`[a](b)`",
+    ):
         assert list(wrong_links(readme, good)) == []
-    for bad in ("![a](results/no.png)", "[a](../../b)", '<img src="no.png">', "[![a](b)](no.md)", "[a](#no)\n# Data"):
+    for bad in (
+        "![a](results/no.png)",
+        "[a](../../b)",
+        '<img src="no.png">',
+        "[![a](b)](no.md)",
+        "[a](#no)\n# Data",
+    ):
         (problem, *_) = wrong_links(readme, bad)
         assert problem.startswith("instancegm/README.md:1: ")
 
 
 def test_words_of_a_shell_line():
     line = "A=1 nohup make x B='2 3' > log 2>&1 & cd y && python z.py --a=b | tail # why; not"
-    assert list(words_of(line)) == [["make", "x", "B=2 3"], ["cd", "y"], ["python", "z.py", "--a=b"], ["tail"]]
+    assert list(words_of(line)) == [
+        ["make", "x", "B=2 3"],
+        ["cd", "y"],
+        ["python", "z.py", "--a=b"],
+        ["tail"],
+    ]
     assert list(blocks_of("text\n```python\nmake x\n```\n")) == []
     assert list(blocks_of("```sh\na \\\n b\nc\n```")) == [Block(((2, "a   b"), (4, "c")))]

@@ -1,6 +1,8 @@
-"""Untrusted files never execute: no code outside the tests loads, unpacks or runs in a way that lets them.
+"""Untrusted files never execute: no code outside the tests loads, unpacks or runs in a way that
+lets them.
 
-A gate, not a proof: it reads the syntax tree, follows `import ... as ...`, and looks at literal arguments.
+A gate, not a proof: it reads the syntax tree, follows `import ... as ...`, and looks at literal
+arguments.
 """
 
 import ast
@@ -12,27 +14,42 @@ from house import dotted, python_files, report, tree
 
 EXECUTES = "runs code that the file brings along"
 SHELL = "hands its text to a shell"
-FORBIDDEN = {  # full name -> (why, instead); naming it is enough, for it could be passed on and called elsewhere
+# full name -> (why, instead); naming it is enough, for it could be passed on and called elsewhere
+FORBIDDEN = {
     **dict.fromkeys(
-        [f"{module}.{name}" for module in ("pickle", "_pickle", "cloudpickle", "dill")
-         for name in ("load", "loads", "Unpickler")] + ["pandas.read_pickle", "marshal.load", "marshal.loads", "shelve.open"],
-        (EXECUTES, "shared.safe_pickle.loads, which executes nothing"),
+        [
+            f"{module}.{name}"
+            for module in ("pickle", "_pickle", "cloudpickle", "dill")
+            for name in ("load", "loads", "Unpickler")
+        ]
+        + ["pandas.read_pickle", "marshal.load", "marshal.loads", "shelve.open"],
+        (EXECUTES, "shared.formats.safe_pickle.loads, which executes nothing"),
     ),
     **dict.fromkeys(["joblib.load"], (EXECUTES, "an .npz read with allow_pickle=False")),
     **dict.fromkeys(
-        [f"yaml.{name}{suffix}" for name in ("load", "unsafe_load", "full_load") for suffix in ("", "_all")]
+        [
+            f"yaml.{name}{suffix}"
+            for name in ("load", "unsafe_load", "full_load")
+            for suffix in ("", "_all")
+        ]
         + ["yaml.Loader", "yaml.UnsafeLoader", "yaml.FullLoader"],
         ("can build any Python object", "yaml.safe_load"),
     ),
-    **dict.fromkeys(["eval", "exec", "builtins.eval", "builtins.exec"], ("runs text as code", "ast.literal_eval or json")),
+    **dict.fromkeys(
+        ["eval", "exec", "builtins.eval", "builtins.exec"],
+        ("runs text as code", "ast.literal_eval or json"),
+    ),
     **dict.fromkeys(
         ["os.system", "os.popen", "subprocess.getoutput", "subprocess.getstatusoutput"],
         (SHELL, "subprocess.run with a list"),
     ),
     "torch.hub.load": ("runs code from a repository", "a copy of the model's few lines"),
-    "tempfile.mktemp": ("names a file that somebody else may create first", "tempfile.mkstemp or TemporaryDirectory"),
+    "tempfile.mktemp": (
+        "names a file that somebody else may create first",
+        "tempfile.mkstemp or TemporaryDirectory",
+    ),
     "ssl._create_unverified_context": ("accepts any server", "the default context"),
-}  # fmt: skip
+}
 MUST_BE = {  # keyword -> (the only value allowed, why), in any call
     "weights_only": (True, EXECUTES + " if not true"),
     "allow_pickle": (False, EXECUTES + " if true"),
@@ -41,7 +58,8 @@ MUST_BE = {  # keyword -> (the only value allowed, why), in any call
     "safe_mode": (True, EXECUTES + " if not true"),
     "trust_remote_code": (False, EXECUTES + " if true"),
 }
-MUST_SAY = {  # call -> the keyword of MUST_BE that it has to have, since defaults changed between versions
+# call -> the keyword of MUST_BE that it has to have, since defaults changed between versions
+MUST_SAY = {
     "torch.load": "weights_only",
     "numpy.load": "allow_pickle",
     "numpy.lib.format.read_array": "allow_pickle",
@@ -53,7 +71,9 @@ def unsafe(module: ast.Module) -> Iterator[tuple[int, str]]:
     """(line, what is wrong and what to do) for everything the gate refuses."""
     names = dict(_imported_names(module))
     filters = {
-        node.name for node in ast.walk(module) if isinstance(node, ast.FunctionDef) and "data_filter" in ast.dump(node)
+        node.name
+        for node in ast.walk(module)
+        if isinstance(node, ast.FunctionDef) and "data_filter" in ast.dump(node)
     }
     for node in ast.walk(module):
         if isinstance(node, ast.Name | ast.Attribute):
@@ -63,7 +83,10 @@ def unsafe(module: ast.Module) -> Iterator[tuple[int, str]]:
                 yield node.lineno, f"{name} {why}; use {instead}"
         elif isinstance(node, ast.ImportFrom) and node.names[0].name == "*":
             if any(name.startswith(f"{node.module}.") for name in (*FORBIDDEN, *MUST_SAY)):
-                yield node.lineno, f"`from {node.module} import *` hides what is called; name what you need"
+                yield (
+                    node.lineno,
+                    f"`from {node.module} import *` hides what is called; name what you need",
+                )
         elif isinstance(node, ast.Call):
             yield from _unsafe_call(node, _full_name(node.func, names), filters)
         yield from _unsafe_address(node)
@@ -75,7 +98,9 @@ def _imported_names(module: ast.Module) -> Iterator[tuple[str, str]]:
         if isinstance(node, ast.Import):
             yield from ((alias.asname, alias.name) for alias in node.names if alias.asname)
         elif isinstance(node, ast.ImportFrom) and not node.level:
-            yield from ((alias.asname or alias.name, f"{node.module}.{alias.name}") for alias in node.names)
+            yield from (
+                (alias.asname or alias.name, f"{node.module}.{alias.name}") for alias in node.names
+            )
 
 
 def _full_name(node: ast.AST, names: dict[str, str]) -> str | None:
@@ -87,17 +112,26 @@ def _unsafe_call(call: ast.Call, name: str | None, filters: set[str]) -> Iterato
     given = {keyword.arg: keyword.value for keyword in call.keywords}
     for keyword, (value, why) in MUST_BE.items():
         missing = MUST_SAY.get(name or "") == keyword and keyword not in given
-        wrong = keyword in given and not (isinstance(given[keyword], ast.Constant) and given[keyword].value is value)
+        wrong = keyword in given and not (
+            isinstance(given[keyword], ast.Constant) and given[keyword].value is value
+        )
         if missing or wrong:
-            yield call.lineno, f"{name or 'a call'} {why}; write {keyword}={value} in the call itself"
+            yield (
+                call.lineno,
+                f"{name or 'a call'} {why}; write {keyword}={value} in the call itself",
+            )
     unpacks = isinstance(call.func, ast.Attribute) and call.func.attr in ("extract", "extractall")
     if unpacks or name == "shutil.unpack_archive":
         chosen = given.get("filter", call)
-        if not (isinstance(chosen, ast.Constant) and chosen.value == "data") and dotted(chosen) not in filters:
+        if (
+            not (isinstance(chosen, ast.Constant) and chosen.value == "data")
+            and dotted(chosen) not in filters
+        ):
             yield (
                 call.lineno,
                 (
-                    'unpacks whatever the archive says; give filter="data" or a function that ends in tarfile.data_filter; '
+                    'unpacks whatever the archive says; give filter="data" or a function that '
+                    "ends in tarfile.data_filter; "
                     "read a zip member by member"
                 ),
             )
@@ -109,10 +143,16 @@ def _unsafe_address(node: ast.AST) -> Iterator[tuple[int, str]]:
     whole = re.search(rf"http://{LOCAL}[\w\[]", text)
     before = []
     if isinstance(node, ast.JoinedStr):
-        before = [part for part, after in zip(node.values, node.values[1:]) if isinstance(after, ast.FormattedValue)]
+        before = [
+            part
+            for part, after in zip(node.values, node.values[1:])
+            if isinstance(after, ast.FormattedValue)
+        ]
     elif isinstance(node, ast.BinOp):
         before = [node.left]
-    joined = any(isinstance(part, ast.Constant) and str(part.value).endswith("http://") for part in before)
+    joined = any(
+        isinstance(part, ast.Constant) and str(part.value).endswith("http://") for part in before
+    )
     if whole or joined:
         yield node.lineno, "http:// can be changed on the way; use https://"
 
@@ -184,12 +224,14 @@ def test_the_gate_catches(code):
         "import yaml\nyaml.safe_load(f)\nyaml.safe_dump(x)",
         "net.eval()\nself.exec(x)",
         "import json\njson.load(f)",
-        "from shared.safe_pickle import loads\nloads(b)",
+        "from shared.formats.safe_pickle import loads\nloads(b)",
         "import subprocess\nsubprocess.run(['ls'], shell=False)",
         "import tarfile\ntarfile.open(f).extractall(d, filter='data')",
-        "def strict(member, folder):\n    return tarfile.data_filter(member, folder)\ntar.extractall(d, filter=strict)",
+        "def strict(member, folder):\n    return tarfile.data_filter(member, "
+        "folder)\ntar.extractall(d, filter=strict)",
         "import zipfile\nzipfile.ZipFile(f).open('a')\ntar.extractfile(m)",
-        "u = ('https://example.org', 'http://127.0.0.1:80', f'http://localhost:{port}')\nx.startswith('http://')",
+        "u = ('https://example.org', 'http://127.0.0.1:80', "
+        "f'http://localhost:{port}')\nx.startswith('http://')",
     ],
 )
 def test_the_gate_lets_pass(code):

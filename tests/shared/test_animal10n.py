@@ -7,12 +7,17 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from shared import animal10n
 from shared.__main__ import main
-from shared.animal10n import write_annotations
-from shared.datasets import DatasetError, fetch, load
+from shared.datasets import DatasetError, animal10n, fetch, load
+from shared.datasets.animal10n import write_annotations
 
-TRAIN = {"3_b.png": 30, "0_z.png": 1, "9_a.PNG": 90, "3_a_2.png": 31, "0_a.png": 2}  # file -> grey value
+TRAIN = {
+    "3_b.png": 30,
+    "0_z.png": 1,
+    "9_a.PNG": 90,
+    "3_a_2.png": 31,
+    "0_a.png": 2,
+}  # file -> grey value
 TEST = {"5_x.png": 50, "1_y.png": 10}
 
 
@@ -62,7 +67,8 @@ def test_images_become_colour_and_are_resized_as_pillow_does(folder, tmp_path):
         expected = square.resize((size, size), Image.Resampling.BILINEAR)
         np.testing.assert_array_equal(images[2], np.asarray(expected))
         np.testing.assert_array_equal(
-            images[3], np.asarray(wide.convert("RGB").resize((size, size), Image.Resampling.BILINEAR))
+            images[3],
+            np.asarray(wide.convert("RGB").resize((size, size), Image.Resampling.BILINEAR)),
         )
     np.testing.assert_array_equal(images[2], np.asarray(square))  # 64: as it is
 
@@ -84,7 +90,9 @@ def test_a_list_beside_the_folder_sets_the_order(folder, tmp_path):
 def test_a_list_of_other_files_is_passed_over_aloud(folder, tmp_path, change):
     names = sorted(TRAIN, reverse=True)
     names = {"more": [*names, "4_new.png"], "fewer": names[1:], "twice": [*names, names[0]]}[change]
-    (folder / "training.csv").write_text("img_paths,targets\n" + "".join(f"{name},{name[0]}\n" for name in names))
+    (folder / "training.csv").write_text(
+        "img_paths,targets\n" + "".join(f"{name},{name[0]}\n" for name in names)
+    )
     with pytest.warns(UserWarning, match=r"training\.csv lists . files that are not the 5"):
         assert greys(load("animal10n", tmp_path).train_images) == [2, 1, 31, 30, 90]
 
@@ -142,9 +150,13 @@ def test_other_folders_are_not_taken_for_it(tmp_path, capsys):
     assert main(["data", "animal10n", "--path", str(tmp_path)]) == 2
     error = capsys.readouterr().err
     for part in (
-        f"found {tmp_path / 'animal-10n/training'}, but no testing", f"Looked in {tmp_path} and", animal10n.ADDRESS,
-        "<class>_<name>.jpg", "50,000", "DATA_ROOT",
-    ):  # fmt: skip
+        f"found {tmp_path / 'animal-10n/training'}, but no testing",
+        f"Looked in {tmp_path} and",
+        animal10n.ADDRESS,
+        "<class>_<name>.jpg",
+        "50,000",
+        "DATA_ROOT",
+    ):
         assert part in error
     assert error.startswith("error: Animal-10N is missing")
 
@@ -156,10 +168,14 @@ def test_a_root_that_does_not_exist_is_told(tmp_path):
         load("animal10n", tmp_path, image_size=0)
 
 
-@pytest.mark.parametrize("name", ["cat.png", "10_a.png", "-1_a.png", "3.png", "x_1.png", "99999_a.png"])
+@pytest.mark.parametrize(
+    "name", ["cat.png", "10_a.png", "-1_a.png", "3.png", "x_1.png", "99999_a.png"]
+)
 def test_names_without_a_class_are_refused_before_anything_is_decoded(folder, tmp_path, name):
     (folder / "testing" / name).write_bytes(b"not an image")
-    with pytest.raises(DatasetError, match=rf"{name} is not named <class>_<name> .* 0 to 9: rename it"):
+    with pytest.raises(
+        DatasetError, match=rf"{name} is not named <class>_<name> .* 0 to 9: rename it"
+    ):
         load("animal10n", tmp_path)
 
 

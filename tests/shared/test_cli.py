@@ -7,10 +7,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from shared import datasets, noise, noise_cli, noise_file, published_noise, wild_formats
+from shared import datasets, noise
 from shared.__main__ import main
-from shared.noise_recipe import Recipe, generate
-from shared.wild_formats import read_any
+from shared.cli import noise as noise_cli
+from shared.datasets import published_noise
+from shared.formats import external, noise_file
+from shared.formats.alignment import labels_for
+from shared.formats.external import read_any
+from shared.noise.recipe import Recipe, generate
 
 ROOT = Path(__file__).parents[2]
 DIGITS = datasets.load("digits")
@@ -34,7 +38,19 @@ def run(capsys):
 @pytest.fixture
 def make(run):
     def call(out, *arguments, kind="symmetric", rate=0.4):
-        return run("noise", "make", "--dataset", "digits", "--kind", kind, "--rate", rate, "--out", out, *arguments)
+        return run(
+            "noise",
+            "make",
+            "--dataset",
+            "digits",
+            "--kind",
+            kind,
+            "--rate",
+            rate,
+            "--out",
+            out,
+            *arguments,
+        )
 
     return call
 
@@ -58,17 +74,23 @@ def assert_refused(result, *words):
         (
             "symmetric",
             (),
-            lambda y, _: noise.symmetric(y, 0.4, 10, np.random.default_rng(123), include_true_class=True),
+            lambda y, _: noise.symmetric(
+                y, 0.4, 10, np.random.default_rng(123), include_true_class=True
+            ),
         ),
         (
             "symmetric",
             ("--exclude_true_class", "--seed", "7"),
-            lambda y, _: noise.symmetric(y, 0.4, 10, np.random.default_rng(7), include_true_class=False),
+            lambda y, _: noise.symmetric(
+                y, 0.4, 10, np.random.default_rng(7), include_true_class=False
+            ),
         ),
         (
             "asymmetric",
             ("--map", "cifar10_four_rules"),
-            lambda y, _: noise.asymmetric(y, 0.4, {2: 0, 3: 5, 5: 3, 9: 1}, np.random.default_rng(123)),
+            lambda y, _: noise.asymmetric(
+                y, 0.4, {2: 0, 3: 5, 5: 3, 9: 1}, np.random.default_rng(123)
+            ),
         ),
         ("pair_flip", (), lambda y, _: noise.pair_flip(y, 0.4, 10, np.random.default_rng(123))),
     ],
@@ -78,17 +100,26 @@ def test_make_writes_what_the_generator_gives(make, tmp_path, kind, options, exp
     code, printed, _ = make(out, *options, kind=kind)
     assert code == 0
     made = noise_file.read(out)
-    np.testing.assert_array_equal(made.noisy_labels, expected(DIGITS.train_labels, DIGITS.train_images))
+    np.testing.assert_array_equal(
+        made.noisy_labels, expected(DIGITS.train_labels, DIGITS.train_images)
+    )
     known = made.header
-    assert (known.dataset, known.split, known.num_classes, known.kind) == ("digits", "train", 10, kind)
+    assert (known.dataset, known.split, known.num_classes, known.kind) == (
+        "digits",
+        "train",
+        10,
+        kind,
+    )
     assert (known.nominal_rate, known.generator) == (0.4, noise.GENERATOR)
     assert known.seed == (7 if options[1:] and options[-1] == "7" else 123)
     assert f"measured rate {known.measured_rate:.5f}" in printed
-    assert known.convention == ("with_true_class" if kind == "symmetric" and not options else "without_true_class")
-    noise_file.labels_for(made, dataset="digits", clean_labels=DIGITS.train_labels, num_classes=10)
+    assert known.convention == (
+        "with_true_class" if kind == "symmetric" and not options else "without_true_class"
+    )
+    labels_for(made, dataset="digits", clean_labels=DIGITS.train_labels, num_classes=10)
 
 
-@pytest.mark.parametrize("format", wild_formats.FORMATS)
+@pytest.mark.parametrize("format", external.FORMATS)
 def test_make_writes_every_format_and_the_same_bytes_again(make, tmp_path, format):
     first, second = tmp_path / f"a.{format}", tmp_path / f"b.{format}"
     make(first)
@@ -123,27 +154,47 @@ def test_another_file_is_never_overwritten_silently(make, tmp_path):
         ({"rate": "much"}, ["--rate"]),
         ({"kind": "sym"}, ["--kind", "symmetric"]),
         ({"kind": "asymmetric"}, ["no usual class map", "--map", "cifar10_four_rules"]),
-        ({"kind": "asymmetric", "more": ["--map", "cifar100"]}, ["has classes that digits", "lacks"]),
-        ({"kind": "asymmetric", "more": ["--map", "mine"]}, ["unknown map 'mine'", "choose one of"]),
+        (
+            {"kind": "asymmetric", "more": ["--map", "cifar100"]},
+            ["has classes that digits", "lacks"],
+        ),
+        (
+            {"kind": "asymmetric", "more": ["--map", "mine"]},
+            ["unknown map 'mine'", "choose one of"],
+        ),
         ({"more": ["--map", "cifar10"]}, ["symmetric noise has no class map"]),
         ({"kind": "pdn", "more": ["--exclude_true_class"]}, ["are for symmetric noise"]),
         ({"kind": "pdn", "more": ["--independent"]}, ["--independent is for symmetric"]),
         ({"kind": "open_set", "more": ["--independent"]}, ["leave it out for open_set"]),
         ({"kind": "open_set", "out": "a.pt"}, ["cannot say which images are replaced", ".csv"]),
         ({"kind": "open_set", "more": ["--seed", str(2**32 - 1)]}, ["seed 4294967295"]),
-        ({"kind": "open_set", "more": ["--dataset", "cifar100", "--data_path", "nowhere"]}, ["itself cannot have it"]),
+        (
+            {"kind": "open_set", "more": ["--dataset", "cifar100", "--data_path", "nowhere"]},
+            ["itself cannot have it"],
+        ),
         ({"more": ["--mean_probs", "p.npy"]}, ["--mean_probs is for confidence noise"]),
         ({"kind": "confidence"}, ["needs --mean_probs FILE.npy"]),
-        ({"kind": "confidence", "more": ["--mean_probs", "p.npy"]}, ["cannot read --mean_probs p.npy"]),
-        ({"kind": "confidence", "more": ["--map", "cifar10"]}, ["confidence noise has no class map"]),
+        (
+            {"kind": "confidence", "more": ["--mean_probs", "p.npy"]},
+            ["cannot read --mean_probs p.npy"],
+        ),
+        (
+            {"kind": "confidence", "more": ["--map", "cifar10"]},
+            ["confidence noise has no class map"],
+        ),
         ({"more": ["--exclude_true_class", "--include_true_class"]}, ["not allowed with"]),
         ({"more": ["--seed", "-1"]}, ["seed -1"]),
         ({"more": ["--image_size", "64"]}, ["32 x 32"]),
         ({"out": "noise.txt"}, ["does not end in", ".npz"]),
-        ({"more": ["--dataset", "cifar10", "--data_path", "nowhere"]}, ["CIFAR-10 is missing", "nowhere"]),
+        (
+            {"more": ["--dataset", "cifar10", "--data_path", "nowhere"]},
+            ["CIFAR-10 is missing", "nowhere"],
+        ),
     ],
 )
-def test_make_refuses_what_cannot_work_and_writes_nothing(make, tmp_path, monkeypatch, options, words):
+def test_make_refuses_what_cannot_work_and_writes_nothing(
+    make, tmp_path, monkeypatch, options, words
+):
     monkeypatch.chdir(tmp_path)
     more = options.pop("more", [])
     assert_refused(make(options.pop("out", "noise.npz"), *more, **options), *words)
@@ -169,9 +220,19 @@ def test_info_tells_rate_counts_and_matrix(make, run, tmp_path):
     made = noise_file.read(out)
     matrix = noise.transition_matrix(made.clean_labels, made.noisy_labels, 10)
     assert code == 0
-    for fact in ("digits, train", "asymmetric", "cifar10", "nominal rate  0.4", "seed          123", noise.GENERATOR):
+    for fact in (
+        "digits, train",
+        "asymmetric",
+        "cifar10",
+        "nominal rate  0.4",
+        "seed          123",
+        noise.GENERATOR,
+    ):
         assert fact in printed
-    assert f"{made.header.measured_rate:.5f} ({(made.noisy_labels != made.clean_labels).sum()} of" in printed
+    assert (
+        f"{made.header.measured_rate:.5f} ({(made.noisy_labels != made.clean_labels).sum()} of"
+        in printed
+    )
     assert f"{1 - matrix[9, 9]:.2%}" in printed
     row = next(line for line in printed.splitlines() if line.startswith("    9 "))
     cells = row.split()[3:]  # after the number, "class" and its number
@@ -187,7 +248,9 @@ def test_info_takes_clean_labels_and_names_from_the_dataset(make, run, tmp_path)
     expected = generate(Recipe("symmetric", 0.4), DIGITS).header.measured_rate
     assert f"measured rate {expected:.5f}" in printed
     np.save(tmp_path / "other.npy", np.zeros(7, int))
-    assert_refused(run("noise", "info", tmp_path / "other.npy", "--dataset", "digits"), "has 7 labels")
+    assert_refused(
+        run("noise", "info", tmp_path / "other.npy", "--dataset", "digits"), "has 7 labels"
+    )
     assert_refused(run("noise", "info", out, "--data_path", tmp_path), "add --dataset")
 
 
@@ -210,7 +273,11 @@ def test_info_draws_a_heat_map(run, tmp_path, num_classes):
 def test_a_plot_needs_clean_labels_and_a_png(make, run, tmp_path):
     out = tmp_path / "noise.json"
     make(out)
-    assert_refused(run("noise", "info", out, "--plot", tmp_path / "a.png"), "needs the clean labels", "--dataset")
+    assert_refused(
+        run("noise", "info", out, "--plot", tmp_path / "a.png"),
+        "needs the clean labels",
+        "--dataset",
+    )
     assert_refused(run("noise", "info", out, "--plot", tmp_path / "a.pdf"), ".png")
     assert not (tmp_path / "a.png").exists()
 
@@ -230,7 +297,12 @@ def test_info_of_open_set_noise_and_of_no_samples(run, tmp_path):
 def human(tmp_path):
     clean = np.arange(40) % 10
     path = tmp_path / "human.npz"
-    np.savez(path, clean_label=clean, aggre_label=np.where(clean == 1, 2, clean), worse_label=(clean + 1) % 10)
+    np.savez(
+        path,
+        clean_label=clean,
+        aggre_label=np.where(clean == 1, 2, clean),
+        worse_label=(clean + 1) % 10,
+    )
     return path
 
 
@@ -256,20 +328,30 @@ def test_convert_between_formats(run, human, tmp_path):
     assert "unchanged" in run("noise", "convert", human, out, "--column", "worse_label")[1]
     assert_refused(run("noise", "convert", human, out, "--column", "aggre_label"), "--force")
     assert_refused(run("noise", "convert", human, tmp_path / "x.npz"), "choose human.npz:COLUMN")
-    assert_refused(run("noise", "convert", tmp_path / "none.csv", tmp_path / "x.npz"), "does not exist")
+    assert_refused(
+        run("noise", "convert", tmp_path / "none.csv", tmp_path / "x.npz"), "does not exist"
+    )
 
 
 def test_convert_completes_a_file_from_its_dataset(make, run, tmp_path):
     make(tmp_path / "labels.json")
-    assert_refused(run("noise", "convert", tmp_path / "labels.json", tmp_path / "labels.csv"), "needs the clean labels")
+    assert_refused(
+        run("noise", "convert", tmp_path / "labels.json", tmp_path / "labels.csv"),
+        "needs the clean labels",
+    )
     for out in ("labels.csv", "labels.npz"):
-        assert run("noise", "convert", tmp_path / "labels.json", tmp_path / out, "--dataset", "digits")[0] == 0
+        assert (
+            run(
+                "noise", "convert", tmp_path / "labels.json", tmp_path / out, "--dataset", "digits"
+            )[0]
+            == 0
+        )
         np.testing.assert_array_equal(read_any(tmp_path / out).clean_labels, DIGITS.train_labels)
     assert read_any(tmp_path / "labels.npz").header.dataset == "digits"
 
 
 def test_convert_to_npz_and_back_keeps_the_bytes(make, run, tmp_path):
-    for format in wild_formats.FORMATS:
+    for format in external.FORMATS:
         make(tmp_path / f"a.{format}")
         run("noise", "convert", tmp_path / f"a.{format}", tmp_path / f"{format}.npz")
         run("noise", "convert", tmp_path / f"{format}.npz", tmp_path / f"b.{format}")
@@ -278,8 +360,12 @@ def test_convert_to_npz_and_back_keeps_the_bytes(make, run, tmp_path):
 
 def test_compare_counts_agreement_by_hand(run, tmp_path):
     clean = [0, 0, 1, 1, 2, 2, 3, 3]
-    noise_file.write(tmp_path / "a.npz", noise_file.make([1, 0, 2, 2, 2, 2, 3, 3], clean_labels=clean))
-    noise_file.write(tmp_path / "b.npz", noise_file.make([1, 1, 2, 0, 2, 2, 3, 3], clean_labels=clean))
+    noise_file.write(
+        tmp_path / "a.npz", noise_file.make([1, 0, 2, 2, 2, 2, 3, 3], clean_labels=clean)
+    )
+    noise_file.write(
+        tmp_path / "b.npz", noise_file.make([1, 1, 2, 0, 2, 2, 3, 3], clean_labels=clean)
+    )
     code, printed, _ = run("noise", "compare", tmp_path / "a.npz", tmp_path / "b.npz")
     assert code == 0
     counts = {line[:22].strip(): (line[22:].split() or [""])[0] for line in printed.splitlines()}
@@ -300,7 +386,10 @@ def test_compare_uses_the_common_samples(run, tmp_path):
     _, printed, _ = run("noise", "compare", tmp_path / "all.npz", tmp_path / "part.npz")
     assert "samples in both        2 (A has 4, B has 2)" in printed
     assert "Different at samples   0\n" in printed
-    assert "The labels are the same" in run("noise", "compare", tmp_path / "all.npz", tmp_path / "all.npz")[1]
+    assert (
+        "The labels are the same"
+        in run("noise", "compare", tmp_path / "all.npz", tmp_path / "all.npz")[1]
+    )
 
 
 def test_compare_refuses_files_of_different_data(run, tmp_path):
@@ -308,8 +397,13 @@ def test_compare_refuses_files_of_different_data(run, tmp_path):
     (tmp_path / "b.json").write_text("[1, 2, 3]")
     (tmp_path / "a.csv").write_text("label,label_noisy\n1,1\n2,2\n")
     (tmp_path / "b.csv").write_text("label,label_noisy\n1,1\n3,2\n")
-    assert_refused(run("noise", "compare", tmp_path / "a.json", tmp_path / "b.json"), "2 and 3 labels")
-    assert_refused(run("noise", "compare", tmp_path / "a.csv", tmp_path / "b.csv"), "1 of 2 clean labels differ")
+    assert_refused(
+        run("noise", "compare", tmp_path / "a.json", tmp_path / "b.json"), "2 and 3 labels"
+    )
+    assert_refused(
+        run("noise", "compare", tmp_path / "a.csv", tmp_path / "b.csv"),
+        "1 of 2 clean labels differ",
+    )
 
 
 # ---- data and the program itself
@@ -321,9 +415,13 @@ def test_data_list_and_fetch(run, tmp_path, monkeypatch):
     for name in (*datasets.NAMES, *published_noise.NOISE):
         assert f"  {name} " in printed
     monkeypatch.setattr(datasets, "fetch", lambda name, path: Path(path) / name)
-    assert run("data", "cifar10", "--path", tmp_path)[1] == f"cifar10 is in {tmp_path / 'cifar10'}\n"
+    assert (
+        run("data", "cifar10", "--path", tmp_path)[1] == f"cifar10 is in {tmp_path / 'cifar10'}\n"
+    )
     monkeypatch.setattr(published_noise, "fetch_noise", lambda name, path: Path(path) / name)
-    assert run("data", "sln/cifar10/sym0.4.csv", "--path", tmp_path)[1].endswith("/sln/cifar10/sym0.4.csv\n")
+    assert run("data", "sln/cifar10/sym0.4.csv", "--path", tmp_path)[1].endswith(
+        "/sln/cifar10/sym0.4.csv\n"
+    )
 
 
 def test_data_of_an_unknown_name_is_refused(run):
@@ -334,10 +432,15 @@ def test_data_of_an_unknown_name_is_refused(run):
 def test_as_a_program(tmp_path):
     def program(*arguments):
         command = [sys.executable, "-m", "shared", *arguments]
-        return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60, check=False)
+        return subprocess.run(
+            command, cwd=ROOT, capture_output=True, text=True, timeout=60, check=False
+        )
 
     out = tmp_path / "noise.json"
-    made = program(*["noise", "make", "--dataset", "digits", "--kind", "pair_flip", "--rate", "0.2", "--out"], str(out))
+    made = program(
+        *["noise", "make", "--dataset", "digits", "--kind", "pair_flip", "--rate", "0.2", "--out"],
+        str(out),
+    )
     assert (made.returncode, made.stderr) == (0, "")
     assert len(read_any(out).noisy_labels) == len(DIGITS.train_labels)
     bad = program("noise", "info", str(tmp_path / "none.pt"))
@@ -347,7 +450,9 @@ def test_as_a_program(tmp_path):
     assert bad.stderr.count("\n") == 1
 
 
-@pytest.mark.parametrize("command", [[], ["noise"], ["noise", "make"], ["noise", "add"], ["noise", "info"], ["data"]])
+@pytest.mark.parametrize(
+    "command", [[], ["noise"], ["noise", "make"], ["noise", "add"], ["noise", "info"], ["data"]]
+)
 def test_help_has_examples(run, command):
     code, printed, _ = run(*command, "--help")
     assert code == 0

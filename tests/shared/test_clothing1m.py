@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
-from shared import clothing1m, datasets
+from shared import datasets
 from shared.__main__ import main
-from shared.datasets import DatasetError
+from shared.datasets import DatasetError, clothing1m
 
 SPLITS = {
     "noisy_train": {"images/0/00/a,1.jpg": 3, "images/9/99/b.jpg": 13, "images/0/01/c d.jpg": 0},
@@ -24,7 +24,11 @@ def write_official(folder, lists="annotations", end="\n"):
     for split, files in SPLITS.items():
         write(folder / lists / f"{split}_key_list.txt", files, end)
     noisy = [f"{name} {label}" for name, label in SPLITS["noisy_train"].items()]
-    clean = [f"{name} {label}" for split in ("clean_val", "clean_test") for name, label in SPLITS[split].items()]
+    clean = [
+        f"{name} {label}"
+        for split in ("clean_val", "clean_test")
+        for name, label in SPLITS[split].items()
+    ]
     write(folder / lists / "noisy_label_kv.txt", [*reversed(noisy), "images/1/00/e.jpg 7"], end)
     write(folder / lists / "clean_label_kv.txt", [*reversed(clean), "images/0/00/a,1.jpg 8"], end)
 
@@ -83,28 +87,48 @@ def test_the_publishers_lists_come_first(tmp_path):
 @pytest.mark.parametrize(
     ("name", "content", "message"),
     [
-        ("noisy_label_kv.txt", "images/0/00/a,1.jpg 3\nimages/9/99/b.jpg 14\n", "line 2: label 14, expected 0 to 13"),
-        ("noisy_label_kv.txt", "images/0/00/a,1.jpg -1\n", "line 1: 'images/0/00/a,1.jpg -1', expected a file name and"),
-        ("noisy_label_kv.txt", "\nimages/0/00/a,1.jpg\n", "line 2: 'images/0/00/a,1.jpg', expected"),
+        (
+            "noisy_label_kv.txt",
+            "images/0/00/a,1.jpg 3\nimages/9/99/b.jpg 14\n",
+            "line 2: label 14, expected 0 to 13",
+        ),
+        (
+            "noisy_label_kv.txt",
+            "images/0/00/a,1.jpg -1\n",
+            "line 1: 'images/0/00/a,1.jpg -1', expected a file name and",
+        ),
+        (
+            "noisy_label_kv.txt",
+            "\nimages/0/00/a,1.jpg\n",
+            "line 2: 'images/0/00/a,1.jpg', expected",
+        ),
         ("noisy_label_kv.txt", "3\n", "line 1: '3', expected"),
-        ("clean_label_kv.txt", "images/1/00/e.jpg 4\n", r"clean_val_key_list\.txt, line 2: images/1/00/d\.jpg has no label"),
+        (
+            "clean_label_kv.txt",
+            "images/1/00/e.jpg 4\n",
+            r"clean_val_key_list\.txt, line 2: images/1/00/d\.jpg has no label",
+        ),
         ("clean_test_key_list.txt", "\n", r"clean_test_key_list\.txt is empty"),
         ("clean_test_key_list.txt", b"\xff\xfe\x00", "not a readable list"),
         ("noisy_label_kv.txt", "images/../../etc/a.jpg 3\n", "outside of the dataset"),
         ("noisy_label_kv.txt", "/etc/a.jpg 3\n", "outside of the dataset"),
     ],
-)  # fmt: skip
+)
 def test_a_wrong_line_is_named(tmp_path, name, content, message):
     write_official(tmp_path)
     write_images(tmp_path)
-    (tmp_path / "annotations" / name).write_bytes(content if isinstance(content, bytes) else content.encode())
+    (tmp_path / "annotations" / name).write_bytes(
+        content if isinstance(content, bytes) else content.encode()
+    )
     with pytest.raises(DatasetError, match=message):
         clothing1m.load(tmp_path)
 
 
 def test_images_that_are_missing_are_named(tmp_path):
     write_official(tmp_path)
-    with pytest.raises(DatasetError, match=r"images of Clothing1M are missing: images/0/00/a,1\.jpg.*unpack"):
+    with pytest.raises(
+        DatasetError, match=r"images of Clothing1M are missing: images/0/00/a,1\.jpg.*unpack"
+    ):
         clothing1m.load(tmp_path)
     write_images(tmp_path)
     (tmp_path / "images/1/00/d.jpg").unlink()
@@ -118,9 +142,14 @@ def test_what_is_missing_is_told_with_the_way_to_get_it(tmp_path, capsys):
     assert main(["data", "clothing1m", "--path", str(tmp_path)]) == 2
     error = capsys.readouterr().err
     for part in (
-        f"found {tmp_path / 'clothing1m/annotations'}, but it lacks clean_label_kv.txt", clothing1m.ADDRESS, "e-mail",
-        "noisy_train_key_list.txt", "clean_val.txt", "DATA_ROOT", f"Looked in {tmp_path} and",
-    ):  # fmt: skip
+        f"found {tmp_path / 'clothing1m/annotations'}, but it lacks clean_label_kv.txt",
+        clothing1m.ADDRESS,
+        "e-mail",
+        "noisy_train_key_list.txt",
+        "clean_val.txt",
+        "DATA_ROOT",
+        f"Looked in {tmp_path} and",
+    ):
         assert part in error
     with pytest.raises(DatasetError, match="which does not exist"):
         clothing1m.load(tmp_path / "nothing")
@@ -157,7 +186,10 @@ def test_the_selection_of_lra_diffusion_is_read(tmp_path, lists, noisy_lists):
 def test_the_selection_may_come_in_one_list_and_beside_plain_ones(tmp_path):
     write_plain(tmp_path)
     write_images(tmp_path)
-    write(tmp_path / "annotations/cc_select_img.txt", [f"{name} {label}" for name, label in CC.items()])
+    write(
+        tmp_path / "annotations/cc_select_img.txt",
+        [f"{name} {label}" for name, label in CC.items()],
+    )
     data = clothing1m.load(tmp_path, selection="cc")
     assert (data.train_files, data.train_labels.tolist()) == (list(CC), list(CC.values()))
 
@@ -175,10 +207,23 @@ def test_the_images_that_people_labelled_can_be_trained_on(tmp_path):
 @pytest.mark.parametrize(
     ("images", "labels", "message"),
     [
-        (None, None, r'(?s)"cc" of Clothing1M is missing: cc_select_img.* in .*annotations.*LRA-diffusion.*github'),
+        (
+            None,
+            None,
+            r'(?s)"cc" of Clothing1M is missing: cc_select_img.* in '
+            r".*annotations.*LRA-diffusion.*github",
+        ),
         (None, "0\n", "is missing: cc_select_img"),
-        ("images/9/99/b.jpg\n", "0\n1\n", r"cc_select_img\.txt has 1 lines, .*cc_select_label\.txt 2"),
-        ("images/9/99/b.jpg\n", "14\n", r"cc_select_label\.txt, line 1: label 14, expected 0 to 13"),
+        (
+            "images/9/99/b.jpg\n",
+            "0\n1\n",
+            r"cc_select_img\.txt has 1 lines, .*cc_select_label\.txt 2",
+        ),
+        (
+            "images/9/99/b.jpg\n",
+            "14\n",
+            r"cc_select_label\.txt, line 1: label 14, expected 0 to 13",
+        ),
         ("images/9/99/b.jpg\n", "1.0\n", "line 1: label 1.0, expected"),
         ("images/9/99/b.jpg\n", None, "expected a file name and a label"),
         ("\n", "\n", "is empty"),
@@ -194,10 +239,14 @@ def test_a_wrong_selection_is_refused(tmp_path, images, labels, message):
             (tmp_path / "annotations" / name).write_text(content)
     with pytest.raises(DatasetError, match=message):
         clothing1m.load(tmp_path, "cc")
-    with pytest.raises(DatasetError, match=r"unknown selection 'all'.*noisy_train, clean_train, cc"):
+    with pytest.raises(
+        DatasetError, match=r"unknown selection 'all'.*noisy_train, clean_train, cc"
+    ):
         clothing1m.load(tmp_path, "all")
 
 
 def test_it_is_not_loaded_into_arrays(tmp_path):
-    with pytest.raises(DatasetError, match=r"too large for memory: shared\.clothing1m\.load"):
+    with pytest.raises(
+        DatasetError, match=r"too large for memory: shared\.datasets\.clothing1m\.load"
+    ):
         datasets.load("clothing1m", tmp_path)

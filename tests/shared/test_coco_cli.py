@@ -7,10 +7,11 @@ import os
 import numpy as np
 import pytest
 
-from shared import coco_noise, coco_noise_cli
 from shared.__main__ import main
-from shared.coco_classes import TABLES
-from shared.coco_noise import Recipe, read_manifest
+from shared.cli import coco as coco_noise_cli
+from shared.coco import noise as coco_noise
+from shared.coco.classes import TABLES
+from shared.coco.noise import Recipe, read_manifest
 
 
 def annotations(table, each=20):
@@ -19,7 +20,13 @@ def annotations(table, each=20):
         "info": {"year": 2020},
         "images": [{"id": 1, "file_name": "a.png", "height": 9, "width": 9}],
         "annotations": [
-            {"id": 3 * row + 1, "image_id": 1, "category_id": category, "bbox": [0, 0.5, 2, 2.0], "iscrowd": row % 2}
+            {
+                "id": 3 * row + 1,
+                "image_id": 1,
+                "category_id": category,
+                "bbox": [0, 0.5, 2, 2.0],
+                "iscrowd": row % 2,
+            }
             for row, category in enumerate(ids)
         ],
         "categories": [{"id": category, "name": name} for category, name in table.items()],
@@ -82,7 +89,9 @@ def test_make_writes_what_the_rules_give(make, clean, tmp_path, kind, mode):
         entry["category_id"] = category
     assert json.dumps(before) == json.dumps(after), "nothing but the categories, key order included"
     first = printed.splitlines()[0]
-    assert (first == str(expected.selected.sum())) == (mode == "original"), "the scripts print the number of selected"
+    assert (first == str(expected.selected.sum())) == (mode == "original"), (
+        "the scripts print the number of selected"
+    )
     changed = int((expected.category_ids != ids).sum())
     assert f"rate {changed / len(ids):.5f} of all" in printed
     assert f"wrote {out}" in printed
@@ -105,7 +114,11 @@ def test_the_manifest_tells_it_all(make, clean, tmp_path):
         "original",
         5,
     )
-    assert (manifest.requested_rate, manifest.annotations, manifest.changed) == (0.5, 160, len(wrong))
+    assert (manifest.requested_rate, manifest.annotations, manifest.changed) == (
+        0.5,
+        160,
+        len(wrong),
+    )
     assert manifest.flippable == 120, "car and train have no other class"
     assert manifest.selected > manifest.changed
     assert manifest.realised_rate == len(wrong) / 160
@@ -140,7 +153,9 @@ def test_the_same_arguments_give_the_same_bytes(make, tmp_path):
 def test_a_place_that_takes_no_file_is_named_with_its_flag(make, tmp_path, flag):
     place = "/proc/s.json"
     result = make(place) if flag == "--out" else make(tmp_path / "a.json", "--manifest", place)
-    assert_refused(result, f"cannot write {flag} {place} (", "choose a folder that can be written to")
+    assert_refused(
+        result, f"cannot write {flag} {place} (", "choose a folder that can be written to"
+    )
     assert ".tmp" not in result[2]
 
 
@@ -149,7 +164,10 @@ def test_why_the_rate_is_not_the_requested_one(make, tmp_path):
     assert "drew the class they had already" in original
     assert "can never draw 33 bicycle" in original
     _, original, _ = make(tmp_path / "b.json", "--mode", "original", kind="asymmetric")
-    assert "40 annotations of car, train have no class to go to and are selected without effect" in original
+    assert (
+        "40 annotations of car, train have no class to go to and are selected without effect"
+        in original
+    )
     _, exact, _ = make(tmp_path / "c.json", kind="asymmetric")
     assert "40 annotations of car, train have no class to go to and are never selected" in exact
     assert "up to chance" in exact
@@ -173,8 +191,12 @@ def test_the_clean_file_is_safe(make, clean, tmp_path):
     (tmp_path / "link.json").symlink_to(clean)
     for name in (clean, tmp_path / "link.json", os.path.relpath(clean)):
         assert_refused(make(name, "--force"), "is the input file", "--out")
-    assert_refused(make(tmp_path / "b.json", "--manifest", clean, "--force"), "is the input file", "--manifest")
-    assert_refused(make(tmp_path / "b.json", "--manifest", tmp_path / "b.json"), "two different names")
+    assert_refused(
+        make(tmp_path / "b.json", "--manifest", clean, "--force"), "is the input file", "--manifest"
+    )
+    assert_refused(
+        make(tmp_path / "b.json", "--manifest", tmp_path / "b.json"), "two different names"
+    )
     assert clean.read_bytes() == before
     assert not (tmp_path / "b.json").exists()
 
@@ -210,9 +232,14 @@ def test_the_two_formats_do_not_mix(run, tmp_path):
     labels = ("noise", "make", "--kind", "symmetric", "--out", tmp_path / "a.npz")
     for more in (["--ann", "a.json"], ["--mode", "exact"], ["--manifest", "m.json"]):
         assert_refused(
-            run(*labels, "--dataset", "digits", "--rate", 0.2, *more), f"{more[0]} is for COCO", "--format coco"
+            run(*labels, "--dataset", "digits", "--rate", 0.2, *more),
+            f"{more[0]} is for COCO",
+            "--format coco",
         )
-    assert_refused(run(*labels, "--dataset", "voc", "--rate", 0.2), "--dataset voc is a set of COCO annotations")
+    assert_refused(
+        run(*labels, "--dataset", "voc", "--rate", 0.2),
+        "--dataset voc is a set of COCO annotations",
+    )
     coco = (
         "noise",
         "make",
@@ -251,10 +278,15 @@ def test_info_of_annotations(make, run, clean, tmp_path):
     assert code == 0
     assert "1 images, 160 annotations, 8 categories" in printed
     assert "manifest: " not in printed
-    assert f"There is a manifest: {tmp_path / 'a.manifest.json'}" in run("noise", "info", tmp_path / "a.json")[1]
+    assert (
+        f"There is a manifest: {tmp_path / 'a.manifest.json'}"
+        in run("noise", "info", tmp_path / "a.json")[1]
+    )
     assert_refused(run("noise", "info", clean, "--plot", "a.png"), "leave out --plot")
     (tmp_path / "other.json").write_text('{"a": 1}')
-    assert_refused(run("noise", "info", tmp_path / "other.json"), "other.json", "'images' is missing")
+    assert_refused(
+        run("noise", "info", tmp_path / "other.json"), "other.json", "'images' is missing"
+    )
 
 
 def test_compare_by_annotation_id(make, run, clean, tmp_path):
@@ -266,27 +298,37 @@ def test_compare_by_annotation_id(make, run, clean, tmp_path):
     for name in ("a.json", "reversed.json"):
         code, printed, _ = run("noise", "compare", clean, tmp_path / name)
         assert code == 0
-        assert f"another category     {manifest.changed:>9,} {manifest.realised_rate:>8.2%}" in printed
+        assert (
+            f"another category     {manifest.changed:>9,} {manifest.realised_rate:>8.2%}" in printed
+        )
     assert "The categories are the same." in run("noise", "compare", clean, clean)[1]
     content["annotations"].pop()
     (tmp_path / "fewer.json").write_text(json.dumps(content))
     assert_refused(
-        run("noise", "compare", clean, tmp_path / "fewer.json"), "annotate different sets", "1 annotation ids"
+        run("noise", "compare", clean, tmp_path / "fewer.json"),
+        "annotate different sets",
+        "1 annotation ids",
     )
     content = json.loads(clean.read_text())
     content["categories"][0]["name"] = "somebody"
     (tmp_path / "other.json").write_text(json.dumps(content))
     assert_refused(run("noise", "compare", clean, tmp_path / "other.json"), "different categories")
     (tmp_path / "labels.json").write_text("[1, 2]")
-    assert_refused(run("noise", "compare", clean, tmp_path / "labels.json"), "labels.json", "JSON list")
-    assert_refused(run("noise", "compare", clean, clean, "--dataset", "digits"), "leave out --dataset")
+    assert_refused(
+        run("noise", "compare", clean, tmp_path / "labels.json"), "labels.json", "JSON list"
+    )
+    assert_refused(
+        run("noise", "compare", clean, clean, "--dataset", "digits"), "leave out --dataset"
+    )
 
 
 def test_many_categories_fit_the_terminal(run, tmp_path):
     clean = tmp_path / "coco.json"
     clean.write_text(json.dumps(annotations(TABLES["coco"], each=5)))
     options = ("--dataset", "coco", "--kind", "asymmetric", "--rate", 0.5, "--mode", "original")
-    code, printed, _ = run("noise", "make", "--format", "coco", "--ann", clean, "--out", tmp_path / "a.json", *options)
+    code, printed, _ = run(
+        "noise", "make", "--format", "coco", "--ann", clean, "--out", tmp_path / "a.json", *options
+    )
     assert code == 0
     assert "and 2 more; mode exact can" in printed
     code, printed, _ = run("noise", "info", tmp_path / "a.manifest.json")
@@ -315,7 +357,16 @@ def test_the_help_names_the_kinds_and_modes(run):
 
 
 def test_a_script_is_the_command_with_kind_and_dataset_fixed(make, clean, tmp_path, capsys):
-    arguments = ["--ann", str(clean), "--out", str(tmp_path / "a.json"), "--seed", "5", "--mode", "original"]
+    arguments = [
+        "--ann",
+        str(clean),
+        "--out",
+        str(tmp_path / "a.json"),
+        "--seed",
+        "5",
+        "--mode",
+        "original",
+    ]
     assert coco_noise_cli.script_main("symmetric", "cityscapes", arguments) == 0
     make(tmp_path / "b.json", "--seed", 5, "--mode", "original", rate=0.2)
     assert (tmp_path / "a.json").read_bytes() == (tmp_path / "b.json").read_bytes()

@@ -1,4 +1,6 @@
-"""Reading and writing of COCO-format annotations and of manifests: only the categories change, and bad files are refused."""
+"""Reading and writing of COCO-format annotations and of manifests: only the categories change, and
+bad files are refused.
+"""
 
 import copy
 import json
@@ -8,9 +10,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shared import coco_file, coco_manifest
-from shared.coco_classes import CocoError
-from shared.coco_manifest import Manifest, read_manifest
+from shared.coco import file as coco_file
+from shared.coco import manifest as coco_manifest
+from shared.coco.classes import CocoError
+from shared.coco.manifest import Manifest, read_manifest
 
 
 def tiny(count=4):
@@ -60,7 +63,9 @@ def test_only_categories_change(write):
     assert coco_file.encode(read, read.category_ids) == path.read_bytes()
     expected = tiny()
     expected["annotations"][1]["category_id"] = 5
-    assert coco_file.encode(read, np.array([5, 5, 5, 7])) == json.dumps(expected).encode(), "key order included"
+    assert coco_file.encode(read, np.array([5, 5, 5, 7])) == json.dumps(expected).encode(), (
+        "key order included"
+    )
     assert read.content == tiny(), "what was read stays"
     with pytest.raises(CocoError, match="1 category ids for 4 annotations"):
         coco_file.encode(read, np.array([5]))
@@ -121,7 +126,10 @@ def annotation(**changes):
         (broken(categories=[{"id": True}]), r"categories\[0\] has id True"),
         (broken(categories=[{"id": 5, "name": 3}]), r"categories\[0\] has the name 3"),
         (broken(categories=[{"id": 5}, {"id": 5}]), r"categories\[1\] repeats id 5"),
-        (annotation(category_id=6), r"annotations\[0\] \(id 100\) has category_id 6, which 'categories' lacks"),
+        (
+            annotation(category_id=6),
+            r"annotations\[0\] \(id 100\) has category_id 6, which 'categories' lacks",
+        ),
         (annotation(category_id=5.0), r"annotations\[0\] has category_id 5.0: give an integer"),
         (annotation(category_id=-1), "category_id -1"),
         (annotation(category_id=10**30), "category_id 1000"),
@@ -249,5 +257,7 @@ def test_manifests_that_are_none(write, tmp_path):
 
 
 def test_transition_counts_take_any_ids():
-    counts = coco_manifest.transition_counts(np.array([9, 9, 2, 4]), np.array([2, 9, 2, 9]), [9, 2, 4])
+    counts = coco_manifest.transition_counts(
+        np.array([9, 9, 2, 4]), np.array([2, 9, 2, 9]), [9, 2, 4]
+    )
     assert counts.tolist() == [[1, 1, 0], [0, 1, 0], [1, 0, 0]]

@@ -1,4 +1,6 @@
-"""Class noise on COCO categories, against a literal loop with numpy's legacy generator and against the paper's rates."""
+"""Class noise on COCO categories, against a literal loop with numpy's legacy generator and against
+the paper's rates.
+"""
 
 import time
 from collections import Counter
@@ -8,8 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shared.coco_classes import COCO_GROUPS, CONFUSED, TABLES, recognise
-from shared.coco_noise import CocoError, Recipe, make, never_drawn, original_choices, targets_of
+from shared.coco.classes import COCO_GROUPS, CONFUSED, TABLES, recognise
+from shared.coco.noise import CocoError, Recipe, make, never_drawn, original_choices, targets_of
 
 SCRIPTS = [(kind, dataset) for kind in ("symmetric", "asymmetric") for dataset in TABLES]
 
@@ -28,10 +30,87 @@ def within_four_sigma(count, total, rate):
 
 CITY_LIST = [24, 25, 26, 27, 28, 31, 32, 33]
 COCO_LIST = [
-    1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 13, 14, 15, 16, 17, 18, 19, 20, 21, 22, 23, 24, 25, 27, 28, 31, 32, 33, 34, 35, 36, 37,
-    38, 39, 40, 41, 42, 43, 44, 46, 47, 48, 49, 50, 51, 52, 53, 54, 55, 56, 57, 58, 59, 60, 61, 62, 63, 64, 65, 67, 70, 72, 73,
-    74, 75, 76, 77, 78, 79, 80, 81, 82, 84, 85, 86, 87, 88, 89, 90,
-]  # fmt: skip
+    1,
+    2,
+    3,
+    4,
+    5,
+    6,
+    7,
+    8,
+    9,
+    10,
+    11,
+    13,
+    14,
+    15,
+    16,
+    17,
+    18,
+    19,
+    20,
+    21,
+    22,
+    23,
+    24,
+    25,
+    27,
+    28,
+    31,
+    32,
+    33,
+    34,
+    35,
+    36,
+    37,
+    38,
+    39,
+    40,
+    41,
+    42,
+    43,
+    44,
+    46,
+    47,
+    48,
+    49,
+    50,
+    51,
+    52,
+    53,
+    54,
+    55,
+    56,
+    57,
+    58,
+    59,
+    60,
+    61,
+    62,
+    63,
+    64,
+    65,
+    67,
+    70,
+    72,
+    73,
+    74,
+    75,
+    76,
+    77,
+    78,
+    79,
+    80,
+    81,
+    82,
+    84,
+    85,
+    86,
+    87,
+    88,
+    89,
+    90,
+]
 COCO_RANGES = [
     (1, 9, [2, 3, 4, 5, 6, 7, 8, 9]),
     (10, 15, [10, 11, 13, 14, 15]),
@@ -50,7 +129,9 @@ VOC_RULES = {3: 1, 11: 9, 6: 7, 17: 13, 2: 14, 14: 2, 8: 12, 12: 8}
 
 
 def literal(kind, dataset, ids, rate, seed):
-    """(category ids, printed count) of the script of that name, the generator seeded right before its loop."""
+    """(category ids, printed count) of the script of that name, the generator seeded right before
+    its loop.
+    """
     rng = np.random.RandomState(seed)
     result, count = [], 0
     for old in ids:
@@ -119,7 +200,9 @@ def test_original_changes_less_than_it_selects(kind, dataset):
 
 
 def test_measured_rates_of_the_note_are_met():
-    """Section 3: Cityscapes SN 0.1764 and AN 0.150, VOC AN 0.079, at rate 0.2 and equal class counts."""
+    """Section 3: Cityscapes SN 0.1764 and AN 0.150, VOC AN 0.079, at rate 0.2 and equal class
+    counts.
+    """
     for kind, dataset, rate in (
         ("symmetric", "cityscapes", 0.1764),
         ("asymmetric", "cityscapes", 0.15),
@@ -128,7 +211,9 @@ def test_measured_rates_of_the_note_are_met():
         ids = balanced(dataset, 160_000 // len(TABLES[dataset]))
         made = make(ids, TABLES[dataset], Recipe(dataset, kind, 0.2, 0, "original"))
         # both runs are samples, so their difference has twice the variance of one
-        assert abs((made.category_ids != ids).mean() - rate) < 4 * np.sqrt(2 * rate * (1 - rate) / len(ids))
+        assert abs((made.category_ids != ids).mean() - rate) < 4 * np.sqrt(
+            2 * rate * (1 - rate) / len(ids)
+        )
 
 
 NEVER = {
@@ -148,7 +233,9 @@ def test_what_original_never_produces_exact_does(kind, dataset):
     for mode in ("original", "exact"):
         made = make(ids, table, Recipe(dataset, kind, 1.0, 3, mode))
         new = set(made.category_ids[made.category_ids != ids].tolist())
-        assert bool(new & set(NEVER[kind, dataset])) == (mode == "exact" and bool(NEVER[kind, dataset]))
+        assert bool(new & set(NEVER[kind, dataset])) == (
+            mode == "exact" and bool(NEVER[kind, dataset])
+        )
         if mode == "exact":
             assert (
                 new == set(table)
@@ -159,9 +246,15 @@ def test_what_original_never_produces_exact_does(kind, dataset):
 
 def test_snowboard_has_double_weight_in_original_only():
     ids = np.full(9000, 34)
-    counts = Counter(make(ids, TABLES["coco"], Recipe("coco", "asymmetric", 1.0, 1, "original")).category_ids.tolist())
+    counts = Counter(
+        make(
+            ids, TABLES["coco"], Recipe("coco", "asymmetric", 1.0, 1, "original")
+        ).category_ids.tolist()
+    )
     assert within_four_sigma(counts[36], 9000, 2 / 9)
-    counts = Counter(make(ids, TABLES["coco"], Recipe("coco", "asymmetric", 1.0, 1)).category_ids.tolist())
+    counts = Counter(
+        make(ids, TABLES["coco"], Recipe("coco", "asymmetric", 1.0, 1)).category_ids.tolist()
+    )
     assert set(counts) == set(range(35, 44))
     assert all(within_four_sigma(count, 9000, 1 / 9) for count in counts.values())
 
@@ -173,7 +266,9 @@ def test_the_lists_are_those_of_the_note():
     choices = original_choices(Recipe("coco", "asymmetric", 0.2))
     assert set(choices) == set(COCO_LIST)
     for low, high, drawn in COCO_RANGES:
-        assert {choices[category] for category in COCO_LIST if low <= category <= high} == {tuple(drawn)}
+        assert {choices[category] for category in COCO_LIST if low <= category <= high} == {
+            tuple(drawn)
+        }
     assert [group for group in COCO_GROUPS if 35 in group] == [tuple(range(34, 44))]
 
 
@@ -205,8 +300,12 @@ def test_exact_changes_what_is_selected_within_the_classes_of_the_file(kind, dat
     table = TABLES[dataset]
     present = data.draw(st.lists(st.sampled_from(list(table)), min_size=2, unique=True))
     ids = np.array(data.draw(st.lists(st.sampled_from(present), min_size=1, max_size=100)))
-    recipe = Recipe(dataset, kind, data.draw(st.sampled_from([0.0, 0.3, 1.0])), data.draw(st.integers(0, 2**70)))
-    targets = {category: literal_targets(kind, dataset, category, set(present)) for category in present}
+    recipe = Recipe(
+        dataset, kind, data.draw(st.sampled_from([0.0, 0.3, 1.0])), data.draw(st.integers(0, 2**70))
+    )
+    targets = {
+        category: literal_targets(kind, dataset, category, set(present)) for category in present
+    }
     categories = {category: table[category] for category in present}
     if not any(targets[category] for category in ids.tolist()):
         with pytest.raises(CocoError, match="no annotation has another class"):
@@ -229,7 +328,9 @@ def test_exact_meets_the_rate_and_is_uniform(kind, dataset, rate):
     table, ids = TABLES[dataset], balanced(dataset, 2000)
     made = make(ids, table, Recipe(dataset, kind, rate, 11))
     assert within_four_sigma((made.category_ids != ids).sum(), made.flippable.sum(), rate)
-    source = next(category for category in table if literal_targets(kind, dataset, category, set(table)))
+    source = next(
+        category for category in table if literal_targets(kind, dataset, category, set(table))
+    )
     targets = literal_targets(kind, dataset, source, set(table))
     made = make(
         np.full(40_000, source), table, Recipe(dataset, kind, rate, 11)
@@ -242,7 +343,10 @@ def test_exact_meets_the_rate_and_is_uniform(kind, dataset, rate):
 
 def test_a_higher_rate_selects_more_of_the_same():
     ids = balanced("voc", 50)
-    low, high = (make(ids, TABLES["voc"], Recipe("voc", "symmetric", rate, 4)).selected for rate in (0.2, 0.4))
+    low, high = (
+        make(ids, TABLES["voc"], Recipe("voc", "symmetric", rate, 4)).selected
+        for rate in (0.2, 0.4)
+    )
     assert not (low & ~high).any()
 
 
@@ -276,7 +380,9 @@ def test_names_decide_so_files_that_count_from_one_work():
     ids = np.tile(np.arange(1, 9), 20)
     made = make(ids, categories, Recipe("cityscapes", "asymmetric", 1.0, 0))
     assert made.category_ids.tolist() == [2, 1, 3, 5, 4, 6, 8, 7] * 20
-    with pytest.raises(CocoError, match=r"category 1 \(person\) is not cityscapes's category 1.*--mode exact"):
+    with pytest.raises(
+        CocoError, match=r"category 1 \(person\) is not cityscapes's category 1.*--mode exact"
+    ):
         make(ids, categories, Recipe("cityscapes", "asymmetric", 1.0, 0, "original"))
     shifted = {category - 1: name for category, name in TABLES["voc"].items()}
     with pytest.raises(CocoError, match="category 0"):
@@ -285,10 +391,18 @@ def test_names_decide_so_files_that_count_from_one_work():
 
 def test_recognising_categories():
     voc = TABLES["voc"]
-    assert recognise({5: "TV/Monitor", 9: "dining table", 0: "Potted-Plant"}, voc) == {5: 20, 9: 11, 0: 16}
+    assert recognise({5: "TV/Monitor", 9: "dining table", 0: "Potted-Plant"}, voc) == {
+        5: 20,
+        9: 11,
+        0: 16,
+    }
     assert recognise({15: None, 7: ""}, voc) == {15: 15, 7: 7}, "no names at all: ids"
-    assert recognise({15: "person", 14: "motorcycle"}, voc) == {15: 15, 14: 14}, "the known name has the table's id"
-    assert recognise({1: "person", 14: "motorcycle"}, voc) == {1: 15}, "this file counts in another way"
+    assert recognise({15: "person", 14: "motorcycle"}, voc) == {15: 15, 14: 14}, (
+        "the known name has the table's id"
+    )
+    assert recognise({1: "person", 14: "motorcycle"}, voc) == {1: 15}, (
+        "this file counts in another way"
+    )
     assert recognise({1: "date", 2: "fig"}, voc) == {}, "fruits are no aeroplanes"
     assert recognise(dict.fromkeys(voc, "?"), voc) == {category: category for category in voc}
     with pytest.raises(CocoError, match=r"categories 15 and 99 are both person.*coco_format"):
@@ -300,14 +414,19 @@ def test_a_category_without_annotations_need_not_be_known():
     made = make([24, 25], categories, Recipe("cityscapes", "symmetric", 1.0, 0))
     assert not set(made.category_ids.tolist()) & {29}
     with pytest.raises(
-        CocoError, match=r"1 annotated categories are no classes of cityscapes.*29 caravan.*coco_format"
+        CocoError,
+        match=r"1 annotated categories are no classes of cityscapes.*29 caravan.*coco_format",
     ):
         make([24, 29], categories, Recipe("cityscapes", "symmetric", 1.0, 0))
 
 
 def test_targets_that_the_file_lacks_are_left_out():
     categories = {24: "person", 27: "truck", 28: "bus"}
-    assert targets_of(categories, Recipe("cityscapes", "asymmetric", 0.5)) == {24: (), 27: (28,), 28: (27,)}
+    assert targets_of(categories, Recipe("cityscapes", "asymmetric", 0.5)) == {
+        24: (),
+        27: (28,),
+        28: (27,),
+    }
     with pytest.raises(CocoError, match="the file has no category"):
         make([24] * 50, categories, Recipe("cityscapes", "symmetric", 1.0, 0, "original"))
 

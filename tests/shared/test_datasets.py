@@ -14,9 +14,9 @@ import numpy as np
 import pytest
 from python2_pickle import batch_bytes
 
-from shared import cifar, datasets
-from shared.datasets import DatasetError, ImageData, data_root, fetch, load
-from shared.download import DownloadError
+from shared import datasets
+from shared.datasets import DatasetError, ImageData, cifar, data_root, fetch, load
+from shared.datasets.download import DownloadError
 
 ROWS = 12  # of a fake batch
 
@@ -37,9 +37,14 @@ class FakeCifar:
         return folder
 
     def archive(self) -> bytes:
-        """The same bytes at every call (tarfile would write the time into the head of a compressed archive)."""
+        """The same bytes at every call (tarfile would write the time into the head of a compressed
+        archive).
+        """
         buffer = io.BytesIO()
-        with gzip.GzipFile(fileobj=buffer, mode="wb", mtime=0) as zipped, tarfile.open(fileobj=zipped, mode="w") as tar:
+        with (
+            gzip.GzipFile(fileobj=buffer, mode="wb", mtime=0) as zipped,
+            tarfile.open(fileobj=zipped, mode="w") as tar,
+        ):
             for name, content in self.contents.items():
                 info = tarfile.TarInfo(f"{self.spec.name}-unpacked/{name}")
                 info.size = len(content)
@@ -54,7 +59,10 @@ def fake_cifar(original: cifar.CifarFiles) -> FakeCifar:
         rows = rng.integers(0, 256, (ROWS, 3072), dtype=np.uint8)
         labels[name] = rng.integers(0, len(original.class_names), ROWS).tolist()
         contents[name] = batch_bytes(rows, labels[name], original.label_key)
-        planes = [[row[plane * 1024 : (plane + 1) * 1024].reshape(32, 32) for plane in range(3)] for row in rows]
+        planes = [
+            [row[plane * 1024 : (plane + 1) * 1024].reshape(32, 32) for plane in range(3)]
+            for row in rows
+        ]
         images[name] = np.array([np.dstack(three) for three in planes])
     md5 = {name: hashlib.md5(content).hexdigest() for name, content in contents.items()}
     fake = FakeCifar(dataclasses.replace(original, md5=md5), contents, images, labels)
@@ -87,17 +95,21 @@ def assert_is(fake: FakeCifar, data: ImageData) -> None:
 # ---- names and places
 
 
-def test_the_data_root_is_the_path_then_the_environment_then_data_in_the_repository(monkeypatch, tmp_path):
+def test_the_data_root_is_the_path_then_the_environment_then_data_in_the_repository(
+    monkeypatch, tmp_path
+):
     monkeypatch.setenv("DATA_ROOT", "/from/environment")
     assert data_root(tmp_path) == tmp_path
     assert data_root() == Path("/from/environment")
     monkeypatch.setenv("DATA_ROOT", "")
-    assert data_root() == Path(datasets.__file__).parents[1] / "data"
+    assert data_root() == Path(datasets.__file__).parents[2] / "data"
 
 
 @pytest.mark.parametrize("call", [load, fetch])
 def test_unknown_names_are_refused_with_the_known_ones(call):
-    with pytest.raises(DatasetError, match=r"'mnist'.*cifar10, cifar100, animal10n, digits, folder"):
+    with pytest.raises(
+        DatasetError, match=r"'mnist'.*cifar10, cifar100, animal10n, digits, folder"
+    ):
         call("mnist")
 
 
@@ -158,7 +170,9 @@ def test_the_path_of_the_archive_will_do(fake, tmp_path):
 
 def test_an_archive_on_a_read_only_place_is_read_in_memory(fake, tmp_path, monkeypatch):
     (tmp_path / fake.spec.archive_name).write_bytes(fake.archive())
-    monkeypatch.setattr(os, "access", lambda *_: False)  # tests may run as root, for whom nothing is read-only
+    monkeypatch.setattr(
+        os, "access", lambda *_: False
+    )  # tests may run as root, for whom nothing is read-only
     assert_is(fake, load(fake.spec.name, tmp_path))
     assert fetch(fake.spec.name, tmp_path) == tmp_path
     assert os.listdir(tmp_path) == [fake.spec.archive_name]
@@ -187,9 +201,14 @@ def test_what_is_missing_is_told_with_the_three_ways_to_get_it(fake, tmp_path):
         load(fake.spec.name, tmp_path / "nothing")
     name, archive = fake.spec.name, fake.spec.archive_name
     for part in (
-        *fake.spec.files, f"Looked in {tmp_path / 'nothing'} (which does not exist)",
-        f"make data-{name} ", f"put {archive} into {tmp_path / 'nothing'}", "DATA_MIRROR=", fake.spec.url, "DATA_ROOT",
-    ):  # fmt: skip
+        *fake.spec.files,
+        f"Looked in {tmp_path / 'nothing'} (which does not exist)",
+        f"make data-{name} ",
+        f"put {archive} into {tmp_path / 'nothing'}",
+        "DATA_MIRROR=",
+        fake.spec.url,
+        "DATA_ROOT",
+    ):
         assert part in str(caught.value)
 
 
@@ -199,7 +218,8 @@ def test_an_edited_file_is_refused_by_name(fake, tmp_path, call):
     fake.contents[name] = fake.contents[name][:-20] + b"x" + fake.contents[name][-19:]
     fake.write(tmp_path)
     with pytest.raises(
-        DatasetError, match=rf"{tmp_path / name} is not the publisher's file: md5 .*{fake.spec.md5[name]}"
+        DatasetError,
+        match=rf"{tmp_path / name} is not the publisher's file: md5 .*{fake.spec.md5[name]}",
     ):
         call(fake.spec.name, tmp_path)
 
@@ -222,7 +242,9 @@ def test_a_pickle_is_not_opened_before_its_md5_matched(fake, tmp_path, monkeypat
 @pytest.mark.parametrize("content", [b"no archive", b""])
 def test_a_damaged_archive_is_refused_by_name(fake, tmp_path, content):
     (tmp_path / fake.spec.archive_name).write_bytes(content)
-    with pytest.raises(DatasetError, match=rf"{fake.spec.archive_name} is not the publisher's: its md5 is"):
+    with pytest.raises(
+        DatasetError, match=rf"{fake.spec.archive_name} is not the publisher's: its md5 is"
+    ):
         load(fake.spec.name, tmp_path)
     with pytest.raises(DownloadError, match="Move it away"):
         fetch(fake.spec.name, tmp_path)
@@ -242,7 +264,10 @@ def test_half_unpacked_files_beside_the_archive_are_named(fake, tmp_path):
         ({}, r"no \(n, 3072\) uint8 array"),
         ({"data": np.zeros((2, 3072)), "labels": [0, 1]}, "uint8"),
         ({"data": np.zeros((2, 99), np.uint8), "labels": [0, 1]}, "3072"),
-        ({"data": np.zeros((2, 3072), np.uint8), "labels": [0]}, "list of 2 integers named 'labels'"),
+        (
+            {"data": np.zeros((2, 3072), np.uint8), "labels": [0]},
+            "list of 2 integers named 'labels'",
+        ),
         ({"data": np.zeros((2, 3072), np.uint8), "labels": [0, 10]}, r"outside 0\.\.9"),
         ({"data": np.zeros((2, 3072), np.uint8), "labels": [0, -1]}, r"outside 0\.\.9"),
     ],
@@ -250,7 +275,9 @@ def test_half_unpacked_files_beside_the_archive_are_named(fake, tmp_path):
 def test_odd_batches_with_a_matching_md5_are_refused(batch, message, tmp_path, monkeypatch):
     content = pickle.dumps(batch, 2)
     names = cifar.CIFAR10.files
-    spec = dataclasses.replace(cifar.CIFAR10, md5=dict.fromkeys(names, hashlib.md5(content).hexdigest()))
+    spec = dataclasses.replace(
+        cifar.CIFAR10, md5=dict.fromkeys(names, hashlib.md5(content).hexdigest())
+    )
     monkeypatch.setitem(datasets.CIFAR, "cifar10", spec)
     for name in names:
         (tmp_path / name).write_bytes(content)
@@ -263,8 +290,15 @@ def test_odd_batches_with_a_matching_md5_are_refused(batch, message, tmp_path, m
 
 def test_digits_are_split_once_and_for_all():
     data = load("digits")
-    assert (data.train_images.shape, data.test_images.shape) == ((1442, 32, 32, 3), (355, 32, 32, 3))
-    assert (data.train_images.dtype, data.train_labels.dtype, data.location) == (np.uint8, np.int64, None)
+    assert (data.train_images.shape, data.test_images.shape) == (
+        (1442, 32, 32, 3),
+        (355, 32, 32, 3),
+    )
+    assert (data.train_images.dtype, data.train_labels.dtype, data.location) == (
+        np.uint8,
+        np.int64,
+        None,
+    )
     assert data.class_names == tuple("0123456789")
     for labels in (data.train_labels, data.test_labels):
         assert np.bincount(labels, minlength=10).min() >= len(labels) // 11

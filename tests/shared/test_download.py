@@ -18,8 +18,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from shared import download
-from shared.download import DownloadError, fetch, unpack
+from shared.datasets import download
+from shared.datasets.download import DownloadError, fetch, unpack
 
 CONTENT = np.random.default_rng(0).bytes(1_200_000)
 SHA256 = hashlib.sha256(CONTENT).hexdigest()
@@ -62,7 +62,9 @@ class Handler(http.server.BaseHTTPRequestHandler):
             self.send_content(wanted, fault)
 
     def send_content(self, wanted: str | None, fault: str) -> None:
-        start = int(re.fullmatch(r"bytes=(\d+)-", wanted)[1]) if wanted and self.server.ranges else 0
+        start = (
+            int(re.fullmatch(r"bytes=(\d+)-", wanted)[1]) if wanted and self.server.ranges else 0
+        )
         if start and start >= len(CONTENT):
             self.send_response(416)
             self.send_header("Content-Range", f"bytes */{len(CONTENT)}")
@@ -91,7 +93,9 @@ class Handler(http.server.BaseHTTPRequestHandler):
 @pytest.fixture
 def server():
     with Server() as running:
-        thread = threading.Thread(target=running.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True)
+        thread = threading.Thread(
+            target=running.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True
+        )
         thread.start()
         yield running
         running.release.set()
@@ -113,7 +117,9 @@ def mirror(server, monkeypatch):
 
 
 def test_a_mirror_url_is_asked_by_file_name(mirror, tmp_path):
-    target = fetch(NOWHERE, tmp_path / "new" / "data.bin", sha256=SHA256, md5=MD5, size=len(CONTENT))
+    target = fetch(
+        NOWHERE, tmp_path / "new" / "data.bin", sha256=SHA256, md5=MD5, size=len(CONTENT)
+    )
     assert target.read_bytes() == CONTENT
     assert os.listdir(target.parent) == ["data.bin"]
 
@@ -161,12 +167,19 @@ def test_a_partial_file_is_used_when_it_can_be(mirror, tmp_path, partial, checks
 def test_a_killed_download_goes_on_where_it_was(mirror, tmp_path):
     mirror.faults = ["hang"]
     partial = tmp_path / "data.bin.part"
-    code = f"from shared import download; from pathlib import Path; download.fetch({NOWHERE!r}, Path('data.bin'))"
+    code = (
+        f"from shared.datasets import download; from pathlib import Path; download.fetch({NOWHERE!r}, "
+        "Path('data.bin'))"
+    )
     process = subprocess.Popen(
-        [sys.executable, "-c", code], cwd=tmp_path, env={**os.environ, "PYTHONPATH": str(REPOSITORY)}
+        [sys.executable, "-c", code],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(REPOSITORY)},
     )
     deadline = time.monotonic() + 20
-    while not (partial.exists() and partial.stat().st_size > 100_000) and time.monotonic() < deadline:
+    while (
+        not (partial.exists() and partial.stat().st_size > 100_000) and time.monotonic() < deadline
+    ):
         time.sleep(0.02)
     process.send_signal(signal.SIGKILL)
     process.wait()
@@ -176,7 +189,9 @@ def test_a_killed_download_goes_on_where_it_was(mirror, tmp_path):
     assert mirror.requests[-1] == f"bytes={have}-"
 
 
-@pytest.mark.parametrize("wrong", [{"sha256": "0" * 64}, {"md5": "0" * 32}, {"size": 5}, {"size": len(CONTENT) + 1}])
+@pytest.mark.parametrize(
+    "wrong", [{"sha256": "0" * 64}, {"md5": "0" * 32}, {"size": 5}, {"size": len(CONTENT) + 1}]
+)
 def test_wrong_content_is_deleted_and_both_sums_are_told(mirror, tmp_path, wrong):
     with pytest.raises(DownloadError) as caught:
         fetch(NOWHERE, tmp_path / "data.bin", **wrong)
@@ -197,7 +212,14 @@ def test_what_is_not_there_is_not_asked_twice_and_the_advice_is_complete(mirror,
     with pytest.raises(DownloadError) as caught:
         fetch(NOWHERE, tmp_path / "data.bin", sha256=SHA256)
     assert mirror.requests == [None]
-    for part in (f"{mirror.url}/data.bin", "404", NOWHERE, str(tmp_path / "data.bin"), "DATA_MIRROR", "attempts"):
+    for part in (
+        f"{mirror.url}/data.bin",
+        "404",
+        NOWHERE,
+        str(tmp_path / "data.bin"),
+        "DATA_MIRROR",
+        "attempts",
+    ):
         assert part in str(caught.value)
 
 
@@ -209,7 +231,8 @@ def test_a_server_that_stays_broken_is_given_up(mirror, tmp_path):
 
 
 @pytest.mark.parametrize(
-    "url", ["http://example.org/data.bin", "file:///etc/passwd", "ftp://example.org/data.bin", "data.bin"]
+    "url",
+    ["http://example.org/data.bin", "file:///etc/passwd", "ftp://example.org/data.bin", "data.bin"],
 )
 def test_only_https_is_fetched(url, tmp_path):
     with pytest.raises(DownloadError, match="https"):
@@ -248,7 +271,9 @@ def test_a_mirror_folder_is_searched_by_name_and_checksum(tmp_path, monkeypatch)
         fetch(NOWHERE, tmp_path / "unchecked.bin")
 
 
-@pytest.mark.parametrize(("content", "message"), [(None, "no data.bin"), (b"other", "another file: its sha256 is")])
+@pytest.mark.parametrize(
+    ("content", "message"), [(None, "no data.bin"), (b"other", "another file: its sha256 is")]
+)
 def test_a_mirror_folder_without_the_file_is_told(tmp_path, monkeypatch, content, message):
     (tmp_path / "mirror").mkdir()
     if content:
@@ -315,7 +340,9 @@ def test_damaged_archives_are_named_and_nothing_appears(tmp_path):
     whole = write_tar(tmp_path / "a.tar.gz", {"set/one": CONTENT}).read_bytes()
     flipped = bytearray(whole)
     flipped[len(whole) // 2] ^= 255
-    for number, data in enumerate((whole[: len(whole) // 2], whole[:-4], bytes(flipped), b"", b"no archive" * 100)):
+    for number, data in enumerate(
+        (whole[: len(whole) // 2], whole[:-4], bytes(flipped), b"", b"no archive" * 100)
+    ):
         archive = tmp_path / f"damaged{number}.tar.gz"
         archive.write_bytes(data)
         with pytest.raises(DownloadError, match=rf"damaged{number}.*damaged \(.*delete it"):

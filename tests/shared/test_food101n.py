@@ -3,12 +3,20 @@
 import numpy as np
 import pytest
 
-from shared import datasets, food101n
+from shared import datasets
 from shared.__main__ import main
-from shared.datasets import DatasetError
+from shared.datasets import DatasetError, food101n
 
-CLASSES = [f"dish_{number:03}" for number in reversed(range(101))]  # the order of classes.txt counts, not the alphabet
-TRAIN = ["dish_100/a,1.jpg", "dish_000/b.jpg", "dish_098/v w.jpg", "dish_099/c.jpg", "dish_098/x.jpg"]
+CLASSES = [
+    f"dish_{number:03}" for number in reversed(range(101))
+]  # the order of classes.txt counts, not the alphabet
+TRAIN = [
+    "dish_100/a,1.jpg",
+    "dish_000/b.jpg",
+    "dish_098/v w.jpg",
+    "dish_099/c.jpg",
+    "dish_098/x.jpg",
+]
 VERIFIED = {"dish_098/v w.jpg": 1, "dish_098/x.jpg": 0}
 TEST = ["dish_099/1011328", "dish_100/101251"]
 
@@ -60,19 +68,39 @@ def test_without_the_verified_list_all_images_train(tmp_path):
 @pytest.mark.parametrize(
     ("name", "content", "message"),
     [
-        ("imagelist.tsv", "class_name/key\ncake/a.jpg\n", r"imagelist\.tsv, line 2: 'cake/a\.jpg', expected <class>/<file>"),
+        (
+            "imagelist.tsv",
+            "class_name/key\ncake/a.jpg\n",
+            r"imagelist\.tsv, line 2: 'cake/a\.jpg', expected <class>/<file>",
+        ),
         ("imagelist.tsv", "class_name/key\n\ndish_001\n", r"line 3: 'dish_001', expected"),
         ("imagelist.tsv", "class_name/key\n", "is empty"),
         ("imagelist.tsv", "class_name/key\ndish_001/../../a.jpg\n", "outside of the dataset"),
         ("imagelist.tsv", b"\xff\xfe\x00", "not a readable list"),
-        ("classes.txt", "class_name\n" + "\n".join(CLASSES[1:]), "names 100 classes in 100 lines after its header"),
-        ("classes.txt", "class_name\n" + "\n".join([*CLASSES[1:], CLASSES[1]]), "names 100 classes in 101 lines"),
-        ("verified_val.tsv", "class_name/key\tlabel\ndish_001/a.jpg 1\n", r"verified_val\.tsv, line 2: .* a tab and 0 or 1"),
+        (
+            "classes.txt",
+            "class_name\n" + "\n".join(CLASSES[1:]),
+            "names 100 classes in 100 lines after its header",
+        ),
+        (
+            "classes.txt",
+            "class_name\n" + "\n".join([*CLASSES[1:], CLASSES[1]]),
+            "names 100 classes in 101 lines",
+        ),
+        (
+            "verified_val.tsv",
+            "class_name/key\tlabel\ndish_001/a.jpg 1\n",
+            r"verified_val\.tsv, line 2: .* a tab and 0 or 1",
+        ),
         ("verified_val.tsv", "class_name/key\tlabel\ndish_001/a.jpg\t2\n", "a tab and 0 or 1"),
-        ("verified_val.tsv", "class_name/key\tlabel\ncake/a.jpg\t1\n", "line 2: 'cake/a.jpg', expected <class>/<file>"),
+        (
+            "verified_val.tsv",
+            "class_name/key\tlabel\ncake/a.jpg\t1\n",
+            "line 2: 'cake/a.jpg', expected <class>/<file>",
+        ),
         ("../../food-101/meta/test.txt", "cake/1\n", r"test\.txt, line 1: 'cake/1\.jpg'"),
     ],
-)  # fmt: skip
+)
 def test_a_wrong_line_is_named(tmp_path, name, content, message):
     write_all(tmp_path)
     path = tmp_path / "Food-101N_release/meta" / name
@@ -82,12 +110,18 @@ def test_a_wrong_line_is_named(tmp_path, name, content, message):
 
 
 @pytest.mark.parametrize(
-    "name", ["food-101/images/dish_100/101251.jpg", *(f"Food-101N_release/images/{TRAIN[i]}" for i in (0, 2, 3))]
+    "name",
+    [
+        "food-101/images/dish_100/101251.jpg",
+        *(f"Food-101N_release/images/{TRAIN[i]}" for i in (0, 2, 3)),
+    ],
 )
 def test_images_that_are_missing_are_named(tmp_path, name):
     write_all(tmp_path)
     (tmp_path / name).unlink()
-    with pytest.raises(DatasetError, match=f"{name.rpartition('/')[2]} is missing, but a list .* unpack all images"):
+    with pytest.raises(
+        DatasetError, match=f"{name.rpartition('/')[2]} is missing, but a list .* unpack all images"
+    ):
         food101n.load(tmp_path)
 
 
@@ -97,11 +131,18 @@ def test_what_is_missing_is_told_with_the_way_to_get_it(tmp_path, capsys):
     assert main(["data", "food101n", "--path", str(tmp_path)]) == 2
     error = capsys.readouterr().err
     for part in (
-        f"found {tmp_path / 'Food101N'}, but it lacks food-101/meta/test.txt", food101n.ADDRESS, food101n.TEST_ADDRESS,
-        "verified_val.tsv", "DATA_ROOT", f"Looked in {tmp_path} and", f"unpack both into {tmp_path / 'Food101N'}",
-    ):  # fmt: skip
+        f"found {tmp_path / 'Food101N'}, but it lacks food-101/meta/test.txt",
+        food101n.ADDRESS,
+        food101n.TEST_ADDRESS,
+        "verified_val.tsv",
+        "DATA_ROOT",
+        f"Looked in {tmp_path} and",
+        f"unpack both into {tmp_path / 'Food101N'}",
+    ):
         assert part in error
     with pytest.raises(DatasetError, match="which does not exist"):
         food101n.load(tmp_path / "nothing")
-    with pytest.raises(DatasetError, match=r"too large for memory: shared\.food101n\.load"):
+    with pytest.raises(
+        DatasetError, match=r"too large for memory: shared\.datasets\.food101n\.load"
+    ):
         datasets.load("food101n", tmp_path)

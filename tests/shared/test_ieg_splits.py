@@ -1,12 +1,16 @@
-"""IEG's preparation of CIFAR: the order of draws, against a literal restatement with the global generator, and the rest."""
+"""IEG's preparation of CIFAR: the order of draws, against a literal restatement with the global
+generator, and the rest.
+"""
 
 import numpy as np
 import pytest
 
 from shared import noise
-from shared.ieg_splits import asymmetric_noise, split, uniform_noise
+from shared.noise.ieg_splits import asymmetric_noise, split, uniform_noise
 
-LABELS = np.random.RandomState(0).randint(0, 10, 1000)  # classes of unequal size, as a part of CIFAR has
+LABELS = np.random.RandomState(0).randint(
+    0, 10, 1000
+)  # classes of unequal size, as a part of CIFAR has
 
 
 @pytest.fixture
@@ -51,16 +55,32 @@ def literal(draw, labels, num_classes, noise_kind, rate, probe_size, seed, test_
             noisy[place] = int(label)
     pairs = shuffled(zip(train, noisy), draw)
     if probe_size > 0:
-        queues = [shuffled([image for image in probe if labels[image] == c], draw) for c in range(num_classes)]
-        probe = [queues[c][turn] for turn in range(probe_size // num_classes) for c in range(num_classes)]
-    return [image for image, _ in pairs], [label for _, label in pairs], probe, shuffled(range(test_size), draw)
+        queues = [
+            shuffled([image for image in probe if labels[image] == c], draw)
+            for c in range(num_classes)
+        ]
+        probe = [
+            queues[c][turn] for turn in range(probe_size // num_classes) for c in range(num_classes)
+        ]
+    return (
+        [image for image, _ in pairs],
+        [label for _, label in pairs],
+        probe,
+        shuffled(range(test_size), draw),
+    )
 
 
 @pytest.mark.parametrize("noise_kind", ["uniform", "asymmetric", "none"])
-@pytest.mark.parametrize(("probe_ratio", "probe_size"), [(0.0, 0), (0.02, 20), (0.1, 100), (0.1099, 109)])
-def test_draws_come_in_the_order_of_the_original(global_generator, noise_kind, probe_ratio, probe_size):
+@pytest.mark.parametrize(
+    ("probe_ratio", "probe_size"), [(0.0, 0), (0.02, 20), (0.1, 100), (0.1099, 109)]
+)
+def test_draws_come_in_the_order_of_the_original(
+    global_generator, noise_kind, probe_ratio, probe_size
+):
     rate = 0.0 if noise_kind == "none" else 0.4
-    train, noisy, probe, test = literal(global_generator, LABELS, 10, noise_kind, rate, probe_size, 12345, 50)
+    train, noisy, probe, test = literal(
+        global_generator, LABELS, 10, noise_kind, rate, probe_size, 12345, 50
+    )
     made = split(LABELS, 10, noise=noise_kind, rate=rate, probe_ratio=probe_ratio)
     np.testing.assert_array_equal(made.train_ids, train)
     np.testing.assert_array_equal(made.train_labels, noisy)
@@ -75,7 +95,11 @@ def test_many_classes_and_another_seed(global_generator):
     labels = np.random.RandomState(1).permutation(np.arange(3000) % 100)
     train, noisy, probe, _ = literal(global_generator, labels, 100, "uniform", 0.8, 300, 7, 10)
     made = split(labels, 100, noise="uniform", rate=0.8, probe_ratio=0.1, seed=7)
-    for found, expected in ((made.train_ids, train), (made.train_labels, noisy), (made.probe_ids, probe)):
+    for found, expected in (
+        (made.train_ids, train),
+        (made.train_labels, noisy),
+        (made.probe_ids, probe),
+    ):
         np.testing.assert_array_equal(found, expected)
 
 
@@ -90,7 +114,13 @@ def test_every_sample_is_for_training_or_for_the_probe():
     made = split(LABELS, 10, noise="uniform", rate=0.4, probe_ratio=0.1)
     assert sorted([*made.train_ids, *made.probe_ids]) == list(range(1000))
     assert made.probe_labels.tolist() == list(range(10)) * 10
-    for array in (made.train_ids, made.train_labels, made.gold_labels, made.probe_ids, made.probe_labels):
+    for array in (
+        made.train_ids,
+        made.train_labels,
+        made.gold_labels,
+        made.probe_ids,
+        made.probe_labels,
+    ):
         assert array.dtype == np.int64
 
 
@@ -106,7 +136,9 @@ def test_without_a_ratio_everything_trains():
 def test_the_default_ratio_is_a_thousand_of_cifar():
     labels = np.arange(50_000) % 100
     assert len(split(labels, 100, noise="uniform", rate=0.2).probe_ids) == 1000
-    assert len(split(labels % 10, 10, noise="uniform", rate=0.2, probe_ratio=0.002).probe_ids) == 100
+    assert (
+        len(split(labels % 10, 10, noise="uniform", rate=0.2, probe_ratio=0.002).probe_ids) == 100
+    )
 
 
 def test_the_global_generator_is_left_alone(global_generator):
@@ -164,17 +196,35 @@ def test_noise_leaves_its_argument_alone():
         ({"seed": -1}, "seed -1 is outside"),
         ({"probe_ratio": -0.1}, r"probe ratio -0.1 is outside \[0, 1\]"),
         ({"probe_ratio": float("nan")}, "probe ratio nan"),
-        ({"probe_ratio": 0.009}, "1000 samples is 9, less than one for each of 10 classes: give at least 0.01"),
-        ({"probe_ratio": 1.0}, r"takes 100 samples of each class, but class \d has \d\d, .*: give a lower ratio"),
-        ({"labels": np.arange(100) % 10, "probe_ratio": 1.0}, "takes 10 samples of each class, but class 0 has 10"),
+        (
+            {"probe_ratio": 0.009},
+            "1000 samples is 9, less than one for each of 10 classes: give at least 0.01",
+        ),
+        (
+            {"probe_ratio": 1.0},
+            r"takes 100 samples of each class, but class \d has \d\d, .*: give a lower ratio",
+        ),
+        (
+            {"labels": np.arange(100) % 10, "probe_ratio": 1.0},
+            "takes 10 samples of each class, but class 0 has 10",
+        ),
         ({"labels": np.arange(99) % 9, "probe_ratio": 0.2}, "class 9 has 0"),
         ({"labels": [], "probe_ratio": 0.5}, "0 samples is 0, less than one"),
         ({"labels": [0, 10]}, "labels: 10 at sample 1"),
-        ({"labels": np.arange(200) % 20, "num_classes": 20, "noise": "asymmetric"}, "CIFAR-10's classes .* 20: choose"),
+        (
+            {"labels": np.arange(200) % 20, "num_classes": 20, "noise": "asymmetric"},
+            "CIFAR-10's classes .* 20: choose",
+        ),
     ],
-)  # fmt: skip
+)
 def test_what_cannot_be_split_is_refused(change, message):
-    given = {"labels": LABELS, "num_classes": 10, "noise": "uniform", "rate": 0.4, "probe_ratio": 0.02} | change
+    given = {
+        "labels": LABELS,
+        "num_classes": 10,
+        "noise": "uniform",
+        "rate": 0.4,
+        "probe_ratio": 0.02,
+    } | change
     with pytest.raises(ValueError, match=message):
         split(given.pop("labels"), given.pop("num_classes"), **given)
 

@@ -13,7 +13,9 @@ from shared.datasets import DatasetError, load
 # ---- image folders
 
 
-def save(path: Path, colour: tuple[int, ...] | int, mode: str = "RGB", size: tuple[int, int] = (32, 32)) -> None:
+def save(
+    path: Path, colour: tuple[int, ...] | int, mode: str = "RGB", size: tuple[int, int] = (32, 32)
+) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     Image.new(mode, size, colour).save(path)
 
@@ -37,7 +39,13 @@ def test_an_image_folder_is_read_in_sorted_order(images):
     assert data.class_names == ("ant", "cat", "dog")
     assert data.train_labels.tolist() == [0, 1, 1, 2, 2]
     assert data.test_labels.tolist() == [2]
-    assert data.train_images[:, 5, 5].tolist() == [[9, 9, 9], [4, 5, 6], [1, 2, 3], [7, 7, 7], [8, 8, 8]]
+    assert data.train_images[:, 5, 5].tolist() == [
+        [9, 9, 9],
+        [4, 5, 6],
+        [1, 2, 3],
+        [7, 7, 7],
+        [8, 8, 8],
+    ]
     assert (data.train_images.shape, data.train_images.dtype) == ((5, 32, 32, 3), np.uint8)
     assert data.location == images
 
@@ -129,8 +137,14 @@ def test_grey_npz_images_become_colour_and_other_sizes_are_resized(tmp_path):
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"train_images": np.zeros((6, 32, 32, 3))}, r"float64, expected uint8 in 0\.\.255.*astype"),
-        ({"train_images": np.zeros((6, 3, 32, 32), np.uint8)}, r"\(6, 3, 32, 32\).*expected \(N, H, W, 3\).*transpose"),
+        (
+            {"train_images": np.zeros((6, 32, 32, 3))},
+            r"float64, expected uint8 in 0\.\.255.*astype",
+        ),
+        (
+            {"train_images": np.zeros((6, 3, 32, 32), np.uint8)},
+            r"\(6, 3, 32, 32\).*expected \(N, H, W, 3\).*transpose",
+        ),
         ({"train_images": np.zeros((5, 32, 32, 3), np.uint8)}, "5 train_images but 6 train_labels"),
         ({"test_images": np.zeros((2, 0, 32, 3), np.uint8)}, "expected"),
         ({"train_labels": np.zeros((6, 1), int)}, "one integer"),
@@ -155,14 +169,21 @@ def test_files_that_are_no_npz_are_refused(tmp_path):
     np.savez(tmp_path / "part.npz", train_images=arrays()["train_images"])
     np.save(tmp_path / "single.npy", np.zeros(3))
     for name, data in (
-        ("cut.npz", content[: len(content) // 2]), ("flip.npz", content[:500] + b"x" + content[501:]),
-        ("text.npz", b"hello"), ("empty.npz", b""), ("pickle.npz", pickle.dumps([1])),
-    ):  # fmt: skip
+        ("cut.npz", content[: len(content) // 2]),
+        ("flip.npz", content[:500] + b"x" + content[501:]),
+        ("text.npz", b"hello"),
+        ("empty.npz", b""),
+        ("pickle.npz", pickle.dumps([1])),
+    ):
         (tmp_path / name).write_bytes(data)
     for name, message in (
-        ("cut.npz", "readable"), ("flip.npz", "readable"), ("text.npz", "readable"), ("empty.npz", "readable"),
-        ("pickle.npz", "readable"), ("part.npz", "lacks train_labels, test_images, test_labels"),
+        ("cut.npz", "readable"),
+        ("flip.npz", "readable"),
+        ("text.npz", "readable"),
+        ("empty.npz", "readable"),
+        ("pickle.npz", "readable"),
+        ("part.npz", "lacks train_labels, test_images, test_labels"),
         ("single.npy", "no named arrays"),
-    ):  # fmt: skip
+    ):
         with pytest.raises(DatasetError, match=f"{name}.*{message}"):
             load("folder", tmp_path / name)

@@ -5,7 +5,7 @@ import itertools
 import numpy as np
 import pytest
 
-from shared import long_tail
+from shared.noise import long_tail
 
 FACTORS = (0.1, 0.05, 0.02, 0.01, 0.005)
 TOTALS = {10: (20431, 17023, 13996, 12406, 11203), 100: (19573, 15907, 12608, 10847, 9502)}
@@ -39,8 +39,12 @@ def test_a_subset_has_the_counts_of_the_smallest_class(factor):
 def test_a_subset_is_one_choice_per_class_from_its_own_generator():
     labels = np.arange(60) % 3
     random = np.random.RandomState(9)
-    expected = [random.choice(np.arange(c, 60, 3), size, replace=False) for c, size in enumerate((20, 6, 2))]
-    np.testing.assert_array_equal(long_tail.subset(labels, 0.1, 9), np.sort(np.concatenate(expected)))
+    expected = [
+        random.choice(np.arange(c, 60, 3), size, replace=False) for c, size in enumerate((20, 6, 2))
+    ]
+    np.testing.assert_array_equal(
+        long_tail.subset(labels, 0.1, 9), np.sort(np.concatenate(expected))
+    )
     assert long_tail.subset(labels, 0.1, 10).tolist() != long_tail.subset(labels, 0.1, 9).tolist()
     assert long_tail.subset(labels, 1.0).tolist() == list(range(60))
 

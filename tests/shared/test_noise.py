@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import truncnorm
 
-from shared import noise
+from shared.noise import generators as noise
 
 
 def literal_part_dependent(images, labels, rate, num_classes, seed):
@@ -28,7 +28,10 @@ def literal_part_dependent(images, labels, rate, num_classes, seed):
         row = np.float32(flip_rate) * (exponentials / exponentials.sum())
         row[label] += np.float32(1 - flip_rate)
         rows.append(row)
-    noisy = [rng.choice(num_classes, p=row.astype(np.float64) / row.astype(np.float64).sum()) for row in rows]
+    noisy = [
+        rng.choice(num_classes, p=row.astype(np.float64) / row.astype(np.float64).sum())
+        for row in rows
+    ]
     return np.array(noisy)
 
 
@@ -38,11 +41,15 @@ def random_set(samples, num_classes, side=4, seed=0):
     return images, rng.integers(0, num_classes, samples)
 
 
-@pytest.mark.parametrize(("rate", "num_classes", "seed"), [(0.2, 2, 123), (0.5, 10, 123), (0.05, 7, 1), (1.0, 5, 9)])
+@pytest.mark.parametrize(
+    ("rate", "num_classes", "seed"), [(0.2, 2, 123), (0.5, 10, 123), (0.05, 7, 1), (1.0, 5, 9)]
+)
 def test_part_dependent_equals_the_literal_loop(rate, num_classes, seed):
     images, labels = random_set(120, num_classes)
     expected = literal_part_dependent(images, labels, rate, num_classes, seed)
-    np.testing.assert_array_equal(noise.part_dependent(images, labels, rate, num_classes, seed), expected)
+    np.testing.assert_array_equal(
+        noise.part_dependent(images, labels, rate, num_classes, seed), expected
+    )
 
 
 def test_part_dependent_equals_the_literal_loop_where_probabilities_are_not_one_hot():
@@ -61,7 +68,9 @@ def test_part_dependent_does_not_depend_on_the_chunk_size(monkeypatch):
 
 def test_part_dependent_probabilities_are_distributions_with_the_flip_rate_as_their_mean():
     images, labels = random_set(2000, 10)
-    flip_rates, probs = noise.part_dependent_probabilities(images, labels, 0.4, 10, np.random.RandomState(3))
+    flip_rates, probs = noise.part_dependent_probabilities(
+        images, labels, 0.4, 10, np.random.RandomState(3)
+    )
     np.testing.assert_allclose(probs.sum(axis=1), 1, atol=1e-5)
     np.testing.assert_allclose(probs[np.arange(2000), labels], 1 - flip_rates, atol=1e-6)
     assert flip_rates.mean() == pytest.approx(0.4, abs=0.01)
@@ -73,7 +82,8 @@ def test_part_dependent_reads_channels_last_order_whatever_the_memory_layout():
     images, labels = random_set(60, 4)
     stored_as_planes = np.ascontiguousarray(images.transpose(0, 3, 1, 2)).transpose(0, 2, 3, 1)
     np.testing.assert_array_equal(
-        noise.part_dependent(stored_as_planes, labels, 0.5, 4), noise.part_dependent(images, labels, 0.5, 4)
+        noise.part_dependent(stored_as_planes, labels, 0.5, 4),
+        noise.part_dependent(images, labels, 0.5, 4),
     )
 
 
@@ -123,38 +133,54 @@ def test_symmetric_draws_its_targets_uniformly(include, expected_rate):
 def test_symmetric_with_one_class():
     labels = np.zeros(10, int)
     rng = np.random.default_rng(0)
-    np.testing.assert_array_equal(noise.symmetric(labels, 0.5, 1, rng, include_true_class=True), labels)
-    np.testing.assert_array_equal(noise.symmetric(labels, 0.0, 1, rng, include_true_class=False), labels)
+    np.testing.assert_array_equal(
+        noise.symmetric(labels, 0.5, 1, rng, include_true_class=True), labels
+    )
+    np.testing.assert_array_equal(
+        noise.symmetric(labels, 0.0, 1, rng, include_true_class=False), labels
+    )
     with pytest.raises(ValueError, match="use rate 0"):
         noise.symmetric(labels, 0.5, 1, rng, include_true_class=False)
 
 
 def test_asymmetric_applies_the_rules_to_the_chosen_samples_only():
     labels = np.arange(20_000) % 10
-    noisy = noise.asymmetric(labels, 0.4, noise.ASYMMETRIC_MAPS["cifar10"], np.random.default_rng(2))
+    noisy = noise.asymmetric(
+        labels, 0.4, noise.ASYMMETRIC_MAPS["cifar10"], np.random.default_rng(2)
+    )
     matrix = noise.transition_matrix(labels, noisy, 10)
     rules = {2: 0, 3: 5, 4: 7, 5: 3, 9: 1}
     for clean in range(10):
         target = rules.get(clean, clean)
         assert matrix[clean, target] == pytest.approx(0.4 if clean in rules else 1.0, abs=0.03)
-        assert matrix[clean, clean] + (matrix[clean, target] if clean in rules else 0) == pytest.approx(1.0)
+        assert matrix[clean, clean] + (
+            matrix[clean, target] if clean in rules else 0
+        ) == pytest.approx(1.0)
 
 
 def test_asymmetric_at_rate_one_maps_every_sample_once():
     labels = np.arange(10)
-    noisy = noise.asymmetric(labels, 1.0, noise.ASYMMETRIC_MAPS["cifar10"], np.random.default_rng(2))
-    np.testing.assert_array_equal(noisy, [0, 1, 0, 5, 7, 3, 6, 7, 8, 1])  # 3 and 5 swap: no rule is applied twice
+    noisy = noise.asymmetric(
+        labels, 1.0, noise.ASYMMETRIC_MAPS["cifar10"], np.random.default_rng(2)
+    )
+    np.testing.assert_array_equal(
+        noisy, [0, 1, 0, 5, 7, 3, 6, 7, 8, 1]
+    )  # 3 and 5 swap: no rule is applied twice
 
 
 def test_the_class_maps():
     maps = noise.ASYMMETRIC_MAPS
     assert set(maps["cifar10"]) - set(maps["cifar10_four_rules"]) == {4}
     assert all(maps["cifar100"][c] == (c + 1) % 100 for c in range(100))
-    assert all(maps["cifar100_blocks_of_five"][c] == c // 5 * 5 + (c % 5 + 1) % 5 for c in range(100))
+    assert all(
+        maps["cifar100_blocks_of_five"][c] == c // 5 * 5 + (c % 5 + 1) % 5 for c in range(100)
+    )
     supers = {c: i for i, group in enumerate(noise.CIFAR100_SUPER_CLASSES) for c in group}
     shifted = maps["cifar100_super_classes"]
     assert sorted(shifted) == sorted(shifted.values()) == list(range(100))
-    assert all(supers[source] == supers[target] and source != target for source, target in shifted.items())
+    assert all(
+        supers[source] == supers[target] and source != target for source, target in shifted.items()
+    )
 
 
 def test_pair_flip_goes_to_the_next_class():
@@ -163,12 +189,18 @@ def test_pair_flip_goes_to_the_next_class():
     changed = noisy != labels
     assert changed.sum() == 135
     np.testing.assert_array_equal(noisy[changed], (labels[changed] + 1) % 3)
-    np.testing.assert_array_equal(noise.pair_flip(np.zeros(4, int), 1.0, 1, np.random.default_rng(0)), np.zeros(4))
+    np.testing.assert_array_equal(
+        noise.pair_flip(np.zeros(4, int), 1.0, 1, np.random.default_rng(0)), np.zeros(4)
+    )
 
 
 INDEPENDENT = {
-    "symmetric": lambda y, rate, rng, **more: noise.symmetric(y, rate, 10, rng, include_true_class=False, **more),
-    "asymmetric": lambda y, rate, rng, **more: noise.asymmetric(y, rate, noise.ASYMMETRIC_MAPS["cifar10"], rng, **more),
+    "symmetric": lambda y, rate, rng, **more: noise.symmetric(
+        y, rate, 10, rng, include_true_class=False, **more
+    ),
+    "asymmetric": lambda y, rate, rng, **more: noise.asymmetric(
+        y, rate, noise.ASYMMETRIC_MAPS["cifar10"], rng, **more
+    ),
     "pair_flip": lambda y, rate, rng, **more: noise.pair_flip(y, rate, 10, rng, **more),
 }
 
@@ -179,7 +211,10 @@ INDEPENDENT = {
 )
 def test_exact_counts_keep_their_bytes(kind, digest):
     labels = np.random.default_rng(0).integers(0, 10, 500)
-    made = [INDEPENDENT[kind](labels, 0.4, np.random.default_rng(123), **more) for more in ({}, {"independent": False})]
+    made = [
+        INDEPENDENT[kind](labels, 0.4, np.random.default_rng(123), **more)
+        for more in ({}, {"independent": False})
+    ]
     np.testing.assert_array_equal(*made)
     assert hashlib.sha256(made[0].tobytes()).hexdigest()[:6] == digest
 
@@ -194,8 +229,12 @@ def test_independent_draws_choose_each_sample_by_itself(kind):
         assert noisy.dtype == np.int64
         rates.append((noisy != labels).sum() / len(with_rule))
     assert np.mean(rates) == pytest.approx(0.4, abs=0.003)
-    assert np.std(rates) == pytest.approx((0.4 * 0.6 / len(with_rule)) ** 0.5, rel=0.4)  # of a binomial count
-    by_class = (noisy != labels).reshape(-1, 10)[:, [3, 5]]  # flips of one class say nothing about another's
+    assert np.std(rates) == pytest.approx(
+        (0.4 * 0.6 / len(with_rule)) ** 0.5, rel=0.4
+    )  # of a binomial count
+    by_class = (noisy != labels).reshape(-1, 10)[
+        :, [3, 5]
+    ]  # flips of one class say nothing about another's
     assert abs(np.corrcoef(by_class.T)[0, 1]) < 0.1
     exact = INDEPENDENT[kind](labels, 0.4, np.random.default_rng(0))
     first = INDEPENDENT[kind](labels, 0.4, np.random.default_rng(0), independent=True)
@@ -208,7 +247,9 @@ def test_independent_draws_at_the_ends_are_exact(kind):
     for rate in (0.0, 1.0):
         independent = INDEPENDENT[kind](labels, rate, np.random.default_rng(1), independent=True)
         if kind != "symmetric" or rate == 0:
-            np.testing.assert_array_equal(independent, INDEPENDENT[kind](labels, rate, np.random.default_rng(2)))
+            np.testing.assert_array_equal(
+                independent, INDEPENDENT[kind](labels, rate, np.random.default_rng(2))
+            )
         else:
             assert (independent != labels).all()
 
@@ -225,11 +266,19 @@ def literal_confidence_dependent(labels, probs, rate):
     return noisy
 
 
-@given(st.integers(0, 40), st.integers(2, 6), st.floats(0, 1), st.integers(0, 5), st.sampled_from(["f4", "f8", ">f8"]))
+@given(
+    st.integers(0, 40),
+    st.integers(2, 6),
+    st.floats(0, 1),
+    st.integers(0, 5),
+    st.sampled_from(["f4", "f8", ">f8"]),
+)
 def test_confidence_dependent_equals_the_literal_loop(samples, num_classes, rate, levels, dtype):
     rng = np.random.default_rng(samples)
     labels = rng.integers(0, num_classes, samples)
-    probs = (rng.integers(0, levels + 1, (samples, num_classes)) / 8).astype(dtype)  # few values: many ties
+    probs = (rng.integers(0, levels + 1, (samples, num_classes)) / 8).astype(
+        dtype
+    )  # few values: many ties
     before = probs.copy()
     noisy = noise.confidence_dependent(labels, probs, rate)
     assert noisy.dtype == np.int64
@@ -240,8 +289,12 @@ def test_confidence_dependent_equals_the_literal_loop(samples, num_classes, rate
 
 def test_confidence_dependent_flips_where_the_network_doubts_most():
     probs = np.array([[0.5, 0.4, 0.1], [0.9, 0.1, 0.0], [0.2, 0.2, 0.6], [0.3, 0.3, 0.4]])
-    np.testing.assert_array_equal(noise.confidence_dependent([0, 0, 2, 0], probs, 0.5), [1, 0, 2, 2])
-    np.testing.assert_array_equal(noise.confidence_dependent([0, 0, 2, 0], probs, 1.0), [1, 1, 0, 2])
+    np.testing.assert_array_equal(
+        noise.confidence_dependent([0, 0, 2, 0], probs, 0.5), [1, 0, 2, 2]
+    )
+    np.testing.assert_array_equal(
+        noise.confidence_dependent([0, 0, 2, 0], probs, 1.0), [1, 1, 0, 2]
+    )
 
 
 @pytest.mark.parametrize(
@@ -261,7 +314,9 @@ def test_confidence_dependent_refuses_what_are_no_probabilities(probs, message):
         noise.confidence_dependent([0, 1, 0], probs, 0.5)
     with pytest.raises(ValueError, match="no wrong class"):
         noise.confidence_dependent([0, 0, 0], np.ones((3, 1)), 0.5)
-    np.testing.assert_array_equal(noise.confidence_dependent([0, 0, 0], np.ones((3, 1)), 0.3), [0, 0, 0])
+    np.testing.assert_array_equal(
+        noise.confidence_dependent([0, 0, 0], np.ones((3, 1)), 0.3), [0, 0, 0]
+    )
 
 
 @pytest.mark.parametrize("rate", [0.0, 0.5, 1.0])

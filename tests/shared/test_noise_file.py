@@ -13,15 +13,22 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from shared import noise_file
-from shared.noise_file import Header, NoiseFile, NoiseFileError
+from shared.formats import noise_file
+from shared.formats.alignment import labels_for
+from shared.formats.noise_file import Header, NoiseFile, NoiseFileError
 
 CLEAN = np.arange(60) % 10
 NOISY = np.where(np.arange(60) < 15, (CLEAN + 1) % 10, CLEAN)
 
 
 def example(**changes):
-    known = {"dataset": "cifar10", "split": "train", "num_classes": 10, "kind": "pair_flip", "nominal_rate": 0.25}
+    known = {
+        "dataset": "cifar10",
+        "split": "train",
+        "num_classes": 10,
+        "kind": "pair_flip",
+        "nominal_rate": 0.25,
+    }
     arguments = {"clean_labels": CLEAN, "seed": 123, "generator": "test 1", **known, **changes}
     return noise_file.make(arguments.pop("noisy_labels", NOISY), **arguments)
 
@@ -144,12 +151,12 @@ def test_write_makes_the_folder_and_obeys_the_umask(tmp_path):
 
 
 def test_labels_for_gives_rows_and_labels():
-    rows, labels = noise_file.labels_for(example(), dataset="cifar10", clean_labels=CLEAN, num_classes=10)
+    rows, labels = labels_for(example(), dataset="cifar10", clean_labels=CLEAN, num_classes=10)
     np.testing.assert_array_equal(rows, np.arange(60))
     np.testing.assert_array_equal(labels, NOISY)
     assert labels.flags.writeable
     part = example(noisy_labels=NOISY[[5, 2]], clean_labels=CLEAN[[5, 2]], indices=[5, 2])
-    rows, labels = noise_file.labels_for(part, dataset="cifar10", clean_labels=CLEAN, num_classes=10)
+    rows, labels = labels_for(part, dataset="cifar10", clean_labels=CLEAN, num_classes=10)
     np.testing.assert_array_equal(rows, [5, 2])
     np.testing.assert_array_equal(labels, NOISY[[5, 2]])
 
@@ -159,16 +166,28 @@ def test_labels_for_gives_rows_and_labels():
     [
         (example(dataset="cifar100"), "is for cifar100, not cifar10"),
         (example(num_classes=12), "has 12 classes, cifar10 has 10"),
-        (example(noisy_labels=NOISY[1:], clean_labels=None), "has 59 labels, the training set of cifar10 60"),
-        (example(noisy_labels=[1], clean_labels=None, indices=[60]), "labels sample 60, but .* ends at 59"),
+        (
+            example(noisy_labels=NOISY[1:], clean_labels=None),
+            "has 59 labels, the training set of cifar10 60",
+        ),
+        (
+            example(noisy_labels=[1], clean_labels=None, indices=[60]),
+            "labels sample 60, but .* ends at 59",
+        ),
         (noise_file.make(np.where(CLEAN == 9, 10, CLEAN)), "10 at sample 9 is not in"),
-        (example(clean_labels=CLEAN[::-1]), "60 of 60 clean labels .* first at sample 0 .9 in the file, 0 in the data"),
-        (noise_file.make(NOISY, clean_labels_sha256=noise_file.label_hash(CLEAN[::-1])), "SHA-256 differs"),
+        (
+            example(clean_labels=CLEAN[::-1]),
+            "60 of 60 clean labels .* first at sample 0 .9 in the file, 0 in the data",
+        ),
+        (
+            noise_file.make(NOISY, clean_labels_sha256=noise_file.label_hash(CLEAN[::-1])),
+            "SHA-256 differs",
+        ),
     ],
 )
 def test_labels_for_refuses_a_file_of_another_dataset(noise, message):
     with pytest.raises(NoiseFileError, match=message):
-        noise_file.labels_for(noise, dataset="cifar10", clean_labels=CLEAN, num_classes=10)
+        labels_for(noise, dataset="cifar10", clean_labels=CLEAN, num_classes=10)
 
 
 @pytest.mark.parametrize(
@@ -200,7 +219,10 @@ def test_make_refuses_what_is_not_a_noise_file(changes, message):
     [
         ({"header": header_text()}, "not a noise file"),
         ({"noisy_labels": NOISY, "header": header_text(), "extra": NOISY}, "not a noise file"),
-        ({"noisy_labels": NOISY.astype(float), "header": header_text()}, "holds float64, not integers"),
+        (
+            {"noisy_labels": NOISY.astype(float), "header": header_text()},
+            "holds float64, not integers",
+        ),
         ({"noisy_labels": np.array([{}]), "header": header_text()}, "holds object, not integers"),
         ({"noisy_labels": np.array(["1"]), "header": header_text()}, "not integers"),
         ({"noisy_labels": NOISY, "header": np.array("{")}, "not JSON"),
@@ -213,8 +235,22 @@ def test_make_refuses_what_is_not_a_noise_file(changes, message):
         ({"noisy_labels": NOISY, "header": header_text(seed="1")}, "header field seed"),
         ({"noisy_labels": NOISY, "header": header_text(nominal_rate=float("nan"))}, "outside"),
         ({"noisy_labels": NOISY, "header": header_text(num_classes=5)}, "5 at sample 4"),
-        ({"noisy_labels": NOISY, "clean_labels": CLEAN, "header": header_text(measured_rate=0.9)}, "measured rate"),
-        ({"noisy_labels": NOISY, "clean_labels": CLEAN, "header": header_text(clean_labels_sha256="0")}, "hash"),
+        (
+            {
+                "noisy_labels": NOISY,
+                "clean_labels": CLEAN,
+                "header": header_text(measured_rate=0.9),
+            },
+            "measured rate",
+        ),
+        (
+            {
+                "noisy_labels": NOISY,
+                "clean_labels": CLEAN,
+                "header": header_text(clean_labels_sha256="0"),
+            },
+            "hash",
+        ),
     ],
 )
 def test_read_refuses_wrong_contents_and_names_the_file(tmp_path, members, message):
@@ -236,11 +272,16 @@ def peak_of(action):
 
 
 def npy_header(shape, descr="<i8"):
-    text = f"{{'descr': {descr!r}, 'fortran_order': False, 'shape': {shape}, }}".encode().ljust(117) + b"\n"
+    text = (
+        f"{{'descr': {descr!r}, 'fortran_order': False, 'shape': {shape}, }}".encode().ljust(117)
+        + b"\n"
+    )
     return b"\x93NUMPY\x01\x00" + struct.pack("<H", len(text)) + text
 
 
-@pytest.mark.parametrize("shape", ["(1250000000,)", "(9999999999999999999999,)", "(-1,)", "(0, 1)", "(60"])
+@pytest.mark.parametrize(
+    "shape", ["(1250000000,)", "(9999999999999999999999,)", "(-1,)", "(0, 1)", "(60"]
+)
 def test_a_header_that_claims_gigabytes_allocates_nothing(tmp_path, shape):
     path = tmp_path / "huge.npz"
     path.write_bytes(npz(noisy_labels=npy_header(shape) + NOISY.tobytes(), header=header_text()))
@@ -249,7 +290,10 @@ def test_a_header_that_claims_gigabytes_allocates_nothing(tmp_path, shape):
 
 def test_zip_bombs_allocate_nothing(tmp_path):
     stream = io.BytesIO()
-    with zipfile.ZipFile(stream, "w", zipfile.ZIP_DEFLATED) as archive, archive.open("noisy_labels.npy", "w") as member:
+    with (
+        zipfile.ZipFile(stream, "w", zipfile.ZIP_DEFLATED) as archive,
+        archive.open("noisy_labels.npy", "w") as member,
+    ):
         for _ in range(80):
             member.write(bytes(2**20))
     with zipfile.ZipFile(stream, "a") as archive:

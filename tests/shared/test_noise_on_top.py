@@ -5,18 +5,22 @@ import re
 import numpy as np
 import pytest
 
-from shared import datasets, noise, noise_file, noise_on_top, pmd, wild_formats
+from shared import datasets, noise
 from shared.__main__ import main
-from shared.noise_file import NoiseFileError
-from shared.noise_on_top import OnTop
-from shared.noise_recipe import Recipe, generate
-from shared.wild_formats import read_any
+from shared.formats import external, noise_file
+from shared.formats.alignment import labels_for
+from shared.formats.external import read_any
+from shared.formats.noise_file import NoiseFileError
+from shared.noise import on_top as noise_on_top
+from shared.noise import pmd
+from shared.noise.on_top import OnTop
+from shared.noise.recipe import Recipe, generate
 
 DIGITS = datasets.load("digits")
 SIZE = len(DIGITS.train_labels)
-ETA = (np.random.default_rng(0).dirichlet(np.ones(10), SIZE) + 3 * np.eye(10)[DIGITS.train_labels]).astype(
-    np.float32
-) / 4
+ETA = (
+    np.random.default_rng(0).dirichlet(np.ones(10), SIZE) + 3 * np.eye(10)[DIGITS.train_labels]
+).astype(np.float32) / 4
 
 
 def run(*words):
@@ -44,12 +48,19 @@ def test_make_finds_the_factor_for_a_rate(tmp_path, eta, noise_type):
     factor = pmd.factor_for_rate(ETA, noise_type or 1, 0.35, DIGITS.train_labels)
     np.testing.assert_array_equal(made.noisy_labels, pmd.pmd_labels(ETA, noise_type or 1, factor))
     known = made.header
-    assert (known.kind, known.nominal_rate, known.seed, known.convention) == ("pmd", 0.35, 123, None)
+    assert (known.kind, known.nominal_rate, known.seed, known.convention) == (
+        "pmd",
+        0.35,
+        123,
+        None,
+    )
     assert known.measured_rate == pytest.approx(0.35, abs=0.5 / SIZE)
     assert made.indices is None
     start = f"{noise.GENERATOR}, PMD type {noise_type or 1}, factor "
     assert known.generator.startswith(start)
-    again = float(known.generator.removeprefix(start).split(",")[0])  # the header has all that makes the labels anew
+    again = float(
+        known.generator.removeprefix(start).split(",")[0]
+    )  # the header has all that makes the labels anew
     np.testing.assert_array_equal(pmd.pmd_labels(ETA, noise_type or 1, again), made.noisy_labels)
     assert make_pmd(tmp_path / "b.npz", eta, "--rate", 0.35, *chosen) == 0
     assert (tmp_path / "a.npz").read_bytes() == (tmp_path / "b.npz").read_bytes()
@@ -70,7 +81,7 @@ def test_posteriors_of_the_first_images_label_those(tmp_path, capsys):
     made = noise_file.read(tmp_path / "a.npz")
     np.testing.assert_array_equal(made.indices, np.arange(1000))
     np.testing.assert_array_equal(made.clean_labels, DIGITS.train_labels[:1000])
-    rows, _ = noise_file.labels_for(made, dataset="digits", clean_labels=DIGITS.train_labels, num_classes=10)
+    rows, _ = labels_for(made, dataset="digits", clean_labels=DIGITS.train_labels, num_classes=10)
     assert len(rows) == 1000
     capsys.readouterr()
     assert make_pmd(tmp_path / "a.csv", tmp_path / "eta.npy", "--factor", 2) == 2
@@ -80,8 +91,16 @@ def test_posteriors_of_the_first_images_label_those(tmp_path, capsys):
 @pytest.mark.parametrize(
     ("content", "more", "message"),
     [
-        (ETA[:, :-1] / ETA[:, :-1].sum(axis=1, keepdims=True), ["--factor", 2], "9 columns, but digits has 10 classes"),
-        (np.concatenate([ETA, ETA]), ["--factor", 2], f"{2 * SIZE} rows, but digits has {SIZE} training images"),
+        (
+            ETA[:, :-1] / ETA[:, :-1].sum(axis=1, keepdims=True),
+            ["--factor", 2],
+            "9 columns, but digits has 10 classes",
+        ),
+        (
+            np.concatenate([ETA, ETA]),
+            ["--factor", 2],
+            f"{2 * SIZE} rows, but digits has {SIZE} training images",
+        ),
         (ETA * 2, ["--factor", 2], "not logits"),
         (ETA[0], ["--factor", 2], r"shape \(10,\)"),
         (np.float32(1), ["--factor", 2], r"shape \(\)"),
@@ -93,7 +112,7 @@ def test_posteriors_of_the_first_images_label_those(tmp_path, capsys):
         (ETA, ["--rate", 0.4, "--independent"], "--independent is for"),
         (ETA, ["--rate", 0.4, "--map", "cifar10"], "pmd noise has no class map"),
     ],
-)  # fmt: skip
+)
 def test_what_cannot_become_pmd_noise_is_refused(tmp_path, capsys, content, more, message):
     np.save(tmp_path / "eta.npy", content)
     assert make_pmd(tmp_path / "a.npz", tmp_path / "eta.npy", *more) == 2
@@ -110,11 +129,16 @@ def test_what_cannot_become_pmd_noise_is_refused(tmp_path, capsys, content, more
         (["--kind", "pmd"], "--rate --factor"),
         (["--kind", "pmd", "--rate", "0.4", "--pmd_type", "4"], "--pmd_type"),
         (["--kind", "pdn", "--rate", "0.4", "--eta", "e.npy"], "--eta is for pmd noise"),
-        (["--kind", "pdn", "--rate", "0.4", "--pmd_type", "1"], "--pmd_type and --factor are for pmd"),
+        (
+            ["--kind", "pdn", "--rate", "0.4", "--pmd_type", "1"],
+            "--pmd_type and --factor are for pmd",
+        ),
         (["--kind", "pdn", "--factor", "1.2"], "--pmd_type and --factor are for pmd"),
     ],
 )
-def test_options_of_pmd_are_refused_where_they_mean_nothing(tmp_path, monkeypatch, capsys, words, message):
+def test_options_of_pmd_are_refused_where_they_mean_nothing(
+    tmp_path, monkeypatch, capsys, words, message
+):
     monkeypatch.chdir(tmp_path)
     try:
         code = run("make", "--dataset", "digits", "--out", "a.npz", *words)
@@ -153,11 +177,18 @@ def base(tmp_path):
 def test_uniform_noise_is_put_on_top_of_a_file(tmp_path, base, capsys):
     assert run("add", base, "--kind", "uniform", "--rate", 0.3, "--out", tmp_path / "u.npz") == 0
     before, after = noise_file.read(base), noise_file.read(tmp_path / "u.npz")
-    np.testing.assert_array_equal(after.noisy_labels, pmd.uniform_on_top(before.noisy_labels, 0.3, 10, 77))
+    np.testing.assert_array_equal(
+        after.noisy_labels, pmd.uniform_on_top(before.noisy_labels, 0.3, 10, 77)
+    )
     np.testing.assert_array_equal(after.indices, before.indices)
     np.testing.assert_array_equal(after.clean_labels, before.clean_labels)
     known = after.header
-    assert (known.dataset, known.split, known.num_classes, known.kind) == ("digits", "train", 10, "pmd+uniform")
+    assert (known.dataset, known.split, known.num_classes, known.kind) == (
+        "digits",
+        "train",
+        10,
+        "pmd+uniform",
+    )
     assert (known.seed, known.nominal_rate, known.class_map) == (77, None, None)
     assert known.measured_rate == (after.noisy_labels != after.clean_labels).mean()
     assert known.generator.startswith(before.header.generator + ", seed 123; ")
@@ -169,7 +200,11 @@ def test_uniform_noise_is_put_on_top_of_a_file(tmp_path, base, capsys):
     ("more", "kind", "rules"),
     [
         ([], "pair_flip", {c: (c + 1) % 10 for c in range(10)}),
-        (["--map", "cifar10_four_rules"], "asymmetric", noise.ASYMMETRIC_MAPS["cifar10_four_rules"]),
+        (
+            ["--map", "cifar10_four_rules"],
+            "asymmetric",
+            noise.ASYMMETRIC_MAPS["cifar10_four_rules"],
+        ),
     ],
 )
 def test_asymmetric_noise_is_put_on_top_of_a_file(tmp_path, base, more, kind, rules):
@@ -178,10 +213,15 @@ def test_asymmetric_noise_is_put_on_top_of_a_file(tmp_path, base, more, kind, ru
     after = noise_file.read(tmp_path / "a.npz")
     expected = pmd.asymmetric_on_top(noise_file.read(base).noisy_labels, 0.4, rules, 10, 5)
     np.testing.assert_array_equal(after.noisy_labels, expected)
-    assert (after.header.kind, after.header.class_map) == (f"pmd+{kind}", more[-1] if more else None)
+    assert (after.header.kind, after.header.class_map) == (
+        f"pmd+{kind}",
+        more[-1] if more else None,
+    )
 
 
-@pytest.mark.parametrize(("dataset", "name"), [("cifar10", "cifar10"), ("cifar100", "cifar100_blocks_of_five")])
+@pytest.mark.parametrize(
+    ("dataset", "name"), [("cifar10", "cifar10"), ("cifar100", "cifar100_blocks_of_five")]
+)
 def test_the_maps_of_cifar_are_those_of_the_published_hybrids(dataset, name):
     count = int(dataset.removeprefix("cifar"))
     labels = np.arange(count).repeat(5)
@@ -189,7 +229,11 @@ def test_the_maps_of_cifar_are_those_of_the_published_hybrids(dataset, name):
     after = noise_on_top.add(base, OnTop("asymmetric", 0.3))
     expected = pmd.asymmetric_on_top(labels, 0.3, noise.ASYMMETRIC_MAPS[name], count, 77)
     np.testing.assert_array_equal(after.noisy_labels, expected)
-    assert (after.header.class_map, after.header.kind, after.clean_labels) == (name, "pmd+asymmetric", None)
+    assert (after.header.class_map, after.header.kind, after.clean_labels) == (
+        name,
+        "pmd+asymmetric",
+        None,
+    )
 
 
 def test_a_file_without_header_needs_its_dataset(tmp_path, capsys):
@@ -204,12 +248,14 @@ def test_a_file_without_header_needs_its_dataset(tmp_path, capsys):
 
 
 def test_forty_five_thousand_labels_are_written_as_the_published_files_are(tmp_path):
-    labels = np.arange(wild_formats.PMD_SAMPLES) % 10
+    labels = np.arange(external.PMD_SAMPLES) % 10
     np.save(tmp_path / "pmd.npy", labels)
     base = read_any(tmp_path / "pmd.npy")
     known = {"dataset": "cifar10", "num_classes": 10}
-    after = noise_on_top.add(noise_file.make(base.noisy_labels, indices=base.indices, **known), OnTop("uniform", 0.3))
-    wild_formats.write_any(tmp_path / "u.npy", after)
+    after = noise_on_top.add(
+        noise_file.make(base.noisy_labels, indices=base.indices, **known), OnTop("uniform", 0.3)
+    )
+    external.write_any(tmp_path / "u.npy", after)
     np.save(tmp_path / "expected.npy", pmd.uniform_on_top(labels, 0.3, 10))
     assert (tmp_path / "u.npy").read_bytes() == (tmp_path / "expected.npy").read_bytes()
 
@@ -219,7 +265,10 @@ def test_noise_can_be_put_on_top_again_and_on_replaced_images():
     first = noise_on_top.add(base, OnTop("asymmetric", 0.3, class_map="cifar10"))
     second = noise_on_top.add(first, OnTop("uniform", 0.2, seed=3))
     np.testing.assert_array_equal(second.open_set, base.open_set)
-    assert (second.header.kind, second.header.class_map) == ("open_set+asymmetric+uniform", "cifar10")
+    assert (second.header.kind, second.header.class_map) == (
+        "open_set+asymmetric+uniform",
+        "cifar10",
+    )
     assert second.header.measured_rate > base.header.measured_rate
     parts = second.header.generator.split("; ")
     assert parts[0] == f"{base.header.generator}, rate 0.4, seed 123"
@@ -232,9 +281,15 @@ def test_noise_can_be_put_on_top_again_and_on_replaced_images():
     [
         (["--kind", "uniform", "--rate", 1.5], "rate 1.5 is outside"),
         (["--kind", "uniform", "--rate", 0.3, "--seed", -1], "seed -1 is outside"),
-        (["--kind", "uniform", "--rate", 0.3, "--map", "cifar10"], "uniform noise has no class map"),
+        (
+            ["--kind", "uniform", "--rate", 0.3, "--map", "cifar10"],
+            "uniform noise has no class map",
+        ),
         (["--kind", "asymmetric", "--rate", 0.3, "--map", "mine"], "unknown map 'mine'"),
-        (["--kind", "asymmetric", "--rate", 0.3, "--map", "cifar100"], "class_map has class 10, but there are 10"),
+        (
+            ["--kind", "asymmetric", "--rate", 0.3, "--map", "cifar100"],
+            "class_map has class 10, but there are 10",
+        ),
         (["--kind", "uniform", "--rate", 0.3, "--out", "a.txt"], "does not end in"),
     ],
 )

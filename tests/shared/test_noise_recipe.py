@@ -1,4 +1,6 @@
-"""From a recipe to a noise file: independent draws, open-set and confidence-dependent noise, and their commands."""
+"""From a recipe to a noise file: independent draws, open-set and confidence-dependent noise, and
+their commands.
+"""
 
 import dataclasses
 import hashlib
@@ -9,25 +11,43 @@ import re
 import numpy as np
 import pytest
 
-from shared import datasets, ieg_splits, long_tail, noise, noise_file, open_set
+from shared import datasets, noise
 from shared.__main__ import main
-from shared.noise_recipe import Recipe, generate
-from shared.wild_formats import read_any
+from shared.formats import noise_file
+from shared.formats.alignment import labels_for
+from shared.formats.external import read_any
+from shared.noise import ieg_splits, long_tail, open_set
+from shared.noise.recipe import Recipe, generate
 
 DIGITS = datasets.load("digits")
 PROBS = np.random.default_rng(0).dirichlet(np.ones(10), len(DIGITS.train_labels)).astype(np.float32)
 
 
 def make(out, kind, *more):
-    command = ["noise", "make", "--dataset", "digits", "--kind", kind, "--rate", "0.4", "--out", out, *more]
+    command = [
+        "noise",
+        "make",
+        "--dataset",
+        "digits",
+        "--kind",
+        kind,
+        "--rate",
+        "0.4",
+        "--out",
+        out,
+        *more,
+    ]
     return main([str(word) for word in command])
 
 
 @pytest.mark.parametrize(
-    ("kind", "digest"), [("symmetric", "456b39e1"), ("asymmetric", "14970c69"), ("pair_flip", "a3948642")]
+    ("kind", "digest"),
+    [("symmetric", "456b39e1"), ("asymmetric", "14970c69"), ("pair_flip", "a3948642")],
 )
 def test_labels_and_header_of_exact_counts_never_change(kind, digest):
-    made = generate(Recipe(kind, 0.4, class_map="cifar10" if kind == "asymmetric" else None), DIGITS)
+    made = generate(
+        Recipe(kind, 0.4, class_map="cifar10" if kind == "asymmetric" else None), DIGITS
+    )
     header = json.dumps(dataclasses.asdict(made.header), sort_keys=True)
     assert hashlib.sha256(made.noisy_labels.tobytes() + header.encode()).hexdigest()[:8] == digest
 
@@ -38,13 +58,23 @@ def test_labels_and_header_of_exact_counts_never_change(kind, digest):
         (
             "symmetric",
             ["--exclude_true_class"],
-            lambda y, rng: noise.symmetric(y, 0.4, 10, rng, include_true_class=False, independent=True),
+            lambda y, rng: noise.symmetric(
+                y, 0.4, 10, rng, include_true_class=False, independent=True
+            ),
         ),
-        ("symmetric", [], lambda y, rng: noise.symmetric(y, 0.4, 10, rng, include_true_class=True, independent=True)),
+        (
+            "symmetric",
+            [],
+            lambda y, rng: noise.symmetric(
+                y, 0.4, 10, rng, include_true_class=True, independent=True
+            ),
+        ),
         (
             "asymmetric",
             ["--map", "cifar10"],
-            lambda y, rng: noise.asymmetric(y, 0.4, noise.ASYMMETRIC_MAPS["cifar10"], rng, independent=True),
+            lambda y, rng: noise.asymmetric(
+                y, 0.4, noise.ASYMMETRIC_MAPS["cifar10"], rng, independent=True
+            ),
         ),
         ("pair_flip", [], lambda y, rng: noise.pair_flip(y, 0.4, 10, rng, independent=True)),
     ],
@@ -52,7 +82,9 @@ def test_labels_and_header_of_exact_counts_never_change(kind, digest):
 def test_independent_draws_are_named_in_the_header(tmp_path, kind, options, expected):
     assert make(tmp_path / "a.npz", kind, "--independent", *options) == 0
     made = noise_file.read(tmp_path / "a.npz")
-    np.testing.assert_array_equal(made.noisy_labels, expected(DIGITS.train_labels, np.random.default_rng(123)))
+    np.testing.assert_array_equal(
+        made.noisy_labels, expected(DIGITS.train_labels, np.random.default_rng(123))
+    )
     assert made.header.generator == f"{noise.GENERATOR}, independent draws"
     assert make(tmp_path / "b.npz", kind, "--independent", *options) == 0
     assert (tmp_path / "a.npz").read_bytes() == (tmp_path / "b.npz").read_bytes()
@@ -72,7 +104,12 @@ def test_open_set_noise_flags_images_and_leads_back_to_its_pairs(tmp_path, capsy
     np.testing.assert_array_equal(again.donors, pairs.donors)
     if format == "npz":
         known = made.header
-        assert (known.kind, known.seed, known.nominal_rate, known.convention) == ("open_set", 7, 0.4, None)
+        assert (known.kind, known.seed, known.nominal_rate, known.convention) == (
+            "open_set",
+            7,
+            0.4,
+            None,
+        )
         assert known.generator == f"{noise.GENERATOR}, images of cifar100"
 
 
@@ -83,8 +120,16 @@ def test_open_set_files_are_compared_by_their_images(tmp_path, capsys):
     capsys.readouterr()
     assert main(["noise", "compare", str(tmp_path / "a.npz"), str(tmp_path / "b.csv")]) == 0
     printed = capsys.readouterr().out
-    counts = {line[:24].strip(): line[24:].split()[0] for line in printed.splitlines() if line.startswith("images")}
-    assert counts == {"images replaced in A": "576", "images replaced in B": "288", "images replaced in both": "288"}
+    counts = {
+        line[:24].strip(): line[24:].split()[0]
+        for line in printed.splitlines()
+        if line.startswith("images")
+    }
+    assert counts == {
+        "images replaced in A": "576",
+        "images replaced in B": "288",
+        "images replaced in both": "288",
+    }
     main(["noise", "compare", str(tmp_path / "c.npz"), str(tmp_path / "c.npz")])
     assert "images replaced" not in capsys.readouterr().out
 
@@ -92,12 +137,25 @@ def test_open_set_files_are_compared_by_their_images(tmp_path, capsys):
 def test_confidence_noise_comes_from_the_mean_probabilities(tmp_path, capsys):
     np.save(tmp_path / "probs.npy", PROBS)
     for out, seed in (("a.npz", 1), ("b.npz", 2)):
-        assert make(tmp_path / out, "confidence", "--mean_probs", tmp_path / "probs.npy", "--seed", seed) == 0
-    assert (tmp_path / "a.npz").read_bytes() == (tmp_path / "b.npz").read_bytes()  # nothing is drawn
+        assert (
+            make(
+                tmp_path / out, "confidence", "--mean_probs", tmp_path / "probs.npy", "--seed", seed
+            )
+            == 0
+        )
+    assert (tmp_path / "a.npz").read_bytes() == (
+        tmp_path / "b.npz"
+    ).read_bytes()  # nothing is drawn
     made = noise_file.read(tmp_path / "a.npz")
-    np.testing.assert_array_equal(made.noisy_labels, noise.confidence_dependent(DIGITS.train_labels, PROBS, 0.4))
+    np.testing.assert_array_equal(
+        made.noisy_labels, noise.confidence_dependent(DIGITS.train_labels, PROBS, 0.4)
+    )
     known = made.header
-    assert (known.kind, known.seed, known.convention) == ("confidence", None, noise_file.WITHOUT_TRUE_CLASS)
+    assert (known.kind, known.seed, known.convention) == (
+        "confidence",
+        None,
+        noise_file.WITHOUT_TRUE_CLASS,
+    )
     assert known.measured_rate == int(0.4 * len(PROBS)) / len(PROBS)
     capsys.readouterr()
     assert make(tmp_path / "a.csv", "confidence", "--mean_probs", tmp_path / "probs.npy") == 0
@@ -139,28 +197,38 @@ def test_generate_wants_mean_probs_for_confidence_alone():
 # ---- a part of the training set
 
 
-@pytest.mark.parametrize(("kind", "kind_there"), [("ieg_uniform", "uniform"), ("ieg_asymmetric", "asymmetric")])
+@pytest.mark.parametrize(
+    ("kind", "kind_there"), [("ieg_uniform", "uniform"), ("ieg_asymmetric", "asymmetric")]
+)
 @pytest.mark.parametrize(("more", "ratio"), [([], 0.02), (["--probe_ratio", 0.1], 0.1)])
 def test_the_labels_of_ieg_travel_without_its_probe_set(tmp_path, kind, kind_there, more, ratio):
     assert make(tmp_path / "a.npz", kind, *more) == 0
     made = noise_file.read(tmp_path / "a.npz")
-    split = ieg_splits.split(DIGITS.train_labels, 10, noise=kind_there, rate=0.4, probe_ratio=ratio, seed=12345)
+    split = ieg_splits.split(
+        DIGITS.train_labels, 10, noise=kind_there, rate=0.4, probe_ratio=ratio, seed=12345
+    )
     assert (np.diff(made.indices) > 0).all()
-    assert dict(zip(made.indices, made.noisy_labels)) == dict(zip(split.train_ids, split.train_labels))
+    assert dict(zip(made.indices, made.noisy_labels)) == dict(
+        zip(split.train_ids, split.train_labels)
+    )
     np.testing.assert_array_equal(made.clean_labels, DIGITS.train_labels[made.indices])
     known = made.header
     assert (known.kind, known.nominal_rate, known.seed) == (kind, 0.4, 12345)
     assert known.class_map == (None if kind == "ieg_uniform" else "cifar10")
-    assert known.convention == ("with_true_class" if kind == "ieg_uniform" else "without_true_class")
+    assert known.convention == (
+        "with_true_class" if kind == "ieg_uniform" else "without_true_class"
+    )
     assert known.generator == f"{noise.GENERATOR}, IEG's split, probe ratio {ratio}"
-    rows, _ = noise_file.labels_for(made, dataset="digits", clean_labels=DIGITS.train_labels, num_classes=10)
+    rows, _ = labels_for(made, dataset="digits", clean_labels=DIGITS.train_labels, num_classes=10)
     assert not set(rows) & set(split.probe_ids)
 
 
 def test_without_a_probe_set_every_format_takes_the_labels_of_ieg(tmp_path, capsys):
     assert make(tmp_path / "a.csv", "ieg_uniform", "--probe_ratio", 0) == 0
     split = ieg_splits.split(DIGITS.train_labels, 10, noise="uniform", rate=0.4, probe_ratio=0)
-    np.testing.assert_array_equal(read_any(tmp_path / "a.csv").noisy_labels[split.train_ids], split.train_labels)
+    np.testing.assert_array_equal(
+        read_any(tmp_path / "a.csv").noisy_labels[split.train_ids], split.train_labels
+    )
     assert make(tmp_path / "b.csv", "ieg_uniform") == 2
     assert "cannot say which samples" in capsys.readouterr().err
 
@@ -173,7 +241,11 @@ def test_a_long_tail_is_a_file_of_fewer_samples(tmp_path, more, seed):
     np.testing.assert_array_equal(made.clean_labels, DIGITS.train_labels[made.indices])
     expected = ieg_splits.uniform_noise(made.clean_labels, 10, 0.4, np.random.RandomState(seed))
     np.testing.assert_array_equal(made.noisy_labels, expected)
-    assert (made.header.kind, made.header.seed, made.header.convention) == ("long_tail", seed, "with_true_class")
+    assert (made.header.kind, made.header.seed, made.header.convention) == (
+        "long_tail",
+        seed,
+        "with_true_class",
+    )
     assert made.header.generator == f"{noise.GENERATOR}, long tail 0.1"
 
 
@@ -188,17 +260,27 @@ def test_a_long_tail_of_rate_zero_keeps_its_labels():
     [
         ("ieg_uniform", ["--probe_ratio", 1.5], r"probe ratio 1\.5 is outside"),
         ("ieg_uniform", ["--probe_ratio", 0.001], "less than one for each of 10 classes"),
-        ("ieg_uniform", ["--imbalance", 0.1], "--imbalance is for long_tail: leave it out for ieg_uniform"),
+        (
+            "ieg_uniform",
+            ["--imbalance", 0.1],
+            "--imbalance is for long_tail: leave it out for ieg_uniform",
+        ),
         ("ieg_asymmetric", ["--map", "cifar100"], "ieg_asymmetric noise has no class map"),
         ("ieg_uniform", ["--independent"], "--independent is for"),
-        ("pdn", ["--probe_ratio", 0.1], "--probe_ratio is for ieg_uniform and ieg_asymmetric noise"),
+        (
+            "pdn",
+            ["--probe_ratio", 0.1],
+            "--probe_ratio is for ieg_uniform and ieg_asymmetric noise",
+        ),
         ("long_tail", [], "long_tail needs --imbalance"),
         ("long_tail", ["--imbalance", 0], r"imbalance 0\.0 is outside"),
         ("long_tail", ["--imbalance", 0.001], "leaves the last class nothing"),
         ("long_tail", ["--imbalance", 0.1, "--probe_ratio", 0.1], "leave it out for long_tail"),
     ],
 )
-def test_options_of_a_part_are_refused_where_they_mean_nothing(tmp_path, capsys, kind, more, message):
+def test_options_of_a_part_are_refused_where_they_mean_nothing(
+    tmp_path, capsys, kind, more, message
+):
     assert make(tmp_path / "a.npz", kind, *more) == 2
     assert re.search(message, capsys.readouterr().err)
     assert not (tmp_path / "a.npz").exists()

@@ -5,9 +5,18 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shared import noise_file, open_set
-from shared.noise_file import NoiseFileError
-from shared.open_set import Pairs, draw_pairs, flags, pairs_for, read_pairs, replace_images, write_pairs
+from shared.formats import noise_file
+from shared.formats.noise_file import NoiseFileError
+from shared.noise import open_set
+from shared.noise.open_set import (
+    Pairs,
+    draw_pairs,
+    flags,
+    pairs_for,
+    read_pairs,
+    replace_images,
+    write_pairs,
+)
 
 
 def pictures(count, seed=0, side=4):
@@ -139,14 +148,26 @@ def test_pairs_are_drawn_anew_from_the_header_or_from_given_seeds():
 @pytest.mark.parametrize(
     ("noise", "seeds", "words"),
     [
-        (noise_with(flags(draw_pairs(200, 300, 0.25, 7), 200)), (123, 8), "tried seed 123, 8.*list of pairs.*--kind open"),
+        (
+            noise_with(flags(draw_pairs(200, 300, 0.25, 7), 200)),
+            (123, 8),
+            "tried seed 123, 8.*list of pairs.*--kind open",
+        ),
         (noise_with(flags(draw_pairs(200, 300, 0.25, 7), 200)), (), "no seed that could be tried"),
-        (noise_with(np.ones(20, bool)), (7,), "no seed that could be tried"),  # whatever the seed, all are replaced
+        (
+            noise_with(np.ones(20, bool)),
+            (7,),
+            "no seed that could be tried",
+        ),  # whatever the seed, all are replaced
         (noise_with(np.ones(400, bool), seed=1), (), "drawn anew: 400 images"),
         (noise_file.make([0, 1]), (1,), "flags no replaced images"),
-        (noise_file.make([0, 1], open_set=[True, False], indices=[4, 5]), (1,), "a part of the training set"),
+        (
+            noise_file.make([0, 1], open_set=[True, False], indices=[4, 5]),
+            (1,),
+            "a part of the training set",
+        ),
     ],
-)  # fmt: skip
+)
 def test_files_that_do_not_lead_to_their_pairs_are_refused(noise, seeds, words):
     with pytest.raises(NoiseFileError, match=words):
         pairs_for(noise, 300, seeds)
@@ -161,7 +182,9 @@ def test_where_everything_is_replaced_the_header_is_believed():
 
 @given(st.sets(st.integers(0, 10**18 - 1), max_size=20), st.data())
 def test_a_list_survives_its_file(tmp_path_factory, positions, data):
-    donors = data.draw(st.lists(st.integers(0, 10**12), min_size=len(positions), max_size=len(positions)))
+    donors = data.draw(
+        st.lists(st.integers(0, 10**12), min_size=len(positions), max_size=len(positions))
+    )
     path = tmp_path_factory.mktemp("pairs") / "pairs.csv"
     pairs = Pairs(np.array(list(positions), np.int64), np.array(donors, np.int64))
     write_pairs(path, pairs)

@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shared import noise, pmd
+from shared import noise
+from shared.noise import pmd
 
 
 def posteriors(samples, num_classes, seed=0, sure=3.0, dtype=np.float32):
@@ -22,18 +23,24 @@ def posteriors(samples, num_classes, seed=0, sure=3.0, dtype=np.float32):
 
 
 def literal_keep(eta_row, noise_type, factor):
-    """The best class, the second-best and the probability of the best, of one sample, in Python's floats."""
+    """The best class, the second-best and the probability of the best, of one sample, in Python's
+    floats.
+    """
     values = [float(value) for value in eta_row]
     best = values.index(max(values))
     second = max((c for c in range(len(values)) if c != best), key=lambda c: (values[c], -c))
     delta = values[best] - values[second]
-    f = {1: 1 / 2 - delta**2 / 2, 2: 1 - delta**3, 3: 1 - (delta**3 + delta**2 + delta) / 3}[noise_type]
+    f = {1: 1 / 2 - delta**2 / 2, 2: 1 - delta**3, 3: 1 - (delta**3 + delta**2 + delta) / 3}[
+        noise_type
+    ]
     keep = (max(1 - f, 1 / 2) if noise_type == 1 else 1 - f) / factor
     return best, second, min(max(keep, 0), 1)
 
 
 @pytest.mark.parametrize("noise_type", pmd.TYPES)
-@pytest.mark.parametrize(("num_classes", "factor", "seed"), [(10, 1.43, 123), (3, 3.4, 7), (2, 1.0, 123), (5, 0.6, 1)])
+@pytest.mark.parametrize(
+    ("num_classes", "factor", "seed"), [(10, 1.43, 123), (3, 3.4, 7), (2, 1.0, 123), (5, 0.6, 1)]
+)
 def test_pmd_labels_equal_the_literal_loop(noise_type, num_classes, factor, seed):
     eta, _ = posteriors(300, num_classes, dtype=np.float64)
     rng = np.random.RandomState(seed)
@@ -50,7 +57,11 @@ def test_pmd_labels_equal_the_literal_loop(noise_type, num_classes, factor, seed
 def test_an_array_of_probabilities_draws_as_a_loop_over_them(dtype):
     eta, _ = posteriors(2000, 4, dtype=dtype)
     best, second = pmd.best_two(eta)
-    for factor in (0.5, 1.0, 2.0):  # keep probabilities on both sides of 1/2, where binomial draws in another way
+    for factor in (
+        0.5,
+        1.0,
+        2.0,
+    ):  # keep probabilities on both sides of 1/2, where binomial draws in another way
         keep = pmd.keep_probability(pmd.margin(eta), 2, factor)
         rng = np.random.RandomState(123)
         expected = [u if rng.binomial(1, p, 1)[0] else s for u, s, p in zip(best, second, keep)]
@@ -62,13 +73,16 @@ def test_labels_never_change():
     numbers = np.random.default_rng(0).integers(1, 1000, (500, 10)).astype(np.float32) ** 3
     eta = (numbers / numbers.sum(axis=1, keepdims=True)).astype(np.float32)
     digests = [
-        hashlib.sha256(pmd.pmd_labels(eta, noise_type, 1.4).tobytes()).hexdigest()[:6] for noise_type in pmd.TYPES
+        hashlib.sha256(pmd.pmd_labels(eta, noise_type, 1.4).tobytes()).hexdigest()[:6]
+        for noise_type in pmd.TYPES
     ]
     assert digests == ["27f088", "c68c40", "73953e"]
 
 
 def test_ties_go_to_the_lower_class():
-    best, second = pmd.best_two(np.array([[0.2, 0.4, 0.4], [0.25, 0.5, 0.25], [1 / 3, 1 / 3, 1 / 3]]))
+    best, second = pmd.best_two(
+        np.array([[0.2, 0.4, 0.4], [0.25, 0.5, 0.25], [1 / 3, 1 / 3, 1 / 3]])
+    )
     assert best.tolist() == [1, 1, 0]
     assert second.tolist() == [2, 0, 1]
     assert pmd.margin(np.array([[0.2, 0.4, 0.4]])).tolist() == [0]
@@ -85,7 +99,9 @@ def test_the_flip_probability_diminishes_with_the_margin(noise_type, at_zero, at
 @given(st.sampled_from(pmd.TYPES), st.floats(1e-3, 1e3), st.floats(0, 1))
 def test_the_keep_probability_is_clipped_to_a_probability(noise_type, factor, delta):
     (keep,) = pmd.keep_probability(np.array([delta]), noise_type, factor)
-    expected = {1: 0.5 + 0.5 * delta**2, 2: delta**3, 3: (delta**3 + delta**2 + delta) / 3}[noise_type] / factor
+    expected = {1: 0.5 + 0.5 * delta**2, 2: delta**3, 3: (delta**3 + delta**2 + delta) / 3}[
+        noise_type
+    ] / factor
     assert 0 <= keep <= 1
     assert keep == pytest.approx(min(expected, 1), abs=1e-12 / factor)
 
@@ -123,7 +139,8 @@ def test_rates_out_of_reach_are_refused_with_those_that_are_not():
     for rate in (0.01, 0.999):
         low, high = (best != labels).mean(), (second != labels).mean()
         with pytest.raises(
-            ValueError, match=rf"rate {rate} is out of reach of type 1 .* allow {low:g} to {high:g}: ask"
+            ValueError,
+            match=rf"rate {rate} is out of reach of type 1 .* allow {low:g} to {high:g}: ask",
         ):
             pmd.factor_for_rate(eta, 1, rate, labels)
     assert (pmd.pmd_labels(eta, 1, pmd.factor_for_rate(eta, 1, low, labels)) == best).all()
@@ -131,7 +148,9 @@ def test_rates_out_of_reach_are_refused_with_those_that_are_not():
 
 def test_a_teacher_that_is_wrong_is_searched_the_other_way():
     eta, _ = posteriors(1000, 5)
-    labels = pmd.best_two(eta)[1]  # the second-best class is always right: the rate falls with the factor
+    labels = pmd.best_two(eta)[
+        1
+    ]  # the second-best class is always right: the rate falls with the factor
     factor = pmd.factor_for_rate(eta, 2, 0.25, labels)
     assert abs((pmd.pmd_labels(eta, 2, factor) != labels).mean() - 0.25) <= 0.0005 + 1e-12
 
@@ -150,11 +169,14 @@ def literal_on_top(labels, matrix, seed):
     return [int(np.flatnonzero(rng.multinomial(1, matrix[label], 1)[0])[0]) for label in labels]
 
 
-@pytest.mark.parametrize(("rate", "num_classes", "seed"), [(0.3, 10, 77), (0.6, 100, 77), (1.0, 2, 0), (0.05, 3, 1)])
+@pytest.mark.parametrize(
+    ("rate", "num_classes", "seed"), [(0.3, 10, 77), (0.6, 100, 77), (1.0, 2, 0), (0.05, 3, 1)]
+)
 def test_uniform_on_top_equals_the_literal_loop(rate, num_classes, seed):
     labels = 7 * np.arange(400) % num_classes
     matrix = [
-        [1 - rate if i == j else rate / (num_classes - 1) for j in range(num_classes)] for i in range(num_classes)
+        [1 - rate if i == j else rate / (num_classes - 1) for j in range(num_classes)]
+        for i in range(num_classes)
     ]
     noisy = pmd.uniform_on_top(labels, rate, num_classes, seed)
     assert noisy.dtype == np.int64
@@ -162,7 +184,8 @@ def test_uniform_on_top_equals_the_literal_loop(rate, num_classes, seed):
 
 
 @pytest.mark.parametrize(
-    ("name", "num_classes", "rate"), [("cifar10", 10, 0.3), ("cifar100_blocks_of_five", 100, 0.3), ("cifar10", 12, 1.0)]
+    ("name", "num_classes", "rate"),
+    [("cifar10", 10, 0.3), ("cifar100_blocks_of_five", 100, 0.3), ("cifar10", 12, 1.0)],
 )
 def test_asymmetric_on_top_equals_the_literal_loop(name, num_classes, rate):
     labels = 7 * np.arange(400) % num_classes
@@ -174,7 +197,9 @@ def test_asymmetric_on_top_equals_the_literal_loop(name, num_classes, rate):
             matrix[source, rules[source]] = rate
     noisy = pmd.asymmetric_on_top(labels, rate, rules, num_classes, 77)
     assert noisy.tolist() == literal_on_top(labels, matrix, 77)
-    assert noisy.tolist() == pmd.asymmetric_on_top(labels, rate, rules, num_classes).tolist()  # 77 is the default
+    assert (
+        noisy.tolist() == pmd.asymmetric_on_top(labels, rate, rules, num_classes).tolist()
+    )  # 77 is the default
     for label, new in zip(labels.tolist(), noisy.tolist()):
         assert new in (label, rules.get(label, label))
 
@@ -196,7 +221,11 @@ def test_noise_on_top_at_the_ends():
     assert (pmd.uniform_on_top(labels, 1, 3) != labels).all()
     np.testing.assert_array_equal(pmd.asymmetric_on_top(labels, 1, {0: 1, 1: 1}, 3), [1, 1, 2] * 4)
     np.testing.assert_array_equal(pmd.uniform_on_top([0, 0], 0.0, 1), [0, 0])
-    assert pmd.uniform_on_top([], 0.5, 3).shape == pmd.asymmetric_on_top([], 0.5, {0: 1}, 3).shape == (0,)
+    assert (
+        pmd.uniform_on_top([], 0.5, 3).shape
+        == pmd.asymmetric_on_top([], 0.5, {0: 1}, 3).shape
+        == (0,)
+    )
 
 
 # ---- what is refused
@@ -242,7 +271,10 @@ def test_other_wrong_arguments_are_refused():
         (lambda: pmd.uniform_on_top([0, 3], 0.5, 3), "labels: 3 at sample 1"),
         (lambda: pmd.uniform_on_top([0, 1], -0.5, 3), "rate -0.5 is outside"),
         (lambda: pmd.uniform_on_top([0, 0], 0.5, 1), "no other class: use rate 0"),
-        (lambda: pmd.asymmetric_on_top([0, 1], 0.5, {0: 3}, 3), "class_map has class 3, but there are 3"),
+        (
+            lambda: pmd.asymmetric_on_top([0, 1], 0.5, {0: 3}, 3),
+            "class_map has class 3, but there are 3",
+        ),
         (lambda: pmd.asymmetric_on_top([0, 1], 0.5, {-1: 2}, 3), "class_map has class -1"),
     ):
         with pytest.raises(ValueError, match=message):

@@ -7,11 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from shared import download, published_noise
 from shared.__main__ import main
-from shared.datasets import DatasetError
-from shared.download import DownloadError
-from shared.published_noise import COLLECTIONS, NOISE, fetch_collection, fetch_noise
+from shared.datasets import DatasetError, download, published_noise
+from shared.datasets.download import DownloadError
+from shared.datasets.published_noise import COLLECTIONS, NOISE, fetch_collection, fetch_noise
 
 
 @pytest.fixture(autouse=True)
@@ -23,7 +22,9 @@ def test_every_entry_is_complete():
     for name, noise in NOISE.items():
         assert name == noise.name
         assert re.fullmatch(r"[0-9a-f]{64}", noise.sha256)
-        assert re.fullmatch(r"https://raw\.githubusercontent\.com/[\w-]+/[\w-]+/[\w]+/[\w./-]+", noise.url)
+        assert re.fullmatch(
+            r"https://raw\.githubusercontent\.com/[\w-]+/[\w-]+/[\w]+/[\w./-]+", noise.url
+        )
         assert noise.dataset in ("cifar10", "cifar100")
         assert noise.licence
         assert noise.images in (published_noise.ALL_IMAGES, published_noise.FIRST_IMAGES)
@@ -32,7 +33,9 @@ def test_every_entry_is_complete():
 
 def test_equal_content_is_listed_with_equal_sums():
     assert NOISE["re_sln/cifar10/sym0.4.csv"].sha256 == NOISE["sln/cifar10/sym0.4.csv"].sha256
-    assert NOISE["plc/cifar100-1-0.70.npy"].sha256 == NOISE["lra_diffusion/cifar100-1-0.70.npy"].sha256
+    assert (
+        NOISE["plc/cifar100-1-0.70.npy"].sha256 == NOISE["lra_diffusion/cifar100-1-0.70.npy"].sha256
+    )
     assert NOISE["sln/cifar10/sym0.4.csv"].sha256 != NOISE["sln/cifar100/sym0.4.csv"].sha256
 
 
@@ -58,7 +61,11 @@ def test_files_of_one_name_are_told_apart_by_checksum(tmp_path, monkeypatch):
         folder.mkdir(parents=True)
         (folder / "sym0.4.csv").write_bytes(content)
         name = f"sln/{dataset}/sym0.4.csv"
-        monkeypatch.setitem(NOISE, name, dataclasses.replace(NOISE[name], sha256=hashlib.sha256(content).hexdigest()))
+        monkeypatch.setitem(
+            NOISE,
+            name,
+            dataclasses.replace(NOISE[name], sha256=hashlib.sha256(content).hexdigest()),
+        )
     monkeypatch.setenv("DATA_MIRROR", str(tmp_path / "mirror"))
     for dataset in ("cifar10", "cifar100"):
         path = fetch_noise(f"sln/{dataset}/sym0.4.csv", tmp_path / "data")
@@ -83,7 +90,9 @@ def test_unknown_names_are_refused_with_the_known_ones(tmp_path):
 
 @pytest.fixture
 def mirror(tmp_path, monkeypatch):
-    """A folder with all files of SLN and re-sln, of other content: one copy of what two sources share."""
+    """A folder with all files of SLN and re-sln, of other content: one copy of what two sources
+    share.
+    """
     contents = {}
     for name, noise in NOISE.items():
         if name.startswith(("sln/", "re_sln/")):
@@ -113,15 +122,23 @@ def test_the_collection_of_pmd_noise_is_that_of_both_repositories(tmp_path, monk
     assert main(["data", "pmd-noise", "--path", str(tmp_path)]) == 0
     printed = capsys.readouterr().out.splitlines()
     assert len(printed) == 16 + 12
-    assert {str(tmp_path / "lra_diffusion/cifar10-1-0.35.npy"), str(tmp_path / "plc/cifar10-1-0.35.npy")} <= set(
-        printed
-    )
+    assert {
+        str(tmp_path / "lra_diffusion/cifar10-1-0.35.npy"),
+        str(tmp_path / "plc/cifar10-1-0.35.npy"),
+    } <= set(printed)
 
 
-def test_a_file_that_the_mirror_has_in_another_version_only_is_not_taken(mirror, tmp_path, monkeypatch):
+def test_a_file_that_the_mirror_has_in_another_version_only_is_not_taken(
+    mirror, tmp_path, monkeypatch
+):
     (tmp_path / "mirror/cifar100/label_noisy/sym0.4.csv").write_bytes(b"edited")
-    monkeypatch.setattr(download, "_sources", lambda url: iter([tmp_path / "mirror"]))  # and no internet
-    with pytest.raises(DownloadError, match=r"could not get sym0\.4\.csv(.|\n)*is another file(.|\n)*is another file"):
+    monkeypatch.setattr(
+        download, "_sources", lambda url: iter([tmp_path / "mirror"])
+    )  # and no internet
+    with pytest.raises(
+        DownloadError,
+        match=r"could not get sym0\.4\.csv(.|\n)*is another file(.|\n)*is another file",
+    ):
         fetch_collection("sln-noise", tmp_path / "data")
 
 

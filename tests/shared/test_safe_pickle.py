@@ -1,4 +1,6 @@
-"""The pickle reader gives what pickle gives for plain data; otherwise it executes, imports and allocates nothing."""
+"""The pickle reader gives what pickle gives for plain data; otherwise it executes, imports and
+allocates nothing.
+"""
 
 import collections
 import contextlib
@@ -13,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from python2_pickle import batch_bytes
 
-from shared.safe_pickle import UnsafePickleError, loads
+from shared.formats.safe_pickle import UnsafePickleError, loads
 
 RNG = np.random.default_rng(0)
 ROWS = RNG.integers(0, 256, (5, 12), dtype=np.uint8)
@@ -95,11 +97,21 @@ def test_fifty_thousand_labels_load_quickly():
 @pytest.mark.parametrize("protocol", [0, 1, 2, 3, 4, 5])
 @pytest.mark.parametrize(
     ("function", "name"),
-    [(os.system, "system"), (eval, "eval"), (np.load, "load"), (np.fromfile, "fromfile"), (getattr, "getattr")],
+    [
+        (os.system, "system"),
+        (eval, "eval"),
+        (np.load, "load"),
+        (np.fromfile, "fromfile"),
+        (getattr, "getattr"),
+    ],
 )
 def test_functions_are_refused_by_name_and_not_called(function, name, protocol, tmp_path):
     witness = tmp_path / "executed"
-    argument = f"touch {witness}" if function is os.system else f"__import__('pathlib').Path({str(witness)!r}).touch()"
+    argument = (
+        f"touch {witness}"
+        if function is os.system
+        else f"__import__('pathlib').Path({str(witness)!r}).touch()"
+    )
     with pytest.raises(UnsafePickleError, match=name if protocol >= 2 else "refers|opcode"):
         loads(pickled_call(function, argument, protocol=protocol))
     assert not witness.exists()
@@ -133,7 +145,10 @@ def test_functions_are_refused_by_name_and_not_called(function, name, protocol, 
         (b"\x80\x02NNR.", "not a tuple"),
         (b"\x80\x02}}b.", "sets the state of a dict"),
         (b"\x80\x02ccollections\nOrderedDict\n]\x85R.", "calls OrderedDict"),
-        (b"\x80\x02c_codecs\nencode\nX\x01\x00\x00\x00aX\x05\x00\x00\x00utf-8\x86R.", "calls encode"),
+        (
+            b"\x80\x02c_codecs\nencode\nX\x01\x00\x00\x00aX\x05\x00\x00\x00utf-8\x86R.",
+            "calls encode",
+        ),
         (b"\x80\x02]q\x00h\x00a.", "holds itself"),
         (b"\x80\x02" + b"]" * 200 + b"a" * 199 + b".", "nested"),
     ],
@@ -143,13 +158,22 @@ def test_damage_and_odd_opcodes_are_named(data, message):
         loads(data)
 
 
-def array_pickle(code: bytes = b"i8", raw: bytes = b"K\x00", shape: bytes = b"K\x01\x85", order: bytes = b"<") -> bytes:
+def array_pickle(
+    code: bytes = b"i8", raw: bytes = b"K\x00", shape: bytes = b"K\x01\x85", order: bytes = b"<"
+) -> bytes:
     """An array recipe with parts of one's choice; raw and shape are opcodes."""
     return (
-        b"\x80\x02cnumpy.core.multiarray\n_reconstruct\ncnumpy\nndarray\nK\x00\x85U\x01b\x87R(K\x01" + shape
-        + b"cnumpy\ndtype\nU" + bytes([len(code)]) + code + b"K\x00K\x01\x87R(K\x03U\x01" + order
-        + b"NNNJ\xff\xff\xff\xffJ\xff\xff\xff\xffK\x00tb\x89" + raw + b"tb."
-    )  # fmt: skip
+        b"\x80\x02cnumpy.core.multiarray\n_reconstruct\ncnumpy\nndarray\nK\x00\x85U\x01b\x87R(K\x01"
+        + shape
+        + b"cnumpy\ndtype\nU"
+        + bytes([len(code)])
+        + code
+        + b"K\x00K\x01\x87R(K\x03U\x01"
+        + order
+        + b"NNNJ\xff\xff\xff\xffJ\xff\xff\xff\xffK\x00tb\x89"
+        + raw
+        + b"tb."
+    )
 
 
 EIGHT = b"U\x08\x01\x00\x00\x00\x00\x00\x00\x00"
@@ -212,7 +236,13 @@ def test_declared_sizes_allocate_nothing(data):
 def test_references_cannot_multiply_bytes():
     text = b"X" + (10_000).to_bytes(4, "little") + b"x" * 10_000
     encode = b"h\x00h\x01h\x02\x86R"
-    data = b"\x80\x02(c_codecs\nencode\nq\x00" + text + b"q\x01X\x06\x00\x00\x00latin1q\x02" + encode * 2_000 + b"t."
+    data = (
+        b"\x80\x02(c_codecs\nencode\nq\x00"
+        + text
+        + b"q\x01X\x06\x00\x00\x00latin1q\x02"
+        + encode * 2_000
+        + b"t."
+    )
     with pytest.raises(UnsafePickleError, match="more bytes"):
         loads(data)
     assert peak_megabytes(data) < 5
@@ -220,7 +250,9 @@ def test_references_cannot_multiply_bytes():
 
 def test_references_cannot_multiply_work():
     data = b"]q\x00"
-    for level in range(60):  # a list that holds a list twice, that holds a list twice, ...: 2^60 paths
+    for level in range(
+        60
+    ):  # a list that holds a list twice, that holds a list twice, ...: 2^60 paths
         data = b"](" + data + b"h" + bytes([level]) + b"eq" + bytes([level + 1])
     outer = loads(b"\x80\x02" + data + b".")
     assert outer[0] is outer[1]
@@ -280,7 +312,10 @@ def test_mutated_pickles_give_a_value_or_the_one_error(base, flips, keep, cut):
 @settings(max_examples=300, deadline=None, derandomize=True)
 @given(
     body=st.lists(
-        st.sampled_from([bytes([code]) for code in b"](t}aseubRQ)\x85\x86\x87N\x88K\x00\x01q\x94h.c0"]), max_size=30
+        st.sampled_from(
+            [bytes([code]) for code in b"](t}aseubRQ)\x85\x86\x87N\x88K\x00\x01q\x94h.c0"]
+        ),
+        max_size=30,
     )
 )
 def test_random_opcodes_give_a_value_or_the_one_error(body):

@@ -1,4 +1,6 @@
-"""The generated `shapes`: annotations agree with the pixels, classes are balanced, and the same arguments give the same files."""
+"""The generated `shapes`: annotations agree with the pixels, classes are balanced, and the same
+arguments give the same files.
+"""
 
 import hashlib
 import json
@@ -8,9 +10,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from shared import coco_file, datasets, shapes
+from shared import datasets
 from shared.__main__ import main
-from shared.image_data import DatasetError
+from shared.coco import file as coco_file
+from shared.datasets import shapes
+from shared.datasets.image_data import DatasetError
 
 
 @pytest.fixture(scope="module")
@@ -38,10 +42,19 @@ def test_files_and_ids(made, split, count):
         with Image.open(made / split / image["file_name"]) as picture:
             assert (picture.size, picture.mode) == ((image["width"], image["height"]), "RGB")
     assert len(list((made / split).iterdir())) == count
-    assert [entry["id"] for entry in content["annotations"]] == list(range(1, len(content["annotations"]) + 1))
+    assert [entry["id"] for entry in content["annotations"]] == list(
+        range(1, len(content["annotations"]) + 1)
+    )
     assert [category["name"] for category in content["categories"]] == list(shapes.CLASSES)
-    assert set(Counter(entry["image_id"] for entry in content["annotations"]).values()) == {1, 2, 3, 4}
-    assert set(Counter(entry["image_id"] for entry in content["annotations"])) == set(range(1, count + 1))
+    assert set(Counter(entry["image_id"] for entry in content["annotations"]).values()) == {
+        1,
+        2,
+        3,
+        4,
+    }
+    assert set(Counter(entry["image_id"] for entry in content["annotations"])) == set(
+        range(1, count + 1)
+    )
     counts = Counter(entry["category_id"] for entry in content["annotations"])
     assert set(counts) == set(range(1, 9))
     assert max(counts.values()) - min(counts.values()) <= 1
@@ -55,7 +68,9 @@ def slow_area(points):
 
 
 def covered(points, size):
-    """Pixels whose middle is inside the polygon, by counting crossings of a ray to the left, one by one."""
+    """Pixels whose middle is inside the polygon, by counting crossings of a ray to the left, one by
+    one.
+    """
     mask = np.zeros((size, size), bool)
     for row in range(size):
         for column in range(size):
@@ -82,7 +97,9 @@ def test_boxes_areas_and_extents(made):
         assert min(x, y) >= 0.99
         assert max(x + width, y + height) <= 127.01
         for left, top, wide, high in boxes.setdefault(entry["image_id"], []):
-            assert x >= left + wide or left >= x + width or y >= top + high or top >= y + height, "boxes overlap"
+            assert x >= left + wide or left >= x + width or y >= top + high or top >= y + height, (
+                "boxes overlap"
+            )
         boxes[entry["image_id"]].append(entry["bbox"])
 
 
@@ -114,7 +131,9 @@ def test_instances_stand_out(made):
 
 
 def test_colour_says_nothing_about_the_class(made):
-    """Between-class variance of mean colours is what chance gives: F of 8 groups stays below its 99.9 % point."""
+    """Between-class variance of mean colours is what chance gives: F of 8 groups stays below its
+    99.9 % point.
+    """
     content = read(made, "train")
     groups = {}
     for entry in content["annotations"]:
@@ -125,8 +144,12 @@ def test_colour_says_nothing_about_the_class(made):
             )
     values = [np.array(group, float) for group in groups.values()]
     everything = np.concatenate(values)
-    between = sum(len(group) * (group.mean(0) - everything.mean(0)) ** 2 for group in values) / (len(values) - 1)
-    within = sum(((group - group.mean(0)) ** 2).sum(0) for group in values) / (len(everything) - len(values))
+    between = sum(len(group) * (group.mean(0) - everything.mean(0)) ** 2 for group in values) / (
+        len(values) - 1
+    )
+    within = sum(((group - group.mean(0)) ** 2).sum(0) for group in values) / (
+        len(everything) - len(values)
+    )
     assert (between / within < 4.1).all()
 
 
@@ -160,7 +183,11 @@ def test_other_sizes(tmp_path):
 
 @pytest.mark.parametrize(
     ("arguments", "words"),
-    [({"train": 0}, "at least 1"), ({"size": 63}, "at least 64"), ({"seed": -1}, "seed -1 is negative")],
+    [
+        ({"train": 0}, "at least 1"),
+        ({"size": 63}, "at least 64"),
+        ({"seed": -1}, "seed -1 is negative"),
+    ],
 )
 def test_senseless_arguments_are_refused(tmp_path, arguments, words):
     with pytest.raises(DatasetError, match=words):

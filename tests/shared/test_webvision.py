@@ -3,13 +3,22 @@
 import numpy as np
 import pytest
 
-from shared import datasets, webvision
+from shared import datasets
 from shared.__main__ import main
-from shared.datasets import DatasetError
+from shared.datasets import DatasetError, webvision
 
-TRAIN = {"google/q0002/b.jpg": 1, "google/q0001/a 1.jpg": 0, "google/q0999/z.jpg": 999, "google/q0060/c.jpg": 49}
+TRAIN = {
+    "google/q0002/b.jpg": 1,
+    "google/q0001/a 1.jpg": 0,
+    "google/q0999/z.jpg": 999,
+    "google/q0060/c.jpg": 49,
+}
 VAL = {"val000001.jpg": 0, "val000002.jpg": 50, "val000003.jpg": 49}
-ILSVRC = {"ILSVRC2012_val_1.JPEG": (65, "n01751748"), "ILSVRC2012_val_2.JPEG": (49, "n0169"), "v3.JPEG": (0, "n0144")}
+ILSVRC = {
+    "ILSVRC2012_val_1.JPEG": (65, "n01751748"),
+    "ILSVRC2012_val_2.JPEG": (49, "n0169"),
+    "v3.JPEG": (0, "n0144"),
+}
 
 
 def write(path, lines):
@@ -18,7 +27,10 @@ def write(path, lines):
 
 
 def write_webvision(folder, val_list="info/val_filelist.txt", prefix=""):
-    write(folder / "info/train_filelist_google.txt", [f"{name} {label}" for name, label in TRAIN.items()])
+    write(
+        folder / "info/train_filelist_google.txt",
+        [f"{name} {label}" for name, label in TRAIN.items()],
+    )
     write(folder / val_list, [f"{prefix}{name} {label}" for name, label in VAL.items()])
     for name in (*TRAIN, *(f"val_images_256/{name}" for name in VAL)):
         write(folder / name, ["never opened"])
@@ -39,13 +51,23 @@ def test_the_lists_become_files_and_labels(tmp_path, place, val_list, prefix):
     write_webvision(folder, val_list, prefix)
     for data in (webvision.load(tmp_path), webvision.load(str(folder))):
         assert (data.name, data.root) == ("webvision", folder.parent)
-        assert data.train_files == [f"{folder.name}/{name}" for name, label in TRAIN.items() if label < 50]
+        assert data.train_files == [
+            f"{folder.name}/{name}" for name, label in TRAIN.items() if label < 50
+        ]
         assert data.train_labels.tolist() == [1, 0, 49]
         assert data.val_files == [f"{folder.name}/val_images_256/val00000{i}.jpg" for i in (1, 3)]
         assert data.val_labels.tolist() == [0, 49]
         assert all((data.root / name).is_file() for name in (*data.train_files, *data.val_files))
-        assert (data.test_files, data.test_labels.tolist(), data.test_labels.dtype) == ([], [], np.int64)
-        assert (data.num_classes, data.class_names[0], data.class_names[49]) == (50, "class 0", "class 49")
+        assert (data.test_files, data.test_labels.tolist(), data.test_labels.dtype) == (
+            [],
+            [],
+            np.int64,
+        )
+        assert (data.num_classes, data.class_names[0], data.class_names[49]) == (
+            50,
+            "class 0",
+            "class 49",
+        )
     assert datasets.fetch("webvision", tmp_path) == folder
 
 
@@ -58,7 +80,9 @@ def test_ilsvrc2012_beside_it_is_the_test_set(tmp_path):
     assert all((data.root / name).is_file() for name in data.test_files)
     assert webvision.load(tmp_path, 2).test_labels.tolist() == [0]
     assert webvision.load(tmp_path, 1000).train_labels.tolist() == [1, 0, 999, 49]
-    (tmp_path / "WebVision").rename(tmp_path / "other")  # a link to it has its neighbours, not those of its target
+    (tmp_path / "WebVision").rename(
+        tmp_path / "other"
+    )  # a link to it has its neighbours, not those of its target
     (tmp_path / "links").mkdir()
     (tmp_path / "links/WebVision").symlink_to(tmp_path / "other")
     linked = webvision.load(tmp_path / "links/WebVision")
@@ -70,7 +94,9 @@ def test_a_folder_for_ilsvrc2012_without_images_is_no_test_set(tmp_path):
     write(tmp_path / "ILSVRC2012/ILSVRC2012_val_label.txt", ["a.JPEG 0 n0"])
     assert webvision.load(tmp_path).test_files == []
     (tmp_path / "ILSVRC2012/ILSVRC2012_img_val").mkdir()
-    with pytest.raises(DatasetError, match=r"a\.JPEG is missing, but ILSVRC2012_val_label\.txt names it"):
+    with pytest.raises(
+        DatasetError, match=r"a\.JPEG is missing, but ILSVRC2012_val_label\.txt names it"
+    ):
         webvision.load(tmp_path)
 
 
@@ -88,15 +114,39 @@ def test_ilsvrc2012_alone(tmp_path, place):
 @pytest.mark.parametrize(
     ("name", "content", "message"),
     [
-        ("WebVision/info/train_filelist_google.txt", "google/a.jpg 1000\n", "line 1: label 1000, expected 0 to 999"),
-        ("WebVision/info/train_filelist_google.txt", "google/a.jpg\n", "expected a file name and a label"),
-        ("WebVision/info/train_filelist_google.txt", "google/a.jpg 50\n", "no file of the first 50 classes"),
+        (
+            "WebVision/info/train_filelist_google.txt",
+            "google/a.jpg 1000\n",
+            "line 1: label 1000, expected 0 to 999",
+        ),
+        (
+            "WebVision/info/train_filelist_google.txt",
+            "google/a.jpg\n",
+            "expected a file name and a label",
+        ),
+        (
+            "WebVision/info/train_filelist_google.txt",
+            "google/a.jpg 50\n",
+            "no file of the first 50 classes",
+        ),
         ("WebVision/info/train_filelist_google.txt", "/etc/a.jpg 0\n", "outside of the dataset"),
-        ("WebVision/info/train_filelist_google.txt", "google/none.jpg 0\n", r"none\.jpg is missing, but a list"),
+        (
+            "WebVision/info/train_filelist_google.txt",
+            "google/none.jpg 0\n",
+            r"none\.jpg is missing, but a list",
+        ),
         ("WebVision/info/val_filelist.txt", "\n", r"val_filelist\.txt is empty"),
         ("WebVision/info/val_filelist.txt", "val9.jpg 0\n", r"val_images_256/val9\.jpg is missing"),
-        ("ILSVRC2012/ILSVRC2012_val_label.txt", "a.JPEG 0\n", "line 1: 'a.JPEG 0', expected a file name, a label and"),
-        ("ILSVRC2012/ILSVRC2012_val_label.txt", "a.JPEG -1 n0\n", "line 1: label -1, expected 0 to 999"),
+        (
+            "ILSVRC2012/ILSVRC2012_val_label.txt",
+            "a.JPEG 0\n",
+            "line 1: 'a.JPEG 0', expected a file name, a label and",
+        ),
+        (
+            "ILSVRC2012/ILSVRC2012_val_label.txt",
+            "a.JPEG -1 n0\n",
+            "line 1: label -1, expected 0 to 999",
+        ),
         ("ILSVRC2012/ILSVRC2012_val_label.txt", "../a.JPEG 0 n0\n", "outside of the dataset"),
     ],
 )
@@ -121,7 +171,10 @@ def test_what_is_missing_is_told_with_the_way_to_get_it(tmp_path, capsys):
     (tmp_path / "WebVision/info/val_filelist.txt").unlink()
     (tmp_path / "ILSVRC2012/ILSVRC2012_val_label.txt").unlink()
     for name, parts in {
-        "webvision": (f"found {tmp_path / 'WebVision'}, but it lacks info/val_filelist.txt", webvision.ADDRESS),
+        "webvision": (
+            f"found {tmp_path / 'WebVision'}, but it lacks info/val_filelist.txt",
+            webvision.ADDRESS,
+        ),
         "ilsvrc2012": (
             f"found {tmp_path / 'ILSVRC2012'}, but it lacks ILSVRC2012_val_label.txt",
             webvision.ILSVRC2012_ADDRESS,
@@ -135,5 +188,7 @@ def test_what_is_missing_is_told_with_the_way_to_get_it(tmp_path, capsys):
         assert error.count("but it lacks") == 1
         with pytest.raises(DatasetError, match="which does not exist"):
             datasets.fetch(name, tmp_path / "nothing")
-    with pytest.raises(DatasetError, match=r"too large for memory: shared\.webvision\.load_ilsvrc2012"):
+    with pytest.raises(
+        DatasetError, match=r"too large for memory: shared\.datasets\.webvision\.load_ilsvrc2012"
+    ):
         datasets.load("ilsvrc2012", tmp_path)

@@ -1,4 +1,6 @@
-"""Everyone else's noise files: read, written, and refused where they are damaged or made to do harm."""
+"""Everyone else's noise files: read, written, and refused where they are damaged or made to do
+harm.
+"""
 
 import io
 import os
@@ -13,9 +15,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch_bytes import TENSOR_PICKLE, legacy, torch_zip
 
-from shared import noise_file, wild_formats
-from shared.noise_file import NoiseFile, NoiseFileError
-from shared.wild_formats import encode_any, read_any, write_any
+from shared.formats import external, noise_file
+from shared.formats.external import encode_any, read_any, write_any
+from shared.formats.noise_file import NoiseFile, NoiseFileError
 
 CLEAN = np.arange(300) % 150  # some labels need two bytes as UTF-8
 NOISY = np.where(np.arange(300) % 4 == 0, 149 - CLEAN, CLEAN)
@@ -35,9 +37,13 @@ def numpy_1(pickled):
 
 
 @pytest.mark.parametrize("era", [numpy_1, lambda pickled: pickled])
-@pytest.mark.parametrize("value", [NOISY, NOISY.astype(np.uint8), NOISY.astype(">i4"), NOISY.tolist(), list(NOISY)])
+@pytest.mark.parametrize(
+    "value", [NOISY, NOISY.astype(np.uint8), NOISY.astype(">i4"), NOISY.tolist(), list(NOISY)]
+)
 def test_torch_file_of_an_array_or_a_list(tmp_path, value, era):
-    noise = read_bytes_as(tmp_path, torch_zip(era(pickle.dumps(value, protocol=2)), folder="0.5_instance"))
+    noise = read_bytes_as(
+        tmp_path, torch_zip(era(pickle.dumps(value, protocol=2)), folder="0.5_instance")
+    )
     np.testing.assert_array_equal(noise.noisy_labels, NOISY)
     assert noise.clean_labels is None
     assert noise.header.measured_rate is None
@@ -65,13 +71,19 @@ def test_torch_files_from_before_version_1_6(tmp_path):
     whole = legacy(b"K\x05".join(TENSOR_PICKLE), ["0"], storage)
     np.testing.assert_array_equal(read_bytes_as(tmp_path, whole).noisy_labels, range(5))
     with pytest.raises(NoiseFileError, match=r"claims .* bytes"):
-        read_bytes_as(tmp_path, legacy(b"K\x05".join(TENSOR_PICKLE), ["0"], struct.pack("<q", 2**60) + storage[8:]))
+        read_bytes_as(
+            tmp_path,
+            legacy(b"K\x05".join(TENSOR_PICKLE), ["0"], struct.pack("<q", 2**60) + storage[8:]),
+        )
 
 
 HUMAN = {"clean_label": CLEAN, "aggre_label": NOISY, "worse_label": (CLEAN + 1).tolist()}
 FINE_AND_COARSE = {
-    "clean_label": CLEAN, "noisy_label": NOISY, "clean_coarse_label": CLEAN // 5, "noisy_coarse_label": NOISY // 5
-}  # fmt: skip
+    "clean_label": CLEAN,
+    "noisy_label": NOISY,
+    "clean_coarse_label": CLEAN // 5,
+    "noisy_coarse_label": NOISY // 5,
+}
 
 
 @pytest.fixture(params=["torch", "npz"])
@@ -89,14 +101,16 @@ def column_file(request, tmp_path):
 
 def test_cifar_n_needs_a_column(column_file):
     path = column_file(HUMAN)
-    assert wild_formats.columns(path) == list(HUMAN)
+    assert external.columns(path) == list(HUMAN)
     worse = read_any(f"{path}:worse_label")
     np.testing.assert_array_equal(worse.noisy_labels, CLEAN + 1)
     np.testing.assert_array_equal(worse.clean_labels, CLEAN)
     assert worse.header.measured_rate == 1
     assert worse.header.kind == "worse_label"
     np.testing.assert_array_equal(read_any(path, "aggre_label").noisy_labels, NOISY)
-    with pytest.raises(NoiseFileError, match=r"choose human.*:COLUMN .*aggre_label \(25.00% noisy\), worse_label"):
+    with pytest.raises(
+        NoiseFileError, match=r"choose human.*:COLUMN .*aggre_label \(25.00% noisy\), worse_label"
+    ):
         read_any(path)
     with pytest.raises(NoiseFileError, match="has no column 'best_label'"):
         read_any(f"{path}:best_label")
@@ -120,7 +134,9 @@ def test_a_colon_in_a_name_that_exists_is_no_column(tmp_path):
 @pytest.mark.parametrize("newline", ["\n", "\r\n"])
 @pytest.mark.parametrize("mark", ["", "\ufeff"])
 def test_csv(tmp_path, newline, mark):
-    text = mark + newline.join(["label,label_noisy", *(f"{c},{n}" for c, n in zip(CLEAN, NOISY)), ""])
+    text = mark + newline.join(
+        ["label,label_noisy", *(f"{c},{n}" for c, n in zip(CLEAN, NOISY)), ""]
+    )
     noise = read_bytes_as(tmp_path, text.encode())
     np.testing.assert_array_equal(noise.noisy_labels, NOISY)
     np.testing.assert_array_equal(noise.clean_labels, CLEAN)
@@ -149,13 +165,17 @@ def test_json_list(tmp_path):
 # ---- round trips
 
 
-@given(seed=st.integers(0, 2**32 - 1), size=st.integers(0, 400), largest=st.sampled_from([1, 10, 200, 2**40]))
+@given(
+    seed=st.integers(0, 2**32 - 1),
+    size=st.integers(0, 400),
+    largest=st.sampled_from([1, 10, 200, 2**40]),
+)
 @settings(max_examples=40, deadline=None)
 def test_round_trips_lose_nothing_the_format_can_hold(tmp_path_factory, seed, size, largest):
     rng = np.random.default_rng(seed)
     clean, noisy = rng.integers(0, largest, (2, size))
     noise = noise_file.make(noisy, clean_labels=clean, seed=seed)
-    for format in wild_formats.FORMATS:
+    for format in external.FORMATS:
         path = tmp_path_factory.getbasetemp() / f"round.{format}"
         write_any(path, noise)
         back = read_any(path)
@@ -196,9 +216,9 @@ def test_what_a_format_cannot_hold_is_refused(tmp_path, noise, format, message):
 
 
 def test_the_ending_names_the_format():
-    assert wild_formats.format_of("a.b/C.NPZ") == "npz"
+    assert external.format_of("a.b/C.NPZ") == "npz"
     with pytest.raises(NoiseFileError, match="choose the format by the ending"):
-        wild_formats.format_of("labels.txt")
+        external.format_of("labels.txt")
 
 
 def test_torch_reads_and_writes_the_same_files(tmp_path):
@@ -207,7 +227,13 @@ def test_torch_reads_and_writes_the_same_files(tmp_path):
     loaded = torch.load(tmp_path / "ours.pt", weights_only=False)
     assert isinstance(loaded, np.ndarray)
     np.testing.assert_array_equal(loaded, NOISY)
-    for value in (NOISY, NOISY.tolist(), list(NOISY), torch.tensor(NOISY), torch.tensor(np.repeat(NOISY, 2))[1::2]):
+    for value in (
+        NOISY,
+        NOISY.tolist(),
+        list(NOISY),
+        torch.tensor(NOISY),
+        torch.tensor(np.repeat(NOISY, 2))[1::2],
+    ):
         for zipped in (True, False):
             torch.save(value, tmp_path / "theirs.pt", _use_new_zipfile_serialization=zipped)
             np.testing.assert_array_equal(read_any(tmp_path / "theirs.pt").noisy_labels, NOISY)
@@ -292,16 +318,26 @@ def test_torch_files_without_labels_are_refused(tmp_path, value, message):
 
 
 def test_huge_claims_allocate_nothing(tmp_path):
-    header = b"{'descr': '<i8', 'fortran_order': False, 'shape': (1250000000,), }".ljust(117) + b"\n"
+    header = (
+        b"{'descr': '<i8', 'fortran_order': False, 'shape': (1250000000,), }".ljust(117) + b"\n"
+    )
     npy = b"\x93NUMPY\x01\x00\x76\x00" + header + bytes(80)
     array = pickle.dumps(NOISY, protocol=2).replace(b"M\x2c\x01", b"J\xff\xff\xff\x7f")
     bomb = io.BytesIO()
-    with zipfile.ZipFile(bomb, "w", zipfile.ZIP_DEFLATED) as archive, archive.open("a/data.pkl", "w") as member:
+    with (
+        zipfile.ZipFile(bomb, "w", zipfile.ZIP_DEFLATED) as archive,
+        archive.open("a/data.pkl", "w") as member,
+    ):
         for _ in range(80):
             member.write(bytes(2**20))
     tracemalloc.start()
     try:
-        for data in (npy, torch_zip(array), bomb.getvalue(), torch_zip(b"\x80\x02X\xff\xff\xff\x7fabc.")):
+        for data in (
+            npy,
+            torch_zip(array),
+            bomb.getvalue(),
+            torch_zip(b"\x80\x02X\xff\xff\xff\x7fabc."),
+        ):
             with pytest.raises(NoiseFileError):
                 read_bytes_as(tmp_path, data)
         peak = tracemalloc.get_traced_memory()[1]
@@ -312,7 +348,7 @@ def test_huge_claims_allocate_nothing(tmp_path):
 
 def samples():
     few = noise_file.make(NOISY[:40], clean_labels=CLEAN[:40])
-    made = [encode_any(few, format) for format in wild_formats.FORMATS]
+    made = [encode_any(few, format) for format in external.FORMATS]
     storage = struct.pack("<q", 5) + bytes(40)
     columns = {name: labels[:20] for name, labels in FINE_AND_COARSE.items()}
     return [
@@ -339,7 +375,7 @@ def test_damaged_files_are_refused_or_give_valid_labels(tmp_path_factory, data):
     path.write_bytes(whole[: data.draw(st.one_of(st.none(), st.integers(0, len(whole))))])
     try:
         noise = read_any(path)
-        names = wild_formats.columns(path)
+        names = external.columns(path)
     except NoiseFileError:
         return
     assert isinstance(noise, NoiseFile)

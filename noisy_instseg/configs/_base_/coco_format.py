@@ -1,5 +1,6 @@
-# Mask R-CNN R-50-FPN on any set in COCO's format, with cross entropy. The classes are those of the training file.
-# 8 epochs of 8 passes, learning rate 0.0025 for batches of 2 on one device; the first stage ends after epoch 4.
+# Mask R-CNN R-50-FPN on any set in COCO's format, with cross entropy. The classes are those of the
+# training file. 8 epochs of 8 passes, learning rate 0.0025 for batches of 2 on one device; the
+# first stage ends after epoch 4.
 _base_ = [
     "mmdet::_base_/models/mask-rcnn_r50_fpn.py",
     "mmdet::_base_/datasets/coco_instance.py",
@@ -24,7 +25,11 @@ train_dataloader = dict(
     )
 )
 val_dataloader = dict(
-    dataset=dict(data_root=data_root, ann_file="annotations/instances_val.json", data_prefix=dict(img="images/"))
+    dataset=dict(
+        data_root=data_root,
+        ann_file="annotations/instances_val.json",
+        data_prefix=dict(img="images/"),
+    )
 )
 test_dataloader = val_dataloader
 val_evaluator = dict(ann_file=data_root + "annotations/instances_val.json")

@@ -1,6 +1,11 @@
-# A Mask R-CNN small enough to train on two CPU cores in minutes, on generated pictures of eight shapes, 128 x 128.
-# 12 epochs of 2 passes, the first stage ends after epoch 6, as on COCO. Everything but the size is that of the other families.
-_base_ = ["mmdet::_base_/models/mask-rcnn_r50_fpn.py", "mmdet::_base_/datasets/coco_instance.py", "./runtime.py"]
+# A Mask R-CNN small enough to train on two CPU cores in minutes, on generated pictures of eight
+# shapes, 128 x 128. 12 epochs of 2 passes, the first stage ends after epoch 6, as on COCO.
+# Everything but the size is that of the other families.
+_base_ = [
+    "mmdet::_base_/models/mask-rcnn_r50_fpn.py",
+    "mmdet::_base_/datasets/coco_instance.py",
+    "./runtime.py",
+]
 data_root = "data/shapes/"
 classes = ("circle", "square", "triangle", "diamond", "star", "cross", "arrow", "moon")
 model = dict(
@@ -22,7 +27,9 @@ model = dict(
         mask_roi_extractor=dict(out_channels=32),
         mask_head=dict(num_convs=1, in_channels=32, conv_out_channels=32, num_classes=8),
     ),
-    train_cfg=dict(rpn_proposal=dict(nms_pre=200, max_per_img=100), rcnn=dict(sampler=dict(num=64))),
+    train_cfg=dict(
+        rpn_proposal=dict(nms_pre=200, max_per_img=100), rcnn=dict(sampler=dict(num=64))
+    ),
     test_cfg=dict(rpn=dict(nms_pre=200, max_per_img=100)),
 )
 train_pipeline = [
@@ -35,7 +42,10 @@ test_pipeline = [
     dict(type="LoadImageFromFile"),
     dict(type="Resize", scale=(128, 128), keep_ratio=True),
     dict(type="LoadAnnotations", with_bbox=True, with_mask=True),
-    dict(type="PackDetInputs", meta_keys=("img_id", "img_path", "ori_shape", "img_shape", "scale_factor")),
+    dict(
+        type="PackDetInputs",
+        meta_keys=("img_id", "img_path", "ori_shape", "img_shape", "scale_factor"),
+    ),
 ]
 train_dataloader = dict(
     batch_size=4,

@@ -1,6 +1,6 @@
-# Mask R-CNN R-50-FPN on VOC 2012 segmentation (train: 1,464 images, val: 1,449) in COCO's format, with cross entropy.
-# The paper's settings for VOC are not known. These are our choice: the schedule and the box loss of Cityscapes, a set of
-# about the same size, and the image size of COCO.
+# Mask R-CNN R-50-FPN on VOC 2012 segmentation (train: 1,464 images, val: 1,449) in COCO's format,
+# with cross entropy. The paper's settings for VOC are not known. These are our choice: the schedule
+# and the box loss of Cityscapes, a set of about the same size, and the image size of COCO.
 _base_ = [
     "mmdet::_base_/models/mask-rcnn_r50_fpn.py",
     "mmdet::_base_/datasets/coco_instance.py",
@@ -8,15 +8,35 @@ _base_ = [
     "./runtime.py",
 ]
 data_root = "data/voc/"
-# fmt: off
+
 classes = (
-    "aeroplane", "bicycle", "bird", "boat", "bottle", "bus", "car", "cat", "chair", "cow", "diningtable", "dog",
-    "horse", "motorbike", "person", "pottedplant", "sheep", "sofa", "train", "tvmonitor",
+    "aeroplane",
+    "bicycle",
+    "bird",
+    "boat",
+    "bottle",
+    "bus",
+    "car",
+    "cat",
+    "chair",
+    "cow",
+    "diningtable",
+    "dog",
+    "horse",
+    "motorbike",
+    "person",
+    "pottedplant",
+    "sheep",
+    "sofa",
+    "train",
+    "tvmonitor",
 )
-# fmt: on
+
 model = dict(
     roi_head=dict(
-        bbox_head=dict(num_classes=20, loss_bbox=dict(type="SmoothL1Loss", beta=1.0, loss_weight=1.0)),
+        bbox_head=dict(
+            num_classes=20, loss_bbox=dict(type="SmoothL1Loss", beta=1.0, loss_weight=1.0)
+        ),
         mask_head=dict(num_classes=20),
     )
 )

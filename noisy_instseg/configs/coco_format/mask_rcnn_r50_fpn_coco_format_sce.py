@@ -1,4 +1,11 @@
 # Symmetric cross entropy for the whole schedule on any set in COCO's format: the baseline SCE.
 _base_ = "../_base_/coco_format.py"
-model = dict(roi_head=dict(bbox_head=dict(loss_cls=dict(
-    _delete_=True, type="SymmetricCrossEntropyLoss", loss_weight1=1.0, loss_weight2=0.1))))  # fmt: skip
+model = dict(
+    roi_head=dict(
+        bbox_head=dict(
+            loss_cls=dict(
+                _delete_=True, type="SymmetricCrossEntropyLoss", loss_weight1=1.0, loss_weight2=0.1
+            )
+        )
+    )
+)

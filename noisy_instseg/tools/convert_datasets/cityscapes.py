@@ -1,11 +1,14 @@
-"""Cityscapes' instance masks in COCO's format: instancesonly_filtered_gtFine_{train,val,test}.json, as mmdetection reads them.
+"""Cityscapes' instance masks in COCO's format: instancesonly_filtered_gtFine_{train,val,test}.json,
+as mmdetection reads them.
 
     python tools/convert_datasets/cityscapes.py ./data/cityscapes --nproc 8 --out-dir ./data/cityscapes/annotations
 
-Works on the unpacked leftImg8bit_trainvaltest.zip and gtFine_trainvaltest.zip; the package cityscapesscripts is not needed.
-A pixel of `_gtFine_instanceIds.png` is 1000 * label + number of the object. Below 1000 it is a label alone: of stuff, or of
-a group of things that could not be told apart, which is a crowd. Only the eight labels that are evaluated become annotations.
-The test masks are not public: that file lists images without annotations, and is left out where there are no test images.
+Works on the unpacked leftImg8bit_trainvaltest.zip and gtFine_trainvaltest.zip; the package
+cityscapesscripts is not needed. A pixel of `_gtFine_instanceIds.png` is 1000 * label + number of
+the object. Below 1000 it is a label alone: of stuff, or of a group of things that could not be told
+apart, which is a crowd. Only the eight labels that are evaluated become annotations. The test masks
+are not public: that file lists images without annotations, and is left out where there are no test
+images.
 """
 
 import argparse
@@ -13,31 +16,43 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).absolute().parents[3]))  # the repository: the script runs from any folder
+sys.path.insert(
+    0, str(Path(__file__).absolute().parents[3])
+)  # the repository: the script runs from any folder
 
 import numpy as np
 
 from noisy_instseg.errors import UserError
 from noisy_instseg.tools.convert_datasets import png_to_coco
-from shared.coco_classes import TABLES
+from shared.coco.classes import TABLES
 
 SPLITS = ("train", "val", "test")
-LABELS = TABLES["cityscapes"]  # the labels with instances that are evaluated, by Cityscapes' own ids
+LABELS = TABLES[
+    "cityscapes"
+]  # the labels with instances that are evaluated, by Cityscapes' own ids
 IMAGE, INSTANCES, STUFF = "_leftImg8bit.png", "_gtFine_instanceIds.png", "_gtFine_labelIds.png"
 
 
 def masks_of(images: Path, masks: Path, split: str) -> list[Path]:
-    """The files of instance masks of a split's images, sorted by city and name. images, masks: the folders of all splits."""
+    """The files of instance masks of a split's images, sorted by city and name.
+
+    images, masks: the folders of all splits.
+    """
     found = sorted((images / split).glob(f"*/*{IMAGE}"))
     if not found:
         raise UserError(
-            f"no images <city>/*{IMAGE} in {images / split}: unpack leftImg8bit_trainvaltest.zip there, or name the folder "
+            f"no images <city>/*{IMAGE} in {images / split}: unpack "
+            "leftImg8bit_trainvaltest.zip there, or name the folder "
             "with --img-dir"
         )
-    paths = [masks / split / path.parent.name / (path.name.removesuffix(IMAGE) + INSTANCES) for path in found]
+    paths = [
+        masks / split / path.parent.name / (path.name.removesuffix(IMAGE) + INSTANCES)
+        for path in found
+    ]
     if lacking := [path for path in paths if not path.is_file()]:
         raise UserError(
-            f"{len(lacking)} of the {len(found)} images in {images / split} have no masks, first {lacking[0]}: unpack "
+            f"{len(lacking)} of the {len(found)} images in {images / split} have no masks, "
+            f"first {lacking[0]}: unpack "
             "gtFine_trainvaltest.zip there, or name the folder with --gt-dir"
         )
     return paths
@@ -65,8 +80,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Exit status: 0; 2 for input that cannot work, with a message."""
     parser = argparse.ArgumentParser(description="Cityscapes' instance masks in COCO's format")
     parser.add_argument("cityscapes_path", type=Path, help="folder with leftImg8bit/ and gtFine/")
-    parser.add_argument("--img-dir", default="leftImg8bit", help="folder of images in it (default: %(default)s)")
-    parser.add_argument("--gt-dir", default="gtFine", help="folder of masks in it (default: %(default)s)")
+    parser.add_argument(
+        "--img-dir", default="leftImg8bit", help="folder of images in it (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--gt-dir", default="gtFine", help="folder of masks in it (default: %(default)s)"
+    )
     png_to_coco.add_options(parser, "cityscapes_path")
     args = parser.parse_args(argv)
     root = args.cityscapes_path
@@ -78,12 +97,16 @@ def main(argv: Sequence[str] | None = None) -> int:
     def make() -> list[bytes]:
         jobs = {split: masks_of(images, masks, split) for split in splits}
         return [
-            png_to_coco.number(png_to_coco.convert(convert_image, jobs[split], args.nproc, split), LABELS)
+            png_to_coco.number(
+                png_to_coco.convert(convert_image, jobs[split], args.nproc, split), LABELS
+            )
             for split in splits
         ]
 
     names = [f"instancesonly_filtered_gtFine_{split}.json" for split in splits]
-    return png_to_coco.report(lambda: png_to_coco.write_all(args.out_dir or root, names, args.force, make))
+    return png_to_coco.report(
+        lambda: png_to_coco.write_all(args.out_dir or root, names, args.force, make)
+    )
 
 
 if __name__ == "__main__":

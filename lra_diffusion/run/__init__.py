@@ -1,0 +1,1 @@
+"""What every run needs: configuration, data and labels, device, checkpoints, report."""

@@ -1,0 +1,1 @@
+"""COCO-format annotations: reading, class noise on them, its manifest, reports."""

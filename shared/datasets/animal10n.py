@@ -1,0 +1,199 @@
+"""Animal-10N (Song, Kim & Lee, "SELFIE", ICML 2019): 55,000 pictures of ten animals, five pairs
+that people mix up.
+
+    data = datasets.load("animal10n", image_size=32)      # 64 gives the images as they are
+    write_annotations(data.location)                      # pins the order of the samples in training.csv, testing.csv
+
+The labels of the 50,000 training images are as people gave them (about 8 % wrong); there are no
+clean ones. A sample is a file `<class>_<name>.jpg`. Samples come in the order of `training.csv` and
+`testing.csv` where these stand beside the folders and list exactly the files that are there, for
+the original code wrote them in whatever order the disk gave, and users may hold noise files or
+figures based on it; else sorted by name. Images that are not square are resized to a square, not
+cropped.
+"""
+
+import csv
+import io
+import re
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from shared.datasets import image_folder
+from shared.datasets.cifar import SEARCH_DEPTH, walk
+from shared.datasets.image_data import DatasetError, ImageData
+from shared.files import write_atomically
+
+ADDRESS = "https://dm.kaist.ac.kr/datasets/animal-10n/"
+CLASS_NAMES = (  # confusable pairs: 0-1, 2-3, ...; "jaguer" is the publisher's spelling
+    "cat",
+    "lynx",
+    "wolf",
+    "coyote",
+    "cheetah",
+    "jaguer",
+    "chimpanzee",
+    "orangutan",
+    "hamster",
+    "guinea pig",
+)
+TRAIN_IMAGES, TEST_IMAGES = 50_000, 5_000
+_SPLITS = ("training", "testing")
+_FOLDER_NAMES = {"animal10n", "animal-10n", "animal_10n"}  # in lower case
+_FILE_NAME = re.compile(r"([0-9]+)_.+", re.ASCII)
+_HEAD = ["img_paths", "targets"]  # as the original code wrote them
+
+
+def load(root: Path, image_size: int) -> ImageData:
+    """The dataset at or below `root`; images come back as (N, image_size, image_size, 3) uint8."""
+    if image_size < 1:
+        raise DatasetError(f"image_size is {image_size}; it must be at least 1")
+    folder = find(root)
+    train, test = (
+        _samples(folder, split) for split in _SPLITS
+    )  # names are checked before anything is decoded
+    images = [
+        image_folder.read_images([folder / split / name for name in names], image_size)
+        for split, names in zip(_SPLITS, (train, test))
+    ]
+    return ImageData(
+        "animal10n", images[0], _labels(train), images[1], _labels(test), CLASS_NAMES, folder
+    )
+
+
+def find(root: Path) -> Path:
+    """The folder that holds `training` and `testing`: `root`, or one in a folder named animal-10n
+    at or below it.
+
+    Raises DatasetError, saying how to get the dataset.
+    """
+    halves: list[Path] = []
+    for folder in walk(root):
+        if folder != root and not any(
+            part.lower() in _FOLDER_NAMES for part in _names(folder, root)
+        ):
+            continue
+        present = [split for split in _SPLITS if (folder / split).is_dir()]
+        if len(present) == len(_SPLITS):
+            return folder
+        halves += [folder / present[0]] if present else []
+    raise DatasetError(_missing_message(root, halves))
+
+
+def _names(folder: Path, root: Path) -> tuple[str, ...]:
+    return (root.absolute().name, *folder.relative_to(root).parts)
+
+
+def _missing_message(root: Path, halves: list[Path]) -> str:
+    place = root.absolute()
+    exists = "" if root.exists() else " (which does not exist)"
+    found = "".join(
+        f"\n  found {half}, but no {' or '.join(set(_SPLITS) - {half.name})} beside it"
+        for half in halves
+    )
+    return f"""Animal-10N is missing: a folder animal-10n with training/ and testing/ in it.
+Looked in {place}{exists} and its sub-folders, {SEARCH_DEPTH} levels down.{found}
+Its publisher asks for a form, so nothing can download it:
+  1. ask for it at {ADDRESS}
+  2. unpack it into {place / "animal-10n"}, so that the images are
+       animal-10n/training/<class>_<name>.jpg    ({TRAIN_IMAGES:,} files, class 0 to 9)
+       animal-10n/testing/<class>_<name>.jpg     ({TEST_IMAGES:,} files)
+Data in another place: pass its path (--data_path; of ieg_fsr --dataset_dir), or set DATA_ROOT."""
+
+
+# ---- which samples, in which order
+
+
+def write_annotations(folder: Path) -> tuple[Path, ...]:
+    """Write `training.csv` and `testing.csv` (file name, class) where they are absent; the paths of
+    those written.
+    """
+    written = []
+    for split in _SPLITS:
+        target = _annotations(folder, split)
+        if not target.exists():
+            text = io.StringIO()
+            rows = csv.writer(text, lineterminator="\n")
+            rows.writerows([_HEAD, *((name, _label(name)) for name in _file_names(folder / split))])
+            write_atomically(target, text.getvalue().encode())
+            written.append(target)
+    return tuple(written)
+
+
+def _annotations(folder: Path, split: str) -> Path:
+    return folder / f"{split}.csv"
+
+
+def _samples(folder: Path, split: str) -> list[str]:
+    """The file names of a split, in the order that counts."""
+    names, path = _file_names(folder / split), _annotations(folder, split)
+    if not path.is_file():
+        return names
+    listed = list(_listed_names(path))
+    if sorted(listed) == names:
+        return listed
+    warnings.warn(
+        f"{path} lists {len(listed):,} files that are not the {len(names):,} in "
+        f"{folder / split}, so samples come sorted "
+        "by name: restore the files, or delete the list",
+        stacklevel=2,
+    )
+    return names
+
+
+def _file_names(folder: Path) -> list[str]:
+    """Names of the images in `folder`, sorted, each checked for its class."""
+    files = (
+        p.name
+        for p in folder.iterdir()
+        if p.suffix.lower() in image_folder.SUFFIXES and p.name[0] != "."
+    )
+    names = sorted(files)
+    if not names:
+        raise DatasetError(f"{folder} has no images: unpack Animal-10N there again")
+    for name in names:
+        if _label(name) is None:
+            raise DatasetError(
+                f"{folder / name} is not named <class>_<name> with a class from 0 to "
+                f"{len(CLASS_NAMES) - 1}: "
+                "rename it, or move it away"
+            )
+    return names
+
+
+def _label(name: str) -> int | None:
+    match = _FILE_NAME.fullmatch(name)
+    label = int(match[1]) if match and len(match[1]) < 4 else -1
+    return label if 0 <= label < len(CLASS_NAMES) else None
+
+
+def _labels(names: list[str]) -> NDArray[np.int64]:
+    return np.array([_label(name) for name in names], np.int64)
+
+
+def _listed_names(path: Path) -> Iterator[str]:
+    """The file names in an annotation file, LF or CRLF, after a look at its classes."""
+    fix = f"mend it, or delete {path.name}: the samples then come sorted by name"
+    try:
+        rows = list(
+            csv.reader(io.StringIO(path.read_text(encoding="utf-8-sig"), newline=""), strict=True)
+        )
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise DatasetError(f"{path} is not a readable list of files ({error}): {fix}") from error
+    if rows[:1] != [_HEAD]:
+        raise DatasetError(f"{path} does not begin with {','.join(_HEAD)}: {fix}")
+    for number, row in enumerate(rows[1:], start=2):
+        if len(row) != 2:
+            raise DatasetError(
+                f"{path}, line {number}: {len(row)} cells, expected a file name and its class: "
+                f"{fix}"
+            )
+        if row[1] != str(_label(row[0])):
+            raise DatasetError(
+                f"{path}, line {number}: class {row[1]} for {row[0]}, whose name says another: "
+                f"{fix}"
+            )
+        yield row[0]

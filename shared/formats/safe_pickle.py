@@ -1,0 +1,313 @@
+"""Read the pickles that exist in the wild (CIFAR batches, `data.pkl` of torch files) without
+executing anything.
+
+    batch = safe_pickle.loads(Path("data_batch_1").read_bytes())    # {"data": (10000, 3072) uint8 array, ...}
+
+`pickle.loads` calls whatever the file names, and even a restricted `Unpickler` lets a file set
+attributes, allocate by declared length and hash what it likes (a deeply nested tuple as a
+dictionary key ends the interpreter). So this module has no `Unpickler`: it walks the opcodes with
+`pickletools.genops`, which only parses, and interprets the few that plain data needs. Names of
+functions in the file are compared with a list and never imported; `shared.formats.pickled_arrays`
+rebuilds arrays from their checked shape, dtype and bytes.
+
+Work and memory stay proportional to the length of the file, whatever lengths, shapes or memo
+indices it declares.
+"""
+
+import pickletools
+from collections import OrderedDict
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+from shared.formats.pickled_arrays import GLOBALS, Name, Rebuilder, UnsafePickleError
+
+__all__ = ["UnsafePickleError", "loads"]
+
+MAX_OPCODES = 20_000_000  # a million labels saved one by one as numpy scalars need about 10 million
+
+
+def loads(
+    data: bytes,
+    *,
+    encoding: str = "latin1",
+    persistent_load: Callable[[object], object] | None = None,
+    extra_globals: Mapping[tuple[str, str], object] | None = None,
+) -> object:
+    """The value of one pickle (binary protocols, plain data only); arrays come back as new,
+    writable numpy arrays.
+
+    data: exactly one pickle. encoding: of Python-2 strings; "bytes" leaves them bytes, arrays need
+    "latin1" or "bytes". persistent_load: called with each persistent id (a tuple in torch files);
+    without it, such ids are refused. extra_globals: (module, name) -> what stands for it. The file
+    may call these stand-ins with arguments of its choice (plain data without arrays), so they must
+    be inert; or they are mere tokens that `persistent_load` recognises. Raises UnsafePickleError,
+    naming what was found, for anything else: other globals or opcodes, truncation, damage.
+    """
+    reader = _Reader(data, encoding, persistent_load, dict(extra_globals or {}))
+    try:
+        return reader.read()
+    except UnsafePickleError:
+        raise
+    except Exception as error:  # whatever a damaged stream leads to (stack underflow, odd types) is one kind of error
+        raise UnsafePickleError(
+            f"damaged pickle: {type(error).__name__}: {str(error)[:200]}"
+        ) from error
+
+
+class _Reader:
+    """A stack machine for the opcodes of plain data; the method op_<x> does what _ACTIONS says."""
+
+    def __init__(
+        self,
+        data: bytes,
+        encoding: str,
+        persistent_load: Callable[[object], object] | None,
+        extra_globals: dict[tuple[str, str], object],
+    ) -> None:
+        self.data = data
+        self.encoding = encoding
+        self.persistent_load = persistent_load
+        self.extra_globals = extra_globals
+        self.rebuilder = Rebuilder(len(data))
+        self.stack: list[Any] = []
+        self.marks: list[list[Any]] = []
+        self.memo: dict[
+            int, object
+        ] = {}  # a dictionary: a huge index costs no more than a small one
+
+    def read(self) -> object:
+        actions = {opcode: getattr(self, f"op_{action}") for opcode, action in _ACTIONS.items()}
+        for count, (opcode, argument, position) in enumerate(_opcodes(self.data)):
+            if count > MAX_OPCODES:
+                raise UnsafePickleError(
+                    f"more than {MAX_OPCODES:,} opcodes; save the data as .npz or .npy instead"
+                )
+            if opcode in actions:
+                actions[opcode](argument)
+            elif opcode in _CONSTANTS:
+                self.stack.append(_CONSTANTS[opcode])
+            elif opcode == "STOP":
+                return self.finish(position + 1)
+            else:
+                raise UnsafePickleError(
+                    f"opcode {opcode} at byte {position} is not allowed in a file of plain data"
+                )
+        raise UnsafePickleError("the pickle ends before its STOP")
+
+    def finish(self, length: int) -> object:
+        if length != len(self.data):
+            raise UnsafePickleError(f"{len(self.data) - length} bytes follow the end of the pickle")
+        value = self.stack.pop()
+        if self.stack or self.marks:
+            raise UnsafePickleError("damaged pickle: values are left over at its end")
+        return self.rebuilder.resolve(value)
+
+    def pop_mark(self) -> list[Any]:
+        """The items above the last mark; the stack below it is current again."""
+        items, self.stack = self.stack, self.marks.pop()
+        return items
+
+    # ---- constants and containers
+
+    def op_ignore(self, argument: object) -> None:
+        pass
+
+    def op_protocol(self, version: int) -> None:
+        if version > 5:
+            raise UnsafePickleError(
+                f"pickle protocol {version} is unknown; protocols up to 5 are read"
+            )
+
+    def op_push(self, value: object) -> None:
+        self.stack.append(value)
+
+    def op_bytearray(self, value: bytearray) -> None:
+        self.stack.append(bytes(value))
+
+    def op_string(self, text: str) -> None:
+        """A Python-2 string; pickletools hands its bytes as latin-1 text."""
+        if self.encoding == "latin1":
+            self.stack.append(text)
+        elif self.encoding == "bytes":
+            self.stack.append(text.encode("latin1"))
+        else:
+            self.stack.append(text.encode("latin1").decode(self.encoding))
+
+    def op_mark(self, _: object) -> None:
+        self.marks.append(self.stack)
+        self.stack = []
+
+    def op_empty_list(self, _: object) -> None:
+        self.stack.append([])
+
+    def op_empty_dict(self, _: object) -> None:
+        self.stack.append({})
+
+    def op_tuple(self, _: object) -> None:
+        items = self.pop_mark()
+        self.stack.append(tuple(items))
+
+    def op_tuple1(self, _: object) -> None:
+        self.stack[-1:] = [(self.stack[-1],)]
+
+    def op_tuple2(self, _: object) -> None:
+        self.stack[-2:] = [(self.stack[-2], self.stack[-1])]
+
+    def op_tuple3(self, _: object) -> None:
+        self.stack[-3:] = [(self.stack[-3], self.stack[-2], self.stack[-1])]
+
+    def op_append(self, _: object) -> None:
+        value = self.stack.pop()
+        self.extend([value])
+
+    def op_appends(self, _: object) -> None:
+        self.extend(self.pop_mark())
+
+    def extend(self, items: list[Any]) -> None:
+        target = self.stack[-1]
+        if type(target) is not list:
+            raise UnsafePickleError(f"the pickle appends to a {type(target).__name__}")
+        target.extend(items)
+
+    def op_setitem(self, _: object) -> None:
+        value = self.stack.pop()
+        key = self.stack.pop()
+        self.update([key, value])
+
+    def op_setitems(self, _: object) -> None:
+        self.update(self.pop_mark())
+
+    def update(self, items: list[Any]) -> None:
+        target = self.stack[-1]
+        if type(target) not in (dict, OrderedDict):
+            raise UnsafePickleError(f"the pickle sets an item of a {type(target).__name__}")
+        for key, value in zip(items[::2], items[1::2], strict=True):
+            if not (key is None or isinstance(key, (str, bytes, int, float))):
+                raise UnsafePickleError(
+                    f"a dictionary key is a {type(key).__name__}, only text and numbers are read"
+                )
+            target[key] = value
+
+    # ---- memo
+
+    def op_put(self, index: int) -> None:
+        self.memo[index] = self.stack[-1]
+
+    def op_memoize(self, _: object) -> None:
+        self.memo[len(self.memo)] = self.stack[-1]
+
+    def op_get(self, index: int) -> None:
+        if index not in self.memo:
+            raise UnsafePickleError(f"damaged pickle: memo {index} is read before it is written")
+        self.stack.append(self.memo[index])
+
+    # ---- what would import and call in a real unpickler
+
+    def op_global(self, module_and_name: str) -> None:
+        module, _, name = module_and_name.partition(" ")
+        self.push_global(module, name)
+
+    def op_stack_global(self, _: object) -> None:
+        name = self.stack.pop()
+        module = self.stack.pop()
+        self.push_global(module, name)
+
+    def push_global(self, module: object, name: object) -> None:
+        if not (isinstance(module, str) and isinstance(name, str)):
+            raise UnsafePickleError("damaged pickle: a global that is not named by text")
+        if (module, name) in self.extra_globals:
+            self.stack.append(self.extra_globals[module, name])
+        elif (module, name) in GLOBALS:
+            self.stack.append(Name(GLOBALS[module, name]))
+        else:
+            raise UnsafePickleError(
+                f"the pickle refers to {module[:80]}.{name[:80]}, which is not plain data and "
+                "is refused "
+                "because it could execute anything; if you trust the file, save its contents as "
+                ".npz or .npy instead"
+            )
+
+    def op_persistent_id(self, _: object) -> None:
+        if self.persistent_load is None:
+            raise UnsafePickleError(
+                "the pickle refers to data outside itself (a persistent id), as torch files do"
+            )
+        self.stack.append(self.persistent_load(self.stack.pop()))
+
+    def op_reduce(self, _: object) -> None:
+        arguments = self.stack.pop()
+        function = self.stack.pop()
+        if not isinstance(arguments, tuple):
+            raise UnsafePickleError("damaged pickle: the arguments of a call are not a tuple")
+        if isinstance(function, Name):
+            self.stack.append(self.rebuilder.call(function, arguments))
+        elif callable(function) and any(function is known for known in self.extra_globals.values()):
+            self.stack.append(function(*arguments))
+        else:
+            raise UnsafePickleError(
+                f"the pickle calls a {type(function).__name__}, which is not a known function"
+            )
+
+    def op_build(self, _: object) -> None:
+        state = self.stack.pop()
+        self.rebuilder.set_state(self.stack[-1], state)
+
+
+def _opcodes(data: bytes) -> Iterator[tuple[str, Any, int]]:
+    """(name, argument, position) of each opcode.
+
+    pickletools never imports, and reads no more than the file holds.
+    """
+    try:
+        for opcode, argument, position in pickletools.genops(data):
+            yield opcode.name, argument, position or 0
+    except (ValueError, OverflowError) as error:
+        raise UnsafePickleError(f"not a complete pickle: {str(error)[:200]}") from error
+
+
+_CONSTANTS: dict[str, object] = {
+    "NONE": None,
+    "NEWTRUE": True,
+    "NEWFALSE": False,
+    "EMPTY_TUPLE": (),
+}
+_ACTIONS = {
+    "PROTO": "protocol",
+    "FRAME": "ignore",
+    "MARK": "mark",
+    "BININT": "push",
+    "BININT1": "push",
+    "BININT2": "push",
+    "LONG1": "push",
+    "LONG4": "push",
+    "BINFLOAT": "push",
+    "SHORT_BINSTRING": "string",
+    "BINSTRING": "string",
+    "SHORT_BINBYTES": "push",
+    "BINBYTES": "push",
+    "BINBYTES8": "push",
+    "BYTEARRAY8": "bytearray",
+    "SHORT_BINUNICODE": "push",
+    "BINUNICODE": "push",
+    "BINUNICODE8": "push",
+    "EMPTY_LIST": "empty_list",
+    "APPEND": "append",
+    "APPENDS": "appends",
+    "EMPTY_DICT": "empty_dict",
+    "SETITEM": "setitem",
+    "SETITEMS": "setitems",
+    "TUPLE": "tuple",
+    "TUPLE1": "tuple1",
+    "TUPLE2": "tuple2",
+    "TUPLE3": "tuple3",
+    "BINPUT": "put",
+    "LONG_BINPUT": "put",
+    "MEMOIZE": "memoize",
+    "BINGET": "get",
+    "LONG_BINGET": "get",
+    "GLOBAL": "global",
+    "STACK_GLOBAL": "stack_global",
+    "BINPERSID": "persistent_id",
+    "REDUCE": "reduce",
+    "BUILD": "build",
+}

@@ -1,0 +1,27 @@
+"""Label noise as pure functions of arrays and a seed; `recipe` turns a kind, a rate and a dataset
+into a noise file.
+"""
+
+from shared.noise.generators import (
+    ASYMMETRIC_MAPS,
+    GENERATOR,
+    asymmetric,
+    confidence_dependent,
+    pair_flip,
+    part_dependent,
+    part_dependent_probabilities,
+    symmetric,
+    transition_matrix,
+)
+
+__all__ = [
+    "ASYMMETRIC_MAPS",
+    "GENERATOR",
+    "asymmetric",
+    "confidence_dependent",
+    "pair_flip",
+    "part_dependent",
+    "part_dependent_probabilities",
+    "symmetric",
+    "transition_matrix",
+]
