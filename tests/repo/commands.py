@@ -2,48 +2,48 @@
 running them.
 """
 
-import ast
 import re
 import shlex
+import subprocess
 from collections.abc import Callable, Iterator
-from contextlib import redirect_stderr, redirect_stdout
 from dataclasses import dataclass, field
 from functools import cache
-from io import StringIO
-from itertools import pairwise
+from itertools import pairwise, takewhile
 from pathlib import Path
 
-from house import ALL_PROJECTS, ROOT, dotted, files, make, python_files, tree
+from house import ROOT, files, make
 
 SHELLS = ("bash", "sh", "console")
 OPTION = re.compile(r"--?[A-Za-z][\w-]*")
 KNOWN = {
-    "git",
-    "docker",
-    "pip",
-    "uv",
-    "tensorboard",
-    "wandb",
-    "export",
-    "ls",
-    "cat",
-    "head",
-    "tail",
-    "mkdir",
-    "rm",
-    "cp",
-    "mv",
-    "curl",
-    "unzip",
-    "tar",
-    "nvidia-smi",
-    "apt-get",
-    "sudo",
-    "echo",
-    "diff",
-    "kill",
-    "wait",
-    "sleep",
+    *(
+        "apt-get",
+        "cat",
+        "cp",
+        "curl",
+        "diff",
+        "docker",
+        "echo",
+        "export",
+        "git",
+        "head",
+        "kill",
+        "ls",
+    ),
+    *(
+        "mkdir",
+        "mv",
+        "nvidia-smi",
+        "pip",
+        "pre-commit",
+        "rm",
+        "sed",
+        "sleep",
+        "sudo",
+        "tail",
+        "tar",
+    ),
+    *("tensorboard", "unzip", "uv", "wait", "wandb"),
 }
 LOOPS = ("for", "while", "done", "then", "fi", "if")
 
@@ -200,7 +200,7 @@ class Walk:
             if (
                 kind == "test"
                 and "=" not in target
-                and name
+                and name not in ("", "fast")
                 and not any(p.parts[:2] == ("tests", name) for p in files())
             ):
                 return f"there is no folder tests/{name}; name one that exists"
@@ -213,7 +213,7 @@ class Walk:
             return None
         found = self.find(name)
         if found is None:
-            return f"there is no folder {name} in {self.folder}; mend the path"
+            return f"there is no folder {name} in {self.folder}; fix the path"
         self.folder = found
         return None
 
@@ -225,13 +225,13 @@ class Walk:
     def docker(self, arguments: list[str]) -> str | None:
         dockerfiles = [after for flag, after in pairwise(arguments) if flag in ("-f", "--file")]
         missing = [name for name in dockerfiles if self.find(name) is None]
-        return f"there is no {missing[0]}; mend the path" if missing else None
+        return f"there is no {missing[0]}; fix the path" if missing else None
 
     def shell(self, arguments: list[str]) -> str | None:
         names = [word for word in arguments if not word.startswith("-")]
         if not names or "-c" in arguments or self.find(names[0]) is not None:
             return None
-        return f"there is no {names[0]} in {self.folder}; mend the path"
+        return f"there is no {names[0]} in {self.folder}; fix the path"
 
     def activate(self, arguments: list[str]) -> str | None:
         match = re.fullmatch(
@@ -252,8 +252,8 @@ class Walk:
             return f"python has no flag {arguments[0]} that a reader needs; leave it out"
         script = self.find(arguments[0])
         if script is None or script.suffix != ".py":
-            return f"there is no script {arguments[0]} in {self.folder}; mend the path, or cd first"
-        return _unknown_flags(script, arguments[1:])
+            return f"there is no script {arguments[0]} in {self.folder}; fix the path, or cd first"
+        return _unknown_flags((str(script),), arguments[1:])
 
     def module(self, arguments: list[str]) -> str | None:
         if not arguments:
@@ -265,15 +265,16 @@ class Walk:
                 for word in rest
                 if word.startswith("tests") and self.find(word.split("::")[0]) is None
             ]
-            return f"there is no {missing[0]}; mend the path" if missing else None
+            return f"there is no {missing[0]}; fix the path" if missing else None
         path = Path(*name.split("."))
         found = self.find(str(path / "__main__.py")) or self.find(f"{path}.py")
         if found is None:
             return (
-                f"there is no module {name} in {self.folder}; mend its name, or run it from "
-                "the root"
+                f"there is no module {name} in {self.folder}; fix its name, or run it from the root"
             )
-        return _parsed_by_shared(rest) if name == "shared" else _unknown_flags(found, rest)
+        return _unknown_flags(
+            ("-m", ".".join(found.with_suffix("").parts).removesuffix(".__main__")), rest
+        )
 
 
 @cache
@@ -290,62 +291,27 @@ def _names_of_data() -> set[str]:
     }
 
 
-def _parsed_by_shared(arguments: list[str]) -> str | None:
-    """`shared` needs no framework, so its own parser can judge the command."""
-    from shared.__main__ import build_parser
-
-    said = StringIO()
-    try:
-        with redirect_stderr(said), redirect_stdout(said):
-            build_parser().parse_args(arguments)
-    except SystemExit as stop:
-        return said.getvalue().strip().splitlines()[-1] if stop.code else None
-    return None
-
-
-def _unknown_flags(script: Path, arguments: list[str]) -> str | None:
-    """argparse calls are read from the source, for the framework a script imports is not installed
-    with the tests.
+def _unknown_flags(command: tuple[str, ...], arguments: list[str]) -> str | None:
+    """Flags that the command's `--help` does not list; its words before the first flag may be
+    sub-commands.
     """
-    known = {"-h", "--help"} | flags_of(script)
     given = [word.split("=")[0] for word in arguments if OPTION.fullmatch(word.split("=")[0])]
-    unknown = [flag for flag in given if flag not in known]
-    return f"{script} has no flag {unknown[0]}; see its --help" if unknown else None
+    words = takewhile(lambda word: re.fullmatch(r"[a-z]+", word), arguments)
+    known = flags_of((*command, *(words if command[-1] == "shared" else ())))
+    unknown = [flag for flag in given if known and flag not in known]
+    return f"{command[-1]} has no flag {unknown[0]}; see its --help" if unknown else None
 
 
 @cache
-def flags_of(script: Path) -> frozenset[str]:
-    """Flags in a script and in what it imports directly; where those have none, in all of its
-    folder.
-    """
-    near = {script, *_imported_files(script)}
-    return _flags_in(near) or _flags_in(set(python_files(script.parts[0])))
-
-
-def _flags_in(paths: set[Path]) -> frozenset[str]:
-    """Words like --flag that are arguments of calls to `add_argument`, or to a shorthand named
-    `flag` or `add...`.
-    """
-    calls = (node for path in paths for node in ast.walk(tree(path)) if isinstance(node, ast.Call))
-    names = (((dotted(call.func) or "").split(".")[-1], call) for call in calls)
-    adding = (call for name, call in names if name == "flag" or name.startswith("add"))
-    words = (word.value for call in adding for word in call.args if isinstance(word, ast.Constant))
-    return frozenset(word for word in words if isinstance(word, str) and OPTION.fullmatch(word))
-
-
-def _imported_files(script: Path) -> Iterator[Path]:
-    names: list[str] = []
-    for node in ast.walk(tree(script)):
-        if isinstance(node, ast.Import):
-            names += [alias.name for alias in node.names]
-        elif isinstance(node, ast.ImportFrom):
-            base = ".".join(script.parts[:-1]) + "." if node.level else ""
-            names += [
-                f"{base}{node.module or ''}",
-                *(f"{base}{node.module or ''}.{alias.name}" for alias in node.names),
-            ]
-    for name in names:
-        for folder in (Path(), script.parent):
-            path = folder / (name.strip(".").replace(".", "/") + ".py")
-            if path in files() and path.parts[0] in ("shared", *ALL_PROJECTS):
-                yield path
+def flags_of(command: tuple[str, ...]) -> frozenset[str]:
+    """What `--help` of a script or module lists; nothing where its environment is not installed."""
+    project = re.split(r"[/.]", command[-1] if command[0] != "-m" else command[1])[0]
+    python = ROOT / ".venv" / project / "bin/python"
+    if not python.exists():
+        return frozenset()
+    run = subprocess.run(
+        [python, *command, "--help"], cwd=ROOT, capture_output=True, text=True, timeout=60
+    )
+    listed = re.findall(r"(?<![\w-])--?(?:\[no\])?[A-Za-z][\w-]*", run.stdout)
+    flags = {flag.replace("[no]", "") for flag in listed}
+    return frozenset(flags | {flag.replace("--", "--no", 1) for flag in flags})

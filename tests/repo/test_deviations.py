@@ -1,5 +1,5 @@
 """Every departure from a paper's original code is marked where it happens and listed in the
-project's README.
+project's NOTES.md.
 
 The mark is a comment, and its headline, the text up to the first full stop, semicolon or colon, is
 the key:
@@ -7,7 +7,7 @@ the key:
     # DEVIATION(instancegm): the variance is clamped; the original divides by zero
     # once a class has a single sample.
 
-The README has a section whose heading begins with "Deviations", and there a table whose rows begin
+NOTES.md has a section whose heading begins with "Deviations", and there a table whose rows begin
 with the headline:
 
     ## Deviations: paper vs original code vs here
@@ -29,7 +29,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from house import ALL_PROJECTS, documents, projects, python_files, report, text
+from house import ALL_PROJECTS, python_files, report, text
 
 MARK = re.compile(r"#\s*DEVIATION\((\w+)\):\s*(\S.*)")
 
@@ -80,10 +80,10 @@ def marks_of(path: Path, code: str) -> Iterator[Mark | str]:
         yield Mark(match[1], headline(reason), f"{path}:{line}")
 
 
-def rows_of(readme: str) -> Iterator[tuple[int, str]]:
-    """(line, headline) of every table row in the sections whose heading begins with "Deviations"."""
+def rows_of(notes: str) -> Iterator[tuple[int, str]]:
+    """(line, headline) of the table rows in sections whose heading begins with "Deviations"."""
     level, in_code = 0, False
-    lines = readme.splitlines()
+    lines = notes.splitlines()
     for number, line in enumerate(lines, start=1):
         in_code ^= line.lstrip().startswith("```")
         if not in_code and (heading := re.match(r"(#+)\s+(.*)", line)):
@@ -95,18 +95,18 @@ def rows_of(readme: str) -> Iterator[tuple[int, str]]:
                 yield number, headline(re.split(r"(?<!\\)\|", line)[1])
 
 
-def mismatches(project: str, marks: list[Mark], readme: str) -> Iterator[str]:
-    rows = dict((key, line) for line, key in rows_of(readme))
+def mismatches(project: str, marks: list[Mark], notes: str) -> Iterator[str]:
+    rows = dict((key, line) for line, key in rows_of(notes))
     for mark in marks:
         if mark.headline not in rows:
             yield (
                 f"{mark.place}: the deviation {mark.headline!r} is not listed; begin a row with "
                 "these words in the table "
-                f'under the heading "Deviations" of {project}/README.md'
+                f'under the heading "Deviations" of {project}/NOTES.md'
             )
     for key in rows.keys() - {mark.headline for mark in marks}:
         yield (
-            f"{project}/README.md:{rows[key]}: no code is marked {key!r}; put `# "
+            f"{project}/NOTES.md:{rows[key]}: no code is marked {key!r}; put `# "
             f"DEVIATION({project}): {key}` where it "
             "happens, or drop the row"
         )
@@ -134,13 +134,11 @@ def test_marks_are_well_formed_and_stand_where_they_belong():
     )
 
 
-@pytest.mark.parametrize("project", projects())
-def test_marks_and_the_table_of_the_readme_agree(project):
-    readme = Path(project, "README.md")
-    if readme not in documents():
-        pytest.skip(f"{readme} is not written yet")
+@pytest.mark.parametrize("project", ALL_PROJECTS)
+def test_marks_and_the_table_of_the_notes_agree(project):
+    notes = Path(project, "NOTES.md")
     marks = [mark for mark in all_marks() if isinstance(mark, Mark) and mark.project == project]
-    report(mismatches(project, marks, text(readme)))
+    report(mismatches(project, marks, text(notes)))
 
 
 CODE = """
@@ -150,7 +148,7 @@ x = 1  # noqa
 y = "# DEVIATION(re_sln): a string, no comment"
 z = 2  # DEVIATION(instancegm): seeds 0.5 apart. More words
 """
-README = """
+NOTES = """
 ## Deviations: paper vs original code vs here
 Words.
 
@@ -170,20 +168,20 @@ Words.
 """
 
 
-def test_reading_code_and_readme():
+def test_reading_code_and_notes():
     marks = list(marks_of(Path("instancegm/vae.py"), CODE))
     assert [(mark.headline, mark.place) for mark in marks] == [
         ("the variance is clamped to 1e-6 at least", "instancegm/vae.py:3"),
         ("seeds 0.5 apart", "instancegm/vae.py:6"),
     ]
-    assert list(rows_of(README)) == [
+    assert list(rows_of(NOTES)) == [
         (7, "the variance is clamped to 1e-6 at least"),
         (8, "seeds 0.5 apart"),
         (13, "a | b"),
     ]
-    problems = list(mismatches("instancegm", marks, README))
+    problems = list(mismatches("instancegm", marks, NOTES))
     assert len(problems) == 1
-    assert "README.md:13: no code is marked 'a | b'" in problems[0]
+    assert "NOTES.md:13: no code is marked 'a | b'" in problems[0]
     assert len(list(mismatches("instancegm", marks, "# InstanceGM\n"))) == 2
 
 

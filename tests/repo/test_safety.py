@@ -1,8 +1,8 @@
-"""Untrusted files never execute: no code outside the tests loads, unpacks or runs in a way that
-lets them.
+"""Untrusted files never execute: no call outside the tests lets what it reads run or unpack.
 
-A gate, not a proof: it reads the syntax tree, follows `import ... as ...`, and looks at literal
-arguments.
+Names that must not be used at all (pickle.load, yaml.load, eval ...) are banned by ruff; see
+pyproject.toml. Here are the calls that are safe with one argument and unsafe with another. A gate,
+not a proof: it follows `import ... as ...` and looks at literal arguments.
 """
 
 import ast
@@ -14,42 +14,6 @@ from house import dotted, python_files, report, tree
 
 EXECUTES = "runs code that the file brings along"
 SHELL = "hands its text to a shell"
-# full name -> (why, instead); naming it is enough, for it could be passed on and called elsewhere
-FORBIDDEN = {
-    **dict.fromkeys(
-        [
-            f"{module}.{name}"
-            for module in ("pickle", "_pickle", "cloudpickle", "dill")
-            for name in ("load", "loads", "Unpickler")
-        ]
-        + ["pandas.read_pickle", "marshal.load", "marshal.loads", "shelve.open"],
-        (EXECUTES, "shared.formats.safe_pickle.loads, which executes nothing"),
-    ),
-    **dict.fromkeys(["joblib.load"], (EXECUTES, "an .npz read with allow_pickle=False")),
-    **dict.fromkeys(
-        [
-            f"yaml.{name}{suffix}"
-            for name in ("load", "unsafe_load", "full_load")
-            for suffix in ("", "_all")
-        ]
-        + ["yaml.Loader", "yaml.UnsafeLoader", "yaml.FullLoader"],
-        ("can build any Python object", "yaml.safe_load"),
-    ),
-    **dict.fromkeys(
-        ["eval", "exec", "builtins.eval", "builtins.exec"],
-        ("runs text as code", "ast.literal_eval or json"),
-    ),
-    **dict.fromkeys(
-        ["os.system", "os.popen", "subprocess.getoutput", "subprocess.getstatusoutput"],
-        (SHELL, "subprocess.run with a list"),
-    ),
-    "torch.hub.load": ("runs code from a repository", "a copy of the model's few lines"),
-    "tempfile.mktemp": (
-        "names a file that somebody else may create first",
-        "tempfile.mkstemp or TemporaryDirectory",
-    ),
-    "ssl._create_unverified_context": ("accepts any server", "the default context"),
-}
 MUST_BE = {  # keyword -> (the only value allowed, why), in any call
     "weights_only": (True, EXECUTES + " if not true"),
     "allow_pickle": (False, EXECUTES + " if true"),
@@ -76,18 +40,7 @@ def unsafe(module: ast.Module) -> Iterator[tuple[int, str]]:
         if isinstance(node, ast.FunctionDef) and "data_filter" in ast.dump(node)
     }
     for node in ast.walk(module):
-        if isinstance(node, ast.Name | ast.Attribute):
-            name = _full_name(node, names)
-            if name in FORBIDDEN:
-                why, instead = FORBIDDEN[name]
-                yield node.lineno, f"{name} {why}; use {instead}"
-        elif isinstance(node, ast.ImportFrom) and node.names[0].name == "*":
-            if any(name.startswith(f"{node.module}.") for name in (*FORBIDDEN, *MUST_SAY)):
-                yield (
-                    node.lineno,
-                    f"`from {node.module} import *` hides what is called; name what you need",
-                )
-        elif isinstance(node, ast.Call):
+        if isinstance(node, ast.Call):
             yield from _unsafe_call(node, _full_name(node.func, names), filters)
         yield from _unsafe_address(node)
 
@@ -173,27 +126,11 @@ def test_nothing_in_the_code_can_execute_untrusted_files():
         "from torch import load as read\nread(f)",
         "import torch\ntorch.load(f, **options)",
         "state = lightning.load(f, weights_only=False)",
-        "import torch\ntorch.hub.load('a/b', 'c')",
         "import numpy as np\nnp.load(f)",
         "import numpy as np\nnp.load(f, allow_pickle=True)",
         "import numpy as np\nnp.load(f, None, True)",
         "from numpy.lib.format import read_array\nread_array(f)",
         "np.savez(f, allow_pickle=flag)",
-        "import pickle\npickle.load(f)",
-        "import pickle\npickle.loads(b)",
-        "from pickle import loads\nloads(b)",
-        "from pickle import *",
-        "import pickle\nread = pickle.load",
-        "import pickle\nclass Reader(pickle.Unpickler):\n    pass",
-        "def f():\n    import pickle as p\n    p.load(f)",
-        "import yaml\nyaml.load(f, Loader=yaml.SafeLoader)",
-        "import yaml\nyaml.unsafe_load(f)",
-        "import yaml\nyaml.full_load(f)",
-        "from yaml import FullLoader\nuse(FullLoader)",
-        "eval('1')",
-        "exec(text)",
-        "import os\nos.system('ls')",
-        "from os import system\nsystem('ls')",
         "import subprocess\nsubprocess.run('ls', shell=True)",
         "import subprocess as s\ns.Popen(c, shell=flag)",
         "import tarfile\ntarfile.open(f).extractall()",
@@ -202,9 +139,6 @@ def test_nothing_in_the_code_can_execute_untrusted_files():
         "def trust(member, folder):\n    return member\ntar.extractall(d, filter=trust)",
         "import zipfile\nzipfile.ZipFile(f).extractall(d)",
         "import shutil\nshutil.unpack_archive(f, d)",
-        "import joblib\njoblib.load(f)",
-        "import pandas as pd\npd.read_pickle(f)",
-        "import tempfile\ntempfile.mktemp()",
         "import requests\nrequests.get(u, verify=False)",
         "url = 'http://example.org/a'",
         "url = f'http://{host}/a'",

@@ -1,0 +1,11 @@
+#!/usr/bin/env bash
+# What `make noise` does: a noise file of DATASET (cifar10), KIND (pdn), RATE (0.5) and SEED (123); or, with ANN, noisy COCO
+# annotations. NOISE_FILE is where it goes, ARGS are further flags of `python -m shared noise make`.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+DATASET=${DATASET:-cifar10} KIND=${KIND:-pdn} RATE=${RATE:-0.5} SEED=${SEED:-123} ANN=${ANN:-}
+file=${NOISE_FILE:-runs/noise/${DATASET}_${KIND}_${RATE}_seed$SEED.${ANN:+json}}
+[[ $file != *. ]] || file=${file}npz
+eval "args=(${ARGS:-})"
+"${PYTHON:-.venv/shared/bin/python}" -m shared noise make ${ANN:+--format coco --ann "$ANN"} --dataset "$DATASET" \
+  --kind "$KIND" --rate "$RATE" --seed "$SEED" --out "$file" "${args[@]}"
