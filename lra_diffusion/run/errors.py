@@ -6,7 +6,7 @@ Kept byte-identical in every torch project.
 import sys
 from collections.abc import Callable
 
-from shared.errors import UserError
+from shared.errors import UserError, explain
 
 
 class UsageError(UserError):
@@ -17,24 +17,27 @@ class CheckpointError(UserError):
     """A checkpoint is missing, torn, or of another run."""
 
 
-def exit_status(work: Callable[[], object]) -> int:
-    """Runs `work`. 0; 2 for input that cannot work; 3 for a loss that is not finite; 130 for Ctrl-C."""
+def exit_status(work: Callable[[], object], *, trains: bool = True) -> int:
+    """Runs `work`. 0; 2 for input that cannot work; 3 for a loss that is not finite; 130 for Ctrl-C.
+
+    trains: the command has --lr, --amp and --resume, which messages may then recommend. Notes
+    added to an exception are printed behind its message.
+    """
+    again = "run the same command with --resume" if trains else "run the same command again"
     try:
         work()
     except FloatingPointError as error:
-        print(
-            f"stopped: the loss is not finite ({error}). The checkpoint of the last good epoch is "
-            "kept. Lower --lr, or try --amp off",
-            file=sys.stderr,
-        )
+        message = [f"stopped: the loss is not finite ({error})", *getattr(error, "__notes__", ())]
+        fix = ["Lower --lr, or try --amp off"] if trains else []
+        print(". ".join([*message, *fix]), file=sys.stderr)
         return 3
-    except (UserError, OSError) as error:
+    except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
+    except OSError as error:
+        print(f"error: {explain(error, again)}", file=sys.stderr)
+        return 2
     except KeyboardInterrupt:
-        print(
-            "interrupted; the same command with --resume continues after the last whole epoch",
-            file=sys.stderr,
-        )
+        print(f"interrupted; {again}{' to continue' if trains else ''}", file=sys.stderr)
         return 130
     return 0

@@ -93,6 +93,12 @@ def resume(run: Resumable, folder: Path, device: torch.device | str) -> None:
         run.load_state_dict(state)
 
 
+def note_last_good(error: FloatingPointError, folder: Path) -> None:
+    """Tells, where it is true, that the run folder still has a checkpoint from before the error."""
+    if (folder / LAST).exists():
+        error.add_note(f"The checkpoint of the last good epoch is kept in {folder}")
+
+
 def load_optimizer(optimizer: torch.optim.Optimizer, state: dict[str, Any]) -> None:
     """Loads its state, but keeps how this device computes: the checkpoint may be of another one."""
     fused = optimizer.param_groups[0]["fused"]
