@@ -41,8 +41,6 @@ def array_hash(*arrays: NDArray[Any]) -> str:
 
 
 def remove_unfinished(folder: Path) -> None:
-    """Removes the temporary files that a kill in the middle of `write_atomically` left in the
-    folder.
-    """
+    """Removes the temporary files that a kill inside `write_atomically` left in the folder."""
     for unfinished in folder.glob(".*.tmp"):
         unfinished.unlink(missing_ok=True)

@@ -29,7 +29,7 @@ class Resumable(Protocol):
 
 
 def save(state: Mapping[str, Any], *paths: Path) -> None:
-    """Writes the state to each path atomically: a path holds the whole checkpoint or the old one."""
+    """Writes the state to each path atomically: it holds this checkpoint or the one before."""
     buffer = io.BytesIO()
     torch.save(dict(state), buffer)
     for path in paths:

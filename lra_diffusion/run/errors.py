@@ -18,7 +18,7 @@ class CheckpointError(UserError):
 
 
 def exit_status(work: Callable[[], object], *, trains: bool = True) -> int:
-    """Runs `work`. 0; 2 for input that cannot work; 3 for a loss that is not finite; 130 for Ctrl-C.
+    """Runs `work`. 0; 2: input that cannot work; 3: a loss that is not finite; 130: Ctrl-C.
 
     trains: the command has --lr, --amp and --resume, which messages may then recommend. Notes
     added to an exception are printed behind its message.
