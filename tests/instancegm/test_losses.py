@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch.distributions import ContinuousBernoulli
 
-from instancegm import losses
+from instancegm.method import losses
 
 SHAPES = [(1, 2), (7, 10), (64, 100)]
 

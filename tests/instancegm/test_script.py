@@ -15,7 +15,10 @@ import torch
 import yaml
 from conftest import SCRIPT, TINY, environment, rows
 
-from instancegm import checkpoint, compare, instanceGM
+from instancegm import instanceGM
+from instancegm.analysis import compare
+from instancegm.run import checkpoint
+from shared.datasets import load_digits
 from shared.formats import noise_file
 
 
@@ -254,7 +257,8 @@ def test_a_loss_that_is_not_finite_stops_with_status_3_and_keeps_the_last_good_e
     assert main(*TINY, "--num_epochs", 1, "--output_dir", "run") == 0
     good = (tmp_path / "run" / "last.ckpt").read_bytes()
     monkeypatch.setattr(
-        "instancegm.train.soft_cross_entropy", lambda logits, targets: logits.sum() * float("nan")
+        "instancegm.method.train.soft_cross_entropy",
+        lambda logits, targets: logits.sum() * float("nan"),
     )
     assert main(*TINY, "--num_epochs", 2, "--output_dir", "run", "--resume") == 3
     message = capsys.readouterr().err
@@ -326,7 +330,7 @@ def test_input_that_cannot_work_gets_one_message(main, tmp_path, capsys, flags, 
 
 
 def test_a_noise_file_and_a_rate_that_contradict_each_other_are_refused(main, tmp_path, capsys):
-    labels = instanceGM.load_data(instanceGM.options.parse(["--dataset", "digits"])).train_labels
+    labels = load_digits().train_labels
     noise_file.write(
         tmp_path / "clean.npz", noise_file.make(labels, clean_labels=labels, dataset="digits")
     )
