@@ -3,9 +3,9 @@
     make bench-instancegm
     make bench-instancegm ARGS="--json bench.json --steps 10"
 
-CIFAR-10's shapes: batch 64, PreAct ResNet-18, VAE of 25 dimensions. The two settings take turns, step by step, so that a machine whose speed drifts slows both; the
-ratio is the figure to trust. Random images of CIFAR-10's shape: the arithmetic does not depend on
-what is in them.
+CIFAR-10's shapes: batch 64, PreAct ResNet-18, VAE of 25 dimensions. The two settings take turns,
+step by step, so that a machine whose speed drifts slows both; the ratio is the figure to trust. The
+images are random: the arithmetic does not depend on what is in them.
 """
 
 import argparse

@@ -18,10 +18,10 @@ torch.set_num_threads(1)
 ROOT = Path(__file__).resolve().parents[2]
 SCRIPT = ROOT / "instancegm" / "instanceGM.py"
 TIMING = ("seconds", "images_per_s")  # the only fields of a row that differ between equal runs
-TINY = (
-    "--dataset digits --r 0.4 --limit_train 96 --limit_test 40 --width 4 --batch_size 16 "
-    "--num_epochs 3 --warm_up 1"
-).split()
+TINY = [
+    *("--dataset", "digits", "--r", "0.4", "--limit_train", "96", "--limit_test", "40"),
+    *("--width", "4", "--batch_size", "16", "--num_epochs", "3", "--warm_up", "1"),
+]
 
 
 def environment() -> dict[str, str]:

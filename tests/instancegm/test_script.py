@@ -15,11 +15,11 @@ import torch
 import yaml
 from conftest import SCRIPT, TINY, environment, rows
 
-from instancegm import instanceGM
-from instancegm.analysis import compare
 from instancegm.run import checkpoint
 from shared.datasets import load_digits
 from shared.formats import noise_file
+
+pytestmark = pytest.mark.training
 
 
 def test_a_run_leaves_every_file_that_is_promised(run_script, tmp_path):
@@ -302,33 +302,6 @@ def test_a_users_own_noisy_images_train_without_known_truth(main, tmp_path, caps
     assert not list(tmp_path.glob("*.pt"))  # no noise was made
 
 
-def test_missing_data_is_one_message_that_says_what_to_do(run_script, tmp_path):
-    done = run_script("--dataset", "cifar10", "--data_path", str(tmp_path))
-    assert done.returncode == 2
-    assert "Traceback" not in done.stderr
-    assert all(
-        fix in done.stderr for fix in ("make data-cifar10", "cifar-10-python.tar.gz", "DATA_MIRROR")
-    )
-
-
-@pytest.mark.parametrize(
-    ("flags", "message"),
-    [
-        (["--noise_file", "nothing.pt"], "nothing.pt"),
-        (["--num_class", "5"], "digits has 10 classes"),
-        (["--device", "cuda:77"], "leave --device"),
-        (["--evaluate", "nothing"], "nothing"),
-        (["--output_dir", "a_file/run"], "a_file"),
-    ],
-)
-def test_input_that_cannot_work_gets_one_message(main, tmp_path, capsys, flags, message):
-    (tmp_path / "a_file").write_text("")
-    assert main("--dataset", "digits", *flags) == 2
-    error = capsys.readouterr().err
-    assert message in error
-    assert len(error.splitlines()) == 1
-
-
 def test_a_noise_file_and_a_rate_that_contradict_each_other_are_refused(main, tmp_path, capsys):
     labels = load_digits().train_labels
     noise_file.write(
@@ -340,27 +313,31 @@ def test_a_noise_file_and_a_rate_that_contradict_each_other_are_refused(main, tm
     assert "measured 0.0000" in capsys.readouterr().out
 
 
-def test_wandb_is_optional_and_its_absence_is_explained(main, capsys, monkeypatch):
-    monkeypatch.setitem(sys.modules, "wandb", None)
-    with pytest.raises(SystemExit, match="2"):
-        main(*TINY, "--wandb", "--output_dir", "run")
-    assert "pip install wandb" in capsys.readouterr().err
-
-
-def test_compare_prints_a_table_and_draws_the_curves(main, tmp_path, capsys):
-    assert main(*TINY, "--num_epochs", 1, "--output_dir", "run") == 0
-    (tmp_path / "kept.csv").write_text("epoch,accuracy\n0,50.0\n1,40.0\n")
-    capsys.readouterr()
-    assert compare.main(["run", "kept.csv", "--plot", "curves.png"]) == 0
-    lines = capsys.readouterr().out.splitlines()
-    assert lines[3].split() == ["kept", "50.00", "40.00", "45.00", "2"]
-    assert (tmp_path / "curves.png").read_bytes().startswith(b"\x89PNG")
-    assert compare.main(["nothing"]) == 2
-    assert "nothing has no curve" in capsys.readouterr().err
-
-
 def test_metrics_are_json_and_carry_the_clock(main, tmp_path):
     assert main(*TINY, "--num_epochs", 0, "--output_dir", "run") == 0
     row = json.loads((tmp_path / "run" / "metrics.jsonl").read_text())
     assert row["seconds"] > 0
     assert row["images_per_s"] > 0
+
+
+def test_the_configuration_of_a_run_repeats_it(main, tmp_path):
+    flags = ["--no-vae", "--weight_decay", 0.1, "--crop_padding", 2, "--num_epochs", 2]
+    assert main(*TINY, *flags, "--output_dir", "run") == 0
+    assert main("--config", "run/config.yaml", "--output_dir", "again") == 0
+    assert rows(tmp_path / "again") == rows(tmp_path / "run")
+    noise = ["--noise_file", "run/noise.npz", "--no-plots"]
+    assert main("--config", "run/config.yaml", *noise, "--output_dir", "file") == 0
+    assert main("--config", "file/config.yaml", "--output_dir", "again2") == 0
+    assert rows(tmp_path / "file") == rows(tmp_path / "again2")
+    assert not (tmp_path / "again2" / "plots.png").exists()
+
+
+@pytest.mark.parametrize("flag", ["--weight_decay", "--crop_padding", "--latent_prior_weight"])
+def test_every_setting_has_an_effect_and_another_value_is_another_run(main, tmp_path, flag, capsys):
+    short = ["--limit_train", 24, "--num_epochs", 1]
+    assert main(*TINY, *short, "--output_dir", "run") == 0
+    assert main(*TINY, *short, flag, 1, "--output_dir", "other") == 0
+    one, other = rows(tmp_path / "run")[1], rows(tmp_path / "other")[1]
+    assert one != other
+    assert main(*TINY, *short, flag, 1, "--output_dir", "run", "--resume") == 2
+    assert f"{flag[2:]}: None then, 1" in capsys.readouterr().err

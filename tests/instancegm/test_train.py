@@ -1,4 +1,4 @@
-"""The steps of training: what one co-divide step does to the weights, who moves and who does not."""
+"""The steps of training: what a co-divide step does to the weights, and whose weights move."""
 
 import contextlib
 import copy
