@@ -74,7 +74,12 @@ FAR_END_OF_RATES = 0.9
 
 def preset(dataset: str, noise_mode: str, rate: float) -> dict[str, Any]:
     """The settings that follow from the data set, the kind of noise and its rate."""
-    values = dict(PRESETS[dataset])
+    values = {
+        "lambda_u": Settings.lambda_u,
+        "p_threshold": Settings.p_threshold,
+        "loss_epochs": Settings.loss_epochs,
+        **PRESETS[dataset],
+    }
     if noise_mode == "asym":
         values["lambda_u"] = 0.0
     elif noise_mode == "sym":

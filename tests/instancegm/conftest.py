@@ -49,7 +49,7 @@ def run_script(tmp_path: Path) -> Callable[..., subprocess.CompletedProcess[str]
 
 @pytest.fixture
 def main(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., int]:
-    """The script's main function, in an empty folder."""
+    """The script's main function, in an empty folder; takes words, or several words in a text."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("DATA_ROOT", raising=False)
-    return lambda *flags: instanceGM.main([str(flag) for flag in flags])
+    return lambda *flags: instanceGM.main([word for flag in flags for word in str(flag).split()])

@@ -70,9 +70,8 @@ def split_of(labelled, count=14, clean_prob=0.8):
 
 
 def test_one_dividemix_step_matches_the_algorithm_written_out(monkeypatch):
-    monkeypatch.setattr(
-        DeviceImages, "view", lambda self, index, generator: self.plain(index)
-    )  # views draw nothing here
+    # Augmentations draw nothing here.
+    monkeypatch.setattr(DeviceImages, "view", lambda self, index, generator: self.plain(index))
     train_set, chosen = training_set(), settings()
     first, other = peer(1, Linear()), peer(2, Linear())
     weight, bias = (p.detach().double().numpy().copy() for p in first.net.parameters())
