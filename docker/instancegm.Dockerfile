@@ -7,7 +7,7 @@
 #       instancegm instanceGM.py --r 0.5
 FROM python:3.11-slim-bookworm
 
-# Before the code, so that a change of the code installs nothing anew. Every wheel is checked against the lock.
+# Before the code, so that a change of the code reinstalls nothing. Every wheel is checked against the lock.
 COPY instancegm/requirements.txt /tmp/requirements.txt
 RUN pip install --no-cache-dir --no-deps --only-binary :all: --require-hashes --disable-pip-version-check \
         --root-user-action ignore -r /tmp/requirements.txt

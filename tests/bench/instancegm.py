@@ -1,12 +1,11 @@
-"""How fast InstanceGM's phases run here, and what bfloat16 and channels_last gain over plain
-float32 NCHW.
+"""How fast InstanceGM's phases run here, as trained and in plain float32 NCHW.
 
-    make bench-instancegm                     # CIFAR-10's shapes: batch 64, PreAct ResNet-18, VAE of 25 dimensions
+    make bench-instancegm
     make bench-instancegm ARGS="--json bench.json --steps 10"
 
-The two settings take turns, step by step, so that a machine whose speed drifts slows both; the
-ratio is the figure to trust. Random images of CIFAR-10's shape: the arithmetic does not depend on
-what is in them.
+CIFAR-10's shapes: batch 64, PreAct ResNet-18, VAE of 25 dimensions. The two settings take turns,
+step by step, so that a machine whose speed drifts slows both; the ratio is the figure to trust. The
+images are random: the arithmetic does not depend on what is in them.
 """
 
 import argparse
@@ -26,11 +25,13 @@ from statistics import median
 import numpy as np
 import torch
 
-from instancegm import options
-from instancegm.data import DeviceImages, torch_stream
-from instancegm.experiment import build_peer
-from instancegm.mixture import Split
-from instancegm.train import Peer, Settings, TrainingSet, co_divide_epoch, predict, warm_up_epoch
+from instancegm.method.images import DeviceImages, torch_stream
+from instancegm.method.mixture import Split
+from instancegm.method.peers import Peer, TrainingSet, build_peer, predict
+from instancegm.method.settings import Settings
+from instancegm.method.train import co_divide_epoch, warm_up_epoch
+from instancegm.run.device import autocast, choose_device, use_bfloat16
+from instancegm.run.errors import UsageError
 from shared import noise
 
 SAMPLES, CLASSES = 50_000, 10
@@ -59,28 +60,18 @@ def build(
     amp: str,
     memory_format: torch.memory_format,
 ) -> Setting:
-    args = options.parse(["--dataset", "cifar10"])
-    peers = [build_peer(args, number, CLASSES, device) for number in (1, 2)]
+    settings = Settings(seed=1)
+    precision = autocast(amp, device)
+    peers = [build_peer(settings, number, CLASSES, device, precision) for number in (1, 2)]
     for peer in peers:
-        for module in (peer.net, peer.vae):
-            module.to(memory_format=memory_format)
+        peer.net.to(memory_format=memory_format)
+        peer.vae.to(memory_format=memory_format)
 
     def training_set(count: int) -> TrainingSet:
         part = DeviceImages(images[:count], device)
         part.memory_format = memory_format
         return TrainingSet(part, torch.arange(count, device=device) % CLASSES, CLASSES)
 
-    settings = Settings(
-        batch_size=64,
-        warm_up=10,
-        lambda_u=25.0,
-        alpha=4.0,
-        temperature=0.5,
-        numerics="original",
-        guess_eval=False,
-        seed=1,
-        autocast=options.autocast(amp, device),
-    )
     return Setting(name, settings, peers, *map(training_set, (SAMPLES, 128, 256, 512)))
 
 
@@ -94,23 +85,19 @@ def co_divide_step(setting: Setting) -> None:
 
 
 def evaluate(setting: Setting) -> None:
-    predict(
-        [peer.net for peer in setting.peers], setting.first_512.images, setting.settings.autocast
-    )
+    nets = [peer.net for peer in setting.peers]
+    predict(nets, setting.first_512.images, setting.peers[0].autocast)
 
 
 def draw_views(setting: Setting) -> None:
-    """What a co-divide step takes from the data: four views of 64 images, and 128 images for the
-    VAE.
-    """
+    """What a co-divide step takes from the data: 4 x 64 augmentations, and 128 for the VAE."""
     images = setting.everything.images
     generator = torch_stream(images.device, 1, 0, "bench")
     index = torch.randint(0, len(images), (64,), device=images.device)
     for _ in range(4):
         images.view(index, generator)
-    images.view(
-        torch.randperm(len(images), device=images.device, generator=generator)[:128], generator
-    )
+    order = torch.randperm(len(images), device=images.device, generator=generator)
+    images.view(order[:128], generator)
 
 
 def seconds(work: Callable[[], None], device: torch.device) -> float:
@@ -133,9 +120,7 @@ def measure(settings: list[Setting], work: Callable[[Setting], None], steps: int
 
 
 def peak_memory_gib(device: str, amp: str, channels_last: bool) -> float:
-    """Peak memory of a process that takes two co-divide steps: of the GPU, or else of the whole
-    process.
-    """
+    """Peak memory of a process that takes two co-divide steps: of the GPU, or of the process."""
     images = np.zeros((SAMPLES, 32, 32, 3), np.uint8)
     memory_format = torch.channels_last if channels_last else torch.contiguous_format
     setting = build("", images, torch.device(device), amp, memory_format)
@@ -164,8 +149,8 @@ def main() -> int:
     parser.add_argument("--json", type=Path, help="also write the figures to this file")
     args = parser.parse_args()
     try:
-        device = options.choose_device(args.device, 0)
-    except options.UsageError as error:
+        device = choose_device(args.device)
+    except UsageError as error:
         parser.error(str(error))
     # First of all: a process counts what its parent held when it was made.
     memory = [
@@ -180,7 +165,7 @@ def main() -> int:
     fast = build("as trained", images, device, "auto", torch.channels_last)
     plain = build("float32 NCHW", images, device, "off", torch.contiguous_format)
     both = [fast, plain]
-    bf16 = options.use_bfloat16("auto", device)
+    bf16 = use_bfloat16("auto", device)
     print(f"{cpu_name()}, {torch.get_num_threads()} threads, {device}, torch {torch.__version__}")
     print(
         "as trained: channels_last, "
@@ -203,9 +188,8 @@ def main() -> int:
         "data share of a co-divide step, %": 100 * views / co_divide[0],
         "PDN noise of 50,000 images, s": pdn_seconds,
     }
-    print(
-        f"{'peak memory of co-divide, GiB':<36}{memory[0]:14.3g}{memory[1]:14.3g}{memory[0] / memory[1]:8.2f}"
-    )
+    name, ratio = "peak memory of co-divide, GiB", memory[0] / memory[1]
+    print(f"{name:<36}{memory[0]:14.3g}{memory[1]:14.3g}{ratio:8.2f}")
     for name, value in single.items():
         print(f"{name:<36}{value:14.3g}")
     if args.json:

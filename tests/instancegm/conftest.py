@@ -1,6 +1,4 @@
-"""How the tests run the real script: in a subprocess as a user does, or in this process where only
-speed differs.
-"""
+"""How the tests run the real script: in a subprocess as a user does, or faster in this process."""
 
 import json
 import os
@@ -13,31 +11,16 @@ import pytest
 import torch
 
 from instancegm import instanceGM
-from instancegm.report import TIMING
 
-torch.set_num_threads(
-    1
-)  # networks this small gain nothing from more, and lose much when other processes compute
+# Networks this small gain nothing from more, and lose much when other processes compute.
+torch.set_num_threads(1)
 
 ROOT = Path(__file__).resolve().parents[2]
 SCRIPT = ROOT / "instancegm" / "instanceGM.py"
+TIMING = ("seconds", "images_per_s")  # the only fields of a row that differ between equal runs
 TINY = [
-    "--dataset",
-    "digits",
-    "--r",
-    "0.4",
-    "--limit_train",
-    "96",
-    "--limit_test",
-    "40",
-    "--width",
-    "4",
-    "--batch_size",
-    "16",
-    "--num_epochs",
-    "3",
-    "--warm_up",
-    "1",
+    *("--dataset", "digits", "--r", "0.4", "--limit_train", "96", "--limit_test", "40"),
+    *("--width", "4", "--batch_size", "16", "--num_epochs", "3", "--warm_up", "1"),
 ]
 
 
@@ -66,7 +49,7 @@ def run_script(tmp_path: Path) -> Callable[..., subprocess.CompletedProcess[str]
 
 @pytest.fixture
 def main(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., int]:
-    """The script's main function, in an empty folder."""
+    """The script's main function, in an empty folder; takes words, or several words in a text."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("DATA_ROOT", raising=False)
-    return lambda *flags: instanceGM.main([str(flag) for flag in flags])
+    return lambda *flags: instanceGM.main([word for flag in flags for word in str(flag).split()])

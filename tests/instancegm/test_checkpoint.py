@@ -6,8 +6,10 @@ import pickle
 import pytest
 import torch
 
-from instancegm import checkpoint
-from instancegm.networks import PreActResNet18
+from instancegm.method.networks import PreActResNet18
+from instancegm.run import checkpoint
+from instancegm.run.errors import CheckpointError
+from instancegm.run.published import network_states
 
 STATE = {
     "epoch": 4,
@@ -62,10 +64,10 @@ def test_a_checkpoint_that_would_run_code_is_refused(tmp_path):
             return os.system, (f"touch {tmp_path}/executed",)
 
     torch.save({"peers": Evil()}, tmp_path / "evil.ckpt")
-    with pytest.raises(checkpoint.CheckpointError, match="safely"):
+    with pytest.raises(CheckpointError, match="safely"):
         checkpoint.load(tmp_path / "evil.ckpt")
     (tmp_path / "raw.ckpt").write_bytes(pickle.dumps(Evil()))
-    with pytest.raises(checkpoint.CheckpointError):
+    with pytest.raises(CheckpointError):
         checkpoint.load(tmp_path / "raw.ckpt")
     assert not (tmp_path / "executed").exists()
 
@@ -73,9 +75,7 @@ def test_a_checkpoint_that_would_run_code_is_refused(tmp_path):
 def test_another_run_is_refused_naming_every_difference():
     saved = {"seed": 1, "width": 8, "lr": 0.02}
     checkpoint.refuse_other_run(saved, dict(saved))
-    with pytest.raises(
-        checkpoint.CheckpointError, match=r"seed: 1 then, 2 now; width: 8 then, 16 now"
-    ):
+    with pytest.raises(CheckpointError, match=r"seed: 1 then, 2 now; width: 8 then, 16 now"):
         checkpoint.refuse_other_run(saved, {"seed": 2, "width": 16, "lr": 0.02})
 
 
@@ -91,8 +91,8 @@ def test_published_checkpoints_give_their_networks(tmp_path):
     }
     old |= {f"net{k + 1}_state_dict": net.state_dict() for k, net in enumerate(nets)}
     torch.save(old, tmp_path / "checkpoint_0.5.tar")
-    first, second = checkpoint.network_states(checkpoint.load(tmp_path / "checkpoint_0.5.tar"))
+    first, second = network_states(checkpoint.load(tmp_path / "checkpoint_0.5.tar"))
     assert torch.equal(first["linear.weight"], nets[0].linear.weight)
     assert torch.equal(second["conv1.weight"], nets[1].conv1.weight)
-    with pytest.raises(checkpoint.CheckpointError, match="no networks"):
-        checkpoint.network_states({"epoch": 3})
+    with pytest.raises(CheckpointError, match="no networks"):
+        network_states({"epoch": 3})

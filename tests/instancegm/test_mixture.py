@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from sklearn.cluster import KMeans
 
-from instancegm.mixture import fit_clean_prob, normalise, split_by_clean_prob
+from instancegm.method.mixture import fit_clean_prob, normalise, split_by_clean_prob
 
 
 def maximise(losses, shares):

@@ -6,8 +6,8 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from instancegm.networks import PreActBlock, PreActResNet18
-from instancegm.vae import ImageDecoder, LatentEncoder, NoisyLabelHead, Vae, gumbel_softmax
+from instancegm.method.networks import PreActBlock, PreActResNet18
+from instancegm.method.vae import ImageDecoder, LatentEncoder, NoisyLabelHead, Vae, gumbel_softmax
 
 
 def count(module):

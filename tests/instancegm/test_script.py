@@ -15,8 +15,11 @@ import torch
 import yaml
 from conftest import SCRIPT, TINY, environment, rows
 
-from instancegm import checkpoint, compare, instanceGM
+from instancegm.run import checkpoint
+from shared.datasets import load_digits
 from shared.formats import noise_file
+
+pytestmark = pytest.mark.training
 
 
 def test_a_run_leaves_every_file_that_is_promised(run_script, tmp_path):
@@ -132,48 +135,32 @@ def test_kill_9_at_any_moment_and_resume_gives_the_same_run(tmp_path):
 
 
 def test_resuming_a_run_goes_on_where_it_stopped(main, tmp_path, capsys):
-    assert main(*TINY, "--num_epochs", 1, "--output_dir", "short") == 0
-    assert main(*TINY, "--num_epochs", 3, "--output_dir", "short", "--resume") == 0
+    assert main(*TINY, "--num_epochs 1 --output_dir short") == 0
+    assert main(*TINY, "--num_epochs 3 --output_dir short --resume") == 0
     assert "resumed: epoch 1 of 3 is done" in capsys.readouterr().out
-    assert main(*TINY, "--num_epochs", 3, "--output_dir", "long") == 0
+    assert main(*TINY, "--num_epochs 3 --output_dir long") == 0
     assert rows(tmp_path / "short") == rows(tmp_path / "long")
-    (tmp_path / "short" / "last.ckpt").write_bytes(
-        b"torn by a full disk"
-    )  # the best one is an earlier epoch, or the same
-    assert main(*TINY, "--num_epochs", 3, "--output_dir", "short", "--resume") == 0
+    # The best one is an earlier epoch, or the same.
+    (tmp_path / "short" / "last.ckpt").write_bytes(b"torn by a full disk")
+    assert main(*TINY, "--num_epochs 3 --output_dir short --resume") == 0
     assert rows(tmp_path / "short") == rows(tmp_path / "long")
 
 
 def test_an_existing_run_is_neither_overwritten_nor_mixed_up(main, capsys):
-    assert main(*TINY, "--num_epochs", 0, "--output_dir", "run") == 0
-    assert main(*TINY, "--num_epochs", 0, "--output_dir", "run") == 2
+    assert main(*TINY, "--num_epochs 0 --output_dir run") == 0
+    assert main(*TINY, "--num_epochs 0 --output_dir run") == 2
     assert "add --resume" in capsys.readouterr().err
-    assert (
-        main(
-            *TINY,
-            "--num_epochs",
-            1,
-            "--output_dir",
-            "run",
-            "--resume",
-            "--seed",
-            5,
-            "--limit_train",
-            90,
-        )
-        == 2
-    )
+    assert main(*TINY, "--num_epochs 1 --output_dir run --resume --seed 5 --limit_train 90") == 2
     message = capsys.readouterr().err
     assert "seed: 123 then, 5 now" in message
-    assert (
-        main(*TINY, "--num_epochs", 0, "--output_dir", "run", "--resume") == 0
-    )  # done already: the results again
+    # It is done already: the results again.
+    assert main(*TINY, "--num_epochs 0 --output_dir run --resume") == 0
     assert "data_sha256" in message
 
 
 def test_default_run_folders_are_numbered(main, tmp_path):
     for _ in range(2):
-        assert main(*TINY, "--num_epochs", 0, "--id", "x") == 0
+        assert main(*TINY, "--num_epochs 0 --id x") == 0
     name = "digits_0.4_instance_instancegm_x_seed123"
     assert sorted(path.name for path in (tmp_path / "runs").iterdir()) == [name, f"{name}-2"]
 
@@ -183,28 +170,14 @@ def test_default_run_folders_are_numbered(main, tmp_path):
     [["--mode", "ce"], ["--no-vae"], ["--numerics", "paper"], ["--guess_eval"], ["--r", "0.9"]],
 )
 def test_the_variants_run(main, tmp_path, flags):
-    assert main(*TINY, *flags, "--output_dir", "run", "--num_epochs", 2) == 0
+    assert main(*TINY, *flags, "--output_dir run --num_epochs 2") == 0
     last = rows(tmp_path / "run")[-1]
     assert ("loss_2" in last) == ("ce" not in flags)
     assert ("reconstruction_1" in last) == (not {"ce", "--no-vae"} & set(flags))
 
 
 def test_the_learning_rate_falls_to_a_tenth_and_the_warm_up_ends_when_they_should(main, tmp_path):
-    assert (
-        main(
-            *TINY,
-            "--no-vae",
-            "--num_epochs",
-            3,
-            "--warm_up",
-            2,
-            "--lr_drop",
-            1,
-            "--output_dir",
-            "run",
-        )
-        == 0
-    )
+    assert main(*TINY, "--no-vae --num_epochs 3 --warm_up 2 --lr_drop 1 --output_dir run") == 0
     assert [row["lr"] for row in rows(tmp_path / "run")] == [0.02, 0.002, 0.002, 0.002]
     assert [row["phase"] for row in rows(tmp_path / "run")] == [
         "warm_up",
@@ -215,48 +188,38 @@ def test_the_learning_rate_falls_to_a_tenth_and_the_warm_up_ends_when_they_shoul
 
 
 def test_fewer_epochs_than_the_warm_up_still_leave_a_checkpoint(main, tmp_path):
-    assert main(*TINY, "--num_epochs", 0, "--warm_up", 5, "--output_dir", "run") == 0
+    assert main(*TINY, "--num_epochs 0 --warm_up 5 --output_dir run") == 0
     assert (tmp_path / "saved" / "digits" / "checkpoint_0.4.tar").exists()
 
 
 def test_evaluate_scores_a_run_and_a_published_checkpoint(main, tmp_path, capsys):
-    assert main(*TINY, "--num_epochs", 1, "--output_dir", "run") == 0
+    assert main(*TINY, "--num_epochs 1 --output_dir run") == 0
     capsys.readouterr()
-    assert main("--evaluate", "run") == 0
+    assert main("--evaluate run") == 0
     last, best = capsys.readouterr().out.splitlines()
     assert last.startswith(
         f"run/last.ckpt: test accuracy {rows(tmp_path / 'run')[-1]['accuracy']:.2f} %"
     )
     assert best.startswith("run/best.ckpt")
-    assert (
-        main(
-            "--evaluate",
-            "saved/digits/checkpoint_0.4.tar",
-            "--dataset",
-            "digits",
-            "--limit_test",
-            40,
-        )
-        == 0
-    )
+    assert main("--evaluate saved/digits/checkpoint_0.4.tar --dataset digits --limit_test 40") == 0
     assert capsys.readouterr().out.split("%")[0].endswith(last.split("%")[0].split()[-1] + " ")
-    assert (
-        main("--evaluate", "run/last.ckpt", "--limit_test", 40) == 0
-    )  # the checkpoint knows its dataset
+    # The checkpoint knows its dataset.
+    assert main("--evaluate run/last.ckpt --limit_test 40") == 0
     assert capsys.readouterr().out.startswith("run/last.ckpt: test accuracy")
-    assert main("--evaluate", "saved", "--dataset", "digits") == 2
+    assert main("--evaluate saved --dataset digits") == 2
     assert "neither last.ckpt nor best.ckpt" in capsys.readouterr().err
 
 
 def test_a_loss_that_is_not_finite_stops_with_status_3_and_keeps_the_last_good_epoch(
     main, tmp_path, capsys, monkeypatch
 ):
-    assert main(*TINY, "--num_epochs", 1, "--output_dir", "run") == 0
+    assert main(*TINY, "--num_epochs 1 --output_dir run") == 0
     good = (tmp_path / "run" / "last.ckpt").read_bytes()
     monkeypatch.setattr(
-        "instancegm.train.soft_cross_entropy", lambda logits, targets: logits.sum() * float("nan")
+        "instancegm.method.train.soft_cross_entropy",
+        lambda logits, targets: logits.sum() * float("nan"),
     )
-    assert main(*TINY, "--num_epochs", 2, "--output_dir", "run", "--resume") == 3
+    assert main(*TINY, "--num_epochs 2 --output_dir run --resume") == 3
     message = capsys.readouterr().err
     assert "epoch 2, training of network 1, step 1 of" in message
     assert "labelled_loss nan" in message
@@ -298,65 +261,42 @@ def test_a_users_own_noisy_images_train_without_known_truth(main, tmp_path, caps
     assert not list(tmp_path.glob("*.pt"))  # no noise was made
 
 
-def test_missing_data_is_one_message_that_says_what_to_do(run_script, tmp_path):
-    done = run_script("--dataset", "cifar10", "--data_path", str(tmp_path))
-    assert done.returncode == 2
-    assert "Traceback" not in done.stderr
-    assert all(
-        fix in done.stderr for fix in ("make data-cifar10", "cifar-10-python.tar.gz", "DATA_MIRROR")
-    )
-
-
-@pytest.mark.parametrize(
-    ("flags", "message"),
-    [
-        (["--noise_file", "nothing.pt"], "nothing.pt"),
-        (["--num_class", "5"], "digits has 10 classes"),
-        (["--device", "cuda:77"], "leave --device"),
-        (["--evaluate", "nothing"], "nothing"),
-        (["--output_dir", "a_file/run"], "a_file"),
-    ],
-)
-def test_input_that_cannot_work_gets_one_message(main, tmp_path, capsys, flags, message):
-    (tmp_path / "a_file").write_text("")
-    assert main("--dataset", "digits", *flags) == 2
-    error = capsys.readouterr().err
-    assert message in error
-    assert len(error.splitlines()) == 1
-
-
 def test_a_noise_file_and_a_rate_that_contradict_each_other_are_refused(main, tmp_path, capsys):
-    labels = instanceGM.load_data(instanceGM.options.parse(["--dataset", "digits"])).train_labels
+    labels = load_digits().train_labels
     noise_file.write(
         tmp_path / "clean.npz", noise_file.make(labels, clean_labels=labels, dataset="digits")
     )
-    assert main("--dataset", "digits", "--noise_file", "clean.npz", "--r", 0.4) == 2
+    assert main("--dataset digits --noise_file clean.npz --r 0.4") == 2
     assert "contradicts" in capsys.readouterr().err
-    assert main(*TINY[:2], *TINY[4:], "--num_epochs", 0, "--noise_file", "clean.npz") == 0
+    assert main(*TINY[:2], *TINY[4:], "--num_epochs 0 --noise_file clean.npz") == 0
     assert "measured 0.0000" in capsys.readouterr().out
 
 
-def test_wandb_is_optional_and_its_absence_is_explained(main, capsys, monkeypatch):
-    monkeypatch.setitem(sys.modules, "wandb", None)
-    with pytest.raises(SystemExit, match="2"):
-        main(*TINY, "--wandb", "--output_dir", "run")
-    assert "pip install wandb" in capsys.readouterr().err
-
-
-def test_compare_prints_a_table_and_draws_the_curves(main, tmp_path, capsys):
-    assert main(*TINY, "--num_epochs", 1, "--output_dir", "run") == 0
-    (tmp_path / "kept.csv").write_text("epoch,accuracy\n0,50.0\n1,40.0\n")
-    capsys.readouterr()
-    assert compare.main(["run", "kept.csv", "--plot", "curves.png"]) == 0
-    lines = capsys.readouterr().out.splitlines()
-    assert lines[3].split() == ["kept", "50.00", "40.00", "45.00", "2"]
-    assert (tmp_path / "curves.png").read_bytes().startswith(b"\x89PNG")
-    assert compare.main(["nothing"]) == 2
-    assert "nothing has no curve" in capsys.readouterr().err
-
-
 def test_metrics_are_json_and_carry_the_clock(main, tmp_path):
-    assert main(*TINY, "--num_epochs", 0, "--output_dir", "run") == 0
+    assert main(*TINY, "--num_epochs 0 --output_dir run") == 0
     row = json.loads((tmp_path / "run" / "metrics.jsonl").read_text())
     assert row["seconds"] > 0
     assert row["images_per_s"] > 0
+
+
+def test_the_configuration_of_a_run_repeats_it(main, tmp_path):
+    flags = ["--no-vae", "--weight_decay", 0.1, "--crop_padding", 2, "--num_epochs", 2]
+    assert main(*TINY, *flags, "--output_dir run") == 0
+    assert main("--config run/config.yaml --output_dir again") == 0
+    assert rows(tmp_path / "again") == rows(tmp_path / "run")
+    noise = ["--noise_file", "run/noise.npz", "--no-plots"]
+    assert main("--config run/config.yaml", *noise, "--output_dir file") == 0
+    assert main("--config file/config.yaml --output_dir again2") == 0
+    assert rows(tmp_path / "file") == rows(tmp_path / "again2")
+    assert not (tmp_path / "again2" / "plots.png").exists()
+
+
+@pytest.mark.parametrize("flag", ["--weight_decay", "--crop_padding", "--latent_prior_weight"])
+def test_every_setting_has_an_effect_and_another_value_is_another_run(main, tmp_path, flag, capsys):
+    short = ["--limit_train", 24, "--num_epochs", 1]
+    assert main(*TINY, *short, "--output_dir run") == 0
+    assert main(*TINY, *short, flag, "1 --output_dir other") == 0
+    one, other = rows(tmp_path / "run")[1], rows(tmp_path / "other")[1]
+    assert one != other
+    assert main(*TINY, *short, flag, "1 --output_dir run --resume") == 2
+    assert f"{flag[2:]}: None then, 1" in capsys.readouterr().err

@@ -1,4 +1,4 @@
-"""The steps of training: what one co-divide step does to the weights, who moves and who does not."""
+"""The steps of training: what a co-divide step does to the weights, and whose weights move."""
 
 import contextlib
 import copy
@@ -8,20 +8,19 @@ import numpy as np
 import pytest
 import torch
 
-from instancegm.data import DeviceImages, stream_seed, torch_stream
-from instancegm.mixture import Split
-from instancegm.networks import PreActResNet18
-from instancegm.train import (
+from instancegm.method.images import DeviceImages, stream_seed, torch_stream
+from instancegm.method.mixture import Split
+from instancegm.method.networks import PreActResNet18
+from instancegm.method.peers import (
     NonFiniteLossError,
     Peer,
-    Settings,
     TrainingSet,
-    co_divide_epoch,
     ensemble_accuracy,
     predict,
-    warm_up_epoch,
 )
-from instancegm.vae import Vae
+from instancegm.method.settings import Settings
+from instancegm.method.train import co_divide_epoch, warm_up_epoch
+from instancegm.method.vae import Vae
 
 CPU = torch.device("cpu")
 CLASSES = 3
@@ -39,18 +38,7 @@ class Linear(torch.nn.Module):
 
 
 def settings(**changes):
-    values = {
-        "batch_size": 8,
-        "warm_up": 10,
-        "lambda_u": 25.0,
-        "alpha": 4.0,
-        "temperature": 0.5,
-        "numerics": "original",
-        "guess_eval": False,
-        "seed": 5,
-        "autocast": contextlib.nullcontext,
-    }
-    return Settings(**values | changes)
+    return Settings(batch_size=8, seed=5, **changes)
 
 
 def training_set(count=14):
@@ -82,9 +70,8 @@ def split_of(labelled, count=14, clean_prob=0.8):
 
 
 def test_one_dividemix_step_matches_the_algorithm_written_out(monkeypatch):
-    monkeypatch.setattr(
-        DeviceImages, "view", lambda self, index, generator: self.plain(index)
-    )  # views draw nothing here
+    # Augmentations draw nothing here.
+    monkeypatch.setattr(DeviceImages, "view", lambda self, index, generator: self.plain(index))
     train_set, chosen = training_set(), settings()
     first, other = peer(1, Linear()), peer(2, Linear())
     weight, bias = (p.detach().double().numpy().copy() for p in first.net.parameters())

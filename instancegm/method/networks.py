@@ -1,9 +1,8 @@
-"""PreAct ResNet-18 (He et al., ECCV 2016) in the variant of DivideMix; parameter names are those of
-its checkpoints.
+"""PreAct ResNet-18 (He et al., ECCV 2016) in the variant of DivideMix.
 
 Two peculiarities that the published numbers rest on: no BatchNorm or ReLU after the last block, and
-a block without a projection adds the ACTIVATED input, not the input itself. 11,171,274 parameters
-with 10 classes, 11,217,444 with 100.
+a block without a projection adds the ACTIVATED input, not the input itself. Parameter names are
+those of DivideMix's checkpoints; 11,171,274 parameters with 10 classes, 11,217,444 with 100.
 """
 
 from torch import Tensor, nn
@@ -26,8 +25,15 @@ class PreActBlock(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         activated = F.relu(self.bn1(x))
-        out = self.conv2(F.relu(self.bn2(self.conv1(activated))))
-        return out + self.shortcut(activated)
+        out: Tensor = self.conv2(F.relu(self.bn2(self.conv1(activated))))
+        shortcut: Tensor = self.shortcut(activated)
+        return out + shortcut
+
+
+def _stage(in_channels: int, channels: int, stride: int) -> nn.Sequential:
+    return nn.Sequential(
+        PreActBlock(in_channels, channels, stride), PreActBlock(channels, channels, 1)
+    )
 
 
 class PreActResNet18(nn.Module):
@@ -40,19 +46,14 @@ class PreActResNet18(nn.Module):
         super().__init__()
         self.conv1 = nn.Conv2d(3, width, 3, padding=1, bias=False)
         self.bn1 = nn.BatchNorm2d(width)
-        self.layer1 = nn.Sequential(PreActBlock(width, width, 1), PreActBlock(width, width, 1))
-        self.layer2 = nn.Sequential(
-            PreActBlock(width, 2 * width, 2), PreActBlock(2 * width, 2 * width, 1)
-        )
-        self.layer3 = nn.Sequential(
-            PreActBlock(2 * width, 4 * width, 2), PreActBlock(4 * width, 4 * width, 1)
-        )
-        self.layer4 = nn.Sequential(
-            PreActBlock(4 * width, 8 * width, 2), PreActBlock(8 * width, 8 * width, 1)
-        )
+        self.layer1 = _stage(width, width, stride=1)
+        self.layer2 = _stage(width, 2 * width, stride=2)
+        self.layer3 = _stage(2 * width, 4 * width, stride=2)
+        self.layer4 = _stage(4 * width, 8 * width, stride=2)
         self.linear = nn.Linear(8 * width, num_classes)
 
     def forward(self, images: Tensor) -> Tensor:
         out = F.relu(self.bn1(self.conv1(images)))
         out = self.layer4(self.layer3(self.layer2(self.layer1(out))))
-        return self.linear(F.avg_pool2d(out, 4).flatten(1))
+        logits: Tensor = self.linear(F.avg_pool2d(out, 4).flatten(1))
+        return logits

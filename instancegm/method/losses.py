@@ -10,14 +10,13 @@ the small ones.
 """
 
 import math
-from dataclasses import dataclass
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-Numerics = Literal["original", "paper"]
+from instancegm.method.settings import CIFAR_WEIGHTS, Numerics, VaeWeights
 
 
 def wide(values: Tensor) -> Tensor:
@@ -28,9 +27,8 @@ def wide(values: Tensor) -> Tensor:
 def one_hot(labels: Tensor, num_classes: int) -> Tensor:
     """One-hot rows, (R, C) float32, of labels (R,) int64 in [0, C)."""
     rows = torch.zeros(len(labels), num_classes, device=labels.device)
-    return rows.scatter_(
-        1, labels[:, None], 1.0
-    )  # F.one_hot would wait for the device to check the range
+    # F.one_hot would wait for the device to check the range
+    return rows.scatter_(1, labels[:, None], 1.0)
 
 
 def sharpen(probs: Tensor, temperature: float) -> Tensor:
@@ -38,16 +36,15 @@ def sharpen(probs: Tensor, temperature: float) -> Tensor:
 
     probs: (R, C), rows sum to 1; temperature: in (0, 1].
     """
-    return F.softmax(
-        probs.log() / temperature, dim=1
-    )  # the powers themselves underflow at a low temperature
+    # The powers themselves underflow at a low temperature.
+    return F.softmax(probs.log() / temperature, dim=1)
 
 
 def co_guess(view_logits: list[Tensor], temperature: float) -> Tensor:
-    """Targets of unlabelled rows (DivideMix eq. 7): the sharpened mean prediction of both networks
-    on both views.
+    """Targets of unlabelled rows (DivideMix eq. 7): sharpened mean prediction of both networks.
 
-    view_logits: four tensors (U, C). Returns (U, C), rows sum to 1.
+    view_logits: of each network on each of two augmentations, (U, C). Returns (U, C), rows sum to
+    1.
     """
     probs = torch.stack([F.softmax(wide(logits), dim=1) for logits in view_logits])
     return sharpen(probs.mean(dim=0), temperature)
@@ -56,10 +53,9 @@ def co_guess(view_logits: list[Tensor], temperature: float) -> Tensor:
 def co_refine(
     view_logits: list[Tensor], noisy_targets: Tensor, clean_prob: Tensor, temperature: float
 ) -> Tensor:
-    """Targets of labelled rows (DivideMix eq. 3-4): given label and own prediction, weighted by the
-    clean probability.
+    """Targets of labelled rows (DivideMix eq. 3-4): noisy label and prediction mixed by clean_prob.
 
-    view_logits: the network's logits on each view, (B, C); noisy_targets: (B, C) one-hot;
+    view_logits: the network's logits on each augmentation, (B, C); noisy_targets: (B, C) one-hot;
     clean_prob: (B,) in [0, 1]. Returns (B, C), rows sum to 1.
     """
     probs = torch.stack([F.softmax(wide(logits), dim=1) for logits in view_logits]).mean(dim=0)
@@ -94,13 +90,12 @@ def squared_error(logits: Tensor, targets: Tensor) -> Tensor:
 def class_balance_penalty(logits: Tensor) -> Tensor:
     """KL(uniform || mean prediction) over all rows (DivideMix eq. 11); a scalar. logits: (R, C)."""
     log_mean = torch.logsumexp(F.log_softmax(wide(logits), dim=1), dim=0) - math.log(len(logits))
-    return (
-        -math.log(logits.shape[1]) - log_mean.mean()
-    )  # log space: a class nobody predicts must not give log 0
+    # In log space, since a class that nobody predicts must not give log 0.
+    return -math.log(logits.shape[1]) - log_mean.mean()
 
 
 def unlabelled_weight(epoch: float, warm_up: int, lambda_u: float, ramp_epochs: int = 16) -> float:
-    """lambda(e) = lambda_u clip((e - warm_up) / 16, 0, 1); epoch counts fractions of an epoch too."""
+    """lambda(e) = lambda_u clip((e - warm_up) / 16, 0, 1), e in epochs and fractions of one."""
     return lambda_u * min(max((epoch - warm_up) / ramp_epochs, 0.0), 1.0)
 
 
@@ -114,22 +109,12 @@ def continuous_bernoulli_log_prob(value: Tensor, probs: Tensor) -> Tensor:
     probs = probs.clamp(eps, 1.0 - eps)
     log_p, log_not_p = probs.log(), torch.log1p(-probs)
     near_half = (probs > 0.499) & (probs < 0.501)
-    safe = torch.where(
-        near_half, torch.full_like(probs, 0.499), probs
-    )  # keeps the unused branch's gradient finite
+    # Keeps the gradient of the unused branch finite.
+    safe = torch.where(near_half, torch.full_like(probs, 0.499), probs)
     exact = (torch.log1p(-safe) - safe.log()).abs().log() - (1.0 - 2.0 * safe).abs().log()
     square = (probs - 0.5).square()
     taylor = math.log(2.0) + (4.0 / 3.0 + 104.0 / 45.0 * square) * square
     return value * log_p + (1.0 - value) * log_not_p + torch.where(near_half, taylor, exact)
-
-
-@dataclass(frozen=True)
-class VaeWeights:
-    """Weights w2, w3, w4 of the generative loss; the defaults are those of the CIFAR script."""
-
-    noisy_label: float = 1.0
-    label_prior: float = 1e-5
-    latent_prior: float = 3e-4
 
 
 class VaeLoss(NamedTuple):
@@ -149,15 +134,14 @@ def vae_loss(
     label_sample: Tensor,
     mu: Tensor,
     log_var: Tensor,
-    weights: VaeWeights = VaeWeights(),
+    weights: VaeWeights = CIFAR_WEIGHTS,
     numerics: Numerics = "original",
 ) -> VaeLoss:
-    """-log p(X|Z,Y) - log p(Y~|X,Y) + KL(q(Y|X) || uniform) + KL(q(Z|X,Y) || N(0,1)), each with its
-    weight.
+    """-log p(X|Z,Y) - log p(Y~|X,Y) + KL(q(Y|X) || uniform) + KL(q(Z|X,Y) || N(0,1)), weighted.
 
     images: (R, 3, H, W) in [0, 1]; reconstruction: the same shape in (0, 1); noisy_labels: (R,)
     int64; noisy_label_logits: (R, C); label_sample: (R, C), rows sum to 1; mu, log_var: (R, Z).
-    "original" keeps two slips of the published code: the label prior is a constant without
+    "original" keeps two bugs of the published code: the label prior is a constant without
     gradient, and the latent prior is a sum over the batch without the factor 1/2. "paper" is the KL
     terms as written above, mean over rows.
     """
@@ -167,11 +151,8 @@ def vae_loss(
         label_prior = (label_sample * math.log(1.0 / num_classes + 1e-8)).sum(dim=1).mean()
         latent_prior = -latent.sum()
     else:
-        label_prior = (
-            (torch.xlogy(label_sample, label_sample) + label_sample * math.log(num_classes))
-            .sum(dim=1)
-            .mean()
-        )
+        negative_entropy = torch.xlogy(label_sample, label_sample)
+        label_prior = (negative_entropy + label_sample * math.log(num_classes)).sum(dim=1).mean()
         latent_prior = -0.5 * latent.sum(dim=1).mean()
     return VaeLoss(
         reconstruction=-continuous_bernoulli_log_prob(images, reconstruction).mean(),

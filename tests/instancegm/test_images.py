@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from instancegm.data import (
+from instancegm.method.images import (
     DeviceImages,
     endless_batches,
     shuffled_batches,

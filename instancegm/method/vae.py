@@ -10,11 +10,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from instancegm.losses import Numerics
+from instancegm.method.settings import Numerics
 
-IMAGE_SIZE = 32
-TRUNK_CHANNELS = (32, 64, 128, 256)
-TRUNK_FEATURES = TRUNK_CHANNELS[-1] * 2 * 2
+TRUNK_CHANNELS = (32, 64, 128, 256)  # each halves the side of the image
 
 
 def _down(in_channels: int, channels: int) -> nn.Sequential:
@@ -36,29 +34,27 @@ def _up(in_channels: int, channels: int) -> nn.Sequential:
 class _LabelledTrunk(nn.Module):
     """Image and label to features (R, 1024): the label becomes a fourth image channel."""
 
-    def __init__(self, num_classes: int) -> None:
+    def __init__(self, num_classes: int, image_size: int) -> None:
         super().__init__()
-        self.embed_class = nn.Linear(num_classes, IMAGE_SIZE * IMAGE_SIZE)
+        self.embed_class = nn.Linear(num_classes, image_size * image_size)
         self.embed_data = nn.Conv2d(3, 3, 1)
-        self.encoder = nn.Sequential(
-            *[
-                _down(before, after)
-                for before, after in zip((4, *TRUNK_CHANNELS[:-1]), TRUNK_CHANNELS)
-            ]
-        )
+        channels = (4, *TRUNK_CHANNELS)
+        self.encoder = nn.Sequential(*map(_down, channels[:-1], channels[1:]))
+        self.num_features = channels[-1] * (image_size // 2 ** len(TRUNK_CHANNELS)) ** 2
 
     def features(self, images: Tensor, label: Tensor) -> Tensor:
-        class_map = self.embed_class(label).view(-1, 1, IMAGE_SIZE, IMAGE_SIZE)
-        return self.encoder(torch.cat([self.embed_data(images), class_map], dim=1)).flatten(1)
+        class_map = self.embed_class(label).view(-1, 1, *images.shape[2:])
+        stacked = torch.cat([self.embed_data(images), class_map], dim=1)
+        return torch.flatten(self.encoder(stacked), start_dim=1)
 
 
 class LatentEncoder(_LabelledTrunk):
     """q(Z|X,Y): images (R, 3, 32, 32) and label (R, C) to mu, log_var (R, Z)."""
 
-    def __init__(self, num_classes: int, z_dim: int) -> None:
-        super().__init__(num_classes)
-        self.fc_mu = nn.Linear(TRUNK_FEATURES, z_dim)
-        self.fc_logvar = nn.Linear(TRUNK_FEATURES, z_dim)
+    def __init__(self, num_classes: int, z_dim: int, image_size: int = 32) -> None:
+        super().__init__(num_classes, image_size)
+        self.fc_mu = nn.Linear(self.num_features, z_dim)
+        self.fc_logvar = nn.Linear(self.num_features, z_dim)
 
     def forward(self, images: Tensor, label: Tensor) -> tuple[Tensor, Tensor]:
         features = self.features(images, label)
@@ -68,43 +64,39 @@ class LatentEncoder(_LabelledTrunk):
 class NoisyLabelHead(_LabelledTrunk):
     """p(Y~|X,Y): images (R, 3, 32, 32) and label (R, C) to logits of the noisy label (R, C)."""
 
-    def __init__(self, num_classes: int) -> None:
-        super().__init__(num_classes)
-        self.fc = nn.Linear(TRUNK_FEATURES, num_classes)
+    def __init__(self, num_classes: int, image_size: int = 32) -> None:
+        super().__init__(num_classes, image_size)
+        self.fc = nn.Linear(self.num_features, num_classes)
 
     def forward(self, images: Tensor, label: Tensor) -> Tensor:
-        return self.fc(self.features(images, label))
+        logits: Tensor = self.fc(self.features(images, label))
+        return logits
 
 
 class ImageDecoder(nn.Module):
-    """p(X|Z,Y): latent (R, Z) and label (R, C) to continuous Bernoulli parameters (R, 3, 32, 32) in
-    (0, 1).
-    """
+    """p(X|Z,Y): latent (R, Z) and label (R, C) to continuous Bernoulli means (R, 3, 32, 32)."""
 
     def __init__(self, num_classes: int, z_dim: int) -> None:
         super().__init__()
-        self.decoder_input = nn.Linear(z_dim + num_classes, TRUNK_FEATURES)
+        self.decoder_input = nn.Linear(z_dim + num_classes, 256 * 2 * 2)
         self.decoder = nn.Sequential(_up(256, 128), _up(128, 64), _up(64, 32))
         self.final_layer = nn.Sequential(*_up(32, 32), nn.Conv2d(32, 3, 3, padding=1), nn.Sigmoid())
 
     def forward(self, latent: Tensor, label: Tensor) -> Tensor:
         start = self.decoder_input(torch.cat([latent, label], dim=1)).view(-1, 256, 2, 2)
         before_sigmoid = self.final_layer[:-1](self.decoder(start))
-        return self.final_layer[-1](
-            before_sigmoid.float()
-        )  # bfloat16 would round what is near 1 to 1
+        # In float32, since bfloat16 would round what is near 1 to 1.
+        return torch.sigmoid(before_sigmoid.float())
 
 
 class VaeOutput(NamedTuple):
-    """label_sample (R, C), mu and log_var (R, Z), reconstruction (R, 3, 32, 32), noisy_label_logits
-    (R, C); float32.
-    """
+    """What the losses need; all float32."""
 
-    label_sample: Tensor
-    mu: Tensor
-    log_var: Tensor
-    reconstruction: Tensor
-    noisy_label_logits: Tensor
+    label_sample: Tensor  # (R, C)
+    mu: Tensor  # (R, Z)
+    log_var: Tensor  # (R, Z)
+    reconstruction: Tensor  # (R, 3, H, W)
+    noisy_label_logits: Tensor  # (R, C)
 
 
 class Vae(nn.Module):
@@ -115,21 +107,21 @@ class Vae(nn.Module):
     one sigmoid.
     """
 
-    def __init__(self, num_classes: int, z_dim: int, numerics: Numerics = "original") -> None:
+    def __init__(
+        self, num_classes: int, z_dim: int, numerics: Numerics = "original", image_size: int = 32
+    ) -> None:
         super().__init__()
         self.numerics = numerics
         # DEVIATION(instancegm): no y_encoder; the original carries and saves 21 million parameters
         # that nothing uses.
-        self.z_encoder = LatentEncoder(num_classes, z_dim)
+        self.z_encoder = LatentEncoder(num_classes, z_dim, image_size)
         self.x_decoder = ImageDecoder(num_classes, z_dim)
-        self.t_decoder = NoisyLabelHead(num_classes)
+        self.t_decoder = NoisyLabelHead(num_classes, image_size)
 
     def forward(
         self, images: Tensor, class_logits: Tensor, generator: torch.Generator | None = None
     ) -> VaeOutput:
-        """images: (R, 3, 32, 32) in [0, 1]; class_logits: (R, C) of the classifier, whose gradient
-        passes through.
-        """
+        """images: (R, 3, 32, 32) in [0, 1]; class_logits: (R, C), through which gradients pass."""
         label_sample = gumbel_softmax(class_logits.float(), generator)
         mu, log_var = (part.float() for part in self.z_encoder(images, label_sample))
         draw = torch.rand if self.numerics == "original" else torch.randn
@@ -143,10 +135,9 @@ class Vae(nn.Module):
 
 
 def gumbel_softmax(logits: Tensor, generator: torch.Generator | None = None) -> Tensor:
-    """A relaxed sample of the categorical distribution at temperature 1: softmax(logits + Gumbel
-    noise), (R, C).
+    """A relaxed sample of the categorical distribution: softmax(logits + Gumbel noise), (R, C).
 
-    Like `torch.nn.functional.gumbel_softmax`, which takes no generator.
+    Like `torch.nn.functional.gumbel_softmax` at temperature 1, which takes no generator.
     """
     exponential = torch.empty_like(logits).exponential_(generator=generator)
     return F.softmax(logits - exponential.clamp_min(torch.finfo(logits.dtype).tiny).log(), dim=1)

@@ -1,35 +1,35 @@
-"""Clean probability of every training sample: a two-component Gaussian mixture on its loss
-(DivideMix, section 3.1).
+"""Clean probability of every training sample: a Gaussian mixture on its loss (DivideMix, 3.1).
 
-Shapes: N training samples. Everything here is numpy on the host; it runs twice an epoch and takes a
-fraction of a second.
+Shapes: N training samples, P networks. Everything here is numpy on the host; it runs twice an epoch
+and takes a fraction of a second.
 """
 
 import warnings
-from typing import NamedTuple
+from collections.abc import Iterable, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 from sklearn.exceptions import ConvergenceWarning
+from sklearn.metrics import roc_auc_score
 from sklearn.mixture import GaussianMixture
 
-FloatArray = NDArray[np.floating]
+FloatArray = NDArray[np.floating[Any]]
 
 
 class CleanFit(NamedTuple):
-    """clean_prob: (N,) in [0, 1]; losses: (N,) in [0, 1], what the mixture saw; mixture: None if
-    all losses are equal.
-    """
+    """The mixture's opinion of every training sample, by the losses of one network."""
 
-    clean_prob: FloatArray
-    losses: FloatArray
-    mixture: GaussianMixture | None
+    clean_prob: FloatArray  # (N,) in [0, 1]
+    losses: FloatArray  # (N,) in [0, 1], what the mixture saw
+    mixture: GaussianMixture | None  # None if all losses are equal
 
 
 def normalise(losses: FloatArray) -> FloatArray:
     """Min-max normalisation to [0, 1] over the set; equal losses become 0. losses: (N,), finite."""
     low, high = losses.min(), losses.max()
-    return (losses - low) / (high - low) if high > low else np.zeros_like(losses)
+    normalised: FloatArray = (losses - low) / (high - low) if high > low else np.zeros_like(losses)
+    return normalised
 
 
 def fit_clean_prob(losses: FloatArray, seed: int) -> CleanFit:
@@ -53,14 +53,31 @@ def fit_clean_prob(losses: FloatArray, seed: int) -> CleanFit:
     return CleanFit(posterior[:, mixture.means_.argmin()], losses, mixture)
 
 
-class Split(NamedTuple):
-    """What one network learns from: positions in the training set, and the clean probability of the
-    labelled ones.
-    """
+class LossHistory:
+    """The normalised losses of each network in the last `keep` epochs."""
 
-    labelled: NDArray[np.int64]
+    def __init__(self, num_networks: int, keep: int = 1) -> None:
+        self.losses: list[list[FloatArray]] = [[] for _ in range(num_networks)]  # newest last
+        self._keep = keep
+
+    def fit(self, losses: Iterable[FloatArray], seeds: Sequence[int]) -> list[CleanFit]:
+        """Adds an epoch and fits a mixture to the mean of those kept, for each network.
+
+        losses: P arrays (N,), finite.
+        """
+        for past, values in zip(self.losses, losses):
+            past.append(normalise(values))
+            del past[: -self._keep]
+        means = [np.mean(past, axis=0) for past in self.losses]
+        return [fit_clean_prob(mean, seed) for mean, seed in zip(means, seeds)]
+
+
+class Split(NamedTuple):
+    """What one network learns from."""
+
+    labelled: NDArray[np.int64]  # positions in the training set
     unlabelled: NDArray[np.int64]
-    clean_prob: FloatArray
+    clean_prob: FloatArray  # of the labelled samples
 
 
 def split_by_clean_prob(clean_prob: FloatArray, threshold: float, at_least: int) -> Split:
@@ -75,3 +92,13 @@ def split_by_clean_prob(clean_prob: FloatArray, threshold: float, at_least: int)
     if not chosen.any():
         chosen[np.argsort(-clean_prob, kind="stable")[:at_least]] = True
     return Split(np.flatnonzero(chosen), np.flatnonzero(~chosen), clean_prob[chosen])
+
+
+def detection_auc(is_clean: NDArray[np.bool_] | None, clean_prob: FloatArray) -> float | None:
+    """Area under the ROC curve of finding clean labels; None where there is nothing to find.
+
+    is_clean: (N,), None where the truth is unknown.
+    """
+    if is_clean is None or is_clean.all() or not is_clean.any():
+        return None
+    return float(roc_auc_score(is_clean, clean_prob))

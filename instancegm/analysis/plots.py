@@ -1,6 +1,4 @@
-"""plots.png of a run: accuracy, the mixture that splits the training set, and how well it tells
-clean from noisy.
-"""
+"""plots.png of a run: accuracy, the mixture that splits the data, and how well it does so."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -17,8 +15,8 @@ from numpy.typing import NDArray
 from scipy.stats import norm
 from sklearn.metrics import auc, roc_curve
 
-from instancegm.mixture import CleanFit
-from instancegm.report import Row
+from instancegm.analysis.compare import Row
+from instancegm.method.mixture import CleanFit
 
 
 def draw(
@@ -76,7 +74,7 @@ def _accuracy(axes: Axes, rows: Sequence[Row]) -> None:
 
 
 def _loss_histogram(axes: Axes, fit: CleanFit, is_clean: NDArray[np.bool_] | None) -> None:
-    bins = np.linspace(0.0, 1.0, 61)
+    bins = [k / 60 for k in range(61)]
     if is_clean is None:
         axes.hist(fit.losses, bins=bins, color="tab:grey", alpha=0.7, label="training samples")
     else:
@@ -87,7 +85,7 @@ def _loss_histogram(axes: Axes, fit: CleanFit, is_clean: NDArray[np.bool_] | Non
             stacked=True,
             color=["tab:blue", "tab:orange"],
             alpha=0.7,
-            label=["label is right", "label is wrong"],
+            label=["label is correct", "label is wrong"],
         )
     if fit.mixture is not None:
         grid = np.linspace(0.0, 1.0, 400)
@@ -104,7 +102,7 @@ def _loss_histogram(axes: Axes, fit: CleanFit, is_clean: NDArray[np.bool_] | Non
     axes.set_yscale("log")
     axes.set_ylim(bottom=0.5)  # an empty bin has no logarithm
     axes.set(
-        title="Loss on the given label, network 1",
+        title="Loss on the noisy label, network 1",
         xlabel="normalised cross-entropy",
         ylabel="training samples",
     )

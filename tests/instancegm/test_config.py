@@ -1,15 +1,22 @@
-"""The command line: published commands, abbreviations, presets, and what is refused before any data
-is read.
-"""
+"""The command line: published commands, abbreviations, presets, files, and what is refused."""
+
+import dataclasses
+import subprocess
+import sys
 
 import pytest
 import torch
+import yaml
+from conftest import SCRIPT, environment
 
-from instancegm import options
+from instancegm.method.settings import VaeWeights
+from instancegm.run import config as configuration
+from instancegm.run.device import choose_device, use_bfloat16
+from instancegm.run.errors import UsageError
 
 
 def parse(line):
-    return options.parse(line.split())
+    return configuration.parse(line.split())
 
 
 @pytest.mark.parametrize("line", ["-r 0.2", "--r 0.2", "--r=0.2"])
@@ -109,12 +116,13 @@ def test_a_users_folder_keeps_its_own_labels_unless_noise_is_asked_for():
         ("--r 20", "20 percent is --r 0.2"),
         ("--r nan", "noise rate lies in"),
         ("--noise_mode none --r 0.4", "leave out --r"),
-        ("--T 0", "greater than 0"),
+        ("--T 0", "in (0, 1]"),
         ("--T 2", "(0, 1]"),
         ("--lr -1", "greater than 0"),
-        ("--p_threshold 1", "probability"),
+        ("--p_threshold 1", "in [0, 1)"),
         ("--batch_size 0", "at least 1"),
         ("--num_epochs -1", "at least 0"),
+        ("--weight_decay -1", "at least 0"),
         ("--limit_train 1", "at least 2"),
         ("--mode ce --no-vae", "leave out --no-vae"),
         ("--no-vae --numerics paper", "drop one of them"),
@@ -132,19 +140,62 @@ def test_what_cannot_work_is_refused_with_the_fix(line, message, capsys):
 
 
 def test_a_device_that_is_not_there_is_refused():
-    assert options.choose_device("cpu", 0) == torch.device("cpu")
-    for name in (
-        "mps" if not torch.backends.mps.is_available() else "cuda",
-        "cuda:99",
-        "cpu:1",
-        "abacus",
-    ):
-        with pytest.raises(options.UsageError, match="--device"):
-            options.choose_device(name, 0)
+    assert choose_device("cpu", 0) == torch.device("cpu")
+    absent = "cuda" if torch.backends.mps.is_available() else "mps"
+    for name in (absent, "cuda:99", "cpu:1", "abacus"):
+        with pytest.raises(UsageError, match="--device"):
+            choose_device(name, 0)
 
 
 def test_bfloat16_follows_the_flag_and_else_the_hardware():
     cpu = torch.device("cpu")
-    assert options.use_bfloat16("bf16", cpu)
-    assert not options.use_bfloat16("off", cpu)
-    assert isinstance(options.use_bfloat16("auto", cpu), bool)
+    assert use_bfloat16("bf16", cpu)
+    assert not use_bfloat16("off", cpu)
+    assert isinstance(use_bfloat16("auto", cpu), bool)
+
+
+def test_help_and_a_wrong_flag_answer_without_torch():
+    for flags, status in ((["--help"], 0), (["--r", "20"], 2)):
+        command = [sys.executable, "-X", "importtime", str(SCRIPT), *flags]
+        done = subprocess.run(command, env=environment(), capture_output=True, text=True)
+        assert done.returncode == status
+        assert "instancegm.run.config" in done.stderr
+        assert not {"torch", "sklearn", "matplotlib"} & set(done.stderr.split())
+
+
+def test_the_configuration_cannot_be_changed_and_says_what_it_holds():
+    config = parse("--label_prior_weight 0.25")
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        config.lr = 1.0
+    assert config.vae_weights == VaeWeights(1.0, 0.25, 3e-4)
+    assert "given" not in config.recorded()
+
+
+def test_what_follows_from_data_and_noise_is_in_the_configuration_too():
+    config = parse("--dataset digits")
+    assert (config.flip, config.image_size, config.crop_padding) == (False, 32, 4)
+    assert (config.loss_epochs, parse("--r 0.9").loss_epochs) == (1, 5)
+
+
+def test_a_configuration_file_gives_defaults_and_flags_win(tmp_path):
+    first = parse("--dataset digits --r 0.3 --noise_mode sym --lr 0.1 --no-vae --no-plots --id x")
+    path = tmp_path / "config.yaml"
+    path.write_text(yaml.safe_dump({**first.recorded(), "threads": 2, "method": "dividemix"}))
+    again = parse(f"--config {path}")
+    assert again.recorded() == first.recorded()
+    changed = parse(f"--config {path} --lr 0.2")
+    assert changed.recorded() == {**first.recorded(), "lr": 0.2}
+    path.write_text("learning_rates: 3")
+    with pytest.raises(SystemExit):
+        parse(f"--config {path}")
+
+
+def test_a_configuration_file_and_a_flag_may_name_other_sources_of_noise(tmp_path):
+    path = tmp_path / "config.yaml"
+    path.write_text("{noise_file: a.npz, noise_mode: file, r: 0.3}")
+    assert parse(f"--config {path}").noise_file == "a.npz"
+    made = parse(f"--config {path} --r 0.2")
+    assert (made.noise_file, made.noise_mode, made.r) == (None, "instance", 0.2)
+    path.write_text("{noise_file: null, noise_mode: sym, r: 0.3}")
+    given = parse(f"--config {path} --noise_file b.npz")
+    assert (given.noise_file, "r" in given.given) == ("b.npz", False)

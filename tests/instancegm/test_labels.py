@@ -4,10 +4,9 @@ import numpy as np
 import pytest
 import torch
 
-from instancegm import options
-from instancegm.experiment import take_over_rate_and_kind
-from instancegm.noisy_labels import noise_for
-from instancegm.report import rate_name
+from instancegm.run.config import parse
+from instancegm.run.labels import labels_of_run
+from instancegm.run.published import rate_name
 from shared import noise
 from shared.datasets.image_data import ImageData
 from shared.formats.external import read_any, write_any
@@ -25,7 +24,8 @@ def data(tmp_path):
 
 
 def noise_of(data, line):
-    return noise_for(options.parse(line.split()), data)
+    noise_file, _, word = labels_of_run(parse(line.split()), data)
+    return noise_file, word
 
 
 @pytest.mark.parametrize(
@@ -96,7 +96,7 @@ def test_a_folder_that_cannot_be_written_does_not_stop_the_run(data, capsys, mon
     def refuse(*_):
         raise PermissionError(13, "Permission denied")
 
-    monkeypatch.setattr("instancegm.noisy_labels.write", refuse)
+    monkeypatch.setattr("instancegm.run.labels.write", refuse)
     noise_of(data, "--r 0.4")
     assert "kept in the run folder only" in capsys.readouterr().out
 
@@ -141,9 +141,11 @@ def test_a_file_that_says_its_kind_brings_the_preset(data, tmp_path):
         tmp_path / "sym.npz",
         make(data.train_labels, kind="symmetric", nominal_rate=0.2, dataset="cifar10"),
     )
-    args = options.parse(["--noise_file", str(tmp_path / "sym.npz")])
-    take_over_rate_and_kind(args, noise_for(args, data)[0])
-    assert (args.r, args.noise_mode, args.lambda_u) == (0.2, "sym", 0.0)
+    flags = ["--noise_file", str(tmp_path / "sym.npz")]
+    config = labels_of_run(parse(flags), data).config
+    assert (config.r, config.noise_mode, config.lambda_u) == (0.2, "sym", 0.0)
+    config = labels_of_run(parse([*flags, "--lambda_u", "7"]), data).config
+    assert (config.r, config.lambda_u) == (0.2, 7.0)
 
 
 def test_a_file_of_another_dataset_or_length_is_refused(data, tmp_path):

@@ -1,8 +1,8 @@
 """Images on the device, augmentation in batches, and the random numbers of an epoch.
 
-The whole training set lives on the device as uint8, padded with zeros; a view is one gather. Every
-random draw comes from a generator made from (seed, epoch, stream name), so an epoch can be repeated
-without any state to restore.
+The whole training set lives on the device as uint8, padded with zeros; an augmentation is one
+gather. Every random draw comes from a generator made from (seed, epoch, stream name), so an epoch
+can be repeated without any state to restore.
 
 Shapes: N samples, B batch, H W pixels.
 """
@@ -14,8 +14,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-
-CROP_PADDING = 4
+from torch.nn import functional as F
 
 
 # DEVIATION(instancegm): every random number follows from --seed; the original's CIFAR script never
@@ -34,42 +33,39 @@ def torch_stream(device: torch.device, seed: int, epoch: int, stream: str) -> to
 class DeviceImages:
     """Images (N, H, W, 3) uint8 on a device, served as float (B, 3, H, W) in [0, 1].
 
-    `view` is RandomCrop(H, padding=4, zeros) and, if `flip`, RandomHorizontalFlip, drawn per image;
-    `plain` is the image.
+    `view` is RandomCrop(H, padding=crop_padding, zeros) and, if `flip`, RandomHorizontalFlip, drawn
+    per image; `plain` is the image.
     """
 
     def __init__(
-        self, images: NDArray[np.uint8], device: torch.device, *, flip: bool = True
+        self,
+        images: NDArray[np.uint8],
+        device: torch.device,
+        *,
+        flip: bool = True,
+        crop_padding: int = 4,
     ) -> None:
-        count, height, width, channels = images.shape
-        side_h, side_w = height + 2 * CROP_PADDING, width + 2 * CROP_PADDING
-        self._padded = torch.zeros(
-            count, side_h, side_w, channels, dtype=torch.uint8, device=device
-        )
-        self._padded[:, CROP_PADDING:-CROP_PADDING, CROP_PADDING:-CROP_PADDING] = torch.from_numpy(
-            images
-        ).to(device)
-        # (N, H, W, 3) for each of the 9 x 9 offsets, without a copy; an indexed window is the crop
-        self._windows = (
-            self._padded.unfold(1, height, 1).unfold(2, width, 1).permute(0, 1, 2, 4, 5, 3)
-        )
+        height, width = images.shape[1:3]
+        padded = F.pad(torch.from_numpy(images).to(device), (0, 0, *4 * [crop_padding]))
+        # (N, offset, offset, H, W, 3), without a copy; an indexed window is the crop
+        self._windows = padded.unfold(1, height, 1).unfold(2, width, 1).permute(0, 1, 2, 4, 5, 3)
+        self._crop_padding = crop_padding
         self._flip = flip
         self.device = device
         self.memory_format = torch.channels_last
 
     def __len__(self) -> int:
-        return len(self._padded)
+        return len(self._windows)
 
     def plain(self, index: Tensor | slice) -> Tensor:
         """The images themselves. index: (B,) int64 or a slice."""
-        return self._to_float(self._windows[index, CROP_PADDING, CROP_PADDING])
+        return self._to_float(self._windows[index, self._crop_padding, self._crop_padding])
 
     def view(self, index: Tensor, generator: torch.Generator) -> Tensor:
         """One random augmentation of each image. index: (B,) int64."""
         size = (2, len(index))
-        top, left = torch.randint(
-            0, 2 * CROP_PADDING + 1, size, device=self.device, generator=generator
-        )
+        offsets = 2 * self._crop_padding + 1
+        top, left = torch.randint(0, offsets, size, device=self.device, generator=generator)
         crop = self._windows[index, top, left]
         if self._flip:
             flips = torch.rand(len(index), device=self.device, generator=generator) < 0.5
@@ -86,10 +82,10 @@ def shuffled_batches(
 ) -> Iterator[Tensor]:
     """The index (N,) in random order, in batches; the last one may be smaller."""
     order = torch.randperm(len(index), device=index.device, generator=generator)
-    yield from index[order].split(batch_size)
+    yield from torch.split(index[order], batch_size)
 
 
 def endless_batches(index: Tensor, batch_size: int, generator: torch.Generator) -> Iterator[Tensor]:
-    """`shuffled_batches`, started anew whenever it is exhausted."""
+    """`shuffled_batches`, restarted whenever it is exhausted."""
     while True:
         yield from shuffled_batches(index, batch_size, generator)

@@ -1,0 +1,1 @@
+"""What looks at runs: a picture of one, a table and curves of several."""

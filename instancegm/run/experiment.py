@@ -1,0 +1,176 @@
+"""A run: data, noisy labels and networks, built from the configuration or resumed."""
+
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from instancegm.method.images import DeviceImages
+from instancegm.method.mixture import LossHistory
+from instancegm.method.peers import EvaluationSet, Peer, TrainingSet, build_peer
+from instancegm.method.settings import Settings
+from instancegm.run import checkpoint
+from instancegm.run.config import Config
+from instancegm.run.device import autocast, choose_device, configure_torch, use_bfloat16
+from instancegm.run.errors import CheckpointError, UsageError
+from instancegm.run.labels import RunLabels, labels_of_run
+from instancegm.run.published import setting_name
+from instancegm.run.record import Row
+from shared import datasets
+from shared.files import array_hash
+from shared.formats.alignment import evenly, is_noisy
+from shared.formats.noise_file import NoiseFile, label_hash
+
+# Settings in the identity of every checkpoint. Later ones are in it where they differ from their
+# default, so that older checkpoints stay valid. A finished run may be prolonged: num_epochs is not.
+ALWAYS_IN_IDENTITY = (
+    *("dataset", "r", "mode", "no_vae", "numerics", "guess_eval", "seed", "batch_size", "lr"),
+    *("lr_drop", "vae_lr", "lambda_u", "p_threshold", "alpha", "T", "warm_up", "width", "z_dim"),
+)
+
+
+@dataclass
+class Experiment:
+    """A run in progress. `rows` and `history` are all the state that the peers do not hold."""
+
+    config: Config
+    folder: Path
+    device: torch.device
+    peers: list[Peer]
+    train_set: TrainingSet
+    test_set: EvaluationSet
+    history: LossHistory
+    noise: NoiseFile  # of the N training samples; its `indices` are their positions in the dataset
+    noise_word: str  # for the noise, in file names
+    data_location: Path | None  # None: embedded
+    identity: dict[str, Any]  # what decides the numbers; a checkpoint of another one is refused
+    rows: list[Row]
+
+    @property
+    def next_epoch(self) -> int:
+        return len(self.rows)
+
+    def state_dict(self) -> dict[str, Any]:
+        return {
+            "epoch": len(self.rows) - 1,
+            "peers": [peer.state_dict() for peer in self.peers],
+            "losses": [[torch.from_numpy(each) for each in past] for past in self.history.losses],
+            "rows": self.rows,
+            "identity": self.identity,
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        if "identity" not in state:
+            raise CheckpointError(
+                "the checkpoint is not one of this script: choose another --output_dir"
+            )
+        checkpoint.refuse_other_run(state["identity"], self.identity)
+        if len(state["rows"]) > self.config.num_epochs + 1:
+            raise CheckpointError(
+                f"the run has done epoch {len(state['rows']) - 1} already: --num_epochs "
+                f"{self.config.num_epochs} cannot shorten it"
+            )
+        for peer, saved in zip(self.peers, state["peers"]):
+            peer.load_state_dict(saved)
+        self.history.losses = [[each.cpu().numpy() for each in past] for past in state["losses"]]
+        self.rows = list(state["rows"])
+
+
+def build(config: Config) -> Experiment:
+    """Reads and checks everything, builds the networks, and resumes if --resume says so.
+
+    Nothing is written but the noise file that the original keeps with the data.
+    """
+    device = choose_device(config.device, config.gpuid)
+    _refuse_to_overwrite(config)
+    configure_torch(config.deterministic, device)
+    data = load_data(config)
+    labels = labels_of_run(config, data)
+    config, noise = labels.config, labels.noise
+    test_rows = evenly(len(data.test_labels), config.limit_test)
+    train_images, test_images = data.train_images[noise.indices], data.test_images[test_rows]
+    train_labels, test_labels = data.train_labels[noise.indices], data.test_labels[test_rows]
+    noisy = is_noisy(noise)
+    # DEVIATION(instancegm): bfloat16 where the hardware has it; the original is float32 throughout.
+    # `--amp off` is too.
+    precision = autocast(config.amp, device)
+    peers = [
+        build_peer(config, number, data.num_classes, device, precision)
+        for number in ((1,) if config.mode == "ce" else (1, 2))
+    ]
+    run = Experiment(
+        config=config,
+        folder=_run_folder(labels),
+        device=device,
+        peers=peers,
+        train_set=TrainingSet(
+            DeviceImages(train_images, device, flip=config.flip, crop_padding=config.crop_padding),
+            torch.tensor(noise.noisy_labels, device=device),
+            data.num_classes,
+            None if noisy is None else ~noisy,
+        ),
+        test_set=EvaluationSet(
+            DeviceImages(test_images, device, crop_padding=0),
+            torch.from_numpy(test_labels).to(device),
+        ),
+        history=LossHistory(len(peers), config.loss_epochs),
+        noise=noise,
+        noise_word=labels.word,
+        data_location=data.location,
+        identity={
+            **_deciding_settings(config),
+            "bf16": use_bfloat16(config.amp, device),
+            "data_sha256": array_hash(train_images, train_labels, test_images, test_labels),
+            "noisy_labels_sha256": label_hash(noise.noisy_labels),
+        },
+        rows=[],
+    )
+    if config.resume:
+        checkpoint.resume(run, run.folder, device)
+    return run
+
+
+def load_data(config: Config) -> datasets.ImageData:
+    data = datasets.load(config.dataset, config.where_data_is(), image_size=config.image_size)
+    if config.num_class not in (None, data.num_classes):
+        raise UsageError(
+            f"--num_class {config.num_class}, but {data.name} has {data.num_classes} classes: "
+            "leave the flag out"
+        )
+    return data
+
+
+def _deciding_settings(config: Config) -> dict[str, Any]:
+    values = config.recorded()
+    later = {
+        field.name
+        for field in fields(Settings)
+        if field.metadata and field.name != "num_epochs" and values[field.name] != field.default
+    }
+    return {name: values[name] for name in {*ALWAYS_IN_IDENTITY, *later}}
+
+
+def _refuse_to_overwrite(config: Config) -> None:
+    if config.resume or config.output_dir is None:
+        return
+    if (config.output_dir / checkpoint.LAST).exists():
+        raise CheckpointError(
+            f"{config.output_dir} holds a run already: add --resume to continue it, or choose "
+            "another --output_dir"
+        )
+
+
+def _run_folder(labels: RunLabels) -> Path:
+    """--output_dir, or runs/<name>, with a number where a run is there that is not continued."""
+    config = labels.config
+    if config.output_dir is not None:
+        return config.output_dir
+    parts = [setting_name(config, labels.word), config.method, config.id, f"seed{config.seed}"]
+    name = "_".join(part for part in parts if part)
+    numbered = [f"{name}-{number}" for number in range(2, 1000)]
+    candidates = [Path("runs") / each for each in (name, *numbered)]
+    taken = [path for path in candidates if (path / checkpoint.LAST).exists()]
+    if config.resume and taken:
+        return taken[-1]
+    return next(path for path in candidates if path not in taken)

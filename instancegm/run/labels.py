@@ -1,0 +1,138 @@
+"""Where the noisy labels of a run come from: a given file, the file kept with the data, or made."""
+
+import re
+from dataclasses import replace
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from instancegm.run.config import Config
+from instancegm.run.published import rate_name
+from shared.datasets import ImageData
+from shared.formats.alignment import aligned, evenly, labels_for, subset, unchanged
+from shared.formats.external import read_any, split_column, write_any
+from shared.formats.noise_file import NoiseFile, NoiseFileError, measured_rate, write
+from shared.noise.recipe import Recipe, generate
+
+# The original's words -> shared's
+KINDS = {"instance": "pdn", "sym": "symmetric", "asym": "asymmetric"}
+NOISE_SEED = 123  # the original's, whatever --seed says: the labels are part of the benchmark
+# Realised rates differ from the nominal one by design (PDN at small rates, symmetric noise that
+# redraws the true class) and by chance; further off than this, a file was made for another rate.
+RATE_TOLERANCE = 0.02
+
+
+class RunLabels(NamedTuple):
+    """The labels that a run trains on."""
+
+    noise: NoiseFile  # of the N training samples; `indices` are their positions in the data set
+    config: Config  # with the rate and kind of the noise file, where there is one
+    word: str  # for this noise, in file names
+
+
+def labels_of_run(config: Config, data: ImageData) -> RunLabels:
+    """The noisy labels, checked against the dataset and cut to --limit_train.
+
+    Raises NoiseFileError with the reason and the fix.
+    """
+    word = config.noise_mode
+    if config.noise_file:
+        path, column = split_column(config.noise_file)
+        word = re.sub(r"[^\w.-]", "_", path.stem if column is None else f"{path.stem}_{column}")
+        noise = aligned(_without_open_set(read_any(config.noise_file)), data)
+        config = _with_rate_and_kind_of(noise, config)
+    elif config.noise_mode == "none":
+        noise = unchanged(data)
+    else:
+        noise = aligned(_made_or_kept(config, data), data)
+    count = len(noise.noisy_labels)
+    if config.limit_train is not None and config.limit_train < count:
+        noise = subset(noise, evenly(count, config.limit_train))
+    return RunLabels(noise, config, word)
+
+
+def _with_rate_and_kind_of(noise: NoiseFile, config: Config) -> Config:
+    """With a noise file the rate is the file's, and so is the preset that goes with rate and kind.
+
+    A contradicting --r is refused, for it would label the results wrongly.
+    """
+    nominal, measured, rate = noise.header.nominal_rate, noise.header.measured_rate, config.r
+    assert measured is not None  # aligned: the clean labels are known
+    if "r" not in config.given:
+        rate = round(measured, 2) if nominal is None else nominal
+    elif rate != nominal and abs(rate - measured) > RATE_TOLERANCE:
+        raise NoiseFileError(
+            f"--r {rate} contradicts {config.noise_file}, whose measured rate is {measured:.4f}: "
+            "leave --r out, or give the file that you mean"
+        )
+    modes = {kind: mode for mode, kind in KINDS.items()}
+    return config.with_noise(rate, modes.get(noise.header.kind or "", "file"))
+
+
+def _made_or_kept(config: Config, data: ImageData) -> NoiseFile:
+    """The labels of --noise_mode at rate --r, for the dataset as a whole.
+
+    The original keeps `<rate>_<mode>.pt` with the data, and a file that is there is used if it can
+    be of that rate; ours adds an .npz beside it that says how it was made.
+    """
+    recipe = Recipe(KINDS[config.noise_mode], config.r, NOISE_SEED)
+    try:
+        made = generate(recipe, data)
+    except ValueError as error:
+        raise NoiseFileError(
+            f"--noise_mode {config.noise_mode} does not work on {data.name}: {error}"
+        ) from error
+    if data.location is None:
+        return made
+    folder = config.where_data_is() or data.location
+    folder = folder if folder.is_dir() else folder.parent
+    path = folder / f"{rate_name(config.r)}_{config.noise_mode}.pt"
+    if path.exists():
+        return _kept(path, made, data, config.r)
+    try:
+        write(path.with_suffix(".npz"), made)
+        write_any(path, made)
+    except OSError as error:
+        print(
+            f"note: {folder} cannot be written, so the noise is kept in the run folder only "
+            f"({error.strerror})"
+        )
+    return made
+
+
+def _kept(path: Path, made: NoiseFile, data: ImageData, rate: float) -> NoiseFile:
+    """The labels of the file, or the same `made`, whose header says more."""
+    try:
+        found = _without_open_set(read_any(path))
+        rows, noisy = labels_for(
+            found, dataset=data.name, clean_labels=data.train_labels, num_classes=data.num_classes
+        )
+    except NoiseFileError as error:
+        raise NoiseFileError(
+            f"{error} (the file is {path}; if it is left from other data, move it away)"
+        ) from error
+    if np.array_equal(noisy, made.noisy_labels):
+        return made
+    measured = measured_rate(noisy, data.train_labels[rows], None)
+    expected = made.header.measured_rate
+    assert expected is not None  # made from clean labels
+    if abs(measured - expected) > RATE_TOLERANCE:
+        raise NoiseFileError(
+            f"{path} holds labels with rate {measured:.3f}, but --r {rate} gives {expected:.3f}: "
+            "the file was made for another rate. Move it away, or use it under its own rate with "
+            f"--noise_file {path}"
+        )
+    print(f"note: {path} is used, though it is not what seed {NOISE_SEED} gives")
+    return found
+
+
+def _without_open_set(found: NoiseFile) -> NoiseFile:
+    if found.open_set is None:
+        return found
+    if found.open_set.any():
+        raise NoiseFileError(
+            "an open-set noise file replaces images, which InstanceGM does not do: give a file of "
+            "labels"
+        )
+    return replace(found, open_set=None)

@@ -1,0 +1,43 @@
+"""The recipes behind `make`: which commands they run, for which variables. Nothing is trained."""
+
+import os
+import subprocess
+
+import pytest
+from conftest import ROOT
+
+
+def commands(name, **variables):
+    environment = {"PATH": os.environ["PATH"], "PYTHON": "echo", **variables}
+    script = ROOT / "instancegm" / "scripts" / f"{name}.sh"
+    done = subprocess.run([script], env=environment, capture_output=True, text=True, check=True)
+    return done.stdout.splitlines()
+
+
+def test_digits_makes_noise_once_and_trains_the_baseline_and_the_method_on_it():
+    run = "runs/instancegm-digits-0.3-seed1-no_vae_width_4"
+    noise, baseline, method, compare = commands(
+        "digits", RATE="0.3", SEED="1", ARGS="--no-vae --width 4"
+    )
+    train = (
+        f"instancegm/instanceGM.py --dataset digits --seed 1 --resume --noise_file {run}/noise.npz"
+    )
+    assert noise == (
+        f"-m shared noise make --dataset digits --kind pdn --rate 0.3 --out {run}/noise.npz"
+    )
+    assert baseline == f"{train} --mode ce --output_dir {run}/ce --width 4"
+    assert method == f"{train} --output_dir {run}/instancegm --no-vae --width 4"
+    assert compare == (
+        f"-m instancegm.compare {run}/ce {run}/instancegm --plot {run}/comparison.png"
+    )
+    assert len(commands("digits", NOISE_FILE="a/b.npz")) == 3
+
+
+@pytest.mark.parametrize("dataset", ["cifar10", "cifar100"])
+def test_cifar_takes_a_rate_or_a_file(dataset):
+    train = f"instancegm/instanceGM.py --dataset {dataset} --seed 123 --resume"
+    runs = f"--output_dir runs/instancegm-{dataset}"
+    assert commands(dataset) == [f"{train} --r 0.5 {runs}-0.5-seed123"]
+    assert commands(dataset, RATE="0.2", NOISE_FILE="a/b.npz") == [
+        f"{train} --noise_file a/b.npz --r 0.2 {runs}-a_b.npz-seed123"
+    ]
