@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from re_sln import train_cifar
-from re_sln.report import TIMING
+from re_sln.run.report import TIMING
 
 torch.set_num_threads(
     1

@@ -9,8 +9,9 @@ import torch
 import yaml
 from torch.utils.tensorboard import SummaryWriter
 
-from re_sln import options, run
-from re_sln.experiment import Experiment
+from re_sln import train_cifar
+from re_sln.run.config import parse
+from re_sln.run.experiment import Experiment
 
 torch.set_num_threads(
     1
@@ -63,7 +64,7 @@ TINY = [
 
 def train_tiny(*flags: str) -> Experiment:
     """A run of train_cifar.py, as small as can be, in the working directory or --output_dir."""
-    return run.start(options.parse("train_cifar", [*TINY, *flags]))
+    return train_cifar.train(parse("train_cifar", [*TINY, *flags]))
 
 
 def write_old_run(

@@ -7,8 +7,8 @@ import pytest
 import torch
 from torch import nn
 
-from re_sln.ema import MomentumModel
-from re_sln.losses import (
+from re_sln.method.ema import MomentumModel
+from re_sln.method.losses import (
     corrected_targets,
     correction_weights,
     one_hot,

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from re_sln.networks import WideResNet, wide_resnet_from
+from re_sln.method.networks import WideResNet, wide_resnet_from
 from re_sln.options import UsageError
 
 

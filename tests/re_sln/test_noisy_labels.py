@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from re_sln import noisy_labels, options
-from re_sln.legacy_noise import legacy_noise, rules, rules_csv
-from re_sln.noisy_labels import csv_name, is_noisy, noisy_training_set
+from re_sln.method.legacy_noise import legacy_noise, rules, rules_csv
+from re_sln.run.labels import csv_name, is_noisy, noisy_training_set
 from shared import datasets
 from shared.datasets.image_data import ImageData
 from shared.formats import noise_file

@@ -11,7 +11,7 @@ from PIL import Image
 
 from re_sln import curves, figures, options, plot, runs
 from re_sln.data import in_order, server_of, stream_seed
-from re_sln.networks import WideResNet
+from re_sln.method.networks import WideResNet
 from shared import datasets
 from shared.datasets.image_data import ImageData
 from shared.formats.noise_file import make, write

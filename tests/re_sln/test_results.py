@@ -11,7 +11,7 @@ from old_runs import REAL, train_tiny, write_old_run, write_search
 from PIL import Image
 
 from re_sln import curves, figures, results, tables
-from re_sln.tables import Result
+from re_sln.analysis.accuracy_tables import Result
 
 RECIPE = (2, None, None, 128, 0.001, 0.999, 28, 2)
 

@@ -10,7 +10,7 @@ import torch
 from old_runs import REAL, train_tiny, write_old_model, write_old_run
 
 from re_sln import checkpoint, options, run, runs
-from re_sln.networks import WideResNet
+from re_sln.method.networks import WideResNet
 from re_sln.options import UsageError
 
 OLD_ID = "exp_2021-12-08 11:28:45.265396"

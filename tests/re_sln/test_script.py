@@ -18,8 +18,8 @@ from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from re_sln import checkpoint, train_real
-from re_sln.networks import wide_resnet_from
-from re_sln.report import Report
+from re_sln.method.networks import wide_resnet_from
+from re_sln.run.report import Report
 from shared.formats import noise_file
 
 CORRECTED_EPOCHS = 12
@@ -225,7 +225,7 @@ def test_a_loss_that_is_not_finite_stops_with_status_3_and_keeps_the_last_good_e
     assert main(*TINY, "--method", "ce", "--n_epochs", 1, "--output_dir", "run") == 0
     good = (tmp_path / "run" / "last.ckpt").read_bytes()
     monkeypatch.setattr(
-        "re_sln.train.soft_cross_entropy", lambda logits, targets: logits.float().sum(1) * torch.nan
+        "re_sln.method.train.soft_cross_entropy", lambda logits, targets: logits.float().sum(1) * torch.nan
     )
     assert main(*TINY, "--method", "ce", "--output_dir", "run", "--resume") == 3
     assert "epoch 2, step 1 of 3: loss nan" in capsys.readouterr().err
@@ -237,7 +237,7 @@ def test_test_losses_that_are_not_finite_stop_the_run_before_anything_is_saved(
     main, tmp_path, capsys, monkeypatch
 ):
     monkeypatch.setattr(
-        "re_sln.train.F.cross_entropy", lambda logits, labels: logits.sum() * torch.nan
+        "re_sln.method.train.F.cross_entropy", lambda logits, labels: logits.sum() * torch.nan
     )
     assert main(*TINY, "--method", "ce", "--output_dir", "run") == 3
     assert "epoch 1, test: loss_test_base" in capsys.readouterr().err
@@ -388,8 +388,8 @@ def test_clothing1m_trains_a_resnet50_on_balanced_epochs(tmp_path, monkeypatch, 
         with open(root / "annotations" / f"{keys}_label_kv.txt", "a") as file:
             file.writelines(f"{name} {i % 14}\n" for i, name in enumerate(names))
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("re_sln.disk_images.SHORTER_SIDE", 40)  # full size takes a minute
-    monkeypatch.setattr("re_sln.disk_images.CROP", 32)
+    monkeypatch.setattr("re_sln.method.disk_images.SHORTER_SIDE", 40)  # full size takes a minute
+    monkeypatch.setattr("re_sln.method.disk_images.CROP", 32)
     torch.save(resnet50_state(), tmp_path / "resnet50.pth")
     flags = [
         "--dataset_name",

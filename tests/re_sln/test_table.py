@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from re_sln import report, table
-from re_sln.report import TIMING
+from re_sln.run.report import TIMING
 
 TINY = [
     "--dataset_name",

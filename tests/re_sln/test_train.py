@@ -8,10 +8,10 @@ from torch import nn
 
 from re_sln import options
 from re_sln.data import stream_seed, torch_stream
-from re_sln.ema import MomentumModel
-from re_sln.experiment import prepare
-from re_sln.losses import one_hot
-from re_sln.train import (
+from re_sln.method.ema import MomentumModel
+from re_sln.run.experiment import prepare
+from re_sln.method.losses import one_hot
+from re_sln.method.train import (
     EvaluationSet,
     Learner,
     NonFiniteLossError,

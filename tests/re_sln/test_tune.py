@@ -21,10 +21,10 @@ from conftest import environment
 from sklearn.model_selection import train_test_split
 
 from re_sln import options, ray_backend, table, train, tune
-from re_sln.experiment import prepare
-from re_sln.noisy_labels import noisy_training_set
-from re_sln.ray_backend import Share, share_out
-from re_sln.report import TIMING
+from re_sln.run.experiment import prepare
+from re_sln.run.labels import noisy_training_set
+from re_sln.search.ray_backend import Share, share_out
+from re_sln.run.report import TIMING
 from re_sln.sigma_search import METRICS
 from shared import datasets
 

@@ -8,7 +8,7 @@ from old_runs import train_tiny
 from PIL import Image
 
 from re_sln import figures, options, viz
-from re_sln.noisy_labels import noisy_training_set
+from re_sln.run.labels import noisy_training_set
 from shared import datasets
 from shared.datasets.image_data import ImageData
 from shared.formats.noise_file import make

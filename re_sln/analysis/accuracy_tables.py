@@ -1,9 +1,7 @@
-"""Which runs belong together, and the tables made of them.
+"""Which runs belong together, and the tables of their accuracies.
 
-Pure functions of runs; accuracies in percent.
-
-A cell of the table is one method on one kind of noise; it holds runs that differ in their seed or
-in who made the noise.
+Pure functions of runs; accuracies in percent. A cell is one method on one kind of noise; it holds
+runs that differ in their seed or in who made the noise.
 """
 
 import csv
@@ -16,24 +14,17 @@ from typing import Any
 
 import numpy as np
 
-from re_sln.options import METHODS, PRESETS, sigma_for
-from re_sln.report import summary
-from re_sln.runs import Run, noise_mode
-from re_sln.train import Row
+from re_sln.analysis.finished_runs import Run, noise_mode
+from re_sln.method.train import Row
+from re_sln.run.presets import METHODS, PAPER_RATE, PRESETS, sigma_for
+from re_sln.run.report import summary
 
 COLUMNS = ("sym", "asym", "dependent", "openset")  # the paper's order
 AS_GIVEN = "as given"  # nobody added noise
-PUBLISHED_RATE = 0.4
 # Runs that differ in one of these are of another kind, and are not averaged with each other.
 RECIPE = (
-    "n_epochs",
-    "limit_train",
-    "limit_test",
-    "batch_size",
-    "lr",
-    "ema_decay",
-    "depth",
-    "width",
+    *("n_epochs", "limit_train", "limit_test", "batch_size", "lr"),
+    *("ema_decay", "depth", "width"),
 )
 Rows = Sequence[Row]
 
@@ -49,6 +40,7 @@ class Result:
     lc: tuple[int, str]  # first epoch of label correction, and its form
     recipe: tuple[Any, ...]  # by RECIPE
     rows: Rows
+    seed: int = 0
     borrowed: bool = False  # the network itself in a run of SLN+MO, taken as a run of SLN
 
     @property
@@ -67,23 +59,21 @@ def result_of(run: Run, rows: Rows) -> Result:
     settings = run.settings
     dataset = settings["dataset_name"]
     mode, rate = noise_mode(run), settings.get("p")
-    noise = (
-        AS_GIVEN if mode is None else mode if rate in (None, PUBLISHED_RATE) else f"{mode} {rate:g}"
-    )
+    noise = AS_GIVEN if mode is None else mode
+    if mode is not None and rate not in (None, PAPER_RATE):
+        noise += f" {rate:g}"
     preset = PRESETS.get(dataset, {})
     recipe = tuple(
         settings.get(name) if settings.get(name) is not None else preset.get(name)
         for name in RECIPE
     )
     lc = (int(settings["lc_n_epoch"]), str(settings.get("lc_form") or "recursive"))
-    return Result(dataset, noise, settings["method"], float(settings["sigma"]), lc, recipe, rows)
+    sigma, seed = float(settings["sigma"]), int(settings["seed"])
+    return Result(dataset, noise, settings["method"], sigma, lc, recipe, rows, seed)
 
 
 def comparable(results: Iterable[Result]) -> tuple[dict[str, list[Result]], list[str]]:
-    """By dataset, the finished runs of one recipe: the longest one, of those the most used.
-
-    And remarks on what is left out.
-    """
+    """By dataset, the finished runs of the longest recipe, of those the most used; and remarks."""
     by_dataset = defaultdict(list)
     for result in results:
         by_dataset[result.dataset].append(result)
@@ -110,9 +100,7 @@ def comparable(results: Iterable[Result]) -> tuple[dict[str, list[Result]], list
 
 
 def cells(dataset: str, results: Sequence[Result]) -> tuple[Cells, list[str]]:
-    """The runs of each cell: those with the published sigma and label correction, else with the
-    most used ones.
-    """
+    """The runs of each cell: of the published sigma and label correction, else the most used."""
     results = [*results, *borrowed(results)]
     by_cell = defaultdict(list)
     for result in results:
@@ -150,9 +138,7 @@ def cells(dataset: str, results: Sequence[Result]) -> tuple[Cells, list[str]]:
 
 
 def borrowed(results: Sequence[Result]) -> list[Result]:
-    """Runs of SLN where there are none, from the network itself in those of SLN+MO: training is the
-    same.
-    """
+    """Runs of SLN where there are none: the network itself in those of SLN+MO, trained alike."""
     known = {(run.noise, run.sigma) for run in results if run.method == "sln"}
     return [
         replace(
@@ -191,21 +177,15 @@ def columns_of(chosen: Cells) -> list[str]:
 
 
 def table(chosen: Cells, text_of: Callable[[list[Result]], str]) -> list[list[str]]:
-    """Rows are methods, columns kinds of noise, which the first row names; an empty text where
-    there is no run.
-    """
+    """Rows are methods, columns kinds of noise, named in the first row; empty without a run."""
     columns = columns_of(chosen)
-    methods = [method for method in METHODS if any((method, noise) in chosen for noise in columns)]
-    return [["method", *columns]] + [
-        [
-            method.replace("_", "-"),
-            *(
-                text_of(chosen[method, noise]) if (method, noise) in chosen else ""
-                for noise in columns
-            ),
-        ]
-        for method in methods
-    ]
+    lines = [["method", *columns]]
+    for method in METHODS:
+        found = [chosen.get((method, noise)) for noise in columns]
+        if any(found):
+            texts = [text_of(cell) if cell else "" for cell in found]
+            lines.append([method.replace("_", "-"), *texts])
+    return lines
 
 
 def last_text(cell: list[Result]) -> str:

@@ -1,17 +1,14 @@
-"""MO, the momentum model of SLN: an exponential moving average of the network, used to test and to
-correct labels.
-"""
+"""MO: the EMA model (the paper's momentum model), which is tested and which corrects the labels."""
 
 import torch
 from torch import nn
 
 
 class MomentumModel:
-    """theta' <- alpha theta' + (1 - alpha) theta after every step, without bias correction or
-    warm-up.
+    """theta' <- alpha theta' + (1 - alpha) theta after every step; no bias correction, no warm-up.
 
     Every floating entry of the state is averaged, the running statistics of batch normalisation
-    too; integer entries (`num_batches_tracked`) stay as they are. Both networks start from the
+    too; integer entries (`num_batches_tracked`) stay unchanged. Both networks start from the
     weights of `average`.
     """
 

@@ -1,14 +1,13 @@
 """Finished runs, found and read: ours and the folders that the original re-sln left.
 
-    run = find("exp_2021-12-08 11:28:45.265396")        # in the working directory: configs/, runs/, saved_models/
-    run = find("runs/digits-sln")                       # the --output_dir of a run, or a run folder elsewhere
-    run = find("re_sln/results/digits-sln.csv")         # a curve; leading `# key: value` lines may say its settings
+    run = find("exp_2021-12-08 11:28:45.265396")        # in the working directory: configs/, runs/
+    run = find("runs/digits-sln")                       # an --output_dir, or a run folder elsewhere
+    run = find("re_sln/results/digits_sym0.4_ce_seed1.csv")   # a curve, with settings as remarks
     read_rows(run), load_model(run)
 
-Accuracies are in percent. Nothing that is read here is executed.
+The one reader of settings and rows. Accuracies are in percent. Nothing that is read is executed.
 """
 
-import argparse
 import csv
 import json
 import re
@@ -19,30 +18,29 @@ from typing import Any
 
 import yaml
 
-from re_sln import checkpoint
-from re_sln.networks import WideResNet, wide_resnet_from
-from re_sln.noisy_labels import KINDS, rate_name
-from re_sln.options import NOISE_MODES, PRESETS, UsageError, method_name
-from re_sln.train import Row
+from re_sln.method.networks import WideResNet, wide_resnet_from
+from re_sln.method.train import Row
+from re_sln.run import checkpoint
+from re_sln.run.errors import UsageError
+from re_sln.run.labels import KINDS, rate_name
+from re_sln.run.presets import NOISE_MODES, PRESETS, REAL_NOISE, name_of_method
 from shared.formats.noise_file import NoiseFileError, read
 
 NEEDED = ("dataset_name", "sigma", "mo", "lc_n_epoch", "n_epochs", "seed")
-REAL_NOISE = ("animal-10n", "clothing1m")  # nobody added it, so it has no kind and no rate
 SUB_RUNS = {
     "loss_train": "loss_train_all",
     "loss_train_noisy": "loss_train_noisy",
     "loss_train_clean": "loss_train_clean",
 }
-MODES = {
-    **{kind: mode for mode, kind in KINDS.items()},
-    "pair_flip": "asym",
-}  # of what a noise file says
+# Of what a noise file says.
+MODES = {**{kind: mode for mode, kind in KINDS.items()}, "pair_flip": "asym"}
 
 
 @dataclass(frozen=True)
 class Run:
-    """Where a run's files are, and its settings: the original's keys, `method`, and for our runs
-    all of config.yaml.
+    """Where a run's files are, and its settings.
+
+    settings: the original's keys, `method`, and for our runs all of config.yaml.
     """
 
     exp_id: str
@@ -61,10 +59,8 @@ def find(name: str) -> Run:
     if given.suffix == ".csv":
         return _curve(given)
     home = given.absolute().parent.parent
-    if (
-        given.parent.name in ("configs", "runs")
-        and (home / "configs" / given.name / "config.yml").is_file()
-    ):
+    published = home / "configs" / given.name / "config.yml"
+    if given.parent.name in ("configs", "runs") and published.is_file():
         return _of_id(home, given.name)
     if (given / "config.yaml").is_file() or (given / "config.yml").is_file():
         return _of_folder(given)
@@ -72,10 +68,10 @@ def find(name: str) -> Run:
 
 
 def find_all(places: Iterable[Path]) -> list[Run]:
-    """Every run at or below the places, each once; folders of other projects, searches and curves
-    without settings not.
+    """Every run at or below the places, each once.
 
-    places: run folders, folders that contain such, working directories of re-sln, or curves (.csv).
+    Folders of other projects, searches and curves without settings are passed over. places: run
+    folders, folders that contain such, working directories of re-sln, or curves (.csv).
     """
     found: dict[Path, Run] = {}
     for place in places:
@@ -84,11 +80,9 @@ def find_all(places: Iterable[Path]) -> list[Run]:
                 f"{place}: no such folder; give one that contains run folders, or configs/ and "
                 "runs/"
             )
-        paths = (
-            [place]
-            if place.is_file()
-            else sorted([*place.rglob("config.y*ml"), *place.glob("*.csv")])
-        )
+        paths = [place]
+        if place.is_dir():
+            paths = sorted([*place.rglob("config.y*ml"), *place.glob("*.csv")])
         for path in paths:
             try:
                 run = find(str(path if path.suffix == ".csv" else path.parent))
@@ -107,8 +101,7 @@ def _of_id(home: Path, exp_id: str) -> Run:
         raise UsageError(
             f"no experiment {exp_id!r}: neither {published} nor {folder / 'config.yaml'} in "
             f"{Path.cwd()}; give the exp_id of a run of this folder (quoted, it has a space in "
-            "it), "
-            "or the path of a run folder"
+            "it), or the path of a run folder"
         )
     return Run(exp_id, settings, folder, home / "saved_models" / exp_id, Path("assets") / exp_id)
 
@@ -155,24 +148,16 @@ def _settings(paths: Sequence[Path]) -> dict[str, Any] | None:
 
 
 def checked_settings(settings: Any, path: Path) -> dict[str, Any]:
-    """The settings with their method; UsageError for those of something else, such as a search or
-    another project.
-    """
-    if not isinstance(settings, dict) or (
-        missing := [name for name in NEEDED if settings.get(name) is None]
-    ):
+    """The settings with their method; UsageError for those of a search or another project."""
+    if not isinstance(settings, dict):
+        raise UsageError(f"{path} is no config of a run: it does not say anything by name")
+    if missing := [name for name in NEEDED if settings.get(name) is None]:
+        raise UsageError(f"{path} is no config of a run: it does not say {', '.join(missing)}")
+    dataset, mode = settings["dataset_name"], settings.get("noise_mode")
+    if dataset not in PRESETS or mode not in (None, *NOISE_MODES):
         raise UsageError(
-            f"{path} is no config of a run: it does not say "
-            f"{', '.join(missing) if isinstance(settings, dict) else 'anything by name'}"
-        )
-    if settings["dataset_name"] not in PRESETS or settings.get("noise_mode") not in (
-        None,
-        *NOISE_MODES,
-    ):
-        raise UsageError(
-            f"{path}: there is no {settings.get('noise_mode') or 'noise'} on "
-            f"{settings['dataset_name']!r} in "
-            f"this project; its data are {', '.join(PRESETS)}, its noise {', '.join(NOISE_MODES)}"
+            f"{path}: there is no {mode or 'noise'} on {dataset!r} in this project; its data are "
+            f"{', '.join(PRESETS)}, its noise {', '.join(NOISE_MODES)}"
         )
     wrong = [name for name in NEEDED[1:] if not isinstance(settings[name], int | float)]
     wrong += [name for name in ("p",) if not isinstance(settings.get(name), int | float | None)]
@@ -180,19 +165,18 @@ def checked_settings(settings: Any, path: Path) -> dict[str, Any]:
         raise UsageError(
             f"{path}: {', '.join(f'{name} is {settings[name]!r}' for name in wrong)}, not a number"
         )
-    return {**settings, "method": method_name(argparse.Namespace(**settings))}
+    method = name_of_method(settings["sigma"], settings["mo"], settings["lc_n_epoch"])
+    return {**settings, "method": method}
 
 
 # ---- what kind of noise
 
 
 def noise_mode(run: Run) -> str | None:
-    """sym, asym, openset, dependent, or what its noise file calls it; None: the labels are noisy by
-    themselves.
-    """
+    """sym, asym, openset, dependent, or what its noise file calls it; None: no noise was added."""
     if run.settings["dataset_name"] in REAL_NOISE:
         return None
-    mode = run.settings.get("noise_mode")
+    mode: str | None = run.settings.get("noise_mode")
     if mode is not None or not run.settings.get("noise_file"):
         return mode
     try:
@@ -204,9 +188,7 @@ def noise_mode(run: Run) -> str | None:
 
 
 def noise_source(run: Run) -> str | None:
-    """custom: re-sln's own generator; paper; file: a --noise_file; made: in memory, by
-    train_cifar.py; None: no noise added.
-    """
+    """custom: of re-sln's generator; paper; file: --noise_file; made: in memory; None: no noise."""
     if noise_mode(run) is None:
         return None
     if run.settings.get("noise_file"):
@@ -217,9 +199,7 @@ def noise_source(run: Run) -> str | None:
 
 
 def title(run: Run) -> str:
-    """`<dataset>-<ce|sln|sln-mo|sln-mo-lc>-<mode>-<paper|custom>-<p>`, less what the run does not
-    have.
-    """
+    """`<dataset>-<ce|sln|sln-mo|sln-mo-lc>-<mode>-<paper|custom>-<p>`, as far as there is such."""
     rate = run.settings.get("p")
     noise = [noise_mode(run), noise_source(run), None if rate is None else rate_name(rate)]
     parts = [run.settings["dataset_name"], run.settings["method"].replace("_", "-"), *noise]
@@ -236,35 +216,38 @@ def read_rows(run: Run) -> list[Row]:
     """
     metrics = run.folder / "metrics.jsonl"
     if run.folder.suffix == ".csv":
-        rows = _read_csv(run.folder)
+        rows = _read_curve(run.folder)
     elif metrics.is_file():
-        rows = _read_metrics(metrics)
+        rows = read_metrics(metrics)
     else:
         rows = _read_events(run)
     if not rows:
         raise UsageError(
             f"{run.exp_id} has no figures yet: neither rows in {metrics} nor TensorBoard events "
-            "with "
-            f"accuracy/test in {run.folder}; wait for its first epoch, or copy that folder here"
+            f"with accuracy/test in {run.folder}; wait for its first epoch, or copy that folder "
+            "here"
         )
     return rows
 
 
-def _read_csv(path: Path) -> list[Row]:
-    lines = [line for line in path.read_text().splitlines() if line and not line.startswith("#")]
+def read_csv(text: str) -> list[Row]:
+    """Numbers by column; None where there is none. Lines that begin with # are remarks."""
+    lines = [line for line in text.splitlines() if line and not line.startswith("#")]
+    return [{k: _number(v) for k, v in row.items()} for row in csv.DictReader(lines)]
+
+
+def _read_curve(path: Path) -> list[Row]:
     try:
-        rows: list[Row] = [
-            {name: _number(value) for name, value in row.items()} for row in csv.DictReader(lines)
-        ]
-        return [
-            {**row, "epoch": int(row["epoch"]), "accuracy": float(row["accuracy"])} for row in rows
-        ]
+        return [_epoch(row) for row in read_csv(path.read_text())]
     except (KeyError, TypeError, ValueError, csv.Error) as error:
         raise UsageError(
-            f"{path} is no curve ({error!r}): give a .csv with the columns epoch and accuracy, "
-            "a number in "
-            "every row"
+            f"{path} is no curve ({error!r}): give a .csv with the columns epoch and accuracy, a "
+            "number in every row"
         ) from error
+
+
+def _epoch(row: Row) -> Row:
+    return {**row, "epoch": int(row["epoch"]), "accuracy": float(row["accuracy"])}
 
 
 def _number(text: str | None) -> float | None:
@@ -274,17 +257,15 @@ def _number(text: str | None) -> float | None:
         return None
 
 
-def _read_metrics(path: Path) -> list[Row]:
+def read_metrics(path: Path) -> list[Row]:
+    """The rows of a metrics.jsonl. Raises UsageError if it is of another program."""
     rows = []
     lines = path.read_text(errors="replace").splitlines(keepends=True)
     for number, line in enumerate(lines, start=1):
         try:
-            row = json.loads(line)
-            rows.append({**row, "epoch": int(row["epoch"]), "accuracy": float(row["accuracy"])})
+            rows.append(_epoch(json.loads(line)))
         except (KeyError, TypeError, ValueError) as error:
-            if number == len(lines) and not line.endswith(
-                "\n"
-            ):  # a run that is writing it just now
+            if number == len(lines) and not line.endswith("\n"):  # is being written just now
                 break
             raise UsageError(
                 f"{path}, line {number} is no row of figures ({error!r}): is it of another program?"
@@ -319,12 +300,9 @@ def _read_events(run: Run) -> list[Row]:
 
 
 def _scalars(folder: Path, tags: Sequence[str]) -> dict[str, dict[int, float]]:
-    """Value by step of each tag, from the event files directly in the folder; what a resumed run
-    wrote last counts.
-    """
-    from tensorboard.backend.event_processing.event_accumulator import (
-        EventAccumulator,  # slow, and mostly not needed
-    )
+    """Value by step of each tag, from the folder's own event files; of a step the last counts."""
+    # Slow, and mostly not needed.
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
     if not folder.is_dir():
         return {tag: {} for tag in tags}
@@ -339,9 +317,7 @@ def _scalars(folder: Path, tags: Sequence[str]) -> dict[str, dict[int, float]]:
 
 
 def load_model(run: Run) -> WideResNet:
-    """The reported network: the momentum model if there is one; of an unfinished run, as its last
-    checkpoint has it.
-    """
+    """The reported network: the EMA model if there is one; of an unfinished run the last one."""
     for path in (run.models / "model_ema.pth", run.models / "model.pth"):
         if path.is_file():
             return wide_resnet_from(checkpoint.load(path))
@@ -349,8 +325,7 @@ def load_model(run: Run) -> WideResNet:
     if not last.is_file():
         raise UsageError(
             f"{run.exp_id} has no network: neither model_ema.pth nor model.pth in {run.models}, "
-            f"and no {last}; "
-            "finish the run, or copy its saved_models here"
+            f"and no {last}; finish the run, or copy its saved_models here"
         )
     state = checkpoint.load(last).get("average" if run.settings.get("mo") else "net")
     if not isinstance(state, dict):

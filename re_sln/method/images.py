@@ -1,15 +1,12 @@
-"""Images on the device, augmentation in batches, and the random numbers of an epoch.
+"""Images on the device, and their augmentation in batches.
 
-The whole training set lives on the device as uint8, padded with zeros; a view is one gather. Every
-random draw comes from a generator made from (seed, epoch, stream name), so an epoch can be repeated
-without any state to restore.
+The whole training set lives on the device as uint8, padded with zeros; an augmented batch is one
+gather.
 
 Shapes: N samples, B batch, H W pixels.
 """
 
-import zlib
 from collections.abc import Callable, Iterator, Sequence
-from pathlib import Path
 from typing import Protocol
 
 import numpy as np
@@ -18,12 +15,11 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
-from shared import datasets
 from shared.datasets.image_data import ImageData
 
 CROP_PADDING = 4
 SIDE = 32  # pixels; what the network is made for
-# Of the clean training images; what re-sln computes anew at every start. For CIFAR-10 its std is
+# Of the clean training images; what re-sln recomputes at every start. For CIFAR-10 its std is
 # the mean of the images' own standard deviations, not that of all pixels, and so are the constants
 # of SLN's authors.
 NORMALISATION: dict[str, tuple[tuple[float, ...], tuple[float, ...]]] = {
@@ -33,24 +29,8 @@ NORMALISATION: dict[str, tuple[tuple[float, ...], tuple[float, ...]]] = {
 }
 
 
-# DEVIATION(re_sln): every random number follows from --seed, epoch and purpose, so that a resumed
-# run goes on bit for bit; the original seeds the global generators once, and two equal commands of
-# its gave 72.28 and 74.10 %.
-def stream_seed(seed: int, epoch: int, stream: str) -> int:
-    """A 32-bit seed that depends on all three arguments."""
-    entropy = [seed, epoch, zlib.crc32(stream.encode())]
-    return int(np.random.SeedSequence(entropy).generate_state(1)[0])
-
-
-def torch_stream(device: torch.device, seed: int, epoch: int, stream: str) -> torch.Generator:
-    """A generator on `device` for one stream of one epoch."""
-    return torch.Generator(device).manual_seed(stream_seed(seed, epoch, stream))
-
-
 class Images(Protocol):
-    """N normalised images, float (B, 3, H, W) on the device: DeviceImages, or files on disk
-    (disk_images.py).
-    """
+    """N normalised images, batches of float (B, 3, H, W): DeviceImages, or DiskImages."""
 
     device: torch.device
     evaluation_batch: int  # images at once where no gradient is needed; changes the speed only
@@ -65,11 +45,10 @@ class Images(Protocol):
 
 
 class DeviceImages:
-    """Images (N, H, W, 3) uint8 on a device.
+    """Images (N, H, W, 3) uint8 on a device, augmented by RandomCrop(H, padding, black).
 
-    A view is RandomCrop(H, padding, black) and, if `flip`, a random mirror.
-
-    normalisation: mean and standard deviation of the three channels, of pixels in [0, 1].
+    flip: and by a random mirror. normalisation: mean and standard deviation of the three channels,
+    of pixels in [0, 1].
     """
 
     def __init__(
@@ -84,9 +63,8 @@ class DeviceImages:
         count, height, width, channels = images.shape
         side_h, side_w = height + 2 * padding, width + 2 * padding
         padded = torch.zeros(count, side_h, side_w, channels, dtype=torch.uint8, device=device)
-        padded[:, padding : padding + height, padding : padding + width] = torch.from_numpy(
-            images
-        ).to(device)
+        inside = padded[:, padding : padding + height, padding : padding + width]
+        inside.copy_(torch.from_numpy(images))
         # (N, H, W, 3) for each of the offsets, 9 x 9 of them for a padding of 4, without a copy; an
         # indexed window is the crop
         self._windows = padded.unfold(1, height, 1).unfold(2, width, 1).permute(0, 1, 2, 4, 5, 3)
@@ -96,9 +74,8 @@ class DeviceImages:
         self._scale, self._shift = 1.0 / (255.0 * std), mean / std
         self._padding, self._flip = padding, flip
         self.device = device
-        self.evaluation_batch = (
-            128 if device.type == "cpu" else 1000
-        )  # on a CPU, larger activations leave the cache
+        # On a CPU, larger activations leave the cache.
+        self.evaluation_batch = 128 if device.type == "cpu" else 1000
         self.memory_format = torch.channels_last
 
     def __len__(self) -> int:
@@ -131,27 +108,18 @@ class DeviceImages:
         return planes.mul_(self._scale).sub_(self._shift)
 
 
-def load_images(dataset_name: str, path: Path | None) -> ImageData:
-    """The images of --dataset_name (not Clothing1M's, which stay on the disk), Animal-10N's as they
-    are: 64 x 64.
-    """
-    if dataset_name == "animal-10n":
-        return datasets.load("animal10n", path, image_size=64)
-    return datasets.load(dataset_name, path)
-
-
 def server_of(data: ImageData, device: torch.device) -> Callable[[NDArray[np.uint8]], DeviceImages]:
-    """What puts images (N, H, W, 3) uint8 of this dataset onto the device, at 32 x 32, normalised
-    and augmented as it is.
+    """Puts images (N, H, W, 3) uint8 of this dataset onto the device, normalised, at 32 x 32.
 
     Animal-10N's 64 x 64 images are made smaller here (PIL, bilinear), after their mean and
-    deviation were taken. digits are left as they are: a mirrored 2 is no digit, and a shift by half
-    a stroke keeps even plain cross-entropy from memorising wrong labels of so small a set, which is
+    deviation were taken. digits are not augmented: a mirrored 2 is no digit, and a shift by half a
+    stroke keeps even plain cross-entropy from memorising wrong labels of so small a set, which is
     what the method is about.
     """
-    as_they_are = {"padding": 0, "flip": False} if data.name == "digits" else {}
     normalisation = normalisation_of(data)
-    return lambda pixels: DeviceImages(_at_32(pixels), normalisation, device, **as_they_are)
+    if data.name == "digits":
+        return lambda pixels: DeviceImages(pixels, normalisation, device, padding=0, flip=False)
+    return lambda pixels: DeviceImages(_at_32(pixels), normalisation, device)
 
 
 def _at_32(pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
@@ -175,23 +143,3 @@ def normalisation_of(data: ImageData) -> tuple[Sequence[float], Sequence[float]]
     mean = counts @ values / counts.sum(axis=1)
     variance = counts @ values**2 / counts.sum(axis=1) - mean**2
     return mean.tolist(), np.sqrt(np.maximum(variance, 1e-12)).tolist()
-
-
-def evenly(count: int, limit: int | None) -> NDArray[np.int64]:
-    """Positions of `limit` samples spread evenly over `count`; image folders are sorted by class,
-    so not the first ones.
-    """
-    if limit is None or limit >= count:
-        return np.arange(count)
-    return np.linspace(0, count - 1, limit).astype(np.int64)
-
-
-def in_order(count: int, batch_size: int, device: torch.device) -> Sequence[Tensor]:
-    """0 ... count - 1 in batches."""
-    return torch.arange(count, device=device).split(batch_size)
-
-
-def shuffled(samples: Tensor, batch_size: int, generator: torch.Generator) -> Sequence[Tensor]:
-    """The samples (M,) in random order, in batches; the last one may be smaller."""
-    order = torch.randperm(len(samples), device=samples.device, generator=generator)
-    return samples[order].split(batch_size)

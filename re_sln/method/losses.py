@@ -1,4 +1,4 @@
-"""Losses and label rules of SLN: noise on the targets, and label correction by the momentum model.
+"""Losses and label rules of SLN: noise on the targets, and label correction by the EMA model.
 
 Chen, Chen, Ye, Zhao, Heng, "Noise against noise", ICLR 2021. Letters: N samples, B batch, C
 classes. All in float32, whatever autocast says.
@@ -15,8 +15,7 @@ def one_hot(labels: Tensor, num_classes: int) -> Tensor:
 
 
 def perturb(targets: Tensor, sigma: float, generator: torch.Generator) -> Tensor:
-    """Stochastic label noise: t = y + sigma z, z ~ N(0, I_C), drawn anew for every batch; sigma = 0
-    draws nothing.
+    """Stochastic label noise: t = y + sigma z with fresh z ~ N(0, I_C); sigma = 0 draws nothing.
 
     targets: (B, C) float. The result is neither clipped nor normalised: entries may be negative,
     and so may the loss.
@@ -41,11 +40,11 @@ def soft_cross_entropy(logits: Tensor, targets: Tensor) -> Tensor:
 def correction_weights(losses: Tensor) -> Tensor:
     """w = (l - min l) / (max l - min l) over the whole training set, (N,) in [0, 1]; losses: (N,).
 
-    A high loss gives a weight near 1, which keeps the given label; a low one trusts the prediction.
+    A high loss gives a weight near 1, which keeps the noisy label; a low one trusts the prediction.
     That is the direction of both published codes, though other methods have it the other way round.
     """
     low, high = losses.min(), losses.max()
-    # DEVIATION(re_sln): equal losses keep the given labels; the original divides zero by zero.
+    # DEVIATION(re_sln): equal losses keep the noisy labels; the original divides zero by zero.
     return torch.where(high > low, (losses - low) / (high - low), 1.0)
 
 

@@ -1,6 +1,4 @@
-"""Pictures of whole runs: figures by epoch, and accuracy by sigma.
-
-Pure functions of rows, PNG bytes out.
+"""Pictures of whole runs: figures by epoch, accuracy by sigma. PNG bytes out.
 
 Rows are those of metrics.jsonl: one an epoch, accuracies in percent, None (or nothing) where a
 figure is not known.
@@ -19,18 +17,15 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
-from re_sln.figures import png
-from re_sln.train import Row
+from re_sln.analysis.sample_figures import png
+from re_sln.method.train import Row
 
 Rows = Sequence[Row]
 ZOOMED = 3  # the last third of the epochs
 COLOURS = {"sym": "tab:blue", "asym": "tab:orange", "dependent": "tab:green", "openset": "tab:red"}
 SPARE_COLOURS = ["tab:purple", "tab:brown", "tab:pink", "tab:olive", "tab:cyan", "black"]
-BELOW: dict[str, Any] = {
-    "loc": "outside lower center",
-    "ncols": 2,
-    "fontsize": 8,
-}  # a legend that hides no curve
+# A legend that hides no curve.
+BELOW: dict[str, Any] = {"loc": "outside lower center", "ncols": 2, "fontsize": 8}
 LOSS_PARTS = (
     ("clean samples", "loss_train_clean", "-"),
     ("noisy samples", "loss_train_noisy", "--"),
@@ -59,18 +54,11 @@ def compare(runs: Mapping[str, Rows]) -> bytes:
         line = tested.plot(
             epochs, column(rows, "accuracy"), label=f"{name}: last {rows[-1]['accuracy']:.2f} %"
         )[0]
-        if (
-            "mo" in name.split("-") and rows[-1].get("accuracy_test_base") is not None
-        ):  # it is SLN, without its average
-            tested.plot(
-                epochs,
-                column(rows, "accuracy_test_base"),
-                ":",
-                color=line.get_color(),
-                linewidth=1,
-                label="its network, without averaging: last "
-                f"{rows[-1]['accuracy_test_base']:.2f} %",
-            )
+        last_base = rows[-1].get("accuracy_test_base")
+        if "mo" in name.split("-") and last_base is not None:  # it is SLN, without its average
+            base, label = column(rows, "accuracy_test_base"), "its network, without averaging"
+            label += f": last {last_base:.2f} %"
+            tested.plot(epochs, base, ":", color=line.get_color(), linewidth=1, label=label)
         trained.plot(epochs, column(rows, "accuracy_train"), color=line.get_color())
         styles |= _losses(loss, epochs, rows, line.get_color())
     tested.set(title="Test accuracy, against clean labels", ylabel="top-1 (%)")
@@ -94,9 +82,7 @@ def compare(runs: Mapping[str, Rows]) -> bytes:
 
 
 def accuracy_by_epoch(title: str, groups: Mapping[str, Sequence[Rows]], zoom: bool) -> bytes:
-    """Test accuracy of groups of runs, the mean and one standard deviation around it; zoom: the
-    last third only.
-    """
+    """Test accuracy of groups of runs, mean ± standard deviation; zoom: the last third only."""
     figure, axes = plt.subplots(figsize=(6, 4), layout="constrained")
     lows, highs = [], []
     colours = _colours(groups)
@@ -135,9 +121,7 @@ def accuracy_by_epoch(title: str, groups: Mapping[str, Sequence[Rows]], zoom: bo
 
 
 def loss_by_epoch(title: str, groups: Mapping[str, Sequence[Rows]]) -> bytes:
-    """Training loss of groups of runs, clean samples solid and noisy ones dashed; one line where
-    that is not known.
-    """
+    """Training loss of groups of runs, clean samples solid, noisy ones dashed, unknown dotted."""
     figure, axes = plt.subplots(figsize=(6, 4), layout="constrained")
     colours = _colours(groups)
     styles: dict[str, str] = {}
@@ -158,9 +142,7 @@ def loss_by_epoch(title: str, groups: Mapping[str, Sequence[Rows]]) -> bytes:
 
 
 def accuracy_by_sigma(title: str, accuracies: Mapping[float, Sequence[float]]) -> bytes:
-    """Last test accuracy by sigma with error bars of one standard deviation; the best mean is
-    marked.
-    """
+    """Last test accuracy by sigma, mean ± standard deviation; the best mean is marked."""
     figure, axes = plt.subplots(figsize=(6, 4), layout="constrained")
     sigmas = sorted(accuracies)
     means, stds = (np.array([f(accuracies[sigma]) for sigma in sigmas]) for f in (np.mean, np.std))
@@ -192,10 +174,32 @@ def accuracy_by_sigma(title: str, accuracies: Mapping[float, Sequence[float]]) -
     return png(figure)
 
 
+def sigma_search(title: str, results: Mapping[float, Rows], best: float) -> bytes:
+    """Validation accuracies of a search by epoch, and the last ones by sigma; best: is marked."""
+    figure, (by_epoch, by_sigma) = plt.subplots(1, 2, figsize=(11, 4.5), layout="constrained")
+    figure.suptitle(title)
+    for sigma, rows in sorted(results.items()):
+        epochs = [row["training_iteration"] for row in rows]
+        marker = "." if len(rows) < 30 else None
+        accuracies = column(rows, "accuracy_val")
+        by_epoch.plot(epochs, accuracies, label=f"sigma = {sigma:g}", marker=marker)
+    by_epoch.set(title="during training", xlabel="epoch", ylabel="validation accuracy (fraction)")
+    by_epoch.xaxis.set_major_locator(MaxNLocator(integer=True))
+    by_epoch.legend()
+    last = {sigma: rows[-1]["accuracy_val"] for sigma, rows in sorted(results.items())}
+    by_sigma.plot(list(last), list(last.values()), marker="o", label="last epoch")
+    chosen = f"chosen: sigma = {best:g}, {last[best]:.4f}"
+    by_sigma.plot(best, last[best], "r*", markersize=16, label=chosen)
+    by_sigma.set_xscale("log")
+    by_sigma.set_xticks(list(last), [f"{sigma:g}" for sigma in last])
+    by_sigma.minorticks_off()
+    by_sigma.set(title="after training", xlabel="sigma", ylabel="validation accuracy (fraction)")
+    by_sigma.legend()
+    return png(figure, dpi=120)
+
+
 def _losses(axes: Axes, epochs: Sequence[int], rows: Rows, colour: object) -> dict[str, str]:
-    """Draws the training loss by kind of sample, or of all where that is not known; the kinds
-    drawn, with their styles.
-    """
+    """Draws the training loss by kind of sample, if known; the kinds drawn, with their styles."""
     parts = {kind: (column(rows, name), style) for kind, name, style in LOSS_PARTS}
     if all(np.isnan(values).all() for values, _ in parts.values()):
         parts = {"all samples": (column(rows, "loss_train"), ":")}
@@ -215,9 +219,7 @@ def _counted(name: str, runs: Sequence[Rows], what: str) -> str:
 
 
 def _colours(names: Iterable[str]) -> dict[str, str]:
-    """A colour for each name: the usual one for the paper's kinds of noise, others for what is
-    left.
-    """
+    """A colour for each name: the usual one for the paper's kinds of noise, else a spare one."""
     spare = iter(SPARE_COLOURS * 10)
     return {name: COLOURS.get(name) or next(spare) for name in names}
 

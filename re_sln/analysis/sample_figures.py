@@ -1,6 +1,4 @@
-"""Pictures of samples: what a trained network makes of right and wrong labels.
-
-Pure functions of arrays, PNG bytes out.
+"""Pictures of samples: what a trained network makes of right and wrong labels. PNG bytes out.
 
 Shapes: N samples, C classes, K intervals, D = 2 dimensions of a map.
 """
@@ -20,25 +18,24 @@ from numpy.typing import NDArray
 
 DPI = 100  # sizes in pixels are part of what re-sln publishes
 EDGES = np.linspace(0.0, 1.0, 100)
-# bottom to top: name, colour, and of which samples: (the given label is right, the prediction is
-# right)
+# Bottom to top: name, colour, and of which samples: (the noisy label is right, the prediction is).
 DISSECTION = (
     ("label wrong, prediction wrong", "blue", (False, False)),
     ("label wrong, prediction right", "yellow", (False, True)),
     ("label right, prediction wrong", "green", (True, False)),
     ("label right, prediction right", "red", (True, True)),
 )
-# Where nobody knows which labels are right, a prediction can only be compared with the given label.
+# Where nobody knows which labels are right, a prediction can only be compared with the noisy label.
 UNKNOWN_TRUTH = (
-    ("prediction is not the given label", "green", (True, False)),
-    ("prediction is the given label", "red", (True, True)),
+    ("prediction is not the noisy label", "green", (True, False)),
+    ("prediction is the noisy label", "red", (True, True)),
 )
 
 
-def png(figure: Figure) -> bytes:
+def png(figure: Figure, dpi: int = DPI) -> bytes:
     """The picture as a file's content; closes the figure."""
     buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=DPI)
+    figure.savefig(buffer, format="png", dpi=dpi)
     plt.close(figure)
     return buffer.getvalue()
 
@@ -59,7 +56,7 @@ def probability_counts(
 def prediction_probabilities(
     title: str, confidence: NDArray[np.floating], is_clean: NDArray[np.bool_] | None
 ) -> bytes:
-    """Histograms of the largest softmax output of clean and of noisy samples.
+    """Histograms of the largest softmax output of clean and noisy samples.
 
     is_clean: (N,), None where unknown.
     """
@@ -87,9 +84,7 @@ def prediction_probabilities(
 
 
 def interval_size(count: int) -> int:
-    """Samples in an interval of `dissection_stairs`: 1,000 as published; below 5,000 samples a
-    fiftieth of them.
-    """
+    """Samples in an interval of `dissection_stairs`: 1,000 as published, of few a fiftieth."""
     return 1000 if count >= 5000 else max(1, count // 50)
 
 
@@ -99,8 +94,7 @@ def dissection_stairs(
     prediction_right: NDArray[np.bool_],
     size: int,
 ) -> NDArray[np.int64]:
-    """Heights (4, K) of the four areas of DISSECTION, each on top of the last, in intervals of
-    `size` samples by loss.
+    """Heights (4, K) of the areas of DISSECTION, stacked, in intervals of `size` samples by loss.
 
     All inputs: (N,). The samples are sorted by loss, smallest first; K = ceil(N / size), the last
     interval may be shorter.
@@ -124,7 +118,7 @@ def sample_dissection(
 ) -> bytes:
     """What share of samples is labelled and predicted rightly, by loss.
 
-    All inputs: (N,); label_right: None where unknown, prediction_right is then against the given
+    All inputs: (N,); label_right: None where unknown, prediction_right is then against the noisy
     label.
     """
     size = interval_size(len(losses))

@@ -1,11 +1,10 @@
-"""The custom noise of re-sln, byte for byte: its csv files follow from torch's generator, seeded
-anew for every class.
+"""The custom noise of re-sln, byte for byte: torch's generator, reseeded for every class.
 
     noisy_labels = legacy_noise(labels, "sym", 0.4, num_classes=10, seed=123)
 
-Since every rule restarts the same stream, the j-th member of every class flips together with the
-j-th of every other. For draws that are independent use `shared.noise` (`python -m shared noise make
---independent`). Legacy draws are torch's own, so they live here: shared/ does without torch.
+Since every rule restarts the same stream, the j-th members of all classes flip together. For
+independent draws use `shared.noise` (`python -m shared noise make --independent`). These draws are
+torch's own, so they live here: shared/ does without torch.
 """
 
 import csv
@@ -38,9 +37,7 @@ def rules(mode: str, num_classes: int) -> Mapping[int, Sequence[int]]:
 
 
 def rules_csv(mode: str, rate: float, class_names: Sequence[str]) -> str:
-    """`<mode><p>_noise_rules.csv` as re-sln writes it: source class, list of target classes, flip
-    probability.
-    """
+    """`<mode><p>_noise_rules.csv` as re-sln writes it: source, targets, flip probability."""
     if mode == "openset":
         return f"src,dst,p\ncifar10,cifar100,{rate}\n"
     text = io.StringIO()

@@ -1,5 +1,4 @@
-"""WRN-28-2 as SLN uses it, under the state-dict names of its published checkpoints, and the
-ResNet-50 of Clothing1M.
+"""WRN-28-2 under the state-dict names of SLN's published checkpoints; ResNet-50 for Clothing1M.
 
 Shapes: B batch, C classes. Initialisation is PyTorch's default.
 """
@@ -11,10 +10,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from re_sln.options import UsageError
+from shared.errors import UserError
 
-# not a slip to mend: running statistics follow the last batch, and part of MO's gain is to smooth
-# it
+# As published: running statistics follow the last batch, and part of MO's gain is to smooth them.
 LAST_BN_MOMENTUM = 0.9
 
 
@@ -36,12 +34,21 @@ class Block(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         out = self.conv1(F.relu(self.bn1(x), inplace=True))
-        return self.conv2(F.relu(self.bn2(out), inplace=True)) + self.shortcut(x)
+        out = self.conv2(F.relu(self.bn2(out), inplace=True))
+        total: Tensor = out + self.shortcut(x)
+        return total
+
+
+def _stage(channels_in: int, channels_out: int, blocks: int, stride: int) -> nn.Sequential:
+    """Blocks of equal width; the first one widens and strides."""
+    first = Block(channels_in, channels_out, stride)
+    return nn.Sequential(first, *(Block(channels_out, channels_out, 1) for _ in range(blocks - 1)))
 
 
 class WideResNet(nn.Module):
-    """WRN-depth-width for 32 x 32 images: (B, 3, 32, 32) float -> logits (B, C); WRN-28-2 has
-    1,469,642 parameters at C = 10.
+    """WRN-depth-width: images (B, 3, 32, 32) float -> logits (B, C).
+
+    WRN-28-2 has 1,469,642 parameters at C = 10.
     """
 
     def __init__(self, num_classes: int, depth: int = 28, width: int = 2) -> None:
@@ -50,16 +57,7 @@ class WideResNet(nn.Module):
         channels = [16, 16 * width, 32 * width, 64 * width]
         self.conv1 = nn.Conv2d(3, channels[0], 3, padding=1)
         self.layer1, self.layer2, self.layer3 = (
-            nn.Sequential(
-                *(
-                    Block(
-                        channels[k] if j == 0 else channels[k + 1],
-                        channels[k + 1],
-                        stride if j == 0 else 1,
-                    )
-                    for j in range(blocks)
-                )
-            )
+            _stage(channels[k], channels[k + 1], blocks, stride)
             for k, stride in enumerate((1, 2, 2))
         )
         self.bn1 = nn.BatchNorm2d(channels[3], momentum=LAST_BN_MOMENTUM)
@@ -71,7 +69,8 @@ class WideResNet(nn.Module):
         return F.relu(self.bn1(out), inplace=True).mean(dim=(2, 3))
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.linear(self.features(x))
+        logits: Tensor = self.linear(self.features(x))
+        return logits
 
 
 def resnet50(num_classes: int, weights: Path | None) -> nn.Module:
@@ -94,14 +93,15 @@ def resnet50(num_classes: int, weights: Path | None) -> nn.Module:
     except Exception as error:
         if weights is None:
             problem = (
-                f"the ImageNet weights cannot be had: get {published.url} and give the "
+                f"the ImageNet weights could not be downloaded: get {published.url} and give the "
                 "file with --pretrained"
             )
         else:
             problem = f"--pretrained {weights} holds no weights of a ResNet-50; get {published.url}"
-        raise UsageError(f"{problem} ({error})") from error
+        raise UserError(f"{problem} ({error})") from error
     net.fc = nn.Linear(net.fc.in_features, num_classes)
-    return net
+    result: nn.Module = net
+    return result
 
 
 def published_names(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -110,17 +110,16 @@ def published_names(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 
 def wide_resnet_from(state: Mapping[str, Tensor]) -> WideResNet:
-    """The network that a state dict was taken from, with its weights; ours or a published
-    `model.pth`. Raises UsageError.
+    """The network with these weights, which are ours or of a published `model.pth`.
+
+    Raises UserError.
     """
     state = published_names(state)
     try:
         num_classes, last = state["linear.weight"].shape
-        blocks = sum(
-            name.startswith("layer1.") and name.endswith(".conv1.weight") for name in state
-        )
+        blocks = len({name.split(".")[1] for name in state if name.startswith("layer1.")})
         net = WideResNet(num_classes, depth=6 * blocks + 4, width=last // 64)
         net.load_state_dict(state)
     except (KeyError, ValueError, RuntimeError) as error:
-        raise UsageError(f"the weights are not those of a WRN of this project: {error}") from error
+        raise UserError(f"the weights are not those of a WRN of this project: {error}") from error
     return net
