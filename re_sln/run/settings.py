@@ -36,7 +36,7 @@ def flag(
     return field(metadata={**known, "argparse": {"help": help, **of_argparse}})
 
 
-published = partial(flag, original=True)
+original_flag = partial(flag, original=True)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,28 +46,28 @@ class LabelChoice:
     noise_mode, p, custom_noise and make_new_custom_noise are None where nobody added noise.
     """
 
-    dataset_name: str = published(
+    dataset_name: str = original_flag(
         "what to train on; folder: your own images or .npz", decides=True, required=True
     )
-    noise_mode: str | None = published(
+    noise_mode: str | None = original_flag(
         "kind of noise; not needed with --noise_file, or for folder, whose labels are then used "
         "unchanged",
         decides=True,
         scripts=NOISY,
         choices=NOISE_MODES,
     )
-    p: float | None = published(
+    p: float | None = original_flag(
         "noise rate in [0, 1]; the labels of this very rate are read (0.4)",
         decides=True,
         scripts=NOISY,
     )
-    custom_noise: bool | None = published(
+    custom_noise: bool | None = original_flag(
         "read <mode><p>_custom.csv instead of the paper's <mode><p>.csv",
         default=False,
         decides=True,
         scripts=NOISY,
     )
-    make_new_custom_noise: bool | None = published(
+    make_new_custom_noise: bool | None = original_flag(
         "make that file again, from --seed, as re-sln did", default=False, scripts=NOISY
     )
     noise_file: str | None = flag(
@@ -75,7 +75,7 @@ class LabelChoice:
         "one of several",
         scripts=NOISY,
     )
-    seed: int = published(
+    seed: int = original_flag(
         "seed of everything (0; the README's commands: 123)", default=0, decides=True
     )
     data_path: Path | None = flag(
@@ -87,24 +87,24 @@ class LabelChoice:
 class Config(LabelChoice):
     """All settings of one training, checked."""
 
-    batch_size: int = published("images a step (128; digits: 64, clothing1m: 32)", decides=True)
+    batch_size: int = original_flag("images a step (128; digits: 64, clothing1m: 32)", decides=True)
     # Does not decide: a finished run may be prolonged.
-    n_epochs: int = published("epochs, counted from 1 (300; digits: 55, clothing1m: 10)")
-    lr: float = published(
+    n_epochs: int = original_flag("epochs, counted from 1 (300; digits: 55, clothing1m: 10)")
+    lr: float = original_flag(
         "learning rate, constant (0.001; digits: 0.05); clothing1m: a tenth after epoch 5",
         decides=True,
     )
-    sigma: float = published(
+    sigma: float = original_flag(
         "standard deviation of the noise on the targets; 0: cross-entropy",
         decides=True,
         scripts=TRAINING,
     )
-    mo: bool = published(
+    mo: bool = original_flag(
         "report the EMA model (the paper's momentum model), an average of the weights",
         default=False,
         decides=True,
     )
-    lc_n_epoch: int = published(
+    lc_n_epoch: int = original_flag(
         "first epoch of label correction, -1: none (with --mo: 250, digits 44, clothing1m 2; "
         "without: -1)",
         decides=True,
@@ -197,7 +197,7 @@ class HeldOut:
 
     # DEVIATION(re_sln): validation images are shown as they are; the original augments them like
     # those of training.
-    val_size: float = published(
+    val_size: float = original_flag(
         "share of the training set held out to choose by (0.1)", default=0.1
     )
     augment_val: bool = flag("validate on augmented images, as the original does", default=False)

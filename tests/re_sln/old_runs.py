@@ -13,9 +13,8 @@ from re_sln import train_cifar
 from re_sln.run.config import parse
 from re_sln.run.experiment import Experiment
 
-torch.set_num_threads(
-    1
-)  # networks this small gain nothing from more, and lose much when other processes compute
+# Networks this small gain nothing from more threads, and lose much beside other processes.
+torch.set_num_threads(1)
 
 CONFIG = {
     "batch_size": 128,
@@ -38,27 +37,10 @@ REAL = {
     "noise_mode": None,
     "p": None,
 }
-
-
 TINY = [
-    "--dataset_name",
-    "digits",
-    "--noise_mode",
-    "sym",
-    "--p",
-    "0.4",
-    "--n_epochs",
-    "1",
-    "--limit_train",
-    "96",
-    "--limit_test",
-    "40",
-    "--depth",
-    "10",
-    "--width",
-    "1",
-    "--batch_size",
-    "32",
+    *("--dataset_name", "digits", "--noise_mode", "sym", "--p", "0.4", "--n_epochs", "1"),
+    *("--limit_train", "96", "--limit_test", "40", "--depth", "10", "--width", "1"),
+    *("--batch_size", "32"),
 ]
 
 
@@ -76,8 +58,9 @@ def write_old_run(
     loss_test: Sequence[float] = (),
     losses: Mapping[str, Sequence[float]] | None = None,
 ) -> None:
-    """config: what differs from CONFIG; figures by epoch, accuracies as fractions; losses: of all,
-    noisy, clean.
+    """Figures by epoch, accuracies as fractions.
+
+    config: what differs from CONFIG; losses: of all, noisy, clean.
     """
     folder = home / "configs" / exp_id
     folder.mkdir(parents=True)

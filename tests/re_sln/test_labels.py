@@ -7,12 +7,14 @@ import hashlib
 import numpy as np
 import pytest
 
-from re_sln import noisy_labels, options
 from re_sln.method.legacy_noise import legacy_noise, rules, rules_csv
-from re_sln.run.labels import csv_name, is_noisy, noisy_training_set
+from re_sln.run import labels as run_labels
+from re_sln.run.config import parse as parse_flags
+from re_sln.run.labels import csv_name, noisy_training_set
 from shared import datasets
 from shared.datasets.image_data import ImageData
 from shared.formats import noise_file
+from shared.formats.alignment import is_noisy
 from shared.formats.external import read_any, write_any
 from shared.formats.noise_file import NoiseFileError
 from shared.noise import open_set
@@ -40,7 +42,7 @@ def parse(tmp_path):
             str(tmp_path),
             *map(str, flags),
         ]
-        return options.parse("train_cifar", words)
+        return parse_flags("train_cifar", words)
 
     return make
 
@@ -203,9 +205,7 @@ def test_custom_noise_is_made_kept_and_read_again(parse, tmp_path, mode, capsys)
 def cifar100(monkeypatch):
     donors = fake("cifar100", classes=100)
     monkeypatch.setattr(open_set, "DONOR_IMAGES", len(donors.train_labels))
-    monkeypatch.setattr(
-        noisy_labels.datasets, "load", lambda name, path: {"cifar100": donors}[name]
-    )
+    monkeypatch.setattr(run_labels.datasets, "load", lambda name, path: {"cifar100": donors}[name])
     return donors
 
 
@@ -271,10 +271,10 @@ def test_a_noise_file_of_another_project_and_its_rate(tmp_path):
     path = tmp_path / "labels.csv"
     write_csv(path, data)
     flags = ["--dataset_name", "digits", "--sigma", "0", "--noise_file", str(path)]
-    noise, _ = noisy_training_set(options.parse("train_cifar", flags), data)
+    noise, _ = noisy_training_set(parse_flags("train_cifar", flags), data)
     assert noise.noisy_labels.tolist() == read_any(path).noisy_labels.tolist()
     with pytest.raises(NoiseFileError, match="contradicts"):
-        noisy_training_set(options.parse("train_cifar", [*flags, "--p", "0.1"]), data)
+        noisy_training_set(parse_flags("train_cifar", [*flags, "--p", "0.1"]), data)
     # Two classes flip at rate 0.4: that is their --p, though less than a tenth of all labels
     # changed.
     labels = data.train_labels
@@ -285,14 +285,14 @@ def test_a_noise_file_of_another_project_and_its_rate(tmp_path):
     asymmetric = noise_file.make(np.where(flips, 8 - labels, labels), clean_labels=labels)
     write_any(path, asymmetric)
     assert asymmetric.header.measured_rate < 0.1
-    noisy_training_set(options.parse("train_cifar", [*flags, "--p", "0.4"]), data)
+    noisy_training_set(parse_flags("train_cifar", [*flags, "--p", "0.4"]), data)
 
 
 def test_digits_get_independent_noise_without_any_file(tmp_path):
     data = datasets.load("digits")
     flags = ["--dataset_name", "digits", "--sigma", "0", "--seed", "3", "--noise_mode"]
     symmetric, asymmetric = (
-        noisy_training_set(options.parse("train_cifar", [*flags, mode]), data)[0]
+        noisy_training_set(parse_flags("train_cifar", [*flags, mode]), data)[0]
         for mode in ("sym", "asym")
     )
     for noise in (symmetric, asymmetric):

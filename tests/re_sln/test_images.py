@@ -6,16 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from re_sln.data import (
-    NORMALISATION,
-    DeviceImages,
-    evenly,
-    in_order,
-    normalisation_of,
-    server_of,
-    shuffled,
-    torch_stream,
-)
+from re_sln.method.images import NORMALISATION, DeviceImages, normalisation_of, server_of
+from re_sln.method.streams import in_order, shuffled, torch_stream
 from shared import datasets
 from shared.datasets.image_data import ImageData
 
@@ -104,5 +96,3 @@ def test_batches_hold_every_sample_once_and_the_last_one_may_be_smaller():
     batches = shuffled(torch.arange(50), 16, torch_stream(CPU, 1, 1, "shuffle"))
     assert [len(batch) for batch in batches] == [16, 16, 16, 2]
     assert torch.cat(batches).sort().values.tolist() == list(range(50))
-    assert evenly(10, 3).tolist() == [0, 4, 9]
-    assert evenly(3, 10).tolist() == [0, 1, 2]

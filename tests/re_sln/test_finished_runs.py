@@ -9,9 +9,12 @@ import pytest
 import torch
 from old_runs import REAL, train_tiny, write_old_model, write_old_run
 
-from re_sln import checkpoint, options, run, runs
+from re_sln import train_cifar
+from re_sln.analysis import finished_runs as runs
 from re_sln.method.networks import WideResNet
-from re_sln.options import UsageError
+from re_sln.run import checkpoint
+from re_sln.run.config import parse
+from re_sln.run.errors import UsageError
 
 OLD_ID = "exp_2021-12-08 11:28:45.265396"
 
@@ -37,6 +40,7 @@ def same(net, other):
     )
 
 
+@pytest.mark.training
 def test_a_run_folder_of_ours(trained):
     run = runs.find(str(trained.folder))
     assert (run.folder, run.models, run.assets) == (trained.folder,) * 3
@@ -44,9 +48,10 @@ def test_a_run_folder_of_ours(trained):
     assert run.settings["limit_train"] == 96
     assert runs.read_rows(run) == trained.rows
     assert runs.title(run) == "digits-sln-mo-sym-made-0.4"
-    assert same(runs.load_model(run), trained.learner.average.net)
+    assert same(runs.load_model(run), trained.learner.ema.net)
 
 
+@pytest.mark.training
 def test_a_run_by_its_id_in_the_working_directory(here, capsys):
     run = train_tiny("--method", "ce")
     for name in (run.exp_id, f"runs/{run.exp_id}", f"configs/{run.exp_id}"):
@@ -61,6 +66,7 @@ def test_a_run_by_its_id_in_the_working_directory(here, capsys):
     assert len(runs.find_all([here])) == 1
 
 
+@pytest.mark.training
 def test_events_give_the_rows_that_metrics_jsonl_gives(trained, tmp_path):
     run = runs.find(str(trained.folder))
     (trained.folder / "metrics.jsonl").rename(tmp_path / "metrics.jsonl")
@@ -78,11 +84,12 @@ def test_events_give_the_rows_that_metrics_jsonl_gives(trained, tmp_path):
     } < set(row)
 
 
+@pytest.mark.training
 def test_an_unfinished_run_has_the_network_of_its_checkpoint(trained, tmp_path):
     for name in ("config.yaml", "config.yml", "metrics.jsonl", "last.ckpt"):
         (tmp_path / name).write_bytes((trained.folder / name).read_bytes())
     run = runs.find(str(tmp_path))
-    assert same(runs.load_model(run), trained.learner.average.net)
+    assert same(runs.load_model(run), trained.learner.ema.net)
     checkpoint.save({"net": {}}, tmp_path / "last.ckpt")
     with pytest.raises(UsageError, match=r"last\.ckpt is no checkpoint"):
         runs.load_model(run)
@@ -186,6 +193,7 @@ def test_a_config_of_something_else_is_refused_and_passed_over(tmp_path, content
     assert runs.find_all([tmp_path]) == []
 
 
+@pytest.mark.training
 def test_a_torn_last_line_is_left_out_and_a_wrong_one_refused(trained, tmp_path):
     (tmp_path / "config.yaml").write_bytes((trained.folder / "config.yaml").read_bytes())
     line = json.dumps({"epoch": 1, "accuracy": 50.0}) + "\n"
@@ -220,6 +228,7 @@ def test_titles(tmp_path, settings, title):
     assert runs.title(runs.Run("", checked, tmp_path, tmp_path, tmp_path)) == title
 
 
+@pytest.mark.training
 def test_a_noise_file_tells_the_mode(tmp_path):
     labels = (
         train_tiny("--method", "ce", "--output_dir", str(tmp_path / "first")).folder / "noise.npz"
@@ -236,7 +245,7 @@ def test_a_noise_file_tells_the_mode(tmp_path):
         "--depth",
         "10",
     ]
-    folder = run.start(
-        options.parse("train_cifar", [*flags, "--output_dir", str(tmp_path / "second")])
+    folder = train_cifar.train(
+        parse("train_cifar", [*flags, "--output_dir", str(tmp_path / "second")])
     ).folder
     assert runs.noise_mode(runs.find(str(folder))) == "sym"
