@@ -13,7 +13,15 @@ from typing import Any
 import numpy as np
 
 from re_sln.analysis import finished_runs
-from re_sln.analysis.accuracy_tables import Cells, aligned, cell_text, cells, csv_text, result_of
+from re_sln.analysis.accuracy_tables import (
+    Cells,
+    Result,
+    aligned,
+    cells,
+    csv_text,
+    last_text,
+    result_of,
+)
 from re_sln.method.train import Row
 from re_sln.run import checkpoint
 from re_sln.run.config import TABLE_NOISES, complete, data_path
@@ -37,10 +45,11 @@ PAPER = {
     ("cifar100", "asym"): ((36.26, 0.65), (44.43, 0.19), (50.59, 0.35), (63.90, 0.46)),
     ("cifar100", "dependent"): ((55.59, 0.43), (57.47, 0.30), (61.24, 0.27), (61.14, 0.39)),
 }
-Table = dict[tuple[str, str], Cells]  # by dataset and noise; the cells by method and noise
+Columns = list[tuple[str, str]]  # dataset and noise
+Table = dict[str, Cells]  # by dataset; the cells by method and noise
 
 
-def columns(config: TableConfig) -> list[tuple[str, str]]:
+def columns_of(config: TableConfig) -> Columns:
     """(dataset, noise) of each column; by default all noises that exist for a dataset."""
     return [
         (dataset, noise)
@@ -52,7 +61,7 @@ def columns(config: TableConfig) -> list[tuple[str, str]]:
 def trainings(config: TableConfig) -> dict[str, Config]:
     """The settings of each training by its folder's name; refuses folders of other settings."""
     found = {}
-    for dataset, noise in columns(config):
+    for dataset, noise in columns_of(config):
         for seed in config.seeds:
             for method in TRAININGS:
                 name = f"{dataset}_{noise}_{method}_seed{seed}"
@@ -98,9 +107,9 @@ def _is_finished(training: Config) -> bool:
 
 def fill(config: TableConfig, work: ray_backend.Work) -> int:
     """Runs what is missing by `work`, prints the table, writes table.csv; the exit status."""
-    every = trainings(config)
+    every, columns = trainings(config), columns_of(config)
     left = {name: own for name, own in every.items() if not _is_finished(own)}
-    count = len(columns(config)) * len(METHODS)
+    count = len(columns) * len(METHODS)
     print(
         f"{len(every)} trainings fill {count} cells, for SLN and SLN+MO are one; {len(left)} of "
         "them are left. What they print goes to log.txt in their folders in "
@@ -113,9 +122,9 @@ def fill(config: TableConfig, work: ray_backend.Work) -> int:
         failures = ray_backend.run_all(config.backend, left, "training", work, _line)
     for name, failure in failures.items():
         print(f"{name} stopped: {failure.message}", file=sys.stderr)
-    table = collect(config, every)
-    print(text(table, len(config.seeds)))
-    write_atomically(config.output_dir / "table.csv", csv_text(as_lines(table)))
+    table = collect(every)
+    print(text(table, columns, len(config.seeds)))
+    write_atomically(config.output_dir / "table.csv", csv_text(as_lines(table, columns)))
     print(f"the same with the paper's deviations: {config.output_dir / 'table.csv'}")
     if any(not _is_finished(own) and name not in failures for name, own in left.items()):
         raise KeyboardInterrupt  # Ray stops its trials itself and comes back
@@ -137,50 +146,44 @@ def _line(name: str, figures: Mapping[str, Any]) -> str:
     )
 
 
-def collect(config: TableConfig, every: Mapping[str, Config]) -> Table:
-    """All cells asked for, with what is finished of them."""
+def collect(every: Mapping[str, Config]) -> Table:
+    """The cells of each dataset, as far as their trainings are finished."""
     table: Table = {}
-    for dataset, noise in columns(config):
+    for dataset in dict.fromkeys(own.dataset_name for own in every.values()):
         finished = [
             result_of(finished_runs.find(str(own.output_dir)), _rows(own))
             for own in every.values()
-            if (own.dataset_name, own.noise_mode) == (dataset, noise) and _is_finished(own)
+            if own.dataset_name == dataset and _is_finished(own)
         ]
-        table[dataset, noise] = cells(dataset, finished)[0]
+        table[dataset] = cells(dataset, finished)[0]
     return table
 
 
-def _cell(table: Table, dataset: str, noise: str, method: str) -> tuple[list[float], list[int]]:
-    """Accuracies of the last epoch in percent, and their seeds."""
-    found = table[dataset, noise].get((method, noise), [])
-    return [result.last for result in found], [result.seed for result in found]
-
-
-def text(table: Table, seeds: int) -> str:
+def text(table: Table, columns: Columns, seeds: int) -> str:
     """A block for each dataset: rows are methods, columns noises."""
     blocks = [
         f"test accuracy (%) after the last epoch, mean ± population std over {seeds} "
         f"seed{'s' * (seeds > 1)}; in brackets the paper's, of 5 runs"
     ]
-    for dataset in dict.fromkeys(dataset for dataset, _ in table):
-        noises = [noise for other, noise in table if other == dataset]
-        rows = [
-            [m, *(_shown(table, dataset, noise, m, seeds) for noise in noises)] for m in METHODS
-        ]
-        blocks.append(aligned([[dataset, *noises], *rows]))
+    for dataset, of_dataset in table.items():
+        noises = [noise for other, noise in columns if other == dataset]
+        lines = [[dataset, *noises]]
+        for method in METHODS:
+            found = [of_dataset.get((method, noise), []) for noise in noises]
+            paper = [published(dataset, noise, method) for noise in noises]
+            lines.append([method, *map(_shown, found, paper, [seeds] * len(noises))])
+        blocks.append(aligned(lines))
     return "\n".join(blocks)
 
 
-def _shown(table: Table, dataset: str, noise: str, method: str, seeds: int) -> str:
-    accuracies, _ = _cell(table, dataset, noise, method)
-    ours = cell_text(accuracies) if accuracies else "not run"
-    if 0 < len(accuracies) < seeds:
-        ours += f", {len(accuracies)} of {seeds} seeds"
-    mean, std = _published(dataset, noise, method)
-    return f"{ours} ({mean} ± {std})" if mean else ours
+def _shown(found: list[Result], paper: tuple[str, str], seeds: int) -> str:
+    ours = last_text(found) if found else "not run"
+    if 0 < len(found) < seeds:
+        ours += f", {len(found)} of {seeds} seeds"
+    return f"{ours} ({paper[0]} ± {paper[1]})" if paper[0] else ours
 
 
-def _published(dataset: str, noise: str, method: str) -> tuple[str, str]:
+def published(dataset: str, noise: str, method: str) -> tuple[str, str]:
     """The paper's mean and deviation; empty where it has none."""
     if (dataset, noise) not in PAPER:
         return "", ""
@@ -188,15 +191,15 @@ def _published(dataset: str, noise: str, method: str) -> tuple[str, str]:
     return f"{mean:.2f}", f"{std:.2f}"
 
 
-def as_lines(table: Table) -> list[list[str]]:
+def as_lines(table: Table, columns: Columns) -> list[list[str]]:
     """table.csv: a line for each cell; an accuracy that is not known is empty."""
     lines = [["dataset", "noise", "method", "mean", "std", "seeds", "paper_mean", "paper_std"]]
-    for dataset, noise in table:
+    for dataset, noise in columns:
         for method in METHODS:
-            accuracies, seeds = _cell(table, dataset, noise, method)
-            ours = ["", ""]
-            if accuracies:
-                ours = [f"{np.mean(accuracies):.2f}", f"{np.std(accuracies):.2f}"]
-            published = _published(dataset, noise, method)
-            lines.append([dataset, noise, method, *ours, " ".join(map(str, seeds)), *published])
+            found = table[dataset].get((method, noise), [])
+            values = [result.last for result in found]
+            ours = [f"{np.mean(values):.2f}", f"{np.std(values):.2f}"] if values else ["", ""]
+            seeds = " ".join(str(result.seed) for result in found)
+            paper = published(dataset, noise, method)
+            lines.append([dataset, noise, method, *ours, seeds, *paper])
     return lines

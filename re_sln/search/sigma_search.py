@@ -16,7 +16,6 @@ from re_sln.run.config import data_path
 from re_sln.run.device import choose_device
 from re_sln.run.errors import CheckpointError
 from re_sln.run.experiment import Experiment, prepare
-from re_sln.run.presets import PRESETS
 from re_sln.run.record import read_config, write_config
 from re_sln.run.report import PUBLISHED_KEYS, write_published_config
 from re_sln.run.settings import Config, SearchConfig
@@ -32,15 +31,6 @@ from re_sln.search.sigma_trial import (
 from shared import datasets
 from shared.files import write_atomically
 
-# Flags in the command that trains with the sigma found.
-ALWAYS = (
-    *("dataset_name", "batch_size", "n_epochs", "lr", "noise_mode", "p", "custom_noise"),
-    *("noise_file", "sigma", "mo", "lc_n_epoch", "seed"),
-)
-UNLESS_USUAL = (
-    *("lc_form", "lc_images", "ema_decay", "depth", "width", "limit_train", "limit_test"),
-    *("device", "amp", "deterministic"),
-)
 Results = Mapping[float, list[Row]]  # the rows of the finished trials by sigma
 
 
@@ -193,25 +183,6 @@ def _print_best(config: SearchConfig, results: Results, folder: Path) -> None:
     chosen = {**{name: getattr(training, name) for name in names}, "sigma": sigma}
     print("its config: " + ", ".join(f"{name}={value}" for name, value in chosen.items()))
     print(f"curves: {folder / 'hp.png'}")
-    print(f"train with it: {training_command(training, sigma)}")
-
-
-def training_command(config: Config, sigma: float) -> str:
-    """The command of train_cifar.py for this data, noise and method; without most defaults."""
-    values = {name: getattr(config, name) for name in ALWAYS} | {"sigma": f"{sigma:g}"}
-    usual: dict[str, object] = {**PRESETS[config.dataset_name], "lc_form": "recursive"}
-    usual |= {"lc_images": "augmented", "device": "auto", "amp": "auto", "deterministic": False}
-    for name in UNLESS_USUAL:
-        if getattr(config, name) != usual.get(name):
-            values[name] = getattr(config, name)
-    if config.dataset_name != "digits":
-        values["data_path"] = config.data_path
-    flags = [word for name, value in values.items() for word in _flag(name, value)]
-    script = Path(__file__).parents[1] / "train_cifar.py"
-    return shlex.join(["python", str(script), *flags])
-
-
-def _flag(name: str, value: object) -> list[str]:
-    if value is None or value is False:
-        return []
-    return [f"--{name}"] if value is True else [f"--{name}", str(value)]
+    script, settings = Path(__file__).parents[1] / "train_cifar.py", folder / "config.yaml"
+    flags = ["--config", settings, "--sigma", f"{sigma:g}", "--n_epochs", training.n_epochs]
+    print(f"train with it: {shlex.join(['python', str(script), *map(str, flags)])}")

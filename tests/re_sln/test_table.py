@@ -90,7 +90,7 @@ def test_the_trainings_are_those_of_the_paper(filled: Path) -> None:
     config = parse_table([])
     whole = paper_grid.trainings(config)
     assert len(whole) == 18
-    assert len(paper_grid.as_lines(paper_grid.collect(config, whole))) == 1 + 24
+    assert len(paper_grid.as_lines(paper_grid.collect(whole), paper_grid.columns_of(config))) == 25
     lc = whole["cifar100_dependent_sln_mo_lc_seed123"]
     assert (lc.p, lc.sigma, lc.mo, lc.lc_n_epoch, lc.n_epochs, lc.batch_size) == (
         0.4,
@@ -138,11 +138,11 @@ def test_a_cell_that_was_not_run_says_so_beside_the_paper() -> None:
         return Result("cifar10", "asym", "ce", 0.0, (-1, "recursive"), (1,), rows, seed)
 
     cells = {("ce", "asym"): [run(70.0, 1), run(74.0, 2)]}
-    found = {("cifar10", "sym"): {}, ("cifar10", "asym"): cells}
-    text = paper_grid.text(found, 3)
+    columns = [("cifar10", "sym"), ("cifar10", "asym")]
+    text = paper_grid.text({"cifar10": cells}, columns, 3)
     assert "not run (53.16 ± 1.64)" in text
     assert "72.00 ± 2.00, 2 of 3 seeds (72.72 ± 1.35)" in text
-    lines = paper_grid.as_lines(found)
+    lines = paper_grid.as_lines({"cifar10": cells}, columns)
     assert lines[1] == ["cifar10", "sym", "ce", "", "", "", "53.16", "1.64"]
     assert lines[5] == ["cifar10", "asym", "ce", "72.00", "2.00", "1 2", "72.72", "1.35"]
 

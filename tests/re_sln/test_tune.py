@@ -240,8 +240,9 @@ def test_the_best_sigma_has_the_highest_last_accuracy_and_its_command_runs(
     assert "un-augmented" in said
     assert "the network itself" in said
     command = said.split("train with it: ")[1].split()
-    args = parse("train_cifar", command[2:])
-    assert (args.sigma, args.depth, args.limit_train, args.lc_n_epoch) == (best, 10, 200, -1)
+    found = parse("train_cifar", command[2:])
+    assert (found.sigma, found.depth, found.limit_train, found.lc_n_epoch) == (best, 10, 200, -1)
+    assert (found.output_dir, found.data_path) == (None, datasets.data_root())
 
 
 def test_mo_and_lc_are_searched_too_and_augmentation_is_remembered(tmp_path: Path, capsys) -> None:
@@ -260,7 +261,8 @@ def test_mo_and_lc_are_searched_too_and_augmentation_is_remembered(tmp_path: Pat
     assert tune.main(flags) == 0
     said = capsys.readouterr().out
     assert "the EMA model on augmented held-out images" in said
-    assert "--mo --lc_n_epoch 1" in said
+    found = parse("train_cifar", said.split("train with it: ")[1].split()[2:])
+    assert (found.mo, found.lc_n_epoch, found.n_epochs) == (True, 1, 2)
     del flags[flags.index("--augment_val")]
     assert tune.main([*flags, "--resume"]) == 2
     assert "augment_val: True then, False now" in capsys.readouterr().err
