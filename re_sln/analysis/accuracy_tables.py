@@ -110,15 +110,12 @@ def cells(dataset: str, results: Sequence[Result]) -> tuple[Cells, list[str]]:
     for (method, noise), runs in sorted(by_cell.items(), key=lambda item: _place(*item[0])):
         count = Counter(run.variant for run in runs)
         mode = None if noise == AS_GIVEN else noise.split()[0]
-        published = (
-            sigma_for(dataset, mode),
-            (PRESETS.get(dataset, {}).get("lc_n_epoch"), "recursive"),
-        )
-
-        def merit(variant: tuple[float, tuple[int, str]]) -> tuple[bool, bool, int]:
-            return variant[0] == published[0], variant[1] == published[1], count[variant]  # noqa: B023, called here
-
-        variant = max(count, key=merit)
+        lc = (PRESETS.get(dataset, {}).get("lc_n_epoch"), "recursive")
+        merits = {
+            known: (known[0] == sigma_for(dataset, mode), known[1] == lc, times)
+            for known, times in count.items()
+        }
+        variant = max(count, key=merits.__getitem__)
         chosen[method, noise] = [run for run in runs if run.variant == variant]
         cell = f"{dataset}, {method.replace('_', '-')} on {noise}: "
         if others := sorted({known[0] for known in count} - {variant[0]}):

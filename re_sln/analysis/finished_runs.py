@@ -277,25 +277,16 @@ def _read_events(run: Run) -> list[Row]:
     """From the original's TensorBoard tags, which hold fractions."""
     tested = "ema" if run.settings.get("mo") else "base"
     main = _scalars(run.folder, ("accuracy/test", "accuracy/train", "loss/test"))
-    columns = {
-        "accuracy": main["accuracy/test"],
-        f"accuracy_test_{tested}": main["accuracy/test"],
-        "accuracy_train": main["accuracy/train"],
-        f"loss_test_{tested}": main["loss/test"],
-    }
-    columns |= {
-        column: _scalars(run.folder / name, ("loss/train",))["loss/train"]
-        for column, name in SUB_RUNS.items()
-    }
+    accuracies = {"accuracy": "accuracy/test", f"accuracy_test_{tested}": "accuracy/test"}
+    accuracies["accuracy_train"] = "accuracy/train"
+    columns = {f"loss_test_{tested}": main["loss/test"]}
+    for column, name in SUB_RUNS.items():
+        columns[column] = _scalars(run.folder / name, ("loss/train",))["loss/train"]
+    for column, tag in accuracies.items():
+        columns[column] = {epoch: 100 * value for epoch, value in main[tag].items()}
     return [
-        {"epoch": epoch}
-        | {
-            name: None
-            if epoch not in values
-            else values[epoch] * (100 if "accuracy" in name else 1)
-            for name, values in columns.items()
-        }
-        for epoch in sorted(columns["accuracy"])
+        {"epoch": epoch} | {name: values.get(epoch) for name, values in columns.items()}
+        for epoch in sorted(main["accuracy/test"])
     ]
 
 

@@ -55,9 +55,7 @@ def write_csv(path, data, seed=0):
 
 
 def test_legacy_noise_is_the_published_recipe_in_small():
-    """Bernoulli and categorical draws from a generator seeded anew for each class, sample by
-    sample.
-    """
+    """Bernoulli and categorical draws from a generator reseeded for each class."""
     import torch
 
     labels = np.repeat(np.arange(4), 30)[np.random.default_rng(0).permutation(120)]

@@ -69,10 +69,10 @@ def small_learner(decay=0.9):
         nn.Sequential(nn.Linear(FEATURES, 6), nn.BatchNorm1d(6), nn.ReLU(), nn.Linear(6, CLASSES))
         for _ in range(2)
     )
-    momentum_model = MomentumModel(net, average, decay)
+    ema = MomentumModel(net, average, decay)
     return Learner(
         net,
-        momentum_model,
+        ema,
         torch.optim.SGD(net.parameters(), lr=0.05, momentum=0.9, weight_decay=5e-4),
     )
 
