@@ -1,33 +1,50 @@
-"""SLN, SLN+MO and SLN+MO+LC on noisy labels: stochastic label noise, momentum model, label
-correction.
+"""SLN, SLN+MO and SLN+MO+LC on noisy labels: stochastic label noise, EMA model, label correction.
 
 Chen, Chen, Ye, Zhao, Heng, "Noise against noise: stochastic label noise helps combat inherent label
 noise", ICLR 2021.
 
-    python train_cifar.py --dataset_name cifar10 --batch_size 128 --n_epochs 300 --lr 0.001 --noise_mode sym --p 0.4 \
-        --sigma 1.0 --mo --lc_n_epoch 250 --seed 123            # the command lines of re-sln
-    python train_cifar.py --dataset_name digits --noise_mode sym --method sln_mo_lc     # a minute on two CPU cores, no download
+    python train_cifar.py --dataset_name digits --noise_mode sym --method sln_mo_lc  # a minute
+    python train_cifar.py --dataset_name cifar10 --batch_size 128 --n_epochs 300 --lr 0.001 \
+        --noise_mode sym --p 0.4 --sigma 1.0 --mo --lc_n_epoch 250 --seed 123        # re-sln's
 
-What differs from the published code is listed in README.md; the loop is in train.py.
+The algorithm is in method/train.py, its formulas in method/losses.py; NOTES.md lists what differs
+from the published code.
 """
 
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-sys.path.insert(
-    0, str(Path(__file__).absolute().parents[1])
-)  # the repository: the script runs from any folder
+sys.path.insert(0, str(Path(__file__).absolute().parents[1]))  # the script runs from any folder
 
-from re_sln import options
-from re_sln.run import run_and_report
+from re_sln.run.config import parse
+from re_sln.run.errors import exit_status
+from re_sln.run.settings import Config
+
+if TYPE_CHECKING:
+    from re_sln.run.experiment import Experiment
+
+
+def train(config: Config) -> "Experiment":
+    """Builds or resumes a run, trains it, and reports what it came to."""
+    from re_sln.method.train import epochs
+    from re_sln.run.experiment import build
+    from re_sln.run.report import Recorder, report
+
+    run = build(config)
+    sets = run.data.train_set, run.data.test_sets
+    with Recorder(run) as record:
+        for row in epochs(run.learner, *sets, run.settings, run.next_epoch):
+            record(row)
+    report(run)
+    return run
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Exit status: 0; 2 for input that cannot work, with a message; 3 for a loss that is not
-    finite.
-    """
-    return run_and_report(options.parse("train_cifar", argv))
+    """Exit status: 0; 2 for input that cannot work; 3 for a loss that is not finite; 130 Ctrl-C."""
+    config = parse("train_cifar", argv)
+    return exit_status(lambda: train(config))
 
 
 if __name__ == "__main__":

@@ -1,7 +1,6 @@
-"""How fast SLN trains here, and what bfloat16 and channels_last gain over the same loop in float32
-NCHW.
+"""How fast SLN trains here, and what bfloat16 and channels_last gain over float32 NCHW.
 
-    make bench-re_sln                     # CIFAR-10's shapes: WRN-28-2, batch 128, momentum model updated every step
+    make bench-re_sln     # CIFAR-10's shapes: WRN-28-2, batch 128, EMA model updated every step
     make bench-re_sln ARGS="--json bench.json --steps 10"
 
 The two settings take turns, so that a machine whose speed drifts slows both; the ratio is the
@@ -23,12 +22,10 @@ from statistics import median
 import numpy as np
 import torch
 
-from re_sln import options
-from re_sln.data import NORMALISATION, DeviceImages
-from re_sln.ema import MomentumModel
-from re_sln.experiment import build_learner
-from re_sln.losses import one_hot
-from re_sln.train import (
+from re_sln.method.ema import MomentumModel
+from re_sln.method.images import NORMALISATION, DeviceImages
+from re_sln.method.losses import one_hot
+from re_sln.method.train import (
     EvaluationSet,
     Learner,
     Settings,
@@ -37,6 +34,10 @@ from re_sln.train import (
     evaluate,
     train_epoch,
 )
+from re_sln.run.config import complete
+from re_sln.run.device import choose_device, use_bfloat16
+from re_sln.run.errors import UsageError
+from re_sln.run.experiment import build_learner, loop_settings
 
 SAMPLES, CLASSES, TEST_IMAGES = 50_000, 10, 10_000
 
@@ -58,32 +59,18 @@ def build(
     device: torch.device,
     amp: str,
     memory_format: torch.memory_format,
-    flags: list[str],
+    compiled: bool,
 ) -> Setting:
-    args = options.parse(
-        "train_cifar",
-        ["--dataset_name", "cifar10", "--noise_mode", "sym", "--method", "sln_mo", *flags],
-    )
-    learner = build_learner(args, CLASSES, device)
-    for net in (learner.net, learner.average.net):
+    given = {"dataset_name": "cifar10", "noise_mode": "sym", "method": "sln_mo"}
+    config = complete({**given, "amp": amp, "compile": compiled})
+    learner = build_learner(config, CLASSES, device)
+    for net in (learner.net, learner.ema.net):
         net.to(memory_format=memory_format)
-    learner.average = MomentumModel(learner.net, learner.average.net, args.ema_decay)
+    learner.ema = MomentumModel(learner.net, learner.ema.net, config.ema_decay)
     source = DeviceImages(images, NORMALISATION["cifar10"], device)
     source.memory_format = memory_format
     labels = torch.arange(len(images), device=device) % CLASSES
-    settings = Settings(
-        batch_size=128,
-        n_epochs=1,
-        learning_rate=lambda epoch: args.lr,
-        sigma=args.sigma,
-        mo=True,
-        lc_n_epoch=-1,
-        recursive=True,
-        plain_scoring=False,
-        soft_predictions=False,
-        seed=1,
-        autocast=options.autocast(amp, device),
-    )
+    settings = loop_settings(config, device)
     wrong = torch.zeros(len(images), dtype=torch.bool, device=device)
     return Setting(
         name,
@@ -95,29 +82,28 @@ def build(
 
 
 def train(setting: Setting, count: int) -> None:
-    samples = torch.arange(count, device=setting.train_set.given.device)
+    samples = torch.arange(count, device=setting.train_set.noisy.device)
     train_epoch(setting.learner, setting.train_set, samples, 1.0, setting.settings, 1)
 
 
 def test(setting: Setting) -> None:
-    for net in (setting.learner.net, setting.learner.average.net):
+    for net in (setting.learner.net, setting.learner.ema.net):
         evaluate(net, setting.test_set, setting.settings, 1)["loss"].item()
 
 
 def score(setting: Setting, count: int) -> None:
-    samples = torch.arange(count, device=setting.train_set.given.device)
+    samples = torch.arange(count, device=setting.train_set.noisy.device)
     correct_labels(setting.learner, setting.train_set, samples, setting.settings, 1).sum().item()
 
 
-def draw_views(setting: Setting, count: int) -> None:
-    for views in setting.train_set.images.views(
-        torch.arange(count, device=setting.train_set.given.device).split(128), 1
-    ):
-        views.sum().item()
+def augment(setting: Setting, count: int) -> None:
+    batches = torch.arange(count, device=setting.train_set.noisy.device).split(128)
+    for augmented in setting.train_set.images.views(batches, 1):
+        augmented.sum().item()
 
 
-def update_average(setting: Setting) -> None:
-    setting.learner.average.update()
+def update_ema(setting: Setting) -> None:
+    setting.learner.ema.update()
 
 
 def seconds(work: Callable[[], None], device: torch.device) -> float:
@@ -133,7 +119,7 @@ def measure(settings: list[Setting], work: Callable[[Setting], None], turns: int
     times: list[list[float]] = [[] for _ in settings]
     for turn in range(turns + 1):
         for setting, row in zip(settings, times):
-            elapsed = seconds(partial(work, setting), setting.train_set.given.device)
+            elapsed = seconds(partial(work, setting), setting.train_set.noisy.device)
             if turn:
                 row.append(elapsed)
     return [median(row) for row in times]
@@ -154,16 +140,15 @@ def main() -> int:
     parser.add_argument("--json", type=Path, help="also write the figures to this file")
     args = parser.parse_args()
     try:
-        device = options.choose_device(args.device)
-    except options.UsageError as error:
+        device = choose_device(args.device)
+    except UsageError as error:
         parser.error(str(error))
     on_gpu = device.type == "cuda"
     count = SAMPLES if on_gpu else 256  # on a CPU two steps are enough, and an epoch takes minutes
     images = np.random.default_rng(0).integers(0, 256, (count, 32, 32, 3), dtype=np.uint8)
-    flags = ["--compile"] if args.compile else []
-    fast = build("as trained", images, device, "auto", torch.channels_last, flags)
-    plain = build("float32 NCHW", images, device, "off", torch.contiguous_format, [])
-    bf16 = options.use_bfloat16("auto", device)
+    fast = build("as trained", images, device, "auto", torch.channels_last, args.compile)
+    plain = build("float32 NCHW", images, device, "off", torch.contiguous_format, False)
+    bf16 = use_bfloat16("auto", device)
     print(f"{cpu_name()}, {torch.get_num_threads()} threads, {device}, torch {torch.__version__}")
     print(
         "as trained: channels_last, "
@@ -175,9 +160,8 @@ def main() -> int:
         measure(both, work, args.steps)
         for work in (partial(train, count=count), test, partial(score, count=count))
     )
-    views, average = (
-        measure([fast], work, args.steps)[0]
-        for work in (partial(draw_views, count=count), update_average)
+    augmenting, average = (
+        measure([fast], work, args.steps)[0] for work in (partial(augment, count=count), update_ema)
     )
     figures = {
         "training, images/s": [count / value for value in training],
@@ -193,8 +177,8 @@ def main() -> int:
         print(f"{name:<42}{new:14.4g}{old:14.4g}{ratio:8.2f}")
     steps = -(-count // 128)
     single = {
-        "data share of a step, %": 100 * views / training[0],
-        "momentum model's share of a step, %": 100 * average * steps / training[0],
+        "data share of a step, %": 100 * augmenting / training[0],
+        "EMA model's share of a step, %": 100 * average * steps / training[0],
     }
     if on_gpu:
         single["peak GPU memory, GiB"] = torch.cuda.max_memory_allocated() / 2**30

@@ -1,6 +1,4 @@
-"""How the tests run the real scripts: in a subprocess as a user does, or in this process where only
-speed differs.
-"""
+"""How the tests run the real scripts: in a subprocess as a user does, or quicker in this one."""
 
 import json
 import os
@@ -13,11 +11,10 @@ import pytest
 import torch
 
 from re_sln import train_cifar
-from re_sln.report import TIMING
+from re_sln.run.report import TIMING
 
-torch.set_num_threads(
-    1
-)  # networks this small gain nothing from more, and lose much when other processes compute
+# Networks this small gain nothing from more threads, and lose much beside other processes.
+torch.set_num_threads(1)
 
 ROOT = Path(__file__).resolve().parents[2]
 SCRIPTS = ROOT / "re_sln"
@@ -32,7 +29,11 @@ def environment() -> dict[str, str]:
 def rows(folder: Path) -> list[dict[str, object]]:
     """The metrics of a run, less what the clock decides."""
     lines = (folder / "metrics.jsonl").read_text().splitlines()
-    return [{k: v for k, v in json.loads(line).items() if k not in TIMING} for line in lines]
+    return [without_clock(json.loads(line)) for line in lines]
+
+
+def without_clock(row: dict[str, object]) -> dict[str, object]:
+    return {name: value for name, value in row.items() if name not in TIMING}
 
 
 @pytest.fixture

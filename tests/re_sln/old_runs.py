@@ -9,12 +9,12 @@ import torch
 import yaml
 from torch.utils.tensorboard import SummaryWriter
 
-from re_sln import options, run
-from re_sln.experiment import Experiment
+from re_sln import train_cifar
+from re_sln.run.config import parse
+from re_sln.run.experiment import Experiment
 
-torch.set_num_threads(
-    1
-)  # networks this small gain nothing from more, and lose much when other processes compute
+# Networks this small gain nothing from more threads, and lose much beside other processes.
+torch.set_num_threads(1)
 
 CONFIG = {
     "batch_size": 128,
@@ -37,33 +37,16 @@ REAL = {
     "noise_mode": None,
     "p": None,
 }
-
-
 TINY = [
-    "--dataset_name",
-    "digits",
-    "--noise_mode",
-    "sym",
-    "--p",
-    "0.4",
-    "--n_epochs",
-    "1",
-    "--limit_train",
-    "96",
-    "--limit_test",
-    "40",
-    "--depth",
-    "10",
-    "--width",
-    "1",
-    "--batch_size",
-    "32",
+    *("--dataset_name", "digits", "--noise_mode", "sym", "--p", "0.4", "--n_epochs", "1"),
+    *("--limit_train", "96", "--limit_test", "40", "--depth", "10", "--width", "1"),
+    *("--batch_size", "32"),
 ]
 
 
 def train_tiny(*flags: str) -> Experiment:
     """A run of train_cifar.py, as small as can be, in the working directory or --output_dir."""
-    return run.start(options.parse("train_cifar", [*TINY, *flags]))
+    return train_cifar.train(parse("train_cifar", [*TINY, *flags]))
 
 
 def write_old_run(
@@ -75,8 +58,9 @@ def write_old_run(
     loss_test: Sequence[float] = (),
     losses: Mapping[str, Sequence[float]] | None = None,
 ) -> None:
-    """config: what differs from CONFIG; figures by epoch, accuracies as fractions; losses: of all,
-    noisy, clean.
+    """Figures by epoch, accuracies as fractions.
+
+    config: what differs from CONFIG; losses: of all, noisy, clean.
     """
     folder = home / "configs" / exp_id
     folder.mkdir(parents=True)

@@ -1,4 +1,4 @@
-"""Losses, targets and the momentum model against the formulas, written out slowly in plain Python."""
+"""Losses, targets and the EMA model against the formulas, written out slowly in plain Python."""
 
 import math
 
@@ -7,8 +7,8 @@ import pytest
 import torch
 from torch import nn
 
-from re_sln.ema import MomentumModel
-from re_sln.losses import (
+from re_sln.method.ema import MomentumModel
+from re_sln.method.losses import (
     corrected_targets,
     correction_weights,
     one_hot,
@@ -64,25 +64,25 @@ def test_the_noise_on_the_targets_is_normal_fresh_and_absent_for_sigma_0():
     assert torch.equal(generator.get_state(), before)
 
 
-def test_a_high_loss_keeps_the_given_label_and_a_low_one_trusts_the_prediction():
+def test_a_high_loss_keeps_the_noisy_label_and_a_low_one_trusts_the_prediction():
     losses = torch.tensor([0.5, 3.0, 1.0])
     weights = correction_weights(losses)
     assert weights.tolist() == pytest.approx([0.0, 1.0, 0.2])
-    given, predicted = one_hot(torch.tensor([0, 1, 2]), 3), one_hot(torch.tensor([1, 1, 0]), 3)
-    targets = corrected_targets(weights, given, predicted)
+    noisy, predicted = one_hot(torch.tensor([0, 1, 2]), 3), one_hot(torch.tensor([1, 1, 0]), 3)
+    targets = corrected_targets(weights, noisy, predicted)
     for i in range(3):
         for k in range(3):
             w = (losses[i] - 0.5) / 2.5
             assert targets[i, k].item() == pytest.approx(
-                (w * given[i, k] + (1 - w) * predicted[i, k]).item(), abs=1e-6
+                (w * noisy[i, k] + (1 - w) * predicted[i, k]).item(), abs=1e-6
             )
 
 
-def test_equal_losses_keep_the_given_labels():
+def test_equal_losses_keep_the_noisy_labels():
     assert correction_weights(torch.full((4,), 2.0)).tolist() == [1.0] * 4
 
 
-def test_the_momentum_model_averages_every_floating_entry_and_only_those():
+def test_the_ema_model_averages_every_floating_entry_and_only_those():
     torch.manual_seed(0)
     net, average = (nn.Sequential(nn.Linear(3, 4), nn.BatchNorm1d(4)) for _ in range(2))
     model = MomentumModel(net, average, 0.9)

@@ -1,14 +1,15 @@
-"""The teacher of confidence-dependent noise, on the digits: what it averages, what it writes, what
-it refuses.
-"""
+"""The teacher of confidence-dependent noise, on the digits: what it averages, writes, refuses."""
 
 import numpy as np
 import pytest
 
 from re_sln import make_dependent_noise
+from re_sln.run import checkpoint
 from shared import datasets
 from shared.datasets.image_data import ImageData
 from shared.formats import noise_file
+
+pytestmark = pytest.mark.training
 
 
 @pytest.fixture
@@ -24,7 +25,7 @@ def few_digits(monkeypatch):
         digits.class_names,
         None,
     )
-    monkeypatch.setattr(make_dependent_noise.datasets, "load", lambda name, path: few)
+    monkeypatch.setattr(datasets, "load", lambda name, path: few)
     return few
 
 
@@ -64,23 +65,23 @@ def test_the_least_sure_images_get_their_most_probable_wrong_class(
     assert (noise.header.kind, noise.header.nominal_rate) == ("confidence", 0.25)
 
 
-def test_a_killed_teacher_goes_on_where_it_was(few_digits, tmp_path, monkeypatch, capsys):
+def test_a_killed_teacher_resumes(few_digits, tmp_path, monkeypatch, capsys):
     flags = ["--dataset_name", "digits", "--n_epochs", "3", "--device", "cpu", "--out"]
     assert make_dependent_noise.main([*flags, str(tmp_path / "whole.npz")]) == 0
-    save = make_dependent_noise.checkpoint.save
+    save = checkpoint.save
 
     def save_and_die(state, path):
         save(state, path)
         if state["epoch"] == 2:
             raise KeyboardInterrupt
 
-    monkeypatch.setattr(make_dependent_noise.checkpoint, "save", save_and_die)
+    monkeypatch.setattr(checkpoint, "save", save_and_die)
     assert make_dependent_noise.main([*flags, str(tmp_path / "killed.npz")]) == 130
     assert (
         make_dependent_noise.main([*flags[:3], "4", *flags[4:], str(tmp_path / "killed.npz")]) == 2
     )
     assert "epochs: 3 then, 4 now" in capsys.readouterr().err
-    monkeypatch.setattr(make_dependent_noise.checkpoint, "save", save)
+    monkeypatch.setattr(checkpoint, "save", save)
     assert make_dependent_noise.main([*flags, str(tmp_path / "killed.npz")]) == 0
     assert (tmp_path / "killed.npz").read_bytes() == (tmp_path / "whole.npz").read_bytes()
     assert sorted(path.name for path in tmp_path.iterdir()) == ["killed.npz", "whole.npz"]

@@ -3,8 +3,8 @@
 import pytest
 import torch
 
-from re_sln.networks import WideResNet, wide_resnet_from
-from re_sln.options import UsageError
+from re_sln.method.networks import WideResNet, wide_resnet_from
+from shared.errors import UserError
 
 
 @pytest.mark.parametrize(("classes", "parameters"), [(10, 1_469_642), (100, 1_481_252)])
@@ -58,5 +58,5 @@ def test_published_checkpoints_load_also_those_of_several_gpus():
             {prefix + name: value for name, value in net.state_dict().items()}
         ).eval()
         assert torch.equal(loaded(images), net(images))
-    with pytest.raises(UsageError, match="not those of a WRN"):
+    with pytest.raises(UserError, match="not those of a WRN"):
         wide_resnet_from({"fc.weight": torch.zeros(10, 3)})

@@ -9,9 +9,14 @@ import torch
 from old_runs import REAL, train_tiny, write_old_model, write_old_run
 from PIL import Image
 
-from re_sln import curves, figures, options, plot, runs
-from re_sln.data import in_order, server_of, stream_seed
-from re_sln.networks import WideResNet
+from re_sln import plot
+from re_sln.analysis import curves, scores
+from re_sln.analysis import finished_runs as runs
+from re_sln.analysis import sample_figures as figures
+from re_sln.method.images import server_of
+from re_sln.method.networks import WideResNet
+from re_sln.method.streams import in_order, stream_seed
+from re_sln.run.errors import UsageError
 from shared import datasets
 from shared.datasets.image_data import ImageData
 from shared.formats.noise_file import make, write
@@ -97,8 +102,14 @@ def test_pictures_have_the_published_size():
     rng = np.random.default_rng(0)
     values, flags = rng.random(60), rng.random(60) < 0.5
     for known in (flags, None):
-        assert size_of(figures.prediction_probabilities("title", values, known)) == (400, 400)
-        assert size_of(figures.sample_dissection("title", values, known, ~flags)) == (400, 400)
+        assert size_of(figures.prediction_probabilities("title", values, known)) == (
+            400,
+            400,
+        )
+        assert size_of(figures.sample_dissection("title", values, known, ~flags)) == (
+            400,
+            400,
+        )
 
 
 @pytest.mark.parametrize("classes", [3, 20, 100])
@@ -124,38 +135,41 @@ def test_curves_of_runs_with_different_figures():
 # ---- the script
 
 
+@pytest.mark.training
 def test_probabilities_are_those_of_the_momentum_model_on_seeded_views(trained, drawn):
     assert plot.main(["--exp_id", str(trained.folder), "--plot_type", "pred_probs"]) == 0
     ((title, confidence, is_clean),) = drawn
     assert title == TITLE
     assert (trained.folder / f"{TITLE}-prediction-probabilities.png").read_bytes() == b"png"
     np.testing.assert_array_equal(
-        is_clean, trained.noise.noisy_labels == trained.noise.clean_labels
+        is_clean, trained.data.noise.noisy_labels == trained.data.noise.clean_labels
     )
     data = datasets.load("digits")
-    images = server_of(data, torch.device("cpu"))(data.train_images[trained.noise.indices])
-    views = images.views(in_order(96, plot.BATCH, torch.device("cpu")), stream_seed(0, 0, "plot"))
+    images = server_of(data, torch.device("cpu"))(data.train_images[trained.data.noise.indices])
+    views = images.views(in_order(96, scores.BATCH, torch.device("cpu")), stream_seed(0, 0, "plot"))
     with torch.no_grad():
-        logits = trained.learner.average.net.eval()(torch.cat(list(views)))
+        logits = trained.learner.ema.net.eval()(torch.cat(list(views)))
     np.testing.assert_allclose(confidence, logits.softmax(dim=1).max(dim=1).values, atol=1e-5)
 
 
+@pytest.mark.training
 def test_the_dissection_compares_with_the_labels_of_the_run(trained, drawn):
     assert plot.main(["--exp_id", str(trained.folder), "--plot_type", "sample_dissect"]) == 0
     ((_, losses, label_right, prediction_right),) = drawn
     assert (trained.folder / f"{TITLE}-sample-dissection.png").exists()
     run = runs.find(str(trained.folder))
-    args = plot.data_arguments(run, None)
-    scores = plot.score(run, datasets.load("digits"), args, torch.device("cpu"))
-    noise = trained.noise
+    choice = scores.label_choice(run, None)
+    said = scores.score(run, datasets.load("digits"), choice, torch.device("cpu"))
+    noise = trained.data.noise
     np.testing.assert_array_equal(label_right, noise.noisy_labels == noise.clean_labels)
-    np.testing.assert_array_equal(prediction_right, scores.predicted == noise.clean_labels)
-    agrees = scores.predicted == noise.noisy_labels
-    np.testing.assert_allclose(losses[agrees], -np.log(scores.confidence[agrees]), rtol=1e-4)
+    np.testing.assert_array_equal(prediction_right, said.predicted == noise.clean_labels)
+    agrees = said.predicted == noise.noisy_labels
+    np.testing.assert_allclose(losses[agrees], -np.log(said.confidence[agrees]), rtol=1e-4)
 
 
+@pytest.mark.training
 def test_t_sne_of_test_features_is_repeatable(trained, drawn, monkeypatch):
-    monkeypatch.setattr(plot, "TSNE_SAMPLES", 60)
+    monkeypatch.setattr(scores, "TSNE_SAMPLES", 60)
     for _ in range(2):
         assert plot.main(["--exp_id", str(trained.folder), "--plot_type", "tsne"]) == 0
     (_, points, labels, names), (_, again, _, _) = drawn
@@ -166,6 +180,7 @@ def test_t_sne_of_test_features_is_repeatable(trained, drawn, monkeypatch):
     assert (trained.folder / f"{TITLE}-tsne.png").exists()
 
 
+@pytest.mark.training
 def test_curves_of_runs_and_csv_files(trained, drawn, tmp_path):
     (tmp_path / "kept.csv").write_text("epoch,accuracy\n1,20\n2,30\n")
     flags = [
@@ -184,6 +199,7 @@ def test_curves_of_runs_and_csv_files(trained, drawn, tmp_path):
     assert names[-1] == "kept"
 
 
+@pytest.mark.training
 def test_every_run_has_its_own_name_in_the_legend(trained, tmp_path):
     run = runs.find(str(trained.folder))
     assert plot.curve_names(["a/one"], [run]) == [TITLE]
@@ -236,6 +252,7 @@ def test_of_animal_10n_nobody_knows_which_labels_are_right(drawn, tmp_path, monk
     assert prediction_right.dtype == bool
 
 
+@pytest.mark.training
 def test_an_open_set_run_gets_its_foreign_images_back(trained, tmp_path, monkeypatch):
     for name in ("config.yaml", "noise.npz"):
         (tmp_path / name).write_bytes((trained.folder / name).read_bytes())
@@ -244,32 +261,38 @@ def test_an_open_set_run_gets_its_foreign_images_back(trained, tmp_path, monkeyp
     foreign = 255 - data.train_images
     flags = np.zeros(len(foreign), bool)
     found = make(data.train_labels, indices=np.arange(len(foreign)), open_set=flags)
-    monkeypatch.setattr(plot, "noisy_training_set", lambda args, data, may_make: (found, foreign))
-    rows, args = trained.noise.indices, plot.data_arguments(run, None)
-    np.testing.assert_array_equal(plot.training_set(run, data, args)[1], data.train_images[rows])
-    clean = trained.noise.clean_labels
+    monkeypatch.setattr(
+        scores, "noisy_training_set", lambda choice, data, may_make: (found, foreign)
+    )
+    rows, choice = trained.data.noise.indices, scores.label_choice(run, None)
+    np.testing.assert_array_equal(
+        scores.training_set(run, data, choice)[1], data.train_images[rows]
+    )
+    clean = trained.data.noise.clean_labels
     write(
         tmp_path / "noise.npz",
         make(clean, clean_labels=clean, indices=rows, open_set=np.arange(len(rows)) < 9),
     )
-    with pytest.raises(options.UsageError, match="made anew since"):
-        plot.training_set(run, data, args)
+    with pytest.raises(UsageError, match="were remade since"):
+        scores.training_set(run, data, choice)
     flags[rows[:9]] = True
     found = make(data.train_labels, indices=np.arange(len(foreign)), open_set=flags)
-    np.testing.assert_array_equal(plot.training_set(run, data, args)[1], foreign[rows])
+    np.testing.assert_array_equal(scores.training_set(run, data, choice)[1], foreign[rows])
 
 
 @pytest.mark.parametrize("recorded", ["data_path", "data_location"])
+@pytest.mark.training
 def test_the_data_are_looked_for_where_the_run_had_them(trained, tmp_path, recorded):
     run = runs.find(str(trained.folder))
     absent = {"data_path": None, "data_location": None}
     moved = replace(run, settings={**run.settings, **absent, recorded: str(tmp_path)})
-    assert plot.data_arguments(moved, None).data_path == tmp_path
-    assert plot.data_arguments(moved, tmp_path / "given").data_path == tmp_path / "given"
+    assert scores.label_choice(moved, None).data_path == tmp_path
+    assert scores.label_choice(moved, tmp_path / "given").data_path == tmp_path / "given"
     gone = replace(run, settings={**run.settings, **absent, recorded: str(tmp_path / "gone")})
-    assert plot.data_arguments(gone, None).data_path is None
+    assert scores.label_choice(gone, None).data_path is None
 
 
+@pytest.mark.training
 def test_what_cannot_be_drawn_is_said(trained, drawn, tmp_path, capsys, monkeypatch):
     (tmp_path / "kept.csv").write_text("epoch,accuracy\n1,20\n")
     write_old_run(

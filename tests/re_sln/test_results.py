@@ -10,8 +10,11 @@ import pytest
 from old_runs import REAL, train_tiny, write_old_run, write_search
 from PIL import Image
 
-from re_sln import curves, figures, results, tables
-from re_sln.tables import Result
+from re_sln import results
+from re_sln.analysis import accuracy_tables as tables
+from re_sln.analysis import curves
+from re_sln.analysis import sample_figures as figures
+from re_sln.analysis.accuracy_tables import Result
 
 RECIPE = (2, None, None, 128, 0.001, 0.999, 28, 2)
 
@@ -122,6 +125,7 @@ def test_the_mean_curve_over_runs():
 # ---- the script
 
 
+@pytest.mark.training
 def test_old_and_new_runs_in_the_working_directory(tmp_path, capsys):
     for number, (config, accuracy) in enumerate(
         [
@@ -189,6 +193,7 @@ def test_searches(tmp_path, capsys):
     assert "2 of 3 epochs are done" in out
 
 
+@pytest.mark.training
 def test_folders_that_are_named(tmp_path, capsys):
     train_tiny("--method", "sln_mo", "--output_dir", "mine/one")
     assert results.main(["--runs", "mine", "--out", "mine/tables"]) == 0

@@ -1,6 +1,4 @@
-"""train_cifar.py and train_real.py from outside, at a tiny size: what they write, what they
-survive, what they refuse.
-"""
+"""train_cifar.py and train_real.py at a tiny size: what they write, survive and refuse."""
 
 import os
 import random
@@ -17,11 +15,13 @@ from conftest import SCRIPTS, SMALL, TINY, environment, rows
 from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from re_sln import checkpoint, train_real
-from re_sln.networks import wide_resnet_from
-from re_sln.report import Report
+from re_sln import train_real
+from re_sln.method.networks import wide_resnet_from
+from re_sln.run import checkpoint
+from re_sln.run.report import Events
 from shared.formats import noise_file
 
+pytestmark = pytest.mark.training
 CORRECTED_EPOCHS = 12
 CORRECTED = [
     *TINY,
@@ -115,7 +115,7 @@ def test_the_published_layout_and_ours(run_script, tmp_path):
         assert all(torch.equal(loaded[key], value) for key, value in state[entry].items())
 
 
-def test_a_run_without_momentum_model_reports_the_network_and_logs_both(main, tmp_path, capsys):
+def test_a_run_without_ema_model_reports_the_network_and_logs_both(main, tmp_path, capsys):
     assert main(*TINY, "--method", "ce", "--output_dir", "run") == 0
     row = rows(tmp_path / "run")[-1]
     assert row["accuracy"] == row["accuracy_test_base"]
@@ -165,9 +165,7 @@ def lines_in(path):
     return path.read_text().count("\n") if path.exists() else 0
 
 
-def test_resuming_between_two_corrections_goes_on_with_the_corrected_targets(
-    main, tmp_path, capsys
-):
+def test_resuming_between_two_corrections_keeps_the_corrected_targets(main, tmp_path, capsys):
     assert main(*CORRECTED, "--n_epochs", 4, "--output_dir", "short") == 0
     assert main(*CORRECTED, "--output_dir", "short", "--resume") == 0
     assert "resumed: epoch 4 of 12 is done" in capsys.readouterr().out
@@ -200,8 +198,14 @@ def test_resume_without_a_folder_takes_the_newest_run_of_the_same_settings(main,
     assert capsys.readouterr().out.splitlines()[-1] == f"all models saved, exp_id={ids[0]}"
     assert len(rows(tmp_path / "runs" / ids[0])) == 3
     assert main(*TINY, "--method", "ce", "--seed", 9, "--n_epochs", 1, "--resume") == 0
-    assert "no checkpoint of these settings, starting at epoch 1" in capsys.readouterr().out
+    assert "has no checkpoint; starting from the beginning" in capsys.readouterr().out
     assert len(list((tmp_path / "runs").iterdir())) == 3
+
+
+def test_a_runs_own_config_repeats_it(main, tmp_path):
+    assert main(*CORRECTED, "--n_epochs", 4, "--output_dir", "first") == 0
+    assert main("--config", "first/config.yaml", "--output_dir", "second") == 0
+    assert_same_run(tmp_path / "first", tmp_path / "second")
 
 
 def test_another_run_is_neither_overwritten_nor_continued(main, capsys):
@@ -225,7 +229,8 @@ def test_a_loss_that_is_not_finite_stops_with_status_3_and_keeps_the_last_good_e
     assert main(*TINY, "--method", "ce", "--n_epochs", 1, "--output_dir", "run") == 0
     good = (tmp_path / "run" / "last.ckpt").read_bytes()
     monkeypatch.setattr(
-        "re_sln.train.soft_cross_entropy", lambda logits, targets: logits.float().sum(1) * torch.nan
+        "re_sln.method.train.soft_cross_entropy",
+        lambda logits, targets: logits.float().sum(1) * torch.nan,
     )
     assert main(*TINY, "--method", "ce", "--output_dir", "run", "--resume") == 3
     assert "epoch 2, step 1 of 3: loss nan" in capsys.readouterr().err
@@ -237,7 +242,7 @@ def test_test_losses_that_are_not_finite_stop_the_run_before_anything_is_saved(
     main, tmp_path, capsys, monkeypatch
 ):
     monkeypatch.setattr(
-        "re_sln.train.F.cross_entropy", lambda logits, labels: logits.sum() * torch.nan
+        "re_sln.method.train.F.cross_entropy", lambda logits, labels: logits.sum() * torch.nan
     )
     assert main(*TINY, "--method", "ce", "--output_dir", "run") == 3
     assert "epoch 1, test: loss_test_base" in capsys.readouterr().err
@@ -259,8 +264,8 @@ def test_the_reported_loss_is_the_networks_own_where_both_accuracies_are_equal(t
         "loss_test_ema": 9.0,
     }
     for mo, expected in ((False, 1.0), (True, 9.0)):
-        log = Report(tmp_path / str(mo), [], mo)
-        log.log(row)
+        log = Events(tmp_path / str(mo), 1, mo)
+        log.add(row)
         log.close()
         assert (
             EventAccumulator(str(tmp_path / str(mo))).Reload().Scalars("loss/test")[0].value
@@ -388,8 +393,8 @@ def test_clothing1m_trains_a_resnet50_on_balanced_epochs(tmp_path, monkeypatch, 
         with open(root / "annotations" / f"{keys}_label_kv.txt", "a") as file:
             file.writelines(f"{name} {i % 14}\n" for i, name in enumerate(names))
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("re_sln.disk_images.SHORTER_SIDE", 40)  # full size takes a minute
-    monkeypatch.setattr("re_sln.disk_images.CROP", 32)
+    monkeypatch.setattr("re_sln.method.disk_images.SHORTER_SIDE", 40)  # full size takes a minute
+    monkeypatch.setattr("re_sln.method.disk_images.CROP", 32)
     torch.save(resnet50_state(), tmp_path / "resnet50.pth")
     flags = [
         "--dataset_name",

@@ -9,9 +9,14 @@ from pathlib import Path
 
 import pytest
 
-from re_sln import report, table
-from re_sln.report import TIMING
+from re_sln import table
+from re_sln.analysis.accuracy_tables import Result
+from re_sln.run.config import parse_table
+from re_sln.run.record import read_config
+from re_sln.run.report import TIMING, Recorder
+from re_sln.search import paper_grid
 
+pytestmark = pytest.mark.training
 TINY = [
     "--dataset_name",
     "digits",
@@ -79,15 +84,13 @@ def test_sln_and_sln_mo_are_two_columns_of_one_training(filled: Path) -> None:
 
 
 def test_the_trainings_are_those_of_the_paper(filled: Path) -> None:
-    of = {
-        name: report.read_config(filled / f"digits_sym_{name}_seed123") for name in table.TRAININGS
-    }
-    assert [of[name]["method"] for name in table.TRAININGS] == list(table.TRAININGS)
-    assert [of[name]["lc_n_epoch"] for name in table.TRAININGS] == [-1, -1, 1]
-    args = table.parse([])
-    whole = table._trainings(args)
+    of = {name: read_config(filled / f"digits_sym_{name}_seed123") for name in paper_grid.TRAININGS}
+    assert [of[name]["method"] for name in paper_grid.TRAININGS] == list(paper_grid.TRAININGS)
+    assert [of[name]["lc_n_epoch"] for name in paper_grid.TRAININGS] == [-1, -1, 1]
+    config = parse_table([])
+    whole = paper_grid.trainings(config)
     assert len(whole) == 18
-    assert len(table.collect(args, whole)) == 24
+    assert len(paper_grid.as_lines(paper_grid.collect(whole), paper_grid.columns_of(config))) == 25
     lc = whole["cifar100_dependent_sln_mo_lc_seed123"]
     assert (lc.p, lc.sigma, lc.mo, lc.lc_n_epoch, lc.n_epochs, lc.batch_size) == (
         0.4,
@@ -97,7 +100,7 @@ def test_the_trainings_are_those_of_the_paper(filled: Path) -> None:
         300,
         128,
     )
-    shorter = table._trainings(table.parse(["--n_epochs", "60"]))
+    shorter = paper_grid.trainings(parse_table(["--n_epochs", "60"]))
     assert shorter["cifar10_sym_sln_mo_lc_seed123"].lc_n_epoch == 50
 
 
@@ -108,10 +111,10 @@ def test_a_second_call_repeats_nothing(filled: Path, capsys) -> None:
     assert before == {path: path.stat().st_mtime_ns for path in filled.glob("*/*.ckpt")}
 
 
-def test_an_interrupted_table_goes_on_with_the_same_command(
+def test_an_interrupted_table_resumes_with_the_same_command(
     filled: Path, tmp_path: Path, monkeypatch, capsys
 ) -> None:
-    folder, log, count = tmp_path / "table", report.Report.log, []
+    folder, log, count = tmp_path / "table", Recorder.__call__, []
 
     def interrupted(self, row) -> None:
         count.append(row)
@@ -120,7 +123,7 @@ def test_an_interrupted_table_goes_on_with_the_same_command(
         log(self, row)
 
     with monkeypatch.context() as patch:
-        patch.setattr(report.Report, "log", interrupted)
+        patch.setattr(Recorder, "__call__", interrupted)
         assert table.main([*LOCAL, "--output_dir", str(folder)]) == 130
     assert len(metrics(folder)) == 2
     assert table.main([*LOCAL, "--output_dir", str(folder)]) == 0
@@ -130,14 +133,18 @@ def test_an_interrupted_table_goes_on_with_the_same_command(
 
 
 def test_a_cell_that_was_not_run_says_so_beside_the_paper() -> None:
-    cells = [
-        table.Cell("cifar10", "sym", "ce", [], []),
-        table.Cell("cifar10", "asym", "ce", [70.0, 74.0], [1, 2]),
-    ]
-    text = table.text(cells, [1, 2])
+    def run(accuracy: float, seed: int) -> Result:
+        rows = [{"epoch": 1, "accuracy": accuracy}]
+        return Result("cifar10", "asym", "ce", 0.0, (-1, "recursive"), (1,), rows, seed)
+
+    cells = {("ce", "asym"): [run(70.0, 1), run(74.0, 2)]}
+    columns = [("cifar10", "sym"), ("cifar10", "asym")]
+    text = paper_grid.text({"cifar10": cells}, columns, 3)
     assert "not run (53.16 ± 1.64)" in text
-    assert "72.00 ± 2.00 (72.72 ± 1.35)" in text
-    assert table.as_csv(cells).splitlines()[1] == "cifar10,sym,ce,,,,53.16,1.64"
+    assert "72.00 ± 2.00, 2 of 3 seeds (72.72 ± 1.35)" in text
+    lines = paper_grid.as_lines({"cifar10": cells}, columns)
+    assert lines[1] == ["cifar10", "sym", "ce", "", "", "", "53.16", "1.64"]
+    assert lines[5] == ["cifar10", "asym", "ce", "72.00", "2.00", "1 2", "72.72", "1.35"]
 
 
 @pytest.mark.parametrize(

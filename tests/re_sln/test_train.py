@@ -6,12 +6,10 @@ import torch
 from conftest import TINY
 from torch import nn
 
-from re_sln import options
-from re_sln.data import stream_seed, torch_stream
-from re_sln.ema import MomentumModel
-from re_sln.experiment import prepare
-from re_sln.losses import one_hot
-from re_sln.train import (
+from re_sln.method.ema import MomentumModel
+from re_sln.method.losses import one_hot
+from re_sln.method.streams import stream_seed, torch_stream
+from re_sln.method.train import (
     EvaluationSet,
     Learner,
     NonFiniteLossError,
@@ -22,6 +20,9 @@ from re_sln.train import (
     evaluate,
     train_epoch,
 )
+from re_sln.run.config import parse
+from re_sln.run.device import autocast
+from re_sln.run.experiment import prepare
 
 CPU = torch.device("cpu")
 SAMPLES, CLASSES, FEATURES = 20, 5, 12
@@ -57,7 +58,7 @@ def settings(**changes):
         plain_scoring=False,
         soft_predictions=False,
         seed=3,
-        autocast=options.autocast("off", CPU),
+        autocast=autocast("off", CPU),
     )
     return Settings(**{**values, **changes})
 
@@ -68,10 +69,10 @@ def small_learner(decay=0.9):
         nn.Sequential(nn.Linear(FEATURES, 6), nn.BatchNorm1d(6), nn.ReLU(), nn.Linear(6, CLASSES))
         for _ in range(2)
     )
-    momentum_model = MomentumModel(net, average, decay)
+    ema = MomentumModel(net, average, decay)
     return Learner(
         net,
-        momentum_model,
+        ema,
         torch.optim.SGD(net.parameters(), lr=0.05, momentum=0.9, weight_decay=5e-4),
     )
 
@@ -95,18 +96,18 @@ def test_an_epoch_is_the_algorithm_written_out(train_set):
 
     order = torch.randperm(SAMPLES, generator=torch_stream(CPU, 3, 1, "shuffle"))
     noise = torch_stream(CPU, 3, 1, "sln")
-    losses, hits = {}, {}
-    net, average = literal.net.train(), literal.average.net
+    losses, correct = {}, {}
+    net, average = literal.net.train(), literal.ema.net
     for start in range(0, SAMPLES, 8):
         index = order[start : start + 8]
         z = torch.randn(len(index), CLASSES, generator=noise)
         logits = net(train_set.images.values[index])
         loss = torch.zeros(())
         for row_number, sample in enumerate(index.tolist()):
-            target = train_set.given[sample] + 0.7 * z[row_number]
+            target = train_set.noisy[sample] + 0.7 * z[row_number]
             per_sample = -(target * torch.log_softmax(logits[row_number], 0)).sum()
             losses[sample] = per_sample.item()
-            hits[sample] = logits[row_number].argmax() == train_set.given[sample].argmax()
+            correct[sample] = logits[row_number].argmax() == train_set.noisy[sample].argmax()
             loss = loss + per_sample / len(index)
         literal.optimizer.zero_grad()
         loss.backward()
@@ -114,7 +115,7 @@ def test_an_epoch_is_the_algorithm_written_out(train_set):
         for a, b in zip(average.state_dict().values(), net.state_dict().values()):
             if a.is_floating_point():
                 a.copy_(0.9 * a + 0.1 * b)
-    for one, other in ((learner.net, net), (learner.average.net, average)):
+    for one, other in ((learner.net, net), (learner.ema.net, average)):
         for a, b in zip(one.state_dict().values(), other.state_dict().values()):
             torch.testing.assert_close(a, b, atol=1e-5, rtol=1e-5)
     wrong = [i for i in range(SAMPLES) if train_set.is_noisy[i]]
@@ -123,7 +124,7 @@ def test_an_epoch_is_the_algorithm_written_out(train_set):
     assert row["loss_train_noisy"] == pytest.approx(np.mean([losses[i] for i in wrong]), rel=1e-5)
     assert row["loss_train_clean"] == pytest.approx(np.mean([losses[i] for i in right]), rel=1e-5)
     assert row["accuracy_train"] == pytest.approx(
-        100 * np.mean([bool(hit) for hit in hits.values()])
+        100 * np.mean([bool(right) for right in correct.values()])
     )
 
 
@@ -132,10 +133,10 @@ def test_an_epoch_is_the_algorithm_written_out(train_set):
 def test_label_correction_over_four_epochs_is_the_recursion_written_out(train_set, recursive, soft):
     learner = small_learner()
     chosen = settings(recursive=recursive, soft_predictions=soft, lc_n_epoch=1)
-    reference = train_set.given
+    reference = train_set.noisy
     for epoch in range(1, 5):
         with torch.no_grad():
-            logits = learner.average.net.eval()(train_set.images.values)
+            logits = learner.ema.net.eval()(train_set.images.values)
         losses = [
             -(reference[i] * torch.log_softmax(logits[i], 0)).sum().item() for i in range(SAMPLES)
         ]
@@ -145,16 +146,16 @@ def test_label_correction_over_four_epochs_is_the_recursion_written_out(train_se
             predicted = (
                 torch.softmax(logits[i], 0) if soft else one_hot(logits[i].argmax(), CLASSES)
             )
-            expected[i] = w * train_set.given[i] + (1 - w) * predicted
+            expected[i] = w * train_set.noisy[i] + (1 - w) * predicted
         learner.targets = correct_labels(learner, train_set, torch.arange(SAMPLES), chosen, epoch)
         torch.testing.assert_close(learner.targets, expected, atol=1e-5, rtol=1e-5)
-        reference = expected if recursive else train_set.given
+        reference = expected if recursive else train_set.noisy
         train_epoch(learner, train_set, torch.arange(SAMPLES), 0.0, chosen, epoch)
 
 
 def test_sigma_is_0_and_the_targets_change_from_the_first_correction_on(train_set):
     learner = small_learner()
-    tests = {"test": EvaluationSet(train_set.images, train_set.given.argmax(1))}
+    tests = {"test": EvaluationSet(train_set.images, train_set.noisy.argmax(1))}
     rows, targets = [], []
     for row in epochs(learner, train_set, tests, settings(lc_n_epoch=4)):
         rows.append(row)
@@ -170,15 +171,15 @@ def test_sigma_is_0_and_the_targets_change_from_the_first_correction_on(train_se
 def test_evaluation_is_in_eval_mode_and_counts_samples_not_batches(train_set):
     learner = small_learner()
     result = evaluate(
-        learner.net, EvaluationSet(train_set.images, train_set.given.argmax(1)), settings(), 1
+        learner.net, EvaluationSet(train_set.images, train_set.noisy.argmax(1)), settings(), 1
     )
     with torch.no_grad():
         logits = learner.net.eval()(train_set.images.values)
     assert result["loss"].item() == pytest.approx(
-        nn.functional.cross_entropy(logits, train_set.given.argmax(1)).item()
+        nn.functional.cross_entropy(logits, train_set.noisy.argmax(1)).item()
     )
     assert result["accuracy"].item() == pytest.approx(
-        100 * (logits.argmax(1) == train_set.given.argmax(1)).float().mean()
+        100 * (logits.argmax(1) == train_set.noisy.argmax(1)).float().mean()
     )
 
 
@@ -209,7 +210,7 @@ def test_a_loss_that_is_not_finite_names_epoch_and_step(train_set):
 
 def test_an_epoch_of_clothing1m_has_equally_many_samples_of_each_class(train_set):
     per_class = train_set._replace(
-        given=one_hot(torch.arange(SAMPLES) % CLASSES, CLASSES), per_class=3
+        noisy=one_hot(torch.arange(SAMPLES) % CLASSES, CLASSES), per_class=3
     )
     first, again, other = (
         per_class.samples(torch_stream(CPU, 3, epoch, "samples")) for epoch in (1, 1, 2)
@@ -232,22 +233,27 @@ def test_streams_differ_in_seed_epoch_and_purpose():
 
 def test_both_networks_start_from_the_second_one_drawn(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    run = prepare(options.parse("train_cifar", [*TINY, "--method", "sln_mo", "--seed", "123"]))
+    run = prepare(parse("train_cifar", [*TINY, "--method", "sln_mo", "--seed", "123"]))
     torch.manual_seed(123)
     _, second = (type(run.learner.net)(10, 10, 1) for _ in range(2))
-    for net in (run.learner.net, run.learner.average.net):
+    for net in (run.learner.net, run.learner.ema.net):
         assert all(
             torch.equal(a, b)
             for a, b in zip(net.state_dict().values(), second.state_dict().values())
         )
 
 
+@pytest.mark.training
 def test_bfloat16_and_float32_agree_on_an_epoch(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     figures = []
     for amp in ("off", "bf16"):
         run = prepare(
-            options.parse("train_cifar", [*TINY, "--method", "ce", "--amp", amp, "--lr", "0.001"])
+            parse("train_cifar", [*TINY, "--method", "ce", "--amp", amp, "--lr", "0.001"])
         )
-        figures.append(next(iter(run.epochs()))["loss_train"])
+        figures.append(
+            next(epochs(run.learner, run.data.train_set, run.data.test_sets, run.settings))[
+                "loss_train"
+            ]
+        )
     assert figures[0] == pytest.approx(figures[1], rel=0.01)

@@ -1,6 +1,4 @@
-"""The search of sigma: a real cluster and no Ray at all give the same figures, and a killed search
-goes on as if nothing was.
-"""
+"""The search for sigma: a cluster and no Ray give the same figures; a killed search resumes."""
 
 import csv
 import json
@@ -20,14 +18,17 @@ import yaml
 from conftest import environment
 from sklearn.model_selection import train_test_split
 
-from re_sln import options, ray_backend, table, train, tune
-from re_sln.experiment import prepare
-from re_sln.noisy_labels import noisy_training_set
-from re_sln.ray_backend import Share, share_out
-from re_sln.report import TIMING
-from re_sln.sigma_search import METRICS
+from re_sln import table, tune
+from re_sln.method import train
+from re_sln.run.config import parse, parse_search
+from re_sln.run.experiment import prepare
+from re_sln.run.labels import noisy_training_set
+from re_sln.run.report import TIMING
+from re_sln.search import ray_backend
+from re_sln.search.sigma_trial import METRICS
 from shared import datasets
 
+pytestmark = pytest.mark.training
 SCRIPT = Path(tune.__file__)
 TINY = [
     "--dataset_name",
@@ -128,7 +129,7 @@ def test_the_default_place_is_hp_and_resume_finds_it(tmp_path, monkeypatch, caps
     assert "no search of these settings" in capsys.readouterr().out
 
 
-def test_a_killed_search_goes_on_as_if_nothing_was(
+def test_a_killed_search_resumes_to_the_same_figures(
     killed: Path, whole: Path, tmp_path: Path
 ) -> None:
     folder = tmp_path / "hp_killed"
@@ -239,11 +240,12 @@ def test_the_best_sigma_has_the_highest_last_accuracy_and_its_command_runs(
     assert "un-augmented" in said
     assert "the network itself" in said
     command = said.split("train with it: ")[1].split()
-    args = options.parse("train_cifar", command[2:])
-    assert (args.sigma, args.depth, args.limit_train, args.lc_n_epoch) == (best, 10, 200, -1)
+    found = parse("train_cifar", command[2:])
+    assert (found.sigma, found.depth, found.limit_train, found.lc_n_epoch) == (best, 10, 200, -1)
+    assert (found.output_dir, found.data_path) == (None, datasets.data_root())
 
 
-def test_mo_and_lc_are_searched_too_and_augmented_views_differ(tmp_path: Path, capsys) -> None:
+def test_mo_and_lc_are_searched_too_and_augmentation_is_remembered(tmp_path: Path, capsys) -> None:
     folder = tmp_path / "hp_lc"
     flags = [
         *LOCAL,
@@ -258,26 +260,27 @@ def test_mo_and_lc_are_searched_too_and_augmented_views_differ(tmp_path: Path, c
     ]
     assert tune.main(flags) == 0
     said = capsys.readouterr().out
-    assert "the momentum model (EMA) on augmented held-out images" in said
-    assert "--mo --lc_n_epoch 1" in said
+    assert "the EMA model on augmented held-out images" in said
+    found = parse("train_cifar", said.split("train with it: ")[1].split()[2:])
+    assert (found.mo, found.lc_n_epoch, found.n_epochs) == (True, 1, 2)
     del flags[flags.index("--augment_val")]
     assert tune.main([*flags, "--resume"]) == 2
     assert "augment_val: True then, False now" in capsys.readouterr().err
 
 
 def test_noisy_and_clean_losses_follow_the_samples_that_were_kept(monkeypatch) -> None:
-    args = tune.parse(LOCAL)
-    run = prepare(args)
-    labels, _ = noisy_training_set(args, datasets.load("digits"))
+    config = parse_search(LOCAL)
+    run = prepare(config.training, config.held_out)
+    labels, _ = noisy_training_set(config.training, datasets.load("digits"))
     rows = np.linspace(0, len(labels.noisy_labels) - 1, 200).astype(int)
     noisy, clean = labels.noisy_labels[rows], labels.clean_labels[rows]
     kept, held_out = train_test_split(
-        np.arange(200), test_size=0.1, stratify=noisy, random_state=args.seed
+        np.arange(200), test_size=0.1, stratify=noisy, random_state=config.training.seed
     )
     kept, held_out = sorted(kept), sorted(held_out)
-    assert run.train_set.given.argmax(dim=1).tolist() == noisy[kept].tolist()
-    assert run.test_sets["val"].labels.tolist() == noisy[held_out].tolist()
-    assert run.noise.indices.tolist() == rows[kept].tolist()
+    assert run.data.train_set.noisy.argmax(dim=1).tolist() == noisy[kept].tolist()
+    assert run.data.test_sets["val"].labels.tolist() == noisy[held_out].tolist()
+    assert run.data.noise.indices.tolist() == rows[kept].tolist()
 
     losses_of_epoch, mean_of = [], train._mean_of
     monkeypatch.setattr(
@@ -285,7 +288,7 @@ def test_noisy_and_clean_losses_follow_the_samples_that_were_kept(monkeypatch) -
         "_mean_of",
         lambda losses, group: losses_of_epoch.append(losses) or mean_of(losses, group),
     )
-    row = next(run.epochs())
+    row = next(train.epochs(run.learner, run.data.train_set, run.data.test_sets, run.settings))
     losses = losses_of_epoch[0].tolist()
     for name, wanted in (("noisy", True), ("clean", False)):
         group = [loss for loss, i in zip(losses, kept) if (noisy[i] != clean[i]) == wanted]
@@ -302,7 +305,7 @@ def test_noisy_and_clean_losses_follow_the_samples_that_were_kept(monkeypatch) -
         ),
         ([*TINY, "--val_size", "0.001"], "--val_size 0.001"),
         ([*TINY, "--noise_mode", "dependent"], "choose one of sym, asym"),
-        ([*TINY, "--lc_n_epoch", "2"], "is no method"),
+        ([*TINY, "--lc_n_epoch", "2"], "is not a valid combination"),
         ([*LOCAL, "--trials_at_once", "2"], "drop them"),
         ([*TINY, "--trials_at_once", "0"], "at least 1"),
         ([*TINY, "--device", "cuda:1"], "--device cuda"),
@@ -337,20 +340,3 @@ def test_a_search_is_not_overwritten_nor_shortened(whole: Path, capsys) -> None:
 def test_a_loss_that_is_not_finite_stops_one_trial_and_is_named(tmp_path: Path, capsys) -> None:
     assert tune.main([*LOCAL, "--lr", "1e30", "--output_dir", str(tmp_path / "hp_nan")]) == 3
     assert "stopped: the loss is not finite (epoch 1, step" in capsys.readouterr().out
-
-
-@pytest.mark.parametrize(
-    ("nodes", "jobs", "device", "at_once", "share"),
-    [
-        ([{"CPU": 8}], 4, "auto", None, Share(4, 2, 0)),
-        ([{"CPU": 1}, {"CPU": 1}], 4, "auto", None, Share(2, 1, 0)),
-        ([{"CPU": 1}, {"CPU": 5}], 4, "cpu", 2, Share(2, 2, 0)),
-        ([{}, {"CPU": 4}], 18, "auto", None, Share(4, 1, 0)),
-        ([{"CPU": 16, "GPU": 1}], 4, "auto", None, Share(1, 16, 1)),
-        ([{"CPU": 16, "GPU": 1}], 4, "cuda", 4, Share(4, 4, 0.25)),
-        ([{"CPU": 4, "GPU": 2}, {"CPU": 8}], 4, "auto", None, Share(2, 2, 1)),
-        ([{"CPU": 8, "GPU": 2}], 4, "cpu", None, Share(4, 2, 0)),
-    ],
-)
-def test_what_each_trial_gets(nodes, jobs, device, at_once, share) -> None:
-    assert share_out(nodes, jobs, device, at_once) == share

@@ -7,8 +7,11 @@ import pytest
 from old_runs import train_tiny
 from PIL import Image
 
-from re_sln import figures, options, viz
-from re_sln.noisy_labels import noisy_training_set
+from re_sln import viz
+from re_sln.analysis import panels
+from re_sln.analysis import sample_figures as figures
+from re_sln.run.config import parse
+from re_sln.run.labels import noisy_training_set
 from shared import datasets
 from shared.datasets.image_data import ImageData
 from shared.formats.noise_file import make
@@ -34,8 +37,8 @@ def test_panels_are_picked_as_the_original_picks_them():
     noisy[wrong] = (noisy[wrong] + 1) % 3
     right = np.setdiff1d(np.arange(60), wrong)
     noise = noise_of(data, noisy)
-    chosen = viz.choose(noise, seed=123)
-    titles = viz.titles(noise, chosen, data)
+    chosen = panels.choose(noise, seed=123)
+    titles = panels.titles(noise, chosen, data)
     for panel in range(1, 33):
         pool = right if panel <= 16 else wrong
         row = np.random.RandomState(123 + panel).choice(pool, 1, replace=False)[0]
@@ -48,30 +51,34 @@ def test_a_foreign_image_keeps_its_label_and_no_noise_leaves_places_empty():
     data = small_data()
     flags = np.arange(60) < 20
     noise = noise_of(data, data.train_labels, open_set=flags)
-    chosen = viz.choose(noise, seed=1)
+    chosen = panels.choose(noise, seed=1)
     assert all(not flags[row] for row in chosen[:16])
     assert all(flags[row] for row in chosen[16:])
     assert (
-        viz.titles(noise, chosen, data)[16] == f"dirty:({CLASSES[data.train_labels[chosen[16]]]})"
+        panels.titles(noise, chosen, data)[16]
+        == f"dirty:({CLASSES[data.train_labels[chosen[16]]]})"
     )
     clean = noise_of(data, data.train_labels)
-    assert viz.choose(clean, seed=1)[16:] == [None] * 16
-    assert viz.titles(clean, [None], data) == [""]
+    assert panels.choose(clean, seed=1)[16:] == [None] * 16
+    assert panels.titles(clean, [None], data) == [""]
 
 
 def test_where_the_truth_is_unknown_all_images_are_one_pool():
     data = small_data()
     noise = make(data.train_labels, indices=np.arange(60))
-    chosen = viz.choose(noise, seed=5)
+    chosen = panels.choose(noise, seed=5)
     assert chosen == [
         np.random.RandomState(5 + panel).choice(60, 1, replace=False)[0] for panel in range(1, 33)
     ]
-    assert viz.titles(noise, chosen, data) == [CLASSES[data.train_labels[row]] for row in chosen]
+    assert panels.titles(noise, chosen, data) == [CLASSES[data.train_labels[row]] for row in chosen]
 
 
 def test_the_picture_has_the_published_size():
     images = [np.zeros((32, 32, 3), np.uint8)] * 31 + [None]
-    assert Image.open(io.BytesIO(figures.panels(images, ["clean:cat"] * 32))).size == (2400, 800)
+    assert Image.open(io.BytesIO(figures.panels(images, ["clean:cat"] * 32))).size == (
+        2400,
+        800,
+    )
 
 
 def test_digits_from_the_command_line(tmp_path, monkeypatch, capsys):
@@ -91,10 +98,11 @@ def test_digits_from_the_command_line(tmp_path, monkeypatch, capsys):
     )
 
 
+@pytest.mark.training
 def test_labels_of_a_file(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(figures, "panels", lambda images, titles: b"png")
-    noise = train_tiny("--method", "ce", "--output_dir", "run").noise
+    noise = train_tiny("--method", "ce", "--output_dir", "run").data.noise
     assert viz.main(["digits", "--noise_file", "run/noise.npz"]) == 0
     assert (tmp_path / "viz/digits_noise.png").exists()
     assert f"noise ratio: {noise.header.measured_rate:.4f}" in capsys.readouterr().out
@@ -156,7 +164,7 @@ def test_open_set_shows_the_foreign_images(cifar, monkeypatch):
         viz.main(["cifar10", *flags]) == 2
     )  # it makes no noise, least of all from a seed that chooses panels
     make = ["--dataset_name", "cifar10", *flags, "--make_new_custom_noise", "--sigma", "0"]
-    noisy_training_set(options.parse("train_cifar", make), small_data("cifar10"))
+    noisy_training_set(parse("train_cifar", make), small_data("cifar10"))
     assert viz.main(["cifar10", *flags]) == 0
     ((images, titles),) = drawn
     assert [bool((image == 7).all()) for image in images] == [False] * 16 + [True] * 16

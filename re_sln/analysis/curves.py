@@ -1,0 +1,230 @@
+"""Pictures of whole runs: figures by epoch, accuracy by sigma. PNG bytes out.
+
+Rows are those of metrics.jsonl: one an epoch, accuracies in percent, None (or nothing) where a
+figure is not known.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import matplotlib
+
+matplotlib.use("Agg")  # no display
+
+import matplotlib.pyplot as plt
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.ticker import MaxNLocator
+from numpy.typing import NDArray
+
+from re_sln.analysis.sample_figures import png
+from re_sln.method.train import Row
+
+Rows = Sequence[Row]
+ZOOMED = 3  # the last third of the epochs
+COLOURS = {"sym": "tab:blue", "asym": "tab:orange", "dependent": "tab:green", "openset": "tab:red"}
+SPARE_COLOURS = ["tab:purple", "tab:brown", "tab:pink", "tab:olive", "tab:cyan", "black"]
+# A legend that hides no curve.
+BELOW: dict[str, Any] = {"loc": "outside lower center", "ncols": 2, "fontsize": 8}
+LOSS_PARTS = (
+    ("clean samples", "loss_train_clean", "-"),
+    ("noisy samples", "loss_train_noisy", "--"),
+)
+
+
+def column(rows: Rows, name: str) -> NDArray[np.float64]:
+    """A figure by epoch, (E,); NaN where it is not known."""
+    return np.array([np.nan if row.get(name) is None else row[name] for row in rows], float)
+
+
+def mean_and_std(
+    runs: Sequence[Rows], name: str
+) -> tuple[NDArray[np.int64], NDArray[np.float64], NDArray[np.float64]]:
+    """Epochs (E,), mean (E,) and population standard deviation (E,) over runs of E epochs each."""
+    values = np.stack([column(rows, name) for rows in runs])
+    return np.array([row["epoch"] for row in runs[0]]), values.mean(axis=0), values.std(axis=0)
+
+
+def compare(runs: Mapping[str, Rows]) -> bytes:
+    """Test accuracy, training loss and training accuracy of several runs, by name."""
+    figure, (tested, loss, trained) = plt.subplots(1, 3, figsize=(16, 5), layout="constrained")
+    styles: dict[str, str] = {}
+    for name, rows in runs.items():
+        epochs = [row["epoch"] for row in rows]
+        line = tested.plot(
+            epochs, column(rows, "accuracy"), label=f"{name}: last {rows[-1]['accuracy']:.2f} %"
+        )[0]
+        last_base = rows[-1].get("accuracy_test_base")
+        if "mo" in name.split("-") and last_base is not None:  # it is SLN, without its average
+            base, label = column(rows, "accuracy_test_base"), "its network, without averaging"
+            label += f": last {last_base:.2f} %"
+            tested.plot(epochs, base, ":", color=line.get_color(), linewidth=1, label=label)
+        trained.plot(epochs, column(rows, "accuracy_train"), color=line.get_color())
+        styles |= _losses(loss, epochs, rows, line.get_color())
+    tested.set(title="Test accuracy, against clean labels", ylabel="top-1 (%)")
+    loss.set(title="Training loss", ylabel="cross-entropy, noise of SLN included")
+    trained.set(
+        title="Training accuracy, against the noisy labels\n(after label correction: the "
+        "corrected ones)",
+        ylabel="top-1 (%)",
+    )
+    _name_styles(loss, styles)
+    loss.legend(fontsize=8)
+    for axes in (tested, loss, trained):
+        _epochs_below(axes)
+    figure.legend(
+        *tested.get_legend_handles_labels(),
+        loc="outside lower center",
+        ncols=1 if len(runs) < 3 else 2,
+        fontsize=9,
+    )
+    return png(figure)
+
+
+def accuracy_by_epoch(title: str, groups: Mapping[str, Sequence[Rows]], zoom: bool) -> bytes:
+    """Test accuracy of groups of runs, mean ± standard deviation; zoom: the last third only."""
+    figure, axes = plt.subplots(figsize=(6, 4), layout="constrained")
+    lows, highs = [], []
+    colours = _colours(groups)
+    for name, runs in groups.items():
+        epochs, mean, std = mean_and_std(runs, "accuracy")
+        shown = slice(-max(2, len(epochs) // ZOOMED), None) if zoom else slice(None)
+        line = axes.plot(
+            epochs[shown],
+            mean[shown],
+            label=_counted(name, runs, "mean ± std"),
+            color=colours[name],
+            linewidth=1.2,
+        )[0]
+        if len(runs) > 1:
+            axes.fill_between(
+                epochs[shown],
+                (mean - std)[shown],
+                (mean + std)[shown],
+                color=line.get_color(),
+                alpha=0.2,
+            )
+        lows.append(mean[shown].min())
+        highs.append(mean[shown].max())
+    if zoom:
+        margin = max(0.5, 0.05 * (max(highs) - min(lows)))
+        axes.set_ylim(min(lows) - margin, max(highs) + margin)
+    last = len(next(iter(groups.values()))[0])
+    axes.set(
+        title=title
+        + (f", epochs {last - max(2, last // ZOOMED) + 1} to {last}" if zoom and last > 2 else ""),
+        ylabel="test accuracy (%)",
+    )
+    _epochs_below(axes)
+    figure.legend(**BELOW)
+    return png(figure)
+
+
+def loss_by_epoch(title: str, groups: Mapping[str, Sequence[Rows]]) -> bytes:
+    """Training loss of groups of runs, clean samples solid, noisy ones dashed, unknown dotted."""
+    figure, axes = plt.subplots(figsize=(6, 4), layout="constrained")
+    colours = _colours(groups)
+    styles: dict[str, str] = {}
+    for name, runs in groups.items():
+        means = {
+            key: mean_and_std(runs, key)[1]
+            for key in ("loss_train", *(key for _, key, _ in LOSS_PARTS))
+        }
+        epochs = [row["epoch"] for row in runs[0]]
+        rows = [{key: values[i] for key, values in means.items()} for i in range(len(epochs))]
+        axes.plot([], [], color=colours[name], label=_counted(name, runs, "mean"))
+        styles |= _losses(axes, epochs, rows, colours[name])
+    axes.set(title=title, ylabel="training loss, SLN's noise included")
+    _name_styles(axes, styles)
+    _epochs_below(axes)
+    figure.legend(**BELOW)
+    return png(figure)
+
+
+def accuracy_by_sigma(title: str, accuracies: Mapping[float, Sequence[float]]) -> bytes:
+    """Last test accuracy by sigma, mean ± standard deviation; the best mean is marked."""
+    figure, axes = plt.subplots(figsize=(6, 4), layout="constrained")
+    sigmas = sorted(accuracies)
+    means, stds = (np.array([f(accuracies[sigma]) for sigma in sigmas]) for f in (np.mean, np.std))
+    runs = max(len(values) for values in accuracies.values())
+    axes.errorbar(
+        sigmas,
+        means,
+        yerr=stds,
+        marker="o",
+        capsize=3,
+        label=f"mean ± std, up to {runs} runs" if runs > 1 else "one run each",
+    )
+    best = int(means.argmax())
+    axes.plot(
+        sigmas[best],
+        means[best],
+        "*",
+        color="tab:red",
+        markersize=14,
+        label=f"best: σ = {sigmas[best]:g}, {means[best]:.2f} %",
+    )
+    axes.set(
+        title=title,
+        xlabel="σ of stochastic label noise (0: cross-entropy)",
+        ylabel="test accuracy, last epoch (%)",
+    )
+    axes.grid(alpha=0.3)
+    axes.legend(fontsize=8)
+    return png(figure)
+
+
+def sigma_search(title: str, results: Mapping[float, Rows], best: float) -> bytes:
+    """Validation accuracies of a search by epoch, and the last ones by sigma; best: is marked."""
+    figure, (by_epoch, by_sigma) = plt.subplots(1, 2, figsize=(11, 4.5), layout="constrained")
+    figure.suptitle(title)
+    for sigma, rows in sorted(results.items()):
+        epochs = [row["training_iteration"] for row in rows]
+        marker = "." if len(rows) < 30 else None
+        accuracies = column(rows, "accuracy_val")
+        by_epoch.plot(epochs, accuracies, label=f"sigma = {sigma:g}", marker=marker)
+    by_epoch.set(title="during training", xlabel="epoch", ylabel="validation accuracy (fraction)")
+    by_epoch.xaxis.set_major_locator(MaxNLocator(integer=True))
+    by_epoch.legend()
+    last = {sigma: rows[-1]["accuracy_val"] for sigma, rows in sorted(results.items())}
+    by_sigma.plot(list(last), list(last.values()), marker="o", label="last epoch")
+    chosen = f"chosen: sigma = {best:g}, {last[best]:.4f}"
+    by_sigma.plot(best, last[best], "r*", markersize=16, label=chosen)
+    by_sigma.set_xscale("log")
+    by_sigma.set_xticks(list(last), [f"{sigma:g}" for sigma in last])
+    by_sigma.minorticks_off()
+    by_sigma.set(title="after training", xlabel="sigma", ylabel="validation accuracy (fraction)")
+    by_sigma.legend()
+    return png(figure, dpi=120)
+
+
+def _losses(axes: Axes, epochs: Sequence[int], rows: Rows, colour: object) -> dict[str, str]:
+    """Draws the training loss by kind of sample, if known; the kinds drawn, with their styles."""
+    parts = {kind: (column(rows, name), style) for kind, name, style in LOSS_PARTS}
+    if all(np.isnan(values).all() for values, _ in parts.values()):
+        parts = {"all samples": (column(rows, "loss_train"), ":")}
+    for values, style in parts.values():
+        axes.plot(epochs, values, style, color=colour, linewidth=1.2)
+    return {kind: style for kind, (_, style) in parts.items()}
+
+
+def _name_styles(axes: Axes, styles: Mapping[str, str]) -> None:
+    """Entries for the legend: which line is which kind of sample."""
+    for kind, style in styles.items():
+        axes.plot([], [], style, color="black", label=kind)
+
+
+def _counted(name: str, runs: Sequence[Rows], what: str) -> str:
+    return name if len(runs) == 1 else f"{name} ({what} of {len(runs)} runs)"
+
+
+def _colours(names: Iterable[str]) -> dict[str, str]:
+    """A colour for each name: the usual one for the paper's kinds of noise, else a spare one."""
+    spare = iter(SPARE_COLOURS * 10)
+    return {name: COLOURS.get(name) or next(spare) for name in names}
+
+
+def _epochs_below(axes: Axes) -> None:
+    axes.set_xlabel("epoch")
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    axes.grid(alpha=0.3)

@@ -1,0 +1,324 @@
+"""Finished runs, found and read: ours and the folders that the original re-sln left.
+
+    run = find("exp_2021-12-08 11:28:45.265396")        # in the working directory: configs/, runs/
+    run = find("runs/digits-sln")                       # an --output_dir, or a run folder elsewhere
+    run = find("re_sln/results/digits_sym0.4_ce_seed1.csv")   # a curve, with settings as remarks
+    read_rows(run), load_model(run)
+
+The one reader of settings and rows. Accuracies are in percent. Nothing that is read is executed.
+"""
+
+import csv
+import json
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from re_sln.method.networks import WideResNet, wide_resnet_from
+from re_sln.method.train import Row
+from re_sln.run import checkpoint
+from re_sln.run.errors import UsageError
+from re_sln.run.labels import KINDS, rate_name
+from re_sln.run.presets import NOISE_MODES, PRESETS, REAL_NOISE, name_of_method
+from shared.formats.noise_file import NoiseFileError, read
+
+NEEDED = ("dataset_name", "sigma", "mo", "lc_n_epoch", "n_epochs", "seed")
+SUB_RUNS = {
+    "loss_train": "loss_train_all",
+    "loss_train_noisy": "loss_train_noisy",
+    "loss_train_clean": "loss_train_clean",
+}
+# Of what a noise file says.
+MODES = {**{kind: mode for mode, kind in KINDS.items()}, "pair_flip": "asym"}
+
+
+@dataclass(frozen=True)
+class Run:
+    """Where a run's files are, and its settings.
+
+    settings: the original's keys, `method`, and for our runs all of config.yaml.
+    """
+
+    exp_id: str
+    settings: dict[str, Any]  # empty: a curve whose settings nobody wrote down
+    folder: Path  # metrics.jsonl or event files; a .csv file: the curve itself
+    models: Path  # model.pth, model_ema.pth
+    assets: Path  # where pictures of the run go
+
+
+def find(name: str) -> Run:
+    """The run of that exp_id in the working directory, or of that folder or curve.
+
+    Raises UsageError.
+    """
+    given = Path(name)
+    if given.suffix == ".csv":
+        return _curve(given)
+    home = given.absolute().parent.parent
+    published = home / "configs" / given.name / "config.yml"
+    if given.parent.name in ("configs", "runs") and published.is_file():
+        return _of_id(home, given.name)
+    if (given / "config.yaml").is_file() or (given / "config.yml").is_file():
+        return _of_folder(given)
+    return _of_id(Path(), name)
+
+
+def find_all(places: Iterable[Path]) -> list[Run]:
+    """Every run at or below the places, each once.
+
+    Folders of other projects, searches and curves without settings are passed over. places: run
+    folders, folders that contain such, working directories of re-sln, or curves (.csv).
+    """
+    found: dict[Path, Run] = {}
+    for place in places:
+        if not place.exists():
+            raise UsageError(
+                f"{place}: no such folder; give one that contains run folders, or configs/ and "
+                "runs/"
+            )
+        paths = [place]
+        if place.is_dir():
+            paths = sorted([*place.rglob("config.y*ml"), *place.glob("*.csv")])
+        for path in paths:
+            try:
+                run = find(str(path if path.suffix == ".csv" else path.parent))
+            except UsageError:
+                continue
+            if run.settings and not (run.folder / "params.json").exists():
+                found.setdefault(run.folder.resolve(), run)
+    return list(found.values())
+
+
+def _of_id(home: Path, exp_id: str) -> Run:
+    """A run as the original lays it out below its working directory."""
+    folder, published = home / "runs" / exp_id, home / "configs" / exp_id / "config.yml"
+    settings = _settings([published, folder / "config.yaml"])
+    if settings is None:
+        raise UsageError(
+            f"no experiment {exp_id!r}: neither {published} nor {folder / 'config.yaml'} in "
+            f"{Path.cwd()}; give the exp_id of a run of this folder (quoted, it has a space in "
+            "it), or the path of a run folder"
+        )
+    return Run(exp_id, settings, folder, home / "saved_models" / exp_id, Path("assets") / exp_id)
+
+
+def _of_folder(folder: Path) -> Run:
+    """A run whose files are all in one folder, its --output_dir."""
+    settings = _settings([folder / "config.yml", folder / "config.yaml"])
+    assert settings is not None
+    return Run(str(settings.get("exp_id") or folder.name), settings, folder, folder, folder)
+
+
+def _curve(path: Path) -> Run:
+    """A curve kept as .csv; its leading comments are YAML."""
+    try:
+        lines = path.read_text().splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise UsageError(
+            f"{path} cannot be read ({error}): give a .csv with the columns epoch and accuracy"
+        ) from error
+    comments = "\n".join(line.removeprefix("#").strip() for line in lines if line.startswith("#"))
+    try:
+        settings = checked_settings(yaml.safe_load(comments), path)
+    except (yaml.YAMLError, ValueError):  # an ordinary remark
+        settings = {}
+    return Run(path.stem, settings, path, path.parent, path.parent)
+
+
+def _settings(paths: Sequence[Path]) -> dict[str, Any] | None:
+    """What the config files say together, later ones first; None if none is there."""
+    settings: dict[str, Any] = {}
+    present = [path for path in paths if path.is_file()]
+    for path in present:
+        try:
+            content = yaml.safe_load(path.read_text())
+        except (OSError, ValueError, yaml.YAMLError) as error:
+            raise UsageError(f"{path} cannot be read: {' '.join(str(error).split())}") from error
+        if not isinstance(content, dict):
+            raise UsageError(
+                f"{path} is no config of a run: it holds {type(content).__name__}, not settings "
+                "by name"
+            )
+        settings |= content
+    return checked_settings(settings, present[-1]) if present else None
+
+
+def checked_settings(settings: Any, path: Path) -> dict[str, Any]:
+    """The settings with their method; UsageError for those of a search or another project."""
+    if not isinstance(settings, dict):
+        raise UsageError(f"{path} is no config of a run: it does not say anything by name")
+    if missing := [name for name in NEEDED if settings.get(name) is None]:
+        raise UsageError(f"{path} is no config of a run: it does not say {', '.join(missing)}")
+    dataset, mode = settings["dataset_name"], settings.get("noise_mode")
+    if dataset not in PRESETS or mode not in (None, *NOISE_MODES):
+        raise UsageError(
+            f"{path}: there is no {mode or 'noise'} on {dataset!r} in this project; its data are "
+            f"{', '.join(PRESETS)}, its noise {', '.join(NOISE_MODES)}"
+        )
+    wrong = [name for name in NEEDED[1:] if not isinstance(settings[name], int | float)]
+    wrong += [name for name in ("p",) if not isinstance(settings.get(name), int | float | None)]
+    if wrong:
+        raise UsageError(
+            f"{path}: {', '.join(f'{name} is {settings[name]!r}' for name in wrong)}, not a number"
+        )
+    method = name_of_method(settings["sigma"], settings["mo"], settings["lc_n_epoch"])
+    return {**settings, "method": method}
+
+
+# ---- what kind of noise
+
+
+def noise_mode(run: Run) -> str | None:
+    """sym, asym, openset, dependent, or what its noise file calls it; None: no noise was added."""
+    if run.settings["dataset_name"] in REAL_NOISE:
+        return None
+    mode: str | None = run.settings.get("noise_mode")
+    if mode is not None or not run.settings.get("noise_file"):
+        return mode
+    try:
+        kind = read(run.folder / "noise.npz").header.kind
+    except NoiseFileError:
+        kind = None
+    name = MODES.get(kind, kind) if kind else Path(str(run.settings["noise_file"])).stem
+    return re.sub(r"[^\w.+-]+", "_", name)  # it becomes part of file names
+
+
+def noise_source(run: Run) -> str | None:
+    """custom: of re-sln's generator; paper; file: --noise_file; made: in memory; None: no noise."""
+    if noise_mode(run) is None:
+        return None
+    if run.settings.get("noise_file"):
+        return "file"
+    if run.settings.get("custom_noise"):
+        return "custom"
+    return "paper" if run.settings["dataset_name"] in ("cifar10", "cifar100") else "made"
+
+
+def title(run: Run) -> str:
+    """`<dataset>-<ce|sln|sln-mo|sln-mo-lc>-<mode>-<paper|custom>-<p>`, as far as there is such."""
+    rate = run.settings.get("p")
+    noise = [noise_mode(run), noise_source(run), None if rate is None else rate_name(rate)]
+    parts = [run.settings["dataset_name"], run.settings["method"].replace("_", "-"), *noise]
+    return "-".join(part for part in parts if part is not None)
+
+
+# ---- figures of each epoch
+
+
+def read_rows(run: Run) -> list[Row]:
+    """One row an epoch, with the columns of metrics.jsonl as far as they are known.
+
+    Raises UsageError if there is none.
+    """
+    metrics = run.folder / "metrics.jsonl"
+    if run.folder.suffix == ".csv":
+        rows = _read_curve(run.folder)
+    elif metrics.is_file():
+        rows = read_metrics(metrics)
+    else:
+        rows = _read_events(run)
+    if not rows:
+        raise UsageError(
+            f"{run.exp_id} has no figures yet: neither rows in {metrics} nor TensorBoard events "
+            f"with accuracy/test in {run.folder}; wait for its first epoch, or copy that folder "
+            "here"
+        )
+    return rows
+
+
+def read_csv(text: str) -> list[Row]:
+    """Numbers by column; None where there is none. Lines that begin with # are remarks."""
+    lines = [line for line in text.splitlines() if line and not line.startswith("#")]
+    return [{k: _number(v) for k, v in row.items()} for row in csv.DictReader(lines)]
+
+
+def _read_curve(path: Path) -> list[Row]:
+    try:
+        return [_epoch(row) for row in read_csv(path.read_text())]
+    except (KeyError, TypeError, ValueError, csv.Error) as error:
+        raise UsageError(
+            f"{path} is no curve ({error!r}): give a .csv with the columns epoch and accuracy, a "
+            "number in every row"
+        ) from error
+
+
+def _epoch(row: Row) -> Row:
+    return {**row, "epoch": int(row["epoch"]), "accuracy": float(row["accuracy"])}
+
+
+def _number(text: str | None) -> float | None:
+    try:
+        return float(text or "")
+    except ValueError:
+        return None
+
+
+def read_metrics(path: Path) -> list[Row]:
+    """The rows of a metrics.jsonl. Raises UsageError if it is of another program."""
+    rows = []
+    lines = path.read_text(errors="replace").splitlines(keepends=True)
+    for number, line in enumerate(lines, start=1):
+        try:
+            rows.append(_epoch(json.loads(line)))
+        except (KeyError, TypeError, ValueError) as error:
+            if number == len(lines) and not line.endswith("\n"):  # is being written just now
+                break
+            raise UsageError(
+                f"{path}, line {number} is no row of figures ({error!r}): is it of another program?"
+            ) from error
+    return rows
+
+
+def _read_events(run: Run) -> list[Row]:
+    """From the original's TensorBoard tags, which hold fractions."""
+    tested = "ema" if run.settings.get("mo") else "base"
+    main = _scalars(run.folder, ("accuracy/test", "accuracy/train", "loss/test"))
+    accuracies = {"accuracy": "accuracy/test", f"accuracy_test_{tested}": "accuracy/test"}
+    accuracies["accuracy_train"] = "accuracy/train"
+    columns = {f"loss_test_{tested}": main["loss/test"]}
+    for column, name in SUB_RUNS.items():
+        columns[column] = _scalars(run.folder / name, ("loss/train",))["loss/train"]
+    for column, tag in accuracies.items():
+        columns[column] = {epoch: 100 * value for epoch, value in main[tag].items()}
+    return [
+        {"epoch": epoch} | {name: values.get(epoch) for name, values in columns.items()}
+        for epoch in sorted(main["accuracy/test"])
+    ]
+
+
+def _scalars(folder: Path, tags: Sequence[str]) -> dict[str, dict[int, float]]:
+    """Value by step of each tag, from the folder's own event files; of a step the last counts."""
+    # Slow, and mostly not needed.
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    if not folder.is_dir():
+        return {tag: {} for tag in tags}
+    events = EventAccumulator(str(folder), size_guidance={"scalars": 0}).Reload()
+    known = events.Tags()["scalars"]
+    return {
+        tag: {e.step: e.value for e in events.Scalars(tag)} if tag in known else {} for tag in tags
+    }
+
+
+# ---- the network
+
+
+def load_model(run: Run) -> WideResNet:
+    """The reported network: the EMA model if there is one; of an unfinished run the last one."""
+    for path in (run.models / "model_ema.pth", run.models / "model.pth"):
+        if path.is_file():
+            return wide_resnet_from(checkpoint.load(path))
+    last = run.folder / checkpoint.LAST
+    if not last.is_file():
+        raise UsageError(
+            f"{run.exp_id} has no network: neither model_ema.pth nor model.pth in {run.models}, "
+            f"and no {last}; finish the run, or copy its saved_models here"
+        )
+    state = checkpoint.load(last).get("average" if run.settings.get("mo") else "net")
+    if not isinstance(state, dict):
+        raise UsageError(f"{last} is no checkpoint of train_cifar.py or train_real.py")
+    return wide_resnet_from(state)

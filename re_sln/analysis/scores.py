@@ -1,0 +1,113 @@
+"""What a trained network says of samples: confidences, losses, predictions, features."""
+
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch.nn import functional as F
+
+from re_sln.analysis import finished_runs
+from re_sln.analysis.finished_runs import Run
+from re_sln.method.images import server_of
+from re_sln.method.streams import in_order, stream_seed
+from re_sln.run.errors import UsageError
+from re_sln.run.labels import noisy_training_set
+from re_sln.run.settings import LabelChoice
+from shared.datasets.image_data import ImageData
+from shared.formats.alignment import evenly, labels_for
+from shared.formats.noise_file import NoiseFile, read
+
+BATCH = 500
+TSNE_SAMPLES = 2000
+
+
+class Scores(NamedTuple):
+    """What a network says of N training samples."""
+
+    confidence: NDArray[np.float32]  # (N,) largest softmax output
+    losses: NDArray[np.float32]  # (N,) cross-entropy with the noisy label
+    predicted: NDArray[np.int64]  # (N,)
+    noise: NoiseFile
+
+
+def label_choice(run: Run, data_path: Path | None) -> LabelChoice:
+    """Where the run's data and noise are; nothing is made again."""
+    known = run.settings
+    recorded = known.get("data_path") or known.get("data_location")
+    if data_path is None and recorded is not None and Path(recorded).exists():
+        data_path = Path(recorded)
+    return LabelChoice(
+        dataset_name=known["dataset_name"],
+        noise_mode=known.get("noise_mode"),
+        p=known.get("p"),
+        custom_noise=known.get("custom_noise", False),
+        make_new_custom_noise=False,
+        noise_file=known.get("noise_file"),
+        seed=known["seed"],
+        data_path=data_path,
+    )
+
+
+def training_set(
+    run: Run, data: ImageData, choice: LabelChoice
+) -> tuple[NoiseFile, NDArray[np.uint8]]:
+    """The labels that the run was trained on, and its N images (N, H, W, 3)."""
+    kept = run.folder / "noise.npz"
+    if not kept.is_file():  # a run of the original
+        noise, images = noisy_training_set(choice, data, may_make=False)
+        return noise, images[noise.indices]
+    noise = read(kept)
+    rows, _ = labels_for(
+        noise, dataset=data.name, clean_labels=data.train_labels, num_classes=data.num_classes
+    )
+    if noise.open_set is None or not noise.open_set.any():
+        return noise, data.train_images[rows]
+    found, images = noisy_training_set(choice, data, may_make=False)
+    assert found.open_set is not None and found.indices is not None  # noqa: PT018
+    flags = dict(zip(found.indices.tolist(), found.open_set.tolist()))
+    if [flags.get(row) for row in rows.tolist()] != noise.open_set.tolist():
+        raise UsageError(
+            f"the open-set files in the data folder were remade since {run.exp_id} was trained, "
+            "and replace other images: put the old ones back"
+        )
+    return noise, images[rows]
+
+
+@torch.no_grad()
+def score(run: Run, data: ImageData, choice: LabelChoice, device: torch.device) -> Scores:
+    """The reported network in eval mode, on one random augmentation of each training image."""
+    noise, images = training_set(run, data, choice)
+    source = server_of(data, device)(images)
+    net = finished_runs.load_model(run).to(device).eval()
+    # DEVIATION(re_sln): the run's seed decides the random augmentation; the original draws another
+    # at every call.
+    seed = stream_seed(run.settings["seed"], 0, "plot")
+    augmented = source.views(in_order(len(images), BATCH, device), seed)
+    logits = torch.cat([net(batch) for batch in augmented]).cpu()
+    if logits.shape[1] != data.num_classes:
+        raise UsageError(
+            f"the network of {run.exp_id} knows {logits.shape[1]} classes, {data.name} has "
+            f"{data.num_classes}: is --data_path that of another data set?"
+        )
+    losses = F.cross_entropy(logits, torch.tensor(noise.noisy_labels), reduction="none")
+    confidence, predicted = logits.softmax(dim=1).max(dim=1)
+    return Scores(confidence.numpy(), losses.numpy(), predicted.numpy(), noise)
+
+
+@torch.no_grad()
+def mapped_features(
+    run: Run, data: ImageData, device: torch.device
+) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+    """t-SNE (M, 2) of what the classifier sees of test images, spread evenly, and labels (M,)."""
+    from sklearn.manifold import TSNE  # slow to import, and only needed here
+
+    rows = evenly(len(data.test_labels), TSNE_SAMPLES)
+    source = server_of(data, device)(data.test_images[rows])
+    net = finished_runs.load_model(run).to(device).eval()
+    batches = source.plain(in_order(len(rows), BATCH, device))
+    seen = torch.cat([net.features(batch) for batch in batches]).cpu().numpy()
+    perplexity = min(30.0, (len(rows) - 1) / 3)
+    tsne = TSNE(perplexity=perplexity, init="pca", random_state=run.settings["seed"])
+    return tsne.fit_transform(seen), data.test_labels[rows]

@@ -1,0 +1,1 @@
+"""The paper: losses, label rules, networks, images, and the training loop in train.py."""

@@ -1,0 +1,92 @@
+"""Clothing1M, whose million images stay on disk and are decoded by worker processes.
+
+As in the code of SLN's authors. In training: shorter side to 256, RandomCrop(224), random mirror;
+in tests: shorter side to 256, the centre 224 x 224.
+"""
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+
+from re_sln.method.images import NORMALISATION
+from shared.datasets.image_data import DatasetError
+
+SHORTER_SIDE, CROP = 256, 224
+PER_CLASS = 18_976  # images of each class in an epoch, drawn for every epoch
+
+
+class _Files(Dataset[Tensor]):
+    """Decoded crops, (3, 224, 224) uint8.
+
+    An item is (position, seed); seed None: the centre, else a random crop.
+    """
+
+    def __init__(self, paths: Sequence[Path]) -> None:
+        self._paths = paths
+
+    def __getitem__(self, item: tuple[int, int | None]) -> Tensor:
+        position, seed = item
+        try:
+            with Image.open(self._paths[position]) as file:
+                image = file.convert("RGB")
+        except (OSError, Image.DecompressionBombError) as error:
+            raise DatasetError(
+                f"{self._paths[position]} cannot be read ({error}): get the file again"
+            ) from error
+        scale = SHORTER_SIDE / min(image.size)
+        width, height = (max(SHORTER_SIDE, int(side * scale)) for side in image.size)
+        image = image.resize((width, height), Image.Resampling.BILINEAR)
+        left, top = (width - CROP) // 2, (height - CROP) // 2
+        mirrored = False
+        if seed is not None:  # of epoch and sample, so that the number of workers changes nothing
+            rng = np.random.default_rng([seed, position])
+            left, top = int(rng.integers(width - CROP + 1)), int(rng.integers(height - CROP + 1))
+            mirrored = rng.random() < 0.5
+        pixels = np.asarray(image.crop((left, top, left + CROP, top + CROP)))
+        return torch.from_numpy((pixels[:, ::-1] if mirrored else pixels).copy()).permute(2, 0, 1)
+
+
+class DiskImages:
+    """`Images` of N files; `workers` processes decode the batches ahead (0: this one does)."""
+
+    evaluation_batch = 128
+
+    def __init__(self, paths: Sequence[Path], device: torch.device, workers: int) -> None:
+        self._files, self._workers, self.device = _Files(paths), workers, device
+        mean, std = (
+            torch.tensor(values, device=device)[None, :, None, None]
+            for values in NORMALISATION["clothing1m"]
+        )
+        self._scale, self._shift = 1.0 / (255.0 * std), mean / std
+        self._count = len(paths)
+
+    def __len__(self) -> int:
+        return self._count
+
+    def plain(self, batches: Sequence[Tensor]) -> Iterator[Tensor]:
+        return self._batches(batches, None)
+
+    def views(self, batches: Sequence[Tensor], seed: int) -> Iterator[Tensor]:
+        return self._batches(batches, seed)
+
+    def _batches(self, batches: Sequence[Tensor], seed: int | None) -> Iterator[Tensor]:
+        items = [[(position, seed) for position in index.tolist()] for index in batches]
+        loader = DataLoader(
+            self._files,
+            batch_sampler=items,
+            num_workers=self._workers,
+            pin_memory=self.device.type == "cuda",
+        )
+        try:
+            for pixels in loader:
+                images = pixels.to(self.device, non_blocking=True).to(
+                    torch.float32, memory_format=torch.channels_last
+                )
+                yield images.mul_(self._scale).sub_(self._shift)
+        except DatasetError as error:  # a worker's arrives with its whole traceback
+            raise DatasetError(str(error).rpartition("DatasetError: ")[2].strip()) from error

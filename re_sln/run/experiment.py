@@ -1,0 +1,182 @@
+"""A run: its networks, its data, its folder, and its state, which a checkpoint holds."""
+
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+from functools import partial
+from pathlib import Path
+from typing import Any, TypeVar
+
+import torch
+from torch import nn
+
+from re_sln.method.ema import MomentumModel
+from re_sln.method.networks import WideResNet, resnet50
+from re_sln.method.train import Learner, Row, Settings
+from re_sln.run import checkpoint
+from re_sln.run.data import RunData, load_data
+from re_sln.run.device import autocast, choose_device, configure_torch, use_bfloat16
+from re_sln.run.errors import CheckpointError
+from re_sln.run.labels import nominal_rate
+from re_sln.run.record import read_config
+from re_sln.run.settings import Config, HeldOut
+
+N = TypeVar("N", bound=nn.Module)
+
+
+@dataclass
+class Experiment:
+    """A run in progress."""
+
+    config: Config
+    exp_id: str
+    folder: Path
+    device: torch.device
+    settings: Settings
+    data: RunData
+    learner: Learner
+    identity: dict[str, Any]  # what decides every number: another one is another run
+    rows: list[Row] = field(default_factory=list)  # of the finished epochs
+
+    @property
+    def next_epoch(self) -> int:
+        return len(self.rows) + 1
+
+    @property
+    def selects_by(self) -> str:
+        """The figure whose best epoch is kept; Clothing1M has a clean validation set for that."""
+        return "accuracy_val_ema" if self.config.dataset_name == "clothing1m" else "accuracy"
+
+    def state_dict(self) -> dict[str, Any]:
+        return {
+            "net": self.learner.net.state_dict(),
+            "average": self.learner.ema.net.state_dict(),
+            "optimizer": self.learner.optimizer.state_dict(),
+            "targets": self.learner.targets,
+            "rows": self.rows,
+            "identity": self.identity,
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        if "identity" not in state:
+            raise CheckpointError(
+                "the checkpoint is not one of this script: choose another --output_dir"
+            )
+        checkpoint.refuse_other_run(state["identity"], self.identity)
+        if len(state["rows"]) > self.config.n_epochs:
+            raise CheckpointError(
+                f"the run has done {len(state['rows'])} epochs already: --n_epochs "
+                f"{self.config.n_epochs} cannot shorten it"
+            )
+        self.learner.net.load_state_dict(state["net"])
+        self.learner.ema.net.load_state_dict(state["average"])
+        checkpoint.load_optimizer(self.learner.optimizer, state["optimizer"])
+        self.learner.targets = state["targets"]
+        self.rows = list(state["rows"])
+
+
+def build(config: Config) -> Experiment:
+    """The run, with --resume as far as it is; writes nothing but the custom noise asked for."""
+    run = prepare(config)
+    if config.resume:
+        checkpoint.resume(run, run.folder, run.device)
+    return run
+
+
+def prepare(config: Config, held_out: HeldOut | None = None) -> Experiment:
+    """The run before its first epoch. held_out: the part of the training set to test on."""
+    device = choose_device(config.device)
+    if config.output_dir and not config.resume and (config.output_dir / checkpoint.LAST).exists():
+        raise CheckpointError(
+            f"{config.output_dir} holds a run already: add --resume to continue it, or choose "
+            "another --output_dir"
+        )
+    configure_torch(config.deterministic, device)
+    data = load_data(config, device, held_out)
+    if data.noise is not None:
+        config = replace(config, p=nominal_rate(config, data.noise))
+    # DEVIATION(re_sln): bfloat16 where the hardware has it; the original is float32, its targets
+    # and loss even float64.
+    identity = config.deciding() | {"bf16": use_bfloat16(config.amp, device)} | data.hashes
+    folder, exp_id = find_folder(config, identity)
+    return Experiment(
+        config=config,
+        exp_id=exp_id,
+        folder=folder,
+        device=device,
+        settings=loop_settings(config, device),
+        data=data,
+        learner=build_learner(config, data.train_set.noisy.shape[1], device),
+        identity=identity,
+    )
+
+
+def loop_settings(config: Config, device: torch.device) -> Settings:
+    """What the training loop takes of the settings."""
+    return Settings(
+        batch_size=config.batch_size,
+        n_epochs=config.n_epochs,
+        learning_rate=partial(learning_rate, config.dataset_name, config.lr),
+        sigma=config.sigma,
+        mo=config.mo,
+        lc_n_epoch=config.lc_n_epoch,
+        recursive=config.lc_form == "recursive",
+        plain_scoring=config.lc_images == "plain",
+        soft_predictions=config.dataset_name == "clothing1m",
+        seed=config.seed,
+        autocast=autocast(config.amp, device),
+    )
+
+
+def learning_rate(dataset_name: str, lr: float, epoch: int) -> float:
+    """Constant; for Clothing1M a tenth after epoch 5, as the authors have it."""
+    return lr / 10 if dataset_name == "clothing1m" and epoch > 5 else lr
+
+
+def build_learner(config: Config, num_classes: int, device: torch.device) -> Learner:
+    """Network, EMA model and optimizer; of two networks drawn, both start from the second one."""
+    # DEVIATION(re_sln): CE and SLN start from the second network drawn, as SLN+MO does; re-sln
+    # without --mo trains the first one. The authors' code keeps an EMA model in every run, as here.
+    torch.manual_seed(config.seed)
+    net, average = (_network(config, num_classes, device) for _ in range(2))
+    ema = MomentumModel(net, average, config.ema_decay)
+    optimizer = torch.optim.SGD(
+        net.parameters(),
+        lr=config.lr,
+        momentum=0.9,
+        weight_decay=1e-3 if config.dataset_name == "clothing1m" else 5e-4,
+        fused=device.type != "mps",
+    )
+    if config.compile:
+        net.compile()
+    return Learner(net, ema, optimizer)
+
+
+def on_device(net: N, device: torch.device) -> N:
+    return net.to(device).to(memory_format=torch.channels_last)
+
+
+def _network(config: Config, num_classes: int, device: torch.device) -> nn.Module:
+    net: nn.Module
+    if config.dataset_name == "clothing1m":
+        net = resnet50(num_classes, config.pretrained)
+    else:
+        net = WideResNet(num_classes, config.depth, config.width)
+    return on_device(net, device)
+
+
+def find_folder(config: Config, identity: dict[str, Any]) -> tuple[Path, str]:
+    """The run folder and the id: --output_dir, or the newest of equal settings, or a new one."""
+    given = config.output_dir
+    if config.resume:
+        for folder in [given] if given else sorted(Path("runs").glob("exp_*"), reverse=True):
+            recorded = read_config(folder) or {}
+            if given and "trials" in recorded:
+                raise CheckpointError(
+                    f"{folder} holds a search of tune.py: choose another --output_dir"
+                )
+            if "exp_id" in recorded and (given or recorded.get("identity") == identity):
+                return folder, recorded["exp_id"]
+    # DEVIATION(re_sln): the time in an id always has six digits after the point; the original
+    # leaves out zeros.
+    exp_id = f"exp_{datetime.now().isoformat(sep=' ', timespec='microseconds')}"
+    return given or Path("runs") / exp_id, exp_id

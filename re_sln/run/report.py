@@ -1,0 +1,232 @@
+"""What a run leaves behind, and what it says.
+
+config.yaml, metrics.jsonl, events, last.ckpt and best.ckpt, as in every project here; and what
+re-sln writes: config.yml and the model files.
+"""
+
+import io
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import numpy as np
+import torch
+import yaml
+from torch.utils.tensorboard import SummaryWriter
+from tqdm import tqdm
+
+from re_sln.method.train import Row
+from re_sln.run import checkpoint
+from re_sln.run.experiment import Experiment
+from re_sln.run.record import Metrics, start_wandb, write_config
+from re_sln.run.settings import Config
+from shared.files import remove_unfinished, write_atomically
+from shared.formats.noise_file import write
+
+TIMING = ("seconds", "images_per_s")  # the only figures that differ between two equal runs
+PUBLISHED_KEYS = (
+    *("batch_size", "custom_noise", "dataset_name", "exp_id", "lc_n_epoch", "lr"),
+    *("make_new_custom_noise", "mo", "n_epochs", "noise_mode", "p", "seed", "sigma"),
+)
+
+
+class Recorder:
+    """Writes what a run leaves, an epoch at a time: a log, then the checkpoint.
+
+    Entering it writes the settings and the rows of a resumed run, so that nothing is logged twice.
+    """
+
+    def __init__(self, run: Experiment) -> None:
+        self._run = run
+
+    def __enter__(self) -> "Recorder":
+        run = self._run
+        run.folder.mkdir(parents=True, exist_ok=True)
+        remove_unfinished(run.folder)
+        config = _config(run)
+        write_config(run.folder, config)
+        write_published_config(published_places(run)[0], run.config, run.exp_id)
+        if run.data.noise is not None:
+            write(run.folder / "noise.npz", run.data.noise)
+        print_start(run)
+        self._metrics = Metrics(run.folder, run.rows)
+        self._events = Events(run.folder, run.next_epoch, run.config.mo)
+        self._wandb = start_wandb("re-sln", run.folder, config) if run.config.wandb else None
+        done, total = len(run.rows), run.config.n_epochs
+        self._bar = tqdm(total=total, desc="epochs", initial=done, disable=None)
+        return self
+
+    def __call__(self, row: Row) -> None:
+        run = self._run
+        best = max((past[run.selects_by] for past in run.rows), default=-1.0)
+        self._metrics.append(row)
+        self._events.add(row)
+        if self._wandb is not None:
+            self._wandb.log({k: v for k, v in row.items() if v is not None}, step=row["epoch"])
+        names = [checkpoint.BEST] if row[run.selects_by] > best else []
+        names.append(checkpoint.LAST)  # written last: it is the one that counts
+        checkpoint.save(run.state_dict(), *(run.folder / name for name in names))
+        self._bar.update()
+        tqdm.write(_line(run, row))
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._bar.close()
+        self._events.close()
+        if self._wandb is not None:
+            self._wandb.finish()
+
+
+class Events:
+    """TensorBoard events as the original has them, beside those of both models.
+
+    `accuracy/train`, `loss/test` and `accuracy/test` as fractions, and `loss/train` in the sub-runs
+    loss_train_all, loss_train_noisy, loss_train_clean. mo: the EMA model is the reported one.
+    """
+
+    def __init__(self, folder: Path, first_epoch: int, mo: bool) -> None:
+        self._folder, self._first_epoch, self._reported = (
+            folder,
+            first_epoch,
+            "ema" if mo else "base",
+        )
+        self._writers: dict[str, SummaryWriter] = {}
+
+    def add(self, row: Row) -> None:
+        events = {
+            "accuracy/train": row["accuracy_train"] / 100,
+            "accuracy/test": row["accuracy"] / 100,
+            "loss/test": row[f"loss_test_{self._reported}"],
+        }
+        events |= {
+            name.replace("_", "/", 1): value / (100 if name.startswith("accuracy") else 1)
+            for name, value in row.items()
+            if name.endswith(("_base", "_ema"))
+        }
+        for tag, value in events.items():
+            self._add("", tag, value, row["epoch"])
+        for name in ("loss_train", "loss_train_noisy", "loss_train_clean"):
+            if row[name] is not None:
+                sub_run = "loss_train_all" if name == "loss_train" else name
+                self._add(sub_run, "loss/train", row[name], row["epoch"])
+        for writer in self._writers.values():
+            writer.flush()
+
+    def _add(self, sub_run: str, tag: str, value: float, epoch: int) -> None:
+        if sub_run not in self._writers:  # no event file without an event
+            folder = str(self._folder / sub_run)
+            self._writers[sub_run] = SummaryWriter(folder, purge_step=self._first_epoch)
+        self._writers[sub_run].add_scalar(tag, value, epoch)
+
+    def close(self) -> None:
+        for writer in self._writers.values():
+            writer.close()
+
+
+def published_places(run: Experiment) -> tuple[Path, Path]:
+    """Folders of config.yml and of the model files: the original's, or both --output_dir."""
+    if run.config.output_dir is not None:
+        return run.config.output_dir, run.config.output_dir
+    return Path("configs") / run.exp_id, Path("saved_models") / run.exp_id
+
+
+def write_published_config(folder: Path, config: Config, exp_id: str, **other: Any) -> None:
+    """config.yml with the original's keys, sorted; those of noise are null for Animal-10N."""
+    known = {**config.record(), "exp_id": exp_id, **other}
+    text = yaml.safe_dump({name: known[name] for name in PUBLISHED_KEYS})
+    write_atomically(folder / "config.yml", text.encode())
+
+
+def _config(run: Experiment) -> dict[str, Any]:
+    """What config.yaml says."""
+    noise, location = run.data.noise, run.data.location
+    return {
+        "exp_id": run.exp_id,
+        **run.config.record(),
+        "method": run.config.method_name,
+        "measured_noise_rate": None if noise is None else noise.header.measured_rate,
+        "data_location": None if location is None else location.resolve(),
+        "device_used": str(run.device),
+        "threads": torch.get_num_threads(),
+        "identity": run.identity,
+    }
+
+
+def report(run: Experiment) -> None:
+    """The end of a run: writes the models and says how good they are."""
+    models = {"model.pth": run.learner.net.state_dict()}
+    if run.config.mo:
+        models["model_ema.pth"] = run.learner.ema.net.state_dict()
+    folder = published_places(run)[1]
+    for name, state in models.items():
+        buffer = io.BytesIO()
+        torch.save(dict(state), buffer)
+        write_atomically(folder / name, buffer.getvalue())
+
+    result, last = summary(run.rows), run.rows[-1]
+    names = {"base": "network", "ema": "EMA model"}
+    reported, other = ("ema", "base") if run.config.mo else ("base", "ema")
+    print(
+        f"{run.config.method_name} test accuracy of the {names[reported]}: "
+        f"last {result['last']:.2f} % (what the paper reports), mean of the last 10 "
+        f"{result['last_10_mean']:.2f} %, best {result['best']:.2f} % "
+        f"(epoch {result['best_epoch']})"
+    )
+    if run.selects_by != "accuracy":
+        chosen = max(run.rows, key=lambda row: float(row[run.selects_by]))
+        print(
+            "EMA model at its best validation accuracy (what the authors report on Clothing1M): "
+            f"{chosen['accuracy_test_ema']:.2f} % (epoch {chosen['epoch']})"
+        )
+    print(f"{names[other]}, last epoch: {last[f'accuracy_test_{other}']:.2f} %")
+    print(f"all models saved, exp_id={run.exp_id}")
+
+
+def summary(rows: Sequence[Row]) -> dict[str, float]:
+    """Test accuracy in percent: last (what the papers report), mean of the last ten, best."""
+    accuracies = [row["accuracy"] for row in rows]
+    return {
+        "last": accuracies[-1],
+        "last_10_mean": float(np.mean(accuracies[-10:])),
+        "best": max(accuracies),
+        "best_epoch": rows[int(np.argmax(accuracies))]["epoch"],
+    }
+
+
+def print_start(run: Experiment) -> None:
+    config, data = run.config, run.data
+    tested = [f"{len(each.labels)} {name} images" for name, each in data.test_sets.items()]
+    print(
+        f"{config.method_name} on {config.dataset_name}: {len(data.train_set.noisy)} training "
+        f"images, {', '.join(tested)}"
+    )
+    if data.train_set.is_noisy is None or data.noise is None:
+        print("noise: none added; how many of the labels are wrong is not known")
+    else:
+        nominal = "" if config.p is None else f" {config.p:g}"
+        source = config.noise_file or config.noise_mode
+        print(f"noise: {source}{nominal}, measured rate {data.noise.header.measured_rate:.4f}")
+    print(
+        f"settings: n_epochs {config.n_epochs}, batch_size {config.batch_size}, lr {config.lr:g}, "
+        f"sigma {config.sigma:g}, lc_n_epoch {config.lc_n_epoch}, ema_decay {config.ema_decay:g}, "
+        f"depth {config.depth}, width {config.width}, seed {config.seed}"
+    )
+    precision = "bfloat16 autocast" if run.identity["bf16"] else "float32"
+    print(f"{run.device}, {precision}; run folder {run.folder}")
+    if run.rows:
+        print(f"resumed: epoch {len(run.rows)} of {config.n_epochs} is done")
+
+
+def _line(run: Experiment, row: Mapping[str, Any]) -> str:
+    """An epoch in the original's words: accuracies are fractions there."""
+    reported = f"{list(run.data.test_sets)[-1]}_{'ema' if run.config.mo else 'base'}"
+    return (
+        f"epoch={row['epoch']}/{run.config.n_epochs}, loss_epoch={row['loss_train']:.4f}, "
+        f"acc_epoch={row['accuracy_train'] / 100:.4f}, loss_test={row[f'loss_{reported}']:.4f}, "
+        f"accuracy_test={row['accuracy'] / 100:.4f}"
+    )
