@@ -17,8 +17,9 @@ from pathlib import Path
 # The repository: the script runs from any folder.
 sys.path.insert(0, str(Path(__file__).absolute().parents[1]))
 
-from lra_diffusion.run.config import TrainConfig, parse
+from lra_diffusion.run.config import parse
 from lra_diffusion.run.errors import exit_status
+from lra_diffusion.run.schema import TrainConfig
 
 
 # DEVIATION(lra_diffusion): a training script trains; the original's for Food-101N, Clothing1M and

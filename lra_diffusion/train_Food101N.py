@@ -3,7 +3,8 @@
 Chen et al., "Label-Retrieval-Augmented Diffusion Models for Learning from Noisy Labels", NeurIPS
 2023.
 
-    python train_Food101N.py --gpu_devices 0 1 2 3 --nepoch 200 --warmup_epochs 1 --feature_dim 1024
+    python train_Food101N.py --gpu_devices 0 1 2 3 --nepoch 200 --warmup_epochs 1 \\
+        --feature_dim 1024
 
 `python -m shared data food101n` says where the images come from. The run is that of train_CIFAR.py.
 """

@@ -3,9 +3,11 @@
 Chen et al., "Label-Retrieval-Augmented Diffusion Models for Learning from Noisy Labels", NeurIPS
 2023.
 
-    python train_WebVision.py --gpu_devices 0 1 2 3 --nepoch 200 --warmup_epochs 1 --feature_dim 1024
+    python train_WebVision.py --gpu_devices 0 1 2 3 --nepoch 200 --warmup_epochs 1 \\
+        --feature_dim 1024
 
-`python -m shared data webvision` says where the images come from. The run is that of train_CIFAR.py.
+`python -m shared data webvision` says where the images come from. The run is that of
+train_CIFAR.py.
 """
 
 import sys

@@ -10,7 +10,7 @@ from lra_diffusion.run.data import on_device
 from lra_diffusion.run.device import autocast, choose_device
 from lra_diffusion.run.errors import UsageError
 from lra_diffusion.run.labels import split
-from lra_diffusion.run.schema import KNNConfig
+from lra_diffusion.run.tool_schema import KNNConfig
 from shared import datasets
 from shared.formats.alignment import evenly
 

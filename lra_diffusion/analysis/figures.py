@@ -9,6 +9,7 @@ import io
 from collections.abc import Mapping, Sequence
 
 import numpy as np
+from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
@@ -178,10 +179,10 @@ def ddim_trajectories(
         if row < len(images) - 1:
             axes.tick_params(labelbottom=False)
     grid[-1, 1].set_xlabel("diffusion time t (steps of the forward process)")
-    handles: dict[str, object] = {}
+    handles: dict[str, Artist] = {}
     for axes in grid[:, 1]:
         handles |= {label: handle for handle, label in zip(*axes.get_legend_handles_labels())}
-    figure.legend(handles.values(), handles.keys(), loc="outside lower center", ncols=4, fontsize=8)
+    figure.legend([*handles.values()], [*handles], loc="outside lower center", ncols=4, fontsize=8)
     return png(figure)
 
 

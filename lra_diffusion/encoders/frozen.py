@@ -89,7 +89,7 @@ def build(
     # Not requires_grad_(False): for weights that need no gradient torch's matmul, on a CPU in
     # bfloat16, copies CLIP's attention projection once per token, which takes longer than the rest.
     # __call__ makes no gradients.
-    net = net.to(device=device, memory_format=torch.channels_last).eval()
+    net = net.to(device).to(memory_format=torch.channels_last).eval()
     width = _width(net, image_side, torch.device(device))
     return Encoder(shown if name == "CLIP" else name, net, width, identity, largest_batch)
 
@@ -245,5 +245,6 @@ def _timm(name: str, found: Path | None, fix: str) -> tuple[nn.Module, int, Norm
                 f"--fp_encoder {name}: timm does not know it ({str(error).splitlines()[0]})"
             ) from error
         weight_files.load_into(net, weight_files.read(found), found, fix)
-    config = timm.data.resolve_model_data_config(net)
+    data: Any = timm.data
+    config = data.resolve_model_data_config(net)
     return net, config["input_size"][-1], (config["mean"], config["std"])

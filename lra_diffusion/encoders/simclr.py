@@ -109,8 +109,8 @@ class Learner:
     def state_dict(self) -> dict[str, Any]:
         return {"net": self.net.state_dict(), "optimizer": self.optimizer.state_dict()}
 
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """All but the optimizer's state, which depends on the device."""
+    def load_networks(self, state: dict[str, Any]) -> None:
+        """All of a state but the optimizer\'s part, which depends on the device."""
         self.net.load_state_dict(state["net"])
 
 
@@ -164,7 +164,8 @@ def train_epoch(
         views = two_views(images.pixels(index), augment, images.normalisation, seed)
         with settings.autocast():
             projections = net.project(views)
-        loss = nt_xent(*projections.chunk(2), settings.temperature)
+        first, second = projections.chunk(2)
+        loss = nt_xent(first, second, settings.temperature)
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()

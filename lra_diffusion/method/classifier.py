@@ -56,8 +56,8 @@ class Classifier:
     def state_dict(self) -> dict[str, Any]:
         return {"net": self.net.state_dict(), "optimizer": self.optimizer.state_dict()}
 
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """All but the optimizer's state, which depends on the device."""
+    def load_networks(self, state: Mapping[str, Any]) -> None:
+        """All of a state but the optimizer\'s part, which depends on the device."""
         self.net.load_state_dict(state["net"])
 
 
@@ -73,7 +73,7 @@ def build(
     """A ResNet for 32 x 32 images with weights drawn from `seed`, and SGD with momentum 0.9."""
     torch.manual_seed(seed)
     net = SmallResNet(network, num_classes, width)
-    net = net.to(device=device, memory_format=torch.channels_last)
+    net = net.to(device).to(memory_format=torch.channels_last)
     optimizer = torch.optim.SGD(
         net.parameters(),
         lr=0.0,  # set at the start of every epoch
@@ -178,4 +178,4 @@ def _evaluated(net: nn.Module, test_set: LabelledImages, settings: Settings, whe
     finite, accuracy = torch.stack([logits.isfinite().all().float(), 100 * correct]).tolist()
     if not finite:
         raise NonFiniteLossError(f"{where} images: outputs that are not finite")
-    return accuracy
+    return float(accuracy)

@@ -31,7 +31,7 @@ def torch_stream(device: torch.device | str, seed: int, epoch: int, stream: str)
 
 def in_order(count: int, batch_size: int, device: torch.device) -> Sequence[Tensor]:
     """0 ... count - 1 in batches."""
-    return torch.arange(count, device=device).split(batch_size)
+    return torch.split(torch.arange(count, device=device), batch_size)
 
 
 def shuffled(
@@ -39,7 +39,7 @@ def shuffled(
 ) -> Sequence[Tensor]:
     """The samples (M,) in random order, in batches; a smaller last one stays unless `drop_last`."""
     order = torch.randperm(len(samples), device=samples.device, generator=generator)
-    batches = samples[order].split(batch_size)
+    batches = torch.split(samples[order], batch_size)
     incomplete = len(batches) > 1 and len(batches[-1]) < batch_size
     return batches[:-1] if drop_last and incomplete else batches
 

@@ -110,6 +110,11 @@ class SmallResNet(nn.Module):
     as classifier, C. width: channels of the first stage (64).
     """
 
+    layer1: nn.Module
+    layer2: nn.Module
+    layer3: nn.Module
+    layer4: nn.Module
+
     def __init__(self, name: str, out_features: int, width: int = 64) -> None:
         super().__init__()
         bottleneck = name == "resnet50"
@@ -120,9 +125,8 @@ class SmallResNet(nn.Module):
             channels = width * 2**stage
             blocks = []
             for block in range(depth):
-                blocks.append(
-                    _Block(in_channels, channels, 2 if stage and not block else 1, bottleneck)
-                )
+                stride = 2 if stage and not block else 1
+                blocks.append(_Block(in_channels, channels, stride, bottleneck))
                 in_channels = channels * (4 if bottleneck else 1)
             setattr(self, f"layer{stage + 1}", nn.Sequential(*blocks))
         self.linear = nn.Linear(in_channels, out_features)
@@ -217,8 +221,3 @@ def _encoder_of(state: Mapping[str, Tensor]) -> nn.Module:
     if "myfc2.weight" in state:
         return LargeResNet(name, len(state["myfc2.bias"]))
     return SmallResNet(name, len(state["linear.bias"]), len(state["conv1.weight"]))
-
-
-def state_on_cpu(net: nn.Module) -> dict[str, Any]:
-    """The state dict as contiguous tensors in main memory, as published checkpoints have it."""
-    return {name: value.detach().cpu().contiguous() for name, value in net.state_dict().items()}

@@ -21,7 +21,7 @@ class Neighbours(NamedTuple):
     """distances: (Q, k) float32, ascending; index: (Q, k) int64, rows of the bank."""
 
     distances: Tensor
-    index: Tensor
+    index: Tensor  # type: ignore[assignment]  # hides tuple.index, which nobody asks for
 
 
 class Bank:

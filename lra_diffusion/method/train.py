@@ -64,11 +64,13 @@ class Learner:
 
     def model(self, weights: str) -> Model:
         """Predictor and encoder as trained (raw), or their EMA (ema)."""
-        raw = Model(self.predictor, self.encoder)
-        # A frozen encoder is not averaged.
-        return (
-            raw if weights == "raw" else Model(*self.average.nets, *raw[len(self.average.nets) :])
-        )
+        if weights == "raw":
+            return Model(self.predictor, self.encoder)
+        predictor, *encoder = self.average.nets
+        assert isinstance(predictor, NoisePredictor)
+        return Model(
+            predictor, encoder[0] if encoder else self.encoder
+        )  # a frozen one is as it was
 
     def state_dict(self) -> dict[str, Any]:
         return {
@@ -78,8 +80,8 @@ class Learner:
             "optimizer": self.optimizer.state_dict(),
         }
 
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """All but the optimizer's state, which depends on the device."""
+    def load_networks(self, state: dict[str, Any]) -> None:
+        """All of a state but the optimizer\'s part, which depends on the device."""
         self.predictor.load_state_dict(state["predictor"])
         self.encoder.load_state_dict(state["encoder"])
         for net, saved in zip(self.average.nets, state["average"]):
@@ -110,10 +112,11 @@ def train(
 def train_epoch(
     learner: Learner, train_set: TrainingSet, samples: Tensor, settings: Settings, epoch: int
 ) -> Row:
-    """One pass over `samples` (M,) in random order: mean loss, share of drawn labels that are right.
+    """One pass over `samples` (M,) in random order: the algorithm box.
 
     A label is drawn from the neighbours' and the own one, diffused to a random time, and the noise
-    in it is predicted from the image, f_p's feature and the time.
+    in it is predicted from the image, f_p's feature and the time. Returns the mean loss and how
+    many of the drawn labels are right, in percent.
     """
     device = train_set.images.device
     streams = {
@@ -124,7 +127,7 @@ def train_epoch(
     if len(batches) > 1 and len(batches[-1]) == 1:
         # DEVIATION(lra_diffusion): a last batch of one image joins the batch before; the original
         # fails on it.
-        batches = [*batches[:-2], torch.cat(batches[-2:])]
+        batches = [*batches[:-2], torch.cat([*batches[-2:]])]
     views = train_set.images.views(batches, stream_seed(settings.seed, epoch, "augmentation"))
     alphas = cumulative_alphas(betas()).to(device)
     classes = learner.predictor.num_classes

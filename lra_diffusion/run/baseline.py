@@ -51,9 +51,8 @@ class Baseline:
         noise = config.noise_type or config.noise_file
         rate = data.noise.header.measured_rate
         print("\n".join(start_lines(f"CE on {config.dataset}", sizes, rate, noise)))
-        print(
-            "settings: " + ", ".join(f"{key} {settings[key]}" for key in (*NETWORK, "lr", "seed"))
-        )
+        shown = (*NETWORK, "lr", "seed")
+        print("settings: " + ", ".join(f"{name} {settings[name]}" for name in shown))
         precision = "bfloat16 autocast" if self.folder.identity["bf16"] else "float32"
         print(f"{data.train.images.device}, {precision}; run folder {self.folder.path}")
         if self.folder.rows:

@@ -14,15 +14,8 @@ from typing import Any
 
 from .fields import build_parser, check_at_least, read, restore
 from .presets import IN_MEMORY, LEGACY, PRESETS, SIMCLR, TEACHERS
-from .schema import (
-    TEACHER_NETWORKS,
-    CEConfig,
-    KNNConfig,
-    LabelConfig,
-    PMDConfig,
-    SimCLRConfig,
-    TrainConfig,
-)
+from .schema import CEConfig, LabelConfig, TrainConfig
+from .tool_schema import TEACHER_NETWORKS, KNNConfig, PMDConfig, SimCLRConfig
 
 MAX_DDIM_STEPS = 500  # half of method.diffusion.TIMESTEPS
 DEFAULT_NOISE = "cifar10-1-0.35"

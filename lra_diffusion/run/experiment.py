@@ -54,7 +54,7 @@ def build_learner(
 ) -> Learner:
     """Predictor and diffusion encoder, drawn from --seed, their EMA and their optimizer."""
     torch.manual_seed(config.seed)
-    encoder = diffusion_encoder(config).to(device=device, memory_format=torch.channels_last)
+    encoder = diffusion_encoder(config).to(device).to(memory_format=torch.channels_last)
     predictor = NoisePredictor(num_classes, feature_dim, config.feature_dim).to(device)
     trained: list[nn.Module] = [predictor] if config.freeze_encoder else [predictor, encoder]
     if config.freeze_encoder:
@@ -69,7 +69,7 @@ def build_learner(
 
 
 def diffusion_encoder(config: TrainConfig) -> nn.Module:
-    """A 32-pixel ResNet with random weights, or a 224-pixel one whose trunk starts from ImageNet's."""
+    """A 32-pixel ResNet with random weights, or a 224-pixel one that starts from ImageNet's."""
     if not config.diff_encoder.endswith("_l"):
         return SmallResNet(config.diff_encoder, config.feature_dim, config.width)
     name, source = config.diff_encoder.removesuffix("_l"), config.encoder_weights

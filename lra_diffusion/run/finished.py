@@ -34,7 +34,7 @@ def load_model(path: Path, device: torch.device) -> Model:
         raise UsageError(
             f"{path}: not a model of LRA-diffusion ({str(error).splitlines()[0]})"
         ) from error
-    encoder = encoder.to(device=device, memory_format=torch.channels_last).eval()
+    encoder = encoder.to(device).to(memory_format=torch.channels_last).eval()
     return Model(predictor.to(device).eval(), encoder)
 
 

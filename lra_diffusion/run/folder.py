@@ -29,13 +29,13 @@ RUNS = Path("runs")
 
 
 class Learner(Protocol):
-    """What training changes; `load_state_dict` leaves the optimizer out."""
+    """What training changes."""
 
     optimizer: torch.optim.Optimizer
 
     def state_dict(self) -> dict[str, Any]: ...
 
-    def load_state_dict(self, state: dict[str, Any]) -> None: ...
+    def load_networks(self, state: dict[str, Any]) -> None: ...
 
 
 class RunFolder:
@@ -79,7 +79,7 @@ class RunFolder:
                 "the checkpoint is not one of this script: choose another --output_dir"
             )
         checkpoint.refuse_other_run(state["identity"], self.identity)
-        self._learner.load_state_dict(state)
+        self._learner.load_networks(state)
         checkpoint.load_optimizer(self._learner.optimizer, state["optimizer"])
         self.rows = list(state["rows"])
 

@@ -53,8 +53,13 @@ def training_labels(config: LabelConfig, data: ImageData) -> NoiseFile:
     kept = rows[evenly(len(rows), config.limit_train)]
     if not config.noise_type and not config.noise_file:
         # The users' own images, whose labels are noisy as they are.
-        known = {"dataset": data.name, "split": "train", "num_classes": data.num_classes}
-        return make(data.train_labels[kept], indices=kept, **known)
+        return make(
+            data.train_labels[kept],
+            indices=kept,
+            dataset=data.name,
+            split="train",
+            num_classes=data.num_classes,
+        )
     found = read_any(config.noise_file or find_file(config))
     if found.open_set is not None and found.open_set.any():
         raise NoiseFileError(

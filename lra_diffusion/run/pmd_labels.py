@@ -25,7 +25,7 @@ from .config import LABELS_FOLDER
 from .device import choose_device
 from .errors import UsageError
 from .pmd_teacher import training_part
-from .schema import PMDConfig
+from .tool_schema import PMDConfig
 
 
 class Plan:
@@ -61,7 +61,7 @@ class Plan:
         return self.config.output_dir or LABELS_FOLDER
 
     def name(self, pmd_rate: float) -> str:
-        """The published name: dataset, type, realised rate of PMD, what is on top, how few images."""
+        """The published name: dataset, type, realised rate of PMD, what is on top."""
         config, top = self.config, self.top
         words = [f"{config.dataset}-{config.noise_type}-{pmd_rate:.2f}"]
         words += [f"{top.kind[0].upper()}_{top.rate:g}"] if top else []

@@ -30,13 +30,13 @@ from .device import autocast, use_bfloat16
 from .errors import UsageError
 from .labels import split
 from .presets import TEACHERS
-from .schema import PMDConfig
+from .tool_schema import PMDConfig
 
 BATCH_SIZE = 128
 
 
 def name_of(config: PMDConfig) -> str:
-    """Names the teacher's files by whatever may differ between two, so that none takes another's."""
+    """Names the teacher's files by whatever may differ between two teachers."""
     preset = TEACHERS[config.dataset]
     words = [config.dataset, f"{config.epochs}ep", f"seed{config.seed}"]
     words += [config.network] if config.network != preset["network"] else []
@@ -101,7 +101,7 @@ def _trained(
                 f"{kept} holds {done} of {config.epochs} epochs: add --resume to continue, or "
                 "delete it"
             )
-        learner.load_state_dict(state)
+        learner.load_networks(state)
         checkpoint.load_optimizer(learner.optimizer, state["optimizer"])
     images = on_device(part, part.train_images, device)
     train_set = classifier.LabelledImages(images, torch.tensor(part.train_labels, device=device))

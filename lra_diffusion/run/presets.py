@@ -57,11 +57,10 @@ PRESETS: dict[str, dict[str, Any]] = {
     "webvision": {**FILES, "k": 50, "weighted": False, "per_class": 500, "num_workers": 16},
 }
 # --legacy: what the published code does, whatever its paper says.
-_AS_PUBLISHED = {"freeze_encoder": True, "batch_statistics": True, "bank_transform": "train"}
-_FOOD = {"lr_horizon": 200, "warmup_epochs": 10, "select": "test"}
+_FROZEN = {"freeze_encoder": True, "batch_statistics": True, "bank_transform": "train"}
 LEGACY: dict[str, dict[str, Any]] = {
-    **dict.fromkeys(IN_MEMORY, {**_AS_PUBLISHED, "lr_horizon": 1000}),
-    "food101n": {**_AS_PUBLISHED, **_FOOD},
+    **{name: {**_FROZEN, "lr_horizon": 1000} for name in IN_MEMORY},
+    "food101n": {**_FROZEN, "lr_horizon": 200, "warmup_epochs": 10, "select": "test"},
     "clothing1m": {"warmup_epochs": 1},
     "webvision": {"warmup_epochs": 1},
 }
@@ -93,9 +92,9 @@ SIMCLR = {
     "folder": _SIMCLR,
     "digits": _SIMCLR_DIGITS,
 }
-# The teacher of PMD noise. That of digits stops while it still hesitates, as the published one does.
-TEACHER = {"network": "resnet34", "width": 64, "lr": 1e-3, "epochs": 25}
+# The teacher of PMD noise; that of digits stops while it hesitates, as the published one does.
+_TEACHER: dict[str, Any] = {"network": "resnet34", "width": 64, "lr": 1e-3, "epochs": 25}
 TEACHERS: dict[str, dict[str, Any]] = {
-    **dict.fromkeys(IN_MEMORY, TEACHER),
+    **{name: _TEACHER for name in IN_MEMORY},
     "digits": {"network": "resnet18", "width": 16, "lr": 5e-3, "epochs": 5},
 }

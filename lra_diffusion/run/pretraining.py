@@ -1,4 +1,4 @@
-"""A run of SimCLR pre-training: the run folder, the encoder's file, and how good its features are."""
+"""A run of SimCLR pre-training: built, recorded, its encoder written and judged."""
 
 import dataclasses
 import hashlib
@@ -26,7 +26,7 @@ from .errors import UsageError
 from .folder import RunFolder, encode, may_publish, publish, refuse_to_overwrite
 from .labels import split
 from .record import Row
-from .schema import SimCLRConfig
+from .tool_schema import SimCLRConfig
 
 WEIGHT_DECAY = 1e-6
 DECIDING = (
@@ -83,8 +83,8 @@ class Pretraining:
         print(f"settings: {config.arch}, " + ", ".join(f"{key} {values[key]:g}" for key in shown))
         if config.dataset != "digits":
             print(
-                "the usual recipe (Chen et al., 2020, on CIFAR); how the authors made their weights "
-                "is not known"
+                "the usual recipe (Chen et al., 2020, on CIFAR); how the authors made their "
+                "weights is not known"
             )
         precision = "bfloat16 autocast" if self.folder.identity["bf16"] else "float32"
         print(f"{self.images.device}, {precision}; run folder {self.folder.path}")
@@ -135,7 +135,7 @@ def build(config: SimCLRConfig) -> Pretraining:
     }
     torch.manual_seed(config.seed)
     net = SimCLRNet(config.arch, config.width, config.hidden)
-    net = net.to(device=device, memory_format=torch.channels_last)
+    net = net.to(device).to(memory_format=torch.channels_last)
     optimizer = torch.optim.Adam(
         net.parameters(), lr=config.lr, weight_decay=WEIGHT_DECAY, fused=device.type != "mps"
     )

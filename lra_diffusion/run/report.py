@@ -30,7 +30,7 @@ def read_rows(folder: Path) -> list[Row]:
 
 
 def chosen(rows: Sequence[Row]) -> Row | None:
-    """The row of the best epoch: by validation, of equal ones the first, else the last tested one."""
+    """The row of the best epoch: by validation, the first of equal ones; else the last tested."""
     tested = [row for row in rows if row.get("accuracy") is not None]
     if not tested or tested[-1]["selection"] is None:
         return tested[-1] if tested else None

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from lra_diffusion.report import TIMING
+from lra_diffusion.run.report import TIMING
 
 torch.set_num_threads(
     1

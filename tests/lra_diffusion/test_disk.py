@@ -18,19 +18,13 @@ from conftest import SCRIPTS, environment, rows
 from PIL import Image
 from torchvision import transforms
 
-from lra_diffusion import (
-    checkpoint,
-    disk_images,
-    sets,
-    test_ILSVRC2012,
-    train_Clothing1M,
-    train_Food101N,
-    train_WebVision,
-)
-from lra_diffusion.command_line import UsageError
-from lra_diffusion.data import CLOTHING1M_NORMALISATION, IMAGENET_NORMALISATION, in_order
-from lra_diffusion.disk_images import CROP, DiskImages, resized
-from lra_diffusion.networks import LargeResNet
+from lra_diffusion import test_ILSVRC2012, train_Clothing1M, train_Food101N, train_WebVision
+from lra_diffusion.method.epoch import in_order
+from lra_diffusion.method.images import CLOTHING1M_NORMALISATION, IMAGENET_NORMALISATION
+from lra_diffusion.method.networks import LargeResNet
+from lra_diffusion.run import checkpoint, image_files
+from lra_diffusion.run.errors import UsageError
+from lra_diffusion.run.image_files import CROP, DiskImages, resized
 
 BACKBONE = "test_resnet"  # timm's smallest: a tenth of a megabyte
 TINY = [
@@ -148,9 +142,8 @@ def run(tmp_path, monkeypatch):
     import timm
 
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(disk_images, "SHORTER_SIDE", 36)
-    monkeypatch.setattr(disk_images, "CROP", 32)
-    monkeypatch.setattr(sets, "CROP", 32)
+    monkeypatch.setattr(image_files, "SHORTER_SIDE", 36)
+    monkeypatch.setattr(image_files, "CROP", 32)
     torch.manual_seed(0)
     torch.save(timm.create_model(BACKBONE, num_classes=0).state_dict(), "backbone.pth")
     flags = [*TINY, "--data_path", "data", "--fp_encoder", BACKBONE, "--fp_weights", "backbone.pth"]

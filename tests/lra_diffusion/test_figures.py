@@ -8,7 +8,7 @@ from collections import Counter
 import numpy as np
 import pytest
 
-from lra_diffusion import figures
+from lra_diffusion.analysis import figures
 
 
 def size_of(png):

@@ -1,12 +1,10 @@
 """Which labels a run trains on: the paper's files by name, any noise file, and what is refused."""
 
-from argparse import Namespace
-
 import numpy as np
 import pytest
 
-from lra_diffusion.data import split
-from lra_diffusion.noisy_labels import find_file, subset, training_labels
+from lra_diffusion.run.labels import find_file, split, training_labels
+from lra_diffusion.run.schema import LabelConfig
 from shared.datasets.image_data import ImageData
 from shared.formats.noise_file import NoiseFileError, make, write
 
@@ -20,17 +18,8 @@ def cifar() -> ImageData:
     )
 
 
-def flags(**given) -> Namespace:
-    usual = {
-        "dataset": "cifar10",
-        "noise_type": None,
-        "noise_dir": None,
-        "noise_file": None,
-        "data_path": None,
-        "cut_labels": False,
-        "no_validation": False,
-    }
-    return Namespace(**(usual | given))
+def flags(**given) -> LabelConfig:
+    return LabelConfig(**({"dataset": "cifar10", "width": 64} | given))
 
 
 @pytest.fixture(autouse=True)
@@ -161,17 +150,10 @@ def test_open_set_noise_is_refused():
         training_labels(flags(noise_file="open.npz"), cifar())
 
 
-def test_a_part_keeps_what_is_known():
-    labels = np.arange(10)
-    noise = make(
-        labels,
-        clean_labels=labels,
-        indices=labels,
-        dataset="digits",
-        kind="pmd",
-        seed=3,
-        nominal_rate=0.35,
-    )
-    part = subset(noise, np.array([1, 4]))
-    assert part.noisy_labels.tolist() == part.indices.tolist() == [1, 4]
-    assert (part.header.kind, part.header.seed, part.header.nominal_rate) == ("pmd", 3, 0.35)
+def test_limited_labels_are_spread_evenly_and_keep_what_is_known(tmp_path):
+    noisy = published(tmp_path / "part.npy")
+    noise = training_labels(flags(noise_file="part.npy", limit_train=10), cifar())
+    rows = np.linspace(0, 44_999, 10).astype(int)
+    np.testing.assert_array_equal(noise.indices, rows)
+    np.testing.assert_array_equal(noise.noisy_labels, noisy[rows])
+    assert (noise.header.dataset, noise.header.num_classes) == ("cifar10", 10)

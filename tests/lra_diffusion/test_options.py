@@ -6,8 +6,8 @@ import shlex
 
 import pytest
 
-from lra_diffusion import options
-from lra_diffusion.options import parse
+from lra_diffusion.run import config
+from lra_diffusion.run.config import parse
 
 PUBLISHED = [
     "train_CIFAR --device cuda:0 --noise_type cifar10-1-0.35 --fp_encoder SimCLR --nepoch "
@@ -136,20 +136,20 @@ def test_the_name_of_the_noise_names_the_dataset():
 @pytest.mark.parametrize(
     ("script", "line", "message"),
     [
-        ("train_CIFAR", "--noise_type mnist-1-0.35", "mnist is no dataset"),
+        ("train_CIFAR", "--noise_type mnist-1-0.35", "mnist is not a dataset"),
         (
             "train_CIFAR",
             "--noise_type cifar10-1-0.35 --dataset cifar100",
             "is noise of cifar10, not of --dataset cifar100",
         ),
         ("train_CIFAR", "--noise_type cifar10-1-0.35 --noise_file x.npz", "drop one of them"),
-        ("train_CIFAR", "--noise_file x.npz", "add --dataset"),
+        ("train_CIFAR", "--noise_file x.npz", "x.npz does not exist"),
         ("train_CIFAR", "--dataset folder", "needs --data_path"),
         ("train_CIFAR", "--dataset digits", "make_pmd.py --dataset digits --rate 0.35"),
         ("train_CIFAR", "--ddim_n_step 501", "between 1 and 500"),
         ("train_CIFAR", "--k 0", "--k 0: must be at least 1"),
         ("train_CIFAR", "--batch_size 1", "must be at least 2"),
-        ("train_CIFAR", "--ema_decay 1", "lies in"),
+        ("train_CIFAR", "--ema_decay 1", "must lie in"),
         ("train_CIFAR", "--lr 0", "must be greater than 0"),
         ("train_CIFAR", "--nepoch 20 --lr_horizon 10", "goes beyond --lr_horizon 10"),
         ("train_CIFAR", "--fp_embed_train a.npy", "belong together"),
@@ -169,9 +169,9 @@ def test_what_cannot_work_is_refused(script, line, message, capsys):
     assert message in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("script", options.DATASETS)
+@pytest.mark.parametrize("script", config.SCRIPTS)
 def test_help_explains_every_flag(script, capsys):
     with pytest.raises(SystemExit):
         parse(script, ["--help"])
     assert "example: python" in capsys.readouterr().out
-    assert all(action.help for action in options.build_parser(script)._actions)
+    assert all(action.help for action in config.parser_of(script)._actions)

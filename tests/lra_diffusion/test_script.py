@@ -1,4 +1,4 @@
-"""train_CIFAR.py from outside, at a tiny size: what it writes, what it survives, what it refuses."""
+"""train_CIFAR.py from outside, at a tiny size: what it writes, survives and refuses."""
 
 import os
 import random
@@ -16,8 +16,9 @@ import yaml
 from conftest import SCRIPTS, environment, rows
 from PIL import Image
 
-from lra_diffusion import checkpoint, model_file, plot, train_CIFAR
-from lra_diffusion.encoder_networks import SimCLRNet
+from lra_diffusion import plot, train_CIFAR
+from lra_diffusion.encoders.networks import SimCLRNet
+from lra_diffusion.run import checkpoint, folder
 
 
 @pytest.fixture
@@ -333,13 +334,13 @@ def test_a_model_of_another_run_in_the_published_place_stays(main, tmp_path, cap
 
 def test_a_kill_between_the_two_copies_of_a_model_does_not_disown_the_published_one(tmp_path):
     own, published = tmp_path / "run" / "m.pt", tmp_path / "model" / "m.pt"
-    assert model_file.publish(own, published, b"first epoch")
+    assert folder.publish(own, published, b"first epoch")
     published.write_bytes(b"second epoch")  # and killed before its own copy was written
-    assert model_file.publish(own, published, b"second epoch")  # the repeated epoch
-    assert model_file.publish(own, published, b"third epoch")
+    assert folder.publish(own, published, b"second epoch")  # the repeated epoch
+    assert folder.publish(own, published, b"third epoch")
     assert own.read_bytes() == published.read_bytes() == b"third epoch"
     published.write_bytes(b"of another run")
-    assert not model_file.publish(own, published, b"fourth epoch")
+    assert not folder.publish(own, published, b"fourth epoch")
     assert (own.read_bytes(), published.read_bytes()) == (b"fourth epoch", b"of another run")
 
 

@@ -12,10 +12,13 @@ import pytest
 import torch
 from conftest import SCRIPTS, environment, rows
 
-from lra_diffusion import checkpoint, encoders, simclr, train_SimCLR
-from lra_diffusion.data import CIFAR_NORMALISATION
-from lra_diffusion.simclr import augmentation, nt_xent, two_views
-from lra_diffusion.simclr_run import parse
+from lra_diffusion import train_SimCLR
+from lra_diffusion.encoders import frozen as encoders
+from lra_diffusion.encoders import simclr
+from lra_diffusion.encoders.simclr import augmentation, nt_xent, two_views
+from lra_diffusion.method.images import CIFAR_NORMALISATION
+from lra_diffusion.run import checkpoint
+from lra_diffusion.run.config import parse_simclr as parse
 from shared import datasets
 
 TINY = [
@@ -232,12 +235,12 @@ def test_resuming_without_a_folder_takes_the_newest_run_of_the_same_settings(
     with monkeypatch.context() as patch:
         patch.setattr(simclr, "train_epoch", interrupted)
         assert main(*TINY) == 130
-    assert "--resume goes on" in capsys.readouterr().err
+    assert "--resume continues" in capsys.readouterr().err
     assert main(*TINY, "--resume") == 0
     assert "resumed: epoch 1 of 3 is done" in capsys.readouterr().out
     assert len(list((tmp_path / "runs").iterdir())) == 1
     assert main(*TINY, "--nepoch", 1, "--resume", "--seed", 4) == 0
-    assert "note: no checkpoint of these settings" in capsys.readouterr().out
+    assert "has no checkpoint; starting from the beginning" in capsys.readouterr().out
     assert len(list((tmp_path / "runs").iterdir())) == 2
 
 
@@ -260,9 +263,9 @@ def test_flags_that_cannot_work_are_refused(main, capsys):
     assert main(*TINY, "--batch_size", 97) == 2
     assert "more than the 96 training images" in capsys.readouterr().err
     for flags, message in (
-        (["--temperature", 0], "give a number above 0"),
-        (["--batch_size", 1], "give 2 or more"),
-        (["--nepoch", 0], "give 1 or more"),
+        (["--temperature", 0], "must be above 0"),
+        (["--batch_size", 1], "must be at least 2"),
+        (["--nepoch", 0], "must be at least 1"),
     ):
         with pytest.raises(SystemExit):
             main(*TINY, *flags)

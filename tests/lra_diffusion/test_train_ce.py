@@ -16,8 +16,9 @@ import yaml
 from conftest import SCRIPTS, environment, rows
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from lra_diffusion import checkpoint, compare, options, train_CE
-from lra_diffusion.data import split
+from lra_diffusion import compare, train_CE
+from lra_diffusion.run import checkpoint, config
+from lra_diffusion.run.labels import split
 from shared import datasets
 from shared.formats import noise_file
 
@@ -38,7 +39,7 @@ TINY = ["--noise_type", "digits-1-0.35", "--nepoch", "3", *SMALL]
 
 @pytest.fixture
 def main(tmp_path, monkeypatch):
-    """The main function of train_CE.py in a folder with noisy labels of the digits' training part."""
+    """The main function of train_CE.py in a folder with noisy labels of the digits."""
     monkeypatch.chdir(tmp_path)
     write_noise(tmp_path / "noise_label" / "digits-1-0.35.npz", 0.35)
     return lambda *flags: train_CE.main([str(flag) for flag in flags])
@@ -96,10 +97,10 @@ def test_the_run_folder_and_what_is_said_at_the_end(main, tmp_path, capsys):
 @pytest.mark.parametrize("noise", ["cifar10-1-0.35", "cifar100-2-0.70", "digits-1-0.35"])
 def test_network_and_training_are_those_of_the_diffusion_encoder(noise):
     ours, theirs = (
-        train_CE.parse(["--noise_type", noise]),
-        options.parse("train_CIFAR", ["--noise_type", noise]),
+        config.parse_ce(["--noise_type", noise]),
+        config.parse("train_CIFAR", ["--noise_type", noise]),
     )
-    for name in ("dataset", *train_CE.FROM_PRESET, "seed"):
+    for name in ("dataset", "nepoch", "batch_size", "diff_encoder", "width", "seed"):
         assert getattr(ours, name) == getattr(theirs, name)
     assert ours.lr == 0.1
 
@@ -148,7 +149,7 @@ def test_what_cannot_work_is_refused(main, tmp_path, capsys):
     assert main("--noise_type", "digits-9-0.99") == 2
     assert "make_pmd.py --dataset digits" in capsys.readouterr().err
     wrong = {
-        "--noise_type mnist-1-0.35": "is no dataset",
+        "--noise_type mnist-1-0.35": "is not a dataset",
         "--nepoch 0": "at least 1",
         "--lr 0": "above 0",
         "--noise_type digits-1-0.35 --noise_file x.npz": "drop one",
