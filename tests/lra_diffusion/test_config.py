@@ -1,13 +1,21 @@
-"""The command lines: the published ones parse, presets and --legacy fill in, what cannot work is
-refused.
-"""
+"""The command lines: the published ones parse, presets fill in, what cannot work is refused."""
 
+import dataclasses
 import shlex
 
+import numpy as np
 import pytest
+import yaml
 
+from lra_diffusion.encoders.clip_tower import TOWERS
+from lra_diffusion.method.diffusion import TIMESTEPS
+from lra_diffusion.method.networks import DEPTHS
 from lra_diffusion.run import config
 from lra_diffusion.run.config import parse
+from lra_diffusion.run.record import plain
+from lra_diffusion.run.schema import CLIP_TYPES, NETWORKS
+from shared.formats.noise_file import make, write
+from shared.noise.pmd import ON_TOP_SEED
 
 PUBLISHED = [
     "train_CIFAR --device cuda:0 --noise_type cifar10-1-0.35 --fp_encoder SimCLR --nepoch "
@@ -175,3 +183,47 @@ def test_help_explains_every_flag(script, capsys):
         parse(script, ["--help"])
     assert "example: python" in capsys.readouterr().out
     assert all(action.help for action in config.parser_of(script)._actions)
+
+
+def test_a_noise_file_with_a_header_names_its_dataset(tmp_path, capsys):
+    labels = np.arange(10)
+    for dataset in ("digits", "food101n", None):
+        noise = make(labels, dataset=dataset, num_classes=10)
+        write(tmp_path / f"{dataset}.npz", noise)
+    flags = ["--noise_file", str(tmp_path / "digits.npz")]
+    assert parse("train_CIFAR", flags).dataset == "digits"
+    assert config.parse_ce(flags).width == 16
+    for name, message in (("food101n", "is for food101n"), ("None", "does not say which images")):
+        with pytest.raises(SystemExit, match="2"):
+            parse("train_CIFAR", ["--noise_file", str(tmp_path / f"{name}.npz")])
+        assert f"{message}: add --dataset" in capsys.readouterr().err
+
+
+def test_a_config_file_gives_settings_that_flags_override(tmp_path, capsys):
+    file = tmp_path / "config.yaml"
+    file.write_text("noise_type: digits-1-0.35\nk: 7\nweighted: false\nidentity: {k: 7}\n")
+    found = parse("train_CIFAR", ["--config", str(file)])
+    assert (found.noise_type, found.dataset, found.k) == ("digits-1-0.35", "digits", 7)
+    assert not found.weighted
+    found = parse("train_CIFAR", ["--config", str(file), "--k", "3", "--weighted"])
+    assert (found.k, found.weighted) == (3, True)
+    found = parse("train_CIFAR", ["--config", str(file), "--noise_type", "cifar10-1-0.35"])
+    assert (found.dataset, found.k) == ("cifar10", 7)
+    file.write_text("kk: 7\n")
+    with pytest.raises(SystemExit, match="2"):
+        parse("train_CIFAR", ["--config", str(file)])
+    assert "kk is not a flag of this script" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("script", config.SCRIPTS)
+def test_a_recorded_configuration_is_the_parsed_one(script):
+    asked = parse(script, ["--ddim_n_step", "5", "--cache_dir", "somewhere"])
+    entries = yaml.safe_load(yaml.safe_dump(plain(dataclasses.asdict(asked))))
+    assert config.recorded_config(entries) == dataclasses.replace(asked, eval_only=None)
+
+
+def test_constants_that_are_repeated_to_keep_torch_out_agree():
+    assert 2 * config.MAX_DDIM_STEPS == TIMESTEPS
+    assert tuple(TOWERS) == CLIP_TYPES
+    assert tuple(DEPTHS) == NETWORKS
+    assert config.parse_pmd([]).on_top_seed == ON_TOP_SEED
