@@ -23,8 +23,8 @@ from pathlib import Path
 # The repository: the script runs from any folder.
 sys.path.insert(0, str(Path(__file__).absolute().parents[1]))
 
-from lra_diffusion.run.config import parse_pmd
 from lra_diffusion.run.errors import exit_status
+from lra_diffusion.run.tool_config import parse_pmd
 
 
 def main(argv: Sequence[str] | None = None) -> int:

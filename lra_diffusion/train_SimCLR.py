@@ -18,8 +18,8 @@ from pathlib import Path
 # The repository: the script runs from any folder.
 sys.path.insert(0, str(Path(__file__).absolute().parents[1]))
 
-from lra_diffusion.run.config import parse_simclr
 from lra_diffusion.run.errors import exit_status
+from lra_diffusion.run.tool_config import parse_simclr
 
 
 def main(argv: Sequence[str] | None = None) -> int:

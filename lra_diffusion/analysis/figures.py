@@ -48,10 +48,9 @@ def png(figure: Figure) -> bytes:
 def retrieval_shares(
     neighbour_labels: Labels, own: Labels, clean: Labels, ks: Sequence[int]
 ) -> dict[str, NDArray[np.float64]]:
-    """Share of correct labels by k, (len(ks),) each: of a drawn candidate, of one that is weighted,
-    and of a majority vote.
+    """Share of correct labels by k, (len(ks),) each: drawn, drawn and weighted, majority vote.
 
-    neighbour_labels: (N, K) given labels of the nearest neighbours, nearest first; own: (N,) given
+    neighbour_labels: (N, K) noisy labels of the nearest neighbours, nearest first; own: (N,) noisy
     labels; clean: (N,). The candidates are the k nearest and the sample's own label. Drawn labels
     weigh as often as they are among the candidates, so that their influence is proportional to the
     square of that; of equal counts the lowest class wins.
@@ -74,16 +73,15 @@ def retrieval_shares(
 def retrieval_quality(
     title: str, neighbour_labels: Labels, own: Labels, clean: Labels, k: int
 ) -> bytes:
-    """How many labels are right that training draws from, by the number of neighbours; and how it
-    is for single samples.
+    """How many of the labels that training draws from are right, by the number of neighbours.
 
-    neighbour_labels: (N, K) given labels, nearest first, K at least k; own: (N,) given labels;
-    clean: (N,) true ones; k: the number of neighbours of the run.
+    neighbour_labels: (N, K) noisy labels, nearest first, K at least k; own: (N,) noisy labels;
+    clean: (N,); k: the number of neighbours of the run.
     """
     ks = range(1, neighbour_labels.shape[1] + 1)
     shares = retrieval_shares(neighbour_labels, own, clean, ks)
     figure, (left, right) = _two_panels(title)
-    left.axhline(100 * (own == clean).mean(), color=GREY, linestyle=":", label="given labels")
+    left.axhline(100 * (own == clean).mean(), color=GREY, linestyle=":", label="noisy labels")
     names = {
         "drawn": "label drawn from the candidates",
         "weighted": "the same, weighted as in the loss",
@@ -120,12 +118,10 @@ def agreement_histogram(
 def _agreement(
     axes: Axes, agreement: NDArray[np.float64], is_clean: NDArray[np.bool_], k: int
 ) -> None:
-    """Histograms of the share of neighbours with the true label, (N,), of rightly and of wrongly
-    labelled samples.
-    """
+    """Histograms of the share of neighbours with the clean label, (N,), of two kinds of samples."""
     kinds = (
-        (is_clean, BLUE, "///", "given label is right"),
-        (~is_clean, VERMILION, "\\\\\\", "given label is wrong"),
+        (is_clean, BLUE, "///", "noisy label is right"),
+        (~is_clean, VERMILION, "\\\\\\", "noisy label is wrong"),
     )
     for chosen, colour, hatch, label in kinds:
         if chosen.any():

@@ -65,7 +65,7 @@ def learning_rate(epoch: int, settings: Settings) -> float:
 def augmentation(dataset: str, side: int) -> nn.Module:
     """A view (B, 3, side, side) of images (B, 3, H, W) in [0, 1], each by draws of its own."""
     # cropping_mode="resample" warps the whole batch at once; the default cuts image by image.
-    if dataset == "digits":  # a mirrored 2 is no digit, and there are no colours
+    if dataset == "digits":  # a mirrored 2 is not a digit, and there are no colours
         return nn.Sequential(
             kornia.RandomResizedCrop((side, side), scale=(0.15, 1.0), cropping_mode="resample"),
             kornia.RandomAffine(15.0, translate=(0.1, 0.1), p=1.0),

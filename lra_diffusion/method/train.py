@@ -68,9 +68,8 @@ class Learner:
             return Model(self.predictor, self.encoder)
         predictor, *encoder = self.average.nets
         assert isinstance(predictor, NoisePredictor)
-        return Model(
-            predictor, encoder[0] if encoder else self.encoder
-        )  # a frozen one is as it was
+        # A frozen one is as it was.
+        return Model(predictor, encoder[0] if encoder else self.encoder)
 
     def state_dict(self) -> dict[str, Any]:
         return {

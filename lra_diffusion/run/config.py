@@ -13,13 +13,11 @@ from pathlib import Path
 from typing import Any
 
 from .fields import build_parser, check_at_least, read, restore
-from .presets import IN_MEMORY, LEGACY, PRESETS, SIMCLR, TEACHERS
+from .presets import IN_MEMORY, LEGACY, PRESETS
 from .schema import CEConfig, LabelConfig, TrainConfig
-from .tool_schema import TEACHER_NETWORKS, KNNConfig, PMDConfig, SimCLRConfig
 
 MAX_DDIM_STEPS = 500  # half of method.diffusion.TIMESTEPS
 DEFAULT_NOISE = "cifar10-1-0.35"
-DEFAULT_FACTOR = 1.2  # of PMD noise
 LABELS_FOLDER = Path("noise_label")  # where LRA-diffusion looks for labels
 WEBVISION_MODEL = Path("model/LRA-diffusion_WebVision.pt")
 # What a config.yaml holds besides fields of a configuration.
@@ -309,14 +307,15 @@ def run_name(config: TrainConfig) -> str:
     return f"LRA-diffusion_{encoder}_{noise_name(config)}"
 
 
-# ---- the scripts beside it
+# ---- plain cross-entropy
 
 
-def _usual_presets(presets: Mapping[str, Mapping[str, Any]]) -> dict[str, Mapping[str, Any]]:
+def usual_presets(presets: Mapping[str, Mapping[str, Any]]) -> dict[str, Mapping[str, Any]]:
+    """Those that the help shows."""
     return {name: presets[name] for name in ("cifar10", "digits")}
 
 
-def _positive(parser: argparse.ArgumentParser, name: str, value: float) -> None:
+def check_positive(parser: argparse.ArgumentParser, name: str, value: float) -> None:
     if not 0 < value < math.inf:
         parser.error(f"--{name} {value}: must be above 0")
 
@@ -328,7 +327,7 @@ def parse_ce(argv: Sequence[str] | None) -> CEConfig:
         CEConfig,
         "Train a classifier by plain cross-entropy on noisy labels, to compare LRA-diffusion with.",
         "python train_CE.py --noise_type digits-1-0.35",
-        _usual_presets(PRESETS),
+        usual_presets(PRESETS),
     )
     alternatives = (("noise_type", "noise_file"), ("noise_type", "dataset"))
     values, _ = read(parser, argv, recorded=lambda _: OUTCOMES, alternatives=alternatives)
@@ -338,69 +337,6 @@ def parse_ce(argv: Sequence[str] | None) -> CEConfig:
     config = CEConfig(**values)
     ones = ("nepoch", "batch_size", "width", "limit_train", "limit_test")
     check_at_least(parser, values, {**dict.fromkeys(ones, 1), "seed": 0})
-    _positive(parser, "lr", config.lr)
+    check_positive(parser, "lr", config.lr)
     _check_labels_and_wandb(parser, config)
     return config
-
-
-def parse_simclr(argv: Sequence[str] | None) -> SimCLRConfig:
-    """The configuration of train_SimCLR.py."""
-    parser = build_parser(
-        "train_SimCLR",
-        SimCLRConfig,
-        "Pre-train the SimCLR encoder f_p on a dataset's training images, without their labels.",
-        "python train_SimCLR.py --dataset digits    (writes model/SimCLR_128_digits.pt)",
-        _usual_presets(SIMCLR),
-    )
-    values, _ = read(parser, argv, recorded=lambda _: {*OUTCOMES, "hidden"})
-    values = {**SIMCLR[values.get("dataset", "cifar10")], **values}
-    config = SimCLRConfig(**values)
-    least = {"nepoch": 1, "batch_size": 2, "width": 1, "limit_train": 2, "limit_test": 1}
-    check_at_least(parser, values, least)
-    for name in ("lr", "temperature"):
-        _positive(parser, name, values[name])
-    return config
-
-
-def parse_pmd(argv: Sequence[str] | None) -> PMDConfig:
-    """The configuration of make_pmd.py."""
-    parser = build_parser(
-        "make_pmd",
-        PMDConfig,
-        "Make PMD label noise from a teacher trained on the clean labels.",
-        "python make_pmd.py --dataset digits --rate 0.35",
-        _usual_presets(TEACHERS),
-        without=("limit_test",),
-    )
-    alternatives = (("rate", "noise_factor"), ("uniform", "asymmetric"), ("device", "gpus"))
-    values, given = read(parser, argv, recorded=lambda _: OUTCOMES, alternatives=alternatives)
-    for one, other in (*alternatives, ("network", "eta"), ("epochs", "eta"), ("lr", "eta")):
-        if {one, other} <= given:
-            parser.error(f"--{one} and --{other} do not go together: leave one of them out")
-    if "network" in values:
-        values["network"] = TEACHER_NETWORKS[values["network"]]
-    values = {**TEACHERS[values.get("dataset", "cifar10")], **values}
-    if "rate" not in values:
-        values.setdefault("noise_factor", DEFAULT_FACTOR)
-    out = values.get("out")
-    values.setdefault("output_dir", out.parent if out else LABELS_FOLDER)
-    check_at_least(parser, values, {"epochs": 1, "limit_train": 2, "seed": 0})
-    _positive(parser, "lr", values["lr"])
-    return PMDConfig(**values)
-
-
-def parse_knn(argv: Sequence[str] | None) -> KNNConfig:
-    """The configuration of KNN_test.py."""
-    parser = build_parser(
-        "KNN_test",
-        KNNConfig,
-        "Accuracy of k nearest neighbours in the feature space f_p.",
-        "python KNN_test.py --data cifar10 --fp_encoder SimCLR --k 10",
-        {},
-        without=("seed", "output_dir", "deterministic"),
-    )
-    values, _ = read(parser, argv)
-    check_at_least(
-        parser, values, dict.fromkeys(("k", "batch_size", "limit_train", "limit_test"), 1)
-    )
-    return KNNConfig(**values)

@@ -118,9 +118,8 @@ def labels(bench: Bench) -> Report:
         if row
     ]
     for name, cells in columns.items():
-        cells += [
-            dict(cells[0]) for _ in COUNTS[len(cells) :]
-        ]  # on a CPU the same sample stands for both counts
+        # On a CPU the same sample stands for both counts.
+        cells += [dict(cells[0]) for _ in COUNTS[len(cells) :]]
         for cell, count, original in zip(cells, COUNTS, ORIGINAL[name]):
             cell |= {
                 "images": count,

@@ -32,10 +32,8 @@ from tests.bench.lra_diffusion_common import (
 )
 
 BATCH, K = 200, 10
-ROWS, WIDTH = (
-    50_000,
-    512,
-)  # of the retrieval: CIFAR's images, features as wide as those of CLIP ViT-B
+# Of the retrieval: CIFAR's images, features as wide as those of CLIP ViT-B.
+ROWS, WIDTH = (50_000, 512)
 GPU_STEPS = 20  # training steps timed at once; on a CPU one
 
 

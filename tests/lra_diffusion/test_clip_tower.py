@@ -162,9 +162,8 @@ def test_the_encoder_undoes_the_datasets_normalisation_and_does_clips(state, tmp
     mean, std = (torch.tensor(values)[:, None, None] for values in CIFAR_NORMALISATION)
     own_mean = torch.tensor([0.48145466, 0.4578275, 0.40821073])[:, None, None]
     own_std = torch.tensor([0.26862954, 0.26130258, 0.27577711])[:, None, None]
-    prepared = (
-        x * std + mean - own_mean
-    ) / own_std  # 32 pixels is what the tiny tower sees, so nothing is resized
+    # 32 pixels is what the tiny tower sees, so nothing is resized.
+    prepared = (x * std + mean - own_mean) / own_std
     with torch.no_grad():
         expected = torch.stack([slow_tower(image, state, TINY) for image in prepared])
     torch.testing.assert_close(encoder(x), expected, rtol=1e-4, atol=1e-4)

@@ -14,6 +14,7 @@ from lra_diffusion.run import config
 from lra_diffusion.run.config import parse
 from lra_diffusion.run.record import plain
 from lra_diffusion.run.schema import CLIP_TYPES, NETWORKS
+from lra_diffusion.run.tool_config import parse_pmd
 from shared.formats.noise_file import make, write
 from shared.noise.pmd import ON_TOP_SEED
 
@@ -226,4 +227,4 @@ def test_constants_that_are_repeated_to_keep_torch_out_agree():
     assert 2 * config.MAX_DDIM_STEPS == TIMESTEPS
     assert tuple(TOWERS) == CLIP_TYPES
     assert tuple(DEPTHS) == NETWORKS
-    assert config.parse_pmd([]).on_top_seed == ON_TOP_SEED
+    assert parse_pmd([]).on_top_seed == ON_TOP_SEED

@@ -192,9 +192,8 @@ def test_learning_rate_rises_then_falls_as_half_a_cosine():
     assert learning_rate(2.5, 5, 200) == pytest.approx(0.5e-3)
     assert learning_rate(5, 5, 200) == pytest.approx(1e-3)
     assert learning_rate(102.5, 5, 200) == pytest.approx(0.5e-3)
-    assert learning_rate(200, 5, 1000) / 1e-3 == pytest.approx(
-        0.908, abs=1e-3
-    )  # the published horizon at 200 epochs
+    # The published horizon at 200 epochs.
+    assert learning_rate(200, 5, 1000) / 1e-3 == pytest.approx(0.908, abs=1e-3)
     assert learning_rate(7, 0, 7, peak=0.1) == pytest.approx(0)
 
 

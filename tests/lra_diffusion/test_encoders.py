@@ -137,11 +137,8 @@ def test_the_architecture_is_recognised_from_the_weights(name):
 def test_simclr_is_found_in_its_places_and_frozen(tmp_path):
     net = narrow()
     place = tmp_path / "data" / "model"
-    for place in (
-        tmp_path / "data" / "model",
-        tmp_path / "scripts" / "model",
-        tmp_path / "model",
-    ):  # ever nearer
+    # Ever nearer.
+    for place in (tmp_path / "data" / "model", tmp_path / "scripts" / "model", tmp_path / "model"):
         place.mkdir(parents=True)
         for parameter in net.parameters():
             parameter.data += 0.01
@@ -208,9 +205,7 @@ def cubic(distance, a):
 
 
 def resampling(old, new):
-    """(new, old) matrix of bicubic resizing with antialiasing: weights at the edge are normalised
-    anew.
-    """
+    """(new, old) matrix of bicubic resizing with antialiasing, normalised at the edges too."""
     matrix, scale = torch.zeros(new, old), old / new
     stretch = max(scale, 1.0)
     for i in range(new):

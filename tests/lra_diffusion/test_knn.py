@@ -11,7 +11,7 @@ from lra_diffusion import KNN_test
 from lra_diffusion.analysis.feature_space import measure
 from lra_diffusion.encoders.networks import SimCLRNet
 from lra_diffusion.method.retrieval import knn_accuracy, knn_predictions, weighted_votes
-from lra_diffusion.run.config import parse_knn
+from lra_diffusion.run.tool_config import parse_knn
 
 
 def slow_prediction(bank, labels, query, k, num_classes):
@@ -59,6 +59,7 @@ def weights(tmp_path):
     return tmp_path
 
 
+@pytest.mark.training  # a process of its own, which is slow
 def test_the_script_prints_the_originals_line(weights, run_script):
     done = run_script(
         "KNN_test.py",

@@ -15,9 +15,10 @@ from lra_diffusion import make_pmd
 from lra_diffusion.method.epoch import stream_seed, torch_stream
 from lra_diffusion.method.networks import SmallResNet
 from lra_diffusion.run import checkpoint, pmd_labels, pmd_teacher
-from lra_diffusion.run.config import LABELS_FOLDER, parse_pmd
+from lra_diffusion.run.config import LABELS_FOLDER
 from lra_diffusion.run.data import on_device
 from lra_diffusion.run.labels import split
+from lra_diffusion.run.tool_config import parse_pmd
 from shared import datasets
 from shared.datasets.image_data import ImageData
 from shared.formats import external, noise_file
@@ -56,6 +57,7 @@ def eta(tmp_path, cifar):
     return probs
 
 
+@pytest.mark.training
 def test_eta_is_what_a_teacher_written_out_says_just_before_each_update_of_its_last_epoch(
     main, tmp_path
 ):
@@ -122,6 +124,7 @@ def test_the_command_line_of_plc_runs_unchanged(monkeypatch):
     assert parse_pmd([]).noise_factor == 1.2
 
 
+@pytest.mark.training
 def test_saved_outputs_give_the_published_file_ours_and_the_same_with_noise_on_top(
     main, tmp_path, eta, cifar, capsys
 ):
@@ -182,6 +185,7 @@ def test_confusions_are_the_shares_of_each_clean_class():
     assert pmd_labels.confusions(clean, clean, 3) == []
 
 
+@pytest.mark.training
 def test_kill_9_and_resume_give_the_same_teacher_and_a_finished_one_is_used_again(
     main, tmp_path, capsys
 ):
@@ -229,6 +233,7 @@ def test_kill_9_and_resume_give_the_same_teacher_and_a_finished_one_is_used_agai
     assert "the checkpoint belongs to another run (bf16: " in capsys.readouterr().err
 
 
+@pytest.mark.training
 def test_what_cannot_work_is_refused_before_a_teacher_trains(
     main, tmp_path, monkeypatch, capsys, eta
 ):
@@ -274,6 +279,7 @@ def test_what_cannot_work_is_refused_before_a_teacher_trains(
         assert message in capsys.readouterr().err
 
 
+@pytest.mark.training
 def test_a_teacher_that_diverges_is_status_3_and_its_last_good_epoch_stays(
     main, tmp_path, monkeypatch, capsys
 ):

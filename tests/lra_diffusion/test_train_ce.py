@@ -56,6 +56,7 @@ def write_noise(path, rate):
     noise_file.write(path, noise)
 
 
+@pytest.mark.training
 def test_the_run_folder_and_what_is_said_at_the_end(main, tmp_path, capsys):
     assert main(*TINY) == 0
     [run] = (tmp_path / "runs").iterdir()
@@ -105,6 +106,7 @@ def test_network_and_training_are_those_of_the_diffusion_encoder(noise):
     assert ours.lr == 0.1
 
 
+@pytest.mark.training
 def test_kill_9_and_resume_give_the_same_run(main, tmp_path):
     flags = [*TINY[:2], "--nepoch", "12", *SMALL, "--output_dir"]
     assert main(*flags, "whole") == 0
@@ -134,6 +136,7 @@ def test_kill_9_and_resume_give_the_same_run(main, tmp_path):
     )
 
 
+@pytest.mark.training
 def test_what_cannot_work_is_refused(main, tmp_path, capsys):
     assert main(*TINY, "--output_dir", "run") == 0
     assert main(*TINY, "--output_dir", "run") == 2
@@ -161,12 +164,14 @@ def test_what_cannot_work_is_refused(main, tmp_path, capsys):
         assert message in capsys.readouterr().err
 
 
+@pytest.mark.training
 def test_a_loss_that_is_not_finite_is_status_3(main, tmp_path, capsys):
     assert main(*TINY, "--lr", "1e30", "--output_dir", "run") == 3
     assert "the loss is not finite (epoch 1, step" in capsys.readouterr().err
     assert not (tmp_path / "run" / checkpoint.LAST).exists()
 
 
+@pytest.mark.training
 def test_without_validation_the_last_epoch_counts(main, tmp_path, capsys):
     digits = datasets.load("digits")
     noise = noise_file.make(
