@@ -3,7 +3,7 @@
 Chen et al., "Label-Retrieval-Augmented Diffusion Models for Learning from Noisy Labels", NeurIPS
 2023.
 
-    python test_ILSVRC2012.py --gpu_devices 0                               # the model in model/LRA-diffusion_WebVision.pt
+    python test_ILSVRC2012.py --gpu_devices 0    # the model in model/LRA-diffusion_WebVision.pt
 
 `python -m shared data ilsvrc2012` says where the images come from.
 """
@@ -12,19 +12,16 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-sys.path.insert(
-    0, str(Path(__file__).absolute().parents[1])
-)  # the repository: the script runs from any folder
+# The repository: the script runs from any folder.
+sys.path.insert(0, str(Path(__file__).absolute().parents[1]))
 
-from lra_diffusion import options
-from lra_diffusion.run import run_and_report
+from lra_diffusion.run.config import parse
+from lra_diffusion.train_CIFAR import run
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Exit status: 0; 2 for input that cannot work, with a message; 3 for a loss that is not
-    finite.
-    """
-    return run_and_report(options.parse("test_ILSVRC2012", argv))
+    """Exit status: 0, 2 for input that cannot work, 3 for a loss that is not finite."""
+    return run(parse("test_ILSVRC2012", argv))
 
 
 if __name__ == "__main__":

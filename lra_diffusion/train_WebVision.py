@@ -1,30 +1,29 @@
-"""LRA-diffusion on the first 50 classes of WebVision; tested on ILSVRC2012 where that is at hand.
+"""LRA-diffusion on the first 50 classes of WebVision, tested on those of ILSVRC2012.
 
 Chen et al., "Label-Retrieval-Augmented Diffusion Models for Learning from Noisy Labels", NeurIPS
 2023.
 
-    python train_WebVision.py --gpu_devices 0 1 2 3 --nepoch 200 --warmup_epochs 1 --feature_dim 1024
+    python train_WebVision.py --gpu_devices 0 1 2 3 --nepoch 200 --warmup_epochs 1 \\
+        --feature_dim 1024
 
-`python -m shared data webvision` says where the images come from. The loop is in train.py.
+`python -m shared data webvision` says where the images come from. The run is that of
+train_CIFAR.py.
 """
 
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-sys.path.insert(
-    0, str(Path(__file__).absolute().parents[1])
-)  # the repository: the script runs from any folder
+# The repository: the script runs from any folder.
+sys.path.insert(0, str(Path(__file__).absolute().parents[1]))
 
-from lra_diffusion import options
-from lra_diffusion.run import run_and_report
+from lra_diffusion.run.config import parse
+from lra_diffusion.train_CIFAR import run
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Exit status: 0; 2 for input that cannot work, with a message; 3 for a loss that is not
-    finite.
-    """
-    return run_and_report(options.parse("train_WebVision", argv))
+    """Exit status: 0, 2 for input that cannot work, 3 for a loss that is not finite."""
+    return run(parse("train_WebVision", argv))
 
 
 if __name__ == "__main__":

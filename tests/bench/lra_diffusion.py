@@ -1,5 +1,4 @@
-"""How fast LRA-diffusion labels images, trains and retrieves here; beside it what the original's
-README states.
+"""How fast LRA-diffusion labels images, trains and retrieves, beside what its README states.
 
     make bench-lra_diffusion                     # about five minutes on two cores, less on a GPU
     make bench-lra_diffusion ARGS="--json bench.json --turns 5 --only labels"
@@ -24,21 +23,21 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from lra_diffusion import command_line
-from lra_diffusion.data import DeviceImages, in_order
-from lra_diffusion.diffusion import class_probabilities, ddim
-from lra_diffusion.embeddings import embed
-from lra_diffusion.encoders import Encoder
-from lra_diffusion.model_file import Model
-from lra_diffusion.networks import NoisePredictor, SmallResNet
-from lra_diffusion.sampling import LabelSampler
-from lra_diffusion.train import EvaluationSet, Settings, predict
+from lra_diffusion.encoders.embeddings import embed
+from lra_diffusion.encoders.frozen import Encoder
+from lra_diffusion.method.epoch import in_order
+from lra_diffusion.method.evaluate import EvaluationSet, label_trajectory, predict, steps_of
+from lra_diffusion.method.images import Autocast, DeviceImages
+from lra_diffusion.method.networks import Model, NoisePredictor, SmallResNet
+from lra_diffusion.run.device import choose_device, configure_torch, use_bfloat16
+from lra_diffusion.run.errors import UsageError
 from tests.bench.lra_diffusion_common import (
     CLASSES,
     SIMCLR_DIM,
     Bench,
     Report,
     build_encoder,
+    config_of,
     noise,
     ratio,
 )
@@ -59,24 +58,25 @@ PARTS = ("retrieval", "labels", "diffusion", "training")
 
 
 @torch.no_grad()
-def standard_labels(net: nn.Module, images: DeviceImages, settings: Settings) -> Tensor:
+def standard_labels(net: nn.Module, images: DeviceImages, autocast: Autocast) -> Tensor:
     """By a classifier, without label diffusion."""
     labels = []
     for pixels in images.plain(in_order(len(images), images.evaluation_batch, images.device)):
-        with settings.autocast():
+        with autocast():
             labels.append(net(pixels).argmax(dim=1))
     return torch.cat(labels)
 
 
-def lra_labels(encoder: Encoder, model: Model, images: DeviceImages, settings: Settings) -> Tensor:
-    features = embed(encoder, images, settings.autocast)
+def lra_labels(encoder: Encoder, model: Model, images: DeviceImages, autocast: Autocast) -> Tensor:
+    features = embed(encoder, images, autocast)
     unknown = torch.zeros(len(images), dtype=torch.int64, device=images.device)
-    return predict([model], EvaluationSet(images, unknown, features), settings)[0].argmax(dim=1)
+    test_set = EvaluationSet(images, unknown, features)
+    return predict([model], test_set, config_of(), autocast)[0].argmax(dim=1)
 
 
 def labels(bench: Bench) -> Report:
     """Seconds for COUNTS images of each column of ORIGINAL."""
-    settings = bench.settings("auto")[1]
+    autocast = bench.autocast()
     classifier = bench.ready(SmallResNet("resnet50", CLASSES))
     columns: Report = {name: [] for name in ORIGINAL}
     standard: list[list[float]] = [[] for _ in COUNTS]
@@ -91,8 +91,8 @@ def labels(bench: Bench) -> Report:
                 timed = bench.sample, bench.sample if name == "SimCLR" else max(1, clip)
             plain, own = map(bench.images, timed)
             times = bench.take_turns(
-                partial(standard_labels, classifier, plain, settings),
-                partial(lra_labels, encoder, model, own, settings),
+                partial(standard_labels, classifier, plain, autocast),
+                partial(lra_labels, encoder, model, own, autocast),
             )
             row += [seconds / timed[0] for seconds in times[0]]
             columns[name].append(
@@ -118,9 +118,8 @@ def labels(bench: Bench) -> Report:
         if row
     ]
     for name, cells in columns.items():
-        cells += [
-            dict(cells[0]) for _ in COUNTS[len(cells) :]
-        ]  # on a CPU the same sample stands for both counts
+        # On a CPU the same sample stands for both counts.
+        cells += [dict(cells[0]) for _ in COUNTS[len(cells) :]]
         for cell, count, original in zip(cells, COUNTS, ORIGINAL[name]):
             cell |= {
                 "images": count,
@@ -163,63 +162,29 @@ def row(title: str, figures: Iterator[Any], form: str) -> None:
 # ---- the label diffusion by itself
 
 
-@torch.no_grad()
-def literal_labels(
-    predictor: NoisePredictor, settings: Settings, embedding: Tensor, feature: Tensor
-) -> Tensor:
-    """The reverse steps written out: the whole predictor S times."""
-
-    def predict_noise(y: Tensor, position: int) -> Tensor:
-        return predictor(embedding, y, settings.steps.times[position].expand(len(y)), feature)
-
-    start = torch.zeros(len(embedding), CLASSES, device=embedding.device)
-    return class_probabilities(ddim(predict_noise, start, settings.steps)[-1]).argmax(dim=1)
-
-
-def folded_labels(
-    predictor: NoisePredictor, settings: Settings, embedding: Tensor, feature: Tensor
-) -> Tensor:
-    return LabelSampler(predictor, settings.steps).probabilities(embedding, feature).argmax(dim=1)
-
-
 def diffusion(bench: Bench) -> Report:
     """What the reverse diffusion adds to the encoders, for 10,000 images with SimCLR's features."""
-    settings, count = bench.settings("auto")[1], COUNTS[0]
+    count, steps = COUNTS[0], steps_of(config_of(), bench.device)
     predictor = bench.ready(NoisePredictor(CLASSES, SIMCLR_DIM, HIDDEN))
-    inputs = predictor, settings, bench.features(count, HIDDEN), bench.features(count, SIMCLR_DIM)
-    classifier, images = (
-        bench.ready(SmallResNet("resnet50", CLASSES)),
-        bench.images(count if bench.on_gpu else bench.sample),
+    inputs = bench.features(count, HIDDEN), bench.features(count, SIMCLR_DIM)
+    classifier = bench.ready(SmallResNet("resnet50", CLASSES))
+    images = bench.images(count if bench.on_gpu else bench.sample)
+    own, standard = bench.take_turns(
+        partial(label_trajectory, predictor, *inputs, steps),
+        partial(standard_labels, classifier, images, bench.autocast()),
     )
-    folded, literal, standard = bench.take_turns(
-        partial(folded_labels, *inputs),
-        partial(literal_labels, *inputs),
-        partial(standard_labels, classifier, images, settings),
-    )
-    same = (folded_labels(*inputs) == literal_labels(*inputs)).float().mean().item()
     return {
         "images": count,
-        "folded, s": median(folded),
-        "literal, s": median(literal),
-        "literal / folded": ratio(literal, folded),
-        "folded, % of standard": 100 * ratio(folded, standard) * len(images) / count,
-        "literal, % of standard": 100 * ratio(literal, standard) * len(images) / count,
-        "noise, %": [noise(times) for times in (folded, literal, standard)],
-        "same labels, %": 100 * same,
+        "s": median(own),
+        "% of standard": 100 * ratio(own, standard) * len(images) / count,
+        "noise, %": [noise(times) for times in (own, standard)],
     }
 
 
 def show_diffusion(found: Report) -> None:
     print(
-        f"label diffusion of {found['images']:,} images by itself: {found['folded, s']:.3g} s, "
-        f"{found['folded, % of standard']:.2g} % of the standard classifier's time (at most 10 "
-        "% wanted)"
-    )
-    print(
-        f"  the predictor called in each step: {found['literal, s']:.3g} s "
-        f"({found['literal, % of standard']:.2g} %), "
-        f"{found['literal / folded']:.2f} times as long; same labels: "
-        f"{found['same labels, %']:.4g} %\n"
+        f"label diffusion of {found['images']:,} images by itself: {found['s']:.3g} s, "
+        f"{found['% of standard']:.2g} % of the standard classifier's time (at most 2 % wanted)\n"
     )
 
 
@@ -245,12 +210,12 @@ def main() -> int:
     add("--json", type=Path, help="also write the figures to this file")
     args = parser.parse_args()
     try:
-        device = command_line.choose_device(args.device)
-    except command_line.UsageError as error:
+        device = choose_device(args.device)
+    except UsageError as error:
         parser.error(str(error))
-    command_line.configure_torch(False, device)
+    configure_torch(False, device)
     bench = Bench(device, args.turns, args.sample, args.clip_sample, args.queries)
-    bf16 = command_line.use_bfloat16("auto", device)
+    bf16 = use_bfloat16("auto", device)
     capabilities = torch.cpu.get_capabilities() if hasattr(torch.cpu, "get_capabilities") else {}
     hardware = (
         torch.cuda.get_device_name(device)

@@ -1,8 +1,5 @@
-"""What the parts of LRA-diffusion's benchmark share: where and how often to time, encoders with
-random weights.
-"""
+"""What the parts of LRA-diffusion's benchmark share: how to time, encoders with random weights."""
 
-import argparse
 import contextlib
 import io
 import time
@@ -15,13 +12,14 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from lra_diffusion import clip_tower, options
-from lra_diffusion.clip_tower import CLIP_NORMALISATION, TOWERS
-from lra_diffusion.data import CIFAR_NORMALISATION, DeviceImages
-from lra_diffusion.encoder_networks import Renormalised, SimCLRNet
-from lra_diffusion.encoders import Encoder
-from lra_diffusion.experiment import make_settings
-from lra_diffusion.train import Settings
+from lra_diffusion.encoders import clip_tower
+from lra_diffusion.encoders.clip_tower import CLIP_NORMALISATION, TOWERS
+from lra_diffusion.encoders.frozen import Encoder
+from lra_diffusion.encoders.networks import Renormalised, SimCLRNet
+from lra_diffusion.method.images import CIFAR_NORMALISATION, Autocast, DeviceImages
+from lra_diffusion.run.config import parse
+from lra_diffusion.run.device import autocast
+from lra_diffusion.run.schema import TrainConfig
 
 CLASSES, SIMCLR_DIM = 10, 2048
 Report = dict[str, Any]
@@ -73,9 +71,13 @@ class Bench:
     def ready(self, net: nn.Module) -> nn.Module:
         return net.to(device=self.device, memory_format=torch.channels_last).eval()
 
-    def settings(self, amp: str, *flags: str) -> tuple[argparse.Namespace, Settings]:
-        args = options.parse("train_CIFAR", ["--amp", amp, *flags])
-        return args, make_settings(args, self.device)
+    def autocast(self, amp: str = "auto") -> Autocast:
+        return autocast(amp, self.device)
+
+
+def config_of(amp: str = "auto") -> TrainConfig:
+    """That of CIFAR's default."""
+    return parse("train_CIFAR", ["--amp", amp])
 
 
 def noise(times: Sequence[float]) -> float:
@@ -89,7 +91,7 @@ def ratio(times: Sequence[float], others: Sequence[float]) -> float:
 
 
 def build_encoder(bench: Bench, name: str) -> Encoder:
-    """f_p as encoders.build makes it, with random weights."""
+    """f_p as encoders.frozen.build makes it, with random weights."""
     if name == "SimCLR":
         net: nn.Module = SimCLRNet()
         net.g = nn.Identity()

@@ -10,39 +10,38 @@ from statistics import median
 import torch
 from torch import Tensor, nn
 
-from lra_diffusion import command_line
-from lra_diffusion.data import CIFAR_TRAIN_IMAGES, DeviceImages
-from lra_diffusion.ema import WeightAverage
-from lra_diffusion.encoders import Encoder
-from lra_diffusion.experiment import build_learner
-from lra_diffusion.guide import OnTheFly
-from lra_diffusion.retrieval import Bank
-from lra_diffusion.train import Learner, Settings, TrainingSet, train_epoch
+from lra_diffusion.encoders.frozen import Encoder
+from lra_diffusion.method.guide import OnTheFly
+from lra_diffusion.method.images import DeviceImages
+from lra_diffusion.method.networks import WeightAverage
+from lra_diffusion.method.retrieval import Bank
+from lra_diffusion.method.train import Learner, TrainingSet, train_epoch
+from lra_diffusion.run.device import use_bfloat16
+from lra_diffusion.run.experiment import build_learner
+from lra_diffusion.run.labels import CIFAR_TRAIN_IMAGES
+from lra_diffusion.run.schema import TrainConfig
 from tests.bench.lra_diffusion_common import (
     CLASSES,
     SIMCLR_DIM,
     Bench,
     Report,
     build_encoder,
+    config_of,
     noise,
     ratio,
 )
 
 BATCH, K = 200, 10
-ROWS, WIDTH = (
-    50_000,
-    512,
-)  # of the retrieval: CIFAR's images, features as wide as those of CLIP ViT-B
+# Of the retrieval: CIFAR's images, features as wide as those of CLIP ViT-B.
+ROWS, WIDTH = (50_000, 512)
 GPU_STEPS = 20  # training steps timed at once; on a CPU one
 
 
 def retrieval(bench: Bench) -> Report:
-    """To be run first of all: the peak of memory is the process's, and must not be another part's."""
+    """To be run first of all: the peak of memory is the process's, not to be another part's."""
     features, k = bench.features(ROWS, WIDTH), K
     before = peak_memory(bench.device)
-    fast = not bench.on_gpu and command_line.use_bfloat16(
-        "auto", bench.device
-    )  # as experiment.prepare has it
+    fast = not bench.on_gpu and use_bfloat16("auto", bench.device)  # as experiment.build has it
     bank = Bank(features, bfloat16=fast)
     whole = bench.seconds(partial(bank.nearest, features, k))
     after = peak_memory(bench.device)
@@ -117,15 +116,15 @@ class Trainer:
     name: str
     learner: Learner
     train_set: TrainingSet
-    settings: Settings
+    config: TrainConfig
     encoder: Encoder
     bank: Bank
 
     def train(self, samples: Tensor) -> None:
-        train_epoch(self.learner, self.train_set, samples, self.settings, 1)
+        train_epoch(self.learner, self.train_set, samples, self.config, 1)
 
     def encode(self, images: Tensor) -> None:
-        with self.settings.autocast():
+        with self.learner.autocast():
             self.encoder(images)
 
     def search(self, queries: Tensor) -> None:
@@ -138,22 +137,20 @@ class Trainer:
 
 def build_trainer(bench: Bench, images: DeviceImages, features: Tensor, plain: bool) -> Trainer:
     """As trained, or plain: float32 in NCHW."""
-    args, settings = bench.settings("off" if plain else "auto")
-    learner, encoder = (
-        build_learner(args, CLASSES, SIMCLR_DIM, bench.device),
-        build_encoder(bench, "SimCLR"),
-    )
+    config = config_of("off" if plain else "auto")
+    learner = build_learner(config, CLASSES, SIMCLR_DIM, bench.device)
+    encoder = build_encoder(bench, "SimCLR")
     if plain:
         for net in (learner.encoder, encoder.net):
             net.to(memory_format=torch.contiguous_format)
-        learner.average = WeightAverage([learner.predictor, learner.encoder], args.ema_decay)
-    bf16 = not bench.on_gpu and command_line.use_bfloat16(args.amp, bench.device)
+        learner.average = WeightAverage([learner.predictor, learner.encoder], config.ema_decay)
+    bf16 = not bench.on_gpu and use_bfloat16(config.amp, bench.device)
     bank = Bank(features, bfloat16=bf16)
     labels = torch.arange(len(features), device=bench.device) % CLASSES
-    guide = OnTheFly(encoder, bank, labels, K, False, settings.autocast)
+    guide = OnTheFly(encoder, bank, labels, K, False, learner.autocast)
     served = Contiguous(images) if plain else images
     name = "float32 NCHW" if plain else "as trained"
-    return Trainer(name, learner, TrainingSet(served, labels, None, guide), settings, encoder, bank)
+    return Trainer(name, learner, TrainingSet(served, labels, None, guide), config, encoder, bank)
 
 
 def training(bench: Bench) -> Report:

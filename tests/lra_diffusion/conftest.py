@@ -12,11 +12,10 @@ from pathlib import Path
 import pytest
 import torch
 
-from lra_diffusion.report import TIMING
+from lra_diffusion.run.report import TIMING
 
-torch.set_num_threads(
-    1
-)  # networks this small gain nothing from more, and lose much when other processes compute
+# Networks this small gain nothing from more, and lose much when other processes compute.
+torch.set_num_threads(1)
 
 ROOT = Path(__file__).resolve().parents[2]
 SCRIPTS = ROOT / "lra_diffusion"

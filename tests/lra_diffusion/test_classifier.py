@@ -1,4 +1,4 @@
-"""Cross-entropy training against the loop written out step by step, what it records, and its edges."""
+"""Cross-entropy training against the loop written out, what it records, and its edges."""
 
 import math
 
@@ -6,8 +6,8 @@ import pytest
 import torch
 from torch import nn
 
-from lra_diffusion import classifier
-from lra_diffusion.classifier import (
+from lra_diffusion.method import classifier
+from lra_diffusion.method.classifier import (
     Classifier,
     LabelledImages,
     Settings,
@@ -16,8 +16,9 @@ from lra_diffusion.classifier import (
     predict,
     train_epoch,
 )
-from lra_diffusion.command_line import NonFiniteLossError, autocast
-from lra_diffusion.data import stream_seed, torch_stream
+from lra_diffusion.method.epoch import NonFiniteLossError, stream_seed, torch_stream
+from lra_diffusion.run.checkpoint import load_optimizer
+from lra_diffusion.run.device import autocast
 
 CPU = torch.device("cpu")
 SAMPLES, CLASSES, FEATURES = 20, 5, 12
@@ -130,7 +131,8 @@ def test_rows_hold_rate_and_accuracies_and_going_on_from_a_state_changes_nothing
 
     first, second = small_classifier(), small_classifier()
     list(epochs(first, train_set, tests, settings(n_epochs=1)))
-    second.load_state_dict(first.state_dict())
+    second.load_networks(first.state_dict())
+    load_optimizer(second.optimizer, first.state_dict()["optimizer"])
     torch.manual_seed(99)  # the loop must not draw from the global generator
     again = list(epochs(second, train_set, tests, settings(), first_epoch=2))
     clock = ("seconds", "images_per_s")

@@ -13,10 +13,11 @@ import torch
 from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from lra_diffusion import clip_tower, encoders, weights
-from lra_diffusion.clip_tower import Shape
-from lra_diffusion.command_line import UsageError
-from lra_diffusion.data import CIFAR_NORMALISATION
+from lra_diffusion.encoders import clip_tower, weights
+from lra_diffusion.encoders import frozen as encoders
+from lra_diffusion.encoders.clip_tower import Shape
+from lra_diffusion.method.images import CIFAR_NORMALISATION
+from lra_diffusion.run.errors import UsageError
 
 TINY = Shape(width=128, layers=2, patch=8, image_side=32, dim=24)
 COMMON = {
@@ -142,7 +143,7 @@ class _Calls(TorchDispatchMode):
 
 
 def test_no_weight_is_copied_for_each_token(state, tmp_path):
-    """A batched product of the tokens with one matrix does that, and took longer than all the rest."""
+    """A batched product of the tokens with one matrix does that, and took longer than the rest."""
     (tmp_path / "model").mkdir()
     safetensors.torch.save_file(state, tmp_path / "model" / "ViT-B-32.safetensors")
     encoder = encoders.build("CLIP", clip_type="ViT-B/32", **COMMON)
@@ -161,9 +162,8 @@ def test_the_encoder_undoes_the_datasets_normalisation_and_does_clips(state, tmp
     mean, std = (torch.tensor(values)[:, None, None] for values in CIFAR_NORMALISATION)
     own_mean = torch.tensor([0.48145466, 0.4578275, 0.40821073])[:, None, None]
     own_std = torch.tensor([0.26862954, 0.26130258, 0.27577711])[:, None, None]
-    prepared = (
-        x * std + mean - own_mean
-    ) / own_std  # 32 pixels is what the tiny tower sees, so nothing is resized
+    # 32 pixels is what the tiny tower sees, so nothing is resized.
+    prepared = (x * std + mean - own_mean) / own_std
     with torch.no_grad():
         expected = torch.stack([slow_tower(image, state, TINY) for image in prepared])
     torch.testing.assert_close(encoder(x), expected, rtol=1e-4, atol=1e-4)

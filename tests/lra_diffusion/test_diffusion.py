@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from lra_diffusion.diffusion import (
+from lra_diffusion.method.diffusion import (
     SCHEDULES,
     antithetic_times,
     betas,
@@ -19,8 +19,8 @@ from lra_diffusion.diffusion import (
     reverse_steps,
     weighted_noise_loss,
 )
-from lra_diffusion.networks import NoisePredictor
-from lra_diffusion.sampling import LabelSampler
+from lra_diffusion.method.evaluate import label_trajectory
+from lra_diffusion.method.networks import NoisePredictor
 
 ALPHAS = cumulative_alphas(betas())
 
@@ -192,38 +192,26 @@ def test_learning_rate_rises_then_falls_as_half_a_cosine():
     assert learning_rate(2.5, 5, 200) == pytest.approx(0.5e-3)
     assert learning_rate(5, 5, 200) == pytest.approx(1e-3)
     assert learning_rate(102.5, 5, 200) == pytest.approx(0.5e-3)
-    assert learning_rate(200, 5, 1000) / 1e-3 == pytest.approx(
-        0.908, abs=1e-3
-    )  # the published horizon at 200 epochs
+    # The published horizon at 200 epochs.
+    assert learning_rate(200, 5, 1000) / 1e-3 == pytest.approx(0.908, abs=1e-3)
     assert learning_rate(7, 0, 7, peak=0.1) == pytest.approx(0)
 
 
-def test_folded_reverse_steps_equal_the_predictor():
+def test_a_label_is_led_from_zero_by_the_predictor():
     torch.manual_seed(0)
-    predictor = NoisePredictor(num_classes=5, feature_dim=12, hidden=16)
-    for module in predictor.modules():
-        if isinstance(module, torch.nn.BatchNorm1d):
-            module.running_mean.normal_()
-            module.running_var.uniform_(0.5, 2)
-            torch.nn.init.normal_(module.weight)
-            torch.nn.init.normal_(module.bias)
-    predictor.eval()
+    predictor = NoisePredictor(num_classes=5, feature_dim=12, hidden=16).eval()
     embedding, feature = torch.randn(7, 16), torch.randn(7, 12)
-    steps = reverse_steps(ALPHAS, ddim_times(10))
+    steps = reverse_steps(ALPHAS, ddim_times(4))
     with torch.no_grad():
-        literal = ddim(
-            lambda y, i: predictor(embedding, y, steps.times[i].expand(7), feature),
+        expected = ddim(
+            lambda y, i: predictor(embedding, y, torch.full((7,), 1 + 250 * i), feature),
             torch.zeros(7, 5),
             steps,
         )
-    sampler = LabelSampler(predictor, steps)
-    np.testing.assert_allclose(
-        sampler.trajectory(embedding, feature).numpy(), torch.stack(literal).numpy(), atol=2e-5
-    )
-    probabilities = class_probabilities(literal[-1])
-    np.testing.assert_allclose(
-        sampler.probabilities(embedding, feature).numpy(), probabilities.numpy(), atol=1e-5
-    )
+    predictor.train()  # evaluation mode is the sampler's business
+    points = label_trajectory(predictor, embedding, feature, steps)
+    assert torch.equal(points, torch.stack(expected))
+    assert not points.requires_grad
 
 
 def test_predictor_by_its_formula():

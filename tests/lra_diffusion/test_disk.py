@@ -2,35 +2,20 @@
 real folder layouts.
 """
 
-import math
-import multiprocessing
 import re
 import subprocess
 import sys
 from pathlib import Path
 
-import numpy as np
 import pytest
 import tiny
 import torch
 import yaml
 from conftest import SCRIPTS, environment, rows
-from PIL import Image
-from torchvision import transforms
 
-from lra_diffusion import (
-    checkpoint,
-    disk_images,
-    sets,
-    test_ILSVRC2012,
-    train_Clothing1M,
-    train_Food101N,
-    train_WebVision,
-)
-from lra_diffusion.command_line import UsageError
-from lra_diffusion.data import CLOTHING1M_NORMALISATION, IMAGENET_NORMALISATION, in_order
-from lra_diffusion.disk_images import CROP, DiskImages, resized
-from lra_diffusion.networks import LargeResNet
+from lra_diffusion import test_ILSVRC2012, train_Clothing1M, train_Food101N, train_WebVision
+from lra_diffusion.method.networks import LargeResNet
+from lra_diffusion.run import checkpoint, image_files
 
 BACKBONE = "test_resnet"  # timm's smallest: a tenth of a megabyte
 TINY = [
@@ -148,15 +133,13 @@ def run(tmp_path, monkeypatch):
     import timm
 
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(disk_images, "SHORTER_SIDE", 36)
-    monkeypatch.setattr(disk_images, "CROP", 32)
-    monkeypatch.setattr(sets, "CROP", 32)
+    monkeypatch.setattr(image_files, "SHORTER_SIDE", 36)
+    monkeypatch.setattr(image_files, "CROP", 32)
     torch.manual_seed(0)
     torch.save(timm.create_model(BACKBONE, num_classes=0).state_dict(), "backbone.pth")
     flags = [*TINY, "--data_path", "data", "--fp_encoder", BACKBONE, "--fp_weights", "backbone.pth"]
-    alone = [
-        flag for flag in flags if flag not in ("--nepoch", "1")
-    ]  # test_ILSVRC2012.py takes it, and needs it not
+    # test_ILSVRC2012.py takes it, and needs it not.
+    alone = [flag for flag in flags if flag not in ("--nepoch", "1")]
 
     def main(script: str, *more: str) -> int:
         return MAINS[script]([*(alone if script.startswith("test") else flags), *more])
@@ -164,15 +147,14 @@ def run(tmp_path, monkeypatch):
     return main
 
 
+@pytest.mark.training
 def test_webvision_trains_and_is_tested_on_ilsvrc2012(run, tmp_path, capsys):
     webvision(tmp_path / "data")
     assert run("train_WebVision", "--nepoch", "2", "--batch_size", "16") == 0
     [folder] = (tmp_path / "runs").iterdir()
     metrics = rows(folder)
-    assert [row["images"] for row in metrics] == [
-        48,
-        48,
-    ]  # one of each of 50 classes, and the last two are dropped
+    # One of each of 50 classes, and the last two are dropped.
+    assert [row["images"] for row in metrics] == [48, 48]
     evaluated = {f"accuracy_{name}_{kind}" for name in ("val", "test") for kind in ("raw", "ema")}
     assert all(row[name] is not None for row in metrics for name in evaluated)
     assert {"knn_accuracy_val", "knn_accuracy_test"} <= metrics[0].keys()
@@ -187,14 +169,8 @@ def test_webvision_trains_and_is_tested_on_ilsvrc2012(run, tmp_path, capsys):
     assert f"ILSVRC2012 accuracy: {best['accuracy']:.2f}% (3 images)" in out
     assert f"validation accuracy: {best['selection']:.2f}% (3 images)" in out
 
-    first = [
-        "--nepoch",
-        "1",
-        "--lr_horizon",
-        "2",
-        "--batch_size",
-        "16",
-    ]  # the first epoch of the same run
+    # The first epoch of the same run.
+    first = ["--nepoch", "1", "--lr_horizon", "2", "--batch_size", "16"]
     assert (
         run(
             "train_WebVision",
@@ -211,6 +187,7 @@ def test_webvision_trains_and_is_tested_on_ilsvrc2012(run, tmp_path, capsys):
     assert rows(tmp_path / "workers") == metrics[:1]
 
 
+@pytest.mark.training
 def test_webvision_without_ilsvrc2012_reports_its_own_validation_images(run, tmp_path, capsys):
     webvision(tmp_path / "data", ilsvrc2012=False)
     assert run("train_WebVision", "--limit_test", "2") == 0
@@ -223,6 +200,7 @@ def test_webvision_without_ilsvrc2012_reports_its_own_validation_images(run, tmp
     assert "ILSVRC2012's validation set is missing" in capsys.readouterr().err
 
 
+@pytest.mark.training
 def test_ilsvrc2012_without_a_model_says_to_train_first(run, tmp_path, capsys):
     webvision(tmp_path / "data")
     assert run("test_ILSVRC2012") == 2
@@ -234,6 +212,7 @@ def test_ilsvrc2012_without_a_model_says_to_train_first(run, tmp_path, capsys):
     assert "elsewhere.pt" in capsys.readouterr().err
 
 
+@pytest.mark.training
 def test_food101n_without_its_verified_list_reports_the_last_epoch(run, tmp_path, capsys):
     food101n(tmp_path / "data")
     assert run("train_Food101N", "--batch_size", "50") == 0
@@ -250,6 +229,7 @@ def test_food101n_without_its_verified_list_reports_the_last_epoch(run, tmp_path
     assert (tmp_path / "model" / "LRA-diffusion_Food101N.pt").exists()
 
 
+@pytest.mark.training
 def test_food101n_legacy_leaves_the_encoder_alone_and_selects_on_test_images(run, tmp_path, capsys):
     food101n(tmp_path / "data", verified=True)
     assert run("train_Food101N", "--batch_size", "50", "--legacy", "--output_dir", "legacy") == 0
@@ -261,11 +241,11 @@ def test_food101n_legacy_leaves_the_encoder_alone_and_selects_on_test_images(run
     first = LargeResNet("resnet18", 8)
     _, encoder = checkpoint.load(tmp_path / "legacy" / "LRA-diffusion_Food101N.pt", kind=list)
     assert all(torch.equal(encoder[name], value) for name, value in first.named_parameters())
-    assert not torch.equal(
-        encoder["bn1.running_mean"], first.bn1.running_mean
-    )  # batches of training and test images
+    # Batches of training and test images.
+    assert not torch.equal(encoder["bn1.running_mean"], first.bn1.running_mean)
 
 
+@pytest.mark.training
 def test_clothing1m_in_a_process_of_its_own_and_at_full_size(tmp_path):
     clothing1m(tmp_path / "data")
     tiny.cc_weights(tmp_path)
@@ -306,6 +286,7 @@ def test_clothing1m_in_a_process_of_its_own_and_at_full_size(tmp_path):
     assert caches == {f"fp_embed_{split}_clothing1m" for split in ("train", "val", "test")}
 
 
+@pytest.mark.training
 @pytest.mark.parametrize(
     ("script", "message"),
     [
@@ -322,12 +303,14 @@ def test_missing_data_is_one_message_and_nothing_is_written(run, tmp_path, capsy
     assert [path.name for path in tmp_path.iterdir()] == ["backbone.pth"]
 
 
+@pytest.mark.training
 def test_a_class_without_an_image_is_refused(run, tmp_path, capsys):
     webvision(tmp_path / "data")
     assert run("train_WebVision", "--limit_train", "49") == 2
     assert "has no image among 49: raise --limit_train" in capsys.readouterr().err
 
 
+@pytest.mark.training
 @pytest.mark.parametrize("workers", ["0", "1"])
 def test_a_broken_image_is_one_message_and_no_run(run, tmp_path, capsys, workers):
     webvision(tmp_path / "data")
@@ -338,96 +321,3 @@ def test_a_broken_image_is_one_message_and_no_run(run, tmp_path, capsys, workers
     assert error.count("\n") == 1
     assert re.fullmatch(r"error: .*q0004/4\.jpg cannot be read \(.*\): get the file again\n", error)
     assert not (tmp_path / "runs").exists()
-
-
-SIZES = [
-    (40, 30),
-    (30, 40),
-    (256, 256),
-    (257, 256),
-    (500, 333),
-    (333, 500),
-    (640, 479),
-    (1000, 301),
-    (7, 1000),
-]
-
-
-@pytest.mark.parametrize("size", SIZES)
-def test_sizes_follow_both_published_rules(size):
-    """Half up as Food-101N's and WebVision's own resizing has it, down as torchvision's Resize."""
-    width, height = size
-    half_up = [int(side * (256.0 / min(size)) + 0.5) for side in size]
-    assert list(resized(width, height, rounded=True)) == half_up
-    ratio = max(size) / min(size)
-    down = [256 if side == min(size) else math.floor(256 * ratio) for side in size]
-    assert list(resized(width, height, rounded=False)) == down
-    assert transforms.Resize(256)(Image.new("L", size)).size == tuple(down)
-
-
-@pytest.mark.parametrize("size", SIZES[:5])
-@pytest.mark.parametrize("bicubic", [True, False])
-def test_test_images_are_the_centre_and_views_lie_inside(tmp_path, size, bicubic):
-    path = tmp_path / "noise.png"
-    pixels = np.random.default_rng(0).integers(0, 256, (size[1], size[0], 3), dtype=np.uint8)
-    Image.fromarray(pixels).save(path)
-    how = Image.Resampling.BICUBIC if bicubic else Image.Resampling.BILINEAR
-    whole = Image.open(path).resize(resized(*size, rounded=bicubic), how)
-    normalisation = IMAGENET_NORMALISATION if bicubic else CLOTHING1M_NORMALISATION
-    reference = transforms.Compose(
-        [transforms.CenterCrop(CROP), transforms.ToTensor(), transforms.Normalize(*normalisation)]
-    )
-    images = DiskImages([path], normalisation, torch.device("cpu"), 0, bicubic)
-    [plain] = images.plain(in_order(1, 1, images.device))
-    np.testing.assert_allclose(plain[0].numpy(), reference(whole).numpy(), atol=1e-5)
-
-
-def test_views_are_windows_of_the_image_half_of_them_mirrored(tmp_path):
-    path, across = tmp_path / "positions.png", np.arange(256, dtype=np.uint8)
-    pixels = np.stack(
-        [*np.meshgrid(across, across), np.zeros((256, 256), np.uint8)], axis=2
-    )  # red is x, green is y
-    Image.fromarray(pixels).save(path)  # of the size that nothing resizes
-    images = DiskImages([path], ((0.0,) * 3, (1 / 255,) * 3), torch.device("cpu"), 0, True)
-    corners, mirrored = set(), 0
-    for seed in range(40):
-        [[view]] = images.views(in_order(1, 1, images.device), seed)
-        is_mirrored = view[0, 0, 0] > view[0, 0, 1]
-        view = view.flip(2) if is_mirrored else view
-        left, top = view[:2, 0, 0].round().int().tolist()
-        window = pixels[top : top + CROP, left : left + CROP].transpose(2, 0, 1)
-        np.testing.assert_allclose(view.numpy(), window, atol=1e-3)
-        corners.add((left, top))
-        mirrored += int(is_mirrored)
-    assert 10 < mirrored < 30
-    assert len(corners) > 30
-    assert max(map(max, corners)) > 28  # of 32
-    assert min(map(min, corners)) < 4
-
-
-def test_a_view_depends_on_seed_and_image_alone(tmp_path):
-    paths = [tmp_path / f"{i}.png" for i in range(3)]
-    for i, path in enumerate(paths):
-        pixels = np.random.default_rng(i).integers(0, 256, (30, 40, 3), dtype=np.uint8)
-        Image.fromarray(pixels).save(path)
-    images = DiskImages(paths, IMAGENET_NORMALISATION, torch.device("cpu"), 0, True)
-    [together] = images.views([torch.tensor([0, 1, 2])], 5)
-    apart = torch.cat(list(images.views([torch.tensor([2]), torch.tensor([0, 1])], 5)))
-    assert torch.equal(together, apart[[1, 2, 0]])
-    [other] = images.views([torch.tensor([0, 1, 2])], 6)
-    assert not torch.equal(together, other)
-    assert together.is_contiguous(memory_format=torch.channels_last)
-
-
-def test_a_worker_that_cannot_read_gives_the_same_message(tmp_path):
-    path = tmp_path / "text.jpg"
-    path.write_text("no picture")
-    messages = []
-    for workers in (0, 1):
-        images = DiskImages([path], IMAGENET_NORMALISATION, torch.device("cpu"), workers, True)
-        with pytest.raises(UsageError) as caught:
-            list(images.plain(in_order(1, 1, images.device)))
-        messages.append(str(caught.value))
-        assert not multiprocessing.active_children()
-    assert messages[0] == messages[1]
-    assert messages[0].startswith(f"{path} cannot be read (")

@@ -10,10 +10,10 @@ import safetensors.torch
 import torch
 from torch import nn
 
-from lra_diffusion.command_line import UsageError
-from lra_diffusion.data import CIFAR_NORMALISATION, DeviceImages
-from lra_diffusion.embeddings import cached, embed, from_files
-from lra_diffusion.encoders import Encoder
+from lra_diffusion.encoders.embeddings import cached, embed, from_files
+from lra_diffusion.encoders.frozen import Encoder
+from lra_diffusion.method.images import CIFAR_NORMALISATION, DeviceImages
+from lra_diffusion.run.errors import UsageError
 
 KEY = {
     "split": "train",

@@ -10,10 +10,11 @@ from torch import nn
 from torch.nn import functional as F
 from torchvision import models
 
-from lra_diffusion import encoders, weights
-from lra_diffusion.command_line import UsageError
-from lra_diffusion.data import CIFAR_NORMALISATION, IMAGENET_NORMALISATION
-from lra_diffusion.encoder_networks import CCNet, Renormalised, SimCLRNet, simclr_net_of
+from lra_diffusion.encoders import frozen as encoders
+from lra_diffusion.encoders import weights
+from lra_diffusion.encoders.networks import CCNet, Renormalised, SimCLRNet, simclr_net_of
+from lra_diffusion.method.images import CIFAR_NORMALISATION, IMAGENET_NORMALISATION
+from lra_diffusion.run.errors import UsageError
 
 COMMON = {"normalisation": CIFAR_NORMALISATION, "image_side": 32, "device": "cpu"}
 MEAN, STD = (torch.tensor(values)[:, None, None] for values in CIFAR_NORMALISATION)
@@ -136,11 +137,8 @@ def test_the_architecture_is_recognised_from_the_weights(name):
 def test_simclr_is_found_in_its_places_and_frozen(tmp_path):
     net = narrow()
     place = tmp_path / "data" / "model"
-    for place in (
-        tmp_path / "data" / "model",
-        tmp_path / "scripts" / "model",
-        tmp_path / "model",
-    ):  # ever nearer
+    # Ever nearer.
+    for place in (tmp_path / "data" / "model", tmp_path / "scripts" / "model", tmp_path / "model"):
         place.mkdir(parents=True)
         for parameter in net.parameters():
             parameter.data += 0.01
@@ -207,9 +205,7 @@ def cubic(distance, a):
 
 
 def resampling(old, new):
-    """(new, old) matrix of bicubic resizing with antialiasing: weights at the edge are normalised
-    anew.
-    """
+    """(new, old) matrix of bicubic resizing with antialiasing, normalised at the edges too."""
     matrix, scale = torch.zeros(new, old), old / new
     stretch = max(scale, 1.0)
     for i in range(new):
@@ -320,7 +316,7 @@ def test_files_that_hold_no_such_weights(tmp_path):
     torch.save({"epoch": 3}, path)
     assert "holds no state dict" in said()
     torch.save({"weight": torch.zeros(2)}, path)
-    assert "is no SimCLR encoder" in said()
+    assert "is not a SimCLR encoder" in said()
     state = narrow().state_dict()
     torch.save({name: value for name, value in state.items() if name != "f.1.bias"}, path)
     assert "f.1.bias is missing" in said()

@@ -8,7 +8,7 @@ from collections import Counter
 import numpy as np
 import pytest
 
-from lra_diffusion import figures
+from lra_diffusion.analysis import figures
 
 
 def size_of(png):
@@ -33,9 +33,8 @@ def test_shares_of_correct_labels_are_what_counting_gives(labels):
         for i in range(len(own)):
             candidates = [*near[i, :k].tolist(), int(own[i])]
             drawn += sum(label == clean[i] for label in candidates) / (k + 1)
-            for (
-                label
-            ) in candidates:  # each is drawn with the same probability and then weighs as its count
+            # Each is drawn with the same probability and then weighs as its count.
+            for label in candidates:
                 weight += candidates.count(label)
                 right_weight += candidates.count(label) * (label == clean[i])
             counts = Counter(candidates)

@@ -11,9 +11,14 @@ import pytest
 import torch
 from conftest import SCRIPTS, environment
 
-from lra_diffusion import checkpoint, make_pmd, pmd_teacher
-from lra_diffusion.data import on_device, split, stream_seed, torch_stream
-from lra_diffusion.networks import SmallResNet
+from lra_diffusion import make_pmd
+from lra_diffusion.method.epoch import stream_seed, torch_stream
+from lra_diffusion.method.networks import SmallResNet
+from lra_diffusion.run import checkpoint, pmd_labels, pmd_teacher
+from lra_diffusion.run.config import LABELS_FOLDER
+from lra_diffusion.run.data import on_device
+from lra_diffusion.run.labels import split
+from lra_diffusion.run.tool_config import parse_pmd
 from shared import datasets
 from shared.datasets.image_data import ImageData
 from shared.formats import external, noise_file
@@ -52,6 +57,7 @@ def eta(tmp_path, cifar):
     return probs
 
 
+@pytest.mark.training
 def test_eta_is_what_a_teacher_written_out_says_just_before_each_update_of_its_last_epoch(
     main, tmp_path
 ):
@@ -104,20 +110,21 @@ def test_the_command_line_of_plc_runs_unchanged(monkeypatch):
         "--gpus",
         "0",
     ]
-    args = make_pmd.parse(line)
-    assert pmd_teacher.chosen(args) == pmd_teacher.Teacher("resnet34", 64, 1e-3, 25)
-    assert (args.seed, args.noise_factor, args.output_dir) == (123, 1.2, make_pmd.FOLDER)
+    config = parse_pmd(line)
+    assert (config.network, config.width, config.lr, config.epochs) == ("resnet34", 64, 1e-3, 25)
+    assert (config.seed, config.noise_factor, config.output_dir) == (123, 1.2, LABELS_FOLDER)
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    assert make_pmd.choose(args).type != "cuda"
+    assert pmd_labels.choose(config).type != "cuda"
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
-    assert make_pmd.choose(args) == torch.device("cuda:0")
-    assert make_pmd.choose(
-        make_pmd.parse(["--gpus", "1,0", "--network", "preact_resnet34"])
-    ) == torch.device("cuda:1")
-    assert make_pmd.parse([]).noise_factor == 1.2
+    assert pmd_labels.choose(config) == torch.device("cuda:0")
+    config = parse_pmd(["--gpus", "1,0", "--network", "preact_resnet34"])
+    assert config.network == "resnet34"
+    assert pmd_labels.choose(config) == torch.device("cuda:1")
+    assert parse_pmd([]).noise_factor == 1.2
 
 
+@pytest.mark.training
 def test_saved_outputs_give_the_published_file_ours_and_the_same_with_noise_on_top(
     main, tmp_path, eta, cifar, capsys
 ):
@@ -173,11 +180,12 @@ def test_saved_outputs_give_the_published_file_ours_and_the_same_with_noise_on_t
 
 def test_confusions_are_the_shares_of_each_clean_class():
     clean, noisy = np.array([0, 0, 0, 1, 1, 2]), np.array([0, 1, 1, 1, 0, 2])
-    assert make_pmd.confusions(noisy, clean, 3) == [(0, 1, pytest.approx(2 / 3)), (1, 0, 0.5)]
-    assert make_pmd.confusions(noisy, clean, 3, count=1) == [(0, 1, pytest.approx(2 / 3))]
-    assert make_pmd.confusions(clean, clean, 3) == []
+    assert pmd_labels.confusions(noisy, clean, 3) == [(0, 1, pytest.approx(2 / 3)), (1, 0, 0.5)]
+    assert pmd_labels.confusions(noisy, clean, 3, count=1) == [(0, 1, pytest.approx(2 / 3))]
+    assert pmd_labels.confusions(clean, clean, 3) == []
 
 
+@pytest.mark.training
 def test_kill_9_and_resume_give_the_same_teacher_and_a_finished_one_is_used_again(
     main, tmp_path, capsys
 ):
@@ -225,6 +233,7 @@ def test_kill_9_and_resume_give_the_same_teacher_and_a_finished_one_is_used_agai
     assert "the checkpoint belongs to another run (bf16: " in capsys.readouterr().err
 
 
+@pytest.mark.training
 def test_what_cannot_work_is_refused_before_a_teacher_trains(
     main, tmp_path, monkeypatch, capsys, eta
 ):
@@ -232,21 +241,13 @@ def test_what_cannot_work_is_refused_before_a_teacher_trains(
     (tmp_path / "there.npz").write_bytes(b"")
     wrong = {
         "--rate 0.4 --noise_factor 2": "leave one of them out",
-        "--rate 40": "0.4 means 40 %",
-        "--noise_factor 0": "factor 0.0 is no number above 0",
-        "--uniform 0.3 --asymmetric 0.3": "not allowed with",
-        "--uniform 3": "outside [0, 1]",
-        "--on_top_seed -1 --uniform 0.1": "seed -1",
+        "--uniform 0.3 --asymmetric 0.3": "leave one of them out",
         "--noise_type 4": "invalid choice",
         "--seed -1": "--seed -1",
         "--epochs 0": "at least 1",
         "--lr nan": "above 0",
         "--gpus 0 --device cpu": "leave one of them out",
-        "--eta eta.npy --epochs 3 --lr 0.1": "--epochs, --lr of the teacher",
-        "--out noise.xlsx": "does not end in one of",
-        "--out noise.csv": "cannot say which training images",
-        "--out there.npz": "exists: choose another name",
-        "--dataset digits --out noise.npy": "write .npz",
+        "--eta eta.npy --epochs 3": "--epochs and --eta do not go together",
     }
     for line, message in wrong.items():
         with pytest.raises(SystemExit, match="2"):
@@ -257,6 +258,14 @@ def test_what_cannot_work_is_refused_before_a_teacher_trains(
     np.save("mistaken.npy", np.roll(eta, 1, axis=1))
     (tmp_path / "text.npy").write_text("no array")
     refused = {
+        "--rate 40": "0.4 means 40 %",
+        "--noise_factor 0": "factor 0.0 is no number above 0",
+        "--uniform 3": "outside [0, 1]",
+        "--on_top_seed -1 --uniform 0.1": "seed -1",
+        "--out noise.xlsx": "does not end in one of",
+        "--out noise.csv": "cannot say which training images",
+        "--out there.npz": "exists: choose another name",
+        "--dataset digits --out noise.npy": "write .npz",
         "--gpus all": "give the number of a GPU",
         "--eta none.npy": "does not exist",
         "--eta text.npy": "--eta text.npy",
@@ -270,6 +279,7 @@ def test_what_cannot_work_is_refused_before_a_teacher_trains(
         assert message in capsys.readouterr().err
 
 
+@pytest.mark.training
 def test_a_teacher_that_diverges_is_status_3_and_its_last_good_epoch_stays(
     main, tmp_path, monkeypatch, capsys
 ):

@@ -3,14 +3,17 @@ the end.
 """
 
 import math
-from pathlib import Path
 
 import pytest
-import yaml
+import torch
 from conftest import rows as metrics
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from lra_diffusion.report import Report, read_config, read_rows, summary, write_config
+from lra_diffusion.run.errors import CheckpointError
+from lra_diffusion.run.folder import RunFolder
+from lra_diffusion.run.record import read_config
+from lra_diffusion.run.report import read_rows, summary
+from lra_diffusion.run.schema import RunConfig
 
 
 def epoch(number, **figures):
@@ -24,44 +27,63 @@ def epoch(number, **figures):
     }
 
 
+class Nothing:
+    """A learner that learns nothing."""
+
+    def __init__(self):
+        self.net = torch.nn.Linear(1, 1)
+        self.optimizer = torch.optim.SGD(self.net.parameters(), 0.1, fused=True)
+
+    def state_dict(self):
+        return {"optimizer": self.optimizer.state_dict()}
+
+    def load_networks(self, state):
+        pass
+
+
+def opened(path, resume=False, **identity):
+    config = RunConfig(output_dir=path, resume=resume)
+    run = RunFolder(config, "name", {"seed": 1, **identity})
+    run.open(Nothing(), config, {"output_dir": path, "identity": run.identity})
+    return run
+
+
 def test_every_number_is_an_event_and_a_resumed_run_logs_nothing_twice(tmp_path):
-    log = Report(tmp_path, [])
-    for number in (1, 2, 3):
-        log.log(epoch(number, accuracy=10.0 * number if number != 2 else None))
-    log.close()
-    again = Report(
-        tmp_path, read_rows(tmp_path)[:2]
-    )  # the checkpoint was one epoch behind the metrics
-    again.log(epoch(3, accuracy=31.0))
-    again.close()
+    run = opened(tmp_path)
+    rows = [epoch(n, accuracy=10.0 * n if n != 2 else None, selection=None) for n in (1, 2, 3)]
+    for row in run.progress(rows, 3):
+        run.log(row)
+        if row["epoch"] < 3:  # killed before the last checkpoint
+            run.save(is_best=row["epoch"] == 1)
+    (tmp_path / ".last.ckpt.12345678.tmp").write_text("left by a kill")
+    again = opened(tmp_path, resume=True)
+    assert again.next_epoch == 3
+    for row in again.progress([epoch(3, accuracy=31.0, selection=None)], 3):
+        assert again.log(row)
+    assert not list(tmp_path.glob(".*.tmp"))
     assert [row["epoch"] for row in metrics(tmp_path)] == [1, 2, 3]
-    assert metrics(tmp_path)[1] == {"epoch": 2, "loss": 0.5, "accuracy": None, "phase": "warm"}
+    assert metrics(tmp_path)[2]["accuracy"] == 31.0
     events = EventAccumulator(str(tmp_path)).Reload()
     assert set(events.Tags()["scalars"]) == {"loss", "accuracy", "seconds"}
     assert [(event.step, event.value) for event in events.Scalars("accuracy")] == [
         (1, 10.0),
         (3, 31.0),
     ]
+    config = read_config(tmp_path)
+    assert (config["output_dir"], config["identity"]) == (str(tmp_path), {"seed": 1})
+    assert set(config["versions"]) == {"python", "torch", "numpy"}
+    with pytest.raises(CheckpointError, match="k: 3 then, 4 now"):
+        opened(tmp_path / "other", k=3).save(is_best=False) or opened(
+            tmp_path / "other", resume=True, k=4
+        )
 
 
 def test_a_line_torn_by_a_kill_is_left_out(tmp_path):
     (tmp_path / "metrics.jsonl").write_text('{"epoch": 1}\n{"epoch": 2, "los')
     assert read_rows(tmp_path) == [{"epoch": 1}]
     (tmp_path / "metrics.jsonl").write_text('{"epoch": 1}\n[2]\n')
-    with pytest.raises(ValueError, match="no epoch"):
+    with pytest.raises(ValueError, match="not an epoch"):
         read_rows(tmp_path)
-
-
-def test_config_holds_what_was_asked_and_with_which_versions(tmp_path):
-    assert read_config(tmp_path) is None
-    write_config(tmp_path, {"seed": 1, "output_dir": Path("run"), "identity": {"seed": 1}})
-    config = read_config(tmp_path)
-    assert (config["output_dir"], config["identity"]) == ("run", {"seed": 1})
-    assert set(config["versions"]) == {"python", "torch", "numpy"}
-    (tmp_path / "config.yaml").write_text(yaml.safe_dump({"another": "program's"}))
-    assert read_config(tmp_path) is None
-    (tmp_path / "config.yaml").write_text("a: [")
-    assert read_config(tmp_path) is None
 
 
 def test_summary_counts_evaluated_epochs_only():

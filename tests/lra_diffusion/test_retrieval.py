@@ -4,8 +4,14 @@ import numpy as np
 import pytest
 import torch
 
-from lra_diffusion import retrieval
-from lra_diffusion.retrieval import Bank, candidate_labels, draw_labels, label_shares, majority_vote
+from lra_diffusion.method import retrieval
+from lra_diffusion.method.retrieval import (
+    Bank,
+    candidate_labels,
+    draw_labels,
+    label_shares,
+    majority_vote,
+)
 
 
 def nearest(queries, bank, k):

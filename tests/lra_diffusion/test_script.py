@@ -1,4 +1,4 @@
-"""train_CIFAR.py from outside, at a tiny size: what it writes, what it survives, what it refuses."""
+"""train_CIFAR.py from outside, at a tiny size: what it writes, survives and refuses."""
 
 import os
 import random
@@ -16,8 +16,9 @@ import yaml
 from conftest import SCRIPTS, environment, rows
 from PIL import Image
 
-from lra_diffusion import checkpoint, model_file, plot, train_CIFAR
-from lra_diffusion.encoder_networks import SimCLRNet
+from lra_diffusion import plot, train_CIFAR
+from lra_diffusion.encoders.networks import SimCLRNet
+from lra_diffusion.run import checkpoint, folder
 
 
 @pytest.fixture
@@ -28,6 +29,7 @@ def main(tmp_path, monkeypatch):
     return lambda *flags: train_CIFAR.main([str(flag) for flag in flags])
 
 
+@pytest.mark.training
 def test_a_run_with_a_simclr_encoder_leaves_what_the_readme_says(run_script, tmp_path, monkeypatch):
     monkeypatch.setenv("DATA_ROOT", str(tmp_path / "data"))
     tiny.simclr_weights(tmp_path)
@@ -90,6 +92,7 @@ def test_a_run_with_a_simclr_encoder_leaves_what_the_readme_says(run_script, tmp
     assert f"test accuracy: {metrics[-1]['accuracy']:.2f}% (30 images)" in again.stdout
 
 
+@pytest.mark.training
 def test_kill_9_at_any_moment_and_resume_gives_the_same_run(tmp_path):
     command = [
         sys.executable,
@@ -149,6 +152,7 @@ def flat(value, name=""):
     return {key: tensor for k, part in items for key, tensor in flat(part, f"{name}/{k}").items()}
 
 
+@pytest.mark.training
 def test_the_same_command_gives_the_same_figures_and_resume_finds_its_run(main, tmp_path, capsys):
     flags = tiny.with_features(tmp_path)
     assert main(*flags, "--output_dir", "a") == main(*flags, "--output_dir", "b") == 0
@@ -164,6 +168,7 @@ def test_the_same_command_gives_the_same_figures_and_resume_finds_its_run(main, 
     assert "seed: 123 then, 7 now" in message
 
 
+@pytest.mark.training
 def test_a_torn_checkpoint_is_skipped(main, tmp_path, capsys):
     flags = [*tiny.with_features(tmp_path), "--output_dir", "run", "--resume"]
     assert main(*flags) == 0
@@ -176,6 +181,7 @@ def test_a_torn_checkpoint_is_skipped(main, tmp_path, capsys):
     assert rows(tmp_path / "run") == before
 
 
+@pytest.mark.training
 def test_legacy_runs_and_evaluates_when_the_published_code_does(main, tmp_path, capsys):
     flags = [*tiny.with_features(tmp_path), "--legacy", "--nepoch", "8", "--output_dir", "run"]
     assert main(*flags) == 0
@@ -186,11 +192,13 @@ def test_legacy_runs_and_evaluates_when_the_published_code_does(main, tmp_path, 
     assert "raw weights" in capsys.readouterr().out
 
 
+@pytest.mark.training
 def test_a_legacy_run_too_short_to_be_tested_says_so(main, tmp_path, capsys):
     assert main(*tiny.with_features(tmp_path), "--legacy", "--nepoch", "2") == 0
     assert "no epoch was tested: with --legacy" in capsys.readouterr().out
 
 
+@pytest.mark.training
 def test_users_own_images(main, tmp_path):
     for part, count in (("train", 20), ("test", 4)):
         for label, name in enumerate(("black", "white")):
@@ -225,6 +233,7 @@ def test_users_own_images(main, tmp_path):
     assert rows(tmp_path / "run")[-1]["accuracy"] is not None
 
 
+@pytest.mark.training
 def test_without_validation_the_last_epoch_counts(main, tmp_path, capsys):
     flags = tiny.with_features(tmp_path)
     data = tmp_path / "all.npz"
@@ -244,6 +253,7 @@ def test_without_validation_the_last_epoch_counts(main, tmp_path, capsys):
     assert "after the last epoch (there is no validation set)" in capsys.readouterr().out
 
 
+@pytest.mark.training
 @pytest.mark.parametrize(
     ("flags", "message"),
     [
@@ -267,6 +277,7 @@ def test_bad_input_is_one_message_and_nothing_is_written(main, tmp_path, capsys,
     assert not (tmp_path / "runs").exists()
 
 
+@pytest.mark.training
 def test_an_encoder_without_weights_says_where_to_get_them(main, tmp_path, capsys):
     assert (
         main("--dataset", "digits", "--noise_file", tiny.noisy_digits(tmp_path), *tiny.SMALL) == 2
@@ -276,6 +287,7 @@ def test_an_encoder_without_weights_says_where_to_get_them(main, tmp_path, capsy
     assert "model/SimCLR_128_digits.pt" in message
 
 
+@pytest.mark.training
 def test_a_model_of_other_features_or_classes_is_refused(main, tmp_path, capsys):
     flags = tiny.with_features(tmp_path)
     assert main(*flags, "--output_dir", "run") == 0
@@ -290,6 +302,7 @@ def test_a_model_of_other_features_or_classes_is_refused(main, tmp_path, capsys)
     assert message in capsys.readouterr().err
 
 
+@pytest.mark.training
 def test_published_models_of_three_parts_and_of_several_gpus_load(main, tmp_path, capsys):
     flags = tiny.with_features(tmp_path)
     assert main(*flags, "--output_dir", "run") == 0
@@ -310,12 +323,14 @@ def test_published_models_of_three_parts_and_of_several_gpus_load(main, tmp_path
     )
 
 
+@pytest.mark.training
 def test_a_broken_loss_exits_with_3_and_keeps_the_checkpoint(main, tmp_path, capsys):
     flags = [*tiny.with_features(tmp_path), "--output_dir", "run"]
     assert main(*flags, "--lr", "1e30") == 3
     assert "stopped: the loss is not finite (epoch " in capsys.readouterr().err
 
 
+@pytest.mark.training
 def test_a_model_of_another_run_in_the_published_place_stays(main, tmp_path, capsys):
     flags = tiny.with_features(tmp_path)
     assert main(*flags) == 0
@@ -333,16 +348,17 @@ def test_a_model_of_another_run_in_the_published_place_stays(main, tmp_path, cap
 
 def test_a_kill_between_the_two_copies_of_a_model_does_not_disown_the_published_one(tmp_path):
     own, published = tmp_path / "run" / "m.pt", tmp_path / "model" / "m.pt"
-    assert model_file.publish(own, published, b"first epoch")
+    assert folder.publish(own, published, b"first epoch")
     published.write_bytes(b"second epoch")  # and killed before its own copy was written
-    assert model_file.publish(own, published, b"second epoch")  # the repeated epoch
-    assert model_file.publish(own, published, b"third epoch")
+    assert folder.publish(own, published, b"second epoch")  # the repeated epoch
+    assert folder.publish(own, published, b"third epoch")
     assert own.read_bytes() == published.read_bytes() == b"third epoch"
     published.write_bytes(b"of another run")
-    assert not model_file.publish(own, published, b"fourth epoch")
+    assert not folder.publish(own, published, b"fourth epoch")
     assert (own.read_bytes(), published.read_bytes()) == (b"fourth epoch", b"of another run")
 
 
+@pytest.mark.training
 def test_pictures_are_of_the_run_that_is_asked_for_from_any_folder(
     main, tmp_path, monkeypatch, capsys
 ):
@@ -356,6 +372,7 @@ def test_pictures_are_of_the_run_that_is_asked_for_from_any_folder(
     assert "no config.yaml of a training script" in capsys.readouterr().err
 
 
+@pytest.mark.training
 @pytest.mark.parametrize(
     ("flags", "message"),
     [

@@ -12,10 +12,13 @@ import pytest
 import torch
 from conftest import SCRIPTS, environment, rows
 
-from lra_diffusion import checkpoint, encoders, simclr, train_SimCLR
-from lra_diffusion.data import CIFAR_NORMALISATION
-from lra_diffusion.simclr import augmentation, nt_xent, two_views
-from lra_diffusion.simclr_run import parse
+from lra_diffusion import train_SimCLR
+from lra_diffusion.encoders import frozen as encoders
+from lra_diffusion.encoders import simclr
+from lra_diffusion.encoders.simclr import augmentation, nt_xent, two_views
+from lra_diffusion.method.images import CIFAR_NORMALISATION
+from lra_diffusion.run import checkpoint
+from lra_diffusion.run.tool_config import parse_simclr as parse
 from shared import datasets
 
 TINY = [
@@ -90,9 +93,8 @@ def test_views_follow_the_seed_and_leave_global_random_numbers_alone(dataset):
     assert not torch.equal(views, two_views(pixels, augment, CIFAR_NORMALISATION, 6))
     assert views.shape == (12, 3, 32, 32)
     assert not torch.equal(views[0], views[6])  # the two views of an image
-    assert not torch.equal(
-        views[0], views[3]
-    )  # two images that are equal: the draws are each image's own
+    # Two images that are equal: the draws are each image's own.
+    assert not torch.equal(views[0], views[3])
     mean, std = (torch.tensor(values)[:, None, None] for values in CIFAR_NORMALISATION)
     seen = views * std + mean
     assert seen.min() > -1e-5
@@ -100,9 +102,8 @@ def test_views_follow_the_seed_and_leave_global_random_numbers_alone(dataset):
 
 
 def test_digits_are_neither_mirrored_nor_coloured():
-    pixels = torch.linspace(0, 1, 32).expand(
-        200, 3, 32, 32
-    )  # brighter to the right, in every crop of it
+    # Brighter to the right, in every crop of it.
+    pixels = torch.linspace(0, 1, 32).expand(200, 3, 32, 32)
 
     def rises(dataset):
         with simclr.seeded(7, torch.device("cpu")):
@@ -132,6 +133,7 @@ def main(tmp_path, monkeypatch):
     return lambda *flags: train_SimCLR.main([str(flag) for flag in flags])
 
 
+@pytest.mark.training
 def test_the_script_writes_a_run_and_an_encoder_that_is_found(main, tmp_path, capsys):
     assert main(*TINY) == 0
     out = capsys.readouterr().out
@@ -155,6 +157,7 @@ def test_the_script_writes_a_run_and_an_encoder_that_is_found(main, tmp_path, ca
     assert all(torch.equal(trained[name], value) for name, value in state.items())
 
 
+@pytest.mark.training
 def test_labels_play_no_part_in_training(main, tmp_path, monkeypatch):
     assert main(*TINY, "--output_dir", "true") == 0
     load = datasets.load
@@ -172,6 +175,7 @@ def test_labels_play_no_part_in_training(main, tmp_path, monkeypatch):
     assert all(torch.equal(one[name], other[name]) for name in one)
 
 
+@pytest.mark.training
 def test_kill_9_at_any_moment_and_resume_gives_the_same_run(main, tmp_path):
     flags = [*TINY, "--nepoch", "6", "--resume", "--output_dir"]
     assert main(*flags, "whole") == 0
@@ -204,6 +208,7 @@ def assert_same_run(one, other):
     assert all(torch.equal(first[name], second[name]) for name in first)
 
 
+@pytest.mark.training
 def test_resuming_refuses_other_settings_and_never_overwrites(main, tmp_path, capsys):
     assert main(*TINY, "--nepoch", 2, "--output_dir", "run") == 0
     before = (tmp_path / "run" / checkpoint.LAST).read_bytes()
@@ -220,6 +225,7 @@ def test_resuming_refuses_other_settings_and_never_overwrites(main, tmp_path, ca
     assert (tmp_path / "run" / checkpoint.LAST).read_bytes() == before
 
 
+@pytest.mark.training
 def test_resuming_without_a_folder_takes_the_newest_run_of_the_same_settings(
     main, tmp_path, capsys, monkeypatch
 ):
@@ -232,12 +238,12 @@ def test_resuming_without_a_folder_takes_the_newest_run_of_the_same_settings(
     with monkeypatch.context() as patch:
         patch.setattr(simclr, "train_epoch", interrupted)
         assert main(*TINY) == 130
-    assert "--resume goes on" in capsys.readouterr().err
+    assert "--resume continues" in capsys.readouterr().err
     assert main(*TINY, "--resume") == 0
     assert "resumed: epoch 1 of 3 is done" in capsys.readouterr().out
     assert len(list((tmp_path / "runs").iterdir())) == 1
     assert main(*TINY, "--nepoch", 1, "--resume", "--seed", 4) == 0
-    assert "note: no checkpoint of these settings" in capsys.readouterr().out
+    assert "has no checkpoint; starting from the beginning" in capsys.readouterr().out
     assert len(list((tmp_path / "runs").iterdir())) == 2
 
 
@@ -247,6 +253,7 @@ def test_the_learning_rate_is_half_a_cosine():
     assert 0 < simclr.learning_rate(10, settings) < 0.02
 
 
+@pytest.mark.training
 def test_a_loss_that_is_not_finite_stops_with_status_3(main, tmp_path, capsys, monkeypatch):
     monkeypatch.setattr(
         simclr, "nt_xent", lambda first, second, temperature: (first + second).sum() * torch.nan
@@ -256,13 +263,14 @@ def test_a_loss_that_is_not_finite_stops_with_status_3(main, tmp_path, capsys, m
     assert not (tmp_path / "run" / checkpoint.LAST).exists()
 
 
+@pytest.mark.training
 def test_flags_that_cannot_work_are_refused(main, capsys):
     assert main(*TINY, "--batch_size", 97) == 2
     assert "more than the 96 training images" in capsys.readouterr().err
     for flags, message in (
-        (["--temperature", 0], "give a number above 0"),
-        (["--batch_size", 1], "give 2 or more"),
-        (["--nepoch", 0], "give 1 or more"),
+        (["--temperature", 0], "must be above 0"),
+        (["--batch_size", 1], "must be at least 2"),
+        (["--nepoch", 0], "must be at least 1"),
     ):
         with pytest.raises(SystemExit):
             main(*TINY, *flags)

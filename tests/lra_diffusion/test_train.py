@@ -5,6 +5,7 @@
 import copy
 import dataclasses
 import math
+from contextlib import nullcontext
 
 import numpy as np
 import pytest
@@ -12,13 +13,13 @@ import tiny
 import torch
 from torch.nn import functional as F
 
-from lra_diffusion import options
-from lra_diffusion.command_line import NonFiniteLossError
-from lra_diffusion.data import shuffled, torch_stream
-from lra_diffusion.diffusion import antithetic_times
-from lra_diffusion.ema import WeightAverage
-from lra_diffusion.experiment import Experiment, prepare
-from lra_diffusion.train import accuracies, embed_images, evaluation_epochs, predict, train_epoch
+from lra_diffusion.method.diffusion import antithetic_times, betas, cumulative_alphas
+from lra_diffusion.method.epoch import NonFiniteLossError, shuffled, torch_stream
+from lra_diffusion.method.evaluate import accuracies, embed_images, evaluation_epochs, predict
+from lra_diffusion.method.networks import WeightAverage
+from lra_diffusion.method.train import train_epoch
+from lra_diffusion.run.config import parse
+from lra_diffusion.run.experiment import Experiment, build
 
 
 @pytest.fixture
@@ -28,9 +29,7 @@ def experiment(tmp_path, monkeypatch):
     monkeypatch.setenv("DATA_ROOT", str(tmp_path / "data"))
 
     def make(*flags: str) -> Experiment:
-        return prepare(
-            options.parse("train_CIFAR", [*tiny.with_features(tmp_path), "--amp", "off", *flags])
-        )
+        return build(parse("train_CIFAR", [*tiny.with_features(tmp_path), "--amp", "off", *flags]))
 
     return make
 
@@ -43,7 +42,7 @@ def test_a_step_is_the_algorithm(experiment):
     before = copy.deepcopy(run.learner)
     samples = torch.arange(100)
     row = train_epoch(
-        run.learner, run.train_set, samples, dataclasses.replace(run.settings, warmup_epochs=2), 2
+        run.learner, run.train_set, samples, dataclasses.replace(run.config, warmup_epochs=2), 2
     )
 
     seed, epoch = 123, 2
@@ -52,7 +51,7 @@ def test_a_step_is_the_algorithm(experiment):
         for name in ("shuffle", "retrieval", "time", "noise")
     }
     [index] = shuffled(samples, 100, stream["shuffle"])
-    labels, features = run.train_set.labels, run.sets.train.embeddings
+    labels, features = run.train_set.labels, run.data.train.features
     distances = torch.cdist(features[index].double(), features.double())
     neighbours = distances.argsort(dim=1, stable=True)[:, :10]
     candidates = torch.cat([labels[neighbours], labels[index][:, None]], dim=1)
@@ -62,7 +61,7 @@ def test_a_step_is_the_algorithm(experiment):
     weights = counts / counts.sum()
     t = antithetic_times(100, 1000, stream["time"])
     noise = torch.randn(100, 10, generator=stream["noise"])
-    alpha = run.settings.alphas[t][:, None]
+    alpha = cumulative_alphas(betas())[t][:, None]
     y_t = alpha.sqrt() * F.one_hot(drawn, 10) + (1 - alpha).sqrt() * noise
     predictor, encoder = before.predictor.train(), before.encoder.train()
     [images] = run.train_set.images.plain([index])  # digits are not augmented
@@ -112,58 +111,56 @@ def test_a_frozen_encoder_keeps_its_weights_and_is_not_averaged(experiment):
     run = experiment("--freeze_encoder")
     before = [parameter.clone() for parameter in run.learner.encoder.parameters()]
     predictor = [parameter.clone() for parameter in run.learner.predictor.parameters()]
-    train_epoch(run.learner, run.train_set, torch.arange(100), run.settings, 2)
+    train_epoch(run.learner, run.train_set, torch.arange(100), run.config, 2)
     assert all(torch.equal(*pair) for pair in zip(before, run.learner.encoder.parameters()))
     assert not all(
         torch.equal(*pair) for pair in zip(predictor, run.learner.predictor.parameters())
     )
     assert len(run.learner.average.nets) == 1
-    assert run.learner.parts("ema")[1] is run.learner.encoder
+    assert run.learner.model("ema")[1] is run.learner.encoder
 
 
 def test_a_prediction_does_not_depend_on_the_other_images_unless_legacy(experiment):
     run = experiment()
     test_set = run.test_sets["test"]
-    [together] = predict([run.learner.parts("raw")], test_set, run.settings)
+    [together] = predict([run.learner.model("raw")], test_set, run.config, run.learner.autocast)
     statistics = run.learner.encoder.bn1.running_mean.clone()
     run.train_set.images.evaluation_batch = test_set.images.evaluation_batch = 7
-    [apart] = predict([run.learner.parts("raw")], test_set, run.settings)
+    [apart] = predict([run.learner.model("raw")], test_set, run.config, run.learner.autocast)
     np.testing.assert_allclose(together.numpy(), apart.numpy(), atol=1e-5)
     assert torch.equal(statistics, run.learner.encoder.bn1.running_mean)
 
     legacy = experiment("--legacy")
-    [first] = embed_images([legacy.learner.encoder], test_set.images, legacy.settings)
+    [first] = embed_images([legacy.learner.encoder], test_set.images, legacy.config, nullcontext)
     assert not torch.equal(statistics, legacy.learner.encoder.bn1.running_mean)
-    smaller = dataclasses.replace(legacy.settings, batch_size=10)
-    [other] = embed_images([legacy.learner.encoder], test_set.images, smaller)
+    smaller = dataclasses.replace(legacy.config, batch_size=10)
+    [other] = embed_images([legacy.learner.encoder], test_set.images, smaller, nullcontext)
     assert (first - other).abs().max() > 1e-4
 
 
 def test_the_better_weights_on_validation_count(experiment):
     run = experiment()
-    train_epoch(run.learner, run.train_set, torch.arange(100), run.settings, 2)
-    row = accuracies(run.learner, run.test_sets, run.settings, 4)
+    train_epoch(run.learner, run.train_set, torch.arange(100), run.config, 2)
+    row = accuracies(run.learner, run.test_sets, run.config, 4)
     better = "ema" if row["accuracy_val_ema"] > row["accuracy_val_raw"] else "raw"
     assert (row["weights"], row["selection"], row["accuracy"]) == (
         better,
         row[f"accuracy_val_{better}"],
         row[f"accuracy_test_{better}"],
     )
-    forced = dataclasses.replace(run.settings, eval_weights="ema", select="test")
+    forced = dataclasses.replace(run.config, eval_weights="ema", select="test")
     row = accuracies(run.learner, run.test_sets, forced, 4)
     assert (row["weights"], row["selection"], row["accuracy"]) == (
         "ema",
         *[row["accuracy_test_ema"]] * 2,
     )
-    assert accuracies(run.learner, run.test_sets, run.settings, 1)["accuracy"] is None
+    assert accuracies(run.learner, run.test_sets, run.config, 1)["accuracy"] is None
 
 
 def test_a_last_batch_of_one_image_joins_the_one_before(experiment):
     run = experiment("--limit_train", "51")
-    assert (
-        train_epoch(run.learner, run.train_set, torch.arange(51), run.settings, 1)["images"] == 51
-    )
-    dropped = dataclasses.replace(run.settings, drop_last=True)
+    assert train_epoch(run.learner, run.train_set, torch.arange(51), run.config, 1)["images"] == 51
+    dropped = dataclasses.replace(run.config, drop_last=True)
     assert train_epoch(run.learner, run.train_set, torch.arange(51), dropped, 1)["images"] == 50
 
 
@@ -172,7 +169,7 @@ def test_a_loss_that_is_not_finite_stops_within_the_epoch(experiment):
     with torch.no_grad():
         run.learner.predictor.lin4.bias.fill_(float("nan"))
     with pytest.raises(NonFiniteLossError, match="epoch 3, step 1 of 4: loss nan"):
-        train_epoch(run.learner, run.train_set, torch.arange(100), run.settings, 3)
+        train_epoch(run.learner, run.train_set, torch.arange(100), run.config, 3)
 
 
 def test_augmented_queries_are_searched_anew_and_find_themselves_where_nothing_is_augmented(
@@ -194,7 +191,7 @@ def test_augmented_queries_are_searched_anew_and_find_themselves_where_nothing_i
     guidance = {}
     for how in ("cached", "augmented"):
         for excluded in ("--exclude_self", "--no-exclude_self"):
-            run = prepare(options.parse("train_CIFAR", [*flags, "--fp_queries", how, excluded]))
+            run = build(parse("train_CIFAR", [*flags, "--fp_queries", how, excluded]))
             [images] = run.train_set.images.plain([index])
             guidance[how, excluded] = run.train_set.guide(index, images)
     for excluded in ("--exclude_self", "--no-exclude_self"):
@@ -273,9 +270,7 @@ def test_legacy_retrieves_among_features_of_augmented_images(tmp_path, monkeypat
         "again": ["--legacy"],
         "other": ["--legacy", "--seed", "1"],
     }.items():
-        banks[name] = prepare(
-            options.parse("train_CIFAR", [*flags, *extra])
-        ).train_set.guide._bank.features
+        banks[name] = build(parse("train_CIFAR", [*flags, *extra])).train_set.guide._bank.features
     assert torch.equal(banks["legacy"], banks["again"])  # drawn once, kept in the cache
     for other in ("default", "other"):
         assert not torch.allclose(banks["legacy"], banks[other], atol=1e-4)

@@ -16,8 +16,9 @@ import yaml
 from conftest import SCRIPTS, environment, rows
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from lra_diffusion import checkpoint, compare, options, train_CE
-from lra_diffusion.data import split
+from lra_diffusion import compare, train_CE
+from lra_diffusion.run import checkpoint, config
+from lra_diffusion.run.labels import split
 from shared import datasets
 from shared.formats import noise_file
 
@@ -38,7 +39,7 @@ TINY = ["--noise_type", "digits-1-0.35", "--nepoch", "3", *SMALL]
 
 @pytest.fixture
 def main(tmp_path, monkeypatch):
-    """The main function of train_CE.py in a folder with noisy labels of the digits' training part."""
+    """The main function of train_CE.py in a folder with noisy labels of the digits."""
     monkeypatch.chdir(tmp_path)
     write_noise(tmp_path / "noise_label" / "digits-1-0.35.npz", 0.35)
     return lambda *flags: train_CE.main([str(flag) for flag in flags])
@@ -55,6 +56,7 @@ def write_noise(path, rate):
     noise_file.write(path, noise)
 
 
+@pytest.mark.training
 def test_the_run_folder_and_what_is_said_at_the_end(main, tmp_path, capsys):
     assert main(*TINY) == 0
     [run] = (tmp_path / "runs").iterdir()
@@ -96,14 +98,15 @@ def test_the_run_folder_and_what_is_said_at_the_end(main, tmp_path, capsys):
 @pytest.mark.parametrize("noise", ["cifar10-1-0.35", "cifar100-2-0.70", "digits-1-0.35"])
 def test_network_and_training_are_those_of_the_diffusion_encoder(noise):
     ours, theirs = (
-        train_CE.parse(["--noise_type", noise]),
-        options.parse("train_CIFAR", ["--noise_type", noise]),
+        config.parse_ce(["--noise_type", noise]),
+        config.parse("train_CIFAR", ["--noise_type", noise]),
     )
-    for name in ("dataset", *train_CE.FROM_PRESET, "seed"):
+    for name in ("dataset", "nepoch", "batch_size", "diff_encoder", "width", "seed"):
         assert getattr(ours, name) == getattr(theirs, name)
     assert ours.lr == 0.1
 
 
+@pytest.mark.training
 def test_kill_9_and_resume_give_the_same_run(main, tmp_path):
     flags = [*TINY[:2], "--nepoch", "12", *SMALL, "--output_dir"]
     assert main(*flags, "whole") == 0
@@ -133,6 +136,7 @@ def test_kill_9_and_resume_give_the_same_run(main, tmp_path):
     )
 
 
+@pytest.mark.training
 def test_what_cannot_work_is_refused(main, tmp_path, capsys):
     assert main(*TINY, "--output_dir", "run") == 0
     assert main(*TINY, "--output_dir", "run") == 2
@@ -148,7 +152,7 @@ def test_what_cannot_work_is_refused(main, tmp_path, capsys):
     assert main("--noise_type", "digits-9-0.99") == 2
     assert "make_pmd.py --dataset digits" in capsys.readouterr().err
     wrong = {
-        "--noise_type mnist-1-0.35": "is no dataset",
+        "--noise_type mnist-1-0.35": "is not a dataset",
         "--nepoch 0": "at least 1",
         "--lr 0": "above 0",
         "--noise_type digits-1-0.35 --noise_file x.npz": "drop one",
@@ -160,12 +164,14 @@ def test_what_cannot_work_is_refused(main, tmp_path, capsys):
         assert message in capsys.readouterr().err
 
 
+@pytest.mark.training
 def test_a_loss_that_is_not_finite_is_status_3(main, tmp_path, capsys):
     assert main(*TINY, "--lr", "1e30", "--output_dir", "run") == 3
     assert "the loss is not finite (epoch 1, step" in capsys.readouterr().err
     assert not (tmp_path / "run" / checkpoint.LAST).exists()
 
 
+@pytest.mark.training
 def test_without_validation_the_last_epoch_counts(main, tmp_path, capsys):
     digits = datasets.load("digits")
     noise = noise_file.make(

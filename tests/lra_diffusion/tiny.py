@@ -8,8 +8,8 @@ import numpy as np
 import torch
 from PIL import Image
 
-from lra_diffusion.data import split
-from lra_diffusion.encoder_networks import CCNet, SimCLRNet
+from lra_diffusion.encoders.networks import CCNet, SimCLRNet
+from lra_diffusion.run.labels import split
 from shared import datasets
 from shared.formats.noise_file import make, write
 

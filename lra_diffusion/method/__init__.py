@@ -1,0 +1,1 @@
+"""The paper: label retrieval, label diffusion, networks and the training loop."""

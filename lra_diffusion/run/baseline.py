@@ -1,0 +1,112 @@
+"""A run of plain cross-entropy on noisy labels, the baseline of LRA-diffusion."""
+
+import dataclasses
+from dataclasses import dataclass
+
+import torch
+from tqdm import tqdm
+
+from lra_diffusion.method import classifier
+from lra_diffusion.method.classifier import Classifier, LabelledImages, Settings
+from shared.formats.noise_file import write
+
+from .config import noise_name
+from .data import RunData, load
+from .device import autocast, choose_device, configure_torch, use_bfloat16
+from .folder import RunFolder, refuse_to_overwrite
+from .record import Row
+from .report import chosen, start_lines, summary
+from .schema import CEConfig
+
+NETWORK = ("nepoch", "batch_size", "diff_encoder", "width")
+DECIDING = ("dataset", *NETWORK, "lr", "seed", "limit_train", "limit_test")
+
+
+@dataclass
+class Baseline:
+    """A run in progress: what `method.classifier.epochs` takes, and where it is recorded."""
+
+    config: CEConfig
+    data: RunData
+    settings: Settings
+    learner: Classifier
+    train_set: LabelledImages
+    test_sets: dict[str, LabelledImages]
+    folder: RunFolder
+
+    def record(self, row: Row) -> None:
+        """Logs an epoch and saves the state; validation, if there is any, chooses the best one."""
+        is_best = self.folder.log(row | {"selection": row.get("accuracy_val")})
+        self.folder.save(is_best)
+        tqdm.write(
+            f"epoch: {row['epoch']}, loss: {row['loss']:.4f}, accuracy on the noisy labels: "
+            f"{row['accuracy_train']:.2f}%, test accuracy: {row['accuracy']:.2f}%"
+        )
+
+    def print_start(self) -> None:
+        config, data, settings = self.config, self.data, dataclasses.asdict(self.config)
+        assert data.noise is not None  # images in memory have labels of their own
+        sizes = {"training": len(data.train.labels)}
+        sizes |= {name: len(part.labels) for name, part in data.tests.items()}
+        noise = config.noise_type or config.noise_file
+        rate = data.noise.header.measured_rate
+        print("\n".join(start_lines(f"CE on {config.dataset}", sizes, rate, noise)))
+        shown = (*NETWORK, "lr", "seed")
+        print("settings: " + ", ".join(f"{name} {settings[name]}" for name in shown))
+        precision = "bfloat16 autocast" if self.folder.identity["bf16"] else "float32"
+        print(f"{data.train.images.device}, {precision}; run folder {self.folder.path}")
+        if self.folder.rows:
+            print(f"resumed: epoch {len(self.folder.rows)} of {config.nepoch} is done")
+
+    def print_end(self) -> None:
+        result, best = summary(self.folder.rows), chosen(self.folder.rows)
+        print(
+            f"CE test accuracy: last {result['last']:.2f} %, mean of the last 10 "
+            f"{result['last_10_mean']:.2f} %, best {result['best']:.2f} % (epoch "
+            f"{result['best_epoch']})"
+        )
+        if best is not None and best["selection"] is not None:
+            print(
+                f"at the best validation accuracy: {best['accuracy']:.2f} % (epoch {best['epoch']})"
+            )
+        print(f"run folder: {self.folder.path}")
+
+
+def build(config: CEConfig) -> Baseline:
+    """Reads and checks everything, builds the network, opens or resumes the run folder."""
+    device = choose_device(config.device)
+    refuse_to_overwrite(config)
+    configure_torch(config.deterministic, device)
+    data, values = load(config, device), dataclasses.asdict(config)
+    assert data.noise is not None  # images in memory have labels of their own
+    identity = {
+        "method": "CE",
+        **{name: values[name] for name in DECIDING},
+        "bf16": use_bfloat16(config.amp, device),
+        **data.hashes,
+    }
+    learner = classifier.build(
+        config.diff_encoder, config.width, data.num_classes, device, config.seed
+    )
+    settings = Settings(
+        config.batch_size,
+        config.nepoch,
+        classifier.cosine(config.lr, config.nepoch),
+        config.seed,
+        autocast(config.amp, device),
+    )
+    folder = RunFolder(config, f"CE_{noise_name(config)}", identity)
+    entries = {
+        "method": "CE",
+        **{name: value for name, value in values.items() if name != "resume"},
+        "measured_noise_rate": data.noise.header.measured_rate,
+        "data_location": None if data.location is None else data.location.resolve(),
+        "device_used": str(device),
+        "threads": torch.get_num_threads(),
+        "identity": identity,
+    }
+    folder.open(learner, config, entries, config.wandb)
+    write(folder.path / "noise.npz", data.noise)
+    train_set = LabelledImages(data.train.images, data.train.labels)
+    tests = {name: LabelledImages(part.images, part.labels) for name, part in data.tests.items()}
+    return Baseline(config, data, settings, learner, train_set, tests, folder)

@@ -1,0 +1,250 @@
+"""A run of LRA-diffusion: everything around the training loop, built from its configuration.
+
+`build` reads and checks all, computes features and neighbours, makes the networks and opens or
+resumes the run folder; `Experiment` then records every epoch. Letters: N training images.
+"""
+
+import dataclasses
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+from torchvision import models
+from tqdm import tqdm
+
+from lra_diffusion.encoders import weights
+from lra_diffusion.method.evaluate import EvaluationSet
+from lra_diffusion.method.guide import Cached, Guide, OnTheFly
+from lra_diffusion.method.networks import LargeResNet, NoisePredictor, SmallResNet, WeightAverage
+from lra_diffusion.method.retrieval import Bank, majority_vote
+from lra_diffusion.method.train import Learner, TrainingSet
+from shared.formats.noise_file import write
+
+from . import report
+from .config import run_name
+from .data import RunData, load
+from .device import autocast, choose_device, configure_torch, use_bfloat16
+from .errors import UsageError
+from .features import Features, compute_features
+from .folder import RunFolder, encode, may_publish, publish, refuse_to_overwrite
+from .record import Row
+from .schema import TrainConfig
+
+# Settings that decide every number of a run, together with the hashes of what it reads.
+DECIDING = (
+    *("dataset", "nepoch", "batch_size", "warmup_epochs", "feature_dim", "k", "ddim_n_step"),
+    *("diff_encoder", "width", "fp_queries", "bank_transform", "weighted", "exclude_self"),
+    *("freeze_encoder", "batch_statistics", "ema_decay", "eval_weights", "lr", "lr_horizon"),
+    *("select", "legacy", "seed", "limit_train", "limit_test"),
+)
+SHOWN = (
+    *("k", "diff_encoder", "feature_dim", "nepoch", "batch_size", "warmup_epochs"),
+    *("ddim_n_step", "seed"),
+)
+
+
+# ---- networks
+
+
+def build_learner(
+    config: TrainConfig, num_classes: int, feature_dim: int, device: torch.device
+) -> Learner:
+    """Predictor and diffusion encoder, drawn from --seed, their EMA and their optimizer."""
+    torch.manual_seed(config.seed)
+    encoder = diffusion_encoder(config).to(device).to(memory_format=torch.channels_last)
+    predictor = NoisePredictor(num_classes, feature_dim, config.feature_dim).to(device)
+    trained: list[nn.Module] = [predictor] if config.freeze_encoder else [predictor, encoder]
+    if config.freeze_encoder:
+        encoder.requires_grad_(False)
+    parameters = [parameter for net in trained for parameter in net.parameters()]
+    optimizer = torch.optim.Adam(parameters, lr=config.lr, fused=device.type != "mps")
+    average = WeightAverage(trained, config.ema_decay)
+    # DEVIATION(lra_diffusion): bfloat16 in the image encoders where the hardware has it; the
+    # original is float32, its CLIP float16 on a GPU. Predictor, diffusion, losses, distances and
+    # averages are float32.
+    return Learner(predictor, encoder, average, optimizer, autocast(config.amp, device))
+
+
+def diffusion_encoder(config: TrainConfig) -> nn.Module:
+    """A 32-pixel ResNet with random weights, or a 224-pixel one that starts from ImageNet's."""
+    if not config.diff_encoder.endswith("_l"):
+        return SmallResNet(config.diff_encoder, config.feature_dim, config.width)
+    name, source = config.diff_encoder.removesuffix("_l"), config.encoder_weights
+    net = LargeResNet(name, config.feature_dim)
+    if source == "none":
+        return net
+    fix = (
+        "Give a file of torchvision's weights with --encoder_weights FILE, or start from random "
+        "ones with none"
+    )
+    if source is not None:
+        state = weights.read(Path(source))
+    else:
+        published = models.get_model_weights(name)["IMAGENET1K_V1"]
+        state = weights.downloaded(
+            lambda: published.get_state_dict(check_hash=True, weights_only=True),
+            f"--diff_encoder {config.diff_encoder}",
+            fix,
+        )
+    weights.load_into(net, state, source or name, fix, optional="myfc")
+    return net
+
+
+# ---- a run
+
+
+def device_of(config: TrainConfig) -> torch.device:
+    """--device, else the first of --gpu_devices that is there, else what the machine has."""
+    if config.gpu_devices is None or config.device != "auto":
+        return choose_device(config.device)
+    # DEVIATION(lra_diffusion): one process uses one GPU, the first of --gpu_devices that is there;
+    # the original spreads each batch over all of them, which changes what batch normalisation sees.
+    there = [number for number in config.gpu_devices if number < torch.cuda.device_count()]
+    device = choose_device(f"cuda:{there[0]}" if there else "auto")
+    if len(config.gpu_devices) > 1 or not there:
+        print(f"note: --gpu_devices {' '.join(map(str, config.gpu_devices))}: running on {device}")
+    return device
+
+
+@dataclass
+class Experiment:
+    """A run in progress: what `method.train.train` takes, and where it is recorded."""
+
+    config: TrainConfig
+    data: RunData
+    features: Features
+    learner: Learner
+    train_set: TrainingSet
+    test_sets: dict[str, EvaluationSet]
+    fixed: Row  # figures that do not change from epoch to epoch
+    folder: RunFolder
+
+    def record(self, row: Row) -> None:
+        """Logs an epoch, keeps the model of the best one, and saves the state."""
+        is_best = self.folder.log(row | self.fixed)
+        if is_best:
+            model = self.learner.model(row["weights"])
+            publish(*self.model_places(), encode(*model))
+        self.folder.save(is_best)
+        for line in report.epoch_lines(row, is_best, self.config.select, list(self.test_sets)):
+            tqdm.write(line)
+
+    def model_places(self) -> tuple[Path, Path]:
+        """The model in the run folder, and where the published scripts write it."""
+        return self.folder.places(f"{self.folder.name}.pt")
+
+    def print_start(self) -> None:
+        config, data, identity = self.config, self.data, self.folder.identity
+        names = {"val": "validation", "test": "test"}
+        sizes = {"training": len(data.train.labels)}
+        sizes |= {names[name]: len(part.labels) for name, part in data.tests.items()}
+        noise = config.noise_type or config.noise_file
+        rate = None if data.noise is None else data.noise.header.measured_rate
+        lines = report.start_lines(f"LRA-diffusion on {data.name}", sizes, rate, noise)
+        print(f"{lines[0]}, {data.num_classes} classes\n{lines[1]}")
+        settings = dataclasses.asdict(config)
+        print(f"features: {self.features.source[:80]}")
+        print("settings: " + ", ".join(f"{name} {settings[name]}" for name in SHOWN))
+        print(
+            f"{data.train.images.device}, encoders in "
+            f"{'bfloat16' if identity['bf16'] else 'float32'}; run folder {self.folder.path}"
+        )
+        votes = (
+            f"{value:.2f} % ({name.removeprefix('knn_accuracy_')})"
+            for name, value in self.fixed.items()
+        )
+        print(f"majority vote of the {config.k} nearest neighbours' labels: {', '.join(votes)}")
+        own, published = self.model_places()
+        if not may_publish(own, published):
+            print(f"note: {published} is of another run and stays; this run's model will be {own}")
+        if config.nepoch <= config.warmup_epochs:
+            print(
+                f"note: all {config.nepoch} epochs are warm-up (--warmup_epochs "
+                f"{config.warmup_epochs})"
+            )
+        if self.folder.rows:
+            print(f"resumed: epoch {len(self.folder.rows)} of {config.nepoch} is done")
+
+    def print_end(self) -> None:
+        rows, (own, published) = self.folder.rows, self.model_places()
+        print("\n".join(report.end_lines(rows, self.config.select, list(self.test_sets))))
+        if report.chosen(rows):
+            model = published if may_publish(own, published) else own
+            print(f"model: {model}; run folder: {self.folder.path}")
+
+
+def build(config: TrainConfig) -> Experiment:
+    """Everything of a run; nothing but the cache of features is written before all was checked."""
+    device = device_of(config)
+    refuse_to_overwrite(config)
+    configure_torch(config.deterministic, device)
+    data = load(config, device)
+    _check_k(config, len(data.train.labels))
+    features = compute_features(config, data, device, training=True)
+    assert features.bank is not None  # as it is training
+    labels, test_sets = data.train.labels, features.test_sets(data)
+    bf16 = use_bfloat16(config.amp, device)
+    bank = Bank(features.bank, bfloat16=bf16 and device.type == "cpu")
+    guide: Guide
+    if config.fp_queries == "cached":
+        guide = Cached(features.bank, bank, labels, config.k, config.exclude_self)
+    else:
+        assert features.encoder is not None  # without one, queries are cached
+        amp = autocast(config.amp, device)
+        guide = OnTheFly(features.encoder, bank, labels, config.k, config.exclude_self, amp)
+    per_class = config.per_class
+    if per_class is not None:  # at most what the smallest class has
+        per_class = min(per_class, int(labels.bincount(minlength=data.num_classes).min()))
+    clean = None if data.clean is None else torch.tensor(data.clean, device=device)
+    fixed = {}
+    for name, test_set in test_sets.items():
+        nearest = labels[bank.nearest(test_set.features, config.k).index]
+        right = majority_vote(nearest, data.num_classes) == test_set.labels
+        fixed[f"knn_accuracy_{name}"] = 100 * right.float().mean().item()
+    learner = build_learner(config, data.num_classes, features.bank.shape[1], device)
+    identity = _identity(config, data, features, bf16)
+    folder = RunFolder(config, run_name(config), identity)
+    folder.open(learner, config, _config_entries(config, data, folder, device), config.wandb)
+    if data.noise is not None:
+        write(folder.path / "noise.npz", data.noise)
+    train_set = TrainingSet(data.train.images, labels, clean, guide, per_class)
+    return Experiment(config, data, features, learner, train_set, test_sets, fixed, folder)
+
+
+def _check_k(config: TrainConfig, count: int) -> None:
+    available = count - config.exclude_self
+    if config.k > available:
+        raise UsageError(
+            f"--k {config.k}: there are {available} images to retrieve from; give a smaller --k, "
+            "or raise --limit_train"
+        )
+
+
+def _identity(config: TrainConfig, data: RunData, features: Features, bf16: bool) -> dict[str, Any]:
+    """All that decides the numbers of a run."""
+    settings, source = dataclasses.asdict(config), config.encoder_weights
+    if source not in (None, "none"):  # the file, wherever it lies
+        source = weights.sha256_of_file(Path(str(source)))
+    more = {"bf16": bf16, "fp_encoder": features.source, "encoder_weights": source}
+    return {name: settings[name] for name in DECIDING} | more | data.hashes
+
+
+def _config_entries(
+    config: TrainConfig, data: RunData, folder: RunFolder, device: torch.device
+) -> Mapping[str, Any]:
+    """The run's config.yaml."""
+    settings = dataclasses.asdict(config)
+    features = config.fp_encoder if config.fp_embed_train is None else "embeddings"
+    return {
+        "name": folder.name,
+        "method": f"LRA-diffusion ({features})",
+        **{key: value for key, value in settings.items() if key not in ("resume", "eval_only")},
+        "measured_noise_rate": None if data.noise is None else data.noise.header.measured_rate,
+        "data_location": None if data.location is None else data.location.resolve(),
+        "device_used": str(device),
+        "threads": torch.get_num_threads(),
+        "identity": folder.identity,
+    }

@@ -1,0 +1,119 @@
+"""Images that stay on disk, decoded by worker processes at 224 pixels.
+
+Those of Food-101N, Clothing1M, WebVision and ILSVRC2012. For training the shorter side is resized
+to 256, and RandomCrop(224) and a random mirror follow; of test images the centre is cut out.
+"""
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+
+from lra_diffusion.method.images import Normalisation, channels
+from lra_diffusion.run.errors import UsageError
+
+SHORTER_SIDE, CROP = 256, 224
+
+
+def resized(width: int, height: int, rounded: bool) -> tuple[int, int]:
+    """Width and height with the shorter side at 256.
+
+    rounded: the longer one is rounded half up, else down.
+
+    The published code rounds where it resizes bicubically by itself (Food-101N, WebVision),
+    torchvision's Resize does not.
+    """
+    shorter = min(width, height)
+    if rounded:
+        scaled = (int(side * SHORTER_SIDE / shorter + 0.5) for side in (width, height))
+    else:
+        scaled = (SHORTER_SIDE * side // shorter for side in (width, height))
+    new_width, new_height = scaled
+    return new_width, new_height
+
+
+class _Files(Dataset[Tensor]):
+    """Decoded crops, (3, 224, 224) uint8.
+
+    An item is (position, seed); seed None: the centre, else a random augmentation.
+    """
+
+    def __init__(self, paths: Sequence[Path], bicubic: bool) -> None:
+        self._paths, self._bicubic = paths, bicubic
+
+    def __getitem__(self, item: tuple[int, int | None]) -> Tensor:
+        position, seed = item
+        try:
+            with Image.open(self._paths[position]) as file:
+                # DEVIATION(lra_diffusion): grey and CMYK pictures are converted to RGB; Food-101N's
+                # loader fails on them.
+                image = file.convert("RGB")
+        except (OSError, Image.DecompressionBombError) as error:
+            raise UsageError(
+                f"{self._paths[position]} cannot be read ({error}): get the file again"
+            ) from error
+        width, height = resized(*image.size, rounded=self._bicubic)
+        how = Image.Resampling.BICUBIC if self._bicubic else Image.Resampling.BILINEAR
+        image = image.resize((width, height), how)
+        left, top = round((width - CROP) / 2), round((height - CROP) / 2)
+        mirrored = False
+        if seed is not None:  # of epoch and sample, so that the number of workers changes nothing
+            rng = np.random.default_rng([seed, position])
+            left, top = int(rng.integers(width - CROP + 1)), int(rng.integers(height - CROP + 1))
+            mirrored = rng.random() < 0.5
+        pixels = np.asarray(image.crop((left, top, left + CROP, top + CROP)))
+        return torch.from_numpy((pixels[:, ::-1] if mirrored else pixels).copy()).permute(2, 0, 1)
+
+
+class DiskImages:
+    """`Images` (method/images.py) of N files, whose batches are decoded ahead.
+
+    workers: by so many processes; 0: in this one. bicubic: resize as the published code does for
+    Food-101N and WebVision, else bilinearly as torchvision's Resize.
+    """
+
+    evaluation_batch = 128
+
+    def __init__(
+        self,
+        paths: Sequence[Path],
+        normalisation: Normalisation,
+        device: torch.device,
+        workers: int,
+        bicubic: bool,
+    ) -> None:
+        self._files, self._workers, self.device = _Files(paths, bicubic), workers, device
+        self.normalisation = normalisation
+        mean, std = channels(normalisation, device)
+        self._scale, self._shift = 1.0 / (255.0 * std), mean / std
+        self._count = len(paths)
+
+    def __len__(self) -> int:
+        return self._count
+
+    def plain(self, batches: Sequence[Tensor]) -> Iterator[Tensor]:
+        return self._batches(batches, None)
+
+    def views(self, batches: Sequence[Tensor], seed: int) -> Iterator[Tensor]:
+        return self._batches(batches, seed)
+
+    def _batches(self, batches: Sequence[Tensor], seed: int | None) -> Iterator[Tensor]:
+        items = [[(position, seed) for position in index.tolist()] for index in batches]
+        pinned = self.device.type == "cuda"
+        loader: DataLoader[Tensor] = DataLoader(
+            self._files, batch_sampler=items, num_workers=self._workers, pin_memory=pinned
+        )
+        try:
+            for pixels in loader:
+                images = pixels.to(self.device, non_blocking=True)
+                images = images.to(torch.float32, memory_format=torch.channels_last)
+                yield images.mul_(self._scale).sub_(self._shift)
+        except UsageError as error:
+            # A worker's arrives with its whole traceback, whose frames hold the workers: left to
+            # the garbage collector, they end five seconds later.
+            message = str(error).rpartition("UsageError: ")[2].strip()
+            raise UsageError(message) from error.with_traceback(None)

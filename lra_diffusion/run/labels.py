@@ -1,0 +1,120 @@
+"""Which images train and which validate, and where their noisy labels come from.
+
+    training_labels(config, datasets.load("cifar10"))  # a NoiseFile of the images to train on
+
+CIFAR trains on its first 45,000 images, which is what PMD's label files cover; the last 5,000
+validate, with clean labels.
+"""
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from shared import datasets
+from shared.datasets.image_data import ImageData
+from shared.formats.alignment import aligned, evenly, subset
+from shared.formats.external import read_any
+from shared.formats.noise_file import NoiseFile, NoiseFileError, make
+from shared.labels import Labels
+
+from .config import LABELS_FOLDER
+from .schema import LabelConfig
+
+ENDINGS = (".npy", ".npz")
+CIFAR_TRAIN_IMAGES = 45_000  # of 50,000, what PMD's label files cover; the rest is for validation
+SCRIPTS_FOLDER = Path(__file__).parents[1]
+
+
+def split(data: ImageData, no_validation: bool = False) -> tuple[Labels, Labels]:
+    """Rows of the training set to train on and to validate on, both ascending.
+
+    CIFAR: the first 45,000 and the last 5,000, as PMD's label files have it. Elsewhere every tenth
+    image of each class validates. no_validation: all of them train.
+    """
+    validates = np.zeros(len(data.train_labels), dtype=bool)
+    if no_validation:
+        pass
+    elif data.name.startswith("cifar"):
+        validates[CIFAR_TRAIN_IMAGES:] = True
+    else:
+        for label in range(data.num_classes):
+            validates[np.flatnonzero(data.train_labels == label)[9::10]] = True
+    return np.flatnonzero(~validates), np.flatnonzero(validates)
+
+
+def training_labels(config: LabelConfig, data: ImageData) -> NoiseFile:
+    """The labels to train on, --limit_train of them, checked against the dataset.
+
+    Their `indices` are the rows of the training set, ascending. Raises NoiseFileError.
+    """
+    rows, _ = split(data, config.no_validation)
+    kept = rows[evenly(len(rows), config.limit_train)]
+    if not config.noise_type and not config.noise_file:
+        # The users' own images, whose labels are noisy as they are.
+        return make(
+            data.train_labels[kept],
+            indices=kept,
+            dataset=data.name,
+            split="train",
+            num_classes=data.num_classes,
+        )
+    found = read_any(config.noise_file or find_file(config))
+    if found.open_set is not None and found.open_set.any():
+        raise NoiseFileError(
+            "the file replaces images (open-set noise) instead of labels: take closed-set noise"
+        )
+    noise = aligned(replace(found, open_set=None), data)
+    assert noise.indices is not None  # of every aligned file
+    _check_cover(config, data, rows, noise.indices)
+    place = np.empty(len(data.train_labels), np.int64)
+    place[noise.indices] = np.arange(len(noise.indices))
+    return subset(noise, place[kept])
+
+
+def _check_cover(
+    config: LabelConfig, data: ImageData, rows: Labels, labelled: NDArray[np.int64]
+) -> None:
+    """The file must label the images to train on, and no others without --cut_labels."""
+    found = f"{config.noise_type or config.noise_file} labels {len(labelled)} images of {data.name}"
+    missing = np.setdiff1d(rows, labelled)
+    if len(missing):
+        fix = "choose a file for the images that are trained on"
+        if config.no_validation:
+            fix = "leave out --no_validation, which trains on all images"
+        raise NoiseFileError(
+            f"{found}, but {len(rows)} are to be trained on (image {missing[0]} has no label): "
+            f"{fix}"
+        )
+    if len(labelled) > len(rows) and not config.cut_labels:
+        first = "the first " if data.name.startswith("cifar") else ""
+        raise NoiseFileError(
+            f"{found}, but {first}{len(rows)} are to be trained on, the other "
+            f"{len(labelled) - len(rows)} validate with clean labels: add --cut_labels to take the "
+            "labels of the training images, or --no_validation to train on all of them"
+        )
+
+
+def find_file(config: LabelConfig) -> Path:
+    """The file of --noise_type, `<name>.npy` or `<name>.npz`; NoiseFileError names every place."""
+    name = str(config.noise_type)
+    published = datasets.data_root(config.data_path) / "label_noisy"
+    usual = [LABELS_FOLDER, SCRIPTS_FOLDER / LABELS_FOLDER]
+    usual += [published / "lra_diffusion", published / "plc"]
+    folders = [config.noise_dir] if config.noise_dir else usual
+    for path in (folder / f"{name}{ending}" for folder in folders for ending in ENDINGS):
+        if path.is_file():
+            return path
+    dataset, _, rest = name.partition("-")
+    kind, _, rate = rest.partition("-")
+    wanted = f"--noise_type {kind or 1} --rate {rate.split('_')[0] or 0.35}"
+    similar = (path for folder in folders for path in folder.glob(f"{dataset}-*"))
+    near = sorted({path.stem for path in similar if path.suffix in ENDINGS})
+    there = f" (there: {', '.join(near)})" if near else ""
+    hint = "`make data-pmd-noise` (in the repository's root) gets the published ones; "
+    raise NoiseFileError(
+        f"{name}.npy is in none of {', '.join(map(str, folders))}{there}: "
+        f"{hint if 'cifar' in dataset else ''}"
+        f"`python make_pmd.py --dataset {dataset} {wanted}` makes such labels"
+    )

@@ -1,0 +1,73 @@
+"""From a command line to a configuration: the scripts beside training. See `run.config`."""
+
+from collections.abc import Sequence
+
+from .config import LABELS_FOLDER, OUTCOMES, check_positive, usual_presets
+from .fields import build_parser, check_at_least, read
+from .presets import SIMCLR, TEACHERS
+from .tool_schema import TEACHER_NETWORKS, KNNConfig, PMDConfig, SimCLRConfig
+
+DEFAULT_FACTOR = 1.2  # of PMD noise
+
+
+def parse_simclr(argv: Sequence[str] | None) -> SimCLRConfig:
+    """The configuration of train_SimCLR.py."""
+    parser = build_parser(
+        "train_SimCLR",
+        SimCLRConfig,
+        "Pre-train the SimCLR encoder f_p on a dataset's training images, without their labels.",
+        "python train_SimCLR.py --dataset digits    (writes model/SimCLR_128_digits.pt)",
+        usual_presets(SIMCLR),
+    )
+    values, _ = read(parser, argv, recorded=lambda _: {*OUTCOMES, "hidden"})
+    values = {**SIMCLR[values.get("dataset", "cifar10")], **values}
+    config = SimCLRConfig(**values)
+    least = {"nepoch": 1, "batch_size": 2, "width": 1, "limit_train": 2, "limit_test": 1}
+    check_at_least(parser, values, least)
+    for name in ("lr", "temperature"):
+        check_positive(parser, name, values[name])
+    return config
+
+
+def parse_pmd(argv: Sequence[str] | None) -> PMDConfig:
+    """The configuration of make_pmd.py."""
+    parser = build_parser(
+        "make_pmd",
+        PMDConfig,
+        "Make PMD label noise from a teacher trained on the clean labels.",
+        "python make_pmd.py --dataset digits --rate 0.35",
+        usual_presets(TEACHERS),
+        without=("limit_test",),
+    )
+    alternatives = (("rate", "noise_factor"), ("uniform", "asymmetric"), ("device", "gpus"))
+    values, given = read(parser, argv, recorded=lambda _: OUTCOMES, alternatives=alternatives)
+    for one, other in (*alternatives, ("network", "eta"), ("epochs", "eta"), ("lr", "eta")):
+        if {one, other} <= given:
+            parser.error(f"--{one} and --{other} do not go together: leave one of them out")
+    if "network" in values:
+        values["network"] = TEACHER_NETWORKS[values["network"]]
+    values = {**TEACHERS[values.get("dataset", "cifar10")], **values}
+    if "rate" not in values:
+        values.setdefault("noise_factor", DEFAULT_FACTOR)
+    out = values.get("out")
+    values.setdefault("output_dir", out.parent if out else LABELS_FOLDER)
+    check_at_least(parser, values, {"epochs": 1, "limit_train": 2, "seed": 0})
+    check_positive(parser, "lr", values["lr"])
+    return PMDConfig(**values)
+
+
+def parse_knn(argv: Sequence[str] | None) -> KNNConfig:
+    """The configuration of KNN_test.py."""
+    parser = build_parser(
+        "KNN_test",
+        KNNConfig,
+        "Accuracy of k nearest neighbours in the feature space f_p.",
+        "python KNN_test.py --data cifar10 --fp_encoder SimCLR --k 10",
+        {},
+        without=("seed", "output_dir", "deterministic"),
+    )
+    values, _ = read(parser, argv)
+    check_at_least(
+        parser, values, dict.fromkeys(("k", "batch_size", "limit_train", "limit_test"), 1)
+    )
+    return KNNConfig(**values)

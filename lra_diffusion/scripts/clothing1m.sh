@@ -1,0 +1,6 @@
+#!/usr/bin/env bash
+# LRA-diffusion on Clothing1M with CC features: SEED=123
+source "$(dirname "$0")/common.sh"
+RATE='' NOISE_FILE=''  # these labels are noisy by themselves
+"$PYTHON" lra_diffusion/train_Clothing1M.py --seed "$SEED" --resume \
+  --output_dir "$(run_folder lra_diffusion-clothing1m '')" "${args[@]}"
