@@ -29,11 +29,12 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "ieg_fsr"))
 import numpy as np
 import tensorflow as tf
 
-from ieg import experiment, options, trainer
-from ieg.data_sets import Task
-from ieg.input import train_stream
-from ieg.ordered_sums import add_in_order
-from ieg.sources import ArraySource
+from ieg.input.batches import train_stream
+from ieg.input.image_sources import ArraySource
+from ieg.input.tasks import Task
+from ieg.method import trainer
+from ieg.run import config, experiment
+from ieg.run.devices import add_in_order
 from tests.bench import ieg_fsr_literal as literal
 
 CLASSES, SAMPLES, VIEWS = 10, 2000, 100
@@ -46,7 +47,7 @@ class Form:
     """One way to compute the steps of a method, ready to run on the same batch again and again."""
 
     def __init__(self, method: str, is_literal: bool, args: argparse.Namespace, task: Task) -> None:
-        flags = options.parse(
+        flags = config.parse(
             [
                 f"--method={method}",
                 f"--network_name={args.network_name}",

@@ -14,7 +14,8 @@ Shapes: B batch, C classes, Q queue samples.
 import tensorflow as tf
 from tensorflow import Tensor
 
-from ieg.step import Batch, Network, Outcome, Settings, Values
+from ieg.method.settings import Settings
+from ieg.method.step import Batch, Network, Outcome, Values
 
 
 def l2r_step(

@@ -24,7 +24,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "ieg_fsr"))
 import tensorflow as tf  # after the settings that it reads once
 
 from ieg.main import main as ieg_main
-from ieg.report import TIMING
+from ieg.run.log import TIMING
 
 CPU = tf.config.list_physical_devices("CPU")[0]
 tf.config.set_logical_device_configuration(

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from ieg.batch_norm import EPSILON, BatchNorm, normalise
+from ieg.networks.batch_norm import EPSILON, BatchNorm, normalise
 
 SHAPE = (4, 5, 3, 2)
 

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from ieg import imagenet_ops
-from ieg.imagenet_ops import OPERATIONS
-from ieg.policies import IMAGENET, Step
+from ieg.augment import imagenet_ops
+from ieg.augment.imagenet_ops import OPERATIONS
+from ieg.augment.policies import IMAGENET, Step
 
 HEIGHT, WIDTH = 18, 24
 

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from ieg.data_sets import load
-from ieg.long_tail_files import folder_name, read
+from ieg.input.long_tail_files import folder_name, read
+from ieg.input.tasks import load
 from shared.datasets.image_data import DatasetError
 
 LABELS = [0, 0, 0, 0, 1, 1, 2, 3, 4, 5, 6, 7, 8, 9]

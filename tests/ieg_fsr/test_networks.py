@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from ieg import batch_norm, networks
+from ieg import networks
+from ieg.networks import batch_norm
 
 # name, classes, side of the image -> parameters, trainable variables, layers of batch
 # normalisation; as published

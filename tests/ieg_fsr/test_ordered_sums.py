@@ -9,7 +9,7 @@ CODE = """
 import sys
 sys.path.insert(0, sys.argv[1])
 import tensorflow as tf
-from ieg.ordered_sums import add_in_order
+from ieg.run.devices import add_in_order
 
 @tf.function
 def gradient(x):

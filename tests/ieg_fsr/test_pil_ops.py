@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from ieg import pil_ops
+from ieg.augment import pil_ops
 
 SIDE = 20
 

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from ieg import imagenet_ops, pil_ops, policies
-from ieg.policies import CIFAR, IMAGENET, Step
+from ieg.augment import imagenet_ops, pil_ops, policies
+from ieg.augment.policies import CIFAR, IMAGENET, Step
 
 SEED = tf.constant([3, -7])
 

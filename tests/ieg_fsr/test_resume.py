@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from conftest import PROJECT, STEPS, TINY, environment, rows, variables
 
-from ieg import checkpoint
+from ieg.run import checkpoint
 from shared.formats import noise_file
 
 

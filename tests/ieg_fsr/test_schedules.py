@@ -4,7 +4,7 @@ import math
 
 import pytest
 
-from ieg import schedules
+from ieg.method import schedules
 
 COMMON = {"iter_epoch": 10, "max_iteration": 100, "decay_steps": [7]}
 

@@ -14,7 +14,7 @@ import yaml
 from conftest import DATASET, METHODS, NETWORK, PROJECT, STEPS, TINY, environment, rows, variables
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from ieg import checkpoint, options
+from ieg.run import checkpoint, config
 from shared.formats import noise_file
 
 KEPT = {"supervised": 5, "ieg": 4, "l2r": 4, "fsr": 3}
@@ -131,12 +131,12 @@ def test_what_a_run_leaves_behind(trained, method):
     assert files == {"config.yaml", "metrics.jsonl", "checkpoint", "noise.npz", "train", "eval"} | (
         {"queue_info.npz"} if method == "fsr" else set()
     )
-    config = yaml.safe_load((folder / "config.yaml").read_text())
-    assert (config["method"], config["max_iteration"], config["seed"]) == (method, STEPS, 12345)
-    assert {"tensorflow", "keras", "numpy", "python"} <= set(config["versions"])
+    saved = yaml.safe_load((folder / "config.yaml").read_text())
+    assert (saved["method"], saved["max_iteration"], saved["seed"]) == (method, STEPS, 12345)
+    assert {"tensorflow", "keras", "numpy", "python"} <= set(saved["versions"])
 
     labels = noise_file.read(folder / "noise.npz")
-    assert config["identity"]["train_labels_sha256"] == noise_file.label_hash(labels.noisy_labels)
+    assert saved["identity"]["train_labels_sha256"] == noise_file.label_hash(labels.noisy_labels)
     rate = np.mean(labels.noisy_labels != labels.clean_labels)
     assert f"noise: measured rate {rate:.4f}" in done.stdout
     assert len(labels.noisy_labels) == 200
@@ -325,22 +325,22 @@ def recorded(tmp_path):
 
 @pytest.mark.parametrize("name", SCRIPTS)
 def test_the_published_scripts_are_accepted_with_further_flags(recorded, name):
-    args = options.parse(recorded(name, "--seed=7", "--dataset_dir=a folder"))
-    assert (args.seed, str(args.dataset_dir)) == (7, "a folder")
-    assert args.method == ("ieg" if name == "run.sh" else "fsr")
+    flags = config.parse(recorded(name, "--seed=7", "--dataset_dir=a folder"))
+    assert (flags.seed, str(flags.dataset_dir)) == (7, "a folder")
+    assert flags.method == ("ieg" if name == "run.sh" else "fsr")
     if "longtail" in name:
-        assert (args.decay_epochs, args.decay_rate, args.lr_schedule) == (
-            [160, 180],
+        assert (flags.decay_epochs, flags.decay_rate, flags.lr_schedule) == (
+            (160, 180),
             0.01,
             "custom_step",
         )
-        assert (args.queue_capacity, args.queue_bs) == (
+        assert (flags.queue_capacity, flags.queue_bs) == (
             (2000, 200) if "noise" in name else (3000, 800)
         )
         assert (
-            args.clip_meta_weight
-            == args.use_mixup
-            == bool(args.use_pseudo_loss)
+            flags.clip_meta_weight
+            == flags.use_mixup
+            == bool(flags.use_pseudo_loss)
             == ("noise" in name)
         )
 

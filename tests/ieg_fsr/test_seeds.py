@@ -5,7 +5,7 @@ import itertools
 import numpy as np
 import tensorflow as tf
 
-from ieg.seeds import stream_seed, tensor_seed
+from ieg.method.seeds import stream_seed, tensor_seed
 
 
 def test_every_argument_gives_another_seed_of_numpy():

@@ -12,11 +12,12 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from ieg import networks, step_fsr, step_ieg, step_l2r, step_supervised
-from ieg.network_layers import Builder
-from ieg.options import PseudoLoss
-from ieg.step import Settings, Values
-from ieg.trainer import Trainer, network_of
+from ieg import networks
+from ieg.method import step_fsr, step_ieg, step_l2r, step_supervised
+from ieg.method.settings import PseudoLoss, Settings
+from ieg.method.step import Values
+from ieg.method.trainer import Trainer, network_of
+from ieg.networks.layers import Builder
 from tests.bench import ieg_fsr_literal as literal
 
 OURS = {"l2r": step_l2r.step, "ieg": step_ieg.step, "fsr": step_fsr.step}

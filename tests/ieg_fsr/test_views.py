@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from ieg import views
+from ieg.augment import views
 
 
 def seed(number):

@@ -9,7 +9,6 @@ writes FOLDER/found.json and the run folders of short runs on two devices.
 import json
 import sys
 from collections.abc import Callable
-from dataclasses import fields
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -19,10 +18,11 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from ieg import main, networks, options, trainer
-from ieg.batch_norm import BatchNorm
-from ieg.reward_queue import RewardQueue
-from ieg.step import Settings
+from ieg import main, networks
+from ieg.method import trainer
+from ieg.method.reward_queue import RewardQueue
+from ieg.networks.batch_norm import BatchNorm
+from ieg.run import config, experiment
 
 # Several strategies in one process number their collective operations alike and hang or fail; a run
 # has one.
@@ -65,7 +65,7 @@ def network(norm: bool) -> keras.Model:
 
 def made(method: str, strategy: tf.distribute.Strategy, norm: bool = True) -> trainer.Trainer:
     """A trainer of the small network; FSR without mixup, whose draws differ between replicas."""
-    args = options.parse(
+    flags = config.parse(
         [
             f"--method={method}",
             "--nouse_mixup",
@@ -73,14 +73,7 @@ def made(method: str, strategy: tf.distribute.Strategy, norm: bool = True) -> tr
             "--meta_start_epoch=0",
         ]
     )
-    known = {
-        **vars(args),
-        "num_classes": CLASSES,
-        "num_replicas": strategy.num_replicas_in_sync,
-        "iter_epoch": 3,
-        "guess_gradient": True,
-    }
-    settings = Settings(**{field.name: known[field.name] for field in fields(Settings)})
+    settings = experiment.settings_of(flags, CLASSES, strategy.num_replicas_in_sync, 3)
     with strategy.scope():
         model = network(norm)
     decay = [lambda weights: networks.regularisation("wrn10-1", weights)] * 2
