@@ -3,13 +3,15 @@ with what fix.
 """
 
 import argparse
+import json
 import os
 import shlex
 import tempfile
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import pytest
+import yaml
 
 from ieg.method.settings import PseudoLoss
 from ieg.run import config
@@ -255,3 +257,56 @@ def test_the_examples_of_the_help_are_accepted():
     for line in config.EXAMPLES.splitlines()[1:]:
         config.parse(line.split()[3:])
     assert os.sep not in config.EXAMPLES
+
+
+# ---- --config
+
+
+def config_file(folder, **settings):
+    path = folder / "config.yaml"
+    path.write_text(yaml.safe_dump(settings))
+    return f"--config={path}"
+
+
+@pytest.mark.parametrize(
+    "flags",
+    [
+        "--method=fsr --queue_bs=50 --nouse_mixup --limit_train=300",
+        "--use_pseudo_loss= --max_epoch=3 --lr_schedule=custom_step --decay_epochs=1,2",
+        "--dataset=file --noise_file=a.npz:b --dataset_dir=x --use_pseudo_loss=partial_0.5_0.1_2",
+        "--learning_rate=1e-05 --seed=3 --nouse_ema",
+    ],
+)
+def test_a_run_is_repeated_from_what_it_recorded(tmp_path, flags):
+    first = config.parse([*flags.split(), "--output_dir=old"])
+    outcomes = {"data_location": "x", "identity": {"a": 1}, "versions": {"python": "3"}}
+    file = config_file(tmp_path, **json.loads(json.dumps(config.recorded(first))), **outcomes)
+    again = config.parse([file, "--output_dir=new"])
+    assert again == replace(first, output_dir=Path("new"))
+    assert config.run_folder(config.parse([file])) != config.run_folder(first)
+
+
+def test_flags_on_the_command_line_win_over_the_file(tmp_path):
+    file = config_file(tmp_path, seed=3, batch_size=7, use_ema=False, max_epoch=4)
+    flags = config.parse([file, "--seed", "5", "--use_ema", "--max_iteration=9"])
+    assert (flags.seed, flags.batch_size, flags.use_ema) == (5, 7, True)
+    assert (flags.max_epoch, flags.max_iteration) == (None, 9)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (None, "cannot be read"),
+        ("- a", "holds no settings"),
+        ("!!python/object/apply:os.getcwd []", "cannot be read"),
+        ("batchsize: 3", "batchsize is not a flag of this script; did you mean batch_size?"),
+        ("batch_size: many", "argument --batch_size: invalid int value: 'many'"),
+        ("batch_size: 0", "must be at least 1"),
+    ],
+)
+def test_a_file_that_does_not_work_is_one_message(tmp_path, capsys, content, message):
+    if content is not None:
+        (tmp_path / "c.yaml").write_text(content)
+    with pytest.raises(SystemExit, match="2"):
+        config.parse(["--config", str(tmp_path / "c.yaml")])
+    assert message in capsys.readouterr().err

@@ -391,3 +391,9 @@ def test_missing_data_and_wrong_names_are_one_message(main, capsys):
         error = capsys.readouterr().err
         assert message in error
         assert error.startswith("error: ")
+
+
+def test_the_settings_of_a_run_repeat_it(trained, main, tmp_path):
+    folder, _ = trained["supervised"]
+    assert main("--config", folder / "config.yaml", "--output_dir=again") == 0
+    assert rows(tmp_path / "again") == rows(folder)
