@@ -1,5 +1,6 @@
-"""The stream of batches: a function of seed, step and replica, every sample once per pass, the
-probe in its order.
+"""The stream of batches is a function of seed, step and replica.
+
+Every sample comes once per pass, the probe in its order.
 """
 
 import itertools

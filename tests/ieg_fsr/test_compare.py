@@ -34,9 +34,8 @@ def run_folder(folder, method="fsr", labels="a", weights=(1.5, 0.5), use_ema=Tru
             factor = iteration / 20  # so that the first half would be seen in the mean
             row |= {"weight_clean": weights[0] * factor, "weight_noisy": weights[1] * factor}
         lines.append(json.dumps(row) + "\n")
-    (folder / "metrics.jsonl").write_text(
-        "".join(lines) + '{"iteration": 30, "acc'
-    )  # a kill while writing
+    # A kill while writing.
+    (folder / "metrics.jsonl").write_text("".join(lines) + '{"iteration": 30, "acc')
     return folder
 
 

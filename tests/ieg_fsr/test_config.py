@@ -1,6 +1,4 @@
-"""The command line: the published flags and their defaults, absl's spellings, what is refused and
-with what fix.
-"""
+"""The command line: published flags and defaults, absl's spellings, refusals, --config."""
 
 import argparse
 import json

@@ -1,6 +1,4 @@
-"""Two devices, made of the CPU, and two machines, made of processes: equal to one where they must
-be.
-"""
+"""Two devices, made of the CPU, and two machines, made of processes, are equal to one."""
 
 import json
 import socket

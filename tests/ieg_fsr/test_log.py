@@ -1,4 +1,4 @@
-"""The log of a run: figures of a row, what is written after a resume; losses that are not finite."""
+"""The log of a run: figures of a row, a resumed log, losses that are not finite."""
 
 import json
 
@@ -120,10 +120,11 @@ def test_starting_again_rewrites_the_rows_that_the_checkpoint_knows(tmp_path):
     log = log_in(tmp_path, Record({}, known))
     row = log.write(progress((4, metrics(1.0)), evaluations=EVALUATED), **MORE)
     log.close()
+    # The caller's list, which the next checkpoint saves.
     assert known == [
         {"iteration": 1, "loss": 2.0},
         row,
-    ]  # the caller's list, which the next checkpoint saves
+    ]
     assert [
         json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()
     ] == known

@@ -33,7 +33,7 @@ def record(content, label):
 
 @pytest.fixture
 def published(tmp_path):
-    """A data folder with a tail and, as published, the test set in the folder without a tail alone."""
+    """A data folder with a tail; the test set is in the folder without a tail, as published."""
     write(tmp_path / "imbalance/cifar-10-data-im-0.02/train.tfrecords", images(14, 0), LABELS)
     write(tmp_path / "imbalance/cifar-10-data/train.tfrecords", images(20, 1), range(10))
     write(tmp_path / "imbalance/cifar-10-data/eval.tfrecords", images(5, 2), range(5))

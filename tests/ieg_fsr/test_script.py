@@ -1,6 +1,4 @@
-"""`python -m ieg.main` from outside, at a tiny size: what it writes and prints, where, and on which
-data.
-"""
+"""`python -m ieg.main` from outside, at a tiny size: what it writes and prints."""
 
 import json
 import re
@@ -47,12 +45,8 @@ FIELDS = {
     "fsr": ALWAYS | JUDGED | {"loss_pseudo", "queue_purity"},
 }
 TRAIN_TAGS = {"acc/train", "loss/net", "epoch", "learningrate", "acc/num_eval"}
-WEIGHT_TAGS = {
-    "weights/clean",
-    "weights/noisy",
-    "weights/ratio",
-    "weights/purity",
-}  # published for FSR alone
+# Published for FSR alone.
+WEIGHT_TAGS = {"weights/clean", "weights/noisy", "weights/ratio", "weights/purity"}
 META_TAGS = {"loss/meta", "acc/meta", "weights/zeroratio"} | WEIGHT_TAGS
 COPIED = {"acc/eval_on_train", "acc/eval_on_train_top5"}
 SCALARS = {

@@ -270,9 +270,7 @@ def variable_paths():
 
 @pytest.mark.parametrize("method", ["l2r", "ieg", "fsr"])
 def test_samples_that_all_harm_get_no_weight_and_the_loss_stays_finite(method):
-    """A negative step size turns every meta gradient round; the batch is one image, so all of them
-    agree.
-    """
+    """A negative step size turns every meta gradient round; one image, so all of them agree."""
     functions, values = mlp()
     batch, draw = batch_and_draws(labels=[1] * BATCH)
     image = batch["images"][:1]
@@ -315,9 +313,7 @@ def test_the_gradient_through_the_label_estimate_matters(network):
 
 @pytest.mark.parametrize("network", ["conv", "mlp"])
 def test_meta_gradients_are_the_slope_of_the_meta_loss(network):
-    """By finite differences of L2R's look-ahead, which no differentiation through a step is part
-    of.
-    """
+    """By finite differences of L2R's look-ahead, without differentiating through a step."""
     functions, values = NETWORKS[network]()
     batch, _ = batch_and_draws()
     labels = tf.one_hot(batch["labels"], CLASSES)

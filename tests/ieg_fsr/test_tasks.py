@@ -1,4 +1,4 @@
-"""Names of datasets, and what a run gets for each: noise, probe, limits, the record of the labels."""
+"""Names of datasets, and what a run gets for each: noise, probe, limits, labels."""
 
 import contextlib
 
@@ -327,9 +327,8 @@ def test_a_noise_file_of_our_own_names_its_dataset(tmp_path):
     assert len(task.train.labels) + len(task.probe.labels) == len(noisy)
     np.testing.assert_array_equal(task.train.labels, noisy[task.noise.indices])
     np.testing.assert_array_equal(task.train.gold, data.train_labels[task.noise.indices])
-    np.testing.assert_array_equal(
-        task.probe.labels, np.tile(np.arange(10), 2)
-    )  # true ones, whatever the file says
+    # Clean ones, whatever the file says.
+    np.testing.assert_array_equal(task.probe.labels, np.tile(np.arange(10), 2))
     assert (task.noise.header.kind, task.noise.header.seed, task.noise.header.dataset) == (
         "shift",
         3,

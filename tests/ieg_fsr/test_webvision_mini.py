@@ -1,6 +1,4 @@
-"""WebVision mini in made-up folders: classes, probe, ImageNet's images, and what is said where
-something is missing.
-"""
+"""WebVision mini in made-up folders: classes, probe, ImageNet's images, what is missing."""
 
 import io
 

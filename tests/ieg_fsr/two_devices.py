@@ -1,5 +1,6 @@
-"""What test_devices.py looks at, made in a process of its own: TensorFlow splits its CPU only once,
-when it starts.
+"""What test_devices.py looks at, in a process of its own.
+
+TensorFlow splits its CPU only once, when it starts.
 
     python two_devices.py FOLDER
 
@@ -121,8 +122,9 @@ def batch_of(ids: np.ndarray) -> dict[str, tf.Tensor]:
 def train(
     made: trainer.Trainer, halves: Callable[[int], list[dict[str, tf.Tensor]]], steps: int = 3
 ) -> dict[str, Any]:
-    """Weights, metrics of the last step and what FSR recorded after a few steps; halves(step): a
-    batch for each replica.
+    """Weights, metrics of the last step and what FSR recorded after a few steps.
+
+    halves(step): a batch for each replica.
     """
     for step in range(steps):
         parts = halves(step)
@@ -155,19 +157,16 @@ def train(
 
 
 def compared() -> dict[str, Any]:
-    """The small network on one device and on two, which get the same half, or two halves of a
-    batch.
-    """
+    """The small network on one device and on two, with the same half, or two halves of a batch."""
     one, two = tf.distribute.get_strategy(), tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
 
     def ids(step: int) -> np.ndarray:
         return np.arange(2 * BATCH) + 2 * BATCH * (step % 3)
 
     found: dict[str, Any] = {"same": {}}
+    # The same draws for all replicas, else each draws its own.
     draws_of = trainer.draws_of
-    trainer.draws_of = lambda method, batch, seed, replica: draws_of(
-        method, batch, seed, 0
-    )  # else replicas draw their own
+    trainer.draws_of = lambda method, batch, seed, replica: draws_of(method, batch, seed, 0)
     for method in conftest.METHODS:
         single = train(made(method, one), lambda step: [batch_of(ids(step)[:BATCH])])
         double = train(made(method, two), lambda step: [batch_of(ids(step)[:BATCH])] * 2)

@@ -90,8 +90,8 @@ class ArraySource:
 
     def strong(self, ids: tf.Tensor, weak: tf.Tensor, seed: tf.Tensor, aug_type: str) -> tf.Tensor:
         if aug_type == SECOND_WEAK_VIEW:
-            # DEVIATION(ieg_fsr): --aug_type default is a second weak view; the original scales
-            # twice and stops with an error.
+            # DEVIATION(ieg_fsr): --aug_type default is a second weak augmentation; the original
+            # scales twice and stops with an error.
             return self.weak(ids, seed)
         return policies.strong(weak, seed, aug_type)
 

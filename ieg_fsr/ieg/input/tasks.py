@@ -195,8 +195,8 @@ def _view(data: ImageData) -> str:
 # original throws it away, so that IEG, L2R and supervised training stop at its default ratio.
 # DEVIATION(ieg_fsr): a long tail can have a probe, the same number of each class; the original has
 # none, so that IEG and L2R cannot be trained on it.
-# DEVIATION(ieg_fsr): true labels of a long tail with noise are kept; the original takes the noisy
-# ones for true.
+# DEVIATION(ieg_fsr): clean labels of a long tail with noise are kept; the original takes the noisy
+# ones for clean.
 # DEVIATION(ieg_fsr): long-tailed data are shuffled as a whole; the original reads the file's order
 # through a buffer.
 def _task(

@@ -79,7 +79,7 @@ def cosine_restarts(step: int, first: int, t_mul: float, m_mul: float) -> float:
 
 
 # DEVIATION(ieg_fsr): ends of cosine cycles follow from the iteration, so a resumed run is evaluated
-# at them as well; the original starts its counters anew.
+# at them as well; the original's counters start again.
 def cycle_ends(iter_epoch: int, t_mul: float, warm_up: int, last: int) -> Iterator[int]:
     """Iterations up to `last` at which a cycle of the cosine schedule ends, and the very first."""
     total, length = 1, iter_epoch

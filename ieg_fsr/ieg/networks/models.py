@@ -158,8 +158,8 @@ def _wrn(
             x = make.add(make.conv(y, filters, 3), make.shortcut(raw, filters, stride))
         group_output = make.add(x, make.shortcut(group_input, filters, group_stride))
     x = make.norm_relu(make.add(group_output, make.shortcut(first, filters, 4)))
-    # The range follows the number of classes, not the fan-in: a bug of the original that its results
-    # include.
+    # The range follows the number of classes, not the fan-in: a bug of the original, whose results
+    # include it.
     limit = num_classes**-0.5
     return make.model(
         name, images, x, num_classes, lambda seed: initializers.RandomUniform(-limit, limit, seed)

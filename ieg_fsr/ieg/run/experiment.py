@@ -61,8 +61,8 @@ class Experiment:
             ("chief", 0),
         )
 
-    # DEVIATION(ieg_fsr): every method goes on from the newest checkpoint of its run folder; the
-    # original's L2R starts anew.
+    # DEVIATION(ieg_fsr): every method resumes from the newest checkpoint of its run folder; the
+    # original's L2R starts from the beginning.
     def resume(self) -> int:
         """Restores the newest checkpoint, or that of --restore_step; the steps done, 0 without."""
         step, last = self.config.restore_step, self.plan.max_iteration
