@@ -16,7 +16,7 @@ from typing import Annotated, Any
 from ieg.input import names
 from ieg.method.schedules import SCHEDULES
 from ieg.method.settings import METHODS, PseudoLoss, parse_pseudo_loss
-from ieg.run.flags import Flag, add_flags, check_limits, flags_of, flags_of_file
+from ieg.run.flags import Aside, Flag, add_flags, check_limits, flags_of, flags_of_file
 
 NETWORKS = "wrn28-10, resnet29, resnet32, resnet18, resnet50, or wrn<depth>-<width> such as wrn28-2"
 PSEUDO_LOSS = PseudoLoss("all", 1.0, 0.1, 2.0)
@@ -76,87 +76,63 @@ class Config:
     )
     dataset_dir: Annotated[
         Path | None,
-        Flag(
-            "where the data are",
-            decides=False,
-            shown="$DATA_ROOT, else ieg/data if it is there, else data/ in the root",
-        ),
+        Aside("where the data are", shown="$DATA_ROOT, else ieg/data, else data/ in the root"),
     ] = None
     network_name: Annotated[str, Flag(NETWORKS)] = "wrn28-10"
     method: Annotated[str, Flag("training method", choices=METHODS)] = "ieg"
     mode: Annotated[
-        str, Flag("train, or evaluate a checkpoint", choices=("train", "evaluation"), decides=False)
+        str, Aside("train, or evaluate a checkpoint", choices=("train", "evaluation"))
     ] = "train"
     checkpoint_path: Annotated[
         Path,
-        Flag(
-            "root of the run folders, which are <dataset>/<network>/<method> below it",
-            decides=False,
-            shown="ieg in the system's temporary folder",
+        Aside(
+            "root of the run folders <dataset>/<network>/<method>",
+            shown="ieg in the temporary folder",
         ),
     ] = CHECKPOINT_PATH
-    restore_step: Annotated[
-        int, Flag("resume from this checkpoint; 0: from the newest", least=0, decides=False)
-    ] = 0
-    max_iteration: Annotated[int, Flag("training steps", least=1, decides=False)] = 200_000
-    max_epoch: Annotated[
-        int | None,
-        Flag("the same in epochs; decay steps are then --decay_epochs", least=1, decides=False),
-    ] = None
+    restore_step: Annotated[int, Aside("checkpoint to resume from; 0: the newest", least=0)] = 0
+    max_iteration: Annotated[int, Aside("training steps", least=1)] = 200_000
+    max_epoch: Annotated[int | None, Aside("the same in epochs, with --decay_epochs", least=1)] = (
+        None
+    )
     batch_size: Annotated[int, Flag("samples a step, of each replica", least=1)] = 100
-    val_batch_size: Annotated[
-        int, Flag("samples at once in evaluation; changes no result", least=1, decides=False)
-    ] = 100
-    eval_freq: Annotated[
-        int, Flag("steps between evaluations; 500 stands for once an epoch", least=1, decides=False)
-    ] = 500
+    val_batch_size: Annotated[int, Aside("samples at once in evaluation", least=1)] = 100
+    eval_freq: Annotated[int, Aside("steps between evaluations; 500: once an epoch", least=1)] = 500
     seed: Annotated[int, Flag("seed of everything", least=0, below=2**31)] = 12345
-    use_ema: Annotated[bool, Flag("average the weights over steps and evaluate both")] = True
+    use_ema: Annotated[bool, Flag("also evaluate the EMA model")] = True
     probe_dataset_hold_ratio: Annotated[
-        float,
-        Flag(
-            "share of the images held out as trusted samples, with clean labels; fsr has none",
-            least=0,
-            below=1,
-        ),
+        float, Flag("share of images held out as trusted samples; not for fsr", least=0, below=1)
     ] = 0.02
-    use_imagenet_as_eval: Annotated[
-        bool, Flag("webvisionmini: evaluate on ImageNet's images of the classes too", decides=False)
-    ] = False
+    use_imagenet_as_eval: Annotated[bool, Aside("webvisionmini: evaluate on ImageNet too")] = False
 
     learning_rate: Annotated[float, Flag("highest learning rate", above=0)] = 0.1
     momentum: Annotated[float, Flag("of the weights' update", least=0)] = 0.9
-    lr_schedule: Annotated[
-        str, Flag("cosine: with restarts, the first after an epoch", choices=SCHEDULES)
-    ] = "cosine"
+    lr_schedule: Annotated[str, Flag("cosine: with restarts", choices=SCHEDULES)] = "cosine"
     cos_t_mul: Annotated[float, Flag("each cosine cycle is so much longer", least=1)] = 1.5
     cos_m_mul: Annotated[float, Flag("... and starts so much lower", above=0)] = 0.9
     decay_steps: Annotated[
-        tuple[int, ...],
-        Flag("comma list of steps for the other schedules", parse=_rising, shown="500"),
+        tuple[int, ...], Flag("steps of the other schedules", parse=_rising, shown="500")
     ] = (500,)
     decay_epochs: Annotated[
-        tuple[int, ...], Flag("the same in epochs, used with --max_epoch", parse=_rising, shown="1")
+        tuple[int, ...], Flag("the same in epochs, with --max_epoch", parse=_rising, shown="1")
     ] = (1,)
     decay_rate: Annotated[float, Flag("factor of custom_step", least=0)] = 0.1
     warmup_epochs: Annotated[
-        int, Flag("epochs in which the rate rises from 0, cosine only", least=0)
+        int, Flag("cosine: epochs in which the rate rises from 0", least=0)
     ] = 0
     weight_decay: Annotated[float, Flag("of resnet32 and resnet18 only", least=0)] = 5e-4
     l2_weight_decay: Annotated[float, Flag("of resnet50 only", least=0)] = 4e-4
     label_smoothing: Annotated[float, Flag("supervised and fsr", least=0, below=1)] = 0.0
 
-    meta_momentum: Annotated[
-        float, Flag("share of the momentum in the look-ahead of ieg and fsr", least=0)
-    ] = 0.9
+    meta_momentum: Annotated[float, Flag("of the look-ahead of ieg and fsr", least=0)] = 0.9
     meta_stepsize: Annotated[float, Flag("step of the look-ahead, constant", above=0)] = 0.1
     grad_eps_init: Annotated[
-        float, Flag("ieg: share of the noisy label before its judgement, in [0, 1]", least=0)
+        float, Flag("ieg: share of the noisy label at first, in [0, 1]", least=0)
     ] = 0.9
     ce_factor: Annotated[float, Flag("ieg: weight of the loss on estimated labels", least=0)] = 5.0
-    consistency_factor: Annotated[
-        float, Flag("ieg: weight of the consistency of two augmentations", least=0)
-    ] = 20.0
+    consistency_factor: Annotated[float, Flag("ieg: weight of the consistency loss", least=0)] = (
+        20.0
+    )
     aug_type: Annotated[
         str,
         Flag(
@@ -168,14 +144,12 @@ class Config:
         int, Flag("fsr: places of the queue, a multiple of the classes", least=1)
     ] = 2000
     queue_bs: Annotated[
-        int, Flag("fsr: samples drawn from it for a step, a multiple of the classes", least=1)
+        int, Flag("fsr: samples drawn for a step, a multiple of the classes", least=1)
     ] = 200
     queue_beta: Annotated[float, Flag("fsr: decay of a sample's averaged margin", least=0)] = 0.9
-    queue_metric: Annotated[
-        str, Flag("fsr: what ranks samples; others were meaningless", choices=("margin",))
-    ] = "margin"
+    queue_metric: Annotated[str, Flag("fsr: what ranks samples", choices=("margin",))] = "margin"
     meta_start_epoch: Annotated[
-        int, Flag("fsr: weights and pseudo labels count from this epoch on", least=0)
+        int, Flag("fsr: first epoch of weights and pseudo labels", least=0)
     ] = 20
     meta_partial_level: Annotated[float, Flag("fsr looks ahead of the classifier only: 0")] = 0.0
     use_mixup: Annotated[bool, Flag("fsr: mix the images of a batch")] = True
@@ -188,112 +162,74 @@ class Config:
         ),
     ] = PSEUDO_LOSS
     clip_meta_weight: Annotated[
-        bool, Flag("fsr: only helpful samples count (label noise); off for imbalance")
+        bool, Flag("fsr: only helpful samples count; off for imbalance")
     ] = True
     moving_weight_gamma: Annotated[
-        float, Flag("fsr: decay of weights averaged by class, 0 for none", least=0, below=1)
+        float, Flag("fsr: decay of weights averaged by class; 0: none", least=0, below=1)
     ] = 0.0
     meta_moving_end_epoch: Annotated[
-        int, Flag("fsr: epoch from which these averages stay, 0 for never", least=0)
+        int, Flag("fsr: epoch from which these stay; 0: never", least=0)
     ] = 0
 
     ds_include_metadata: Annotated[
-        bool, Flag("ids and true labels beside the samples; always so here")
+        bool, Flag("ids and clean labels beside the samples; always so")
     ] = False
-    post_batch_mode_autoaug: Annotated[bool, Flag("unused, as published", decides=False)] = True
-    summary_eval_to_train: Annotated[
-        bool, Flag("copy the last evaluation into the training events", decides=False)
-    ] = True
-    verbose_finer_log: Annotated[
-        bool, Flag("fsr: histograms and per-class weights in the events", decides=False)
-    ] = True
+    post_batch_mode_autoaug: Annotated[bool, Aside("unused, as published")] = True
+    summary_eval_to_train: Annotated[bool, Aside("copy evaluations into the training events")] = (
+        True
+    )
+    verbose_finer_log: Annotated[bool, Aside("fsr: histograms and class weights in the events")] = (
+        True
+    )
     distribution_strategy: Annotated[
-        str, Flag("all visible GPUs; tpu is refused", choices=("mirrored", "tpu"), decides=False)
+        str, Aside("all visible GPUs; tpu is refused", choices=("mirrored", "tpu"))
     ] = "mirrored"
-    tpu: Annotated[str | None, Flag("refused: TPUs are not supported here", decides=False)] = None
-    xm_exp_id: Annotated[
-        str | None, Flag("names the run folder below --checkpoint_path", decides=False)
-    ] = None
+    tpu: Annotated[str | None, Aside("refused: TPUs are not supported here")] = None
+    xm_exp_id: Annotated[str | None, Aside("names the run folder below --checkpoint_path")] = None
     exp_path_pattern: Annotated[
-        str | None,
-        Flag(
-            "comma list of flags whose values name the run folder: id<xm_exp_id>+flag=value+...",
-            decides=False,
-        ),
+        str | None, Aside("flags whose values name the run folder, such as seed,method")
     ] = None
-    pretrained_ckpt: Annotated[
-        str | None, Flag("not implemented in the published networks; refused", decides=False)
-    ] = None
-    pretrained_ckpt_mode: Annotated[
-        str, Flag("not implemented in the published networks", decides=False)
-    ] = "imagenet"
-    fix_network_features: Annotated[
-        bool, Flag("not implemented in the published networks; refused", decides=False)
-    ] = False
-    dropout_rate: Annotated[
-        float, Flag("no published network has dropout; refused unless 0", decides=False)
-    ] = 0.0
+    pretrained_ckpt: Annotated[str | None, Aside("refused: no published network implements it")] = (
+        None
+    )
+    pretrained_ckpt_mode: Annotated[str, Aside("no published network implements it")] = "imagenet"
+    fix_network_features: Annotated[bool, Aside("refused: no published network implements it")] = (
+        False
+    )
+    dropout_rate: Annotated[float, Aside("refused: no published network implements it")] = 0.0
 
     noise_file: Annotated[
         str | None,
-        Flag(
-            "with --dataset=file: a file of noisy labels, of any project (.npz .pt .csv .npy "
-            ".json); FILE:COLUMN chooses one of several",
-            decides=False,
-        ),
+        Aside("--dataset=file: noisy labels of any format; FILE:COLUMN chooses one of several"),
     ] = None
-    output_dir: Annotated[
-        Path | None,
-        Flag("the run folder itself, instead of one below --checkpoint_path", decides=False),
-    ] = None
-    published_layout: Annotated[
-        bool, Flag("run folders without the method's name, as published", decides=False)
-    ] = False
+    output_dir: Annotated[Path | None, Aside("the run folder itself")] = None
+    published_layout: Annotated[bool, Aside("run folders without the method's name")] = False
     limit_train: Annotated[
-        int | None, Flag("train on that many images, evenly spread over the set", least=2)
+        int | None, Flag("train on that many images, evenly spread", least=2)
     ] = None
-    limit_test: Annotated[
-        int | None,
-        Flag("evaluate on that many images, evenly spread over the set", least=1, decides=False),
-    ] = None
+    limit_test: Annotated[int | None, Aside("evaluate on that many, evenly spread", least=1)] = None
     guess_gradient: Annotated[
         str,
         Flag(
-            "ieg: the look-ahead's gradient flows through the label estimate, or not",
-            choices=("flow", "stop"),
+            "ieg: gradient of the look-ahead through the label estimate", choices=("flow", "stop")
         ),
     ] = "flow"
     bottleneck_relu: Annotated[
         str,
         Flag(
-            "resnet29 lacks the first ReLU of its blocks (published), or has it (restored)",
+            "resnet29: without or with the first ReLU of its blocks",
             choices=("published", "restored"),
         ),
     ] = "published"
     jit_compile: Annotated[
-        str, Flag("compile with XLA; auto: on a GPU", choices=("auto", "on", "off"), decides=False)
+        str, Aside("compile with XLA; auto: on a GPU", choices=("auto", "on", "off"))
     ] = "auto"
-    tf32: Annotated[
-        bool,
-        Flag(
-            "GPUs that can: multiply with 10-bit mantissas, faster; signs of small meta gradients "
-            "decide weights"
-        ),
-    ] = False
+    tf32: Annotated[bool, Flag("GPUs that can: multiply with 10-bit mantissas, faster")] = False
     mixed_precision: Annotated[
-        bool, Flag("bfloat16 in the networks; logits, losses, weights stay float32")
+        bool, Flag("bfloat16 in the networks, not in losses and weights")
     ] = False
-    cpu_replicas: Annotated[
-        int,
-        Flag(
-            "split the CPU into so many devices, to try several without GPUs",
-            least=1,
-            decides=False,
-        ),
-    ] = 1
-    deterministic: Annotated[
-        bool, Flag("only deterministic kernels on a GPU (slower); on a CPU always", decides=False)
-    ] = False
+    cpu_replicas: Annotated[int, Aside("devices to split the CPU into", least=1)] = 1
+    deterministic: Annotated[bool, Aside("deterministic kernels on a GPU too (slower)")] = False
 
 
 # ---- from a command line to a Config

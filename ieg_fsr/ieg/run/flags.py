@@ -26,9 +26,16 @@ class Flag:
     least: float | None = None  # limits, inclusive
     above: float | None = None  # and exclusive
     below: float | None = None
-    decides: bool = True  # it changes a run's numbers, so a run is not resumed with another value
+    decides: bool = True  # the run's numbers, so a run is not resumed with another value
     parse: Callable[[str], Any] | None = None  # text to value, where the type does not do it
     shown: str | None = None  # the default as the help has it
+
+
+@dataclass(frozen=True)
+class Aside(Flag):
+    """A flag that does not change the numbers of a run."""
+
+    decides: bool = False
 
 
 def flags_of(config: type[Any]) -> Iterator[tuple[str, Flag, Any, Any]]:
