@@ -85,6 +85,13 @@ def variables(folder: Path, iteration: int) -> dict[str, bytes]:
     }
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """What looks at the runs of `trained` has to train them."""
+    for item in items:
+        if "trained" in getattr(item, "fixturenames", ()):
+            item.add_marker("training")
+
+
 @pytest.fixture
 def main(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., int]:
     """The main function of ieg.main in this process, in an empty folder."""

@@ -13,6 +13,8 @@ from conftest import METHODS, PROJECT, TINY, environment, rows, variables
 from ieg.run import devices
 from ieg.run.errors import UsageError
 
+pytestmark = pytest.mark.training
+
 
 @pytest.fixture(scope="module")
 def found(tmp_path_factory):

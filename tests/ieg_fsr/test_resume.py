@@ -17,6 +17,8 @@ from conftest import PROJECT, STEPS, TINY, environment, rows, variables
 from ieg.run import checkpoint
 from shared.formats import noise_file
 
+pytestmark = pytest.mark.training
+
 
 def lines_in(path):
     return path.read_text().count("\n") if path.exists() else 0

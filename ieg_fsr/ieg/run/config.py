@@ -298,8 +298,8 @@ def _refuse_what_is_not_there(parser: argparse.ArgumentParser, config: Config) -
             "fsr (the classifier alone is looked ahead), and no other method reads it: leave it out"
         )
     known = {item.name for item in fields(Config)}
-    for name in (config.exp_path_pattern or "").split(","):
-        if name and name not in known:
+    for name in config.exp_path_pattern.split(",") if config.exp_path_pattern else ():
+        if name not in known:
             parser.error(
                 f"--exp_path_pattern names no flag {name!r}: expected flags without their dashes, "
                 "such as seed,method"
