@@ -63,11 +63,11 @@ def train(
     done: int,
     queue_order: NDArray[np.int64],
 ) -> Iterator[Progress]:
-    """Trains from step `done` to the plan's end; stops for the caller at every evaluation.
+    """Trains from step `done` to the plan's end; yields every ten steps and at every evaluation.
 
     batches: from step `done` on. evaluate_all: figures of every evaluation set. queue_order: (N,)
-    ids in the order in which FSR's queue first meets them. Raises NonFiniteLossError before weights
-    that are ruined could be saved.
+    ids in the order in which FSR's queue first meets them. Raises NonFiniteLossError before ruined
+    weights could be saved.
     """
     queue = trainer.queue
     if queue is not None and not done:
@@ -87,10 +87,10 @@ def train(
         unread.append((iteration, learning_rate, metrics, samples))
         timed += 1
 
-        refreshed = queue is not None and iteration % plan.iter_epoch == 0
-        if queue is not None and refreshed:
+        due, refreshed = iteration in plan.evaluations, False
+        if queue is not None and iteration % plan.iter_epoch == 0:
             queue.refresh(iteration // plan.iter_epoch)
-        due = iteration in plan.evaluations
+            refreshed = True
         if not (due or refreshed or iteration == 1 or iteration % READ_EVERY == 0):
             continue
         steps, unread = read(unread), []

@@ -311,14 +311,13 @@ def _refuse_what_is_not_there(parser: argparse.ArgumentParser, config: Config) -
 
 def recorded(config: Config) -> dict[str, Any]:
     """The settings as config.yaml and checkpoints have them: paths as text, tuples as lists."""
-    return {
-        name: str(value)
-        if isinstance(value, Path)
-        else list(value)
-        if isinstance(value, tuple)
-        else value
-        for name, value in asdict(config).items()
-    }
+    values = asdict(config)
+    for name, value in values.items():
+        if isinstance(value, Path):
+            values[name] = str(value)
+        elif isinstance(value, tuple):
+            values[name] = list(value)
+    return values
 
 
 def run_folder(config: Config) -> Path:

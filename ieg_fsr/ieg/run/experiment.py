@@ -8,6 +8,7 @@ from collections.abc import Collection, Iterator
 from dataclasses import asdict, dataclass, fields, replace
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import keras
 import numpy as np
@@ -267,13 +268,14 @@ def build_trainer(
             seed=config.seed,
             relu_in_bottleneck=config.bottleneck_relu == "restored",
         )
-    decayed = partial(
-        partial, weight_decay=config.weight_decay, l2_weight_decay=config.l2_weight_decay
-    )
+    decay: dict[str, Any] = {
+        "weight_decay": config.weight_decay,
+        "l2_weight_decay": config.l2_weight_decay,
+    }
     network = network_of(
         model,
-        decayed(networks.regularisation, config.network_name),
-        decayed(networks.meta_regularisation, config.network_name),
+        partial(networks.regularisation, config.network_name, **decay),
+        partial(networks.meta_regularisation, config.network_name, **decay),
     )
     queue, fsr = None, config.method == "fsr" and config.mode == "train"
     if fsr:

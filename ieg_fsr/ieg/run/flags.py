@@ -115,7 +115,7 @@ def flags_of_file(
         parser.error(f"--config {path} cannot be read ({error}): give the config.yaml of a run")
     if not isinstance(settings, dict):
         parser.error(f"--config {path} holds no settings: give the config.yaml of a run")
-    known = {action.dest for action in parser._actions}
+    known = {action.dest for action in parser._actions} - {"config", "help"}
     given = {word.partition("=")[0].removeprefix("--") for word in argv}
     if "max_iteration" in given:
         settings.pop("max_epoch", None)  # else the file's epochs would win over the flag
