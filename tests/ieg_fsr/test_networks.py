@@ -220,6 +220,7 @@ def composite(x, gamma, beta):
     )
 
 
+@pytest.mark.training
 @pytest.mark.parametrize(("name", "xla"), [("wrn10-1", True), ("resnet18", False)])
 def test_the_meta_gradient_is_that_of_forward_mode_and_compiles(name, xla, monkeypatch):
     """The reference adds in another order: 1e-4 of the largest number is above the rounding."""

@@ -3,6 +3,7 @@
 import subprocess
 import sys
 
+import pytest
 from conftest import environment
 
 CODE = """
@@ -32,6 +33,7 @@ print("AddN" in before, "AddN" in operations(), same,
 """
 
 
+@pytest.mark.training
 def test_no_sum_of_many_terms_is_left():
     # In a process of its own, because it changes TensorFlow for good. The first word says whether
     # it is needed at all.

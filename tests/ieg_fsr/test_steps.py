@@ -228,6 +228,7 @@ def test_the_fixed_batches_tell_samples_apart():
         assert 0 < keep.sum() < BATCH
 
 
+@pytest.mark.training
 @pytest.mark.parametrize("method", ["l2r", "ieg", "fsr"])
 def test_compiled_by_xla_a_step_is_the_same(method):
     """All numbers come in from outside, so the compiler can change nothing but rounding."""
