@@ -9,7 +9,7 @@
 #   with --entrypoint bash: ... ieg_fsr ieg/scripts/run_fsr_cifar_longtail.sh --checkpoint_path=runs)
 FROM python:3.11-slim-bookworm
 
-# Before the code, so that a change of the code installs nothing anew. Every wheel is checked against the lock.
+# Before the code, so that a change of the code does not reinstall it. Every wheel is checked against the lock.
 COPY ieg_fsr/requirements.txt /tmp/requirements.txt
 RUN pip install --no-cache-dir --no-deps --only-binary :all: --require-hashes --disable-pip-version-check \
         --root-user-action ignore -r /tmp/requirements.txt

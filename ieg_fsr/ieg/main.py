@@ -6,38 +6,60 @@ Zhang, Zhang, Arik, Lee, Pfister, "Distilling Effective Supervision from Severe 
 (L2R).
 
     cd ieg_fsr
-    python -m ieg.main --dataset=cifar100_uniform_0.4 --network_name=wrn28-10 --checkpoint_path=runs       # published
-    python -m ieg.main --dataset=digits_uniform_0.6 --network_name=wrn10-1 --method=l2r --max_iteration=400  # no download
+    python -m ieg.main --dataset=cifar100_uniform_0.4 --network_name=wrn28-10 --checkpoint_path=runs
+    python -m ieg.main --dataset=digits_uniform_0.6 --network_name=wrn10-1 --method=l2r --max_iteration=400
 
-What differs from the published code is listed in README.md; the loop is in run.py, the methods in
-step_*.py.
-"""
+The second command needs no download. What differs from the published code is listed in NOTES.md;
+the loop is in method/train.py, the update rules are in method/step_*.py.
+"""  # noqa: E501
 
 import os
 import sys
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
-sys.path.insert(
-    0, str(Path(__file__).absolute().parents[1])
-)  # where the package is, to be run by path from anywhere
-os.environ.setdefault(
-    "TF_CPP_MIN_LOG_LEVEL", "3"
-)  # TensorFlow talks about itself; its errors come as exceptions
+# Where the package is, to be run by path from anywhere.
+sys.path.insert(0, str(Path(__file__).absolute().parents[1]))
+# TensorFlow talks about itself; its errors come as exceptions.
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
-from ieg import options
+from ieg.run.config import parse
+from ieg.run.errors import exit_status
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Exit status: 0; 2 for input that cannot work, with a message; 3 for a loss that is not
-    finite.
-    """
-    args = options.parse(argv)
-    from ieg.run import (
-        run_and_report,  # TensorFlow takes seconds to import, and `--help` should not wait for it
-    )
+    """Exit status: 0; 2 for input that cannot work; 3 for a loss that is not finite."""
+    return exit_status(partial(work, argv))
 
-    return run_and_report(args)
+
+def work(argv: Sequence[str] | None) -> None:
+    """Build, train, report."""
+    config = parse(argv)  # TensorFlow takes seconds to import, and --help should not wait for it
+
+    from ieg.method.train import train
+    from ieg.run.devices import plain_errors
+    from ieg.run.experiment import build
+    from ieg.run.recording import Recording
+    from ieg.run.report import print_end, print_evaluation, print_start
+
+    with plain_errors():
+        run = build(config)
+        if config.mode == "evaluation":
+            return print_evaluation(run, run.restore_to_evaluate())
+        done = run.resume()
+        print_start(run, done)
+        with Recording(run, done) as recording:
+            for progress in train(
+                run.trainer,
+                run.batches(done),
+                run.plan,
+                run.evaluate,
+                done=done,
+                queue_order=run.queue_order(),
+            ):
+                recording.record(progress)
+        print_end(run)
 
 
 if __name__ == "__main__":

@@ -1,14 +1,14 @@
-"""How long a training step of each method takes, against supervised training and against double
-back-propagation.
+"""How long a training step of each method takes, against double back-propagation.
 
-    make bench-ieg_fsr                     # CIFAR-10's shapes, resnet29, batch 50: about five minutes on two cores
-    make bench-ieg_fsr ARGS="--json bench.json --steps 20 --network_name wrn28-10 --batch_size 100"
+    make bench-ieg_fsr
+    make bench-ieg_fsr ARGS="--json b.json --steps 20 --network_name wrn28-10 --batch_size 100"
 
-A step is what training does for a batch that is there: forward and backward passes, the meta step,
-the update, for FSR the draw from its queue. The literal form differentiates through the virtual
-step as the papers write it (ieg_fsr_literal.py); all else is the same. The forms take turns, so
-that a machine whose speed drifts slows all: the ratios are the figures to trust. Random images of
-CIFAR-10's shape: the arithmetic does not depend on what is in them.
+The first is CIFAR-10's shapes, resnet29, batch 50: about five minutes on two cores. A step is what
+training does for a batch that is there: forward and backward passes, the meta step, the update, for
+FSR the draw from its queue. The literal form differentiates through the virtual step as the papers
+write it (ieg_fsr_literal.py); all else is the same. The forms take turns, so that a machine whose
+speed drifts slows all: the ratios are the figures to trust. Random images of CIFAR-10's shape: the
+arithmetic does not depend on what is in them.
 """
 
 import argparse
@@ -19,6 +19,7 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -29,11 +30,13 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "ieg_fsr"))
 import numpy as np
 import tensorflow as tf
 
-from ieg import experiment, options, trainer
-from ieg.data_sets import Task
-from ieg.input import train_stream
-from ieg.ordered_sums import add_in_order
-from ieg.sources import ArraySource
+from ieg.input.batches import train_stream
+from ieg.input.image_sources import ArraySource
+from ieg.input.tasks import Task
+from ieg.method import trainer
+from ieg.run import experiment
+from ieg.run.config import Config
+from ieg.run.devices import add_in_order
 from tests.bench import ieg_fsr_literal as literal
 
 CLASSES, SAMPLES, VIEWS = 10, 2000, 100
@@ -42,29 +45,36 @@ TARGETS = {"l2r": 3.2, "ieg": 9.0, "fsr": 2.2}  # times a supervised step, at mo
 LEARNING_RATE = 0.01  # random labels at the usual 0.1 may end in a loss that is not finite
 
 
+@dataclass(frozen=True)
+class Workload:
+    """What is timed."""
+
+    network_name: str
+    batch_size: int
+    xla: bool
+    turns: int  # that are timed
+    repeat: int  # steps of a turn
+
+
 class Form:
     """One way to compute the steps of a method, ready to run on the same batch again and again."""
 
-    def __init__(self, method: str, is_literal: bool, args: argparse.Namespace, task: Task) -> None:
-        flags = options.parse(
-            [
-                f"--method={method}",
-                f"--network_name={args.network_name}",
-                f"--batch_size={args.batch_size}",
-                f"--queue_bs={2 * args.batch_size}",
-                "--meta_start_epoch=0",
-                "--seed=1",
-            ]
+    def __init__(self, method: str, is_literal: bool, work: Workload, task: Task) -> None:
+        size, strategy = work.batch_size, tf.distribute.get_strategy()
+        settings = Config(
+            method=method,
+            network_name=work.network_name,
+            batch_size=size,
+            queue_bs=2 * size,
+            meta_start_epoch=0,
+            seed=1,
         )
-        strategy = tf.distribute.get_strategy()
-        self.trainer = experiment.build_trainer(
-            flags, task, strategy, SAMPLES // args.batch_size, args.xla
-        )
-        self._method, self._literal, self._repeat, self._step = method, is_literal, args.repeat, 0
+        self.trainer = experiment.build_trainer(settings, task, strategy, SAMPLES // size, work.xla)
+        self._literal, self._repeat, self._step = is_literal, work.repeat, 0
         if self.trainer.queue is not None:
             self.trainer.queue.fill(np.arange(SAMPLES))
         stream = train_stream(
-            task, batch_size=args.batch_size, seed=1, first_step=0, strong="default", probe=True
+            task, batch_size=size, seed=1, first_step=0, strong="default", probe=True
         )
         self._batch = next(iter(stream))
 
@@ -122,7 +132,7 @@ def random_task() -> Task:
     )
 
 
-def step_times(args: argparse.Namespace, task: Task) -> dict[tuple[str, bool], list[float]]:
+def step_times(work: Workload, task: Task) -> dict[tuple[str, bool], list[float]]:
     """Seconds of each (method, literal or not) in each turn; the first turn is not counted."""
     kinds = [
         (method, is_literal)
@@ -130,7 +140,7 @@ def step_times(args: argparse.Namespace, task: Task) -> dict[tuple[str, bool], l
         for is_literal in (False, True)
         if method in TARGETS or not is_literal
     ]
-    forms = {kind: Form(*kind, args, task) for kind in kinds}
+    forms = {kind: Form(*kind, work, task) for kind in kinds}
     losses = {kind: form.first_step() for kind, form in forms.items()}
     for method in TARGETS:
         ours, theirs = losses[method, False], losses[method, True]
@@ -140,7 +150,7 @@ def step_times(args: argparse.Namespace, task: Task) -> dict[tuple[str, bool], l
                 "they cannot be compared"
             )
     times: dict[tuple[str, bool], list[float]] = {kind: [] for kind in kinds}
-    for turn in range(args.steps + 1):
+    for turn in range(work.turns + 1):
         for kind, form in forms.items():
             elapsed = form.seconds()
             if turn:
@@ -188,9 +198,7 @@ def show_steps(found: dict[str, dict[str, Any]]) -> None:
 
 
 def milliseconds_of_views(task: Task, batches: int) -> float:
-    """For one batch of VIEWS weak views and as many of AutoAugment, from the stream that IEG trains
-    on.
-    """
+    """For a batch of VIEWS images, weakly augmented and by AutoAugment, as IEG trains on them."""
     stream = iter(
         train_stream(task, batch_size=VIEWS, seed=1, first_step=0, strong="autoaug", probe=False)
     )
@@ -242,18 +250,17 @@ def main() -> int:
     tf.config.threading.set_intra_op_parallelism_threads(args.threads)
     tf.config.threading.set_inter_op_parallelism_threads(args.threads)
     add_in_order()  # as every run does
-    tf.get_logger().setLevel(
-        "ERROR"
-    )  # several trainers, each of which traces its step: it warns of retracing
+    # Several trainers, each of which traces its step: it warns of retracing.
+    tf.get_logger().setLevel("ERROR")
     on_gpu = bool(tf.config.list_physical_devices("GPU"))
-    args.xla = args.jit_compile == "on" or (args.jit_compile == "auto" and on_gpu)
-    args.repeat = 10 if on_gpu else 1
+    xla = args.jit_compile == "on" or (args.jit_compile == "auto" and on_gpu)
+    work = Workload(args.network_name, args.batch_size, xla, args.steps, 10 if on_gpu else 1)
     machine = {
         "hardware": hardware(),
         "machine": platform.machine(),
         "threads": args.threads,
         "gpu": on_gpu,
-        "xla": args.xla,
+        "xla": xla,
         "tensorflow": tf.__version__,
         "network": args.network_name,
         "batch": args.batch_size,
@@ -261,7 +268,7 @@ def main() -> int:
     print(
         f"{machine['hardware']} ({machine['machine']}), {args.threads} threads, "
         f"{'GPU' if on_gpu else 'CPU'}"
-        f"{', XLA' if args.xla else ''}, TensorFlow {tf.__version__}"
+        f"{', XLA' if xla else ''}, TensorFlow {tf.__version__}"
     )
     print(
         f"{args.network_name}, {args.batch_size} images of 32 x 32, FSR's queue "
@@ -269,7 +276,7 @@ def main() -> int:
         flush=True,
     )
     task = random_task()
-    found = step_report(step_times(args, task))
+    found = step_report(step_times(work, task))
     show_steps(found)
     views = milliseconds_of_views(task, 20)
     print(f"\ninput: {views:.1f} ms per batch of {VIEWS} weak and {VIEWS} AutoAugment views")

@@ -1,12 +1,11 @@
-"""The steps of L2R, IEG and FSR once more, in the literal form of the papers: differentiation
-through the virtual step.
+"""The steps of L2R, IEG and FSR in the literal form of the papers, through the virtual step.
 
-What `ieg.meta` and the closed form of `ieg.step_fsr` shorten stands here in full, for the tests to
-compare with and for the benchmark to time: a tape over the sample weights (and IEG's label
-coefficients) sees the backward pass of the virtual loss, the virtual weights and the meta loss, and
-is differentiated as a whole. Only the network and the types of a step come from the package; losses
-and label rules are written out once more. L2R: Ren et al., ICML 2018, algorithm 1. IEG: Zhang et
-al., CVPR 2020. FSR: Zhang & Pfister, ICCV 2021.
+What `method/meta.py` and the closed form of `method/step_fsr.py` shorten stands here in full, for
+the tests to compare with and for the benchmark to time: a tape over the sample weights (and IEG's
+label coefficients) sees the backward pass of the virtual loss, the virtual weights and the meta
+loss, and is differentiated as a whole. Only the network and the types of a step come from the
+package; losses and label rules are written out once more. L2R: Ren et al., ICML 2018, algorithm 1.
+IEG: Zhang et al., CVPR 2020. FSR: Zhang & Pfister, ICCV 2021.
 
 Shapes: B batch, C classes, Q queue samples.
 """
@@ -14,7 +13,8 @@ Shapes: B batch, C classes, Q queue samples.
 import tensorflow as tf
 from tensorflow import Tensor
 
-from ieg.step import Batch, Network, Outcome, Settings, Values
+from ieg.method.settings import Settings
+from ieg.method.step import Batch, Network, Outcome, Values
 
 
 def l2r_step(

@@ -1,6 +1,4 @@
-"""Puts the package `ieg` on the path, keeps TensorFlow to one thread, and runs the program as a
-user does.
-"""
+"""The package `ieg` on the path, TensorFlow on one thread, and the program run as a user does."""
 
 import json
 import os
@@ -14,9 +12,8 @@ import pytest
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 os.environ["CUDA_VISIBLE_DEVICES"] = ""
-os.environ.setdefault(
-    "OMP_NUM_THREADS", "1"
-)  # networks this small gain nothing from more; subprocesses read it too
+# Networks this small gain nothing from more; subprocesses read it too.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("TF_NUM_INTRAOP_THREADS", "1")
 os.environ.setdefault("TF_NUM_INTEROP_THREADS", "1")
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "ieg_fsr"))
@@ -24,12 +21,11 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "ieg_fsr"))
 import tensorflow as tf  # after the settings that it reads once
 
 from ieg.main import main as ieg_main
-from ieg.report import TIMING
+from ieg.run.log import TIMING
 
 CPU = tf.config.list_physical_devices("CPU")[0]
-tf.config.set_logical_device_configuration(
-    CPU, [tf.config.LogicalDeviceConfiguration()] * 2
-)  # for two replicas
+# For two replicas.
+tf.config.set_logical_device_configuration(CPU, [tf.config.LogicalDeviceConfiguration()] * 2)
 PROJECT = Path(__file__).resolve().parents[2] / "ieg_fsr"
 METHODS = ("supervised", "l2r", "ieg", "fsr")
 DATASET, NETWORK = "digits_uniform_0.4", "wrn10-1"
@@ -40,12 +36,13 @@ SIZES = [
     "--queue_capacity=40",
     "--queue_bs=20",
 ]
+# 10 steps an epoch.
 TINY = [
     f"--dataset={DATASET}",
     f"--network_name={NETWORK}",
     "--meta_start_epoch=1",
     *SIZES,
-]  # 10 steps an epoch
+]
 STEPS = 23  # of the runs that tests share; evaluated after 1, 10, 20 and 23
 
 
@@ -88,6 +85,13 @@ def variables(folder: Path, iteration: int) -> dict[str, bytes]:
     }
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """What looks at the runs of `trained` has to train them."""
+    for item in items:
+        if "trained" in getattr(item, "fixturenames", ()):
+            item.add_marker("training")
+
+
 @pytest.fixture
 def main(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., int]:
     """The main function of ieg.main in this process, in an empty folder."""
@@ -100,9 +104,7 @@ def main(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., int]:
 def trained(
     tmp_path_factory: pytest.TempPathFactory,
 ) -> dict[str, tuple[Path, subprocess.CompletedProcess[str]]]:
-    """A short run of every method, started by the real command (one by its path): its run folder
-    and what it printed.
-    """
+    """A short run of every method by the real command: its run folder and what it printed."""
     root, found = tmp_path_factory.mktemp("trained"), {}
     for method in METHODS:
         flags = [*TINY, f"--max_iteration={STEPS}", "--checkpoint_path=runs", f"--method={method}"]

@@ -1,5 +1,4 @@
-"""Batch normalisation against the formula written out, and its derivatives against automatic ones
-of that formula.
+"""Batch normalisation and its derivatives against the formula written out.
 
 Tolerances: both sides are float32 and add up n <= 200 products of numbers near 1 in different
 orders, so they may differ by some 1e-6 of the largest element; 1e-5 leaves room for the chain of
@@ -11,16 +10,15 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from ieg.batch_norm import EPSILON, BatchNorm, normalise
+from ieg.networks.batch_norm import EPSILON, BatchNorm, normalise
 
 SHAPE = (4, 5, 3, 2)
 
 
 def written_out(x, gamma, beta):
     mean = tf.reduce_mean(x, [0, 1, 2])
-    variance = tf.reduce_mean(
-        (x - mean) ** 2, [0, 1, 2]
-    )  # tf.nn.moments stops a gradient: its second derivative is wrong
+    # Tf.nn.moments stops a gradient: its second derivative is wrong.
+    variance = tf.reduce_mean((x - mean) ** 2, [0, 1, 2])
     return gamma * (x - mean) * tf.math.rsqrt(variance + EPSILON) + beta
 
 
@@ -58,8 +56,9 @@ def first(function, seed):
 
 
 def second(function, seed):
-    """Gradients by c, x, gamma, beta of <t, first derivatives>, t random, where y also acts through
-    its square.
+    """Gradients by c, x, gamma, beta of <t, first derivatives>, t random.
+
+    There y also acts through its square.
     """
     variables = [*inputs(seed), *noise(seed + 1, [tf.zeros(SHAPE)])]
     with tf.GradientTape() as outer:
@@ -73,9 +72,7 @@ def second(function, seed):
 
 
 def jacobian_vector_product(function, seed):
-    """As meta.py takes it, the vector-Jacobian product transposed; and as TensorFlow's forward mode
-    does.
-    """
+    """The vector-Jacobian product transposed, as in meta.py, and TensorFlow's forward mode."""
     variables = inputs(seed)
     direction = noise(seed + 1, variables)
     with tf.GradientTape() as tape:
@@ -106,8 +103,9 @@ def test_the_jacobian_vector_product_agrees_with_forward_mode():
 
 
 def test_a_scale_of_zero_has_second_derivatives():
-    """Nothing may be divided by gamma: at 0 the gradient by gamma is still the mean of what the
-    layer would let through.
+    """Nothing may be divided by gamma.
+
+    At 0 the gradient by gamma is still the mean of what the layer would let through.
     """
     x, _, beta = inputs()
     gamma, weights = tf.zeros(2), noise(1, [x])[0]
@@ -177,8 +175,9 @@ def test_the_moving_statistics_follow_mean_and_unbiased_variance(momentum):
 
 
 def test_bfloat16_keeps_parameters_and_statistics_in_float32():
-    """bfloat16 has 8 bits, so a rounded y near 4 may be off by 2^-7; statistics see the rounded
-    images, but in float32.
+    """bfloat16 has 8 bits, so a rounded y near 4 may be off by 2^-7.
+
+    Statistics see the rounded images, but in float32.
     """
     layer = BatchNorm(dtype="mixed_bfloat16")
     layer.build(SHAPE)
@@ -206,9 +205,8 @@ def test_bfloat16_keeps_parameters_and_statistics_in_float32():
 
     found = twice(fused, x, weights)
     assert [v.dtype for v in found] == [tf.bfloat16, tf.bfloat16, tf.float32]
-    assert_close(
-        found, twice(written_out, wide, tf.cast(weights, tf.float32)), 2.0**-5
-    )  # sums of a few rounded terms
+    # Sums of a few rounded terms.
+    assert_close(found, twice(written_out, wide, tf.cast(weights, tf.float32)), 2.0**-5)
 
 
 def test_every_replica_has_its_own_statistics():

@@ -5,8 +5,9 @@ from pathlib import Path
 import pytest
 import tensorflow as tf
 
-from ieg import checkpoint
-from ieg.checkpoint import CheckpointError, Record
+from ieg.run import checkpoint
+from ieg.run.checkpoint import Record
+from ieg.run.errors import CheckpointError
 
 IDENTITY = {"seed": 1, "method": "ieg", "decay": [1, 2]}
 

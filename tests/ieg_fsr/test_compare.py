@@ -8,6 +8,7 @@ from conftest import METHODS, rows
 from PIL import Image
 
 from ieg import compare
+from ieg.analysis.runs import read_run, table
 
 
 def run_folder(folder, method="fsr", labels="a", weights=(1.5, 0.5), use_ema=True):
@@ -33,18 +34,17 @@ def run_folder(folder, method="fsr", labels="a", weights=(1.5, 0.5), use_ema=Tru
             factor = iteration / 20  # so that the first half would be seen in the mean
             row |= {"weight_clean": weights[0] * factor, "weight_noisy": weights[1] * factor}
         lines.append(json.dumps(row) + "\n")
-    (folder / "metrics.jsonl").write_text(
-        "".join(lines) + '{"iteration": 30, "acc'
-    )  # a kill while writing
+    # A kill while writing.
+    (folder / "metrics.jsonl").write_text("".join(lines) + '{"iteration": 30, "acc')
     return folder
 
 
 def test_the_table_has_last_and_best_accuracy_and_the_weights_of_the_second_half(tmp_path):
     runs = [
-        compare.read_run(run_folder(tmp_path / "a")),
-        compare.read_run(run_folder(tmp_path / "b", "supervised", weights=None, use_ema=False)),
+        read_run(run_folder(tmp_path / "a")),
+        read_run(run_folder(tmp_path / "b", "supervised", weights=None, use_ema=False)),
     ]
-    lines = compare.table(runs).splitlines()
+    lines = table(runs).splitlines()
     assert lines[2].split() == ["FSR", "20.00", "30.00", "1.50", "0.50"]
     assert lines[3].split() == ["supervised", "21.00", "31.00", "-", "-"]
     assert "weight: 1 is uniform" in lines[4]
@@ -55,9 +55,9 @@ def test_real_runs_become_a_table_and_a_picture(trained, tmp_path, capsys):
     assert compare.main([*folders, "--plot", str(tmp_path / "out" / "runs.png")]) == 0
     printed = capsys.readouterr()
     assert printed.err == ""
-    table = printed.out.splitlines()
-    assert [line.split()[0] for line in table[2:6]] == ["supervised", "L2R", "IEG", "FSR"]
-    for line, method in zip(table[2:6], METHODS):
+    lines = printed.out.splitlines()
+    assert [line.split()[0] for line in lines[2:6]] == ["supervised", "L2R", "IEG", "FSR"]
+    for line, method in zip(lines[2:6], METHODS):
         assert line.split()[1] == f"{rows(trained[method][0])[-1]['accuracy_ema']:.2f}"
     with Image.open(tmp_path / "out" / "runs.png") as image:
         assert image.format == "PNG"

@@ -1,6 +1,4 @@
-"""Two devices, made of the CPU, and two machines, made of processes: equal to one where they must
-be.
-"""
+"""Two devices, made of the CPU, and two machines, made of processes, are equal to one."""
 
 import json
 import socket
@@ -12,8 +10,10 @@ import numpy as np
 import pytest
 from conftest import METHODS, PROJECT, TINY, environment, rows, variables
 
-from ieg import options
-from ieg.experiment import UsageError, _strategy
+from ieg.run import devices
+from ieg.run.errors import UsageError
+
+pytestmark = pytest.mark.training
 
 
 @pytest.fixture(scope="module")
@@ -132,4 +132,4 @@ def test_replicas_of_the_cpu_are_refused_beside_gpus(monkeypatch):
     )
     monkeypatch.setattr("tensorflow.config.experimental.set_memory_growth", lambda gpu, on: None)
     with pytest.raises(UsageError, match="leave it out here"):
-        _strategy(options.parse(["--cpu_replicas=2"]))
+        devices.strategy(cpu_replicas=2, deterministic=False, tf32=False)

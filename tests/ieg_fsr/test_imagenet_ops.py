@@ -1,6 +1,4 @@
-"""The TensorFlow operations of the ImageNet policy against slow literal references, and what the
-policy draws.
-"""
+"""The TensorFlow operations of the ImageNet policy against slow literal references."""
 
 import math
 from collections import Counter
@@ -9,9 +7,9 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from ieg import imagenet_ops
-from ieg.imagenet_ops import OPERATIONS
-from ieg.policies import IMAGENET, Step
+from ieg.augment import imagenet_ops
+from ieg.augment.imagenet_ops import OPERATIONS
+from ieg.augment.policies import IMAGENET, Step
 
 HEIGHT, WIDTH = 18, 24
 
@@ -29,8 +27,9 @@ def result(name, image, level, negative=False, **options):
 
 
 def sampled(image, a, b, c, d, e, f):
-    """Output pixel (x, y) shows input pixel round(ax + by + c, dx + ey + f), 128 outside; and where
-    a rounding is close.
+    """Output pixel (x, y) shows input pixel round(ax + by + c, dx + ey + f), 128 outside.
+
+    And where a rounding is close.
     """
     out, close = np.full_like(image, 128), np.zeros(image.shape[:2], bool)
     for y, x in np.ndindex(HEIGHT, WIDTH):
@@ -155,9 +154,8 @@ def test_enhancements_blend_with_a_degenerate_image(image, level):
     factor = 0.18 * level + 0.1
     for name, other in degenerate.items():
         expected = np.clip(other + factor * (image - other), 0, 255).astype(int)
-        allowed = (
-            0 if name in ("Contrast", "Brightness") and level != 5 else 1
-        )  # 0.18 * 5 + 0.1 is just below 1 here
+        # 0.18 * 5 + 0.1 is just below 1 here.
+        allowed = 0 if name in ("Contrast", "Brightness") and level != 5 else 1
         assert np.abs(result(name, image, level) - expected).max() <= allowed, name
 
 
@@ -182,9 +180,7 @@ def test_cutout_is_a_square_clipped_at_the_borders(image, row, column, rows, col
 
 
 def test_sub_policies_and_cutouts_are_drawn_as_they_should():
-    """Solarize at three levels tells the sub-policies apart; the key -1 is the image to which
-    nothing was done.
-    """
+    """Solarize at three levels tells the sub-policies apart; the key -1 is the image itself."""
     image = tf.constant(np.arange(256, dtype=np.uint8).repeat(4 * 3).reshape(32, 32, 3))
     policy = tuple((Step("Solarize", 0.75, level), Step("Invert", 0.0, 0)) for level in (2, 5, 8))
     wholes = {level: result("Solarize", image, level) for level in (2, 5, 8)} | {-1: image.numpy()}
@@ -219,9 +215,8 @@ def test_the_strong_view_follows_from_its_seed_in_a_pipeline():
     assert views.min() == 0
     assert views.max() <= 255
     np.testing.assert_array_equal(views, np.round(views))
-    assert all(
-        (view == 0).all(axis=2).sum() >= 64 for view in views
-    )  # a cutout has a corner at least
+    # A cutout has a corner at least.
+    assert all((view == 0).all(axis=2).sum() >= 64 for view in views)
 
 
 def test_the_operations_of_the_policy_take_a_drawn_sign(image):

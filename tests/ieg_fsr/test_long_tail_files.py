@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from ieg.data_sets import load
-from ieg.long_tail_files import folder_name, read
+from ieg.input.long_tail_files import folder_name, read
+from ieg.input.tasks import load
 from shared.datasets.image_data import DatasetError
 
 LABELS = [0, 0, 0, 0, 1, 1, 2, 3, 4, 5, 6, 7, 8, 9]
@@ -33,7 +33,7 @@ def record(content, label):
 
 @pytest.fixture
 def published(tmp_path):
-    """A data folder with a tail and, as published, the test set in the folder without a tail alone."""
+    """A data folder with a tail; the test set is in the folder without a tail, as published."""
     write(tmp_path / "imbalance/cifar-10-data-im-0.02/train.tfrecords", images(14, 0), LABELS)
     write(tmp_path / "imbalance/cifar-10-data/train.tfrecords", images(20, 1), range(10))
     write(tmp_path / "imbalance/cifar-10-data/eval.tfrecords", images(5, 2), range(5))

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from ieg import losses
+from ieg.method import losses
 
 SHAPES = [(1, 2), (5, 3), (8, 10)]
 

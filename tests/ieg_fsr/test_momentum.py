@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from ieg import momentum
+from ieg.method import trainer
 
 RATES, GRADIENTS = [0.1, 0.1, 0.01, 0.5], [1.0, -0.5, 2.0, 0.25]
 
@@ -13,8 +13,8 @@ RATES, GRADIENTS = [0.1, 0.1, 0.01, 0.5], [1.0, -0.5, 2.0, 0.25]
 def ours(rates):
     weight, accumulator, path = [tf.constant([2.0])], [tf.constant([0.0])], []
     for rate, gradient in zip(rates, GRADIENTS):
-        accumulator = momentum.accumulate(accumulator, [tf.constant([gradient])], 0.9)
-        weight = momentum.descend(weight, accumulator, tf.constant(rate))
+        accumulator = trainer.accumulate(accumulator, [tf.constant([gradient])], 0.9)
+        weight = trainer.descend(weight, accumulator, tf.constant(rate))
         path.append(float(weight[0][0]))
     return path
 
@@ -47,9 +47,9 @@ def test_keras_sgd_agrees_while_the_rate_is_constant_and_not_when_it_changes():
 
 def test_without_momentum_it_is_gradient_descent():
     start, gradient = [tf.constant([1.0, 2.0])], [tf.constant([0.5, -1.0])]
-    accumulators = momentum.accumulate([tf.constant([7.0, 7.0])], gradient, 0.0)
+    accumulators = trainer.accumulate([tf.constant([7.0, 7.0])], gradient, 0.0)
     np.testing.assert_allclose(
-        momentum.descend(start, accumulators, tf.constant(0.2))[0], [0.9, 2.2], rtol=1e-6
+        trainer.descend(start, accumulators, tf.constant(0.2))[0], [0.9, 2.2], rtol=1e-6
     )
 
 
@@ -59,5 +59,5 @@ def test_averages_follow_the_weights_more_slowly_with_every_step():
         weight = float(step % 7)
         decay = min(0.999, (1 + step) / (10 + step))
         expected = decay * expected + (1 - decay) * weight
-        average = momentum.average(average, [tf.constant([weight])], tf.constant(step))
+        average = trainer.average(average, [tf.constant([weight])], tf.constant(step))
         assert float(average[0][0]) == pytest.approx(expected, rel=1e-5)

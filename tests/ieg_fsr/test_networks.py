@@ -1,13 +1,12 @@
-"""The networks: size, initial values, the details that differ from the usual ones, and that they
-compile and mix precision.
-"""
+"""The networks: size, initial values, unusual details, compilation and mixed precision."""
 
 import keras
 import numpy as np
 import pytest
 import tensorflow as tf
 
-from ieg import batch_norm, networks
+from ieg import networks
+from ieg.networks import batch_norm
 
 # name, classes, side of the image -> parameters, trainable variables, layers of batch
 # normalisation; as published
@@ -69,9 +68,8 @@ def test_sizes_and_initial_values(name, classes, side, parameters, variables, no
         bound = {"wrn": 9.0, "resnet32": 3**0.5 + 1e-4, "resnet18": 3**0.5 + 1e-4}.get(
             name.split("28")[0], 2 / 0.8796
         )
-        assert (
-            np.abs(kernel).max() <= bound * sigma
-        )  # uniform, or normal and cut at two deviations before it is widened
+        # Uniform, or normal and cut at two deviations before it is widened.
+        assert np.abs(kernel).max() <= bound * sigma
         if name.startswith("wrn") and kernel.size > 100_000:
             assert np.abs(kernel).max() > 3.5 * sigma  # normal, not cut
     limit = classes**-0.5 if name.startswith("wrn") else (6 / sum(classifier.shape)) ** 0.5
@@ -192,9 +190,7 @@ def test_regularisation_of_every_network():
 
 
 def meta_gradient(model, weights, x, direction):
-    """Logits, the derivative of logits along `direction`, and gradients, all in one; as the methods
-    use the network.
-    """
+    """Logits, their derivative along `direction`, and gradients, as the methods use a network."""
     moving = values(model.non_trainable_variables)
     with tf.GradientTape(persistent=True) as tape:
         tape.watch(weights)
@@ -224,11 +220,10 @@ def composite(x, gamma, beta):
     )
 
 
+@pytest.mark.training
 @pytest.mark.parametrize(("name", "xla"), [("wrn10-1", True), ("resnet18", False)])
 def test_the_meta_gradient_is_that_of_forward_mode_and_compiles(name, xla, monkeypatch):
-    """The reference adds in another order: 1e-4 of the largest number is above the rounding of ten
-    layers, not a mistake.
-    """
+    """The reference adds in another order: 1e-4 of the largest number is above the rounding."""
     model = build(name, side=8, seed=1)
     weights, moving = values(model.trainable_variables), values(model.non_trainable_variables)
     random = np.random.default_rng(0)

@@ -3,13 +3,14 @@
 import subprocess
 import sys
 
+import pytest
 from conftest import environment
 
 CODE = """
 import sys
 sys.path.insert(0, sys.argv[1])
 import tensorflow as tf
-from ieg.ordered_sums import add_in_order
+from ieg.run.devices import add_in_order
 
 @tf.function
 def gradient(x):
@@ -26,11 +27,13 @@ x = tf.constant([0.1, 0.2, 0.3])
 before, first = operations(), gradient(x)
 add_in_order()
 gradient = tf.function(gradient.python_function)
-print("AddN" in before, "AddN" in operations(), bool(tf.reduce_all(tf.abs(gradient(x) - first) < 1e-6)),
+same = bool(tf.reduce_all(tf.abs(gradient(x) - first) < 1e-6))
+print("AddN" in before, "AddN" in operations(), same,
       tf.config.optimizer.get_experimental_options()["arithmetic_optimization"])
 """
 
 
+@pytest.mark.training
 def test_no_sum_of_many_terms_is_left():
     # In a process of its own, because it changes TensorFlow for good. The first word says whether
     # it is needed at all.

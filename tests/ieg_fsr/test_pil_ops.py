@@ -1,6 +1,4 @@
-"""The PIL operations against slow literal references: every pixel by Pillow's written rules, no
-Pillow.
-"""
+"""The PIL operations against slow literal references: Pillow's written rules, no Pillow."""
 
 import math
 
@@ -8,15 +6,16 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from ieg import pil_ops
+from ieg.augment import pil_ops
 
 SIDE = 20
 
 
 @pytest.fixture(scope="module")
 def image():
-    """(SIDE, SIDE, 4) uint8: noise on a ramp, so that neither values nor places repeat; no channel
-    reaches 0 or 255.
+    """(SIDE, SIDE, 4) uint8: noise on a ramp, so that neither values nor places repeat.
+
+    No channel reaches 0 or 255.
     """
     rng = np.random.default_rng(0)
     ramp = np.linspace(20, 200, SIDE)[:, None, None] + rng.integers(0, 40, (SIDE, SIDE, 3))
@@ -28,11 +27,9 @@ def result(name, image, level, negative=False):
 
 
 def sampled(image, a, b, c, d, e, f):
-    """Output pixel (x, y) shows the input pixel that holds (aX + bY + c, dX + eY + f), X = x + 1/2;
-    outside, all is 0.
+    """Output pixel (x, y) shows the input pixel that holds (aX + bY + c, dX + eY + f).
 
-    Pillow computes places in 1/65536 of a pixel: that decides where a place falls on the edge
-    between two pixels.
+    X = x + 1/2, Y = y + 1/2; outside, all is 0.
     """
     height, width, _ = image.shape
     a, b, c, d, e, f = (

@@ -1,6 +1,4 @@
-"""Policies as tables, and the strong view: what is drawn how often, and that shift, mirror and
-cutout do what they say.
-"""
+"""Policies as tables, what is drawn how often, and what shift, mirror and cutout do."""
 
 from collections import Counter
 
@@ -8,8 +6,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from ieg import imagenet_ops, pil_ops, policies
-from ieg.policies import CIFAR, IMAGENET, Step
+from ieg.augment import imagenet_ops, pil_ops, policies
+from ieg.augment.policies import CIFAR, IMAGENET, Step
 
 SEED = tf.constant([3, -7])
 
@@ -168,5 +166,5 @@ def test_the_strong_view_follows_from_its_seed_in_a_pipeline(aug_type):
 
 
 def test_an_unknown_kind_is_refused_at_once():
-    with pytest.raises(ValueError, match="second weak view"):
+    with pytest.raises(ValueError, match="second weak augmentation"):
         policies.strong(tf.zeros((1, 32, 32, 3)), SEED, "default")

@@ -1,5 +1,6 @@
-"""A run goes on: after kill -9 at any moment, from a torn or an older checkpoint, for longer; and
-never as another run.
+"""A run resumes: after kill -9 at any moment, from a torn or an older checkpoint, for longer.
+
+And never as another run.
 """
 
 import random
@@ -13,8 +14,10 @@ import numpy as np
 import pytest
 from conftest import PROJECT, STEPS, TINY, environment, rows, variables
 
-from ieg import checkpoint
+from ieg.run import checkpoint
 from shared.formats import noise_file
+
+pytestmark = pytest.mark.training
 
 
 def lines_in(path):
@@ -81,9 +84,8 @@ def test_a_torn_checkpoint_is_skipped_and_an_older_one_can_be_chosen(
     flags = [*TINY, "--method=fsr", f"--max_iteration={STEPS}", f"--output_dir={folder}"]
     torn = folder / f"checkpoint.ckpt-{STEPS}.data-00000-of-00001"
     torn.write_bytes(torn.read_bytes()[:1000])
-    unfinished = (
-        folder / f".checkpoint.ckpt-{STEPS}.tmp_temp"
-    )  # where TensorFlow was writing when it was killed
+    # Where TensorFlow was writing when it was killed.
+    unfinished = folder / f".checkpoint.ckpt-{STEPS}.tmp_temp"
     unfinished.mkdir()
     (unfinished / "part-00000-of-00001.data-00000-of-00001").write_bytes(b"x")
     (folder / f".checkpoint.ckpt-{STEPS}.tmp.index").write_bytes(b"x")
@@ -113,6 +115,7 @@ def test_a_finished_run_is_reported_again_and_can_be_prolonged_to_the_ends_of_cy
 
     longer = [*flags, "--max_iteration=28", "--eval_freq=1000"]
     assert main(*longer, f"--output_dir={folder}") == 0
+    # 25 steps: cycles of 10 and 15.
     assert [row["iteration"] for row in rows(folder)] == [
         1,
         10,
@@ -120,7 +123,7 @@ def test_a_finished_run_is_reported_again_and_can_be_prolonged_to_the_ends_of_cy
         STEPS,
         25,
         28,
-    ]  # 25 steps: cycles of 10 and 15
+    ]
     assert main(*longer, "--output_dir=whole") == 0
     assert [row["iteration"] for row in rows(folder.parents[1] / "whole")] == [1, 10, 25, 28]
     first, second = variables(folder, 28), variables(folder.parents[1] / "whole", 28)
@@ -189,11 +192,12 @@ def test_a_loss_that_is_not_finite_stops_with_status_3_and_keeps_the_last_checkp
         "--eval_freq=3",
         "--output_dir=run",
     ]
+    # The rate of iteration 5 is 1e30.
     explosion = [
         "--lr_schedule=custom_step",
         "--decay_steps=5",
         "--decay_rate=1e31",
-    ]  # the rate of iteration 5 is 1e30
+    ]
     assert main(*flags, *explosion) == 3
     error = capsys.readouterr().err
     assert "stopped: the loss is not finite (iteration 6: loss/net " in error

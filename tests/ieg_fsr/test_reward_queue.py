@@ -4,9 +4,15 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from ieg import reward_queue
-from ieg.reward_queue import RewardQueue, balanced_sample, last_of_each, lowest_rates, updated_rates
-from ieg.sources import ArraySource
+from ieg.input.image_sources import ArraySource
+from ieg.method import reward_queue
+from ieg.method.reward_queue import (
+    RewardQueue,
+    balanced_sample,
+    last_of_each,
+    lowest_rates,
+    updated_rates,
+)
 from shared.datasets.image_data import DatasetError
 
 # ---- ranking and rates

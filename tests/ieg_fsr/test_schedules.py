@@ -4,7 +4,7 @@ import math
 
 import pytest
 
-from ieg import schedules
+from ieg.method import schedules
 
 COMMON = {"iter_epoch": 10, "max_iteration": 100, "decay_steps": [7]}
 
@@ -74,8 +74,9 @@ def test_custom_step_falls_in_the_iteration_that_is_named():
 
 
 def test_the_long_tail_script_trains_at_three_rates():
-    """CIFAR-10 at factor 0.02: 13,996 images in batches of 128, epochs 160 and 180 of 200,
-    --decay_rate=0.01.
+    """CIFAR-10 at factor 0.02: 13,996 images in batches of 128.
+
+    Epochs 160 and 180 of 200, --decay_rate=0.01.
     """
     iter_epoch = 13_996 // 128
     rate = schedules.learning_rate(
@@ -126,17 +127,13 @@ def evaluations(max_iteration, **changed):
         ({"t_mul": 2.0}, [1, 4, 12, 28, 60]),
         ({"t_mul": 1.0, "iter_epoch": 25}, [1, 25, 50, 60]),
         ({"iter_epoch": 5}, [1, 5, 13, 25, 43, 60]),  # 5, 8 (7.5), 12, 18, 27
-        (
-            {"warmup_epochs": 2},
-            [1, 9, 12, 18, 27, 41, 60],
-        ),  # the first step after the warm-up, then as above, 8 later
+        # The first step after the warm-up, then as above, 8 later.
+        ({"warmup_epochs": 2}, [1, 9, 12, 18, 27, 41, 60]),
         ({"schedule": "cosine_one"}, [1, 60]),
         ({"schedule": "custom_step", "eval_freq": 20}, [1, 20, 40, 60]),
         ({"eval_freq": 25}, [1, 4, 10, 19, 25, 33, 50, 54, 60]),
-        (
-            {"schedule": "exponential", "eval_freq": 500, "iter_epoch": 24},
-            [1, 24, 48, 60],
-        ),  # 500 is once per epoch
+        # 500 is once per epoch.
+        ({"schedule": "exponential", "eval_freq": 500, "iter_epoch": 24}, [1, 24, 48, 60]),
     ],
     ids=str,
 )

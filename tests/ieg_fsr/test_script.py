@@ -1,6 +1,4 @@
-"""`python -m ieg.main` from outside, at a tiny size: what it writes and prints, where, and on which
-data.
-"""
+"""`python -m ieg.main` from outside, at a tiny size: what it writes and prints."""
 
 import json
 import re
@@ -14,7 +12,7 @@ import yaml
 from conftest import DATASET, METHODS, NETWORK, PROJECT, STEPS, TINY, environment, rows, variables
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from ieg import checkpoint, options
+from ieg.run import checkpoint, config
 from shared.formats import noise_file
 
 KEPT = {"supervised": 5, "ieg": 4, "l2r": 4, "fsr": 3}
@@ -47,12 +45,8 @@ FIELDS = {
     "fsr": ALWAYS | JUDGED | {"loss_pseudo", "queue_purity"},
 }
 TRAIN_TAGS = {"acc/train", "loss/net", "epoch", "learningrate", "acc/num_eval"}
-WEIGHT_TAGS = {
-    "weights/clean",
-    "weights/noisy",
-    "weights/ratio",
-    "weights/purity",
-}  # published for FSR alone
+# Published for FSR alone.
+WEIGHT_TAGS = {"weights/clean", "weights/noisy", "weights/ratio", "weights/purity"}
 META_TAGS = {"loss/meta", "acc/meta", "weights/zeroratio"} | WEIGHT_TAGS
 COPIED = {"acc/eval_on_train", "acc/eval_on_train_top5"}
 SCALARS = {
@@ -131,12 +125,12 @@ def test_what_a_run_leaves_behind(trained, method):
     assert files == {"config.yaml", "metrics.jsonl", "checkpoint", "noise.npz", "train", "eval"} | (
         {"queue_info.npz"} if method == "fsr" else set()
     )
-    config = yaml.safe_load((folder / "config.yaml").read_text())
-    assert (config["method"], config["max_iteration"], config["seed"]) == (method, STEPS, 12345)
-    assert {"tensorflow", "keras", "numpy", "python"} <= set(config["versions"])
+    saved = yaml.safe_load((folder / "config.yaml").read_text())
+    assert (saved["method"], saved["max_iteration"], saved["seed"]) == (method, STEPS, 12345)
+    assert {"tensorflow", "keras", "numpy", "python"} <= set(saved["versions"])
 
     labels = noise_file.read(folder / "noise.npz")
-    assert config["identity"]["train_labels_sha256"] == noise_file.label_hash(labels.noisy_labels)
+    assert saved["identity"]["train_labels_sha256"] == noise_file.label_hash(labels.noisy_labels)
     rate = np.mean(labels.noisy_labels != labels.clean_labels)
     assert f"noise: measured rate {rate:.4f}" in done.stdout
     assert len(labels.noisy_labels) == 200
@@ -275,6 +269,7 @@ def test_labels_of_a_file_and_a_name_for_the_run(trained, main, tmp_path, capsys
     }
 
 
+@pytest.mark.training
 def test_a_users_own_images(main, tmp_path, capsys):
     labels = np.arange(60) % 3
     pixels = np.random.default_rng(0).integers(0, 255, (60, 32, 32, 3), dtype=np.uint8)
@@ -325,26 +320,27 @@ def recorded(tmp_path):
 
 @pytest.mark.parametrize("name", SCRIPTS)
 def test_the_published_scripts_are_accepted_with_further_flags(recorded, name):
-    args = options.parse(recorded(name, "--seed=7", "--dataset_dir=a folder"))
-    assert (args.seed, str(args.dataset_dir)) == (7, "a folder")
-    assert args.method == ("ieg" if name == "run.sh" else "fsr")
+    flags = config.parse(recorded(name, "--seed=7", "--dataset_dir=a folder"))
+    assert (flags.seed, str(flags.dataset_dir)) == (7, "a folder")
+    assert flags.method == ("ieg" if name == "run.sh" else "fsr")
     if "longtail" in name:
-        assert (args.decay_epochs, args.decay_rate, args.lr_schedule) == (
-            [160, 180],
+        assert (flags.decay_epochs, flags.decay_rate, flags.lr_schedule) == (
+            (160, 180),
             0.01,
             "custom_step",
         )
-        assert (args.queue_capacity, args.queue_bs) == (
+        assert (flags.queue_capacity, flags.queue_bs) == (
             (2000, 200) if "noise" in name else (3000, 800)
         )
         assert (
-            args.clip_meta_weight
-            == args.use_mixup
-            == bool(args.use_pseudo_loss)
+            flags.clip_meta_weight
+            == flags.use_mixup
+            == bool(flags.use_pseudo_loss)
             == ("noise" in name)
         )
 
 
+@pytest.mark.training
 @pytest.mark.parametrize("name", SCRIPTS[1:3])
 def test_the_long_tail_scripts_train(recorded, main, tmp_path, name):
     flags = recorded(name, *TINY, "--max_epoch=1", "--meta_start_epoch=0", "--output_dir=run")
@@ -356,7 +352,9 @@ def test_the_long_tail_scripts_train(recorded, main, tmp_path, name):
 
 def test_shell_scripts_run_the_program_itself(tmp_path):
     (tmp_path / "bin").mkdir()
-    (tmp_path / "bin" / "python").symlink_to(sys.executable)
+    shim = tmp_path / "bin" / "python"
+    shim.write_text(f'#!/bin/sh\nexec "{sys.executable}" "$@"\n')
+    shim.chmod(0o755)
     env = {**environment(), "PATH": f"{tmp_path / 'bin'}:/usr/bin:/bin"}
     done = subprocess.run(
         ["bash", "ieg/scripts/run.sh", "--help"],
@@ -391,3 +389,9 @@ def test_missing_data_and_wrong_names_are_one_message(main, capsys):
         error = capsys.readouterr().err
         assert message in error
         assert error.startswith("error: ")
+
+
+def test_the_settings_of_a_run_repeat_it(trained, main, tmp_path):
+    folder, _ = trained["supervised"]
+    assert main("--config", folder / "config.yaml", "--output_dir=again") == 0
+    assert rows(tmp_path / "again") == rows(folder)

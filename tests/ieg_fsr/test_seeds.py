@@ -5,7 +5,7 @@ import itertools
 import numpy as np
 import tensorflow as tf
 
-from ieg.seeds import stream_seed, tensor_seed
+from ieg.method.seeds import stream_seed, tensor_seed
 
 
 def test_every_argument_gives_another_seed_of_numpy():
@@ -23,9 +23,7 @@ def test_every_argument_gives_another_seed_of_tensorflow():
 
 
 def test_seeds_are_the_same_in_other_processes_and_versions():
-    """These numbers are part of what a seed means: a run of an older version must go on as it
-    began.
-    """
+    """These numbers are part of what a seed means: a run of an older version must resume."""
     assert [stream_seed(12345, step, "queue") for step in (0, 1)] == [1301532543, 1438734014]
     assert tensor_seed(12345, 7, "mixup", 1).numpy().tolist() == [-603704276, 1]
 

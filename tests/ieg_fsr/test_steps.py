@@ -12,11 +12,12 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from ieg import networks, step_fsr, step_ieg, step_l2r, step_supervised
-from ieg.network_layers import Builder
-from ieg.options import PseudoLoss
-from ieg.step import Settings, Values
-from ieg.trainer import Trainer, network_of
+from ieg import networks
+from ieg.method import step_fsr, step_ieg, step_l2r, step_supervised
+from ieg.method.settings import PseudoLoss, Settings
+from ieg.method.step import Values
+from ieg.method.trainer import Trainer, network_of
+from ieg.networks.layers import Builder
 from tests.bench import ieg_fsr_literal as literal
 
 OURS = {"l2r": step_l2r.step, "ieg": step_ieg.step, "fsr": step_fsr.step}
@@ -227,6 +228,7 @@ def test_the_fixed_batches_tell_samples_apart():
         assert 0 < keep.sum() < BATCH
 
 
+@pytest.mark.training
 @pytest.mark.parametrize("method", ["l2r", "ieg", "fsr"])
 def test_compiled_by_xla_a_step_is_the_same(method):
     """All numbers come in from outside, so the compiler can change nothing but rounding."""
@@ -269,9 +271,7 @@ def variable_paths():
 
 @pytest.mark.parametrize("method", ["l2r", "ieg", "fsr"])
 def test_samples_that_all_harm_get_no_weight_and_the_loss_stays_finite(method):
-    """A negative step size turns every meta gradient round; the batch is one image, so all of them
-    agree.
-    """
+    """A negative step size turns every meta gradient round; one image, so all of them agree."""
     functions, values = mlp()
     batch, draw = batch_and_draws(labels=[1] * BATCH)
     image = batch["images"][:1]
@@ -314,9 +314,7 @@ def test_the_gradient_through_the_label_estimate_matters(network):
 
 @pytest.mark.parametrize("network", ["conv", "mlp"])
 def test_meta_gradients_are_the_slope_of_the_meta_loss(network):
-    """By finite differences of L2R's look-ahead, which no differentiation through a step is part
-    of.
-    """
+    """By finite differences of L2R's look-ahead, without differentiating through a step."""
     functions, values = NETWORKS[network]()
     batch, _ = batch_and_draws()
     labels = tf.one_hot(batch["labels"], CLASSES)

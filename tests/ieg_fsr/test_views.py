@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from ieg import views
+from ieg.augment import views
 
 
 def seed(number):
@@ -88,8 +88,9 @@ def test_an_unknown_scale_is_refused():
 
 
 def photo(height=40, width=60):
-    """A smooth picture, which JPEG keeps well, (height, width, 3) uint8: red grows to the right,
-    green downwards.
+    """A smooth picture, which JPEG keeps well: red grows to the right, green downwards.
+
+    (height, width, 3) uint8.
     """
     y, x = np.mgrid[0:height, 0:width]
     return np.stack(
@@ -98,9 +99,7 @@ def photo(height=40, width=60):
 
 
 def literal_resize(image, side):
-    """Bilinear between the four pixels around (i h / side, j w / side); no half-pixel shift, no
-    smoothing.
-    """
+    """Bilinear between the four pixels around (i h / side, j w / side), without smoothing."""
     height, width, _ = image.shape
     out = np.zeros((side, side, 3))
     for i, j in np.ndindex(side, side):

@@ -1,5 +1,6 @@
-"""What test_devices.py looks at, made in a process of its own: TensorFlow splits its CPU only once,
-when it starts.
+"""What test_devices.py looks at, in a process of its own.
+
+TensorFlow splits its CPU only once, when it starts.
 
     python two_devices.py FOLDER
 
@@ -9,7 +10,6 @@ writes FOLDER/found.json and the run folders of short runs on two devices.
 import json
 import sys
 from collections.abc import Callable
-from dataclasses import fields
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -19,10 +19,11 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from ieg import main, networks, options, trainer
-from ieg.batch_norm import BatchNorm
-from ieg.reward_queue import RewardQueue
-from ieg.step import Settings
+from ieg import main, networks
+from ieg.method import trainer
+from ieg.method.reward_queue import RewardQueue
+from ieg.networks.batch_norm import BatchNorm
+from ieg.run import config, experiment
 
 # Several strategies in one process number their collective operations alike and hang or fail; a run
 # has one.
@@ -65,7 +66,7 @@ def network(norm: bool) -> keras.Model:
 
 def made(method: str, strategy: tf.distribute.Strategy, norm: bool = True) -> trainer.Trainer:
     """A trainer of the small network; FSR without mixup, whose draws differ between replicas."""
-    args = options.parse(
+    flags = config.parse(
         [
             f"--method={method}",
             "--nouse_mixup",
@@ -73,14 +74,7 @@ def made(method: str, strategy: tf.distribute.Strategy, norm: bool = True) -> tr
             "--meta_start_epoch=0",
         ]
     )
-    known = {
-        **vars(args),
-        "num_classes": CLASSES,
-        "num_replicas": strategy.num_replicas_in_sync,
-        "iter_epoch": 3,
-        "guess_gradient": True,
-    }
-    settings = Settings(**{field.name: known[field.name] for field in fields(Settings)})
+    settings = experiment.settings_of(flags, CLASSES, strategy.num_replicas_in_sync, 3)
     with strategy.scope():
         model = network(norm)
     decay = [lambda weights: networks.regularisation("wrn10-1", weights)] * 2
@@ -128,8 +122,9 @@ def batch_of(ids: np.ndarray) -> dict[str, tf.Tensor]:
 def train(
     made: trainer.Trainer, halves: Callable[[int], list[dict[str, tf.Tensor]]], steps: int = 3
 ) -> dict[str, Any]:
-    """Weights, metrics of the last step and what FSR recorded after a few steps; halves(step): a
-    batch for each replica.
+    """Weights, metrics of the last step and what FSR recorded after a few steps.
+
+    halves(step): a batch for each replica.
     """
     for step in range(steps):
         parts = halves(step)
@@ -162,19 +157,16 @@ def train(
 
 
 def compared() -> dict[str, Any]:
-    """The small network on one device and on two, which get the same half, or two halves of a
-    batch.
-    """
+    """The small network on one device and on two, with the same half, or two halves of a batch."""
     one, two = tf.distribute.get_strategy(), tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
 
     def ids(step: int) -> np.ndarray:
         return np.arange(2 * BATCH) + 2 * BATCH * (step % 3)
 
     found: dict[str, Any] = {"same": {}}
+    # The same draws for all replicas, else each draws its own.
     draws_of = trainer.draws_of
-    trainer.draws_of = lambda method, batch, seed, replica: draws_of(
-        method, batch, seed, 0
-    )  # else replicas draw their own
+    trainer.draws_of = lambda method, batch, seed, replica: draws_of(method, batch, seed, 0)
     for method in conftest.METHODS:
         single = train(made(method, one), lambda step: [batch_of(ids(step)[:BATCH])])
         double = train(made(method, two), lambda step: [batch_of(ids(step)[:BATCH])] * 2)

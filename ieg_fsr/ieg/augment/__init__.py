@@ -1,0 +1,1 @@
+"""AutoAugment, RandAugment and weak augmentation."""

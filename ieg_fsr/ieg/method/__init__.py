@@ -1,0 +1,1 @@
+"""The papers: losses, label rules, meta gradients, steps, the training loop. Read this."""

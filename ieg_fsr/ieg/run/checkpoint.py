@@ -1,0 +1,167 @@
+"""Checkpoints that survive a kill: TensorFlow's own files, renamed into place when they are whole.
+
+A checkpoint is `checkpoint.ckpt-<iteration>.index` and `.data-00000-of-00001`, as in the published
+code; the index is renamed last, so where it stands the checkpoint is whole. All random numbers are
+functions of (seed, iteration, purpose) and so are the batches; the state is the variables, the
+iteration, and the rows of metrics.jsonl. Nothing in these files is executed when they are read.
+"""
+
+import json
+import os
+import re
+from collections.abc import Collection, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import tensorflow as tf
+
+from ieg.run.errors import CheckpointError
+from shared.files import write_atomically
+
+NAME = "checkpoint.ckpt"
+_PARTS = (".data-00000-of-00001", ".index")  # in the order of renaming
+# What TensorFlow raises for files that are cut off or overwritten.
+_TORN = (tf.errors.OpError, ValueError, IndexError)
+_RECORD = "record/.ATTRIBUTES/py_state"  # where TensorFlow keeps the text of `Record`
+
+
+class Record(tf.train.experimental.PythonState):  # type: ignore[misc]  # TensorFlow has no types
+    """What a checkpoint knows besides tensors.
+
+    identity: what makes this run another than others; rows: those of metrics.jsonl so far;
+    class_weights: the log's averages by class, which are only shown.
+    """
+
+    def __init__(self, identity: Mapping[str, Any], rows: list[dict[str, Any]]) -> None:
+        self.identity, self.rows = dict(identity), rows
+        self.class_weights: list[float] = []
+
+    def serialize(self) -> str:
+        return json.dumps(
+            {"identity": self.identity, "rows": self.rows, "class_weights": self.class_weights}
+        )
+
+    def deserialize(self, text: bytes) -> None:
+        saved = json.loads(text)
+        self.identity = saved["identity"]
+        self.rows[:], self.class_weights[:] = saved["rows"], saved["class_weights"]
+
+
+def save(folder: Path, iteration: int, state: Mapping[str, Any], record: Record, keep: int) -> None:
+    """Writes the checkpoint of this iteration, then removes all but the newest `keep`.
+
+    Later ones go as well: they are of a run that --restore_step has turned away from.
+    """
+    prefix = folder / f"{NAME}-{iteration}"
+    unfinished = folder / f".{prefix.name}.tmp"
+    try:
+        tf.train.Checkpoint(record=record, **state).write(str(unfinished))
+    except tf.errors.OpError as error:
+        raise CheckpointError(
+            f"{prefix} cannot be written ({_first_line(error)}): is the disk full?"
+        ) from error
+    for part in _PARTS:
+        _flush(Path(f"{unfinished}{part}"))
+    for part in _PARTS:
+        os.replace(f"{unfinished}{part}", f"{prefix}{part}")
+    _flush(folder)
+    kept = sorted(number for number in iterations(folder) if number <= iteration)[-keep:]
+    for old in set(iterations(folder)) - set(kept):
+        for part in reversed(_PARTS):
+            Path(folder, f"{NAME}-{old}{part}").unlink(missing_ok=True)
+    names = [f'"{NAME}-{number}"' for number in kept]
+    lines = [f"model_checkpoint_path: {names[-1]}"]
+    lines += [f"all_model_checkpoint_paths: {name}" for name in names]
+    # For tf.train.latest_checkpoint.
+    write_atomically(folder / "checkpoint", ("\n".join(lines) + "\n").encode())
+
+
+def _flush(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def iterations(folder: Path) -> list[int]:
+    """Iterations of all checkpoints in the folder, in no order."""
+    matches = (
+        re.fullmatch(rf"{re.escape(NAME)}-(\d+)\.index", path.name)
+        for path in folder.glob("*.index")
+    )
+    return [int(match[1]) for match in matches if match]
+
+
+def restore(
+    folder: Path,
+    state: Mapping[str, Any],
+    record: Record,
+    step: int = 0,
+    same: Collection[str] | None = None,
+) -> int:
+    """Loads the newest whole checkpoint, or that of iteration `step`; its iteration, 0 without one.
+
+    state: all that was saved or a part of it; same: what of record.identity must be as it was, None
+    for everything. Raises CheckpointError where the checkpoint is of another run than that, naming
+    every difference, or cannot be read.
+    """
+    wanted = [step] if step else sorted(iterations(folder), reverse=True)
+    if step and step not in iterations(folder):
+        there = ", ".join(map(str, sorted(iterations(folder)))) or "none"
+        raise CheckpointError(f"{folder} has no checkpoint of iteration {step}: there are {there}")
+    for iteration in wanted:
+        prefix = str(folder / f"{NAME}-{iteration}")
+        try:
+            identity = _identity(prefix)
+        except CheckpointError:
+            raise
+        except _TORN as error:
+            _skip(prefix, error, step)
+            continue
+        if differences := list(_differences(identity, record.identity, same)):
+            raise CheckpointError(
+                f"{folder} holds another run ({'; '.join(differences)}). Give the same flags and "
+                "data to resume it, or choose another --output_dir or --checkpoint_path"
+            )
+        try:
+            loaded = tf.train.Checkpoint(record=record, **state).read(prefix)
+            loaded.assert_existing_objects_matched()
+        except (*_TORN, AssertionError) as error:
+            _skip(prefix, error, step)
+            continue
+        return iteration
+    return 0
+
+
+def _identity(prefix: str) -> dict[str, Any]:
+    """Of which run the checkpoint is."""
+    reader = tf.train.load_checkpoint(prefix)
+    if not reader.has_tensor(_RECORD):  # whole but not ours: an older one must not be looked for
+        raise CheckpointError(
+            f"{prefix} cannot be read as a checkpoint of this program: choose another --output_dir"
+        )
+    identity: dict[str, Any] = json.loads(reader.get_tensor(_RECORD))["identity"]
+    return identity
+
+
+def _skip(prefix: str, error: Exception, step: int) -> None:
+    reason = _first_line(error)
+    if step:
+        raise CheckpointError(
+            f"{prefix} cannot be read, it is torn ({reason}): choose another --restore_step"
+        ) from error
+    print(f"warning: skipped {prefix}, which is torn ({reason})")
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0][:200]
+
+
+def _differences(
+    saved: Mapping[str, Any], current: Mapping[str, Any], names: Collection[str] | None
+) -> Iterator[str]:
+    current = json.loads(json.dumps(current))
+    for name in sorted({*saved, *current} if names is None else names):
+        if saved.get(name) != current.get(name):
+            yield f"{name}: {saved.get(name)} then, {current.get(name)} now"

@@ -1,0 +1,92 @@
+"""Devices and TensorFlow's global settings: what runs where, with which arithmetic."""
+
+import functools
+import json
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+import tensorflow as tf
+from tensorflow import Tensor
+
+# GradientTape takes its AddN from here; there is no public way to it.
+from tensorflow.python.ops import gen_math_ops
+
+from ieg.run.errors import UsageError
+
+
+def strategy(*, cpu_replicas: int, deterministic: bool, tf32: bool) -> tf.distribute.Strategy:
+    """Several machines if TF_CONFIG names them, all GPUs if there are any, else one device."""
+    gpus = tf.config.list_physical_devices("GPU")
+    for gpu in gpus:
+        tf.config.experimental.set_memory_growth(gpu, True)
+    if cpu_replicas > 1:
+        if gpus:
+            raise UsageError(
+                "--cpu_replicas is for trying several devices without a GPU: leave it out here"
+            )
+        one = [tf.config.LogicalDeviceConfiguration()] * cpu_replicas
+        tf.config.set_logical_device_configuration(tf.config.list_physical_devices("CPU")[0], one)
+    if deterministic or not gpus:
+        tf.config.experimental.enable_op_determinism()
+    add_in_order()
+    # DEVIATION(ieg_fsr): float32 is float32; TensorFlow's default on newer GPUs rounds products to
+    # 10 bits (--tf32).
+    tf.config.experimental.enable_tensor_float_32_execution(tf32)
+    if _machines() > 1:
+        return tf.distribute.MultiWorkerMirroredStrategy()
+    kind, count = ("GPU", len(gpus)) if gpus else ("CPU", cpu_replicas)
+    if count > 1:
+        return tf.distribute.MirroredStrategy([f"{kind}:{i}" for i in range(count)])
+    return tf.distribute.get_strategy()
+
+
+def _machines() -> int:
+    """How many workers TF_CONFIG names; 0 without it."""
+    try:
+        known = json.loads(os.environ.get("TF_CONFIG") or "{}")
+        return len(known.get("cluster", {}).get("worker", []))
+    except (ValueError, AttributeError, TypeError) as error:
+        example = (
+            '{"cluster": {"worker": ["HOST:PORT", ...]}, "task": {"type": "worker", "index": 0}}'
+        )
+        raise UsageError(
+            f"TF_CONFIG is not what TensorFlow expects ({error}): unset it for one machine, "
+            f"else write {example}"
+        ) from error
+
+
+def add_in_order() -> None:
+    """Makes gradients, and sums of every kind, add two terms at a time from now on.
+
+    So two runs on several threads have the same bits. TensorFlow's AddN begins with the input whose
+    memory happens to be free, which differs from run to run, and rounds accordingly;
+    `enable_op_determinism` knows nothing of it. GradientTape uses it wherever a tensor has several
+    gradients, and the graph optimizer makes it out of ordinary sums. No slowdown was measurable.
+    """
+    gen_math_ops.add_n = _add_in_order
+    tf.config.optimizer.set_experimental_options({"arithmetic_optimization": False})
+
+
+def _add_in_order(inputs: Sequence[Tensor], name: str | None = None) -> Tensor:
+    return functools.reduce(gen_math_ops.add_v2, inputs)
+
+
+@contextmanager
+def plain_errors() -> Iterator[None]:
+    """Turns TensorFlow's errors that a user can fix into a message."""
+    try:
+        yield
+    except tf.errors.ResourceExhaustedError as error:
+        raise UsageError(
+            f"out of memory ({_short(error)}): lower --batch_size, or try --mixed_precision"
+        ) from error
+    except tf.errors.OpError as error:  # of the input pipeline, such as a file that is no image
+        raise UsageError(_short(error)) from error
+
+
+def _short(error: tf.errors.OpError) -> str:
+    """What TensorFlow says, without the places in its graph."""
+    lines = [line.strip() for line in error.message.splitlines() if line.strip()]
+    of_image = (line for line in reversed(lines) if "not a JPEG or PNG" in line)
+    return next(of_image, lines[0] if lines else str(error))[:300]

@@ -1,0 +1,313 @@
+"""A run, built from its settings and checked: devices, data, network, state."""
+
+import hashlib
+import json
+import os
+import tempfile
+from collections.abc import Collection, Iterator
+from dataclasses import asdict, dataclass, fields, replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+from numpy.typing import NDArray
+
+from ieg import networks
+from ieg.input import tasks
+from ieg.input.batches import pass_order, train_stream
+from ieg.input.image_sources import Source
+from ieg.input.tasks import Task
+from ieg.method import schedules
+from ieg.method.reward_queue import RewardQueue
+from ieg.method.schedules import Plan
+from ieg.method.settings import Settings
+from ieg.method.step import Batch
+from ieg.method.train import Figures, evaluate
+from ieg.method.trainer import Trainer, network_of
+from ieg.run import checkpoint, devices
+from ieg.run.checkpoint import Record
+from ieg.run.config import Config, deciding, run_folder
+from ieg.run.errors import CheckpointError, UsageError
+from shared.formats.noise_file import label_hash
+
+NEEDS_PROBE = ("ieg", "l2r")
+EVALUATED = ("weights", "moving", "averages")  # the part of the state that evaluation needs
+# Flags that evaluation needs as they were; the published command gives no others.
+SAME_TO_EVALUATE = ("dataset", "network_name", "method", "bottleneck_relu")
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """A run, ready to start or to be resumed."""
+
+    config: Config  # max_iteration is that of --max_epoch, if given
+    folder: Path
+    task: Task
+    strategy: tf.distribute.Strategy
+    trainer: Trainer
+    record: Record
+    plan: Plan
+    jit_compile: bool
+
+    @property
+    def is_chief(self) -> bool:
+        """Whether this process writes files: of several machines the first one does."""
+        resolver = self.strategy.cluster_resolver
+        return resolver is None or (resolver.task_type, resolver.task_id) in (
+            (None, None),
+            ("worker", 0),
+            ("chief", 0),
+        )
+
+    # DEVIATION(ieg_fsr): every method resumes from the newest checkpoint of its run folder; the
+    # original's L2R starts from the beginning.
+    def resume(self) -> int:
+        """Restores the newest checkpoint, or that of --restore_step; the steps done, 0 without."""
+        step, last = self.config.restore_step, self.plan.max_iteration
+        done = checkpoint.restore(self.folder, self.trainer.state(), self.record, step)
+        if done > last:
+            raise UsageError(
+                f"the run has done {done} iterations already: --max_iteration={last} cannot "
+                "shorten it"
+            )
+        return done
+
+    def restore_to_evaluate(self) -> int:
+        """Restores what an evaluation needs; the steps done."""
+        state = {name: part for name, part in self.trainer.state().items() if name in EVALUATED}
+        step = self.config.restore_step
+        done = checkpoint.restore(self.folder, state, self.record, step, SAME_TO_EVALUATE)
+        if not done:
+            flags = ", ".join(f"--{name}" for name in SAME_TO_EVALUATE)
+            raise CheckpointError(
+                f"{self.folder} has no checkpoint to evaluate: train first, with the same {flags}"
+            )
+        return done
+
+    # DEVIATION(ieg_fsr): ImageNet is evaluated for every method that asks; in the original's last
+    # release for FSR alone.
+    def evaluate(self) -> dict[str, Figures]:
+        """Figures of every evaluation set; the first one is what the papers report."""
+        second = self.task.second_evaluation
+        sets = {"val": self.task.evaluation} | ({} if second is None else {"test": second})
+        size, averages = self.config.val_batch_size, self.config.use_ema
+        return {name: evaluate(self.trainer, part, size, averages) for name, part in sets.items()}
+
+    def batches(self, first_step: int) -> Iterator[Batch]:
+        """Endless batches for all replicas of this process, from a step on."""
+        config, replicas = self.config, self.strategy.num_replicas_in_sync
+
+        def pipeline(context: tf.distribute.InputContext) -> tf.data.Dataset:
+            local = replicas // context.num_input_pipelines
+            return train_stream(
+                self.task,
+                batch_size=config.batch_size,
+                seed=config.seed,
+                first_step=first_step,
+                num_replicas=replicas,
+                first_replica=context.input_pipeline_id * local,
+                local_replicas=local,
+                strong=config.aug_type if config.method == "ieg" else None,
+                probe=config.method in NEEDS_PROBE,
+            )
+
+        return iter(self.strategy.distribute_datasets_from_function(pipeline))
+
+    def queue_order(self) -> NDArray[np.int64]:
+        """Ids (N,) as the first pass trains on them, in which FSR's queue first meets them."""
+        return pass_order(len(self.task.train.labels), self.config.seed, 0)
+
+
+def build(config: Config) -> Experiment:
+    """Reads and checks everything, then builds the network. Raises UserError."""
+    try:
+        networks.check(config.network_name, config.bottleneck_relu == "restored")
+    except ValueError as error:
+        raise UsageError(f"--network_name: {error}") from error
+    strategy = devices.strategy(
+        cpu_replicas=config.cpu_replicas, deterministic=config.deterministic, tf32=config.tf32
+    )
+    task = tasks.load(
+        config.dataset,
+        data_dir=data_dir(config.dataset_dir),
+        probe_ratio=config.probe_dataset_hold_ratio,
+        seed=config.seed,
+        noise_file=config.noise_file,
+        limit_train=config.limit_train,
+        limit_test=config.limit_test,
+        use_imagenet_as_eval=config.use_imagenet_as_eval,
+    )
+    replicas = strategy.num_replicas_in_sync
+    iter_epoch = max(1, len(task.train.labels) // (config.batch_size * replicas))
+    if config.max_epoch is not None:
+        config = replace(config, max_iteration=config.max_epoch * iter_epoch)
+    folder = run_folder(config)
+    if config.mode == "train":
+        _check(config, task, replicas)
+        _check_folder(folder)
+    on_gpu = bool(tf.config.list_logical_devices("GPU"))
+    jit_compile = config.jit_compile == "on" or (config.jit_compile == "auto" and on_gpu)
+    identity = {**deciding(config), "replicas": replicas, **hashes(task)}
+    trainer = build_trainer(config, task, strategy, iter_epoch, jit_compile)
+    record = Record(json.loads(json.dumps(identity)), [])
+    plan = plan_of(config, iter_epoch)
+    return Experiment(config, folder, task, strategy, trainer, record, plan, jit_compile)
+
+
+def data_dir(given: Path | None) -> Path | None:
+    """Where to look for the data: --dataset_dir, else $DATA_ROOT, else the original's ieg/data."""
+    published = Path(__file__).parents[1] / "data"
+    if given is None and "DATA_ROOT" not in os.environ and published.is_dir():
+        return published
+    return given
+
+
+def _check_folder(folder: Path) -> None:
+    """Makes the run folder, so that one that cannot be written is known at once."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        tempfile.TemporaryFile(dir=folder).close()
+    except OSError as error:
+        raise UsageError(
+            f"the run folder {folder} cannot be written ({error.strerror}): choose another "
+            "--output_dir or --checkpoint_path"
+        ) from error
+
+
+def _check(config: Config, task: Task, replicas: int) -> None:
+    """Refuses what the data do not allow."""
+    count, classes = len(task.train.labels), task.num_classes
+    if config.method in NEEDS_PROBE and task.probe is None:
+        raise UsageError(
+            f"{config.method} needs trusted samples and {task.name} has none here: give "
+            "--probe_dataset_hold_ratio (a share of the training images), or choose --method=fsr "
+            "or supervised"
+        )
+    if config.method == "fsr":
+        _check_queue(config.queue_capacity, config.queue_bs, classes)
+    if count < config.batch_size * replicas:
+        raise UsageError(
+            f"{count} training images are less than the {config.batch_size * replicas} of one "
+            "step: lower --batch_size"
+        )
+
+
+def _check_queue(capacity: int, batch: int, classes: int) -> None:
+    for flag, value in (("queue_capacity", capacity), ("queue_bs", batch)):
+        if value % classes:
+            below = value // classes * classes
+            fits = " or ".join(str(v) for v in (below, below + classes) if v)
+            raise UsageError(
+                f"--{flag}={value} cannot be divided evenly among {classes} classes: give {fits}"
+            )
+    if batch > capacity:
+        raise UsageError(
+            f"--queue_bs={batch} is more than the queue holds: raise --queue_capacity={capacity}"
+        )
+
+
+def hashes(task: Task) -> dict[str, str]:
+    """SHA-256 of the labels and of some images, so that a run is not resumed on other data."""
+    found = {"train_labels_sha256": label_hash(task.train.labels)}
+    if task.probe is not None:
+        found["probe_labels_sha256"] = label_hash(task.probe.labels)
+    return {**found, "train_images_sha256": _image_hash(task.train)}
+
+
+def _image_hash(source: Source) -> str:
+    ids = np.linspace(0, len(source.labels) - 1, min(16, len(source.labels))).astype(np.int64)
+    images = source.unscale(source.plain(tf.constant(ids)))
+    return hashlib.sha256(np.ascontiguousarray(images.numpy()).tobytes()).hexdigest()
+
+
+def plan_of(config: Config, iter_epoch: int) -> Plan:
+    """Learning rates and evaluations. config: with the max_iteration that counts."""
+    steps: Collection[int] = config.decay_steps
+    if config.max_epoch:
+        steps = [epoch * iter_epoch for epoch in config.decay_epochs]
+    rate = schedules.learning_rate(
+        config.lr_schedule,
+        config.learning_rate,
+        iter_epoch=iter_epoch,
+        max_iteration=config.max_iteration,
+        decay_steps=list(steps),
+        decay_rate=config.decay_rate,
+        t_mul=config.cos_t_mul,
+        m_mul=config.cos_m_mul,
+        warmup_epochs=config.warmup_epochs,
+    )
+    evaluations = schedules.evaluations(
+        config.max_iteration,
+        eval_freq=config.eval_freq,
+        iter_epoch=iter_epoch,
+        schedule=config.lr_schedule,
+        t_mul=config.cos_t_mul,
+        warmup_epochs=config.warmup_epochs,
+    )
+    return Plan(iter_epoch, config.max_iteration, rate, set(evaluations))
+
+
+def build_trainer(
+    config: Config,
+    task: Task,
+    strategy: tf.distribute.Strategy,
+    iter_epoch: int,
+    jit_compile: bool,
+) -> Trainer:
+    """Network, state and compiled steps; the same flags give the same initial weights."""
+    policy = "mixed_bfloat16" if config.mixed_precision else "float32"
+    keras.mixed_precision.set_global_policy(policy)
+    with strategy.scope():
+        model = networks.build(
+            config.network_name,
+            task.num_classes,
+            image_shape=task.train.image_shape,
+            seed=config.seed,
+            relu_in_bottleneck=config.bottleneck_relu == "restored",
+        )
+    decay: dict[str, Any] = {
+        "weight_decay": config.weight_decay,
+        "l2_weight_decay": config.l2_weight_decay,
+    }
+    network = network_of(
+        model,
+        partial(networks.regularisation, config.network_name, **decay),
+        partial(networks.meta_regularisation, config.network_name, **decay),
+    )
+    queue, fsr = None, config.method == "fsr" and config.mode == "train"
+    if fsr:
+        queue = RewardQueue(
+            task.train,
+            num_classes=task.num_classes,
+            capacity=config.queue_capacity,
+            batch=config.queue_bs,
+            beta=config.queue_beta,
+            seed=config.seed,
+        )
+    return Trainer(
+        config.method,
+        model,
+        network,
+        settings_of(config, task.num_classes, strategy.num_replicas_in_sync, iter_epoch),
+        strategy,
+        momentum_rate=config.momentum,
+        seed=config.seed,
+        jit_compile=jit_compile,
+        queue=queue,
+        pseudo_samples=len(task.train.labels) if fsr and config.use_pseudo_loss else 0,
+    )
+
+
+def settings_of(config: Config, num_classes: int, num_replicas: int, iter_epoch: int) -> Settings:
+    """What a training step needs: the flags of the same names, and what the data say."""
+    known = {
+        **asdict(config),
+        "num_classes": num_classes,
+        "num_replicas": num_replicas,
+        "iter_epoch": iter_epoch,
+        "guess_gradient": config.guess_gradient == "flow",
+    }
+    return Settings(**{item.name: known[item.name] for item in fields(Settings)})
