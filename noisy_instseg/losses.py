@@ -2,9 +2,9 @@
 
 Yang, Meng, Li, Wu, Cheng, "Learning with Noisy Class Labels for Instance Segmentation", ECCV 2020.
 The new combination loss trains telling objects from background with cross entropy (CE), and telling
-the classes apart with reverse cross entropy (RCE), which all but ignores a label that the model
-finds impossible. Symmetric cross entropy (Wang et al., ICCV 2019) and generalized cross entropy
-(Zhang & Sabuncu, NeurIPS 2018) are the rivals of the paper.
+the classes apart with reverse cross entropy (RCE), whose gradient vanishes for a label that the
+model finds impossible. Symmetric cross entropy (Wang et al., ICCV 2019) and generalized cross
+entropy (Zhang & Sabuncu, NeurIPS 2018) are the paper's baselines.
 
 Letters: N sampled regions, C foreground classes. Everywhere: logits (N, C + 1), any floating type,
 background last; labels (N,) int64 in [0, C], C being background; the result is one number per
@@ -20,12 +20,8 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
-NEG, PSN, OS, PON = (
-    0,
-    1,
-    2,
-    3,
-)  # negatives, pseudo negatives, other samples, potential noisy samples
+# negatives, pseudo negatives, other samples, potential noisy samples
+NEG, PSN, OS, PON = 0, 1, 2, 3
 SET_NAMES = ("NEG", "PSN", "OS", "PON")
 
 MIN_PROB = 1e-7  # predictions are clamped to it from below, p~ = max(p, 1e-7)
@@ -56,7 +52,7 @@ def new_combination_loss(
 ) -> Tensor:
     """w1 ce on NEG and PSN, w2 rce on OS, 0 on PON.
 
-    sets: what partition() says, where that is at hand already.
+    sets: (N,) of partition(), where that is at hand already.
     """
     logits = _checked(logits, labels)
     if sets is None:
@@ -72,10 +68,12 @@ def partition(logits: Tensor, labels: Tensor, pon_threshold: float | None = None
     logits may be log-probabilities as well.
 
     NEG  labelled background
-    PSN  labelled as an object that the model still calls background: the fight between foreground and background goes on
-    OS   any other: the model sees an object, of whichever class; a tie with background counts as an object
-    PON  those of OS with ce > pon_threshold, whose label is probably wrong. The authors wrote 6.0 and shipped it switched
-         off (None), calling its gain marginal. NEG and PSN are never PON.
+    PSN  labelled as an object that the model still calls background: the fight between foreground
+         and background continues
+    OS   any other: the model sees an object, of whichever class; a tie with background counts as
+         an object
+    PON  those of OS with ce > pon_threshold, whose label is probably wrong. The authors wrote 6.0
+         and shipped it switched off (None), calling its gain marginal. NEG and PSN are never PON.
     """
     logits = logits.detach()
     background = logits.shape[1] - 1

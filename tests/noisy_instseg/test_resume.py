@@ -1,6 +1,4 @@
-"""A run can stop anywhere and go on the same, to the bit; two stages by one command are two
-commands.
-"""
+"""A run can stop anywhere and resume, to the bit; two stages by one command are two commands."""
 
 import json
 import shutil
@@ -84,7 +82,7 @@ def test_killed_and_called_again_is_the_same_run(stages, stage_configs, tmp_path
     assert "both stages are done" in capsys.readouterr().out
 
 
-def test_a_torn_checkpoint_is_passed_over(stages, stage_configs, train, tmp_path, capsys):
+def test_a_torn_checkpoint_is_skipped(stages, stage_configs, train, tmp_path, capsys):
     copy(stages, "tiny_nl_1", tmp_path)
     folder = copy(stages, "tiny_nl_2", tmp_path)
     torn = folder / "epoch_4.pth"
@@ -92,7 +90,7 @@ def test_a_torn_checkpoint_is_passed_over(stages, stage_configs, train, tmp_path
     torn.write_bytes(torn.read_bytes()[: torn.stat().st_size // 2])
     (folder / ".epoch_4.pth.0123.tmp").write_bytes(b"half")
     assert train(stage_configs[1], "--work-dir", folder, "--resume") == 0
-    assert "epoch_4.pth is passed over" in capsys.readouterr().err
+    assert "epoch_4.pth is skipped" in capsys.readouterr().err
     assert weights(torn) == whole
     assert rows(folder) == rows(stages / "tiny_nl_2")
     assert list(folder.glob(".*")) == []

@@ -13,14 +13,15 @@ import pytest
 import torch
 from conftest import SHAPES, environment, main, rows, run_script
 
-from noisy_instseg import experiment, options
-from noisy_instseg.errors import UserError
+from noisy_instseg.run import experiment
+from noisy_instseg.run.config import TrainFlags
+from noisy_instseg.run.datasets import parts_of
+from noisy_instseg.run.flags import parse
+from shared.errors import UserError
 
 
 def load(config: Path, *flags: str):
-    return experiment.load(
-        config, options.parse(options.train_parser(), [str(config), *map(str, flags)])
-    )
+    return experiment.load(config, parse(TrainFlags, [str(config), *map(str, flags)]).settings)
 
 
 @pytest.fixture
@@ -165,7 +166,7 @@ def test_a_schedule_that_stage_1_would_end_is_refused(stage_configs, tmp_path, c
 def test_a_loss_that_is_not_finite_stops_the_run(
     train, stage_configs, tmp_path, capsys, monkeypatch
 ):
-    from noisy_instseg.hooks import RunRecordHook  # registers what it needs of mmdetection
+    from noisy_instseg.run.hooks import RunRecordHook  # registers what it needs of mmdetection
 
     before = RunRecordHook.before_train_epoch
 
@@ -244,14 +245,12 @@ def test_evaluators_follow_their_data_set(stage_configs, data):
         "--data_root",
         data,
     )
-    assert [part.ann_file for part in experiment.datasets_of(moved.train_dataloader.dataset)] == [
-        file
-    ]
+    assert [str(part.annotations) for part in parts_of(moved, ["train"])] == [file]
     assert moved.val_dataloader.dataset.indices == 3
 
 
 def test_only_images_that_were_seen_are_evaluated():
-    from noisy_instseg.hooks import EvaluatedImagesHook
+    from noisy_instseg.run.hooks import EvaluatedImagesHook
 
     class Images(list):
         def get_data_info(self, index: int) -> dict[str, int]:

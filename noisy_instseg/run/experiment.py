@@ -1,34 +1,33 @@
-"""From a config file and flags to the final mmengine config, before anything heavy is imported or
-anything is written.
+"""From a config file and flags to the final mmengine config.
 
-    cfg = experiment.load(Path("configs/shapes/mask_rcnn_tiny_shapes_nl_1.py"), args)
+    cfg = experiment.load(Path("configs/shapes/mask_rcnn_tiny_shapes_nl_1.py"), flags.settings)
 
-One place decides: evaluators take their annotation file from their data set, tests run on the
-validation set (the published test set has no labels), the seed, the hooks and the training set's
-wrapper are those of every run.
+Nothing heavy is imported and nothing written. One place decides: evaluators take their annotation
+file from their dataset, tests run on the validation set (the published test set has no labels), the
+seed, the hooks and the training set's wrapper are those of every run.
 """
 
-import argparse
 import hashlib
 import json
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from mmengine.config import Config, ConfigDict, DictAction
 
-from noisy_instseg import data_checks
-from noisy_instseg.errors import UserError
-from noisy_instseg.options import EVALUATION_OPTIONS
+from noisy_instseg.run import data_checks
+from noisy_instseg.run.config import Settings
+from noisy_instseg.run.datasets import annotation_file, innermost, parts_of
+from shared.errors import UserError
 
-ROOT = Path(__file__).absolute().parents[1]
-MODULES = (
-    "noisy_instseg.plugins",
-    "noisy_instseg.seeded",
-    "noisy_instseg.hooks",
-    "noisy_instseg.roi_extractor",
+PROJECT = Path(__file__).absolute().parents[1]
+OWN = "noisy_instseg."
+MODULES = tuple(
+    f"{OWN}{name}" for name in ("plugins", "run.seeded", "run.hooks", "run.roi_extractor")
 )
+# mmdetection 2.2's names -> 3.x's
+EVALUATION_OPTIONS = {"jsonfile_prefix": "outfile_prefix", "classwise": "classwise"}
 OWN_KEYS = {
     "train_ann",
     "load_from",
@@ -48,9 +47,7 @@ REPLACED = {  # keys that would have no effect -> what to give instead
     "data_root": "--data_root",
     "test_dataloader": "val_dataloader, which testing uses",
     "test_evaluator": "val_evaluator, which testing uses",
-    "classes": (
-        "train_dataloader.dataset.metainfo.classes and val_dataloader.dataset.metainfo.classes"
-    ),
+    "classes": "{train,val}_dataloader.dataset.metainfo.classes",
     "train_pipeline": "train_dataloader.dataset.pipeline",
     "test_pipeline": "val_dataloader.dataset.pipeline",
     "vis_backends": "--wandb",
@@ -58,45 +55,42 @@ REPLACED = {  # keys that would have no effect -> what to give instead
 }
 
 
-def load(
-    config_path: Path, options: argparse.Namespace, parts: Sequence[str] = ("train", "val")
-) -> Config:
+def load(config_path: Path, settings: Settings, parts: Sequence[str] = ("train", "val")) -> Config:
     """The final config. Raises UserError.
 
-    options: flags as `options.parse` gives them; missing ones count as not given. parts: the data
-    sets that have to be there; without "train" the config is one to test with.
+    parts: the datasets that have to be there; without "train" the config is one to test with.
     """
     cfg = read(config_path)
-    train_ann = merge(cfg, getattr(options, "options", []))
+    train_ann = merge(cfg, settings.options)
     check_numbers(cfg)
-    place_data(cfg, getattr(options, "data_root", None))
-    if (noise_file := getattr(options, "noise_file", None) or train_ann) is not None:
+    place_data(cfg, settings.data_root)
+    if (noise_file := settings.noise_file or train_ann) is not None:
         use_annotations(cfg, Path(noise_file))
     test_on_validation(cfg)
-    limit(cfg, getattr(options, "limit_train", None), getattr(options, "limit_test", None))
+    limit(cfg, settings.limit_train, settings.limit_test)
     data_checks.adopt_classes(cfg, parts)
-    seed = getattr(options, "seed", 0)
     cfg.randomness = dict(
-        seed=seed, diff_rank_seed=False, deterministic=getattr(options, "deterministic", False)
+        seed=settings.seed, diff_rank_seed=False, deterministic=settings.deterministic
     )
-    set_amp(cfg, getattr(options, "amp", "off"))
-    if getattr(options, "no_validate", False):
+    if settings.amp == "bf16":
+        use_bfloat16(cfg)
+    if settings.no_validate:
         cfg.val_cfg = cfg.val_dataloader = cfg.val_evaluator = None
     data_checks.check(cfg, [part for part in parts if cfg.get(f"{part}_dataloader")])
     for loader in (cfg.train_dataloader, cfg.val_dataloader, cfg.test_dataloader):
         if loader is not None and not loader.get("num_workers"):
             loader.persistent_workers = False  # torch refuses it without workers
     if "train" in parts:
-        set_up_training(cfg, seed, getattr(options, "wandb", False))
+        set_up_training(cfg, settings.seed, settings.wandb)
     else:
         set_up_test(cfg)
     import_own_modules(cfg)
-    cfg.launcher = getattr(options, "launcher", "none")
+    cfg.launcher = settings.launcher
     return cfg
 
 
 def read(config_path: Path) -> Config:
-    """A config file as it stands; its custom_imports wait until it is known that the run can start."""
+    """A config file as it stands; its custom_imports wait until the run is sure to start."""
     if not config_path.is_file():
         raise UserError(
             f"{config_path}: no such config file; those of this project are in "
@@ -121,17 +115,17 @@ def read(config_path: Path) -> Config:
 
 
 def forget_run(cfg: Config) -> None:
-    """Takes away what an earlier run wrote into its copy of a config, so that the copy does what
-    the original does.
-    """
+    """Takes away what a run wrote into its copy of a config, so that the copy repeats the run."""
     while cfg.train_dataloader.dataset.get("type") == "SeededDataset":
         cfg.train_dataloader.dataset = cfg.train_dataloader.dataset.dataset
     if cfg.pop("resume", False):
         cfg.load_from = None
+    if imports := cfg.get("custom_imports"):  # this package's are added by `import_own_modules`
+        imports.imports = [name for name in imports.imports if not name.startswith(OWN)]
 
 
-def merge(cfg: Config, assignments: list[str]) -> str | None:
-    """Applies KEY=VALUE texts; returns the value of train_ann, which is no setting of mmengine's."""
+def merge(cfg: Config, assignments: Sequence[str]) -> str | None:
+    """Applies KEY=VALUE texts; the value of train_ann, which mmengine does not know."""
     changes = dict(assignment.split("=", 1) for assignment in assignments)
     values = {key.strip(): DictAction._parse_iterable(value) for key, value in changes.items()}
     for key in values:
@@ -144,7 +138,7 @@ def merge(cfg: Config, assignments: list[str]) -> str | None:
                 f"--options {key}: the config has no `{key.split('.')[0]}`; it has "
                 f"{', '.join(sorted(cfg))}"
             )
-    train_ann = values.pop("train_ann", None)
+    train_ann: str | None = values.pop("train_ann", None)
     try:
         cfg.merge_from_dict(values)
     except (KeyError, TypeError, IndexError, ValueError) as error:
@@ -171,42 +165,22 @@ def check_numbers(cfg: Config) -> None:
 # ---- data
 
 
-def datasets_of(dataset: ConfigDict) -> Iterator[ConfigDict]:
-    """The innermost data sets below wrappers such as RepeatDataset and ConcatDataset."""
-    parts = dataset.get("datasets") or ([dataset["dataset"]] if "dataset" in dataset else [])
-    if not parts:
-        yield dataset
-    for part in parts:
-        yield from datasets_of(part)
-
-
-def annotation_file(dataset: ConfigDict) -> Path:
-    """The file of an innermost data set, as mmengine joins it."""
-    return Path(dataset.get("data_root") or "", dataset.get("ann_file", ""))
-
-
 def place_data(cfg: Config, given: Path | None) -> None:
-    """Points every data set to --data_root, or to where the config's data_root is found."""
-    for part in ("train", "val"):
-        for dataset in datasets_of(cfg[f"{part}_dataloader"].dataset):
-            if given is not None:
-                dataset.data_root = str(given.expanduser())
-            elif dataset.get("data_root"):
-                dataset.data_root = str(_found(Path(dataset.data_root).expanduser()))
+    """Points every dataset to --data_root, or to where the config's data_root is found."""
+    for part in parts_of(cfg, ("train", "val")):
+        if given is not None:
+            part.settings["data_root"] = str(given.expanduser())
+        elif root := part.settings.get("data_root"):
+            part.settings["data_root"] = str(_found(Path(root).expanduser()))
 
 
 def _found(data_root: Path) -> Path:
-    """`data/cityscapes` here, else in $DATA_ROOT, in this project's data/ or in the repository's;
-    else unchanged.
-    """
+    """`data/cityscapes` here, else in $DATA_ROOT, this project's data/ or the repository's."""
     if data_root.is_absolute() or data_root.is_dir():
         return data_root
-    places = [ROOT / "noisy_instseg" / data_root, ROOT / data_root]
-    if os.environ.get("DATA_ROOT"):
-        places.insert(
-            0,
-            Path(os.environ["DATA_ROOT"]).expanduser() / data_root.relative_to(data_root.parts[0]),
-        )
+    places = [PROJECT / data_root, PROJECT.parent / data_root]
+    if root := os.environ.get("DATA_ROOT"):
+        places.insert(0, Path(root).expanduser() / data_root.relative_to(data_root.parts[0]))
     return next((place for place in places if place.is_dir()), data_root)
 
 
@@ -222,19 +196,17 @@ def use_annotations(cfg: Config, path: Path) -> None:
             f"--noise_file {path}: expected COCO annotations (.json), as noisy_labels_*.py "
             "write them"
         )
-    for dataset in datasets_of(cfg.train_dataloader.dataset):
-        dataset.ann_file = str(path.expanduser().absolute())
+    for part in parts_of(cfg, ["train"]):
+        part.settings["ann_file"] = str(path.expanduser().absolute())
 
 
 def test_on_validation(cfg: Config) -> None:
-    """One source of truth: evaluators read the annotations of their data set, and testing uses the
-    validation set.
-    """
+    """Evaluators read the annotations of their dataset, and testing uses the validation set."""
     evaluators = cfg.val_evaluator if isinstance(cfg.val_evaluator, list) else [cfg.val_evaluator]
-    first = next(datasets_of(cfg.val_dataloader.dataset))
+    annotations = str(next(parts_of(cfg, ["val"])).annotations)
     for evaluator in evaluators:
         if "ann_file" in evaluator or evaluator.get("type") == "CocoMetric":
-            evaluator.ann_file = str(annotation_file(first))
+            evaluator.ann_file = annotations
     # DEVIATION(noisy_instseg): tools/test.py evaluates the validation set; the original's configs
     # name Cityscapes' test file, which has no annotations.
     cfg.test_dataloader, cfg.test_evaluator = cfg.val_dataloader, cfg.val_evaluator
@@ -242,36 +214,29 @@ def test_on_validation(cfg: Config) -> None:
 
 
 def limit(cfg: Config, train: int | None, test: int | None) -> None:
-    """Keeps the first so many images of a set; what is evaluated is what remains, see
-    EvaluatedImagesHook.
-    """
-    for part, count in (("train", train), ("val", test)):
+    """Keeps the first so many images; what is evaluated is what remains (EvaluatedImagesHook)."""
+    for name, count in (("train", train), ("val", test)):
         if count is not None:
-            for dataset in datasets_of(cfg[f"{part}_dataloader"].dataset):
-                dataset.indices = count
+            for part in parts_of(cfg, [name]):
+                part.settings["indices"] = count
     cfg.test_dataloader = cfg.val_dataloader
 
 
 # ---- what every run has
 
 
-def set_amp(cfg: Config, amp: str) -> None:
-    """bf16: autocast around the forward passes of training.
+def use_bfloat16(cfg: Config) -> None:
+    """Autocast around the forward passes of training; bfloat16 needs no scaling.
 
-    Losses and RoIAlign stay in float32; bfloat16 needs no scaling.
+    Losses and RoIAlign stay in float32.
     """
-    if amp == "bf16":
-        cfg.optim_wrapper.type = "AmpOptimWrapper"
-        cfg.optim_wrapper.dtype = "bfloat16"
-        cfg.optim_wrapper.loss_scale = 1.0
-        for extractor in ("bbox_roi_extractor", "mask_roi_extractor"):
-            cfg.model.roi_head[extractor].type = "Float32RoIExtractor"
+    cfg.optim_wrapper.update(type="AmpOptimWrapper", dtype="bfloat16", loss_scale=1.0)
+    for extractor in ("bbox_roi_extractor", "mask_roi_extractor"):
+        cfg.model.roi_head[extractor].type = "Float32RoIExtractor"
 
 
 def set_up_training(cfg: Config, seed: int, wandb: bool) -> None:
-    """The seeded training set, our hooks, the backends of the log; told to the config, so that its
-    dump repeats the run.
-    """
+    """The seeded training set, our hooks, the log; in the config, so its dump repeats the run."""
     cfg.train_dataloader.dataset = ConfigDict(
         type="SeededDataset", seed=seed, dataset=cfg.train_dataloader.dataset
     )
@@ -294,9 +259,9 @@ def set_up_training(cfg: Config, seed: int, wandb: bool) -> None:
 
 def set_up_test(cfg: Config) -> None:
     """Nothing of training is built."""
-    cfg.train_cfg = cfg.train_dataloader = cfg.optim_wrapper = cfg.param_scheduler = (
-        cfg.auto_scale_lr
-    ) = None
+    for key in ("train_cfg", "train_dataloader", "optim_wrapper", "param_scheduler"):
+        cfg[key] = None
+    cfg.auto_scale_lr = None
     add_hooks(cfg, dict(type="EvaluatedImagesHook"))
     set_backends(cfg, "LocalVisBackend")
 
@@ -304,16 +269,12 @@ def set_up_test(cfg: Config) -> None:
 def add_hooks(cfg: Config, *hooks: dict[str, Any]) -> None:
     """Beside the config's own; those that a dumped config brings along are replaced."""
     names = {hook["type"] for hook in hooks}
-    cfg.custom_hooks = [
-        hook for hook in cfg.get("custom_hooks") or [] if hook["type"] not in names
-    ] + list(hooks)
+    kept = [hook for hook in cfg.get("custom_hooks") or [] if hook["type"] not in names]
+    cfg.custom_hooks = [*kept, *hooks]
 
 
 def set_backends(cfg: Config, *backends: str) -> None:
-    """Where the log goes.
-
-    Without a name, for mmengine would take the second stage's visualizer for the first's.
-    """
+    """Where the log goes; without a name, or mmengine takes stage 2's visualizer for stage 1's."""
     cfg.visualizer = dict(
         type="DetLocalVisualizer", vis_backends=[dict(type=backend) for backend in backends]
     )
@@ -322,18 +283,14 @@ def set_backends(cfg: Config, *backends: str) -> None:
 def import_own_modules(cfg: Config) -> None:
     """The registries know our classes wherever the config is used."""
     imports = cfg.get("custom_imports") or ConfigDict(imports=[], allow_failed_imports=False)
-    imports.imports = [
-        *imports.imports,
-        *(module for module in MODULES if module not in imports.imports),
-    ]
+    imports.imports = [*MODULES, *imports.imports]
     cfg.custom_imports = imports
 
 
 def identify(cfg: Config) -> dict[str, Any]:
-    """What has to stay the same for a run to be continued, stage 2 included: all but the loss and
-    the number of epochs.
+    """What has to stay the same for a run to be continued: all but the loss and the epochs' number.
 
-    Plain values, as a checkpoint brings them back.
+    Of both stages alike. Plain values, as a checkpoint brings them back.
     """
     plain = cfg.to_dict()
     model, loader = plain["model"], plain["train_dataloader"]
@@ -341,18 +298,14 @@ def identify(cfg: Config) -> dict[str, Any]:
     model["backbone"].pop("init_cfg", None)
     dataset = loader["dataset"]
     dataset = dataset["dataset"] if dataset["type"] == "SeededDataset" else dataset
-    sets = list(datasets_of(dataset))
-    digests = [_digest(annotation_file(ConfigDict(part))) for part in sets]
-    for part in sets:
-        for key in (
-            "ann_file",
-            "data_root",
-        ):  # data may move, as long as the annotations stay what they are
-            part.pop(key, None)
+    digests = []
+    for _, part in innermost(dataset):
+        digests.append(_digest(annotation_file(part)))
+        part.pop("ann_file", None)  # data may move, as long as the annotations stay what they are
+        part.pop("data_root", None)
     for scheduler in (schedulers := plain.get("param_scheduler") or []):
-        if scheduler.get(
-            "by_epoch", True
-        ):  # what mmengine fills in, and the checkpoint hands on to the second stage
+        # what mmengine fills in, and the checkpoint hands on to the second stage
+        if scheduler.get("by_epoch", True):
             scheduler.setdefault("end", plain["train_cfg"].get("max_epochs"))
     world = int(os.environ.get("WORLD_SIZE", 1))
     identity = {
@@ -364,7 +317,8 @@ def identify(cfg: Config) -> dict[str, Any]:
         "optim_wrapper": plain["optim_wrapper"],
         "param_scheduler": schedulers,
     }
-    return json.loads(json.dumps(identity, default=str))
+    identity = json.loads(json.dumps(identity, default=str))
+    return identity
 
 
 def _digest(path: Path) -> str:
@@ -372,13 +326,13 @@ def _digest(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def evaluation_options(assignments: list[str]) -> tuple[list[str], dict[str, Any]]:
-    """Splits test.py's --options into settings of the config and mmdetection 2.2's options of the
-    evaluation.
-    """
-    known = [text for text in assignments if text.split("=", 1)[0] in EVALUATION_OPTIONS]
-    values = dict(text.split("=", 1) for text in known)
-    parsed = {
-        EVALUATION_OPTIONS[key]: DictAction._parse_iterable(value) for key, value in values.items()
-    }
-    return [text for text in assignments if text not in known], parsed
+def evaluation_options(assignments: Sequence[str]) -> tuple[tuple[str, ...], dict[str, Any]]:
+    """Splits test.py's --options: settings of the config, mmdetection 2.2's of the evaluation."""
+    rest, found = [], {}
+    for assignment in assignments:
+        key, _, value = assignment.partition("=")
+        if key in EVALUATION_OPTIONS:
+            found[EVALUATION_OPTIONS[key]] = DictAction._parse_iterable(value)
+        else:
+            rest.append(assignment)
+    return tuple(rest), found

@@ -1,10 +1,9 @@
-"""Past runs by their folders, read without torch: the epochs, those of stage 1 included, and the
-settings.
+"""Past runs by their folders, read without torch: epochs, with those of stage 1, and settings.
 
     run = read(Path("work_dirs/mask_rcnn_tiny_shapes_nl_2"))
     run.rows[-1]["segm_mAP"], run.max_epochs, run.method, run.noise_rate
 
-A run that went on from stage 1's checkpoint has rows of its own epochs only; those before are in
+A run that continued from stage 1's checkpoint has rows of its own epochs only; those before are in
 the folder beside it whose name ends in `_nl_1`, where train_stages.py and the paper's commands put
 them.
 """
@@ -15,9 +14,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from noisy_instseg.errors import UserError
-from noisy_instseg.run_folder import METRICS, read_rows
+from noisy_instseg.run.run_folder import METRICS, read_rows
 from shared.coco import manifest as coco_manifest
+from shared.errors import UserError
 
 METHODS = {
     "CrossEntropyLoss": "CE",
@@ -35,9 +34,7 @@ class Run:
     folder: Path
     rows: list[Row]  # by epoch, those of stage 1 included
     settings: dict[str, Any]  # top-level variables of the config that mmengine wrote
-    first_epoch: (
-        int  # the first that this folder's own run trained; above 1, stage 1 trained those before
-    )
+    first_epoch: int  # that this folder's run trained; above 1, stage 1 trained those before
 
     @property
     def loss(self) -> str:
@@ -54,17 +51,12 @@ class Run:
     @property
     def switch(self) -> float | None:
         """Between which epochs the loss changed, such as 6.5; None where it never did."""
-        return (
-            self.first_epoch - 0.5
-            if self.loss == "NewCombinationLoss" and self.first_epoch > 1
-            else None
-        )
+        changed = self.loss == "NewCombinationLoss" and self.first_epoch > 1
+        return self.first_epoch - 0.5 if changed else None
 
     @property
     def noise_rate(self) -> float | None:
-        """Share of the training annotations whose label was changed, by the manifest beside them;
-        None where there is none.
-        """
+        """Share of changed training labels by the manifest beside the file; None without one."""
         dataset: Any = _at(self.settings, "train_dataloader", "dataset")
         while isinstance(dataset, dict) and "dataset" in dataset:
             dataset = dataset["dataset"]
@@ -89,7 +81,7 @@ class Run:
 
     @property
     def is_done(self) -> bool:
-        return self.rows[-1]["epoch"] == self.max_epochs
+        return bool(self.rows[-1]["epoch"] == self.max_epochs)
 
 
 def read(folder: Path) -> Run:
@@ -107,18 +99,12 @@ def read(folder: Path) -> Run:
         )
     first = rows[0]["epoch"]
     earlier = read_rows(stage_1_folder(folder)) if first > 1 else []
-    return Run(
-        folder,
-        [row for row in earlier if row["epoch"] < first] + rows,
-        read_settings(folder),
-        first,
-    )
+    rows = [row for row in earlier if row["epoch"] < first] + rows
+    return Run(folder, rows, read_settings(folder), first)
 
 
 def stage_1_folder(folder: Path) -> Path:
-    """The folder of the stage 1 that a run went on from: mask_rcnn_..._nl_1 beside
-    mask_rcnn_..._nl_2 or mask_rcnn_..._ce.
-    """
+    """The stage 1 that a run continued from: ..._nl_1 beside ..._nl_2 or ..._ce."""
     return folder.with_name(re.sub(r"_(nl_2|[a-z]+)$", "", folder.absolute().name) + "_nl_1")
 
 

@@ -1,33 +1,23 @@
-"""A page of validation images: the ground truth, and what several trained models make of them, side
-by side.
+"""A page of validation images: the ground truth, and what several trained models make of them.
 
-    python tools/pictures.py configs/shapes/mask_rcnn_tiny_shapes_ce.py clean/epoch_12.pth noisy/epoch_12.pth \\
-        --names "trained on clean labels" "on noisy labels" --images 4 --out page.png
-
-Rows are images, evenly spread over the validation set; columns are the ground truth and the models.
 The config decides about the network and the data; checkpoints of another loss fit too, for a loss
 has no weights. Masks are painted by mmdetection's DetLocalVisualizer; classes and scores are
 written in the size of the page, so that they can be read on small images as well.
 """
 
-import argparse
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
+import torch
+from matplotlib.figure import Figure
+from mmengine.config import Config
 from numpy.typing import NDArray
 
-from noisy_instseg.command_line import check_output
-from noisy_instseg.errors import UserError
-from shared.files import write_atomically
-
-if (
-    TYPE_CHECKING
-):  # torch and mmdetection take seconds to import: `--help` and wrong flags must not wait for them
-    from mmengine.config import Config
-    from torch import nn
+from noisy_instseg.analysis.figures import png
+from noisy_instseg.analysis.trained_model import batches
 
 SIDE = 640  # pixels of an image's longer side when it is painted
 PAGE = (8.0, 11.0)  # inches, the most
@@ -35,8 +25,7 @@ CELL = 2.6  # inches, the most for the width of an image
 FONT = 6  # points
 GAP = 0.22  # inches around an image
 Colour = tuple[int, int, int]  # red, green, blue in [0, 255]
-# Okabe & Ito's colours, which colour-blind readers tell apart; for data sets whose classes have no
-# colours of their own.
+# Okabe & Ito's colours, which colour-blind readers tell apart; for datasets whose classes have none
 PALETTE = (
     (230, 159, 0),
     (86, 180, 233),
@@ -61,7 +50,8 @@ class Instances:
 
 def spread(count: int, wanted: int) -> list[int]:
     """`wanted` indices of `count`, evenly spread; all of them if there are not more."""
-    return np.unique(np.linspace(0, count - 1, min(count, wanted)).round().astype(int)).tolist()
+    places = np.linspace(0, count - 1, min(count, wanted)).round().astype(int)
+    return sorted(set(places.tolist()))
 
 
 # ---- what is painted
@@ -92,17 +82,13 @@ def decode(segmentation: Any, height: int, width: int) -> NDArray[np.bool_]:
     if isinstance(segmentation, list) or isinstance(segmentation["counts"], list):
         segmentation = mask.frPyObjects(segmentation, height, width)
     runs = mask.merge(segmentation) if isinstance(segmentation, list) else segmentation
-    return mask.decode(runs).astype(bool)
+    return np.asarray(mask.decode(runs), bool)
 
 
 def predict(
-    model: "nn.Module", cfg: "Config", dataset: Any, indices: Sequence[int], score_thr: float
+    model: Any, cfg: Config, dataset: Any, indices: Sequence[int], score_thr: float
 ) -> list[Instances]:
     """What the model finds in these items with a score of `score_thr` or more."""
-    import torch
-
-    from noisy_instseg.inference import batches
-
     found = []
     with torch.no_grad():
         for batch in batches(cfg, dataset, indices):
@@ -149,14 +135,37 @@ def paint(
             visualizer.draw_binary_masks(mask & ~covered, colors=colour, alphas=0.5)
             visualizer.draw_polygons(bitmap_to_polygon(mask)[0], edge_colors=colour, line_widths=2)
         covered |= mask
-    return visualizer.get_image()
+    return np.asarray(visualizer.get_image())
 
 
 def by_score(instances: Instances) -> list[int]:
     """The instances' places, highest score first."""
     if instances.scores is None:
         return list(range(len(instances.labels)))
-    return np.argsort(-instances.scores, kind="stable").tolist()
+    order: list[int] = np.argsort(-instances.scores, kind="stable").tolist()
+    return order
+
+
+def paint_page(
+    dataset: Any,
+    indices: Sequence[int],
+    titles: Sequence[str],
+    columns: Sequence[Sequence[Instances]],
+) -> bytes:
+    """The picture of these images of a dataset, a column for each title."""
+    import mmcv
+    from mmdet.visualization import DetLocalVisualizer
+
+    infos = [dataset.get_data_info(i) for i in indices]
+    colours, visualizer = colours_of(dataset.metainfo), DetLocalVisualizer()
+    found = [list(row) for row in zip(*columns)]
+    painted = []
+    for info, row in zip(infos, found):
+        image = mmcv.imread(info["img_path"], channel_order="rgb")
+        painted.append([paint(visualizer, image, one, colours) for one in row])
+    names = [Path(info["img_path"]).name for info in infos]
+    scales = [SIDE / max(info["height"], info["width"]) for info in infos]
+    return page(painted, found, names, scales, titles, dataset.metainfo)
 
 
 def page(
@@ -172,13 +181,7 @@ def page(
     painted, found: by row and column; names, scales: of each row, scales in painted pixels per
     pixel.
     """
-    from matplotlib.figure import Figure
-
-    from noisy_instseg.figures import png
-
-    heights = [
-        row[0].shape[0] / row[0].shape[1] for row in painted
-    ]  # in units of the width of a column
+    heights = [row[0].shape[0] / row[0].shape[1] for row in painted]  # in widths of a column
     gaps = GAP * (len(painted) + 2)
     cell = min(CELL, PAGE[0] / len(titles) - 0.1, (PAGE[1] - gaps) / sum(heights))
     figure = Figure(
@@ -203,11 +206,10 @@ def page(
 def label_places(
     instances: Instances, scale: float, class_names: Sequence[str], point: float
 ) -> list[tuple[int, str, float, float]]:
-    """(which instance, class and score, x, y) of the labels, at the upper left corners of the
-    boxes, in painted pixels.
+    """(which instance, class and score, x, y) of the labels, in painted pixels.
 
-    A label that would hide one with a higher score moves down. point: painted pixels of a point,
-    the unit of font sizes.
+        They stand at the upper left corners of the boxes. A label that would hide one with a
+    higher score moves down. point: painted pixels of a point,     the unit of font sizes.
     """
     height, letter = 1.5 * FONT * point, 0.58 * FONT * point
     taken: list[tuple[float, float, float]] = []  # left, right, lower edge
@@ -245,106 +247,3 @@ def write_labels(
             va="bottom",
             bbox=dict(facecolor=(red, green, blue), edgecolor="none", pad=0.8),
         )
-
-
-# ---- command line
-
-
-def parser() -> argparse.ArgumentParser:
-    """The parser of tools/pictures.py."""
-    made = argparse.ArgumentParser(
-        prog="pictures.py",
-        allow_abbrev=False,
-        description="A page of validation images: the ground truth, and what each model finds.",
-        epilog="example: python tools/pictures.py configs/shapes/mask_rcnn_tiny_shapes_ce.py "
-        "clean.pth noisy.pth "
-        "--names clean noisy --out page.png",
-    )
-    add = made.add_argument
-    add("config", type=Path, help="config of the network and the data; the loss may be another one")
-    add("checkpoints", nargs="+", type=Path, metavar="CHECKPOINT", help="one column each")
-    add(
-        "--names",
-        nargs="+",
-        metavar="NAME",
-        help="titles of the columns (folder and name of the checkpoints)",
-    )
-    add(
-        "--images",
-        type=int,
-        default=4,
-        metavar="N",
-        help="how many images, evenly spread over the validation set (4)",
-    )
-    add(
-        "--score_thr",
-        type=float,
-        default=0.3,
-        help="lowest score of a prediction that is painted (0.3)",
-    )
-    add(
-        "--data_root",
-        type=Path,
-        metavar="DIR",
-        help="folder of the data set, in place of the config's data_root",
-    )
-    add(
-        "--device",
-        choices=("auto", "cpu", "cuda"),
-        default="auto",
-        help="auto is a GPU where there is one (auto)",
-    )
-    add("--out", type=Path, required=True, metavar="PNG", help="the picture to write")
-    return made
-
-
-def run(args: argparse.Namespace) -> None:
-    """Predicts, paints and writes. Raises UserError before that, if the input cannot work."""
-    titles = checked_titles(args)
-    import mmcv
-    from mmdet.visualization import DetLocalVisualizer
-
-    from noisy_instseg import inference
-
-    device = inference.choose_device(args.device)
-    cfg = inference.load_config(args.config, args, "val")
-    dataset = inference.load_dataset(cfg, "val")
-    indices = spread(len(dataset), args.images)
-    infos = [dataset.get_data_info(i) for i in indices]
-    columns = [[ground_truth(info) for info in infos]]
-    for checkpoint in args.checkpoints:
-        model = inference.load_model(cfg, checkpoint, device)
-        columns.append(predict(model, cfg, dataset, indices, args.score_thr))
-    colours, visualizer = colours_of(dataset.metainfo), DetLocalVisualizer()
-    found = [list(row) for row in zip(*columns)]
-    originals = [mmcv.imread(info["img_path"], channel_order="rgb") for info in infos]
-    painted = [
-        [paint(visualizer, image, one, colours) for one in row]
-        for image, row in zip(originals, found)
-    ]
-    names, scales = zip(
-        *(
-            (Path(info["img_path"]).name, SIDE / max(info["height"], info["width"]))
-            for info in infos
-        )
-    )
-    picture = page(painted, found, names, scales, ["ground truth", *titles], dataset.metainfo)
-    write_atomically(args.out, picture)
-    print(f"wrote {args.out}: {len(indices)} images, {len(titles)} models")
-
-
-def checked_titles(args: argparse.Namespace) -> list[str]:
-    """A title for each checkpoint. Raises UserError for flags that cannot work."""
-    check_output("--out", args.out, ".png")
-    if args.names is not None and len(args.names) != len(args.checkpoints):
-        raise UserError(
-            f"--names: {len(args.names)} names for {len(args.checkpoints)} checkpoints; give "
-            "one each"
-        )
-    if args.images < 1:
-        raise UserError(f"--images {args.images}: must be at least 1")
-    if not 0 <= args.score_thr <= 1:
-        raise UserError(f"--score_thr {args.score_thr:g}: scores lie in [0, 1]")
-    return args.names or [
-        f"{path.absolute().parent.name}\n{path.stem}" for path in args.checkpoints
-    ]

@@ -2,7 +2,7 @@
 
 mmengine writes in place and reads with a long allow-list, then without any protection. `install`
 replaces both: whatever it writes appears by renaming, and whatever it reads is tensors and plain
-Python values, without a single allowed class beside.
+Python values, with no class allowed besides.
 """
 
 import hashlib
@@ -19,10 +19,10 @@ from mmengine.logging import HistoryBuffer
 from mmengine.runner import CheckpointLoader
 from mmengine.runner.checkpoint import get_torchvision_models
 
-from noisy_instseg import run_folder
-from noisy_instseg.errors import UserError
+from noisy_instseg.run import run_folder
 from shared import datasets
 from shared.datasets import download
+from shared.errors import UserError
 from shared.files import write_atomically
 
 FROM_SCRATCH = (
@@ -33,9 +33,7 @@ IDENTITY = "noisy_instseg"  # key of what the run is, in a checkpoint's meta
 
 
 class AtomicLocalBackend(LocalBackend):
-    """Writes to a temporary file, flushes it to the disk and renames it, so that a kill leaves no
-    torn file.
-    """
+    """Writes to a temporary file, flushes it and renames it: a kill leaves no torn file."""
 
     def put(self, obj: bytes, filepath: str | Path) -> None:
         write_atomically(filepath, obj)
@@ -84,22 +82,18 @@ def load(path: Path, map_location: Any = "cpu") -> dict[str, Any]:
         reason = f"it asks for {found[1]}" if found else type(error).__name__
         raise UserError(
             f"{path}: holds more than tensors and plain values, and is not read, since it could "
-            "run code "
-            f"({reason})"
+            f"run code ({reason})"
         ) from error
     if not isinstance(checkpoint, dict):
         raise UserError(f"{path}: holds {type(checkpoint).__name__}, not a checkpoint")
     if isinstance(meta := checkpoint.get("meta"), dict):
-        meta.pop(
-            "config", None
-        )  # mmengine 0.1's name of the config, which Runner.resume would execute
+        # mmengine 0.1's name of the config, which Runner.resume would execute
+        meta.pop("config", None)
     return checkpoint
 
 
 def check_weights(expected: Mapping[str, Any], checkpoint: Mapping[str, Any], path: Path) -> None:
-    """mmengine would only warn of weights that do not fit, and go on with what is left.
-
-    Raises UserError.
+    """Raises UserError for weights that do not fit, of which mmengine would only warn.
 
     expected: the network's state_dict, on any device; checkpoint: as `load` gives it, or the
     weights alone.
@@ -140,32 +134,27 @@ def _neighbours(path: Path) -> str:
 
 
 def check_same_run(path: Path, identity: Mapping[str, Any]) -> int:
-    """The number of epochs a checkpoint has behind it.
-
-    Raises UserError if it is not of the run `identity` describes.
-    """
+    """The epochs a checkpoint has behind it. Raises UserError if it is of another run."""
     meta = load(path).get("meta")
     if not isinstance(meta, dict) or IDENTITY not in meta or not isinstance(meta.get("epoch"), int):
         raise UserError(
             f"{path}: was not written by noisy_instseg's train.py, so nobody knows what it was "
-            "trained on; to start "
-            f"from its weights alone: --cfg-options load_from={path}"
+            f"trained on; to start from its weights alone: --cfg-options load_from={path}"
         )
     if differences := list(run_folder.differing(meta[IDENTITY], identity)):
         raise UserError(
             f"{path} belongs to another run: {run_folder.some(differences)}. Continue it with the "
             "settings and data it was made with, or begin a new run in another --work-dir"
         )
-    return meta["epoch"]
+    epoch: int = meta["epoch"]
+    return epoch
 
 
 # ---- plain values
 
 
 def make_plain(checkpoint: dict[str, Any]) -> None:
-    """Turns mmengine's log history and numpy's scalars, in place, into what loads without any
-    allowed class.
-    """
+    """Turns mmengine's log history and numpy's scalars into plain values, in place."""
     hub = checkpoint.get("message_hub")
     if hub is not None:
         hub["log_scalars"] = {
@@ -207,11 +196,10 @@ def load_from_torchvision(filename: str, map_location: Any = None) -> dict[str, 
 
 
 def pretrained(name: str) -> Path:
-    """The file of torchvision://NAME: from torch's cache, DATA_ROOT, DATA_MIRROR or the publisher,
-    its hash checked.
+    """The file of torchvision://NAME, its hash checked.
 
-    The first eight digits of the SHA-256 are part of torchvision's file names. Raises UserError if
-    no place has it.
+    From torch's cache, DATA_ROOT, DATA_MIRROR or the publisher, whichever has it first. The name
+    ends in the first eight digits of the SHA-256. Raises UserError if no place has it.
     """
     model = name.split("://", 1)[1]
     addresses = get_torchvision_models()
@@ -238,8 +226,8 @@ def _fetch(address: str, target: Path) -> None:
             )
     except download.DownloadError as error:
         raise UserError(
-            f"the ImageNet weights cannot be had: {error}\nTo train from scratch instead: "
-            f"{FROM_SCRATCH}"
+            f"the ImageNet weights could not be downloaded: {error}\n"
+            f"To train from scratch instead: {FROM_SCRATCH}"
         ) from error
 
 

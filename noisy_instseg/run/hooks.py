@@ -1,5 +1,4 @@
-"""What happens around the steps of a run: seeds, the stop at a NaN, metrics.jsonl, checkpoints of
-plain values.
+"""What happens around the steps of a run: seeds, the stop at a NaN, metrics.jsonl, checkpoints.
 
 mmengine calls hooks by priority; each of ours says why it stands where it does.
 """
@@ -17,8 +16,8 @@ from mmengine.hooks import Hook
 from mmengine.registry import HOOKS
 from mmengine.runner import Runner
 
-from noisy_instseg import checkpoints, run_folder, seeded
-from noisy_instseg.errors import NonFiniteLossError
+from noisy_instseg.run import checkpoints, run_folder, seeded
+from noisy_instseg.run.errors import NonFiniteLossError
 from shared.files import write_atomically
 
 TIMING = ("seconds", "images_per_s")  # the only fields of a row that differ between two equal runs
@@ -26,9 +25,7 @@ TIMING = ("seconds", "images_per_s")  # the only fields of a row that differ bet
 
 @HOOKS.register_module()
 class SeedHook(Hook):
-    """Starts every epoch from seeds of its own: of the augmentation, and of the samplers inside the
-    network.
-    """
+    """Starts every epoch from its own seeds, of the augmentation and of the network's samplers."""
 
     priority = "VERY_HIGH"  # before anything of the epoch can draw
 
@@ -42,7 +39,7 @@ class SeedHook(Hook):
 
 @HOOKS.register_module()
 class FiniteLossHook(Hook):
-    """Stops at the first loss that is NaN or infinite, and before a checkpoint of weights that are."""
+    """Stops at the first loss, and before a checkpoint of weights, that are NaN or infinite."""
 
     priority = "HIGH"  # before checkpoint and metrics are written
 
@@ -55,7 +52,7 @@ class FiniteLossHook(Hook):
     ) -> None:
         losses = {name: _number(value) for name, value in (outputs or {}).items() if "loss" in name}
         if bad := [f"{name} {value}" for name, value in losses.items() if not math.isfinite(value)]:
-            raise NonFiniteLossError(
+            raise _not_finite(
                 f"epoch {runner.epoch + 1}, iteration {batch_idx + 1} of "
                 f"{len(runner.train_dataloader)}: {', '.join(bad)}"
             )
@@ -63,16 +60,14 @@ class FiniteLossHook(Hook):
     def after_train_epoch(self, runner: Runner) -> None:
         weights = [value.detach().sum() for value in runner.model.parameters()]
         if not torch.stack(weights).isfinite().all():
-            raise NonFiniteLossError(
+            raise _not_finite(
                 f"epoch {runner.epoch + 1}, after its last iteration: weights of the network"
             )
 
 
 @HOOKS.register_module()
 class EvaluatedImagesHook(Hook):
-    """COCO's evaluation counts all images of the annotation file; with --limit_test it has to count
-    those that were seen.
-    """
+    """With --limit_test, COCO's evaluation must count the images that were seen, not all."""
 
     def before_val(self, runner: Runner) -> None:
         self._tell(runner.val_dataloader.dataset, runner.val_evaluator)
@@ -90,10 +85,10 @@ class EvaluatedImagesHook(Hook):
 
 
 class RunRecordHook(Hook):
-    """metrics.jsonl, one row an epoch, and what a checkpoint needs so that a run goes on the same.
+    """metrics.jsonl, one row an epoch, and what a checkpoint needs to continue the same run.
 
     A row is complete after the epoch's evaluation, its checkpoint is written before. So the
-    checkpoint carries the row, and a run killed in between evaluates again when it goes on.
+    checkpoint carries the row, and a run killed in between evaluates again when it is resumed.
     """
 
     # after_train_epoch: before the checkpoint hook, so that the row is in the checkpoint
@@ -160,21 +155,18 @@ class RunRecordHook(Hook):
             with open(Path(runner.work_dir, run_folder.METRICS), "a") as file:
                 file.write(json.dumps(row | timing) + "\n")
 
-    # ---- going on
+    # ---- resuming
 
     def before_train(self, runner: Runner) -> None:
-        """Keeps the rows up to the epoch the run goes on from; makes up for one whose evaluation
-        was interrupted.
-        """
+        """Keeps the rows up to the epoch that is resumed; evaluates it if that was interrupted."""
         rows = [
             row
             for row in run_folder.read_rows(Path(runner.work_dir))
             if row["epoch"] <= runner.epoch
         ]
         saved = runner.message_hub.get_info("row") or {}
-        here = Path(
-            runner.work_dir, f"epoch_{runner.epoch}.pth"
-        ).exists()  # else that row stands in stage 1's folder
+        # else that row stands in stage 1's folder
+        here = Path(runner.work_dir, f"epoch_{runner.epoch}.pth").exists()
         late = (
             here
             and saved.get("epoch") == runner.epoch
@@ -200,8 +192,16 @@ class RunRecordHook(Hook):
         checkpoints.restore_history(checkpoint)
 
 
+def _not_finite(place: str) -> NonFiniteLossError:
+    return NonFiniteLossError(
+        f"not finite ({place}). The checkpoints of the epochs before are kept. A lower learning "
+        "rate may help: --cfg-options optim_wrapper.optimizer.lr=... or "
+        "optim_wrapper.clip_grad.max_norm=10"
+    )
+
+
 def _number(value: Any) -> float:
-    """mmengine's log waits for the device at every step already, so that this costs nothing more."""
+    """mmengine's log waits for the device at every step already, so this costs nothing more."""
     return float(value.detach() if isinstance(value, torch.Tensor) else value)
 
 

@@ -143,7 +143,7 @@ def roi_align_backward(
 
 
 def _computable(tensor: Tensor) -> Tensor:
-    """float32 or wider: torchvision's kernels have no bfloat16, those for CPUs no float16 either."""
+    """float32 or wider: torchvision's kernels have no bfloat16, on CPUs no float16 either."""
     return tensor.to(torch.promote_types(tensor.dtype, torch.float32))
 
 

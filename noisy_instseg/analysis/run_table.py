@@ -1,20 +1,16 @@
 """A table and a picture of several runs: mask AP of the last and of the best epoch, and its curve.
 
-    python tools/compare.py work_dirs/mask_rcnn_tiny_shapes_ce work_dirs/mask_rcnn_tiny_shapes_nl_2 --plot comparison.png
-
-A WORK_DIR is a run folder of tools/train.py or train_stages.py. A run of the second stage goes on
-from the folder `..._nl_1` beside it, whose epochs are the beginning of its curve; a dotted line
-marks where the loss changes.
+A run of the second stage continues from the folder `..._nl_1` beside it, whose epochs are the
+beginning of its curve; a dotted line marks where the loss changes.
 """
 
-import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
-from noisy_instseg import past_runs
-from noisy_instseg.command_line import check_output
-from noisy_instseg.errors import UserError
-from noisy_instseg.past_runs import Run
+from noisy_instseg.analysis import past_runs
+from noisy_instseg.analysis.past_runs import Run
+from noisy_instseg.run.errors import check_output
+from shared.errors import UserError
 from shared.files import write_atomically
 
 NOTES = (
@@ -26,9 +22,7 @@ NOTES = (
 
 
 def named(runs: Sequence[Run]) -> dict[str, Run]:
-    """The runs by the name of their folder; where two have the same, by the shortest ends of their
-    paths that differ.
-    """
+    """The runs by the shortest ends of their paths that differ: mostly the folder's name."""
     paths = [run.folder.absolute().parts for run in runs]
     for length in range(1, max(map(len, paths)) + 1):
         names = [str(Path(*parts[-length:])) for parts in paths]
@@ -43,8 +37,7 @@ def table(runs: dict[str, Run]) -> str:
     methods = max(len("loss"), *(len(run.method) for run in runs.values()))
     lines = [
         f"{'run':<{width}}  {'loss':<{methods}}  {'epochs':>7}  {'mask AP':>7}  "
-        f"{'best (epoch)':>12}  {'box AP':>6}  "
-        f"{'wrong labels':>12}  {'seconds':>7}"
+        f"{'best (epoch)':>12}  {'box AP':>6}  {'wrong labels':>12}  {'seconds':>7}"
     ]
     for name, run in runs.items():
         mask = run.evaluated
@@ -52,40 +45,20 @@ def table(runs: dict[str, Run]) -> str:
         boxes = [row["bbox_mAP"] for row in run.rows if row.get("bbox_mAP") is not None]
         epochs = f"{run.rows[-1]['epoch']}/{run.max_epochs or '?'}"
         rate = "-" if run.noise_rate is None else f"{100 * run.noise_rate:.1f} %"
+        best_ap = f"{100 * mask[best]:.1f} ({best})"
+        box_ap = f"{100 * boxes[-1]:.1f}" if boxes else "-"
         lines.append(
             f"{name:<{width}}  {run.method:<{methods}}  {epochs:>7}  "
-            f"{100 * list(mask.values())[-1]:>7.1f}  "
-            f"{f'{100 * mask[best]:.1f} ({best})':>12}  "
-            f"{f'{100 * boxes[-1]:.1f}' if boxes else '-':>6}  {rate:>12}  "
+            f"{100 * list(mask.values())[-1]:>7.1f}  {best_ap:>12}  {box_ap:>6}  {rate:>12}  "
             f"{run.seconds:>7.0f}"
         )
     return "\n".join([*lines, "", *NOTES])
 
 
-def parser() -> argparse.ArgumentParser:
-    """The parser of tools/compare.py."""
-    made = argparse.ArgumentParser(
-        prog="compare.py",
-        allow_abbrev=False,
-        description="A table of the mask AP of several runs, and their curves.",
-        epilog="example: python tools/compare.py work_dirs/mask_rcnn_tiny_shapes_ce "
-        "work_dirs/mask_rcnn_tiny_shapes_nl_2",
-    )
-    made.add_argument(
-        "runs",
-        nargs="+",
-        type=Path,
-        metavar="WORK_DIR",
-        help="run folders of train.py or train_stages.py",
-    )
-    made.add_argument("--plot", type=Path, metavar="PNG", help="write a picture of the curves")
-    return made
-
-
-def run(args: argparse.Namespace) -> None:
+def report(folders: Sequence[Path], plot: Path | None) -> None:
     """Prints the table and writes the picture. Raises UserError."""
-    check_output("--plot", args.plot, ".png")
-    runs = named([past_runs.read(folder) for folder in args.runs])
+    check_output("--plot", plot, ".png")
+    runs = named([past_runs.read(folder) for folder in folders])
     for name, one in runs.items():
         if not one.evaluated:
             raise UserError(
@@ -93,10 +66,10 @@ def run(args: argparse.Namespace) -> None:
                 "evaluates a checkpoint"
             )
     print(table(runs))
-    if args.plot is not None:
-        from noisy_instseg import figures  # matplotlib takes a second
+    if plot is not None:
+        from noisy_instseg.analysis import figures  # matplotlib takes a second
 
         curves = {name: one.evaluated for name, one in runs.items()}
         switches = {name: one.switch for name, one in runs.items() if one.switch is not None}
-        write_atomically(args.plot, figures.ap_by_epoch("Mask AP by epoch", curves, switches))
-        print(f"picture: {args.plot}")
+        write_atomically(plot, figures.ap_by_epoch("Mask AP by epoch", curves, switches))
+        print(f"picture: {plot}")

@@ -1,5 +1,4 @@
-"""Pictures of runs and of annotations: mask AP by epoch and by noise rate, losses of right and of
-wrong labels.
+"""Pictures of runs and annotations: mask AP by epoch and by noise rate, losses of the labels.
 
 Pure functions of rows and arrays, PNG bytes out. A mask AP (segm mAP, COCO style) is in [0, 1]
 where it is given and in percent where it is drawn, as in the paper's tables.
@@ -18,14 +17,8 @@ from numpy.typing import NDArray
 DPI = 150
 # Okabe & Ito's colours, which colour-blind readers tell apart; each curve also has a line style of
 # its own, for print.
-BLUE, VERMILION, GREEN, ORANGE, PURPLE, SKY = (
-    "#0072B2",
-    "#D55E00",
-    "#009E73",
-    "#E69F00",
-    "#CC79A7",
-    "#56B4E9",
-)
+BLUE, VERMILION, GREEN = "#0072B2", "#D55E00", "#009E73"
+ORANGE, PURPLE, SKY = "#E69F00", "#CC79A7", "#56B4E9"
 CURVES: tuple[tuple[str, Any], ...] = (
     (BLUE, "-"),
     (VERMILION, "--"),
@@ -74,9 +67,8 @@ def loss_histogram(
             linewidth=1.2,
             label=f"{label} ({chosen.sum():,})",
         )
-    axes.set_yscale(
-        "symlog", linthresh=10
-    )  # most losses are close to 0: on a linear scale nothing else would be seen
+    # most losses are close to 0: on a linear scale nothing else would be seen
+    axes.set_yscale("symlog", linthresh=10)
     axes.set(
         title=title,
         xlabel="classification loss at the annotation's own box (nats)",

@@ -1,11 +1,9 @@
-"""What lies in a run folder, read without torch: checkpoints whole or torn, rows of metrics.jsonl,
-what a run is.
+"""What lies in a run folder: checkpoints whole or torn, rows of metrics.jsonl, what a run is.
 
-Wrong input is told before anything slow is imported.
+All of it is read without torch, so that wrong input is told before anything slow is imported.
 """
 
 import json
-import os
 import platform
 import re
 import sys
@@ -15,7 +13,8 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from noisy_instseg.errors import UserError
+from noisy_instseg.run.device import is_first_process
+from shared.errors import UserError
 from shared.files import write_atomically
 
 METRICS = "metrics.jsonl"
@@ -28,11 +27,6 @@ PACKAGES = (
     "onedl-mmdetection",
     "pycocotools",
 )
-
-
-def is_first_process() -> bool:
-    """Whether this is the process, of those a launcher started, that talks."""
-    return int(os.environ.get("RANK", 0)) == 0
 
 
 # ---- checkpoints
@@ -49,24 +43,21 @@ def epochs_in(folder: Path) -> list[tuple[int, Path]]:
 
 
 def newest_intact(folder: Path) -> tuple[int, Path] | None:
-    """(epoch, file) of the newest whole checkpoint of a run folder; torn ones are named on stderr
-    and passed over.
-    """
+    """(epoch, file) of the newest whole checkpoint; torn ones are named on stderr and skipped."""
     for epoch, path in epochs_in(folder):
         if (problem := tear(path)) is None:
             return epoch, path
         if is_first_process():
-            print(f"warning: {path} is passed over: {problem}", file=sys.stderr)
+            print(f"warning: {path} is skipped: {problem}", file=sys.stderr)
     return None
 
 
 def find(path: Path) -> Path:
-    """The checkpoint a user names; `latest.pth`, the link mmdetection 2.2 made, is the newest
-    intact one of its folder.
+    """The checkpoint a user names.
+
+    `latest.pth`, the link that mmdetection 2.2 made, is the newest intact one of its folder.
     """
-    if path.name in ("latest.pth", "last_checkpoint") and not (
-        path.is_file() and path.name == "latest.pth"
-    ):
+    if path.name == "last_checkpoint" or (path.name == "latest.pth" and not path.is_file()):
         newest = newest_intact(path.parent)
         if newest is None:
             raise UserError(f"{path}: {path.parent} holds no intact checkpoint epoch_<N>.pth")
@@ -92,21 +83,13 @@ def tear(path: Path) -> str | None:
 # ---- the folder
 
 
-def remove_unfinished(folder: Path) -> None:
-    """Deletes what a kill in the middle of writing left."""
-    for path in folder.glob(".*.tmp"):
-        path.unlink(missing_ok=True)
-
-
 def is_run(folder: Path) -> bool:
     """Whether a folder holds what a training run left."""
-    return bool(epochs_in(folder)) or os.path.exists(folder / METRICS)
+    return bool(epochs_in(folder)) or (folder / METRICS).exists()
 
 
 def write_record(folder: Path, identity: Mapping[str, Any]) -> None:
-    """run.json: what the run is, hash of the annotations included, with the command and the
-    versions that made it.
-    """
+    """run.json: what the run is, with the command and the versions that made it."""
     if is_first_process():
         versions = {"python": platform.python_version()} | {
             name: metadata.version(name) for name in PACKAGES
@@ -116,7 +99,7 @@ def write_record(folder: Path, identity: Mapping[str, Any]) -> None:
 
 
 def read_rows(folder: Path) -> list[dict[str, Any]]:
-    """The rows of metrics.jsonl, up to the first that a kill tore."""
+    """The rows of metrics.jsonl, up to the first that is torn."""
     rows: list[dict[str, Any]] = []
     path = folder / METRICS
     for line in path.read_text().splitlines() if path.is_file() else []:
@@ -162,5 +145,6 @@ def _leaves(value: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
 
 
 def some(differences: list[str], most: int = 4) -> str:
+    """The first few of them, for a message."""
     more = f"; and {len(differences) - most} more" if len(differences) > most else ""
     return "; ".join(differences[:most]) + more
