@@ -34,6 +34,14 @@ val_dataloader = dict(dataset=dict(data_root={data!r}))
 """
 
 
+@pytest.hookimpl(tryfirst=True)  # before -m looks at the marks
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """What needs the two trained stages trains; what needs mmdet's models is as slow to start."""
+    for item in items:
+        if {"stages", "models"} & {*getattr(item, "fixturenames", ())}:
+            item.add_marker(pytest.mark.training)
+
+
 def main(name: str, *flags: object) -> int:
     """tools/<name>.py in this process, where mmdetection is imported once.
 

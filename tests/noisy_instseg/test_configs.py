@@ -348,6 +348,7 @@ def train(
     return record.steps
 
 
+@pytest.mark.training
 @pytest.mark.parametrize(("family", "iterations"), [("cityscapes", 130), ("coco", 90)])
 def test_learning_rate_and_loss_over_both_stages(models, tmp_path, family, iterations):
     """Two calls, the second resumed from the first's checkpoint, give one schedule; warm-up ends

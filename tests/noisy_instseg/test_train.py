@@ -163,6 +163,7 @@ def test_a_schedule_that_stage_1_would_end_is_refused(stage_configs, tmp_path, c
     assert "stage 2 would train nothing" in capsys.readouterr().err
 
 
+@pytest.mark.training
 def test_a_loss_that_is_not_finite_stops_the_run(
     train, stage_configs, tmp_path, capsys, monkeypatch
 ):
@@ -276,6 +277,7 @@ def test_data_are_looked_for_in_data_root(data, tmp_path, monkeypatch):
         load(SHAPES / "mask_rcnn_tiny_shapes_nl_1.py")
 
 
+@pytest.mark.training
 def test_two_processes_train_together(stage_configs, tmp_path):
     folder = tmp_path / "a folder"
     flags = [
