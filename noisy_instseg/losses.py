@@ -113,7 +113,9 @@ class _WeightedTerms(torch.autograd.Function):
     """u_i ce_i + v_i rce_i / A of logits, labels and the weights u, v (N,), with the gradients
     written out:
 
-    d ce / d log p_k = -t~_k     d (rce / A) / d log p_k = p_k for k != y, 0 for k = y     both 0 where p_k is clamped
+    d ce / d log p_k = -t~_k     d (rce / A) / d log p_k = p_k for k != y, 0 for k = y
+
+    Both are 0 where p_k is clamped.
 
     Autograd's own way takes 1.6 times as long at 81 columns, 1.1 times at 9; the tests hold the two
     against each other.

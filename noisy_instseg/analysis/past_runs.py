@@ -46,7 +46,8 @@ class Run:
 
     @property
     def max_epochs(self) -> int | None:
-        return _at(self.settings, "train_cfg", "max_epochs")
+        epochs: int | None = _at(self.settings, "train_cfg", "max_epochs")
+        return epochs
 
     @property
     def switch(self) -> float | None:

@@ -59,7 +59,9 @@ def results_of(flags: EvaluateFlags) -> Path:
     return Path(flags.work_dir or path.parent, f"{path.stem}.metrics.json")
 
 
-def set_evaluators(cfg: Config, flags: EvaluateFlags, evaluation: dict[str, Any], prefix: Path) -> None:
+def set_evaluators(
+    cfg: Config, flags: EvaluateFlags, evaluation: dict[str, Any], prefix: Path
+) -> None:
     """The flags about evaluation, as settings of mmengine's evaluators.
 
     evaluation: options of the evaluators; prefix: path and stem of COCO result files.

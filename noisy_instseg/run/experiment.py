@@ -308,7 +308,7 @@ def identify(cfg: Config) -> dict[str, Any]:
         if scheduler.get("by_epoch", True):
             scheduler.setdefault("end", plain["train_cfg"].get("max_epochs"))
     world = int(os.environ.get("WORLD_SIZE", 1))
-    identity = {
+    found = {
         "seed": cfg.randomness.seed,
         "training annotations (SHA-256)": ", ".join(digests),
         "batch (images of a step)": world * loader.get("batch_size", 1),
@@ -317,7 +317,7 @@ def identify(cfg: Config) -> dict[str, Any]:
         "optim_wrapper": plain["optim_wrapper"],
         "param_scheduler": schedulers,
     }
-    identity = json.loads(json.dumps(identity, default=str))
+    identity: dict[str, Any] = json.loads(json.dumps(found, default=str))
     return identity
 
 

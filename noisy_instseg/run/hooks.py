@@ -209,4 +209,4 @@ def _evaluates(runner: Runner, epoch: int) -> bool:
     """Whether the train loop evaluates after this epoch."""
     if runner.val_loop is None or epoch < runner.val_begin:
         return False
-    return epoch % runner.val_interval == 0 or epoch == runner.max_epochs
+    return bool(epoch % runner.val_interval == 0 or epoch == runner.max_epochs)

@@ -21,4 +21,6 @@ class Float32RoIExtractor(SingleRoIExtractor):
         feats: (N, C, H, W) of each level, any float; rois: (R, 5), image index and corners in
         pixels.
         """
-        return super().forward(tuple(feature.float() for feature in feats), rois, roi_scale_factor)
+        widened = tuple(feature.float() for feature in feats)
+        pooled: Tensor = super().forward(widened, rois, roi_scale_factor)
+        return pooled

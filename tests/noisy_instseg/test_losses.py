@@ -1,8 +1,10 @@
-"""The losses against the paper's sums, written slowly in plain Python, and their gradients against
-autograd's.
-"""
+"""The losses and their gradients against the paper's sums, written slowly in plain Python."""
 
 import math
+import re
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 import torch
@@ -176,3 +178,13 @@ def test_a_label_without_a_column_is_refused(loss, label):
         ValueError, match=r"labels reach from .* 0 to 8 \(background\); check num_classes"
     ):
         loss(torch.zeros(2, 9), torch.tensor([0, label]))
+
+
+def test_the_example_of_the_readme_runs():
+    root = Path(__file__).resolve().parents[2]
+    readme = (root / "noisy_instseg" / "README.md").read_text()
+    (example,) = re.findall(r"```python\n(.*?)```", readme, re.DOTALL)
+    command = [sys.executable, "-c", example]
+    done = subprocess.run(command, cwd=root, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    assert "'NEG': " in done.stdout
