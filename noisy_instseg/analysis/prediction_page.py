@@ -103,7 +103,7 @@ def predict(
 
 
 def colours_of(metainfo: dict[str, Any]) -> list[Colour]:
-    """A colour for each class: those of the data set, if they are for just these classes."""
+    """A colour for each class: those of the dataset, if they are for just these classes."""
     count, palette = len(metainfo["classes"]), metainfo.get("palette") or ()
     if len(palette) != count:
         palette = PALETTE

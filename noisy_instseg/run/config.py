@@ -31,7 +31,7 @@ class Settings:
     gpu_ids: tuple[int, ...] = original("which GPU to use; several need tools/dist_train.sh", ())
     # DEVIATION(noisy_instseg): the seed is 0 unless given; the original draws an unknown one, so no
     # run can be repeated.
-    seed: int = original("seed of everything (0)", 0)
+    seed: int | None = original("seed of everything (0; of a run folder's config, that run's)")
     deterministic: bool = original(
         "deterministic kernels wherever there are any (slower on a GPU)", False
     )
@@ -77,7 +77,7 @@ class Settings:
         for name, value in counts.items():
             if value is not None and value < 1:
                 raise UserError(f"--{name} {value}: must be at least 1")
-        if not 0 <= self.seed < 2**32:
+        if self.seed is not None and not 0 <= self.seed < 2**32:
             raise UserError(f"--seed {self.seed}: must be in [0, 2^32)")
         for option in self.options:
             if not option.partition("=")[0].strip() or "=" not in option:

@@ -61,6 +61,8 @@ def load(config_path: Path, settings: Settings, parts: Sequence[str] = ("train",
     parts: the datasets that have to be there; without "train" the config is one to test with.
     """
     cfg = read(config_path)
+    recorded = forget_run(cfg)
+    seed = recorded if settings.seed is None else settings.seed
     train_ann = merge(cfg, settings.options)
     check_numbers(cfg)
     place_data(cfg, settings.data_root)
@@ -69,9 +71,7 @@ def load(config_path: Path, settings: Settings, parts: Sequence[str] = ("train",
     test_on_validation(cfg)
     limit(cfg, settings.limit_train, settings.limit_test)
     data_checks.adopt_classes(cfg, parts)
-    cfg.randomness = dict(
-        seed=settings.seed, diff_rank_seed=False, deterministic=settings.deterministic
-    )
+    cfg.randomness = dict(seed=seed, diff_rank_seed=False, deterministic=settings.deterministic)
     if settings.amp == "bf16":
         use_bfloat16(cfg)
     if settings.no_validate:
@@ -81,7 +81,7 @@ def load(config_path: Path, settings: Settings, parts: Sequence[str] = ("train",
         if loader is not None and not loader.get("num_workers"):
             loader.persistent_workers = False  # torch refuses it without workers
     if "train" in parts:
-        set_up_training(cfg, settings.seed, settings.wandb)
+        set_up_training(cfg, seed, settings.wandb)
     else:
         set_up_test(cfg)
     import_own_modules(cfg)
@@ -110,18 +110,23 @@ def read(config_path: Path) -> Config:
                 f"{config_path}: has no `{key}`; expected a config of mmdetection 3.x, such as "
                 "those in configs/"
             )
-    forget_run(cfg)
     return cfg
 
 
-def forget_run(cfg: Config) -> None:
-    """Takes away what a run wrote into its copy of a config, so that the copy repeats the run."""
+def forget_run(cfg: Config) -> int:
+    """Takes away what a run wrote into its copy of a config, so that the copy repeats the run.
+
+    The run's seed; 0 for a config of no run.
+    """
+    seed = 0
     while cfg.train_dataloader.dataset.get("type") == "SeededDataset":
+        seed = cfg.train_dataloader.dataset.seed
         cfg.train_dataloader.dataset = cfg.train_dataloader.dataset.dataset
     if cfg.pop("resume", False):
         cfg.load_from = None
     if imports := cfg.get("custom_imports"):  # this package's are added by `import_own_modules`
         imports.imports = [name for name in imports.imports if not name.startswith(OWN)]
+    return seed
 
 
 def merge(cfg: Config, assignments: Sequence[str]) -> str | None:

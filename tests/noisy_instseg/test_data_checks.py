@@ -1,6 +1,4 @@
-"""The data checks: each thing that can be wrong is made wrong in a small folder, and named with its
-mend.
-"""
+"""The data checks: each thing that can be wrong is made wrong, and named with its fix."""
 
 import json
 import subprocess
@@ -138,7 +136,7 @@ def test_what_is_not_there_comes_with_the_way_to_get_it(tmp_path, config, missin
     assert str(part.images if missing == "images" else part.annotations) in text
 
 
-def test_a_noisy_file_that_is_not_there_is_not_converted_anew(cityscapes):
+def test_a_noisy_file_that_is_not_there_is_not_converted_again(cityscapes):
     cfg, root = cityscapes
     next(parts_of(cfg, ("train",))).settings["ann_file"] = str(root / "noisy.json")
     text = message(cfg)
@@ -341,7 +339,7 @@ def test_a_torn_file_is_named(cityscapes):
 )
 def test_numbers_of_classes_have_to_agree(cityscapes, place):
     cfg, _ = cityscapes
-    cfg.merge_from_dict({place: 9})  # with background: the usual slip
+    cfg.merge_from_dict({place: 9})  # with background: the usual mistake
     text = message(cfg)
     assert f"{place} is 9" in text
     assert f"{place}=8" in text

@@ -28,7 +28,7 @@ def test_the_published_commands_are_understood():
     assert (flags.config, flags.resume_from, flags.settings.seed) == (
         Path(config),
         Path(checkpoint),
-        0,
+        None,
     )
     flags = parse(EvaluateFlags, [config, checkpoint, "--eval", "bbox", "segm", "--out", "res.pkl"])
     assert (flags.eval, flags.out, flags.show_score_thr) == (("bbox", "segm"), Path("res.pkl"), 0.3)

@@ -28,7 +28,7 @@ def test_an_old_run_is_resumed_by_its_own_configs(tmp_path, monkeypatch):
     (first / "epoch_5.pth").write_bytes(gzip.decompress((OLD_RUN / "epoch_5.pth.gz").read_bytes()))
     lines = (OLD_RUN / "nl_1.jsonl").read_text().splitlines(keepends=True)
     (first / "metrics.jsonl").write_text("".join(lines[:5]))
-    assert main("train_stages", *configs, "--seed", 5, "--work-dir", "runs") == 0
+    assert main("train_stages", *configs, "--work-dir", "runs") == 0
     for row, name in NAMES.items():
         then = [json.loads(line) for line in (OLD_RUN / f"{row}.jsonl").read_text().splitlines()]
         now = rows(Path("runs", name))

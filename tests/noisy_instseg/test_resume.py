@@ -47,7 +47,9 @@ def test_train_stages_leaves_two_run_folders(stages):
 def test_two_commands_do_what_train_stages_does(stages, stage_configs, train, tmp_path):
     assert train(stage_configs[0]) == 0  # in the default run folder
     first = tmp_path / "work_dirs" / "tiny_nl_1"
-    assert train(stage_configs[1], "--resume-from", first / "latest.pth") == 0
+    config = stages / "tiny_nl_2" / "tiny_nl_2.py"  # the config that a run left repeats it
+    second = ["--work-dir", tmp_path / "work_dirs" / "tiny_nl_2"]
+    assert train(config, *second, "--resume-from", first / "latest.pth") == 0
     for name, epoch in (("tiny_nl_1", 2), ("tiny_nl_2", 4)):
         ours = tmp_path / "work_dirs" / name
         assert rows(ours) == rows(stages / name)

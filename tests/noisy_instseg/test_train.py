@@ -224,6 +224,15 @@ def test_the_config_in_a_run_folder_does_what_its_source_does(stages, stage_conf
     assert copy.load_from is None  # stage 1's checkpoint, which the run began from
 
 
+def test_the_config_in_a_run_folder_has_the_seed_and_the_data_of_its_run(stage_configs, tmp_path):
+    run = load(stage_configs[0], "--seed", "7", "--limit_train", "4")
+    run.dump(tmp_path / "copy.py")
+    again = load(tmp_path / "copy.py")
+    assert again.randomness.seed == 7
+    assert experiment.identify(again) == experiment.identify(run)
+    assert load(tmp_path / "copy.py", "--seed", "1").train_dataloader.dataset.seed == 1
+
+
 def test_a_run_says_what_made_it(stages, stage_configs, data):
     record = json.loads((stages / "tiny_nl_2" / "run.json").read_text())
     annotations = (data / "annotations" / "instances_train.json").read_bytes()
