@@ -119,7 +119,7 @@ def _checked(logits: Tensor, labels: Tensor) -> Tensor:
         if low < 0 or high > last:
             raise ValueError(
                 f"labels reach from {low} to {high}, the logits' columns from 0 to {last} "
-                "(background); check "
-                "num_classes and the annotations, or give the label to skip as ignore_index"
+                "(background); check num_classes and the annotations, or give the label to skip as "
+                "ignore_index"
             )
     return logits.to(torch.promote_types(logits.dtype, torch.float32))

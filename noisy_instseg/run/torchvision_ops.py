@@ -24,9 +24,7 @@ COMPILE = "compile mmcv's own operators with `make setup-noisy_instseg OPS=compi
 
 
 def install() -> bool:
-    """Put the replacement into sys.modules unless mmcv has its extension; True when the replacement
-    is in place.
-    """
+    """Puts the replacement into sys.modules unless mmcv has its extension; whether it is there."""
     if EXTENSION in sys.modules:
         return isinstance(sys.modules[EXTENSION], TorchvisionOps)
     if importlib.util.find_spec(EXTENSION) is not None:
@@ -36,9 +34,7 @@ def install() -> bool:
 
 
 class TorchvisionOps(ModuleType):
-    """Stands for `mmcv._ext`: the three functions below, and for any other name one that raises
-    NotImplementedError.
-    """
+    """Stands for `mmcv._ext`: the three functions below; any other raises NotImplementedError."""
 
     def __init__(self) -> None:
         super().__init__(EXTENSION, __doc__)
@@ -48,16 +44,13 @@ class TorchvisionOps(ModuleType):
         self.roi_align_backward = roi_align_backward
 
     def __getattr__(self, name: str) -> Callable[..., NoReturn]:
-        if name.startswith(
-            "__"
-        ):  # Python asks modules for __path__, __file__ and the like: those are really missing
+        if name.startswith("__"):  # Python asks for __path__, __file__ and the like: really missing
             raise AttributeError(f"module {EXTENSION!r} has no attribute {name!r}")
 
         def missing(*args: Any, **kwargs: Any) -> NoReturn:
             raise NotImplementedError(
                 f"mmcv's operator {name!r} is not compiled and torchvision stands in only for "
-                "nms and "
-                f"roi_align; {COMPILE}"
+                f"nms and roi_align; {COMPILE}"
             )
 
         return missing
@@ -89,10 +82,9 @@ def roi_align_forward(
     pool_mode: int,
     aligned: bool,
 ) -> None:
-    """Fill output (R, C, height, width) with the average over each bin of each RoI; both argmax are
-    those of max pooling, unused.
+    """Fill output (R, C, height, width) with the average over each bin of each RoI.
 
-    input: (N, C, H, W) of any memory format; rois: (R, 5), the index of the image and x1 y1 x2 y2
+    Both argmax are those of max pooling, unused. input: (N, C, H, W) of any memory format; rois: (R, 5), the index of the image and x1 y1 x2 y2
     in its pixels; spatial_scale: pixels of input per pixel of the image; sampling_ratio: points per
     bin and axis, 0 for as many as the bin has pixels; aligned: shift by half a pixel. bfloat16 and
     float16 are computed in float32 and rounded once.
@@ -124,8 +116,9 @@ def roi_align_backward(
     pool_mode: int,
     aligned: bool,
 ) -> None:
-    """Fill grad_input (N, C, H, W) with the gradient that grad_output (R, C, height, width) sends
-    back; as forward otherwise.
+    """Fill grad_input (N, C, H, W) with the gradient of grad_output (R, C, height, width).
+
+    As forward otherwise.
     """
     _require_average(pool_mode)
     grad = _computable(grad_output)
