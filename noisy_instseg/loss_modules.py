@@ -88,8 +88,8 @@ class _ClassificationLoss(nn.Module):
         columns = cls_score.shape[1]
         if self.num_classes not in (None, columns - 1):
             raise ValueError(
-                f"num_classes={self.num_classes} counts the foreground classes and asks for one "
-                f"column more; cls_score has {columns} columns: set {columns - 1}, or None"
+                f"num_classes={self.num_classes} counts the foreground classes and asks for "
+                f"{self.num_classes + 1} columns, cls_score has {columns}: set {columns - 1}"
             )
         counted = None
         if self.ignore_index is not None:

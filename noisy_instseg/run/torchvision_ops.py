@@ -84,10 +84,11 @@ def roi_align_forward(
 ) -> None:
     """Fill output (R, C, height, width) with the average over each bin of each RoI.
 
-    Both argmax are those of max pooling, unused. input: (N, C, H, W) of any memory format; rois: (R, 5), the index of the image and x1 y1 x2 y2
-    in its pixels; spatial_scale: pixels of input per pixel of the image; sampling_ratio: points per
-    bin and axis, 0 for as many as the bin has pixels; aligned: shift by half a pixel. bfloat16 and
-    float16 are computed in float32 and rounded once.
+    Both argmax are those of max pooling, unused. input: (N, C, H, W) of any memory format; rois:
+    (R, 5), the index of the image and x1 y1 x2 y2 in its pixels; spatial_scale: pixels of input per
+    pixel of the image; sampling_ratio: points per bin and axis, 0 for as many as the bin has
+    pixels; aligned: shift by half a pixel. bfloat16 and float16 are computed in float32 and rounded
+    once.
     """
     _require_average(pool_mode)
     features = _computable(input)
