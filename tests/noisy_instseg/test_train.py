@@ -19,6 +19,8 @@ from noisy_instseg.run.datasets import parts_of
 from noisy_instseg.run.flags import parse
 from shared.errors import UserError
 
+SLOW = pytest.mark.training  # these wait for torch or mmdetection, as training does
+
 
 def load(config: Path, *flags: str):
     return experiment.load(config, parse(TrainFlags, [str(config), *map(str, flags)]).settings)
@@ -146,6 +148,7 @@ def test_only_the_same_run_goes_on(
     assert sorted(one_epoch.iterdir()) == files
 
 
+@SLOW
 def test_a_schedule_that_stage_1_would_end_is_refused(stage_configs, tmp_path, capsys):
     first, second = (tmp_path / path.name for path in stage_configs)
     for path, source in ((first, stage_configs[0]), (second, stage_configs[1])):
@@ -186,6 +189,7 @@ def test_a_loss_that_is_not_finite_stops_the_run(
     assert "segm_mAP" not in rows(folder)[0]
 
 
+@SLOW
 def test_what_is_drawn_does_not_depend_on_the_workers(stage_configs):
     from mmengine.runner import Runner
     from mmengine.utils import import_modules_from_strings
@@ -309,9 +313,9 @@ def test_two_processes_train_together(stage_configs, tmp_path):
     [
         (["config.py"], "usage: dist_train.sh"),
         (["config.py", "many"], "expected a number"),
-        (["config.py", "4096"], "this machine has no GPU"),
+        pytest.param(["config.py", "4096"], "this machine has no GPU", marks=SLOW),
         (["config.py", "0"], "config.py: no such config file"),
-        (["config.py", "2"], "config.py: no such config file"),
+        pytest.param(["config.py", "2"], "config.py: no such config file", marks=SLOW),
     ],
 )
 def test_dist_train_refuses_what_cannot_work(arguments, message, tmp_path):
