@@ -8,9 +8,9 @@
 #   (The published shell scripts run with --entrypoint bash: ... noisy_instseg tools/dist_train.sh CONFIG GPU_NUM)
 FROM python:3.11-slim-bookworm
 
-# Before the code, so that a change of the code installs nothing anew. Every file is checked against the lock. Of mmcv and
+# Before the code, so that a change of the code reinstalls nothing. Every file is checked against the lock. Of mmcv and
 # mmdetection the index has the source alone. Without torch beside it mmcv is built without operators of its own, in seconds,
-# and those of torchvision stand in (torchvision_ops.py).
+# and those of torchvision stand in (run/torchvision_ops.py).
 COPY noisy_instseg/requirements.txt /tmp/requirements.txt
 RUN pip install --no-cache-dir --no-deps --only-binary :all: --no-binary onedl-mmcv,onedl-mmdetection --require-hashes \
         --disable-pip-version-check --root-user-action ignore -r /tmp/requirements.txt

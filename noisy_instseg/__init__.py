@@ -1,3 +1,1 @@
-"""Learning with noisy class labels for instance segmentation (Yang et al., ECCV 2020), on
-mmdetection 3.x.
-"""
+"""Noisy class labels for instance segmentation (Yang et al., ECCV 2020), on mmdetection 3."""

@@ -42,13 +42,9 @@ class _ClassificationLoss(nn.Module):
         )
         # DEVIATION(noisy_instseg): use_sigmoid, use_mask and class_weight are refused; the original
         # ignores them silently.
-        given = {
-            "use_sigmoid": use_sigmoid or None,
-            "use_mask": use_mask or None,
-            "class_weight": class_weight,
-        }
-        for name, value in given.items():
-            if value is not None:
+        refused = {"use_sigmoid": use_sigmoid, "use_mask": use_mask, "class_weight": class_weight}
+        for name, value in refused.items():
+            if value not in (False, None):
                 raise ValueError(
                     f"{type(self).__name__} is a plain softmax loss: {name}={value!r} has no "
                     "meaning; remove it"
@@ -78,8 +74,7 @@ class _ClassificationLoss(nn.Module):
         reduction_override: str | None = None,
         **kwargs: Any,
     ) -> Tensor | dict[str, Tensor]:
-        """A scalar, or (N,) with reduction "none"; a dict with it as loss_cls where there is
-        something to log beside it.
+        """A scalar, or (N,) with reduction "none"; with something to log, a dict with loss_cls.
 
         cls_score: (N, C + 1) float; label: (N,) int64 in [0, C]; weight: (N,) >= 0; avg_factor:
         what a mean divides by instead of N; reduction_override: in place of the module's reduction;
@@ -90,12 +85,11 @@ class _ClassificationLoss(nn.Module):
                 f"reduction_override={reduction_override!r}; choose one of "
                 f"{', '.join(REDUCTIONS)}, or None"
             )
-        if self.num_classes not in (None, cls_score.shape[1] - 1):
+        columns = cls_score.shape[1]
+        if self.num_classes not in (None, columns - 1):
             raise ValueError(
                 f"num_classes={self.num_classes} counts the foreground classes and asks for "
-                f"{self.num_classes + 1} "
-                f"columns, cls_score has {cls_score.shape[1]}; set {cls_score.shape[1] - 1}, or "
-                "None"
+                f"{self.num_classes + 1} columns, cls_score has {columns}: set {columns - 1}"
             )
         counted = None
         if self.ignore_index is not None:
@@ -127,17 +121,16 @@ def reduced(
     if reduction == "mean":
         # DEVIATION(noisy_instseg): no regions give the loss 0, whose gradient is 0; the original
         # gives NaN.
-        count = (
-            max(1, len(loss)) if avg_factor is None else avg_factor + torch.finfo(torch.float32).eps
-        )  # it may be 0
-        factor = factor / count
+        if avg_factor is None:
+            factor /= max(1, len(loss))
+        else:
+            factor /= avg_factor + torch.finfo(torch.float32).eps  # it may be 0
     return factor * (loss.sum() if weight is None else loss.dot(weight.to(loss.dtype)))
 
 
 @MODELS.register_module()
 class NewCombinationLoss(_ClassificationLoss):
-    """The paper's loss: CE where the model still doubts that there is an object, reverse CE between
-    the classes.
+    """The paper's loss: CE between objects and background, reverse CE between the classes.
 
     pon_threshold: drop regions with a higher CE, 6.0 being the authors' value; None for none, as
     published. log_partition: return dict(loss_cls=, NEG=, PSN=, OS=, PON=) with the sizes of the
@@ -187,7 +180,7 @@ def set_sizes(sets: Tensor, counted: Tensor | None) -> dict[str, Tensor]:
 
 @MODELS.register_module()
 class SymmetricCrossEntropyLoss(_ClassificationLoss):
-    """w1 ce + w2 rce for every region, the first rival."""
+    """w1 ce + w2 rce for every region, the first baseline."""
 
     def __init__(
         self,
@@ -214,7 +207,7 @@ class SymmetricCrossEntropyLoss(_ClassificationLoss):
 
 @MODELS.register_module()
 class GeneralizedCrossEntropyLoss(_ClassificationLoss):
-    """(1 - p_y^q) / q, the second rival. q: in (0, 1]."""
+    """(1 - p_y^q) / q, the second baseline. q: in (0, 1]."""
 
     def __init__(
         self,

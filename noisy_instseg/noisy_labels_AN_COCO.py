@@ -1,7 +1,7 @@
-"""Asymmetric class noise on COCO annotations (Yang et al., ECCV 2020), after the authors' script of
-this name.
+"""Asymmetric class noise on COCO annotations, after the script of Yang et al., ECCV 2020.
 
-    python noisy_instseg/noisy_labels_AN_COCO.py --ann instances_train.json --out train_an20.json --rate 0.2 --seed 1
+    python noisy_instseg/noisy_labels_AN_COCO.py --ann instances_train.json \
+        --out train_an20.json --rate 0.2 --seed 1
 
 Each annotation gets, with probability --rate, another class of its super-category; person has none
 and stays. --mode original repeats the authors' script for a seed; there persons become vehicles,
@@ -11,9 +11,8 @@ and skis are never drawn.
 import sys
 from pathlib import Path
 
-sys.path.insert(
-    0, str(Path(__file__).absolute().parents[1])
-)  # the repository: the script runs from any folder
+# the repository: the script runs from any folder
+sys.path.insert(0, str(Path(__file__).absolute().parents[1]))
 
 from shared.cli.coco import script_main
 

@@ -1,7 +1,7 @@
-"""Asymmetric class noise on Pascal VOC annotations (Yang et al., ECCV 2020), after the authors'
-script of this name.
+"""Asymmetric class noise on Pascal VOC annotations, after the script of Yang et al., ECCV 2020.
 
-    python noisy_instseg/noisy_labels_AN_VOC.py --ann instances_train.json --out train_an20.json --rate 0.2 --seed 1
+    python noisy_instseg/noisy_labels_AN_VOC.py --ann instances_train.json \
+        --out train_an20.json --rate 0.2 --seed 1
 
 With probability --rate bird becomes aeroplane, diningtable chair, bus car and sheep horse, and
 bicycle and motorbike, cat and dog are swapped; the others stay. --mode original repeats the
@@ -11,9 +11,8 @@ authors' script for a seed.
 import sys
 from pathlib import Path
 
-sys.path.insert(
-    0, str(Path(__file__).absolute().parents[1])
-)  # the repository: the script runs from any folder
+# the repository: the script runs from any folder
+sys.path.insert(0, str(Path(__file__).absolute().parents[1]))
 
 from shared.cli.coco import script_main
 

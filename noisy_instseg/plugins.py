@@ -1,8 +1,9 @@
-"""What a config needs of this package: custom_imports=dict(imports=["noisy_instseg.plugins"],
-allow_failed_imports=False).
+"""What a config imports of this package: the losses, and mmcv's operators.
+
+custom_imports = dict(imports=["noisy_instseg.plugins"], allow_failed_imports=False)
 """
 
-from noisy_instseg import torchvision_ops
+from noisy_instseg.run import torchvision_ops
 
 # before anything below imports mmcv.ops, which loads the extension for good
 torchvision_ops.install()

@@ -5,7 +5,7 @@
 #
 # Minutes the first time; afterwards the wheel comes from .venv/wheels, which outlives the environment. One wheel per Python,
 # torch, platform and device. With a GPU (or FORCE_CUDA=1) the CUDA kernels are compiled too, which takes nvcc and far longer.
-# The operators stay until the environment is made anew; `rm -r .venv/noisy_instseg` and the target without OPS bring
+# The operators stay until the environment is made again; `rm -r .venv/noisy_instseg` and the target without OPS bring
 # torchvision's back. CXX names another compiler, MAX_JOBS how many files are compiled at once (as many as there are cores).
 set -euo pipefail
 
@@ -64,7 +64,7 @@ if [ -z "$(wheel "$wheels")" ]; then
     MAX_JOBS=${MAX_JOBS:-$(nproc)} PATH="$work/tools/bin:$environment/bin:$PATH" \
     UV_CACHE_DIR=$work/cache VIRTUAL_ENV=$environment "$uv" pip install --quiet --require-hashes --no-deps --reinstall \
     --no-build-isolation --no-binary onedl-mmcv -r "$work/mmcv.txt" ||
-    fail "mmcv did not compile: mend the error above, or stay with torchvision's operators (no OPS)"
+    fail "mmcv did not compile: fix the error above, or stay with torchvision's operators (no OPS)"
   built=$(wheel "$work/cache")
   [ -n "$built" ] || fail "the build made no operators; see whether $environment has torch and setuptools, and try again"
   cp "$built" "$wheels/partial" # then named in one step, so that a wheel found later is whole

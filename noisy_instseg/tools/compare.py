@@ -1,26 +1,28 @@
 """A table of the mask AP of several runs, and a picture of their curves.
 
-    python tools/compare.py work_dirs/mask_rcnn_tiny_shapes_ce work_dirs/mask_rcnn_tiny_shapes_nl_2 --plot comparison.png
+    python tools/compare.py work_dirs/mask_rcnn_tiny_shapes_ce \
+        work_dirs/mask_rcnn_tiny_shapes_nl_2 --plot comparison.png
 
-What it does is in compare.py beside this folder.
+A WORK_DIR is a run folder of tools/train.py or train_stages.py. See analysis/run_table.py.
 """
 
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-sys.path.insert(
-    0, str(Path(__file__).absolute().parents[2])
-)  # the repository: the script runs from any folder
+# the repository: the script runs from any folder
+sys.path.insert(0, str(Path(__file__).absolute().parents[2]))
 
-from noisy_instseg import compare
-from noisy_instseg.command_line import report_errors
+from noisy_instseg.analysis import run_table
+from noisy_instseg.analysis.config import CompareFlags
+from noisy_instseg.run.errors import exit_status
+from noisy_instseg.run.flags import parse
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Exit status: 0; 2 for input that cannot work, with a message."""
-    args = compare.parser().parse_args(argv)
-    return report_errors(lambda: compare.run(args))
+    flags = parse(CompareFlags, argv)
+    return exit_status(lambda: run_table.report(flags.runs, flags.plot))
 
 
 if __name__ == "__main__":

@@ -3,34 +3,45 @@
 Yang, Meng, Li, Wu, Cheng, "Learning with Noisy Class Labels for Instance Segmentation", ECCV 2020.
 
     python tools/train.py configs/shapes/mask_rcnn_tiny_shapes_nl_1.py
+    # stage 2; train_stages.py does both
     python tools/train.py configs/shapes/mask_rcnn_tiny_shapes_nl_2.py \
-        --resume-from work_dirs/mask_rcnn_tiny_shapes_nl_1/epoch_6.pth            # stage 2; train_stages.py does both
+        --resume-from work_dirs/mask_rcnn_tiny_shapes_nl_1/epoch_6.pth
 
-What differs from the published code is listed in README.md; the run is in run.py.
+The paper's loss is in losses.py and named by the config; the loop is mmengine's. What differs from
+the published code is listed in NOTES.md.
 """
 
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-sys.path.insert(
-    0, str(Path(__file__).absolute().parents[2])
-)  # the repository: the script runs from any folder
+# the repository: the script runs from any folder
+sys.path.insert(0, str(Path(__file__).absolute().parents[2]))
 
-from noisy_instseg import options
+from noisy_instseg.run.config import TrainFlags
+from noisy_instseg.run.device import prepare_environment
+from noisy_instseg.run.errors import exit_status
+from noisy_instseg.run.flags import parse
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Exit status: 0; 2 for input that cannot work, with a message; 3 for a loss that is not
-    finite.
-    """
-    args = options.parse(options.train_parser(), argv)
-    options.choose_device(args)
-    from noisy_instseg import run  # mmengine; `--help` and wrong flags should not wait for it
+    """Exit status: 0; 2 for input that cannot work; 3 for a loss that is not finite."""
+    flags = parse(TrainFlags, argv)
+    prepare_environment(flags.settings)
 
-    return run.run_and_report(
-        lambda: run.train(args),
-        "interrupted; the same command with --resume goes on after the last whole epoch",
+    from noisy_instseg.run import experiment, training  # mmengine, which --help does not wait for
+
+    def work() -> None:
+        cfg = experiment.load(flags.config, flags.settings)
+        start = training.start_of(cfg, flags)
+        if start.is_done:
+            return print(f"the run is done: {start.checkpoint}")
+        runner = training.build(cfg, start.checkpoint)
+        runner.train()
+        training.report(cfg)
+
+    return exit_status(
+        work, "interrupted; the same command with --resume continues after the last whole epoch"
     )
 
 

@@ -1,36 +1,39 @@
-"""Train both stages with one command: cross-entropy first, NewCombinationLoss from its last
-checkpoint on.
+"""Train both stages with one command: cross-entropy, then NewCombinationLoss from its checkpoint.
 
 Yang, Meng, Li, Wu, Cheng, "Learning with Noisy Class Labels for Instance Segmentation", ECCV 2020.
 
-    python tools/train_stages.py configs/shapes/mask_rcnn_tiny_shapes_nl_1.py configs/shapes/mask_rcnn_tiny_shapes_nl_2.py
+    python tools/train_stages.py configs/shapes/mask_rcnn_tiny_shapes_nl_1.py \
+        configs/shapes/mask_rcnn_tiny_shapes_nl_2.py
 
-Equal, to the bit, to calling train.py twice; the same command again goes on where it was.
+Equal, to the bit, to calling train.py twice; re-running the command resumes it.
 """
 
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-sys.path.insert(
-    0, str(Path(__file__).absolute().parents[2])
-)  # the repository: the script runs from any folder
+# the repository: the script runs from any folder
+sys.path.insert(0, str(Path(__file__).absolute().parents[2]))
 
-from noisy_instseg import options
+from noisy_instseg.run.config import StagesFlags
+from noisy_instseg.run.device import prepare_environment
+from noisy_instseg.run.errors import exit_status
+from noisy_instseg.run.flags import parse
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Exit status: 0; 2 for input that cannot work, with a message; 3 for a loss that is not
-    finite.
-    """
-    args = options.parse(options.stages_parser(), argv)
-    options.choose_device(args)
-    from noisy_instseg import run  # mmengine; `--help` and wrong flags should not wait for it
+    """Exit status: 0; 2 for input that cannot work; 3 for a loss that is not finite."""
+    flags = parse(StagesFlags, argv)
+    prepare_environment(flags.settings)
 
-    return run.run_and_report(
-        lambda: run.train_stages(args),
-        "interrupted; the same command goes on after the last whole epoch",
-    )
+    from noisy_instseg.run import training  # mmengine, which --help does not wait for
+
+    def work() -> None:
+        for cfg, checkpoint in training.stages_of(flags):
+            training.build(cfg, checkpoint).train()
+            training.report(cfg)
+
+    return exit_status(work, "interrupted; the same command continues after the last whole epoch")
 
 
 if __name__ == "__main__":

@@ -1,11 +1,10 @@
-"""What the losses cost on the CPU, forward and backward, against mmdetection's cross entropy, and
-steps of training.
+"""What the losses cost on the CPU against mmdetection's cross entropy, and steps of training.
 
     make bench-noisy_instseg
     make bench-noisy_instseg ARGS="--json bench.json --steps 500"
 
-They are called as mmdetection's box head calls them, on the 512 regions of an image, and take
-turns, so that a machine whose speed drifts slows all of them; the ratio is the figure to trust.
+Forward and backward, called as mmdetection's box head calls them, on the 512 regions of an image.
+They take turns, so that a machine whose speed drifts slows all of them; trust the ratio.
 """
 
 import argparse
@@ -25,15 +24,14 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from noisy_instseg import (
-    inference,
-    plugins,  # noqa: F401  (without mmcv's extension mmdet.models needs its replacement)
-)
+from noisy_instseg import plugins  # noqa: F401 - mmcv's operators, before mmdet.models
+from noisy_instseg.analysis import trained_model
 from noisy_instseg.loss_modules import (
     GeneralizedCrossEntropyLoss,
     NewCombinationLoss,
     SymmetricCrossEntropyLoss,
 )
+from noisy_instseg.run.config import Settings
 from shared.datasets import shapes
 
 CONFIGS = Path(__file__).resolve().parents[2] / "noisy_instseg/configs/shapes"
@@ -63,9 +61,7 @@ def seconds(module: nn.Module, logits: Tensor, labels: Tensor, weight: Tensor) -
 
 
 def microseconds(columns: int, steps: int) -> dict[str, float]:
-    """Median of each loss on random logits (REGIONS, columns); the first tenth of the turns is not
-    counted.
-    """
+    """Median of each loss on random logits (REGIONS, columns), without the first tenth."""
     generator = torch.Generator().manual_seed(0)
     logits = torch.randn(REGIONS, columns, generator=generator, requires_grad=True)
     labels = torch.randint(0, columns, (REGIONS,), generator=generator)
@@ -93,9 +89,7 @@ def report_losses(steps: int) -> dict[str, dict[str, float]]:
 
 
 def trainers() -> dict[str, Callable[[], Any]]:
-    """One step of training for each stage: the tiny Mask R-CNN, batches of 4 generated pictures,
-    data loading left out.
-    """
+    """One step of training for each stage: the tiny Mask R-CNN, 4 pictures, no data loading."""
     from mmdet.registry import MODELS
     from mmengine.optim import build_optim_wrapper
     from mmengine.runner import Runner
@@ -104,16 +98,13 @@ def trainers() -> dict[str, Callable[[], Any]]:
     with tempfile.TemporaryDirectory() as folder:
         shapes.write(Path(folder, "shapes"), train=16, val=4)
         for name, stage in STAGES.items():
-            flags = argparse.Namespace(data_root=Path(folder, "shapes"))
-            cfg = inference.load_config(
-                CONFIGS / f"mask_rcnn_tiny_shapes_{stage}.py", flags, "train"
-            )
+            settings = Settings(data_root=Path(folder, "shapes"))
+            config = CONFIGS / f"mask_rcnn_tiny_shapes_{stage}.py"
+            cfg = trained_model.load_config(config, settings, "train")
             torch.manual_seed(0)
             model = MODELS.build(cfg.model).train()
             optimizer = build_optim_wrapper(model, cfg.optim_wrapper)
-            with contextlib.redirect_stdout(
-                io.StringIO()
-            ):  # pycocotools tells how it builds its index
+            with contextlib.redirect_stdout(io.StringIO()):  # pycocotools tells of its index
                 batch = next(iter(Runner.build_dataloader(cfg.train_dataloader, seed=0)))
             made[name] = partial(model.train_step, batch, optim_wrapper=optimizer)
     return made

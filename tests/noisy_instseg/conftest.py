@@ -1,6 +1,4 @@
-"""How the tests run the real scripts: in this process, where mmdetection is imported once, or in a
-subprocess as a user does.
-"""
+"""How the tests run the real scripts: in this process, or in a subprocess as a user does."""
 
 import hashlib
 import importlib.util
@@ -18,9 +16,8 @@ import torch
 
 from shared.datasets import shapes
 
-torch.set_num_threads(
-    1
-)  # networks this small gain nothing from more, and lose much when other processes compute
+# networks this small gain nothing from more, and lose much when other processes compute
+torch.set_num_threads(1)
 
 ROOT = Path(__file__).resolve().parents[2]
 TOOLS = ROOT / "noisy_instseg" / "tools"
@@ -37,9 +34,18 @@ val_dataloader = dict(dataset=dict(data_root={data!r}))
 """
 
 
+@pytest.hookimpl(tryfirst=True)  # before -m looks at the marks
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """What needs the two trained stages trains; what needs mmdet's models is as slow to start."""
+    for item in items:
+        if {"stages", "models"} & {*getattr(item, "fixturenames", ())}:
+            item.add_marker(pytest.mark.training)
+
+
 def main(name: str, *flags: object) -> int:
-    """The main function of tools/<name>.py, in this process; mmengine reads checkpoints its own way
-    again afterwards.
+    """tools/<name>.py in this process, where mmdetection is imported once.
+
+    mmengine reads checkpoints its own way again afterwards.
     """
     from mmengine.runner import CheckpointLoader
 

@@ -1,4 +1,4 @@
-"""Checkpoints: written whole or not at all, read without executing anything, passed over when torn."""
+"""Checkpoints: written whole or not at all, read without executing, skipped if torn."""
 
 import hashlib
 import os
@@ -10,8 +10,8 @@ import pytest
 import torch
 from conftest import weights
 
-from noisy_instseg import checkpoints, run_folder
-from noisy_instseg.errors import UserError
+from noisy_instseg.run import checkpoints, run_folder
+from shared.errors import UserError
 
 
 class Bomb:
@@ -98,7 +98,7 @@ def test_torn_files_are_told(stages, tmp_path, harm, capsys):
     with pytest.raises(UserError, match=r"torn|damaged"):
         checkpoints.load(path)
     assert run_folder.newest_intact(tmp_path / "run") == (1, tmp_path / "run" / "epoch_1.pth")
-    assert "epoch_2.pth is passed over" in capsys.readouterr().err
+    assert "epoch_2.pth is skipped" in capsys.readouterr().err
     assert run_folder.find(tmp_path / "run" / "latest.pth") == tmp_path / "run" / "epoch_1.pth"
 
 
@@ -138,7 +138,7 @@ def _no_internet(source: str, *_: object) -> None:
     raise checkpoints.download._RefusedError("no internet")
 
 
-def test_imagenet_weights_that_cannot_be_had(places):
+def test_imagenet_weights_that_could_not_be_downloaded(places):
     with pytest.raises(UserError) as refused:
         checkpoints.pretrained("torchvision://resnet50")
     message = str(refused.value)

@@ -1,6 +1,4 @@
-"""compare.py: the table, the curves with their stages, and what it says about folders that are no
-runs.
-"""
+"""compare.py: the table, the curves with their stages, and folders that hold no run."""
 
 import json
 import subprocess
@@ -10,16 +8,20 @@ from pathlib import Path
 import pytest
 from conftest import TOOLS, tool
 
-from noisy_instseg import compare, figures, past_runs
-from noisy_instseg.command_line import check_output, report_errors
-from noisy_instseg.errors import UserError
+from noisy_instseg.analysis import figures, past_runs, run_table
+from noisy_instseg.run.errors import check_output, exit_status
+from shared.errors import UserError
 
 SCRIPT = TOOLS / "compare.py"
 script = tool("compare")
 CONFIG = """\
-model = dict(_scope_='mmdet', roi_head=dict(bbox_head=dict(loss_cls=dict(loss_weight=1.0, type='{loss}'))))
+model = dict(
+    _scope_='mmdet',
+    roi_head=dict(bbox_head=dict(loss_cls=dict(loss_weight=1.0, type='{loss}'))))
 train_cfg = dict(max_epochs={epochs}, type='EpochBasedTrainLoop')
-train_dataloader = dict(dataset=dict(dataset=dict(ann_file='{ann}', data_root='data'), seed=0, type='SeededDataset'))
+train_dataloader = dict(
+    dataset=dict(
+        dataset=dict(ann_file='{ann}', data_root='data'), seed=0, type='SeededDataset'))
 custom_hooks = [dict(identity=dict({{'batch (images of a step)': 4}}), type='RunRecordHook')]
 made_by = print('never run')
 """
@@ -128,7 +130,7 @@ def test_the_noise_rate_comes_from_the_manifest(tmp_path):
 
 def test_runs_of_one_name_are_told_apart(tmp_path):
     runs = [past_runs.read(make_run(tmp_path / name / "tiny_ce", {1: 0.1})) for name in ("a", "b")]
-    assert list(compare.named(runs)) == ["a/tiny_ce", "b/tiny_ce"]
+    assert list(run_table.named(runs)) == ["a/tiny_ce", "b/tiny_ce"]
 
 
 @pytest.mark.parametrize("case", ["missing", "empty", "not evaluated", "twice", "no png"])
@@ -212,7 +214,7 @@ def test_what_ends_a_tool_is_one_line(capsys, error, status, said):
     def work():
         raise error
 
-    assert report_errors(work) == status
+    assert exit_status(work) == status
     printed = capsys.readouterr().err
     assert printed.startswith(said)
     assert printed.count("\n") == 1

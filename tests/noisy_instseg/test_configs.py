@@ -14,10 +14,11 @@ from mmengine.hooks import Hook
 from mmengine.model import BaseModel
 from mmengine.runner import Runner
 
-from noisy_instseg import data_checks
+from noisy_instseg.run import data_checks
+from noisy_instseg.run.datasets import parts_of
 from shared.datasets import shapes
 
-CONFIGS = Path(data_checks.__file__).parent / "configs"
+CONFIGS = Path(data_checks.__file__).parents[1] / "configs"
 FAMILIES = {  # folder -> (stem of the files, classes, epochs of stage 1, epochs)
     "cityscapes": ("mask_rcnn_r50_fpn_1x_cityscapes", 8, 4, 8),
     "coco": ("mask_rcnn_r50_fpn_1x_coco", 80, 6, 12),
@@ -30,6 +31,7 @@ FAMILIES = {  # folder -> (stem of the files, classes, epochs of stage 1, epochs
         8,
     ),  # 80 until the file with the classes is read
 }
+ANNOTATIONS = "annotations/instancesonly_filtered_gtFine_{}.json"
 ROWS = ("ce", "sce", "gce", "nl_1", "nl_2")
 LOSSES = {
     "ce": {"type": "CrossEntropyLoss", "use_sigmoid": False, "loss_weight": 1.0},
@@ -109,7 +111,7 @@ def test_losses_are_those_of_the_row_with_nothing_inherited(family, row):
 @pytest.mark.parametrize("row", ROWS)
 def test_numbers_of_classes_agree(family, row):
     cfg = read(family, row)
-    for part in data_checks.parts_of(cfg, ("train", "val", "test")):
+    for part in parts_of(cfg, ("train", "val", "test")):
         assert len(part.classes) == FAMILIES[family][1]
         data_checks.check_heads(cfg, part)
     assert bool(cfg.get("classes_from_annotations")) == (family == "coco_format")
@@ -173,10 +175,10 @@ def test_cityscapes_is_as_published(row, epochs):
         "train_dataloader.dataset.times": 8,
         "train_dataloader.dataset.dataset.type": "CityscapesDataset",
         "train_dataloader.dataset.dataset.data_root": "data/cityscapes/",
-        "train_dataloader.dataset.dataset.ann_file": "annotations/instancesonly_filtered_gtFine_train.json",
+        "train_dataloader.dataset.dataset.ann_file": ANNOTATIONS.format("train"),
         "train_dataloader.dataset.dataset.data_prefix.img": "leftImg8bit/train/",
-        "val_dataloader.dataset.ann_file": "annotations/instancesonly_filtered_gtFine_val.json",
-        "test_dataloader.dataset.ann_file": "annotations/instancesonly_filtered_gtFine_val.json",
+        "val_dataloader.dataset.ann_file": ANNOTATIONS.format("val"),
+        "test_dataloader.dataset.ann_file": ANNOTATIONS.format("val"),
         "auto_scale_lr.base_batch_size": 8,
     }
     found = flat(cfg.to_dict())
@@ -269,7 +271,7 @@ def test_training_sees_the_classes_of_the_file(models, tmp_path, family):
 
     shapes.write(tmp_path, train=4, val=2, size=64)
     cfg = Config.fromfile(path_of(family, "nl_2"), import_custom_modules=False)
-    for part in data_checks.parts_of(cfg, ("train", "val")):
+    for part in parts_of(cfg, ("train", "val")):
         part.settings["data_root"] = str(tmp_path)
         part.settings["data_prefix"] = {"img": f"{part.name}/"}
     data_checks.adopt_classes(cfg)
@@ -346,6 +348,7 @@ def train(
     return record.steps
 
 
+@pytest.mark.training
 @pytest.mark.parametrize(("family", "iterations"), [("cityscapes", 130), ("coco", 90)])
 def test_learning_rate_and_loss_over_both_stages(models, tmp_path, family, iterations):
     """Two calls, the second resumed from the first's checkpoint, give one schedule; warm-up ends

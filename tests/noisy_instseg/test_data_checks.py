@@ -1,6 +1,4 @@
-"""The data checks: each thing that can be wrong is made wrong in a small folder, and named with its
-mend.
-"""
+"""The data checks: each thing that can be wrong is made wrong, and named with its fix."""
 
 import json
 import subprocess
@@ -10,11 +8,12 @@ from pathlib import Path
 import pytest
 from mmengine.config import Config
 
-from noisy_instseg import data_checks
-from noisy_instseg.errors import UserError
+from noisy_instseg.run import data_checks
+from noisy_instseg.run.datasets import parts_of
 from shared.coco.classes import TABLES
+from shared.errors import UserError
 
-ROOT = Path(data_checks.__file__).parents[1]
+ROOT = Path(data_checks.__file__).parents[2]
 CONFIGS = ROOT / "noisy_instseg" / "configs"
 
 
@@ -74,7 +73,7 @@ def any_set(tmp_path):
 
 def load(name: str, data_root: Path) -> Config:
     cfg = Config.fromfile(CONFIGS / name, import_custom_modules=False)
-    for part in data_checks.parts_of(cfg, ("train", "val", "test")):
+    for part in parts_of(cfg, ("train", "val", "test")):
         part.settings["data_root"] = f"{data_root}/"
     return cfg
 
@@ -129,7 +128,7 @@ def test_good_folders_pass(cityscapes, any_set):
 )
 def test_what_is_not_there_comes_with_the_way_to_get_it(tmp_path, config, missing, expected):
     cfg = load(config, tmp_path)
-    part = next(data_checks.parts_of(cfg, ("train",)))
+    part = next(parts_of(cfg, ("train",)))
     if missing == "images":
         write(part.annotations, {})
     text = message(cfg)
@@ -137,9 +136,9 @@ def test_what_is_not_there_comes_with_the_way_to_get_it(tmp_path, config, missin
     assert str(part.images if missing == "images" else part.annotations) in text
 
 
-def test_a_noisy_file_that_is_not_there_is_not_converted_anew(cityscapes):
+def test_a_noisy_file_that_is_not_there_is_not_converted_again(cityscapes):
     cfg, root = cityscapes
-    next(data_checks.parts_of(cfg, ("train",))).settings["ann_file"] = str(root / "noisy.json")
+    next(parts_of(cfg, ("train",))).settings["ann_file"] = str(root / "noisy.json")
     text = message(cfg)
     assert "noisy.json do not exist" in text
     assert "convert_datasets" not in text
@@ -273,7 +272,7 @@ def test_the_only_objects_may_not_be_in_images_that_are_too_small(any_set):
     edit(train_file(root), set_all("annotations", image_id=1))
     edit(train_file(root), lambda content: content["images"][1].update(width=31))
     assert "has no object to learn from" in message(cfg, "train")
-    del next(data_checks.parts_of(cfg, ("train",))).settings["filter_cfg"]  # nothing is filtered
+    del next(parts_of(cfg, ("train",))).settings["filter_cfg"]  # nothing is filtered
     data_checks.check(cfg)
 
 
@@ -340,7 +339,7 @@ def test_a_torn_file_is_named(cityscapes):
 )
 def test_numbers_of_classes_have_to_agree(cityscapes, place):
     cfg, _ = cityscapes
-    cfg.merge_from_dict({place: 9})  # with background: the usual slip
+    cfg.merge_from_dict({place: 9})  # with background: the usual mistake
     text = message(cfg)
     assert f"{place} is 9" in text
     assert f"{place}=8" in text
@@ -366,7 +365,7 @@ def test_other_sets_are_looked_through_their_wrappers(cityscapes):
 def test_classes_are_those_of_the_training_file(any_set):
     cfg, _ = any_set
     data_checks.adopt_classes(cfg)
-    for part in data_checks.parts_of(cfg, ("train", "val", "test")):
+    for part in parts_of(cfg, ("train", "val", "test")):
         assert part.classes == ("fig", "date", "nut")
     head = cfg.model.roi_head.bbox_head
     assert (head.num_classes, cfg.model.roi_head.mask_head.num_classes) == (3, 3)
@@ -404,7 +403,7 @@ def test_known_sets_keep_their_classes(cityscapes):
 
 def test_a_config_without_classes_has_those_of_its_type(cityscapes):
     cfg, _ = cityscapes
-    part = next(data_checks.parts_of(cfg, ("train",)))
+    part = next(parts_of(cfg, ("train",)))
     del part.settings["metainfo"]
     assert part.classes == tuple(TABLES["cityscapes"].values())
     part.settings["type"] = "CocoDataset"
@@ -413,7 +412,7 @@ def test_a_config_without_classes_has_those_of_its_type(cityscapes):
 
 def test_checking_does_not_wait_for_mmdet():
     code = (
-        "import sys, noisy_instseg.data_checks; print([name for name in ('mmdet', 'mmcv') if "
+        "import sys, noisy_instseg.run.data_checks; print([name for name in ('mmdet', 'mmcv') if "
         "name in sys.modules])"
     )
     run = subprocess.run(

@@ -2,7 +2,6 @@
 definitions, bad input.
 """
 
-import argparse
 import csv
 import json
 import math
@@ -13,12 +12,13 @@ import pytest
 import torch
 from conftest import tool
 
-from noisy_instseg import find_noisy
-from noisy_instseg.errors import UserError
-from noisy_instseg.find_noisy import Annotations
+from noisy_instseg.analysis import noise_ranking
+from noisy_instseg.analysis.noise_ranking import Annotations
+from noisy_instseg.run.config import Settings
 from shared.cli import coco as coco_noise_cli
 from shared.coco import file as coco_file
 from shared.coco import manifest as coco_manifest
+from shared.errors import UserError
 
 NAMES = ("square", "circle", "triangle")
 
@@ -54,7 +54,7 @@ def noisy_copy(data: Path, folder: Path, rate: str = "0.5") -> Path:
 def test_losses_are_minus_log_of_the_softmax_and_fall():
     logits = np.random.default_rng(0).normal(0, 3, (20, 3))
     labels = np.random.default_rng(1).integers(0, 3, 20).tolist()
-    ranking = find_noisy.rank(annotations(labels), logits, None, NAMES)
+    ranking = noise_ranking.rank(annotations(labels), logits, None, NAMES)
     expected = {
         100 + i: -math.log(math.exp(row[label]) / sum(math.exp(value) for value in row))
         for i, (row, label) in enumerate(zip(logits.tolist(), labels))
@@ -67,13 +67,13 @@ def test_losses_are_minus_log_of_the_softmax_and_fall():
 
 
 def test_of_equal_losses_the_earlier_annotation_is_first():
-    ranking = find_noisy.rank(annotations([0, 1, 2, 0]), np.zeros((4, 3)), None, NAMES)
+    ranking = noise_ranking.rank(annotations([0, 1, 2, 0]), np.zeros((4, 3)), None, NAMES)
     assert ranking.annotations.ids.tolist() == [100, 101, 102, 103]
 
 
 def test_huge_logits_stay_finite():
     logits = np.array([[1e4, -1e4, 0.0], [1e4, -1e4, 0.0]])
-    ranking = find_noisy.rank(annotations([0, 1]), logits, None, NAMES)
+    ranking = noise_ranking.rank(annotations([0, 1]), logits, None, NAMES)
     assert ranking.losses.tolist() == [2e4, 0.0]
 
 
@@ -81,8 +81,10 @@ def test_detection_is_the_share_of_pairs_in_the_right_order():
     rng = np.random.default_rng(3)
     logits = rng.integers(-1, 2, (40, 3)).astype(float)  # few values, so that there are ties
     changed = {int(i) for i in 100 + rng.permutation(40)[:13]}
-    ranking = find_noisy.rank(annotations(rng.integers(0, 3, 40).tolist()), logits, changed, NAMES)
-    quality = find_noisy.detection(ranking)
+    ranking = noise_ranking.rank(
+        annotations(rng.integers(0, 3, 40).tolist()), logits, changed, NAMES
+    )
+    quality = noise_ranking.detection(ranking)
     pairs = [
         (wrong > right) + 0.5 * (wrong == right)
         for wrong in ranking.losses[ranking.changed]
@@ -96,14 +98,16 @@ def test_detection_is_the_share_of_pairs_in_the_right_order():
     ("changed", "said"), [(set(), "none"), ({100, 101}, "all"), (None, "annotations ranked")]
 )
 def test_without_both_kinds_there_is_no_auc(changed, said):
-    ranking = find_noisy.rank(annotations([0, 1]), np.eye(2, 3), changed, NAMES)
-    assert find_noisy.detection(ranking) is None
-    assert said in find_noisy.report(ranking)
+    ranking = noise_ranking.rank(annotations([0, 1]), np.eye(2, 3), changed, NAMES)
+    assert noise_ranking.detection(ranking) is None
+    assert said in noise_ranking.report(ranking)
 
 
 def test_the_report_counts_suspects_by_class():
     logits = np.array([[5.0, 0, 0], [0, 5.0, 0], [0, 0, 5.0], [0, 5.0, 0]])
-    report = find_noisy.report(find_noisy.rank(annotations([0, 0, 0, 1]), logits, {101}, NAMES))
+    report = noise_ranking.report(
+        noise_ranking.rank(annotations([0, 0, 0, 1]), logits, {101}, NAMES)
+    )
     lines = {line.split()[0]: line.split()[1:] for line in report.splitlines() if line}
     assert lines["square"] == ["3", "2", "1", "1", "circle"]
     assert lines["circle"] == ["1", "0", "0", "0", "-"]
@@ -133,7 +137,7 @@ def test_what_training_does_not_learn_from_is_left_out_and_said(tmp_path):
     }
     path = tmp_path / "a.json"
     path.write_text(json.dumps(content))
-    found = find_noisy.read_annotations(coco_file.read(path), {7: 0}, [1])
+    found = noise_ranking.read_annotations(coco_file.read(path), {7: 0}, [1])
     assert found.ids.tolist() == [0, 7]
     assert found.boxes.tolist() == [[10, 10, 15, 16], [48, 0, 57, 9]]
     assert sorted(found.skipped.values()) == [1, 1, 2, 2]
@@ -143,11 +147,11 @@ def test_the_manifest_beside_the_file_is_found_and_checked(data, tmp_path):
     noisy = noisy_copy(data, tmp_path)
     manifest = coco_manifest.default_path(noisy)
     expected = set(coco_manifest.read_manifest(manifest).changed_annotation_ids)
-    assert find_noisy.changed_ids(coco_file.read(noisy), noisy, None) == expected
+    assert noise_ranking.changed_ids(coco_file.read(noisy), noisy, None) == expected
     clean = data / "annotations/instances_train.json"
-    assert find_noisy.changed_ids(coco_file.read(clean), clean, None) is None
+    assert noise_ranking.changed_ids(coco_file.read(clean), clean, None) is None
     with pytest.raises(UserError, match="manifest of another file"):
-        find_noisy.changed_ids(coco_file.read(clean), clean, manifest)
+        noise_ranking.changed_ids(coco_file.read(clean), clean, manifest)
 
 
 # ---- with a network
@@ -163,18 +167,18 @@ def test_logits_are_those_of_the_box_head_on_each_image_alone(stages, stage_conf
     """
     from mmdet.structures.bbox import bbox2roi
 
-    from noisy_instseg import inference
+    from noisy_instseg.analysis import trained_model
 
-    cfg = inference.load_config(stage_configs[1], argparse.Namespace(), "train")
+    cfg = trained_model.load_config(stage_configs[1], Settings(), "train")
     steps = [step for step in cfg.val_dataloader.dataset.pipeline if step.type == "Resize"]
     steps[0].scale = (96, 96)  # half as large again as the images
-    model = inference.load_model(cfg, stages / "tiny_nl_2/epoch_4.pth", torch.device("cpu"))
-    dataset = inference.load_dataset(cfg, "train")
+    model = trained_model.load_model(cfg, stages / "tiny_nl_2/epoch_4.pth", torch.device("cpu"))
+    dataset = trained_model.load_dataset(cfg, "train")
     image_ids = [dataset.get_data_info(i)["img_id"] for i in range(len(dataset))]
-    found = find_noisy.read_annotations(
+    found = noise_ranking.read_annotations(
         coco_file.read(data / "annotations/instances_train.json"), dataset.cat2label, image_ids
     )
-    logits = find_noisy.class_logits(model, cfg, dataset, found)
+    logits = noise_ranking.class_logits(model, cfg, dataset, found)
     assert logits.shape == (len(found), 8)
     for i in range(len(dataset)):
         item = dataset[i]
@@ -268,7 +272,6 @@ def test_images_may_have_names_for_ids(stages, stage_configs, data, tmp_path):
     [
         (["--noise_file", "none.json"], "no such file"),
         (["--manifest", "none.json"], "cannot read manifest"),
-        (["--limit_train", "0"], "at least 1"),
         (["--out", "a.txt"], "must end in .csv"),
         (["--plot", "a.jpg"], "must end in .png"),
         (

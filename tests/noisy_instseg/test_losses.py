@@ -1,8 +1,8 @@
-"""The losses against the paper's sums, written slowly in plain Python, and their gradients against
-autograd's.
-"""
+"""The losses and their gradients against the paper's sums, written slowly in plain Python."""
 
 import math
+import re
+from pathlib import Path
 
 import pytest
 import torch
@@ -176,3 +176,10 @@ def test_a_label_without_a_column_is_refused(loss, label):
         ValueError, match=r"labels reach from .* 0 to 8 \(background\); check num_classes"
     ):
         loss(torch.zeros(2, 9), torch.tensor([0, label]))
+
+
+def test_the_example_of_the_readme_runs(capsys):
+    readme = Path(losses.__file__).with_name("README.md").read_text()
+    (example,) = re.findall(r"```python\n(.*?)```", readme, re.DOTALL)
+    exec(compile(example, "README.md", "exec"), {})
+    assert "'NEG': " in capsys.readouterr().out

@@ -16,11 +16,7 @@ from shared.coco.classes import TABLES
 from shared.coco.noise import Recipe, read_manifest
 
 PROJECT = Path(__file__).parents[2] / "noisy_instseg"
-SCRIPTS = [
-    (short, dataset)
-    for short in ("SN", "AN")
-    for dataset in ("Cityscapes", "cityscapes", "COCO", "VOC")
-]
+SCRIPTS = [(short, dataset) for short in ("SN", "AN") for dataset in ("Cityscapes", "COCO", "VOC")]
 KINDS = {"SN": "symmetric", "AN": "asymmetric"}
 
 
@@ -118,11 +114,3 @@ def test_bad_input_is_one_line_and_exit_code_2(clean, tmp_path):
     assert run.stderr.startswith("error: --out clean.json is the input file")
     assert len(run.stderr.splitlines()) == 1
     assert path.read_bytes() == before
-
-
-@pytest.mark.parametrize("short", ["SN", "AN"])
-def test_both_spellings_of_cityscapes_are_one_script(short):
-    """On a disk that does not tell the names apart a checkout keeps either, so it must not matter
-    which.
-    """
-    assert script(short, "Cityscapes").read_bytes() == script(short, "cityscapes").read_bytes()

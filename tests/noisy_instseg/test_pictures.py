@@ -8,8 +8,8 @@ import pytest
 from conftest import tool
 from PIL import Image
 
-from noisy_instseg import pictures
-from noisy_instseg.pictures import Instances
+from noisy_instseg.analysis import prediction_page
+from noisy_instseg.analysis.prediction_page import Instances
 
 METAINFO = {"classes": ("square", "circle"), "palette": [(255, 0, 0), (0, 0, 255)]}
 
@@ -29,7 +29,7 @@ def squares(scores: list[float] | None) -> Instances:
     [(10, 4, [0, 3, 6, 9]), (2, 5, [0, 1]), (7, 1, [0]), (1, 1, [0])],
 )
 def test_images_are_evenly_spread(count, wanted, expected):
-    assert pictures.spread(count, wanted) == expected
+    assert prediction_page.spread(count, wanted) == expected
 
 
 def test_polygons_and_both_kinds_of_run_lengths_are_the_same_mask():
@@ -43,7 +43,9 @@ def test_polygons_and_both_kinds_of_run_lengths_are_the_same_mask():
     counts = np.diff(np.concatenate([[0], edges, [flat.size]])).tolist()
     polygon = [[2, 1, 7, 1, 7, 4, 2, 4]]
     for segmentation in (compressed, {"size": [6, 8], "counts": counts}, polygon):
-        np.testing.assert_array_equal(pictures.decode(segmentation, 6, 8), square.astype(bool))
+        np.testing.assert_array_equal(
+            prediction_page.decode(segmentation, 6, 8), square.astype(bool)
+        )
 
 
 def test_crowds_are_not_ground_truth():
@@ -53,22 +55,22 @@ def test_crowds_are_not_ground_truth():
         "ignore_flag": 0,
         "mask": [[1, 1, 4, 1, 4, 4, 1, 4]],
     }
-    truth = pictures.ground_truth(
+    truth = prediction_page.ground_truth(
         {"height": 9, "width": 7, "instances": [item, {**item, "ignore_flag": 1}]}
     )
     assert truth.labels.tolist() == [1]
     assert truth.masks.shape == (1, 9, 7)
     assert truth.masks.sum() == 9
-    empty = pictures.ground_truth({"height": 9, "width": 7, "instances": []})
+    empty = prediction_page.ground_truth({"height": 9, "width": 7, "instances": []})
     assert empty.masks.shape == (0, 9, 7)
 
 
 def test_a_palette_of_other_classes_is_not_used():
-    assert pictures.colours_of(METAINFO) == METAINFO["palette"]
-    assert pictures.colours_of({**METAINFO, "classes": ("a", "b", "c")}) == list(
-        pictures.PALETTE[:3]
+    assert prediction_page.colours_of(METAINFO) == METAINFO["palette"]
+    assert prediction_page.colours_of({**METAINFO, "classes": ("a", "b", "c")}) == list(
+        prediction_page.PALETTE[:3]
     )
-    many = pictures.colours_of({"classes": tuple("abcdefghijkl")})
+    many = prediction_page.colours_of({"classes": tuple("abcdefghijkl")})
     assert len(many) == 12
 
 
@@ -79,8 +81,8 @@ def test_where_masks_overlap_the_higher_score_is_seen(scores, winner):
     from mmdet.visualization import DetLocalVisualizer  # isort: skip
 
     grey = np.full((20, 20, 3), 128, np.uint8)
-    image = pictures.paint(DetLocalVisualizer(), grey, squares(scores), METAINFO["palette"])
-    assert max(image.shape[:2]) == pytest.approx(pictures.SIDE, abs=2)
+    image = prediction_page.paint(DetLocalVisualizer(), grey, squares(scores), METAINFO["palette"])
+    assert max(image.shape[:2]) == pytest.approx(prediction_page.SIDE, abs=2)
     middle = image[image.shape[0] * 7 // 20, image.shape[1] * 7 // 20].astype(int)
     strongest = int(middle.argmax())
     assert strongest == (0 if winner == 0 else 2)
@@ -92,11 +94,11 @@ def test_labels_do_not_hide_each_other(count):
     one = Instances(
         boxes, np.zeros(count, int), np.zeros((count, 60, 60), bool), np.linspace(0.3, 0.9, count)
     )
-    places = pictures.label_places(one, 2.0, ("square",), 3.0)
+    places = prediction_page.label_places(one, 2.0, ("square",), 3.0)
     assert [i for i, *_ in places] == list(range(count))[::-1]
     heights = sorted(y for *_, y in places)
     assert all(
-        after - before >= 1.48 * pictures.FONT * 3.0
+        after - before >= 1.48 * prediction_page.FONT * 3.0
         for before, after in itertools.pairwise(heights)
     )
     assert places[0][1].startswith("square 0.")
@@ -107,7 +109,7 @@ def test_labels_find_a_place_wherever_the_boxes_are(seed):
     rng = np.random.default_rng(seed)
     boxes = rng.uniform(0, 128, (40, 4)).astype(np.float32)
     one = Instances(boxes, rng.integers(0, 2, 40), np.zeros((40, 1, 1), bool), rng.random(40))
-    places = pictures.label_places(one, 5.0, METAINFO["classes"], 3.419)
+    places = prediction_page.label_places(one, 5.0, METAINFO["classes"], 3.419)
     assert sorted(i for i, *_ in places) == list(range(40))
 
 
@@ -117,7 +119,7 @@ def test_labels_find_a_place_wherever_the_boxes_are(seed):
 )
 def test_a_page_is_a_page(rows, columns, shape):
     image = np.full((*shape, 3), 90, np.uint8)
-    png = pictures.page(
+    png = prediction_page.page(
         [[image] * columns] * rows,
         [[squares(None)] * columns] * rows,
         ["a.png"] * rows,
@@ -143,9 +145,7 @@ def test_the_script_draws_both_stages_side_by_side(stages, stage_configs, tmp_pa
 @pytest.mark.parametrize(
     ("flags", "said"),
     [
-        (["--names", "a", "b"], "2 names for 1 checkpoints"),
-        (["--images", "0"], "at least 1"),
-        (["--score_thr", "1.5"], "scores lie in"),
+        (["--out", "page.jpg"], "must end in .png"),
         (["--data_root", "nowhere"], "nowhere"),
     ],
 )

@@ -1,6 +1,4 @@
-"""A run can stop anywhere and go on the same, to the bit; two stages by one command are two
-commands.
-"""
+"""A run can stop anywhere and resume, to the bit; two stages by one command are two commands."""
 
 import json
 import shutil
@@ -49,7 +47,9 @@ def test_train_stages_leaves_two_run_folders(stages):
 def test_two_commands_do_what_train_stages_does(stages, stage_configs, train, tmp_path):
     assert train(stage_configs[0]) == 0  # in the default run folder
     first = tmp_path / "work_dirs" / "tiny_nl_1"
-    assert train(stage_configs[1], "--resume-from", first / "latest.pth") == 0
+    config = stages / "tiny_nl_2" / "tiny_nl_2.py"  # the config that a run left repeats it
+    second = ["--work-dir", tmp_path / "work_dirs" / "tiny_nl_2"]
+    assert train(config, *second, "--resume-from", first / "latest.pth") == 0
     for name, epoch in (("tiny_nl_1", 2), ("tiny_nl_2", 4)):
         ours = tmp_path / "work_dirs" / name
         assert rows(ours) == rows(stages / name)
@@ -84,7 +84,7 @@ def test_killed_and_called_again_is_the_same_run(stages, stage_configs, tmp_path
     assert "both stages are done" in capsys.readouterr().out
 
 
-def test_a_torn_checkpoint_is_passed_over(stages, stage_configs, train, tmp_path, capsys):
+def test_a_torn_checkpoint_is_skipped(stages, stage_configs, train, tmp_path, capsys):
     copy(stages, "tiny_nl_1", tmp_path)
     folder = copy(stages, "tiny_nl_2", tmp_path)
     torn = folder / "epoch_4.pth"
@@ -92,7 +92,7 @@ def test_a_torn_checkpoint_is_passed_over(stages, stage_configs, train, tmp_path
     torn.write_bytes(torn.read_bytes()[: torn.stat().st_size // 2])
     (folder / ".epoch_4.pth.0123.tmp").write_bytes(b"half")
     assert train(stage_configs[1], "--work-dir", folder, "--resume") == 0
-    assert "epoch_4.pth is passed over" in capsys.readouterr().err
+    assert "epoch_4.pth is skipped" in capsys.readouterr().err
     assert weights(torn) == whole
     assert rows(folder) == rows(stages / "tiny_nl_2")
     assert list(folder.glob(".*")) == []

@@ -1,8 +1,5 @@
-"""robustness.py: which commands it runs, that it goes on where it was, and a study with real
-training at the smallest size.
-"""
+"""robustness.py: its commands, its resuming, and real training at the smallest size."""
 
-import argparse
 import csv
 import json
 from pathlib import Path
@@ -10,20 +7,21 @@ from pathlib import Path
 import pytest
 from conftest import SHAPES, rows, tool
 
-from noisy_instseg import robustness
-from noisy_instseg.errors import UserError
-from noisy_instseg.robustness import Study, Trial
+from noisy_instseg.analysis import study as robustness
+from noisy_instseg.analysis.study import Study, Trial
+from shared.errors import UserError
 
 FAMILY = SHAPES / "mask_rcnn_tiny_shapes"
 CONFIG = "train_cfg = dict(max_epochs={})\n"
-# Stands for train.py and train_stages.py: an epoch is a line; the first call for a folder named in
-# FAIL stops after one.
+# Stands for train.py and train_stages.py: an epoch is a line; with a file `fail` beside it, the
+# next call stops after one.
 FAKE = """
 import json, sys
 from pathlib import Path
 flags = sys.argv[1:]
 out = Path(flags[flags.index("--work-dir") + 1])
-stages = [(out / Path(config).stem, range(first, last)) for config, (first, last) in zip(flags[:2], ((1, 3), (3, 5)))]
+epochs = ((1, 3), (3, 5))
+stages = [(out / Path(config).stem, range(*some)) for config, some in zip(flags[:2], epochs)]
 if "train.py" in sys.argv[0]:
     stages = [(out, range(3 if "--resume-from" in flags else 1, 5))]
 with open(Path(__file__).with_name("calls.txt"), "a") as file:
@@ -32,11 +30,14 @@ seed = int(flags[flags.index("--seed") + 1])
 fail = Path(__file__).with_name("fail")
 for folder, epochs in stages:
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / (folder.name + ".py")).write_text(f"train_cfg = dict(max_epochs={epochs[-1]})" + chr(10))
-    known = (folder / "metrics.jsonl").read_text().count("epoch") if (folder / "metrics.jsonl").exists() else 0
+    config = f"train_cfg = dict(max_epochs={epochs[-1]})" + chr(10)
+    (folder / (folder.name + ".py")).write_text(config)
+    metrics = folder / "metrics.jsonl"
+    known = metrics.read_text().count("epoch") if metrics.exists() else 0
     for epoch in epochs[known:]:
-        row = {"epoch": epoch, "segm_mAP": 0.1 * epoch + seed / 100, "bbox_mAP": 0.5, "seconds": 1.0}
-        with (folder / "metrics.jsonl").open("a") as file:
+        row = {"epoch": epoch, "segm_mAP": 0.1 * epoch + seed / 100, "bbox_mAP": 0.5}
+        row["seconds"] = 1.0
+        with metrics.open("a") as file:
             file.write(json.dumps(row) + chr(10))
         (folder / f"epoch_{epoch}.pth").write_bytes(b"")
         if fail.exists():
@@ -156,8 +157,7 @@ def test_cross_entropy_goes_on_from_a_finished_first_stage_only(fakes, data, tmp
 
 
 def test_seeds_and_rates_are_trained_once_each_and_stage_1_first():
-    args = argparse.Namespace(rates=[0.4, 0, 0.4], seeds=[1, 0, 1], methods=["ce", "nl", "ce"])
-    planned = list(robustness.trials(args))
+    planned = list(robustness.trials([0.4, 0, 0.4], [1, 0, 1], ["ce", "nl", "ce"]))
     assert [(t.seed, t.rate, t.method) for t in planned] == [
         (seed, rate, method) for seed in (1, 0) for rate in (0, 0.4) for method in ("nl", "ce")
     ]
@@ -200,12 +200,9 @@ def test_another_study_does_not_mix_with_this_one(fakes, data, tmp_path, capsys)
 @pytest.mark.parametrize(
     ("flags", "said"),
     [
-        (["--rates", "1.5"], "lies in [0, 1]"),
-        (["--seeds", "-1"], "must be in"),
         (["--ann", "none.json"], "no such file"),
         (["--dataset-config", "configs/none"], "there is no"),
         (["--plot-only"], "run without --plot-only first"),
-        (["--", "--seed", "3"], "decides that itself"),
     ],
 )
 def test_bad_input_is_one_line_and_writes_nothing(

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 
-from noisy_instseg import torchvision_ops
+from noisy_instseg.run import torchvision_ops
 
 torchvision_ops.install()
 
@@ -208,7 +208,7 @@ def test_the_compiled_extension_agrees(aligned):
 def test_under_autocast_the_corners_of_regions_keep_their_pixels():
     from mmdet.registry import MODELS
 
-    import noisy_instseg.roi_extractor  # noqa: F401
+    import noisy_instseg.run.roi_extractor  # noqa: F401
 
     settings = dict(
         roi_layer=dict(type="RoIAlign", output_size=7, sampling_ratio=0),

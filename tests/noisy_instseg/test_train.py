@@ -13,14 +13,17 @@ import pytest
 import torch
 from conftest import SHAPES, environment, main, rows, run_script
 
-from noisy_instseg import experiment, options
-from noisy_instseg.errors import UserError
+from noisy_instseg.run import experiment
+from noisy_instseg.run.config import TrainFlags
+from noisy_instseg.run.datasets import parts_of
+from noisy_instseg.run.flags import parse
+from shared.errors import UserError
+
+SLOW = pytest.mark.training  # these wait for torch or mmdetection, as training does
 
 
 def load(config: Path, *flags: str):
-    return experiment.load(
-        config, options.parse(options.train_parser(), [str(config), *map(str, flags)])
-    )
+    return experiment.load(config, parse(TrainFlags, [str(config), *map(str, flags)]).settings)
 
 
 @pytest.fixture
@@ -145,6 +148,7 @@ def test_only_the_same_run_goes_on(
     assert sorted(one_epoch.iterdir()) == files
 
 
+@SLOW
 def test_a_schedule_that_stage_1_would_end_is_refused(stage_configs, tmp_path, capsys):
     first, second = (tmp_path / path.name for path in stage_configs)
     for path, source in ((first, stage_configs[0]), (second, stage_configs[1])):
@@ -162,10 +166,11 @@ def test_a_schedule_that_stage_1_would_end_is_refused(stage_configs, tmp_path, c
     assert "stage 2 would train nothing" in capsys.readouterr().err
 
 
+@pytest.mark.training
 def test_a_loss_that_is_not_finite_stops_the_run(
     train, stage_configs, tmp_path, capsys, monkeypatch
 ):
-    from noisy_instseg.hooks import RunRecordHook  # registers what it needs of mmdetection
+    from noisy_instseg.run.hooks import RunRecordHook  # registers what it needs of mmdetection
 
     before = RunRecordHook.before_train_epoch
 
@@ -184,6 +189,7 @@ def test_a_loss_that_is_not_finite_stops_the_run(
     assert "segm_mAP" not in rows(folder)[0]
 
 
+@SLOW
 def test_what_is_drawn_does_not_depend_on_the_workers(stage_configs):
     from mmengine.runner import Runner
     from mmengine.utils import import_modules_from_strings
@@ -222,6 +228,15 @@ def test_the_config_in_a_run_folder_does_what_its_source_does(stages, stage_conf
     assert copy.load_from is None  # stage 1's checkpoint, which the run began from
 
 
+def test_the_config_in_a_run_folder_has_the_seed_and_the_data_of_its_run(stage_configs, tmp_path):
+    run = load(stage_configs[0], "--seed", "7", "--limit_train", "4")
+    run.dump(tmp_path / "copy.py")
+    again = load(tmp_path / "copy.py")
+    assert again.randomness.seed == 7
+    assert experiment.identify(again) == experiment.identify(run)
+    assert load(tmp_path / "copy.py", "--seed", "1").train_dataloader.dataset.seed == 1
+
+
 def test_a_run_says_what_made_it(stages, stage_configs, data):
     record = json.loads((stages / "tiny_nl_2" / "run.json").read_text())
     annotations = (data / "annotations" / "instances_train.json").read_bytes()
@@ -244,14 +259,12 @@ def test_evaluators_follow_their_data_set(stage_configs, data):
         "--data_root",
         data,
     )
-    assert [part.ann_file for part in experiment.datasets_of(moved.train_dataloader.dataset)] == [
-        file
-    ]
+    assert [str(part.annotations) for part in parts_of(moved, ["train"])] == [file]
     assert moved.val_dataloader.dataset.indices == 3
 
 
 def test_only_images_that_were_seen_are_evaluated():
-    from noisy_instseg.hooks import EvaluatedImagesHook
+    from noisy_instseg.run.hooks import EvaluatedImagesHook
 
     class Images(list):
         def get_data_info(self, index: int) -> dict[str, int]:
@@ -277,6 +290,7 @@ def test_data_are_looked_for_in_data_root(data, tmp_path, monkeypatch):
         load(SHAPES / "mask_rcnn_tiny_shapes_nl_1.py")
 
 
+@pytest.mark.training
 def test_two_processes_train_together(stage_configs, tmp_path):
     folder = tmp_path / "a folder"
     flags = [
@@ -299,9 +313,9 @@ def test_two_processes_train_together(stage_configs, tmp_path):
     [
         (["config.py"], "usage: dist_train.sh"),
         (["config.py", "many"], "expected a number"),
-        (["config.py", "4096"], "this machine has no GPU"),
+        pytest.param(["config.py", "4096"], "this machine has no GPU", marks=SLOW),
         (["config.py", "0"], "config.py: no such config file"),
-        (["config.py", "2"], "config.py: no such config file"),
+        pytest.param(["config.py", "2"], "config.py: no such config file", marks=SLOW),
     ],
 )
 def test_dist_train_refuses_what_cannot_work(arguments, message, tmp_path):

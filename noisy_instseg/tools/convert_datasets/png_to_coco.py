@@ -1,33 +1,47 @@
-"""Instance masks in PNG files become annotations in COCO's format; what the converters of
-Cityscapes and VOC share.
+"""Instance masks in PNG files become annotations in COCO's format; shared by both converters.
 
 Files are read in a fixed order and numbered in it, so the same folder gives the same bytes on any
 number of processes. Nothing is written before all of it is converted, and each file then all or
 nothing. Letters: H W pixels.
 """
 
-import argparse
+# ruff: noqa: RUF009 - the calls make fields, and no values
+
 import json
 import multiprocessing
-import sys
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pycocotools.mask
+from numpy.typing import NDArray
 from PIL import Image
 from tqdm import tqdm
 
-from noisy_instseg.errors import UserError
+from noisy_instseg.run.flags import added, original
+from shared.errors import UserError
 from shared.files import write_atomically
 
-Converted = tuple[
-    dict[str, Any], list[dict[str, Any]]
-]  # an image, and the annotations on it, all without ids
+# an image, and the annotations on it, all without ids
+Converted = tuple[dict[str, Any], list[dict[str, Any]]]
 
 
-def read_png(path: Path) -> np.ndarray:
+@dataclass(frozen=True, kw_only=True)
+class ConvertFlags:
+    """What both converters take."""
+
+    out_dir: Path | None = original("folder for the JSON files", None, "-o", "--out-dir")
+    nproc: int = original("number of processes (1)", 1)
+    force: bool = added("overwrite files of an earlier conversion", False)
+
+    def __post_init__(self) -> None:
+        if self.nproc < 1:
+            raise UserError(f"--nproc {self.nproc}: must be at least 1")
+
+
+def read_png(path: Path) -> NDArray[np.integer[Any]]:
     """Values or palette indices. Returns (H, W) uint8, or what 16 bits need."""
     try:
         with Image.open(path) as image:
@@ -44,7 +58,7 @@ def read_png(path: Path) -> np.ndarray:
     return values
 
 
-def annotation(mask: np.ndarray, category: int, crowd: bool = False) -> dict[str, Any]:
+def annotation(mask: NDArray[np.bool_], category: int, crowd: bool = False) -> dict[str, Any]:
     """One object: box (x, y, width, height), area in pixels and run lengths.
 
     mask: (H, W) bool, not empty.
@@ -88,28 +102,6 @@ def number(converted: Sequence[Converted], categories: Mapping[int, str]) -> byt
     return json.dumps({"images": images, "annotations": annotations, "categories": listed}).encode()
 
 
-def add_options(parser: argparse.ArgumentParser, out_default: str) -> None:
-    """The flags that both converters have."""
-    parser.add_argument(
-        "-o", "--out-dir", type=Path, help=f"folder for the JSON files (default: {out_default})"
-    )
-    parser.add_argument(
-        "--nproc", type=_positive, default=1, help="number of processes (default: %(default)s)"
-    )
-    ours = parser.add_argument_group("added here")
-    ours.add_argument(
-        "--force", action="store_true", help="overwrite files of an earlier conversion"
-    )
-
-
-def _positive(text: str) -> int:
-    if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(
-            f"{text!r} is no number of processes: give an integer from 1 on"
-        )
-    return int(text)
-
-
 def write_all(
     out_dir: Path, names: Sequence[str], force: bool, make: Callable[[], Sequence[bytes]]
 ) -> None:
@@ -127,16 +119,3 @@ def write_all(
     for path, content in zip(paths, make(), strict=True):
         write_atomically(path, content)
         print(f"wrote {path}")
-
-
-def report(run: Callable[[], None]) -> int:
-    """Exit status of a converter: 0, or 2 with one line for input that cannot work."""
-    try:
-        run()
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    except OSError as error:  # of writing; reading names its file itself
-        print(f"error: {error}: choose another --out-dir", file=sys.stderr)
-        return 2
-    return 0

@@ -1,32 +1,46 @@
-"""Pascal VOC 2012's segmented objects in COCO's format: instances_{train,val}2012.json, with
-categories 1 to 20.
+"""Pascal VOC 2012's segmented objects in COCO's format: instances_{train,val}2012.json.
 
     python tools/convert_datasets/voc.py ./data/voc --nproc 8 --out-dir ./data/voc/annotations
 
 Works on the unpacked VOCtrainval_11-May-2012.tar, which has VOCdevkit/VOC2012/ with
 ImageSets/Segmentation/, SegmentationObject/ and SegmentationClass/. The paper's authors published
 no converter for VOC: the split is that of the segmentation task, 1,464 images to train and 1,449 to
-validate, and the unlabelled border of an object (255) belongs to nothing.
+validate, the categories are 1 to 20, and the unlabelled border of an object (255) is nothing.
 """
 
-import argparse
+# ruff: noqa: RUF009 - the calls make fields, and no values
+
 import sys
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, ClassVar
 
-sys.path.insert(
-    0, str(Path(__file__).absolute().parents[3])
-)  # the repository: the script runs from any folder
+# the repository: the script runs from any folder
+sys.path.insert(0, str(Path(__file__).absolute().parents[3]))
 
 import numpy as np
+from numpy.typing import NDArray
 
-from noisy_instseg.errors import UserError
+from noisy_instseg.run.errors import exit_status
+from noisy_instseg.run.flags import parse, positional
 from noisy_instseg.tools.convert_datasets import png_to_coco
 from shared.coco.classes import TABLES
+from shared.errors import UserError
 
 SPLITS = ("train", "val")
 CLASSES = TABLES["voc"]
 VOID = 255
+
+
+@dataclass(frozen=True, kw_only=True)
+class Flags(png_to_coco.ConvertFlags):
+    """Pascal VOC 2012's segmented objects in COCO's format; --out-dir is VOC_PATH/annotations
+    unless given.
+    """
+
+    EXAMPLE: ClassVar = "convert_datasets/voc.py ./data/voc --nproc 8"
+    voc_path: Path = positional("folder with VOCdevkit/VOC2012/")
 
 
 def images_of(devkit: Path, split: str) -> list[tuple[Path, str]]:
@@ -59,19 +73,13 @@ def convert_image(job: tuple[Path, str]) -> png_to_coco.Converted:
     annotations = []
     for value in np.unique(objects[(objects > 0) & (objects != VOID)]).tolist():
         mask = objects == value
-        annotations.append(
-            png_to_coco.annotation(
-                mask, class_of(classes[mask], f"object {value} of {object_path}")
-            )
-        )
-    return {
-        "file_name": f"{name}.jpg",
-        "height": objects.shape[0],
-        "width": objects.shape[1],
-    }, annotations
+        category = class_of(classes[mask], f"object {value} of {object_path}")
+        annotations.append(png_to_coco.annotation(mask, category))
+    height, width = objects.shape
+    return {"file_name": f"{name}.jpg", "height": height, "width": width}, annotations
 
 
-def class_of(values: np.ndarray, place: str) -> int:
+def class_of(values: NDArray[np.integer[Any]], place: str) -> int:
     """The class of an object's pixels; where borders of two objects meet, most pixels decide.
 
     values: (n,) of the class mask.
@@ -87,26 +95,19 @@ def class_of(values: np.ndarray, place: str) -> int:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Exit status: 0; 2 for input that cannot work, with a message."""
-    parser = argparse.ArgumentParser(
-        description="Pascal VOC 2012's segmented objects in COCO's format"
-    )
-    parser.add_argument("voc_path", type=Path, help="folder with VOCdevkit/VOC2012/")
-    png_to_coco.add_options(parser, "voc_path/annotations")
-    args = parser.parse_args(argv)
-    devkit = args.voc_path / "VOCdevkit" / "VOC2012"
+    flags = parse(Flags, argv)
+    devkit = flags.voc_path / "VOCdevkit" / "VOC2012"
+    out_dir = flags.out_dir or flags.voc_path / "annotations"
+    names = [f"instances_{split}2012.json" for split in SPLITS]
 
     def make() -> list[bytes]:
         jobs = {split: images_of(devkit, split) for split in SPLITS}
-        return [
-            png_to_coco.number(
-                png_to_coco.convert(convert_image, jobs[split], args.nproc, split), CLASSES
-            )
-            for split in SPLITS
-        ]
+        found = (
+            png_to_coco.convert(convert_image, jobs[split], flags.nproc, split) for split in SPLITS
+        )
+        return [png_to_coco.number(converted, CLASSES) for converted in found]
 
-    names = [f"instances_{split}2012.json" for split in SPLITS]
-    out_dir = args.out_dir or args.voc_path / "annotations"
-    return png_to_coco.report(lambda: png_to_coco.write_all(out_dir, names, args.force, make))
+    return exit_status(lambda: png_to_coco.write_all(out_dir, names, flags.force, make))
 
 
 if __name__ == "__main__":

@@ -1,0 +1,236 @@
+"""Checkpoints that survive a kill and execute nothing: atomic writing, safe reading, the same run.
+
+mmengine writes in place and reads with a long allow-list, then without any protection. `install`
+replaces both: whatever it writes appears by renaming, and whatever it reads is tensors and plain
+Python values, with no class allowed besides.
+"""
+
+import hashlib
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from mmengine.dist import barrier, get_rank
+from mmengine.fileio import LocalBackend, register_backend
+from mmengine.logging import HistoryBuffer
+from mmengine.runner import CheckpointLoader
+from mmengine.runner.checkpoint import get_torchvision_models
+
+from noisy_instseg.run import run_folder
+from shared import datasets
+from shared.datasets import download
+from shared.errors import UserError
+from shared.files import write_atomically
+
+FROM_SCRATCH = (
+    "--cfg-options model.backbone.init_cfg=None model.backbone.frozen_stages=-1 "
+    "model.backbone.norm_eval=False"
+)
+IDENTITY = "noisy_instseg"  # key of what the run is, in a checkpoint's meta
+
+
+class AtomicLocalBackend(LocalBackend):
+    """Writes to a temporary file, flushes it and renames it: a kill leaves no torn file."""
+
+    def put(self, obj: bytes, filepath: str | Path) -> None:
+        write_atomically(filepath, obj)
+
+    def put_text(self, obj: str, filepath: str | Path, encoding: str = "utf-8") -> None:
+        write_atomically(filepath, obj.encode(encoding))
+
+
+def install() -> None:
+    """Makes every Runner of this process write and read checkpoints this way."""
+    register_backend("local", AtomicLocalBackend, prefixes="", force=True)
+    for scheme in list(CheckpointLoader._schemes):
+        if scheme:
+            CheckpointLoader.register_scheme(scheme, loader=load_from_elsewhere, force=True)
+    CheckpointLoader.register_scheme("", loader=load_from_safe_file, force=True)
+    CheckpointLoader.register_scheme(
+        ("torchvision://", "modelzoo://"), loader=load_from_torchvision, force=True
+    )
+
+
+# ---- reading
+
+
+def load_from_safe_file(filename: str, map_location: Any = None) -> dict[str, Any]:
+    """mmengine's loader of local files; the names of these functions appear in its log."""
+    return load(Path(filename).expanduser(), map_location)
+
+
+def load_from_elsewhere(filename: str, map_location: Any = None) -> dict[str, Any]:
+    raise UserError(f"{filename} is not read from there: download the file and give its path")
+
+
+def load(path: Path, map_location: Any = "cpu") -> dict[str, Any]:
+    """A checkpoint file as a dict; nothing in it is executed.
+
+    Raises UserError if it is missing, torn or needs more.
+    """
+    if not path.is_file():
+        raise UserError(f"{path}: no such checkpoint{_neighbours(path)}")
+    if problem := run_folder.tear(path):
+        raise UserError(f"{path}: {problem}")
+    try:
+        checkpoint = torch.load(path, map_location=map_location, weights_only=True)
+    except Exception as error:
+        found = re.search(r"Unsupported \w+: GLOBAL (\S+)", str(error))
+        reason = f"it asks for {found[1]}" if found else type(error).__name__
+        raise UserError(
+            f"{path}: holds more than tensors and plain values, and is not read, since it could "
+            f"run code ({reason})"
+        ) from error
+    if not isinstance(checkpoint, dict):
+        raise UserError(f"{path}: holds {type(checkpoint).__name__}, not a checkpoint")
+    if isinstance(meta := checkpoint.get("meta"), dict):
+        # mmengine 0.1's name of the config, which Runner.resume would execute
+        meta.pop("config", None)
+    return checkpoint
+
+
+def check_weights(expected: Mapping[str, Any], checkpoint: Mapping[str, Any], path: Path) -> None:
+    """Raises UserError for weights that do not fit, of which mmengine would only warn.
+
+    expected: the network's state_dict, on any device; checkpoint: as `load` gives it, or the
+    weights alone.
+    """
+    weights = {
+        name.removeprefix("module."): value
+        for name, value in checkpoint.get("state_dict", checkpoint).items()
+    }
+    shapes = {name: tuple(getattr(value, "shape", ())) for name, value in weights.items()}
+    wanted = {
+        name: tuple(value.shape)
+        for name, value in expected.items()
+        if not name.endswith("num_batches_tracked")
+    }
+    if wrong := [
+        f"{name}: {shapes.get(name, 'missing')} there, {shape} here"
+        for name, shape in wanted.items()
+        if shapes.get(name) != shape
+    ]:
+        raise UserError(
+            f"{path} does not fit the network of this config: {run_folder.some(wrong)}. Give "
+            "the config it was trained with"
+        )
+    if broken := [name for name in wanted if not weights[name].isfinite().all()]:
+        raise UserError(
+            f"{path} holds weights that are NaN or infinite: {run_folder.some(broken)}. Give an "
+            "earlier checkpoint"
+        )
+
+
+def _neighbours(path: Path) -> str:
+    """Other checkpoints in the folder, for the message."""
+    names = [f"epoch_{epoch}.pth" for epoch, _ in run_folder.epochs_in(path.parent)]
+    return f"; {path.parent} holds {', '.join(reversed(names))}" if names else ""
+
+
+# ---- the same run
+
+
+def check_same_run(path: Path, identity: Mapping[str, Any]) -> int:
+    """The epochs a checkpoint has behind it. Raises UserError if it is of another run."""
+    meta = load(path).get("meta")
+    if not isinstance(meta, dict) or IDENTITY not in meta or not isinstance(meta.get("epoch"), int):
+        raise UserError(
+            f"{path}: was not written by noisy_instseg's train.py, so nobody knows what it was "
+            f"trained on; to start from its weights alone: --cfg-options load_from={path}"
+        )
+    if differences := list(run_folder.differing(meta[IDENTITY], identity)):
+        raise UserError(
+            f"{path} belongs to another run: {run_folder.some(differences)}. Continue it with the "
+            "settings and data it was made with, or begin a new run in another --work-dir"
+        )
+    epoch: int = meta["epoch"]
+    return epoch
+
+
+# ---- plain values
+
+
+def make_plain(checkpoint: dict[str, Any]) -> None:
+    """Turns mmengine's log history and numpy's scalars into plain values, in place."""
+    hub = checkpoint.get("message_hub")
+    if hub is not None:
+        hub["log_scalars"] = {
+            key: [torch.as_tensor(np.asarray(part)) for part in buffer.data]
+            for key, buffer in hub["log_scalars"].items()
+        }
+        hub["resumed_keys"] = dict(hub["resumed_keys"])
+    for key in ("meta", "message_hub", "param_schedulers"):
+        if key in checkpoint:
+            checkpoint[key] = _plain(checkpoint[key])
+
+
+def restore_history(checkpoint: dict[str, Any]) -> None:
+    """The reverse of `make_plain`, for Runner.resume."""
+    scalars = checkpoint.get("message_hub", {}).get("log_scalars", {})
+    for key, value in scalars.items():
+        if isinstance(value, list):
+            scalars[key] = HistoryBuffer(*(part.cpu().numpy() for part in value))
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, np.generic):
+        return value.item()
+    if isinstance(value, np.ndarray):
+        return value.tolist()
+    if type(value) in (list, tuple):
+        return type(value)(_plain(item) for item in value)
+    if isinstance(value, Mapping) and type(value).__name__ in ("dict", "OrderedDict", "ConfigDict"):
+        return {key: _plain(item) for key, item in value.items()}
+    return value
+
+
+# ---- ImageNet weights
+
+
+def load_from_torchvision(filename: str, map_location: Any = None) -> dict[str, Any]:
+    """mmengine's loader of torchvision://NAME."""
+    return load(pretrained(filename), map_location)
+
+
+def pretrained(name: str) -> Path:
+    """The file of torchvision://NAME, its hash checked.
+
+    From torch's cache, DATA_ROOT, DATA_MIRROR or the publisher, whichever has it first. The name
+    ends in the first eight digits of the SHA-256. Raises UserError if no place has it.
+    """
+    model = name.split("://", 1)[1]
+    addresses = get_torchvision_models()
+    if model not in addresses:
+        raise UserError(
+            f"{name}: torchvision has no model of this name; the paper's is torchvision://resnet50"
+        )
+    file_name = download.file_name(addresses[model])
+    cache = Path(torch.hub.get_dir(), "checkpoints", file_name)
+    target = cache if cache.is_file() else datasets.data_root() / "pretrained" / file_name
+    if get_rank() == 0:
+        _fetch(addresses[model], target)
+    barrier()
+    return target
+
+
+def _fetch(address: str, target: Path) -> None:
+    digest = re.search(r"-([0-9a-f]{8})\.", target.name)
+    try:
+        download.fetch(address, target)
+        if digest and not (found := _sha256(target)).startswith(digest[1]):
+            raise download.DownloadError(
+                f"{target} is not that file: its sha256 begins with {found[:8]}; delete it"
+            )
+    except download.DownloadError as error:
+        raise UserError(
+            f"the ImageNet weights could not be downloaded: {error}\n"
+            f"To train from scratch instead: {FROM_SCRATCH}"
+        ) from error
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

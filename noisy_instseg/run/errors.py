@@ -1,0 +1,80 @@
+"""What ends a command with a message instead of a traceback, and with which exit status."""
+
+import contextlib
+import os
+import sys
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+
+from noisy_instseg.run.device import is_first_process, leave_process_group
+from shared.errors import UserError
+
+NON_FINITE = 3
+# where dist_*.sh read the exit status; torch.distributed.run makes 1 of any
+STATUS_FILE = "NOISY_INSTSEG_STATUS"
+
+
+class NonFiniteLossError(FloatingPointError):
+    """A loss or a weight is NaN or infinite; the checkpoint of the last good epoch is kept."""
+
+
+def exit_status(work: Callable[[], None], interrupted: str = "interrupted") -> int:
+    """Runs `work`. 0; 2 for input that cannot work; 3 for a NaN; 130 for Ctrl-C, `interrupted`."""
+    status, message = 0, ""
+    try:
+        work()
+    except NonFiniteLossError as error:
+        status, message = NON_FINITE, f"stopped: {error}"
+    except UserError as error:
+        status, message = 2, f"error: {error}"
+    except OSError as error:  # such as a full disk
+        status = 2
+        message = f"error: {error}: check that the place exists, is yours to use and has room"
+    except KeyboardInterrupt:
+        status, message = 130, interrupted
+    finally:
+        leave_process_group()
+    if status:
+        say(message)
+        if is_first_process() and (file := os.environ.get(STATUS_FILE)):
+            Path(file).write_text(f"{status}\n")
+    return status
+
+
+def say(text: str) -> None:
+    """On stderr, by the first process alone."""
+    if is_first_process():
+        print(text, file=sys.stderr, flush=True)
+
+
+def check_output(flag: str, path: Path | None, *suffixes: str) -> None:
+    """Raises UserError if a file cannot be written there, before hours are spent on its content."""
+    if path is None:
+        return
+    if suffixes and path.suffix.lower() not in suffixes:
+        raise UserError(f"{flag} {path}: the file's name must end in {' or '.join(suffixes)}")
+    if path.is_dir():
+        raise UserError(f"{flag} {path}: is a folder, expected the name of a file")
+    try:
+        _try_to_write(path.absolute().parent)
+    except OSError as error:
+        raise UserError(
+            f"{flag} {path}: nothing can be written there ({error.strerror or error}); choose a "
+            "name in a folder that is yours to write to"
+        ) from error
+
+
+def _try_to_write(folder: Path) -> None:
+    """Makes the folder and a file in it, and removes both again.
+
+    Permissions alone do not tell: file systems can be read-only.
+    """
+    missing = [one for one in (folder, *folder.parents) if not one.exists()]  # the deepest first
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        tempfile.NamedTemporaryFile(dir=folder, prefix=".").close()
+    finally:
+        for made in missing:
+            with contextlib.suppress(OSError):  # it was not made, or somebody else uses it already
+                made.rmdir()

@@ -1,0 +1,343 @@
+"""From a config file and flags to the final mmengine config.
+
+    cfg = experiment.load(Path("configs/shapes/mask_rcnn_tiny_shapes_nl_1.py"), flags.settings)
+
+Nothing heavy is imported and nothing written. One place decides: evaluators take their annotation
+file from their dataset, tests run on the validation set (the published test set has no labels), the
+seed, the hooks and the training set's wrapper are those of every run.
+"""
+
+import hashlib
+import json
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from mmengine.config import Config, ConfigDict, DictAction
+
+from noisy_instseg.run import data_checks
+from noisy_instseg.run.config import Settings
+from noisy_instseg.run.datasets import annotation_file, innermost, parts_of
+from shared.errors import UserError
+
+PROJECT = Path(__file__).absolute().parents[1]
+OWN = "noisy_instseg."
+MODULES = tuple(
+    f"{OWN}{name}" for name in ("plugins", "run.seeded", "run.hooks", "run.roi_extractor")
+)
+# mmdetection 2.2's names -> 3.x's
+EVALUATION_OPTIONS = {"jsonfile_prefix": "outfile_prefix", "classwise": "classwise"}
+OWN_KEYS = {
+    "train_ann",
+    "load_from",
+    "work_dir",
+    "compile",
+    "find_unused_parameters",
+    "auto_scale_lr",
+    "optim_wrapper",
+    "param_scheduler",
+    "model_wrapper_cfg",
+    "activation_checkpointing",
+}
+REPLACED = {  # keys that would have no effect -> what to give instead
+    "resume": "--resume",
+    "launcher": "--launcher",
+    "randomness": "--seed and --deterministic",
+    "data_root": "--data_root",
+    "test_dataloader": "val_dataloader, which testing uses",
+    "test_evaluator": "val_evaluator, which testing uses",
+    "classes": "{train,val}_dataloader.dataset.metainfo.classes",
+    "train_pipeline": "train_dataloader.dataset.pipeline",
+    "test_pipeline": "val_dataloader.dataset.pipeline",
+    "vis_backends": "--wandb",
+    "visualizer": "--wandb",
+}
+
+
+def load(config_path: Path, settings: Settings, parts: Sequence[str] = ("train", "val")) -> Config:
+    """The final config. Raises UserError.
+
+    parts: the datasets that have to be there; without "train" the config is one to test with.
+    """
+    cfg = read(config_path)
+    recorded = forget_run(cfg)
+    seed = recorded if settings.seed is None else settings.seed
+    train_ann = merge(cfg, settings.options)
+    check_numbers(cfg)
+    place_data(cfg, settings.data_root)
+    if (noise_file := settings.noise_file or train_ann) is not None:
+        use_annotations(cfg, Path(noise_file))
+    test_on_validation(cfg)
+    limit(cfg, settings.limit_train, settings.limit_test)
+    data_checks.adopt_classes(cfg, parts)
+    cfg.randomness = dict(seed=seed, diff_rank_seed=False, deterministic=settings.deterministic)
+    if settings.amp == "bf16":
+        use_bfloat16(cfg)
+    if settings.no_validate:
+        cfg.val_cfg = cfg.val_dataloader = cfg.val_evaluator = None
+    data_checks.check(cfg, [part for part in parts if cfg.get(f"{part}_dataloader")])
+    for loader in (cfg.train_dataloader, cfg.val_dataloader, cfg.test_dataloader):
+        if loader is not None and not loader.get("num_workers"):
+            loader.persistent_workers = False  # torch refuses it without workers
+    if "train" in parts:
+        set_up_training(cfg, seed, settings.wandb)
+    else:
+        set_up_test(cfg)
+    import_own_modules(cfg)
+    cfg.launcher = settings.launcher
+    return cfg
+
+
+def read(config_path: Path) -> Config:
+    """A config file as it stands; its custom_imports wait until the run is sure to start."""
+    if not config_path.is_file():
+        raise UserError(
+            f"{config_path}: no such config file; those of this project are in "
+            "noisy_instseg/configs"
+        )
+    try:
+        cfg = Config.fromfile(config_path, import_custom_modules=False)
+    except Exception as error:  # a config is code, so anything can go wrong in it
+        raise UserError(
+            f"{config_path}: cannot be read as a config: {type(error).__name__}: {error}"
+        ) from error
+    # formatting the text by yapf takes a second, and mmengine does it for every checkpoint
+    cfg = Config(cfg._cfg_dict, cfg.text, cfg.filename, cfg.env_variables, format_python_code=False)
+    for key in ("model", "train_dataloader", "val_dataloader", "val_evaluator", "train_cfg"):
+        if cfg.get(key) is None:
+            raise UserError(
+                f"{config_path}: has no `{key}`; expected a config of mmdetection 3.x, such as "
+                "those in configs/"
+            )
+    return cfg
+
+
+def forget_run(cfg: Config) -> int:
+    """Takes away what a run wrote into its copy of a config, so that the copy repeats the run.
+
+    The run's seed; 0 for a config of no run.
+    """
+    seed = 0
+    while cfg.train_dataloader.dataset.get("type") == "SeededDataset":
+        seed = cfg.train_dataloader.dataset.seed
+        cfg.train_dataloader.dataset = cfg.train_dataloader.dataset.dataset
+    if cfg.pop("resume", False):
+        cfg.load_from = None
+    if imports := cfg.get("custom_imports"):  # this package's are added by `import_own_modules`
+        imports.imports = [name for name in imports.imports if not name.startswith(OWN)]
+    return seed
+
+
+def merge(cfg: Config, assignments: Sequence[str]) -> str | None:
+    """Applies KEY=VALUE texts; the value of train_ann, which mmengine does not know."""
+    changes = dict(assignment.split("=", 1) for assignment in assignments)
+    values = {key.strip(): DictAction._parse_iterable(value) for key, value in changes.items()}
+    for key in values:
+        if key.split(".")[0] in REPLACED:
+            raise UserError(
+                f"--options {key}: would have no effect; give {REPLACED[key.split('.')[0]]}"
+            )
+        if key.split(".")[0] not in {*cfg, *OWN_KEYS}:
+            raise UserError(
+                f"--options {key}: the config has no `{key.split('.')[0]}`; it has "
+                f"{', '.join(sorted(cfg))}"
+            )
+    train_ann: str | None = values.pop("train_ann", None)
+    try:
+        cfg.merge_from_dict(values)
+    except (KeyError, TypeError, IndexError, ValueError) as error:
+        raise UserError(f"--options: cannot be applied: {error}") from error
+    return train_ann
+
+
+def check_numbers(cfg: Config) -> None:
+    """What mmengine and torch would divide by, or silently do nothing with. Raises UserError."""
+    found = {
+        "train_cfg.max_epochs": cfg.train_cfg.get("max_epochs"),
+        "train_cfg.val_interval": cfg.train_cfg.get("val_interval", 1),
+        "train_dataloader.batch_size": cfg.train_dataloader.get("batch_size", 1),
+        "train_dataloader.dataset.times": cfg.train_dataloader.dataset.get("times", 1),
+        "val_dataloader.batch_size": cfg.val_dataloader.get("batch_size", 1),
+    }
+    for name, value in found.items():
+        if type(value) is not int or value < 1:
+            raise UserError(
+                f"{name} is {value!r}: give a whole number from 1 on, as in --cfg-options {name}=1"
+            )
+
+
+# ---- data
+
+
+def place_data(cfg: Config, given: Path | None) -> None:
+    """Points every dataset to --data_root, or to where the config's data_root is found."""
+    for part in parts_of(cfg, ("train", "val")):
+        if given is not None:
+            part.settings["data_root"] = str(given.expanduser())
+        elif root := part.settings.get("data_root"):
+            part.settings["data_root"] = str(_found(Path(root).expanduser()))
+
+
+def _found(data_root: Path) -> Path:
+    """`data/cityscapes` here, else in $DATA_ROOT, this project's data/ or the repository's."""
+    if data_root.is_absolute() or data_root.is_dir():
+        return data_root
+    places = [PROJECT / data_root, PROJECT.parent / data_root]
+    if root := os.environ.get("DATA_ROOT"):
+        places.insert(0, Path(root).expanduser() / data_root.relative_to(data_root.parts[0]))
+    return next((place for place in places if place.is_dir()), data_root)
+
+
+def use_annotations(cfg: Config, path: Path) -> None:
+    """Trains on the annotation file `path`, wherever the images are."""
+    if not path.expanduser().is_file():
+        raise UserError(
+            f"--noise_file {path}: no such file; noisy_labels_SN_*.py and noisy_labels_AN_*.py "
+            "make one"
+        )
+    if path.suffix.lower() != ".json":
+        raise UserError(
+            f"--noise_file {path}: expected COCO annotations (.json), as noisy_labels_*.py "
+            "write them"
+        )
+    for part in parts_of(cfg, ["train"]):
+        part.settings["ann_file"] = str(path.expanduser().absolute())
+
+
+def test_on_validation(cfg: Config) -> None:
+    """Evaluators read the annotations of their dataset, and testing uses the validation set."""
+    evaluators = cfg.val_evaluator if isinstance(cfg.val_evaluator, list) else [cfg.val_evaluator]
+    annotations = str(next(parts_of(cfg, ["val"])).annotations)
+    for evaluator in evaluators:
+        if "ann_file" in evaluator or evaluator.get("type") == "CocoMetric":
+            evaluator.ann_file = annotations
+    # DEVIATION(noisy_instseg): tools/test.py evaluates the validation set; the original's configs
+    # name Cityscapes' test file, which has no annotations.
+    cfg.test_dataloader, cfg.test_evaluator = cfg.val_dataloader, cfg.val_evaluator
+    cfg.test_cfg = cfg.get("test_cfg") or dict(type="TestLoop")
+
+
+def limit(cfg: Config, train: int | None, test: int | None) -> None:
+    """Keeps the first so many images; what is evaluated is what remains (EvaluatedImagesHook)."""
+    for name, count in (("train", train), ("val", test)):
+        if count is not None:
+            for part in parts_of(cfg, [name]):
+                part.settings["indices"] = count
+    cfg.test_dataloader = cfg.val_dataloader
+
+
+# ---- what every run has
+
+
+def use_bfloat16(cfg: Config) -> None:
+    """Autocast around the forward passes of training; bfloat16 needs no scaling.
+
+    Losses and RoIAlign stay in float32.
+    """
+    cfg.optim_wrapper.update(type="AmpOptimWrapper", dtype="bfloat16", loss_scale=1.0)
+    for extractor in ("bbox_roi_extractor", "mask_roi_extractor"):
+        cfg.model.roi_head[extractor].type = "Float32RoIExtractor"
+
+
+def set_up_training(cfg: Config, seed: int, wandb: bool) -> None:
+    """The seeded training set, our hooks, the log; in the config, so its dump repeats the run."""
+    cfg.train_dataloader.dataset = ConfigDict(
+        type="SeededDataset", seed=seed, dataset=cfg.train_dataloader.dataset
+    )
+    cfg.train_dataloader.persistent_workers = False  # workers are told the epoch when they start
+    # Several processes have a batch norm each, whose statistics mmengine leaves apart: the epoch's
+    # mean goes to all.
+    add_hooks(
+        cfg,
+        dict(type="SeedHook", seed=seed),
+        dict(type="FiniteLossHook"),
+        dict(type="EvaluatedImagesHook"),
+        dict(type="SyncBuffersHook"),
+    )
+    set_backends(cfg, "LocalVisBackend", "TensorboardVisBackend")
+    if wandb:
+        cfg.visualizer.vis_backends.append(
+            dict(type="WandbVisBackend", init_kwargs=dict(project="noisy-instseg"))
+        )
+
+
+def set_up_test(cfg: Config) -> None:
+    """Nothing of training is built."""
+    for key in ("train_cfg", "train_dataloader", "optim_wrapper", "param_scheduler"):
+        cfg[key] = None
+    cfg.auto_scale_lr = None
+    add_hooks(cfg, dict(type="EvaluatedImagesHook"))
+    set_backends(cfg, "LocalVisBackend")
+
+
+def add_hooks(cfg: Config, *hooks: dict[str, Any]) -> None:
+    """Beside the config's own; those that a dumped config brings along are replaced."""
+    names = {hook["type"] for hook in hooks}
+    kept = [hook for hook in cfg.get("custom_hooks") or [] if hook["type"] not in names]
+    cfg.custom_hooks = [*kept, *hooks]
+
+
+def set_backends(cfg: Config, *backends: str) -> None:
+    """Where the log goes; without a name, or mmengine takes stage 2's visualizer for stage 1's."""
+    cfg.visualizer = dict(
+        type="DetLocalVisualizer", vis_backends=[dict(type=backend) for backend in backends]
+    )
+
+
+def import_own_modules(cfg: Config) -> None:
+    """The registries know our classes wherever the config is used."""
+    imports = cfg.get("custom_imports") or ConfigDict(imports=[], allow_failed_imports=False)
+    imports.imports = [*MODULES, *imports.imports]
+    cfg.custom_imports = imports
+
+
+def identify(cfg: Config) -> dict[str, Any]:
+    """What has to stay the same for a run to be continued: all but the loss and the epochs' number.
+
+    Of both stages alike. Plain values, as a checkpoint brings them back.
+    """
+    plain = cfg.to_dict()
+    model, loader = plain["model"], plain["train_dataloader"]
+    model["roi_head"]["bbox_head"].pop("loss_cls", None)
+    model["backbone"].pop("init_cfg", None)
+    dataset = loader["dataset"]
+    dataset = dataset["dataset"] if dataset["type"] == "SeededDataset" else dataset
+    digests = []
+    for _, part in innermost(dataset):
+        digests.append(_digest(annotation_file(part)))
+        part.pop("ann_file", None)  # data may move, as long as the annotations stay what they are
+        part.pop("data_root", None)
+    for scheduler in (schedulers := plain.get("param_scheduler") or []):
+        # what mmengine fills in, and the checkpoint hands on to the second stage
+        if scheduler.get("by_epoch", True):
+            scheduler.setdefault("end", plain["train_cfg"].get("max_epochs"))
+    world = int(os.environ.get("WORLD_SIZE", 1))
+    found = {
+        "seed": cfg.randomness.seed,
+        "training annotations (SHA-256)": ", ".join(digests),
+        "batch (images of a step)": world * loader.get("batch_size", 1),
+        "model": model,
+        "training set": dataset,
+        "optim_wrapper": plain["optim_wrapper"],
+        "param_scheduler": schedulers,
+    }
+    identity: dict[str, Any] = json.loads(json.dumps(found, default=str))
+    return identity
+
+
+def _digest(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def evaluation_options(assignments: Sequence[str]) -> tuple[tuple[str, ...], dict[str, Any]]:
+    """Splits test.py's --options: settings of the config, mmdetection 2.2's of the evaluation."""
+    rest, found = [], {}
+    for assignment in assignments:
+        key, _, value = assignment.partition("=")
+        if key in EVALUATION_OPTIONS:
+            found[EVALUATION_OPTIONS[key]] = DictAction._parse_iterable(value)
+        else:
+            rest.append(assignment)
+    return tuple(rest), found
