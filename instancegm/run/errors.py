@@ -17,15 +17,15 @@ class CheckpointError(UserError):
     """A checkpoint is missing, torn, or of another run."""
 
 
-def exit_status(work: Callable[[], object], *, trains: bool = True) -> int:
-    """Runs `work`. 0; 2: input that cannot work; 3: a loss that is not finite; 130: Ctrl-C.
+def exit_status(work: Callable[[], int | None], *, trains: bool = True) -> int:
+    """Runs `work`. Its status, else 0; 2: bad input; 3: a loss that is not finite; 130: Ctrl-C.
 
     trains: the command has --lr, --amp and --resume, which messages may then recommend. Notes
     added to an exception are printed behind its message.
     """
     again = "run the same command with --resume" if trains else "run the same command again"
     try:
-        work()
+        return work() or 0
     except FloatingPointError as error:
         message = [f"stopped: the loss is not finite ({error})", *getattr(error, "__notes__", ())]
         fix = ["Lower --lr, or try --amp off"] if trains else []
@@ -40,4 +40,3 @@ def exit_status(work: Callable[[], object], *, trains: bool = True) -> int:
     except KeyboardInterrupt:
         print(f"interrupted; {again}{' to continue' if trains else ''}", file=sys.stderr)
         return 130
-    return 0
