@@ -26,7 +26,10 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     from lra_diffusion.analysis.feature_space import measure
 
-    return exit_status(lambda: measure(config))
+    def work() -> None:
+        measure(config)
+
+    return exit_status(work)
 
 
 if __name__ == "__main__":

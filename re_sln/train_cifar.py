@@ -44,7 +44,11 @@ def train(config: Config) -> "Experiment":
 def main(argv: Sequence[str] | None = None) -> int:
     """Exit status: 0; 2 for input that cannot work; 3 for a loss that is not finite; 130 Ctrl-C."""
     config = parse("train_cifar", argv)
-    return exit_status(lambda: train(config))
+
+    def work() -> None:
+        train(config)
+
+    return exit_status(work)
 
 
 if __name__ == "__main__":

@@ -22,7 +22,11 @@ from re_sln.train_cifar import train
 def main(argv: Sequence[str] | None = None) -> int:
     """Exit status: 0; 2 for input that cannot work; 3 for a loss that is not finite; 130 Ctrl-C."""
     config = parse("train_real", argv)
-    return exit_status(lambda: train(config))
+
+    def work() -> None:
+        train(config)
+
+    return exit_status(work)
 
 
 if __name__ == "__main__":

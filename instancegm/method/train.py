@@ -282,7 +282,7 @@ def update(peer: Peer, loss: Tensor) -> None:
     """One step of SGD on the classifier and of Adam on the VAE."""
     for optimizer in peer.optimizers:
         optimizer.zero_grad()
-    loss.backward()  # type: ignore[no-untyped-call]
+    loss.backward()
     for optimizer in peer.optimizers:
         optimizer.step()
 

@@ -296,8 +296,8 @@ def _unknown_flags(command: tuple[str, ...], arguments: list[str]) -> str | None
     sub-commands.
     """
     given = [word.split("=")[0] for word in arguments if OPTION.fullmatch(word.split("=")[0])]
-    words = takewhile(lambda word: re.fullmatch(r"[a-z]+", word), arguments)
-    known = flags_of((*command, *(words if command[-1] == "shared" else ())))
+    words = tuple(takewhile(lambda word: re.fullmatch(r"[a-z][a-z0-9-]*", word), arguments))
+    known = flags_of(command + words) or flags_of(command)
     unknown = [flag for flag in given if known and flag not in known]
     return f"{command[-1]} has no flag {unknown[0]}; see its --help" if unknown else None
 
@@ -305,7 +305,7 @@ def _unknown_flags(command: tuple[str, ...], arguments: list[str]) -> str | None
 @cache
 def flags_of(command: tuple[str, ...]) -> frozenset[str]:
     """What `--help` of a script or module lists; nothing where its environment is not installed."""
-    project = re.split(r"[/.]", command[-1] if command[0] != "-m" else command[1])[0]
+    project = re.split(r"[/.]", command[1] if command[0] == "-m" else command[0])[0]
     python = ROOT / ".venv" / project / "bin/python"
     if not python.exists():
         return frozenset()

@@ -32,11 +32,7 @@ def targets() -> list[str]:
 
 
 def recipes() -> list[Path]:
-    return [
-        p
-        for p in files()
-        if p.parts[1:2] == ("scripts",) and p.suffix == ".sh" and p.name != "common.sh"
-    ]
+    return [p for p in files() if p.parts[1:2] == ("scripts",) and os.access(ROOT / p, os.X_OK)]
 
 
 @pytest.mark.parametrize("arguments", [[], ["help"]])
@@ -56,10 +52,11 @@ def test_make_can_follow_a_target_and_a_dry_run_writes_nothing(checkout, target)
 
 
 def test_every_recipe_has_its_target():
-    called = {name for name in documented() if "%" not in name}
+    names = documented().keys()
     for recipe in recipes():
-        project, name = recipe.parts[0], recipe.stem
-        assert {f"{project}-{name}", name} & called, f"{recipe}:1: no target of make calls it"
+        targets = {f"{recipe.parts[0]}-{recipe.stem}", recipe.stem} & names
+        callers = [other for other in recipes() if f"/{recipe.name}" in text(other)]
+        assert targets or callers, f"{recipe}:1: no target of make calls it"
 
 
 @pytest.mark.parametrize("target", ["instancegm-cifar11", "setup-no", "lock-no", "bench-no"])
@@ -69,7 +66,7 @@ def test_a_misspelt_target_is_refused(checkout, target):
     assert "No rule" in run.stderr
 
 
-@pytest.mark.parametrize("recipe", recipes(), ids=str)
+@pytest.mark.parametrize("recipe", [r for r in recipes() if r.stem != "two_stages"], ids=str)
 def test_a_recipe_calls_scripts_that_exist(recipe, checkout, tmp_path):
     """Runs it with an interpreter that only notes what it is asked to run."""
     notes = tmp_path / "notes"
@@ -82,7 +79,8 @@ def test_a_recipe_calls_scripts_that_exist(recipe, checkout, tmp_path):
     )
     assert run.returncode == 0, run.stderr
     calls = notes.read_text().splitlines()
-    assert any("--some_flag a b" in call for call in calls), f"{recipe}:1: ARGS goes nowhere"
+    takes_flags = recipe.stem != "figures"  # re_sln's, which looks at whatever runs there are
+    assert any("--some_flag a b" in call for call in calls) == takes_flags
     for call in calls:
         if not call.startswith("-m "):
             assert (ROOT / call.split()[0]).is_file(), f"{recipe}:1: no {call.split()[0]}"

@@ -155,7 +155,7 @@ def test_flags_come_from_the_help_of_the_script(checkout):
 def test_links_are_followed():
     readme = Path("instancegm/README.md")
     for good in (
-        "[a](losses.py) [b](../docker/) ![c](https://example.org/c.png) [d](#data)\n## Data",
+        "[a](README.md) [b](../docker/) ![c](https://example.org/c.png) [d](#data)\n## Data",
         "`[a](b)`",
     ):
         assert list(wrong_links(readme, good)) == []
