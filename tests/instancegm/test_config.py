@@ -25,7 +25,7 @@ def test_the_noise_rate_is_heard_in_every_spelling(line):
 
 
 def test_defaults_are_the_published_ones():
-    args = parse("")
+    config = parse("")
     expected = {
         "batch_size": 64,
         "lr": 0.02,
@@ -47,12 +47,12 @@ def test_defaults_are_the_published_ones():
         "numerics": "original",
         "guess_eval": False,
     }
-    assert {name: getattr(args, name) for name in expected} == expected
+    assert {name: getattr(config, name) for name in expected} == expected
 
 
 def test_published_cifar100_command_line():
-    args = parse("--num_class 100 --data_path ./cifar-100 --dataset cifar100 --r 0.5")
-    assert (args.dataset, args.num_class, str(args.data_path), args.warm_up) == (
+    config = parse("--num_class 100 --data_path ./cifar-100 --dataset cifar100 --r 0.5")
+    assert (config.dataset, config.num_class, str(config.data_path), config.warm_up) == (
         "cifar100",
         100,
         "cifar-100",
@@ -96,13 +96,13 @@ def test_an_unknown_flag_is_ignored_with_a_warning_and_a_hint(capsys):
     ],
 )
 def test_presets_follow_dataset_and_rate(dataset, mode, rate, lambda_u, p_threshold):
-    args = parse(f"--dataset {dataset} --noise_mode {mode} --r {rate}")
-    assert (args.lambda_u, args.p_threshold) == (lambda_u, p_threshold)
+    config = parse(f"--dataset {dataset} --noise_mode {mode} --r {rate}")
+    assert (config.lambda_u, config.p_threshold) == (lambda_u, p_threshold)
 
 
 def test_a_given_flag_beats_its_preset():
-    args = parse("--noise_mode sym --r 0.2 --lambda_u 7 --warm_up 0")
-    assert (args.lambda_u, args.warm_up) == (7, 0)
+    config = parse("--noise_mode sym --r 0.2 --lambda_u 7 --warm_up 0")
+    assert (config.lambda_u, config.warm_up) == (7, 0)
 
 
 def test_a_users_folder_keeps_its_own_labels_unless_noise_is_asked_for():
