@@ -172,9 +172,10 @@ class EvaluateFlags:
     format_only: bool = original(
         "write predictions as COCO result files, do not evaluate them", False
     )
-    eval: tuple[str, ...] = original(
+    metrics: tuple[str, ...] = original(
         "what to evaluate: bbox segm proposal",
         (),
+        "--eval",
         choices=("bbox", "segm", "proposal"),
         metavar="METRIC",
     )
@@ -194,12 +195,12 @@ class EvaluateFlags:
     settings: Settings = offered(*VALIDATION_DATA, "device", "launcher", "local_rank")
 
     def __post_init__(self) -> None:
-        if not (self.out or self.eval or self.format_only or self.show or self.show_dir):
+        if not (self.out or self.metrics or self.format_only or self.show or self.show_dir):
             raise UserError(
                 "say what to do with the predictions: at least one of --eval bbox segm, --out "
                 "FILE.pkl, --format-only, --show, --show-dir DIR"
             )
-        if self.eval and self.format_only:
+        if self.metrics and self.format_only:
             raise UserError("--eval and --format-only exclude each other: drop one of them")
         if self.out is not None and self.out.suffix not in (".pkl", ".pickle"):
             raise UserError(f"--out {self.out}: predictions are written as a pickle; name it .pkl")

@@ -69,14 +69,14 @@ def set_evaluators(
     given = cfg.test_evaluator
     measured = [ConfigDict(one) for one in (given if isinstance(given, list) else [given])]
     for evaluator in measured:
-        evaluator.metric = list(flags.eval) or ["bbox", "segm"]
+        evaluator.metric = list(flags.metrics) or ["bbox", "segm"]
         evaluator.format_only = flags.format_only
         if flags.format_only:
             evaluator.outfile_prefix = str(prefix)
         evaluator.update(evaluation)
     # without --eval and --format-only there is nothing to measure: predictions are only stored or
     # painted
-    cfg.test_evaluator = measured if flags.eval or flags.format_only else []
+    cfg.test_evaluator = measured if flags.metrics or flags.format_only else []
     if flags.out is not None:
         cfg.test_evaluator.append(dict(type="DumpDetResults", out_file_path=str(flags.out)))
     for evaluator in cfg.test_evaluator:
@@ -95,9 +95,9 @@ def set_evaluators(
 
 def report(metrics: dict[str, float], flags: EvaluateFlags) -> None:
     """With --eval, prints the AP and writes all metrics as JSON."""
-    if not flags.eval or not is_first_process():
+    if not flags.metrics or not is_first_process():
         return
-    results, named = results_of(flags), run_folder.plain_metrics(metrics, flags.eval)
+    results, named = results_of(flags), run_folder.plain_metrics(metrics, flags.metrics)
     document = {"config": str(flags.config), "checkpoint": str(flags.checkpoint), **named}
     write_atomically(results, (json.dumps(document, indent=2) + "\n").encode())
     for kind, words in TITLES.items():

@@ -31,7 +31,11 @@ def test_the_published_commands_are_understood():
         None,
     )
     flags = parse(EvaluateFlags, [config, checkpoint, "--eval", "bbox", "segm", "--out", "res.pkl"])
-    assert (flags.eval, flags.out, flags.show_score_thr) == (("bbox", "segm"), Path("res.pkl"), 0.3)
+    assert (flags.metrics, flags.out, flags.show_score_thr) == (
+        ("bbox", "segm"),
+        Path("res.pkl"),
+        0.3,
+    )
     everything = [
         "--work-dir",
         "w",
@@ -200,3 +204,18 @@ def test_help_and_a_wrong_flag_wait_for_no_framework(name, flag, tmp_path):
     lines = done.stderr.splitlines()
     imported = {line.rpartition("|")[2].strip().partition(".")[0] for line in lines}
     assert not imported & {"torch", "mmdet", "mmcv", "mmengine", "matplotlib", "sklearn", "scipy"}
+
+
+def test_checking_does_not_wait_for_mmdet():
+    code = (
+        "import sys, noisy_instseg.run.data_checks; print([name for name in ('mmdet', 'mmcv') if "
+        "name in sys.modules])"
+    )
+    run = subprocess.run(
+        [sys.executable, "-c", code],
+        cwd=TOOLS.parents[1],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert run.stdout.strip() == "[]"
