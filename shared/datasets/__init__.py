@@ -1,6 +1,4 @@
-"""Every dataset by name: `load` reads arrays, `fetch` finds or downloads the files; one module per
-dataset.
-"""
+"""Every dataset by name: `load` reads arrays, `fetch` finds or downloads the files."""
 
 from shared.datasets.image_data import DatasetError, ImageData, ImageFiles
 from shared.datasets.registry import CIFAR, FILE_NAMES, NAMES, data_root, fetch, load, load_digits

@@ -1,6 +1,4 @@
-"""Label noise as pure functions of arrays and a seed; `recipe` turns a kind, a rate and a dataset
-into a noise file.
-"""
+"""Label noise as pure functions of arrays and a seed; `recipe` makes noise files of them."""
 
 from shared.noise.generators import (
     ASYMMETRIC_MAPS,

@@ -160,10 +160,16 @@ def test_another_file_is_never_overwritten_silently(make, tmp_path):
         ),
         (
             {"kind": "asymmetric", "more": ["--map", "mine"]},
-            ["unknown map 'mine'", "choose one of"],
+            ["--map mine is unknown", "choose one of"],
         ),
-        ({"more": ["--map", "cifar10"]}, ["symmetric noise has no class map"]),
-        ({"kind": "pdn", "more": ["--exclude_true_class"]}, ["are for symmetric noise"]),
+        (
+            {"more": ["--map", "cifar10"]},
+            ["--map is for asymmetric noise: leave it out for symmetric"],
+        ),
+        (
+            {"kind": "pdn", "more": ["--exclude_true_class"]},
+            ["--exclude_true_class is for symmetric noise"],
+        ),
         ({"kind": "pdn", "more": ["--independent"]}, ["--independent is for symmetric"]),
         ({"kind": "open_set", "more": ["--independent"]}, ["leave it out for open_set"]),
         ({"kind": "open_set", "out": "a.pt"}, ["cannot say which images are replaced", ".csv"]),
@@ -180,7 +186,7 @@ def test_another_file_is_never_overwritten_silently(make, tmp_path):
         ),
         (
             {"kind": "confidence", "more": ["--map", "cifar10"]},
-            ["confidence noise has no class map"],
+            ["--map is for asymmetric noise"],
         ),
         ({"more": ["--exclude_true_class", "--include_true_class"]}, ["not allowed with"]),
         ({"more": ["--seed", "-1"]}, ["seed -1"]),

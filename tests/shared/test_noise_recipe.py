@@ -258,22 +258,22 @@ def test_a_long_tail_of_rate_zero_keeps_its_labels():
 @pytest.mark.parametrize(
     ("kind", "more", "message"),
     [
-        ("ieg_uniform", ["--probe_ratio", 1.5], r"probe ratio 1\.5 is outside"),
+        ("ieg_uniform", ["--probe_ratio", 1.5], r"--probe_ratio 1\.5 is outside"),
         ("ieg_uniform", ["--probe_ratio", 0.001], "less than one for each of 10 classes"),
         (
             "ieg_uniform",
             ["--imbalance", 0.1],
-            "--imbalance is for long_tail: leave it out for ieg_uniform",
+            "--imbalance is for long_tail noise: leave it out for ieg_uniform",
         ),
-        ("ieg_asymmetric", ["--map", "cifar100"], "ieg_asymmetric noise has no class map"),
+        ("ieg_asymmetric", ["--map", "cifar100"], "--map is for asymmetric noise"),
         ("ieg_uniform", ["--independent"], "--independent is for"),
         (
             "pdn",
             ["--probe_ratio", 0.1],
-            "--probe_ratio is for ieg_uniform and ieg_asymmetric noise",
+            "--probe_ratio is for ieg_uniform, ieg_asymmetric noise",
         ),
         ("long_tail", [], "long_tail needs --imbalance"),
-        ("long_tail", ["--imbalance", 0], r"imbalance 0\.0 is outside"),
+        ("long_tail", ["--imbalance", 0], r"--imbalance 0\.0 is outside"),
         ("long_tail", ["--imbalance", 0.001], "leaves the last class nothing"),
         ("long_tail", ["--imbalance", 0.1, "--probe_ratio", 0.1], "leave it out for long_tail"),
     ],
