@@ -2,7 +2,7 @@
 
 
 def printable(text: str) -> str:
-    """`text` with what a terminal would obey instead of show, such as escape sequences, spelled out.
+    """`text` with what a terminal would obey, such as escape sequences, spelled out.
 
     Names and headers come from other people's files. Line breaks and tabs stay.
     """

@@ -1,5 +1,4 @@
-"""Animal-10N (Song, Kim & Lee, "SELFIE", ICML 2019): 55,000 pictures of ten animals, five pairs
-that people mix up.
+"""Animal-10N (Song et al., "SELFIE", ICML 2019): 55,000 pictures of ten animals, in similar pairs.
 
     data = datasets.load("animal10n", image_size=32)      # 64 gives the images as they are
     write_annotations(data.location)                      # pins the order of the samples in training.csv, testing.csv
@@ -65,8 +64,7 @@ def load(root: Path, image_size: int) -> ImageData:
 
 
 def find(root: Path) -> Path:
-    """The folder that holds `training` and `testing`: `root`, or one in a folder named animal-10n
-    at or below it.
+    """The folder with `training` and `testing`: `root`, or one in an animal-10n folder below it.
 
     Raises DatasetError, saying how to get the dataset.
     """
@@ -108,9 +106,7 @@ Data in another place: pass its path (--data_path; of ieg_fsr --dataset_dir), or
 
 
 def write_annotations(folder: Path) -> tuple[Path, ...]:
-    """Write `training.csv` and `testing.csv` (file name, class) where they are absent; the paths of
-    those written.
-    """
+    """Write `training.csv` and `testing.csv` where they are absent; the paths of those written."""
     written = []
     for split in _SPLITS:
         target = _annotations(folder, split)
@@ -136,9 +132,8 @@ def _samples(folder: Path, split: str) -> list[str]:
     if sorted(listed) == names:
         return listed
     warnings.warn(
-        f"{path} lists {len(listed):,} files that are not the {len(names):,} in "
-        f"{folder / split}, so samples come sorted "
-        "by name: restore the files, or delete the list",
+        f"{path} lists {len(listed):,} files that are not the {len(names):,} in {folder / split}, "
+        "so samples come sorted by name: restore the files, or delete the list",
         stacklevel=2,
     )
     return names
@@ -158,8 +153,7 @@ def _file_names(folder: Path) -> list[str]:
         if _label(name) is None:
             raise DatasetError(
                 f"{folder / name} is not named <class>_<name> with a class from 0 to "
-                f"{len(CLASS_NAMES) - 1}: "
-                "rename it, or move it away"
+                f"{len(CLASS_NAMES) - 1}: rename it, or move it away"
             )
     return names
 

@@ -1,5 +1,4 @@
-"""CIFAR-10 and CIFAR-100 (Krizhevsky, "Learning Multiple Layers of Features from Tiny Images",
-2009): find and read.
+"""CIFAR-10 and CIFAR-100 (Krizhevsky, "Learning Multiple Layers of Features", 2009): find and read.
 
 The publisher's "python version": pickles of (n, 3072) uint8 rows, three 32 x 32 planes each.
 Samples come in the order of torchvision (data_batch_1 .. data_batch_5), on which noise files
@@ -73,9 +72,7 @@ def archives(spec: CifarFiles, root: Path) -> Iterator[Path]:
 
 
 def walk(root: Path, depth: int = SEARCH_DEPTH) -> Iterator[Path]:
-    """`root` and its sub-folders, breadth first, `depth` levels deep; links to folders and hidden
-    ones are left out.
-    """
+    """`root` and its sub-folders but hidden ones, breadth first, `depth` levels deep."""
     level = [root] if root.is_dir() else []
     for remaining in range(depth, -1, -1):
         yield from level
@@ -175,9 +172,9 @@ def _check_md5(spec: CifarFiles, path: Path, found: str) -> None:
     expected = spec.md5[path.name]
     if found != expected:
         raise WrongFileError(
-            f"{path} is not the publisher's file: md5 {found}, expected {expected}. It is "
-            "damaged or edited; "
-            f"delete it and run `make data-{spec.name}`, or unpack {spec.archive_name} again."
+            f"{path} is not the publisher's file: md5 {found}, expected {expected}. It is damaged "
+            f"or edited; delete it and run `make data-{spec.name}`, or unpack {spec.archive_name} "
+            "again."
         )
 
 

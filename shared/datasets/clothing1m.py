@@ -1,5 +1,4 @@
-"""Clothing1M (Xiao et al., CVPR 2015): a million pictures of clothes with labels from their
-surrounding texts.
+"""Clothing1M (Xiao et al., CVPR 2015): a million pictures of clothes, labels from the texts around.
 
     data = clothing1m.load("data")          # ImageFiles: file names and labels, no image is opened
 
@@ -43,8 +42,9 @@ CC_ADDRESS = "https://github.com/puar-playground/LRA-diffusion"
 
 
 def load(path: str | Path, selection: str = "noisy_train") -> ImageFiles:
-    """Files and labels of the dataset at or below `path`; the first and the last file of each split
-    must be there.
+    """Files and labels of the dataset at or below `path`.
+
+    The first and the last file of each split must be there.
 
     selection: one of SELECTIONS, the images to train on. "clean_train": the 47,570 that people
     labelled. "cc": the 738,160 that LRA-diffusion trains on, by `cc_select_img.txt` and
@@ -149,8 +149,7 @@ def _image_root(folder: Path, first: str, lists: Path) -> Path:
             return root
     raise DatasetError(
         f"the images of Clothing1M are missing: {first}, the first in {lists}, is neither in "
-        f"{folder} nor in "
-        f"{folder / 'images'}: unpack the image archives there"
+        f"{folder} nor in {folder / 'images'}: unpack the image archives there"
     )
 
 
@@ -184,9 +183,7 @@ def _labelled(path: Path) -> Samples:
 
 
 def _cc_lists(lists: Path) -> Samples:
-    """The selection: file names and labels in two parallel lists, or as `file label` in the first
-    one.
-    """
+    """The selection: two parallel lists, of file names and labels, or one of `file label`."""
     names, numbers = (lists / name for name in CC_LISTS)
     if not names.is_file():
         raise DatasetError(f"""the selection "cc" of Clothing1M is missing: {" and ".join(CC_LISTS)}.

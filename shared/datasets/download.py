@@ -147,9 +147,7 @@ def _sources(url: str) -> Iterator[str | Path]:
 
 
 def _candidate(folder: Path, name: str, expected: Expected) -> Path:
-    """File names repeat between datasets (`sym0.4.csv`), so the checksum decides which of several
-    is meant.
-    """
+    """The file of that name, by its checksum: file names repeat between datasets (`sym0.4.csv`)."""
     candidates = sorted(Path(place, name) for place, _, files in os.walk(folder) if name in files)
     if len(candidates) > 1 and not expected.has_checksum:
         raise _RefusedError(

@@ -1,5 +1,6 @@
-"""Food-101N (Lee et al., CVPR 2018): 310,009 pictures of 101 dishes with the labels of a web
-search, about 20 % wrong.
+"""Food-101N (Lee et al., CVPR 2018): 310,009 pictures of 101 dishes, about 20 % labelled wrongly.
+
+The labels are those of a web search.
 
     data = food101n.load("data")          # ImageFiles: file names and labels, no image is opened
 
@@ -31,8 +32,9 @@ _NEEDED = (CLASSES, IMAGE_LIST, TEST_LIST)
 
 
 def load(path: str | Path) -> ImageFiles:
-    """Files and labels of the dataset at or below `path`; the first and the last file of each split
-    must be there.
+    """Files and labels of the dataset at or below `path`.
+
+    The first and the last file of each split must be there.
 
     Raises DatasetError, naming the list and the line that is wrong, or how to get what is missing.
     """
@@ -99,8 +101,7 @@ def _class_names(path: Path) -> tuple[str, ...]:
     if len(names) != NUM_CLASSES or len(set(names)) != NUM_CLASSES:
         raise DatasetError(
             f"{path} names {len(set(names))} classes in {len(names)} lines after its header, "
-            f"expected {NUM_CLASSES} "
-            "different ones: get it again"
+            f"expected {NUM_CLASSES} different ones: get it again"
         )
     return names
 

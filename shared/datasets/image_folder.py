@@ -23,9 +23,7 @@ _LAYOUT = (
 
 
 def load(path: Path, image_size: int) -> ImageData:
-    """The dataset of the folder or `.npz` file `path`; images come back as (N, image_size,
-    image_size, 3) uint8.
-    """
+    """The dataset of a folder or `.npz` file; images are (N, image_size, image_size, 3) uint8."""
     if image_size < 1:
         raise DatasetError(f"image_size is {image_size}; it must be at least 1")
     if path.is_dir():
@@ -90,9 +88,7 @@ def _labelled_files(folder: Path, classes: Sequence[str]) -> tuple[list[Path], N
 
 
 def read_images(files: Sequence[Path], image_size: int) -> NDArray[np.uint8]:
-    """(N, image_size, image_size, 3) uint8; decoding runs in threads, which Pillow allows to run in
-    parallel.
-    """
+    """(N, image_size, image_size, 3) uint8; read in threads, which Pillow lets run in parallel."""
     images = np.empty((len(files), image_size, image_size, 3), dtype=np.uint8)
 
     def read_into(index: int) -> None:
@@ -131,9 +127,8 @@ def _load_npz(path: Path, image_size: int) -> ImageData:
     for split, labels in (("train", train_labels), ("test", test_labels)):
         if labels.min() < 0 or labels.max() >= len(names):
             raise DatasetError(
-                f"{path}: {split}_labels range from {labels.min()} to {labels.max()}, expected "
-                f"0 to {len(names) - 1} "
-                f"({len(names)} classes, by {source}): renumber them"
+                f"{path}: {split}_labels range from {labels.min()} to {labels.max()}, expected 0 "
+                f"to {len(names) - 1} ({len(names)} classes, by {source}): renumber them"
             )
     train_images, test_images = (
         _images(path, arrays, "train", image_size),

@@ -1,5 +1,4 @@
-"""The label-noise files that papers published: where each is, its SHA-256, its licence; none is in
-this repository.
+"""The label-noise files that papers published: where each is, its SHA-256, its licence.
 
     path = published_noise.fetch_noise("re_sln/cifar10/sym0.4.csv")     # -> data/label_noisy/re_sln/cifar10/sym0.4.csv
 
@@ -37,8 +36,7 @@ class PublishedNoise:
 
 
 def fetch_noise(name: str, path: str | Path | None = None) -> Path:
-    """The published file `name`, below `<data root>/label_noisy`, downloaded if need be and
-    checked.
+    """The published file `name` below `<data root>/label_noisy`, downloaded if need be; checked.
 
     path: data root, see `shared.datasets.data_root`. Raises DatasetError for an unknown name,
     DownloadError when the file cannot be had.

@@ -1,5 +1,4 @@
-"""Every classification dataset by name: where it lives, how it is fetched, how it is read into
-arrays.
+"""Every classification dataset by name: where it lives, how it is fetched and read into arrays.
 
     data = datasets.load("cifar10")          # uint8 images (N, H, W, 3), int64 labels; never downloads
     datasets.fetch("cifar10")                # find it, or download and unpack it (`make data-cifar10`)
@@ -57,17 +56,14 @@ _REPOSITORY = Path(__file__).resolve().parents[2]
 
 
 def data_root(path: str | Path | None = None) -> Path:
-    """The folder that holds datasets: `path` if given, else $DATA_ROOT, else `data` under the
-    repository root.
-    """
+    """The folder of datasets: `path` if given, else $DATA_ROOT, else `data` of the repository."""
     if path is not None:
         return Path(path).expanduser()
     return Path(os.environ.get("DATA_ROOT") or _REPOSITORY / "data").expanduser()
 
 
 def load(name: str, path: str | Path | None = None, *, image_size: int = 32) -> ImageData:
-    """The dataset `name` from `path` (default: data_root()); what is missing is an error, never a
-    download.
+    """The dataset `name` from `path` (default: data_root()); never downloads.
 
     image_size: pixels per side of `animal10n` and `folder`, whose images are resized to it; the
     others are always 32. Raises DatasetError.
@@ -88,12 +84,11 @@ def load(name: str, path: str | Path | None = None, *, image_size: int = 32) -> 
 
 
 def fetch(name: str, path: str | Path | None = None) -> Path:
-    """Where the dataset is below `path` (default: data_root()), after downloading and unpacking it
-    if need be.
+    """Where the dataset is below `path` (default: data_root()), after fetching it if need be.
 
-    Raises DownloadError when it cannot be had, DatasetError when what is there is damaged, or
-    nothing is there and only a form or a letter gets it. Embedded data and users' own folders need
-    no fetching: their root is returned.
+    Raises DownloadError when it could not be downloaded, DatasetError when what is there is
+    damaged, or nothing is there and only a form or a letter gets it. Embedded data and users' own
+    folders need no fetching: their root is returned.
     """
     _check_name(name, NAMES + FILE_NAMES)
     root = data_root(path)
@@ -164,9 +159,7 @@ def _archive_problem(spec: CifarFiles, archive: Path) -> str | None:
 
 
 def _checked_folder(spec: CifarFiles, root: Path) -> Path | None:
-    """The nearest folder with the publisher's files, their md5 checked; None when no folder has
-    files of such names.
-    """
+    """The nearest folder with the publisher's files, checked; None where none has such names."""
     problem: cifar.WrongFileError | None = None
     for folder in cifar.folders_with_files(spec, root):
         try:
@@ -208,9 +201,7 @@ Data in another place: pass its path (--data_path; of ieg_fsr --dataset_dir), or
 
 
 def load_digits() -> ImageData:
-    """The 1,797 digits of scikit-learn as 32 x 32 RGB; of every class, every fifth sample is a test
-    sample.
-    """
+    """scikit-learn's 1,797 digits as 32 x 32 RGB; of every class, every fifth is a test sample."""
     from sklearn.datasets import (
         load_digits as sklearn_digits,  # slow to import, and most runs do not need it
     )

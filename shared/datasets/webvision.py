@@ -1,5 +1,4 @@
-"""Mini-WebVision (Li et al., "WebVision Database", 2017): pictures from a web search for the first
-50 classes of ImageNet.
+"""Mini-WebVision (Li et al., "WebVision Database", 2017): web pictures of 50 classes of ImageNet.
 
     data = webvision.load("data")          # ImageFiles: file names and labels, no image is opened
 
@@ -69,8 +68,7 @@ def load(path: str | Path, num_classes: int = MINI_CLASSES) -> ImageFiles:
 def load_ilsvrc2012(
     path: str | Path, num_classes: int = MINI_CLASSES
 ) -> tuple[Path, list[str], Labels]:
-    """Root, n file names relative to it and labels (n,) of the first classes of ILSVRC2012's
-    validation set.
+    """Root, n file names below it and labels (n,) of ILSVRC2012's validation set, first classes.
 
     Classes are numbered by their sorted synsets, as WebVision's. path: the folder, or one above.
     Raises DatasetError.

@@ -37,7 +37,7 @@ _MEMBERS = ("noisy_labels", "clean_labels", "indices", "open_set")
 
 
 class NoiseFileError(UserError):
-    """A noise file that is damaged, none at all, or of another dataset; the text says what helps."""
+    """A noise file that is damaged, none at all, or of other data; the text says what helps."""
 
 
 @dataclass(frozen=True)

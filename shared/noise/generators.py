@@ -117,8 +117,7 @@ def part_dependent_probabilities(
     num_classes: int,
     rng: np.random.RandomState,
 ) -> tuple[NDArray[np.float64], NDArray[np.float32]]:
-    """Flip rates (N,) float64 and label distributions (N, C) float32 of PDN (Xia et al., algorithm
-    2).
+    """Flip rates (N,) float64 and label distributions (N, C) float32 of PDN (algorithm 2).
 
     Draws from `rng` one uniform per sample for the flip rates, then W (C, F, C) normal, indexed
     [true class, pixel, target], class by class: the same stream as one draw of the whole W, without
@@ -170,9 +169,7 @@ def _part_dependent_rows(
 def _truncated_normal(
     mean: float, spread: float, uniforms: NDArray[np.float64]
 ) -> NDArray[np.float64]:
-    """N(mean, spread^2) truncated to [0, 1] by inversion, (N,): scipy.stats.truncnorm.rvs on the
-    same uniforms (N,).
-    """
+    """N(mean, spread^2) truncated to [0, 1], (N,): truncnorm.rvs of scipy on the same uniforms."""
     low, high = ndtr(-mean / spread), ndtr((1.0 - mean) / spread)
     values: NDArray[np.float64] = np.clip(
         mean + spread * ndtri(low + uniforms * (high - low)), 0.0, 1.0
@@ -183,11 +180,9 @@ def _truncated_normal(
 def _draw_from_rows(
     probs: NDArray[np.float32], uniforms: NDArray[np.float64], chunk: int = 65_536
 ) -> Labels:
-    """One class per row: the first whose float64 CDF, divided by its last entry, exceeds the row's
-    uniform.
+    """One class per row, (N,) int64: the first whose CDF exceeds the uniform, in float64.
 
-    That is what `RandomState.choice(C, p=row)` does. probs: (N, C), uniforms: (N,) in [0, 1); (N,)
-    int64.
+    That is what `RandomState.choice(C, p=row)` does. probs: (N, C), uniforms: (N,) in [0, 1).
     """
     drawn = np.empty(len(probs), np.int64)
     for start in range(0, len(probs), chunk):
@@ -206,8 +201,7 @@ def symmetric(
     include_true_class: bool,
     independent: bool = False,
 ) -> Labels:
-    """Randomly chosen samples, exactly int(rate * N) of them, get a uniformly drawn class; (N,)
-    int64.
+    """Exactly int(rate N) random samples get a uniformly drawn class; (N,) int64.
 
     include_true_class True: drawn from all C classes, DivideMix's convention, so the measured rate
     is about rate * (1 - 1/C). False: from the C - 1 others, so it is int(rate * N) / N; C = 1 is
@@ -236,8 +230,7 @@ def asymmetric(
     *,
     independent: bool = False,
 ) -> Labels:
-    """Randomly chosen samples, exactly int(rate * N), go to the class their own is confused with;
-    (N,) int64.
+    """Exactly int(rate N) random samples go to the class theirs is confused with; (N,) int64.
 
     class_map: source -> target, as in ASYMMETRIC_MAPS. A chosen sample whose class has no rule
     stays, as in DivideMix: `rate` is the flip rate of the classes with a rule, and the overall rate
@@ -264,8 +257,9 @@ def pair_flip(
     *,
     independent: bool = False,
 ) -> Labels:
-    """Randomly chosen samples, exactly int(rate * N), go to the next class, y + 1 mod C; (N,)
-    int64. C = 1: unchanged.
+    """Exactly int(rate N) random samples go to the next class, y + 1 mod C; (N,) int64.
+
+    C = 1: unchanged.
 
     independent: each sample is chosen with probability `rate` on its own, as by SLN and re-sln.
     """
@@ -316,8 +310,7 @@ def confidence_dependent(
 
 
 def transition_matrix(clean: ArrayLike, noisy: ArrayLike, num_classes: int) -> NDArray[np.float64]:
-    """P(noisy = j | clean = i) as measured, (C, C) float64; rows sum to 1, the row of an absent
-    class is 0.
+    """P(noisy = j | clean = i) as measured, (C, C) float64; rows sum to 1, an absent class's to 0.
 
     clean, noisy: (N,) integers in [0, C).
     """
@@ -334,9 +327,7 @@ def transition_matrix(clean: ArrayLike, noisy: ArrayLike, num_classes: int) -> N
 
 
 def _choose(size: int, rate: float, rng: np.random.Generator, independent: bool) -> Labels:
-    """Different indices below size, int64: exactly int(rate * size) of them, or each with
-    probability `rate`.
-    """
+    """Different indices below size: exactly int(rate size), or each with probability `rate`."""
     if independent:
         return np.flatnonzero(rng.random(size) < checked_rate(rate))
     return rng.choice(size, int(checked_rate(rate) * size), replace=False).astype(np.int64)

@@ -1,5 +1,4 @@
-"""Independent noise on top of the labels of any noise file; what `python -m shared noise add` and
-projects call.
+"""Independent noise on top of the labels of any noise file, as `noise add` makes it.
 
     hybrid = add(read_any("cifar10-1-0.35.npz"), OnTop("uniform", 0.3))      # as cifar10-1-0.35_U_0.3.npy
 
@@ -55,8 +54,7 @@ class OnTop:
 
 
 def add(base: NoiseFile, top: OnTop) -> NoiseFile:
-    """`base` with more noise; its samples, clean labels and flags stay, the measured rate is the
-    new labels'.
+    """`base` with more noise; its samples, clean labels and flags stay.
 
     The header's kind becomes `<kind of base>+<kind>`, its seed that of the noise on top, and its
     generator tells both; no nominal rate describes the whole. Raises NoiseFileError when the number
@@ -98,9 +96,7 @@ def add(base: NoiseFile, top: OnTop) -> NoiseFile:
 
 
 def _origin(known: Header) -> str:
-    """What made the labels below, in words: the header has one place for each fact, and the noise
-    on top takes it.
-    """
+    """What made the labels below, in words: their place in the header goes to the noise on top."""
     facts = {
         None: known.generator or "unknown labels",
         "rate": known.nominal_rate,

@@ -1,5 +1,4 @@
-"""Open-set label noise: some training images are replaced by images of another dataset, and the
-labels stay.
+"""Open-set label noise: images are replaced by those of another dataset, and the labels stay.
 
     pairs = draw_pairs(50_000, 50_000, rate=0.4, seed=123)          # or pairs_for(read_any("openset0.4_custom.csv"), ...)
     images = replace_images(cifar10.train_images, cifar100.train_images, pairs)
@@ -107,8 +106,7 @@ def replace_images(
     if images.shape[1:] != donor_images.shape[1:]:
         raise ValueError(
             f"images are {images.shape[1]} x {images.shape[2]} pixels, donor images "
-            f"{donor_images.shape[1]} x "
-            f"{donor_images.shape[2]}: load both in one size"
+            f"{donor_images.shape[1]} x {donor_images.shape[2]}: load both in one size"
         )
     _check_range(pairs.positions, len(images), "training")
     _check_range(pairs.donors, len(donor_images), "donor")
@@ -129,8 +127,7 @@ def pairs_for(noise: NoiseFile, donor_size: int, seeds: Sequence[int] = ()) -> P
     if noise.indices is not None:
         raise NoiseFileError(
             "the noise file covers a part of the training set, from which the pairs cannot be "
-            "drawn anew: "
-            "give the list of pairs, or the file for the whole set"
+            "drawn anew: give the list of pairs, or the file for the whole set"
         )
     size, count = len(noise.open_set), int(noise.open_set.sum())
     if count == 0:
@@ -156,9 +153,8 @@ def pairs_for(noise: NoiseFile, donor_size: int, seeds: Sequence[int] = ()) -> P
     )
     raise NoiseFileError(
         f"the noise file flags {count:,} of {size:,} images as replaced, but not by which ones "
-        f"({tried}): give the list "
-        "of pairs (a .csv of index,donor_index) or the right seed, or make the noise anew with "
-        "`python -m shared noise make --kind open_set`"
+        f"({tried}): give the list of pairs (a .csv of index,donor_index) or the right seed, or "
+        "make the noise anew with `python -m shared noise make --kind open_set`"
     )
 
 

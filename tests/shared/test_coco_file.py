@@ -1,6 +1,4 @@
-"""Reading and writing of COCO-format annotations and of manifests: only the categories change, and
-bad files are refused.
-"""
+"""COCO-format annotations and manifests, read and written: only the categories change."""
 
 import copy
 import json

@@ -37,9 +37,7 @@ class FakeCifar:
         return folder
 
     def archive(self) -> bytes:
-        """The same bytes at every call (tarfile would write the time into the head of a compressed
-        archive).
-        """
+        """The same bytes at every call, without the time that tarfile would write."""
         buffer = io.BytesIO()
         with (
             gzip.GzipFile(fileobj=buffer, mode="wb", mtime=0) as zipped,

@@ -1,6 +1,4 @@
-"""Everyone else's noise files: read, written, and refused where they are damaged or made to do
-harm.
-"""
+"""External noise files: read, written, and refused where damaged or made to do harm."""
 
 import io
 import os

@@ -1,6 +1,4 @@
-"""From a recipe to a noise file: independent draws, open-set and confidence-dependent noise, and
-their commands.
-"""
+"""From a recipe to a noise file, and the commands: independent draws, open-set noise, parts."""
 
 import dataclasses
 import hashlib

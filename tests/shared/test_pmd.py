@@ -23,9 +23,7 @@ def posteriors(samples, num_classes, seed=0, sure=3.0, dtype=np.float32):
 
 
 def literal_keep(eta_row, noise_type, factor):
-    """The best class, the second-best and the probability of the best, of one sample, in Python's
-    floats.
-    """
+    """The best class, the second-best and the best's probability, in Python's arithmetic."""
     values = [float(value) for value in eta_row]
     best = values.index(max(values))
     second = max((c for c in range(len(values)) if c != best), key=lambda c: (values[c], -c))

@@ -90,9 +90,7 @@ def test_unknown_names_are_refused_with_the_known_ones(tmp_path):
 
 @pytest.fixture
 def mirror(tmp_path, monkeypatch):
-    """A folder with all files of SLN and re-sln, of other content: one copy of what two sources
-    share.
-    """
+    """A folder with all files of SLN and re-sln, of other content: equal files once."""
     contents = {}
     for name, noise in NOISE.items():
         if name.startswith(("sln/", "re_sln/")):

@@ -1,6 +1,4 @@
-"""The pickle reader gives what pickle gives for plain data; otherwise it executes, imports and
-allocates nothing.
-"""
+"""The pickle reader gives what pickle gives for plain data, and executes nothing."""
 
 import collections
 import contextlib
