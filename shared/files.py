@@ -68,8 +68,13 @@ def save(path: Path, content: bytes, flag: str = "") -> None:
     except OSError as error:
         raise UserError(
             f"cannot write {f'{flag} ' if flag else ''}{path} ({error.strerror or error}): "
-            f"{_FIXES.get(error.errno or 0, 'choose a folder that can be written to')}"
+            f"{fix_for(error)}"
         ) from error
+
+
+def fix_for(error: OSError) -> str:
+    """What helps where a file cannot be written."""
+    return _FIXES.get(error.errno or 0, "choose a folder that can be written to")
 
 
 def array_hash(*arrays: NDArray[Any]) -> str:

@@ -13,7 +13,7 @@ from shared.coco import file as coco_file
 from shared.coco import noise as coco_noise
 from shared.datasets.image_data import ImageData
 from shared.files import must_write, save
-from shared.formats import external, noise_file, safe_arrays
+from shared.formats import external, noise_file, safe_arrays, text_table
 from shared.formats import report as noise_report
 from shared.formats.alignment import labels_for
 from shared.formats.noise_file import NoiseFile, NoiseFileError
@@ -59,6 +59,7 @@ examples:
       --out asym0.4.npz
   python -m shared noise make --dataset cifar10 --kind pmd --pmd_type 1 --eta eta.npy --rate 0.35 \\
       --out cifar10-1-0.35.npz
+  python -m shared noise make --dataset cifar10 --kind transition --matrix T.csv --out mine.npz
   python -m shared noise make --dataset cifar10 --kind ieg_uniform --rate 0.4 --probe_ratio 0.002 \\
       --out ieg0.4.npz
   python -m shared noise make --dataset cifar10 --kind long_tail --imbalance 0.02 --rate 0.2 \\
@@ -181,6 +182,7 @@ def _run_make(a: argparse.Namespace) -> None:
         "--imbalance": a.imbalance,
         "--mean_probs": a.mean_probs,
         "--eta": a.eta,
+        "--matrix": a.matrix,
         "--data_path": a.data_path,
         "--image_size": a.image_size,
     }
@@ -217,7 +219,7 @@ def _run_make(a: argparse.Namespace) -> None:
         probe_ratio=a.probe_ratio,
         imbalance=a.imbalance,
     )
-    files = {"mean_probs": a.mean_probs, "eta": a.eta}
+    files = {"mean_probs": a.mean_probs, "eta": a.eta, "matrix": a.matrix}
     size = 32 if a.image_size is None else a.image_size
     run_make(recipe, a.dataset, a.data_path, size, files, a.out, a.force)
 
@@ -381,7 +383,10 @@ def _read_array(kind: str, name: str, path: Path | None) -> Floats | None:
     if path is None:
         raise NoiseFileError(f"{kind} noise needs --{name} FILE.npy: {FILES[name]} floats")
     try:
-        return safe_arrays.parse_npy(safe_arrays.read_limited(path), "f")
+        data = safe_arrays.read_limited(path)
+        if name == "matrix" and path.suffix.lower() in (".csv", ".txt"):
+            return text_table.floats(data)
+        return safe_arrays.parse_npy(data, "f")
     except (OSError, safe_arrays.UnsafeArrayError) as error:
         raise NoiseFileError(f"cannot read --{name} {path}: {error}") from error
 

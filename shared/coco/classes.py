@@ -1,11 +1,11 @@
 """The classes of Cityscapes, COCO and Pascal VOC, and which of them are confused with which.
 
     table = TABLES["cityscapes"]
-    in_table = recognise({1: "person", 2: "rider"}, table)     # {1: 24, 2: 25}: this file counts from 1
+    in_table = recognise({1: "person", 2: "rider"}, table)    # {1: 24, 2: 25}
 
 A file of annotations names its categories, and its ids are its own business: `recognise` goes by
 the names. Asymmetric noise (Yang et al., ECCV 2020) sends a class to others that look like it:
-`CONFUSED` has the class maps and groups as meant, without the slips of the original scripts, which
+`CONFUSED` has the class maps and groups as meant, without the bugs of the original scripts, which
 `shared.coco.noise` knows.
 """
 

@@ -4,7 +4,7 @@
     made = make(category_ids, {24: "person", 25: "rider"}, recipe)
     made.category_ids, made.selected, made.flippable
 
-Two modes. `original` repeats the authors' scripts draw for draw, with their slips: the last id of
+Two modes. `original` repeats the authors' scripts bit for bit, bugs included: the last id of
 every list is never drawn, a class may draw itself, persons become vehicles, skis are missing, and
 classes without a rule count as selected. For a seed it gives what a script gives after
 `numpy.random.seed(seed)`, for it draws from the same legacy stream, held locally.
@@ -211,7 +211,7 @@ def _original(ids: Labels, categories: Mapping[int, str | None], recipe: Recipe)
     for row, old in enumerate(noisy):
         if uniform() < recipe.rate:
             selected[row] = True
-            # len - 1 is the scripts' slip, for randint excludes its upper bound already
+            # len - 1 is a bug of the scripts, for randint excludes its upper bound already
             noisy[row] = (
                 choices[old][integer(0, len(choices[old]) - 1)] if choices else moves.get(old, old)
             )

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
+from shared.datasets.folders import nearest
 from shared.datasets.image_data import DatasetError
 from shared.labels import Labels
 
@@ -73,4 +74,4 @@ def check_ends(root: Path, files: Sequence[str], reason: str) -> None:
     """Raise DatasetError where the first or the last file is missing; all would take minutes."""
     for name in (files[0], files[-1]) if files else ():
         if not (root / name).is_file():
-            raise DatasetError(f"{root / name} is missing, but {reason}")
+            raise DatasetError(f"{root / name} is missing, but {reason} ({nearest(root / name)})")

@@ -1,6 +1,6 @@
 """`shapes`: generated pictures of eight plain shapes with COCO-format instance annotations.
 
-    write("data/shapes")                  # or `python -m shared data shapes`: 400 training and 100 validation pictures
+    write("data/shapes")        # or `python -m shared data shapes`; 400 + 100 pictures
 
     data/shapes/train/000001.png ...      data/shapes/annotations/instances_train.json
     data/shapes/val/000001.png ...        data/shapes/annotations/instances_val.json
@@ -160,7 +160,7 @@ def _place(
 ) -> list[tuple[int, Polygon]]:
     """One to four instances (category id, polygon) inside the picture, their boxes apart."""
     categories = [next(classes) for _ in range(rng.integers(1, MOST_INSTANCES + 1))]
-    while True:  # large first ones may leave no room for the last: then all of them are placed anew
+    while True:  # large first ones may leave no room for the last: then all are placed again
         polygons: list[Polygon] = []
         for category in categories:
             if (polygon := _try_to_place(rng, size, category, polygons)) is None:
@@ -209,7 +209,7 @@ def outline(name: str) -> Polygon:
 
 
 def _arc(start: float, stop: float, points: int) -> Polygon:
-    """Points of the unit circle from one angle to another, in degrees, both included; (points, 2)."""
+    """Points of the unit circle from one angle to another, in degrees, both included; (n, 2)."""
     angles = np.radians(np.linspace(start, stop, points))
     return np.stack([np.cos(angles), np.sin(angles)], axis=1)
 

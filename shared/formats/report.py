@@ -218,7 +218,7 @@ def _common(
     """The samples that both files label, and both files cut down to them in that order."""
     if first.names is not None or second.names is not None:
         raise NoiseFileError(
-            f"{names[0]} or {names[1]} goes by file names: give the dataset (--dataset, --data_path)"
+            f"{names[0]} or {names[1]} goes by file names: give --dataset and --data_path"
         )
     counts = [len(n.noisy_labels) for n in (first, second)]
     if first.indices is None and second.indices is None and counts[0] != counts[1]:

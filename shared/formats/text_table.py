@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 
 from shared.formats.columns import SINGLE, Column, Table
 from shared.formats.noise_file import NoiseFileError
+from shared.formats.safe_arrays import UnsafeArrayError
 
 MAX_BYTES = 64 * 2**20
 _MARKS = ",\t;"
@@ -130,3 +131,16 @@ def values(cells: list[str], first_line: int) -> NDArray[Any]:
         if cell[:1] == "-" or len(cell) > 18 or not _NUMBER.fullmatch(cell):
             raise NoiseFileError(f"line {number} has {cell[:40]!r} where a label from 0 on belongs")
     return np.array([int(cell.partition(".")[0]) for cell in cells], np.int64)
+
+
+def floats(data: bytes) -> NDArray[np.float64]:
+    """A table of numbers without a header, (R, C), from the bytes of a .csv."""
+    try:
+        lines = data.decode("utf-8-sig").replace(";", ",").replace("\t", ",").split("\n")
+        table = np.loadtxt(lines, delimiter=",", dtype=np.float64, ndmin=2)
+    except ValueError as error:  # a UnicodeDecodeError is one
+        raise UnsafeArrayError(
+            f"this is not a table of numbers ({str(error)[:100]}): give as many in each line, "
+            "separated by commas, and no header"
+        ) from error
+    return table

@@ -4,7 +4,7 @@
     noisy_labels = symmetric(labels, 0.4, 10, np.random.default_rng(123), include_true_class=False)
 
 Letters: N samples, C classes, F values per image, H W pixels. Labels come in as (N,) integers in
-[0, C) and go out as (N,) int64. Every function raises ValueError, saying what mends it, for labels
+[0, C) and go out as (N,) int64. Every function raises ValueError, saying what helps, for labels
 that are not integers, not 1-D or out of range and for rates outside [0, 1]. N = 0 gives an empty
 array, rate 0 a copy of the labels.
 
@@ -15,6 +15,7 @@ Open-set noise changes images: see `shared.noise.open_set`.
 """
 
 from collections.abc import Mapping
+from fractions import Fraction
 from types import MappingProxyType
 from typing import Any
 
@@ -24,9 +25,8 @@ from scipy.special import ndtr, ndtri
 
 from shared.labels import Labels, checked_labels, checked_rate
 
-GENERATOR = (
-    "shared.noise 1"  # goes into noise files; count up when the same arguments give other labels
-)
+# Goes into noise files; count up when the same arguments give other labels.
+GENERATOR = "shared.noise 1"
 PDN_SPREAD = 0.1  # standard deviation of the per-image flip rate, before truncation to [0, 1]
 PDN_CHUNK_BYTES = 64 * 2**20  # float32 pixels held at a time
 
@@ -296,7 +296,7 @@ def confidence_dependent(
             "mean_probs hold NaN, infinite or negative values: give mean softmax outputs, not "
             "logits"
         )
-    count = int(checked_rate(rate) * len(labels))
+    count = share_of(rate, len(labels))
     if count and probs.shape[1] == 1:
         raise ValueError("mean_probs have one column, so there is no wrong class: use rate 0")
     wrong = probs.copy()
@@ -307,6 +307,55 @@ def confidence_dependent(
     noisy = labels.copy()
     noisy[chosen] = wrong[chosen].argmax(axis=1)
     return noisy
+
+
+def by_transitions(
+    labels: ArrayLike,
+    matrix: NDArray[np.floating[Any]],
+    rng: np.random.Generator,
+    *,
+    independent: bool = False,
+) -> Labels:
+    """Class i becomes class j in the share matrix[i, j]; (N,) int64.
+
+    labels: (N,) in [0, C). matrix: (C, C), rows sum to 1. Of each class, random samples go to each
+    target, as many as the share says, rounded so that none is left over (largest remainders first,
+    of equal ones the lower class). independent: each sample draws from its row on its own.
+    """
+    shares = checked_transitions(matrix, len(matrix))
+    labels = checked_labels(labels, len(shares))
+    noisy = labels.copy()
+    for label, row in enumerate(shares):
+        members = np.flatnonzero(labels == label)
+        if independent:
+            noisy[members] = rng.choice(len(row), len(members), p=row)
+            continue
+        exact = row * len(members)
+        counts = np.floor(exact + 1e-6).astype(np.int64)
+        left = len(members) - int(counts.sum())
+        counts[np.argsort(-(exact - counts), kind="stable")[:left]] += 1
+        noisy[rng.permutation(members)] = np.repeat(np.arange(len(row)), counts)
+    return noisy
+
+
+def checked_transitions(matrix: NDArray[np.floating[Any]], num_classes: int) -> NDArray[np.float64]:
+    """The matrix (C, C) float64, its rows summing to exactly 1; ValueError for anything else."""
+    shares = np.asarray(matrix)
+    if shares.shape != (num_classes, num_classes) or shares.dtype.kind != "f":
+        raise ValueError(
+            f"the matrix is {shares.dtype} of shape {shares.shape}: give floats, "
+            f"({num_classes}, {num_classes}), a row for each clean class"
+        )
+    shares = shares.astype(np.float64)
+    sums = shares.sum(axis=1)
+    if not (np.isfinite(shares).all() and (shares >= 0).all()):
+        raise ValueError("the matrix has negative, infinite or missing shares: give 0 to 1")
+    if (wrong := np.flatnonzero(np.abs(sums - 1) > 1e-3)).size:
+        raise ValueError(
+            f"row {wrong[0]} of the matrix sums to {sums[wrong[0]]:g}: every row must sum to 1"
+        )
+    normalised: NDArray[np.float64] = shares / sums[:, None]
+    return normalised
 
 
 def transition_matrix(clean: ArrayLike, noisy: ArrayLike, num_classes: int) -> NDArray[np.float64]:
@@ -330,4 +379,10 @@ def _choose(size: int, rate: float, rng: np.random.Generator, independent: bool)
     """Different indices below size: exactly int(rate size), or each with probability `rate`."""
     if independent:
         return np.flatnonzero(rng.random(size) < checked_rate(rate))
-    return rng.choice(size, int(checked_rate(rate) * size), replace=False).astype(np.int64)
+    return rng.choice(size, share_of(rate, size), replace=False).astype(np.int64)
+
+
+def share_of(rate: float, size: int) -> int:
+    """int(rate size) without the error of floats: of 50,000, 0.29 are 14,500 and not 14,499."""
+    rate = checked_rate(rate)
+    return max(int(rate * size), int(Fraction(repr(rate)) * size))

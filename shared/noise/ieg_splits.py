@@ -10,14 +10,15 @@ NumPy's legacy generator, so the order of the calls is part of the data. Here a 
 RandomState(seed) makes them, in this order:
 
 1. `shuffle` of all N positions.
-2. With a probe set: for each class 0 ... C - 1, `choice` without replacement of floor(N probe_ratio) // C among the
-   class's samples, in the order of 1. What remains, in the order of 1, is for training.
-3. The noise. Uniform: `rand(n)`, then one `choice(C, count)` for the labels to redraw; "none" is uniform noise of rate
-   0 and draws the same n uniforms. Asymmetric: nothing here; a generator of its own, RandomState(seed) anew, draws one
-   `multinomial` per training sample, in the order of 1.
+2. With a probe set: for each class 0 ... C - 1, `choice` without replacement of
+   floor(N probe_ratio) // C among the class's samples, in the order of 1. What remains, in the
+   order of 1, is for training.
+3. The noise. Uniform: `rand(n)`, then one `choice(C, count)` for the labels to redraw; "none" is
+   uniform noise of rate 0 and draws the same n uniforms. Asymmetric: nothing here; a second
+   RandomState(seed) draws one `multinomial` per training sample, in the order of 1.
 4. `shuffle` of the n training positions.
-5. With a probe set: for each class 0 ... C - 1, `shuffle` of its probe samples (in the order drawn in 2); then the
-   classes take turns: 0, 1, ..., C - 1, 0, 1, ...
+5. With a probe set: for each class 0 ... C - 1, `shuffle` of its probe samples (in the order drawn
+   in 2); then the classes take turns: 0, 1, ..., C - 1, 0, 1, ...
 6. `shuffle` of the test positions.
 
 Letters: N samples, C classes, n for training, p for the probe, N - n = p.
@@ -46,16 +47,18 @@ class Split:
 
     train_ids: Labels  # (n,) distinct
     train_labels: Labels  # (n,) in [0, C), with the noise
-    gold_labels: Labels  # (n,) in [0, C), without
+    clean_labels: Labels  # (n,) in [0, C), without
     probe_ids: Labels  # (p,) distinct, none in train_ids; empty without a probe set
     probe_labels: Labels  # (p,) 0, 1, ..., C - 1, 0, 1, ...
     random: np.random.RandomState  # after step 5
 
-    def test_ids(self, size: int) -> Labels:
-        """The order of the test set, step 6: a permutation of 0 ...
+    @property
+    def gold_labels(self) -> Labels:
+        """The original's name of clean_labels."""
+        return self.clean_labels
 
-        size - 1, the same at every call.
-        """
+    def test_ids(self, size: int) -> Labels:
+        """The order of the test set, step 6: a permutation of 0 ... size - 1, always the same."""
         return _shuffled(size, copy.deepcopy(self.random))
 
 
@@ -87,16 +90,16 @@ def split(
     )
     train = np.setdiff1d(np.arange(len(labels)), probe, assume_unique=True)  # ascending in `order`
     probe_ids, train_ids = order[probe], order[train]
-    gold = labels[train_ids]
+    clean = labels[train_ids]
     noisy = (
-        asymmetric_noise(gold, rate, seed)
+        asymmetric_noise(clean, rate, seed)
         if noise == "asymmetric"
-        else uniform_noise(gold, num_classes, rate, random)
+        else uniform_noise(clean, num_classes, rate, random)
     )
     mixed = _shuffled(len(train_ids), random)
     if per_class:
         probe_ids = probe_ids[_interleaved(labels[probe_ids], num_classes, random)]
-    return Split(train_ids[mixed], noisy[mixed], gold[mixed], probe_ids, labels[probe_ids], random)
+    return Split(train_ids[mixed], noisy[mixed], clean[mixed], probe_ids, labels[probe_ids], random)
 
 
 def uniform_noise(

@@ -1,7 +1,8 @@
 """The kinds of noise: what each is, which options it takes, and how its labels are made.
 
-`TABLE` is the one place that knows a kind: `shared.noise.recipe` checks against it and calls `make`,
-`python -m shared noise make` takes its help from it. A new kind is a function here and a row there.
+`TABLE` is the one place that knows a kind: `shared.noise.recipe` checks against it and calls
+`make`, and `python -m shared noise make` takes its help from it. A new kind is a function here and
+a row there.
 Letters: N training images, C classes.
 """
 
@@ -109,6 +110,7 @@ OPTIONS: dict[str, Option] = {
 }
 # name -> what the file holds
 FILES = {
+    "matrix": "the share of class i (row) that becomes class j (column), .csv or .npy, (C, C)",
     "mean_probs": (
         "softmax outputs of a network for all training images, averaged over its epochs, (N, C)"
     ),
@@ -207,6 +209,20 @@ def _pmd(recipe: "Recipe", data: ImageData, eta: Floats | None) -> Made:
     )
 
 
+def _transition(recipe: "Recipe", data: ImageData, matrix: Floats | None) -> Made:
+    assert matrix is not None  # `generate` sees to it
+    matrix = generators.checked_transitions(matrix, data.num_classes)
+    rng = np.random.default_rng(recipe.seed)
+    labels = generators.by_transitions(
+        data.train_labels, matrix, rng, independent=recipe.independent
+    )
+    sizes = np.bincount(data.train_labels, minlength=data.num_classes)
+    digest = hashlib.sha256(np.ascontiguousarray(matrix).tobytes()).hexdigest()[:12]
+    how = ", ".join(filter(None, (f"matrix {digest}", _independent(recipe))))
+    rate = float((1 - matrix.diagonal()) @ sizes / max(1, sizes.sum()))
+    return Made(labels, convention=None, rate=min(1.0, max(0.0, rate)), how=how)
+
+
 def _ieg(noise: str, class_map: str | None) -> Callable[["Recipe", ImageData, Floats | None], Made]:
     def make(recipe: "Recipe", data: ImageData, _: Floats | None) -> Made:
         """IEG's labels without its probe set, by ascending row."""
@@ -266,6 +282,13 @@ TABLE: dict[str, Kind] = {
     "pair_flip": Kind(
         _pair_flip, "int(rate N) random samples go to the next class", ("independent",)
     ),
+    "transition": Kind(
+        _transition,
+        "class i becomes class j in the share that --matrix says, to the sample; no --rate",
+        ("independent",),
+        file="matrix",
+        needs_rate=False,
+    ),
     "open_set": Kind(
         _open_set,
         "int(rate N) random images are replaced by CIFAR-100's and keep their labels; the file\n"
@@ -274,15 +297,15 @@ TABLE: dict[str, Kind] = {
     "confidence": Kind(
         _confidence,
         "the int(rate N) samples with the likeliest wrong class get it (Chen et al. 2021, SLN's\n"
-        '"dependent"), by --mean_probs of a network trained on the clean labels; nothing is drawn,\n'
-        "so --seed has no effect",
+        "dependent), by --mean_probs of a network trained on the clean labels; nothing is drawn\n"
+        "(no --seed)",
         file="mean_probs",
     ),
     "pmd": Kind(
         _pmd,
         "one of the two likeliest classes of a teacher (--eta), the second where they are close\n"
-        "(Zhang et al. 2021, PLC), as PLC draws it; --rate finds the factor by bisection, --factor\n"
-        "gives it. eta of n images labels the first n (PLC: 45,000)",
+        "(Zhang et al. 2021, PLC), as PLC draws it; --rate finds the factor by bisection,\n"
+        "--factor gives it. eta of n images labels the first n (PLC: 45,000)",
         ("pmd_type", "factor"),
         file="eta",
     ),

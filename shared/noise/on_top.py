@@ -1,6 +1,6 @@
 """Independent noise on top of the labels of any noise file, as `noise add` makes it.
 
-    hybrid = add(read_any("cifar10-1-0.35.npz"), OnTop("uniform", 0.3))      # as cifar10-1-0.35_U_0.3.npy
+    hybrid = add(read_any("cifar10-1-0.35.npz"), OnTop("uniform", 0.3))  # cifar10-1-0.35_U_0.3.npy
 
 Each label changes on its own with the rate given, drawn as PLC and LRA-diffusion draw it
 (`shared.noise.pmd`): with the default seed their PMD files become their published hybrids.
@@ -30,9 +30,8 @@ class OnTop:
     kind: str  # one of KINDS
     rate: float
     seed: int = pmd.ON_TOP_SEED  # in [0, 2^32)
-    class_map: str | None = (
-        None  # asymmetric only: a name in ASYMMETRIC_MAPS; None: DEFAULT_MAPS, else the next class
-    )
+    # asymmetric only: a name in ASYMMETRIC_MAPS; None: DEFAULT_MAPS, else the next class
+    class_map: str | None = None
 
     def __post_init__(self) -> None:
         if self.kind not in KINDS:

@@ -1,7 +1,8 @@
 """Poly-Margin-Diminishing (PMD) noise of PLC, and the independent noise on top of it.
 
-    noisy_labels = pmd_labels(eta, noise_type=1, factor=factor_for_rate(eta, 1, rate=0.35, clean_labels=labels))
-    hybrid = uniform_on_top(noisy_labels, 0.3, num_classes=10)        # cifar10-1-0.35_U_0.3.npy
+    factor = factor_for_rate(eta, 1, rate=0.35, clean_labels=labels)
+    noisy_labels = pmd_labels(eta, noise_type=1, factor=factor)
+    hybrid = uniform_on_top(noisy_labels, 0.3, num_classes=10)     # cifar10-1-0.35_U_0.3.npy
 
 PMD (Zhang et al., "Learning with Feature-Dependent Label Noise: A Progressive Approach", ICLR 2021)
 labels an image with one of the two likeliest classes of a teacher that was trained on clean labels;

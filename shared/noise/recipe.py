@@ -29,7 +29,7 @@ class Recipe:
     """
 
     kind: str  # one of KINDS
-    rate: float | None = None  # None only with a factor
+    rate: float | None = None  # None only with a factor, or of kind transition
     seed: int = 123  # in [0, 2^32); confidence draws nothing, so it has no effect there
     class_map: str | None = None  # name in ASYMMETRIC_MAPS; None: the dataset's usual one
     include_true_class: bool | None = None  # None: True, DivideMix's convention
@@ -65,6 +65,10 @@ class Recipe:
             raise ValueError(f"seed {self.seed} is outside [0, {limit}): choose another one")
 
     def _check_amount(self) -> None:
+        if not TABLE[self.kind].needs_rate:
+            if self.rate is not None:
+                raise ValueError(f"{self.kind} noise has no rate: leave --rate out")
+            return
         if (self.rate is None) == (self.factor is None):
             either = "factor" in TABLE[self.kind].options
             what = (
@@ -112,6 +116,7 @@ def generate(
     data: ImageData,
     mean_probs: Floats | None = None,
     eta: Floats | None = None,
+    matrix: Floats | None = None,
 ) -> NoiseFile:
     """Noisy labels for the training set of `data`, with everything that made them in the header.
 
@@ -119,11 +124,12 @@ def generate(
     `generators.confidence_dependent`. eta: (n, C) float, for kind pmd and no other, see
     `pmd.pmd_labels`; n below N: the first n samples get labels, and the file says so. Kind open_set
     changes no label: the file flags the replaced images, and `open_set.pairs_for` gives their
-    donors.
+    donors. matrix: (C, C) float, for kind transition and no other, see
+    `generators.by_transitions`.
     """
     recipe.check_for(data.name)
     kind = TABLE[recipe.kind]
-    arrays = {"mean_probs": mean_probs, "eta": eta}
+    arrays = {"mean_probs": mean_probs, "eta": eta, "matrix": matrix}
     for name, array in arrays.items():
         if (array is not None) != (kind.file == name):
             needs = "needs" if array is None else "has no"
@@ -131,7 +137,7 @@ def generate(
         if array is not None and array.ndim == 2 and array.shape[1] != data.num_classes:
             raise ValueError(
                 f"{name}: {array.shape[1]} columns, but {data.name} has {data.num_classes} "
-                "classes: take those of a network trained on it"
+                "classes: take one made for it"
             )
     made = kind.make(recipe, data, arrays.get(kind.file or ""))
     clean = data.train_labels

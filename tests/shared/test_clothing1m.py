@@ -20,7 +20,7 @@ def write(path, lines, end="\n"):
 
 
 def write_official(folder, lists="annotations", end="\n"):
-    """The publisher's lists; the label files are in another order and hold more than is asked for."""
+    """The publisher's lists; the label files are in another order and hold more than asked for."""
     for split, files in SPLITS.items():
         write(folder / lists / f"{split}_key_list.txt", files, end)
     noisy = [f"{name} {label}" for name, label in SPLITS["noisy_train"].items()]

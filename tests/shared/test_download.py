@@ -1,4 +1,4 @@
-"""Downloads from a local server: resumed, checked, mirrored; archives unpacked whole or not at all."""
+"""Downloads from a local server: resumed, checked, mirrored; archives unpacked whole or not."""
 
 import hashlib
 import http.server
@@ -168,8 +168,8 @@ def test_a_killed_download_goes_on_where_it_was(mirror, tmp_path):
     mirror.faults = ["hang"]
     partial = tmp_path / "data.bin.part"
     code = (
-        f"from shared.datasets import download; from pathlib import Path; download.fetch({NOWHERE!r}, "
-        "Path('data.bin'))"
+        "from pathlib import Path; from shared.datasets import download; "
+        f"download.fetch({NOWHERE!r}, Path('data.bin'))"
     )
     process = subprocess.Popen(
         [sys.executable, "-c", code],

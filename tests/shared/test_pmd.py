@@ -55,11 +55,8 @@ def test_pmd_labels_equal_the_literal_loop(noise_type, num_classes, factor, seed
 def test_an_array_of_probabilities_draws_as_a_loop_over_them(dtype):
     eta, _ = posteriors(2000, 4, dtype=dtype)
     best, second = pmd.best_two(eta)
-    for factor in (
-        0.5,
-        1.0,
-        2.0,
-    ):  # keep probabilities on both sides of 1/2, where binomial draws in another way
+    # Keep probabilities on both sides of 1/2, where binomial draws in another way
+    for factor in (0.5, 1.0, 2.0):
         keep = pmd.keep_probability(pmd.margin(eta), 2, factor)
         rng = np.random.RandomState(123)
         expected = [u if rng.binomial(1, p, 1)[0] else s for u, s, p in zip(best, second, keep)]

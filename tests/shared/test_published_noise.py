@@ -131,7 +131,7 @@ def test_a_file_that_the_mirror_has_in_another_version_only_is_not_taken(
 ):
     (tmp_path / "mirror/cifar100/label_noisy/sym0.4.csv").write_bytes(b"edited")
     monkeypatch.setattr(
-        download, "_sources", lambda url: iter([tmp_path / "mirror"])
+        download, "_sources", lambda *_: iter([tmp_path / "mirror"])
     )  # and no internet
     with pytest.raises(
         DownloadError,
