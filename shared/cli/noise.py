@@ -11,7 +11,7 @@ from shared.cli import coco as coco_cli
 from shared.cli.parser import SubParsers, add_command
 from shared.coco import file as coco_file
 from shared.coco import noise as coco_noise
-from shared.datasets.image_data import ImageData
+from shared.datasets.image_data import ImageData, ImageFiles
 from shared.files import must_write, save
 from shared.formats import external, noise_file, safe_arrays, text_table
 from shared.formats import report as noise_report
@@ -273,7 +273,9 @@ def _add_reading_options(parser: argparse.ArgumentParser) -> None:
 
 
 def _add_dataset_options(
-    parser: argparse.ArgumentParser, required: bool = False, more: tuple[str, ...] = ()
+    parser: argparse.ArgumentParser,
+    required: bool = False,
+    more: tuple[str, ...] = tuple(datasets.LISTS),
 ) -> None:
     purpose = (
         "the dataset"
@@ -314,14 +316,14 @@ class Source:
         path, column = external.split_column(self.file, self.column)
         return path.name if column is None else f"{path.name}, column {column}"
 
-    def read(self) -> tuple[NoiseFile, ImageData | None]:
+    def read(self) -> tuple[NoiseFile, ImageData | ImageFiles | None]:
         """The noise file; with a dataset, checked against it and completed by its clean labels."""
         noise = external.read_any(self.file, self.column)
         if self.dataset is None:
             if self.data_path is not None:
                 raise NoiseFileError("--data_path says where, but not which dataset: add --dataset")
             return noise, None
-        data = datasets.load(self.dataset, self.data_path)
+        data = datasets.load_labels(self.dataset, self.data_path)
         rows, noisy = labels_for(
             noise,
             dataset=data.name,
@@ -467,7 +469,7 @@ def _list_columns(path: Path, names: list[str]) -> str:
     return "\n".join(lines)
 
 
-def _class_names(noise: NoiseFile, data: ImageData | None) -> tuple[str, ...]:
+def _class_names(noise: NoiseFile, data: ImageData | ImageFiles | None) -> tuple[str, ...]:
     """Names of the C classes: the dataset's where it is known, else their numbers."""
     if data is not None:
         return data.class_names

@@ -44,6 +44,7 @@ KINDS = ("symmetric", "asymmetric")
 MODES = ("exact", "original")
 DATASETS = (*TABLES, "coco_format")
 MAX_LEGACY_SEED = 2**32 - 1
+MOST_CATEGORIES = 3_000  # LVIS has 1,203
 
 
 @dataclass(frozen=True)
@@ -95,6 +96,11 @@ def make(
     in the file's order.
     """
     ids = checked_labels(category_ids, None, name="category ids", error=CocoError)
+    if len(categories) > MOST_CATEGORIES:
+        raise CocoError(
+            f"the file has {len(categories):,} categories, more than {MOST_CATEGORIES:,}: for so many "
+            "a table of transitions is no use, leave some out"
+        )
     if recipe.mode == "original":
         return _original(ids, categories, recipe)
     targets = targets_of(categories, recipe)

@@ -17,7 +17,7 @@ from shared.coco.manifest import Manifest
 from shared.coco.noise import CocoNoise, Recipe
 from shared.errors import printable
 from shared.formats import confusions
-from shared.formats.confusions import name_width
+from shared.formats.confusions import Confusions, name_width
 from shared.formats.report import TOP, facts, heading, share
 from shared.labels import Labels
 
@@ -91,7 +91,8 @@ def describe_manifest(title: str, manifest: Manifest) -> str:
         "noisy file": f"SHA-256 {manifest.output_sha256}",
     }
     counts = np.array(manifest.transitions, np.int64).reshape(len(manifest.category_ids), -1)
-    table = _transition_lines(manifest.category_names, manifest.category_ids, counts)
+    found = confusions.of_counts(counts, manifest.category_names)
+    table = _transition_lines(found, manifest.category_ids)
     return printable("\n".join([title, *facts(known, 15), "", *table]))
 
 
@@ -151,10 +152,10 @@ def compare(first: CocoFile, second: CocoFile, names: tuple[str, str]) -> str:
         "",
     ]
     ids = list(first.categories)
-    counts = coco_manifest.transition_counts(before, after, ids)
     labels = [first.name_of(category) for category in ids]
-    same = ["The categories are the same."]
-    lines += _transition_lines(labels, ids, counts) if changed.any() else same
+    one_of, other_of = (_positions(values, ids) for values in (before, after))
+    found = confusions.of_labels(one_of, other_of, labels)
+    lines += _transition_lines(found, ids) if changed.any() else ["The categories are the same."]
     return printable("\n".join(lines))
 
 
@@ -167,15 +168,15 @@ def _moved(
     return np.array([old[a].get(field) != new[b].get(field) for a, b in pairs], bool)
 
 
-def _transition_lines(
-    names: Sequence[str], ids: Sequence[int], counts: NDArray[np.int64]
-) -> list[str]:
-    """One row per category that is annotated; the matrix too where it fits.
+def _positions(category_ids: Labels, ids: Sequence[int]) -> Labels:
+    """Where in the list of categories each annotation's is, (N,)."""
+    order = np.argsort(ids)
+    return order[np.searchsorted(np.asarray(ids, np.int64)[order], category_ids)]
 
-    counts: (K, K), rows true, columns new.
-    """
-    found = confusions.of_counts(counts, names)
+
+def _transition_lines(found: Confusions, ids: Sequence[int]) -> list[str]:
+    """One row per category that is annotated; the matrix too where it fits."""
     table = confusions.class_table(found, "category")
-    if len(names) > confusions.MATRIX_CLASSES:
+    if len(ids) > confusions.MATRIX_CLASSES:
         return table
     return [*table, "", *confusions.matrix(found, ids)]

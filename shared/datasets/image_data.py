@@ -54,3 +54,8 @@ class ImageFiles:
     @property
     def num_classes(self) -> int:
         return len(self.class_names)
+
+    @property
+    def train_names(self) -> tuple[str, ...]:
+        """train_files, under the name that ImageData has for them."""
+        return tuple(self.train_files)

@@ -29,13 +29,19 @@ from shared.datasets import (
     webvision,
 )
 from shared.datasets.cifar import CIFAR10, CIFAR100, CifarFiles
-from shared.datasets.image_data import DatasetError, ImageData
+from shared.datasets.image_data import DatasetError, ImageData, ImageFiles
 
 __all__ = ["FILE_NAMES", "NAMES", "DatasetError", "ImageData", "data_root", "fetch", "load"]
 
 CIFAR: dict[str, CifarFiles] = {"cifar10": CIFAR10, "cifar100": CIFAR100}
 NAMES: tuple[str, ...] = ("cifar10", "cifar100", "animal10n", "digits", "folder")
-# Too large for memory: what gives their files and labels
+# Too large for memory, with training labels: what gives their files and labels
+LISTS: dict[str, Callable[[Path], ImageFiles]] = {
+    "clothing1m": clothing1m.load,
+    "food101n": food101n.load,
+    "webvision": webvision.load,
+}
+# The same for a message
 FILE_READERS: dict[str, str] = {
     "clothing1m": "shared.datasets.clothing1m.load",
     "food101n": "shared.datasets.food101n.load",
@@ -83,6 +89,11 @@ def load(name: str, path: str | Path | None = None, *, image_size: int = 32) -> 
     if name == "animal10n":
         return animal10n.load(data_root(path), image_size)
     return _load_cifar(CIFAR[name], data_root(path))
+
+
+def load_labels(name: str, path: str | Path | None = None) -> ImageData | ImageFiles:
+    """The dataset, for its labels: `load`, or files and labels where it is too large for memory."""
+    return LISTS[name](data_root(path)) if name in LISTS else load(name, path)
 
 
 def fetch(name: str, path: str | Path | None = None) -> Path:

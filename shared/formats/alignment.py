@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from shared.datasets.image_data import ImageData
+from shared.datasets.image_data import ImageData, ImageFiles
 from shared.formats.noise_file import NoiseFile, NoiseFileError, label_hash, make
 from shared.labels import Labels, checked_labels
 
@@ -181,7 +181,9 @@ def _check_plausible(noise: NoiseFile, clean: Labels, dataset: str, num_classes:
     )
 
 
-def aligned(found: NoiseFile, data: ImageData, *, accept: bool = False, **better: Any) -> NoiseFile:
+def aligned(
+    found: NoiseFile, data: ImageData | ImageFiles, *, accept: bool = False, **better: Any
+) -> NoiseFile:
     """The same labels, checked, with the dataset's as the clean ones and its rows as indices.
 
     better: fields of the header that the caller knows better. Raises NoiseFileError as `labels_for`

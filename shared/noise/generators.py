@@ -21,7 +21,6 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.special import ndtr, ndtri
 
 from shared.labels import Labels, checked_labels, checked_rate
 
@@ -170,6 +169,8 @@ def _truncated_normal(
     mean: float, spread: float, uniforms: NDArray[np.float64]
 ) -> NDArray[np.float64]:
     """N(mean, spread^2) truncated to [0, 1], (N,): truncnorm.rvs of scipy on the same uniforms."""
+    from scipy.special import ndtr, ndtri  # slow to import, and only this kind needs it
+
     low, high = ndtr(-mean / spread), ndtr((1.0 - mean) / spread)
     values: NDArray[np.float64] = np.clip(
         mean + spread * ndtri(low + uniforms * (high - low)), 0.0, 1.0

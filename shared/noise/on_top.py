@@ -14,10 +14,9 @@ from shared.labels import checked_rate
 from shared.noise import generators, pmd
 
 KINDS = ("uniform", "asymmetric")
-DEFAULT_MAPS = {
-    "cifar10": "cifar10",
-    "cifar100": "cifar100_blocks_of_five",
-}  # the hybrids'; other datasets: pair flip
+MOST_CLASSES = 10_000
+# The hybrids'; other datasets: pair flip
+DEFAULT_MAPS = {"cifar10": "cifar10", "cifar100": "cifar100_blocks_of_five"}
 
 
 @dataclass(frozen=True)
@@ -63,6 +62,11 @@ def add(base: NoiseFile, top: OnTop) -> NoiseFile:
     if known.num_classes is None:
         raise NoiseFileError(
             "the noise file does not say how many classes there are: name its dataset (--dataset)"
+        )
+    if known.num_classes > MOST_CLASSES:
+        raise NoiseFileError(
+            f"the noise file says {known.num_classes:,} classes, more than {MOST_CLASSES:,}: are "
+            "these labels?"
         )
     if top.kind == "uniform":
         name, kind = known.class_map, top.kind

@@ -15,7 +15,7 @@ second-best class, delta the margin eta_u - eta_s, f the probability of s before
 arguments are a ValueError that says what helps.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -166,9 +166,14 @@ def uniform_on_top(
         return labels
     if num_classes == 1:
         raise ValueError("num_classes is 1, so there is no other class: use rate 0")
-    matrix = np.full((num_classes, num_classes), rate / (num_classes - 1))
-    np.fill_diagonal(matrix, 1 - rate)
-    return _draw_by_matrix(labels, matrix, seed)
+    other = rate / (num_classes - 1)
+
+    def row_of(label: int) -> NDArray[np.float64]:
+        row = np.full(num_classes, other)
+        row[label] = 1 - rate
+        return row
+
+    return _draw_by_rows(labels, row_of, seed)
 
 
 def asymmetric_on_top(
@@ -192,22 +197,27 @@ def asymmetric_on_top(
             f"class_map has class {strange[0]}, but there are {num_classes}, from 0: choose "
             "another map"
         )
-    matrix = np.eye(num_classes)
-    for source, target in class_map.items():
-        if source != target:
-            matrix[source, [source, target]] = 1 - rate, rate
-    return _draw_by_matrix(labels, matrix, seed)
+
+    def row_of(label: int) -> NDArray[np.float64]:
+        row = np.zeros(num_classes)
+        row[label] = 1
+        if (target := class_map.get(label, label)) != label:
+            row[[label, target]] = 1 - rate, rate
+        return row
+
+    return _draw_by_rows(labels, row_of, seed)
 
 
-def _draw_by_matrix(labels: Labels, matrix: NDArray[np.float64], seed: int) -> Labels:
-    """One class per sample from the row of its label. matrix: (C, C), rows sum to 1."""
+def _draw_by_rows(
+    labels: Labels, row_of: Callable[[int], NDArray[np.float64]], seed: int
+) -> Labels:
+    """One class per sample from the distribution (C,) of its label."""
     rng = np.random.RandomState(seed)
-    rows = list(matrix)
+    rows = {label: row_of(label) for label in np.unique(labels).tolist()}
     # One multinomial per sample takes as many uniforms as the class it draws, so there is no
     # drawing them at once.
-    return np.fromiter(
-        (rng.multinomial(1, rows[label]).argmax() for label in labels), np.int64, len(labels)
-    )
+    drawn = (rng.multinomial(1, rows[label]).argmax() for label in labels.tolist())
+    return np.fromiter(drawn, np.int64, len(labels))
 
 
 # ---- checks
