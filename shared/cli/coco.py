@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from shared.cli.common import say
 from shared.coco import file as coco_file
 from shared.coco import manifest as coco_manifest
 from shared.coco import noise as coco_noise
@@ -21,6 +22,7 @@ from shared.coco.classes import CocoError
 from shared.coco.file import CocoFile
 from shared.coco.manifest import Manifest
 from shared.coco.noise import CocoNoise, Recipe
+from shared.errors import printable
 from shared.files import must_write, save
 
 # DEVIATION(noisy_instseg): The noise has a seed; the scripts draw from numpy's global generator,
@@ -155,11 +157,11 @@ def run_make(make: MakeCoco) -> None:
     for flag in new:
         save(*files[flag], flag)
     if recipe.mode == "original":
-        print(int(noise.selected.sum()))  # as the scripts do
-    print(coco_report.made(source, noise, recipe))
+        say(int(noise.selected.sum()))  # as the scripts do
+    say(coco_report.made(source, noise, recipe))
     for flag, (path, _) in files.items():
         unchanged = f"unchanged: {path} has this very content already"
-        print(f"wrote {path}" if flag in new else unchanged)
+        say(f"wrote {path}" if flag in new else unchanged)
 
 
 def _check_name(flag: str, path: Path, source: Path) -> None:
@@ -257,6 +259,6 @@ def script_main(kind: str, dataset: str, arguments: Sequence[str] | None = None)
     try:
         run_make(make)
     except (ValueError, OSError) as error:  # CocoError is a ValueError
-        print(f"error: {error}", file=sys.stderr)
+        print(f"error: {printable(str(error))}", file=sys.stderr)
         return 2
     return 0

@@ -3,7 +3,7 @@
 import argparse
 from pathlib import Path
 
-from shared.cli.parser import SubParsers, add_command
+from shared.cli.common import SubParsers, add_command, say
 
 EXAMPLES = """\
 examples:
@@ -60,7 +60,7 @@ def add_parser(commands: SubParsers) -> None:
 
 
 def _run(args: argparse.Namespace) -> None:
-    print(get(args.name, args.path))
+    say(get(args.name, args.path))
 
 
 def get(name: str, path: Path | None) -> str:

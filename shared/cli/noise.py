@@ -8,7 +8,7 @@ from pathlib import Path
 
 from shared import datasets
 from shared.cli import coco as coco_cli
-from shared.cli.parser import SubParsers, add_command
+from shared.cli.common import SubParsers, add_command, say
 from shared.coco import file as coco_file
 from shared.coco import noise as coco_noise
 from shared.datasets.image_data import ImageData, ImageFiles
@@ -405,27 +405,27 @@ def run_info(source: Source, plot: Path | None) -> None:
     path, column = external.split_column(source.file, source.column)
     if coco_file.is_coco(path):
         given = _given({"--plot": plot}) + source.dataset_flags()
-        print(coco_cli.info(path, given))
+        say(coco_cli.info(path, given))
         return
     if plot is not None and plot.suffix.lower() != ".png":
         raise NoiseFileError(f"{plot}: the plot is a PNG picture, so let its name end in .png")
-    names = external.columns(path) if column is None else []
-    if len(names) > 1 and external.default_column(path) is None:
+    names = [] if column else external.columns(path)
+    usual = external.default_column(path) if names else None
+    if len(names) > 1 and usual is None:
         if plot is not None or source.dataset is not None:
             raise NoiseFileError(
                 f"{path} has several columns: choose one of {', '.join(names)} with --column"
             )
-        print(_list_columns(path, names))
+        say(_list_columns(path))
         return
-    chosen = external.default_column(path) if names else column
     noise, data = source.read()
-    others = tuple(name for name in names if name != chosen) if len(names) > 2 else ()
-    title = source.title if column or not others else f"{path.name}, column {chosen}"
+    others = tuple(name for name in names if name != usual) if len(names) > 2 else ()
+    title = source.title if column or not others else f"{path.name}, column {usual}"
     subject = noise_report.Subject(title, noise, _class_names(noise, data), others)
     text = noise_report.describe(subject)
     if plot is not None:
         save(plot, noise_report.heat_map(subject), "--plot")
-    print(text if plot is None else f"{text}\n\nwrote {plot}")
+    say(text if plot is None else f"{text}\n\nwrote {plot}")
 
 
 def run_convert(source: Source, out: Path, force: bool) -> None:
@@ -439,32 +439,31 @@ def run_compare(sources: Sequence[Source]) -> None:
     """Print how far two files agree."""
     first, second = (source.file for source in sources)
     if any(coco_file.is_coco(Path(name)) for name in (first, second)):
-        print(coco_cli.compare(first, second, sources[0].dataset_flags()))
+        say(coco_cli.compare(first, second, sources[0].dataset_flags()))
         return
     one, two = (source.read()[0] for source in sources)
-    print(noise_report.compare(one, two, (first, second)))
+    say(noise_report.compare(one, two, (first, second)))
 
 
 def _save(path: Path, noise: NoiseFile, format: str, force: bool) -> None:
     """Write the file unless another one is there, and say what it is."""
     content = external.encode_any(noise, format)
     if not must_write(path, content, force):
-        print(f"unchanged: {path} has these very labels already")
+        say(f"unchanged: {path} has these very labels already")
         return
     save(path, content)
     rate = noise.header.measured_rate
     measured = "" if rate is None else f", measured rate {rate:.5f}"
-    print(f"wrote {path}: {len(noise.noisy_labels):,} labels{measured}")
+    say(f"wrote {path}: {len(noise.noisy_labels):,} labels{measured}")
     if format != "npz" and noise.header.generator is not None:
-        print(f"note: a .{format} file does not keep seed, rate and origin; .npz does")
+        say(f"note: a .{format} file does not keep seed, rate and origin; .npz does")
 
 
-def _list_columns(path: Path, names: list[str]) -> str:
+def _list_columns(path: Path) -> str:
     lines = [
         f"{path} has several columns of labels. Choose one as {path.name}:COLUMN or with --column"
     ]
-    for name in names:
-        rate = external.read_any(path, name).header.measured_rate
+    for name, rate in external.rates(path).items():
         lines.append(f"  {name:<22}" + ("rate unknown" if rate is None else f"rate {rate:.5f}"))
     return "\n".join(lines)
 

@@ -80,12 +80,21 @@ def columns(path: str | Path) -> list[str]:
 
 def default_column(path: str | Path) -> str | None:
     """The column that `read_any` takes when none is named; None where it would ask."""
-    path = Path(path)
-    found = _parsed(path)
+    found = _parsed(Path(path))
+    return None if isinstance(found, NoiseFile) else _usual(found)
+
+
+def rates(path: str | Path) -> dict[str, float | None]:
+    """The measured rate of each label column; None where there are no clean labels."""
+    found = _parsed(Path(path))
+    if isinstance(found, NoiseFile):
+        return {}
     try:
-        return None if isinstance(found, NoiseFile) else _choose(found, None, path.name)
-    except NoiseFileError:
-        return None
+        return {
+            name: _noise_file(found, name).header.measured_rate for name in _label_columns(found)
+        }
+    except (NoiseFileError, UnsafeArrayError, UnsafePickleError) as error:
+        raise NoiseFileError(f"{path}: {error}") from error
 
 
 def split_column(path: str | Path, column: str | None = None) -> tuple[Path, str | None]:
@@ -180,14 +189,20 @@ def _choose(table: Table, column: str | None, file_name: str) -> str:
     """The column that is meant; raises NoiseFileError, with the choice there is."""
     if column is not None and column in table.columns:
         return column
+    if column is None and (usual := _usual(table)) is not None:
+        return usual
     found = _label_columns(table)
-    noisy = [name for name in found if not _is_clean(name)] or list(found)
-    usual = [name for name in noisy if _plain(name) in _NOISY_NAMES]
-    if column is None and 1 in (len(noisy), len(usual)):
-        return (noisy if len(noisy) == 1 else usual)[0]
     choice = ", ".join(f"{name}{_rate_text(table, name)}" for name in found) or "none at all"
     problem = "has several columns of labels" if column is None else f"has no column {column!r}"
     raise NoiseFileError(f"the file {problem}: choose {file_name}:COLUMN among {choice}")
+
+
+def _usual(table: Table) -> str | None:
+    """The only column of noisy labels, or the only one with a usual name."""
+    found = _label_columns(table)
+    noisy = [name for name in found if not _is_clean(name)] or list(found)
+    usual = [name for name in noisy if _plain(name) in _NOISY_NAMES]
+    return next((names[0] for names in (noisy, usual) if len(names) == 1), None)
 
 
 def _label_columns(table: Table) -> dict[str, Column]:
@@ -258,7 +273,7 @@ def _image_order(path: Path, count: int) -> NDArray[np.int64] | None:
 def _rate_text(table: Table, name: str) -> str:
     try:
         rate = _noise_file(table, name).header.measured_rate
-    except (NoiseFileError, UnsafeArrayError):
+    except NoiseFileError:
         return " (no labels)"
     return "" if rate is None else f" ({rate:.2%} noisy)"
 

@@ -270,11 +270,11 @@ def test_the_lists_are_those_of_the_note():
 
 
 @pytest.mark.parametrize("kind", ["symmetric", "asymmetric"])
-def test_original_takes_coco_sized_files_in_seconds(kind):
-    ids = np.random.default_rng(0).choice(list(TABLES["coco"]), 860_000)
+def test_original_takes_coco_sized_files_in_ten_seconds(kind):
+    ids = np.random.default_rng(0).choice(list(TABLES["coco"]), 200_000)
     start = time.process_time()
     make(ids, TABLES["coco"], Recipe("coco", kind, 0.4, 1, "original"))
-    assert time.process_time() - start < 10
+    assert time.process_time() - start < 10 * 200 / 860
 
 
 # ---- exact

@@ -1,7 +1,9 @@
-"""What the parsers of all commands share."""
+"""What all commands share: how a parser is made, and how text is printed."""
 
 import argparse
 from typing import TypeAlias
+
+from shared.errors import printable
 
 SubParsers: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
 
@@ -18,3 +20,8 @@ def add_command(
         allow_abbrev=False,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
+
+
+def say(text: object) -> None:
+    """Print, without what a terminal would obey: names in files are other people's."""
+    print(printable(str(text)))
