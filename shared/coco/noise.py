@@ -98,8 +98,8 @@ def make(
     ids = checked_labels(category_ids, None, name="category ids", error=CocoError)
     if len(categories) > MOST_CATEGORIES:
         raise CocoError(
-            f"the file has {len(categories):,} categories, more than {MOST_CATEGORIES:,}: for so many "
-            "a table of transitions is no use, leave some out"
+            f"the file has {len(categories):,} categories, more than {MOST_CATEGORIES:,}, and a "
+            "table of transitions is no use for so many: leave some out"
         )
     if recipe.mode == "original":
         return _original(ids, categories, recipe)

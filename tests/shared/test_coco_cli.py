@@ -318,6 +318,43 @@ def test_compare_by_annotation_id(make, run, clean, tmp_path):
     )
 
 
+def test_compare_counts_boxes_masks_and_annotations(run, clean, tmp_path):
+    content = json.loads(clean.read_text())
+    for entry in content["annotations"]:
+        entry["segmentation"] = [[0, 0, 1, 0, 1, 1]]
+    clean.write_text(json.dumps(content))
+    found = content["annotations"]
+    for entry in found[:7]:
+        entry["bbox"] = [1, 1, 2, 2]
+    for entry in found[5:10]:
+        entry["segmentation"] = {"size": [9, 9], "counts": "abc"}
+    found += [{**found[0], "id": 9_999}, {**found[0], "id": 9_998}]
+    del found[20:23]
+    (tmp_path / "moved.json").write_text(json.dumps(content))
+    code, printed, _ = run("noise", "compare", clean, tmp_path / "moved.json")
+    assert code == 0
+    for line in (
+        "annotations in both        157",
+        "another category             0    0.00%",
+        "another box                  7    4.46%",
+        "another mask                 5    3.18%",
+        "in A only                    3  (dropped)",
+        "in B only                    2  (added)",
+    ):
+        assert line in printed
+    _, printed, _ = run("noise", "compare", clean, clean)
+    assert "another box" not in printed
+
+
+def test_files_without_a_common_annotation_are_refused(run, clean, tmp_path):
+    content = json.loads(clean.read_text())
+    for entry in content["annotations"]:
+        entry["id"] += 100_000
+    (tmp_path / "other.json").write_text(json.dumps(content))
+    result = run("noise", "compare", clean, tmp_path / "other.json")
+    assert_refused(result, "no annotation id in common")
+
+
 def test_many_categories_fit_the_terminal(run, tmp_path):
     clean = tmp_path / "coco.json"
     clean.write_text(json.dumps(annotations(TABLES["coco"], each=5)))

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from shared import datasets
 from shared.__main__ import main
 from shared.datasets import DatasetError, download, published_noise
 from shared.datasets.download import DownloadError
@@ -145,3 +146,15 @@ def test_collections_name_sources_that_exist():
     assert all(set(members) <= sources for members in COLLECTIONS.values())
     with pytest.raises(DatasetError, match=r"'all-noise'.*sln-noise"):
         fetch_collection("all-noise")
+
+
+def test_every_file_is_pinned_by_a_whole_commit():
+    assert all(re.fullmatch("[0-9a-f]{40}", noise.commit) for noise in NOISE.values())
+    assert all(noise.commit in noise.url for noise in NOISE.values())
+
+
+def test_cifar_is_known_by_its_size_and_two_checksums():
+    for spec in datasets.CIFAR.values():
+        assert re.fullmatch("[0-9a-f]{64}", spec.archive_sha256)
+        assert re.fullmatch("[0-9a-f]{32}", spec.archive_md5)
+        assert 160 << 20 < spec.archive_bytes < 170 << 20
