@@ -21,7 +21,7 @@ from shared.datasets.image_data import ImageData, ImageFiles
 from shared.formats.noise_file import NoiseFile, NoiseFileError, label_hash, make
 from shared.labels import Labels, checked_labels
 
-FEWEST_SAMPLES = 50  # with fewer, agreement at chance says nothing
+FEWEST_SAMPLES = 100  # with fewer, agreement at chance says nothing
 
 
 def labels_for(
@@ -164,7 +164,7 @@ def _check_plausible(noise: NoiseFile, clean: Labels, dataset: str, num_classes:
     elif (
         chance < 1
         and count >= FEWEST_SAMPLES
-        and agreement <= chance + 3 * math.sqrt(chance * (1 - chance) / count)
+        and abs(agreement - chance) <= 4 * math.sqrt(chance * (1 - chance) / count)
     ):
         which = "the first" if noise.order == "assumed" and noise.indices is not None else "the"
         problem = (

@@ -271,7 +271,8 @@ def test_labels_of_another_dataset_are_refused(largest):
             10,
         ),
         (np.zeros(20, int), np.zeros(20, int), 1),
-        ([1, 0] * 10, [0, 1] * 10, 2),  # too few to tell
+        ([1, 0, 0, 1] * 20, [0, 1] * 40, 2),  # too few to tell
+        ((CLEAN + 1) % 10, CLEAN, 10),  # below chance, so not by chance
         ([], [], 3),
         ([3], [3], 10),
     ],
