@@ -1,3 +1,1 @@
-"""Label noise and datasets for every project of this repository; imports no deep-learning
-framework.
-"""
+"""Label noise and datasets for every project of this repository; no deep-learning framework."""

@@ -1,5 +1,6 @@
 """What writing files safely and recognising data takes, in every project."""
 
+import errno
 import hashlib
 import os
 import secrets
@@ -9,12 +10,22 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from shared.errors import UserError
+
+_FIXES = {
+    errno.ENOSPC: "the disk is full: free some space, and run the same command again",
+    errno.EDQUOT: "your quota is used up: free some space, and run the same command again",
+    errno.EROFS: "the place is read-only: choose another folder",
+    errno.EACCES: "choose a folder that can be written to, or change its permissions",
+    errno.EPERM: "choose a folder that can be written to, or change its permissions",
+}
+
 
 def write_atomically(path: str | Path, data: bytes) -> None:
-    """Write to a temporary file in the same folder (made if missing), flush it to the disk and
-    rename it.
+    """Write a file, all or nothing; its folder is made if missing.
 
-    A crash at any moment leaves the old file or the new one, never a part. An OSError names `path`.
+    A temporary file in the same folder is flushed to the disk and renamed, so that a crash at any
+    moment leaves the old file or the new one, never a part. An OSError names `path`.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -31,6 +42,43 @@ def write_atomically(path: str | Path, data: bytes) -> None:
         temporary.unlink(missing_ok=True)
 
 
+def must_write(path: Path, content: bytes, force: bool) -> bool:
+    """Whether the file has to be written: not if it has this content already.
+
+    Raises UserError if it has another content, unless `force`, or is no file.
+    """
+    if not path.exists():
+        return True
+    if not path.is_file():
+        raise UserError(f"{path} is not a file: choose another name")
+    if path.stat().st_size == len(content) and path.read_bytes() == content:
+        return False
+    if not force:
+        raise UserError(
+            f"{path} exists with other content: choose another name, or overwrite it with --force"
+        )
+    return True
+
+
+def save(path: Path, content: bytes, flag: str = "") -> None:
+    """write_atomically, with a UserError that names the file (not the temporary one) and the fix.
+
+    flag: what the user named the file with, such as --out.
+    """
+    try:
+        write_atomically(path, content)
+    except OSError as error:
+        raise UserError(
+            f"cannot write {f'{flag} ' if flag else ''}{path} ({error.strerror or error}): "
+            f"{fix_for(error)}"
+        ) from error
+
+
+def fix_for(error: OSError) -> str:
+    """What helps where a file cannot be written."""
+    return _FIXES.get(error.errno or 0, "choose a folder that can be written to")
+
+
 def array_hash(*arrays: NDArray[Any]) -> str:
     """SHA-256 of the arrays with their shapes and dtypes, as hexadecimal digits."""
     digest = hashlib.sha256()
@@ -41,6 +89,6 @@ def array_hash(*arrays: NDArray[Any]) -> str:
 
 
 def remove_unfinished(folder: Path) -> None:
-    """Removes the temporary files that a kill inside `write_atomically` left in the folder."""
+    """Remove temporary files that a kill in the middle of `write_atomically` left in the folder."""
     for unfinished in folder.glob(".*.tmp"):
         unfinished.unlink(missing_ok=True)

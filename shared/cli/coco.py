@@ -1,16 +1,19 @@
-"""The COCO face of `python -m shared noise make|info|compare`, and of the scripts
-noisy_instseg/noisy_labels_*.py.
+"""The COCO face of `python -m shared noise make|info|compare`, and of noisy_labels_*.py.
 
-python -m shared noise make --format coco --ann train.json --out noisy.json --dataset coco --kind
-symmetric --rate 0.2
+    python -m shared noise make --format coco --ann train.json --out noisy.json --dataset coco \\
+        --kind symmetric --rate 0.2
+
+The scripts of that name in noisy_instseg are this command with kind and dataset fixed.
 """
 
 import argparse
 import hashlib
 import sys
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
+from shared.cli.common import say
 from shared.coco import file as coco_file
 from shared.coco import manifest as coco_manifest
 from shared.coco import noise as coco_noise
@@ -19,49 +22,51 @@ from shared.coco.classes import CocoError
 from shared.coco.file import CocoFile
 from shared.coco.manifest import Manifest
 from shared.coco.noise import CocoNoise, Recipe
-from shared.files import write_atomically
+from shared.errors import printable
+from shared.files import must_write, save
 
 # DEVIATION(noisy_instseg): The noise has a seed; the scripts draw from numpy's global generator,
 # unseeded.
 DEFAULT_SEED = 123
 SCRIPT_RATE = 0.2  # what the original scripts have in the file
 MAKE_HELP = """\
-COCO annotations (--format coco): only the category_id of annotations changes; a manifest beside OUT says which did, and
-what they were. Kinds, of Yang et al., ECCV 2020:
+COCO annotations (--format coco): only the category_id of annotations changes; a manifest beside OUT
+says which did, and what they were. Kinds, of Yang et al., ECCV 2020:
   symmetric    each annotation gets, with probability rate, one of the other classes
-  asymmetric   each annotation gets, with probability rate, a class that looks like its own. cityscapes: person-rider,
-               truck-bus, motorcycle-bicycle, both ways; coco: another class of the super-category; voc: bird to aeroplane,
-               diningtable to chair, bus to car, sheep to horse, and bicycle-motorbike, cat-dog, both ways; coco_format
-               (any other set, such as shapes): the next category of the file
+  asymmetric   each annotation gets, with probability rate, a class that looks like its own.
+               cityscapes: person-rider, truck-bus, motorcycle-bicycle, both ways; coco: another
+               class of the super-category; voc: bird to aeroplane, diningtable to chair, bus to
+               car, sheep to horse, and bicycle-motorbike, cat-dog, both ways; coco_format (any
+               other set, such as shapes): the next category of the file
 modes:
-  exact        (the default) never the class it was; all classes that the file has; the rate is over the annotations that
-               have another class to go to
-  original     draw for draw what the authors' scripts give for that seed, with their slips: the effective rate is lower, and
-               some classes are never drawn; the first line printed is the number they print
+  exact        (the default) never the class it was; all classes that the file has; the rate is
+               over the annotations that have another class to go to
+  original     bit for bit what the authors' scripts give for that seed, bugs included: the
+               effective rate is lower, and some classes are never drawn; the first line printed is
+               the number they print
 
-  python -m shared noise make --format coco --ann instances_train.json --out train_sn20.json --dataset cityscapes \\
-      --kind symmetric --rate 0.2
+  python -m shared noise make --format coco --ann instances_train.json --out train_sn20.json \\
+      --dataset cityscapes --kind symmetric --rate 0.2
 """
-_LABELS_ONLY = (
-    "factor",
-    "map",
-    "include_true_class",
-    "independent",
-    "mean_probs",
-    "eta",
-    "pmd_type",
-    "probe_ratio",
-    "imbalance",
-    "data_path",
-    "image_size",
-)
-_COCO_ONLY = ("ann", "mode", "manifest")
+
+
+@dataclass(frozen=True)
+class MakeCoco:
+    """What noise goes on which annotations, and where the result is written."""
+
+    dataset: str  # one of coco_noise.DATASETS
+    kind: str  # one of coco_noise.KINDS
+    rate: float  # in [0, 1]
+    ann: Path  # the clean annotations
+    out: Path
+    seed: int | None = None  # None: DEFAULT_SEED
+    mode: str | None = None  # one of coco_noise.MODES; None: exact
+    manifest: Path | None = None  # None: beside `out`
+    force: bool = False  # overwrite files with other content
 
 
 def add_make_options(make: argparse.ArgumentParser) -> None:
-    """Hang the flags of --format coco at `noise make`; their defaults are None, to tell what was
-    given.
-    """
+    """Hang the flags of --format coco at `noise make`; None where a flag was not given."""
     group = make.add_argument_group("COCO annotations")
     group.add_argument(
         "--format",
@@ -76,6 +81,10 @@ def add_make_options(make: argparse.ArgumentParser) -> None:
         help="clean annotations, of the training set; never changed",
     )
     group.add_argument("--mode", choices=coco_noise.MODES, help="see below; default: exact")
+    _add_manifest(group)
+
+
+def _add_manifest(group: "argparse._ActionsContainer") -> None:
     group.add_argument(
         "--manifest",
         type=Path,
@@ -84,84 +93,75 @@ def add_make_options(make: argparse.ArgumentParser) -> None:
     )
 
 
-def check_options(args: argparse.Namespace) -> None:
-    """Raises CocoError for flags of the other format."""
-    coco = args.format == "coco"
-    for name in _LABELS_ONLY if coco else _COCO_ONLY:
-        if flag := _given(args, name):
-            raise CocoError(
-                f"{flag} is for noise files of labels: leave it out with --format coco"
-                if coco
-                else f"{flag} is for COCO annotations: add --format coco, or leave it out"
-            )
-    if (args.dataset in coco_noise.DATASETS) != coco:
-        known = ", ".join(coco_noise.DATASETS)
+def check_format(
+    format: str,
+    dataset: str,
+    kind: str,
+    labels_only: Sequence[str],
+    coco_only: Sequence[str],
+    has_annotations: bool,
+) -> None:
+    """Raises CocoError where flags of labels and of COCO annotations are mixed.
+
+    labels_only, coco_only: the given flags that are for one of them.
+    """
+    coco = format == "coco"
+    if coco and labels_only:
         raise CocoError(
-            (
-                f"--dataset {args.dataset} is a set of labels, not of COCO annotations: choose one "
-                f"of {known}"
-            )
-            if coco
-            else (
-                f"--dataset {args.dataset} is a set of COCO annotations: add --format coco "
-                "--ann IN, or choose another"
-            )
+            f"{labels_only[0]} is for noise files of labels: leave it out with --format coco"
         )
-    if coco and args.kind not in coco_noise.KINDS:
+    if not coco and coco_only:
         raise CocoError(
-            f"--kind {args.kind} is for labels: COCO annotations take "
-            f"{' or '.join(coco_noise.KINDS)}"
+            f"{coco_only[0]} is for COCO annotations: add --format coco, or leave it out"
         )
-    if coco and args.ann is None:
+    if coco and dataset not in coco_noise.DATASETS:
+        raise CocoError(
+            f"--dataset {dataset} is a set of labels, not of COCO annotations: choose one of "
+            f"{', '.join(coco_noise.DATASETS)}"
+        )
+    if not coco and dataset in coco_noise.DATASETS:
+        raise CocoError(
+            f"--dataset {dataset} is a set of COCO annotations: add --format coco --ann IN, or "
+            "choose another"
+        )
+    if coco and kind not in coco_noise.KINDS:
+        raise CocoError(
+            f"--kind {kind} is for labels: COCO annotations take {' or '.join(coco_noise.KINDS)}"
+        )
+    if coco and not has_annotations:
         raise CocoError("--format coco needs --ann IN: the clean annotations, of the training set")
 
 
-def _given(args: argparse.Namespace, name: str) -> str | None:
-    """The flag that set this option, if any did."""
-    value = getattr(args, name)
-    if value is None or (
-        value is False and name == "independent"
-    ):  # 0 == False, and --factor 0 was given
-        return None
-    return (
-        "--exclude_true_class" if name == "include_true_class" and value is False else f"--{name}"
-    )
-
-
-def run_make(args: argparse.Namespace) -> None:
+def run_make(make: MakeCoco) -> None:
     """Write the noisy annotations and their manifest, and say what happened."""
-    out: Path = args.out
-    _check_name("--out", out, args.ann)
-    manifest_path: Path = args.manifest or coco_manifest.default_path(out)
-    _check_name("--manifest", manifest_path, args.ann)
-    if manifest_path.resolve() == out.resolve():
+    _check_name("--out", make.out, make.ann)
+    manifest_path = make.manifest or coco_manifest.default_path(make.out)
+    _check_name("--manifest", manifest_path, make.ann)
+    if manifest_path.resolve() == make.out.resolve():
         raise CocoError(
             f"--manifest {manifest_path} is the file of --out: give the two different names"
         )
-    seed = DEFAULT_SEED if args.seed is None else args.seed
-    recipe = Recipe(args.dataset, args.kind, args.rate, seed, args.mode or coco_noise.MODES[0])
-    source = coco_file.read(args.ann)
-    noise = _noise(args.ann, source, recipe)
+    seed = DEFAULT_SEED if make.seed is None else make.seed
+    mode = make.mode or coco_noise.MODES[0]
+    recipe = Recipe(make.dataset, make.kind, make.rate, seed, mode)
+    source = coco_file.read(make.ann)
+    try:
+        noise = coco_noise.make(source.category_ids, source.categories, recipe)
+    except CocoError as error:
+        raise CocoError(f"{make.ann}: {error}") from error
     content = coco_file.encode(source, noise.category_ids)
-    files = {
-        out: content,
-        manifest_path: coco_manifest.encode(manifest_of(source, noise, recipe, content)),
-    }
-    to_write = {
-        path: coco_file.writes(path, data, args.force) for path, data in files.items()
-    }  # all checked before any is
-    for path, data in files.items():
-        if to_write[path]:
-            _write("--out" if path == out else "--manifest", path, data)
+    manifest = coco_manifest.encode(manifest_of(source, noise, recipe, content))
+    files = {"--out": (make.out, content), "--manifest": (manifest_path, manifest)}
+    # All are checked before any is written.
+    new = [flag for flag, (path, data) in files.items() if must_write(path, data, make.force)]
+    for flag in new:
+        save(*files[flag], flag)
     if recipe.mode == "original":
-        print(int(noise.selected.sum()))  # as the scripts do
-    print(coco_report.made(source, noise, recipe))
-    for path in files:
-        print(
-            f"wrote {path}"
-            if to_write[path]
-            else f"unchanged: {path} has this very content already"
-        )
+        say(int(noise.selected.sum()))  # as the scripts do
+    say(coco_report.made(source, noise, recipe))
+    for flag, (path, _) in files.items():
+        unchanged = f"unchanged: {path} has this very content already"
+        say(f"wrote {path}" if flag in new else unchanged)
 
 
 def _check_name(flag: str, path: Path, source: Path) -> None:
@@ -170,28 +170,12 @@ def _check_name(flag: str, path: Path, source: Path) -> None:
     coco_file.check_not_input(path, source, flag)
 
 
-def _write(flag: str, path: Path, data: bytes) -> None:
-    try:
-        write_atomically(path, data)
-    except OSError as error:  # it names a temporary file
-        reason = error.strerror or error
-        raise CocoError(
-            f"cannot write {flag} {path} ({reason}): choose a folder that can be written to"
-        ) from error
-
-
-def _noise(path: Path, source: CocoFile, recipe: Recipe) -> CocoNoise:
-    try:
-        return coco_noise.make(source.category_ids, source.categories, recipe)
-    except CocoError as error:
-        raise CocoError(f"{path}: {error}") from error
-
-
 def manifest_of(source: CocoFile, noise: CocoNoise, recipe: Recipe, content: bytes) -> Manifest:
     """What the manifest says. content: the bytes of the noisy file."""
     changed = noise.category_ids != source.category_ids
     count, flippable = int(changed.sum()), int(noise.flippable.sum())
     ids = list(source.categories)
+    transitions = coco_manifest.transition_counts(source.category_ids, noise.category_ids, ids)
     return Manifest(
         dataset=recipe.dataset,
         kind=recipe.kind,
@@ -206,9 +190,7 @@ def manifest_of(source: CocoFile, noise: CocoNoise, recipe: Recipe, content: byt
         realised_rate_flippable=count / max(1, flippable),
         category_ids=ids,
         category_names=[source.name_of(category) for category in ids],
-        transitions=coco_manifest.transition_counts(
-            source.category_ids, noise.category_ids, ids
-        ).tolist(),
+        transitions=transitions.tolist(),
         input_sha256=source.sha256,
         output_sha256=hashlib.sha256(content).hexdigest(),
         changed_annotation_ids=source.annotation_ids[changed].tolist(),
@@ -217,15 +199,12 @@ def manifest_of(source: CocoFile, noise: CocoNoise, recipe: Recipe, content: byt
 
 
 def info(path: Path, given: Sequence[str]) -> str:
-    """The report on a manifest or on a file of annotations.
-
-    given: flags that only files of labels take.
-    """
+    """The report on a manifest or on annotations. given: flags that only files of labels take."""
     if given:
         raise CocoError(
             f"{path} holds COCO annotations or their manifest: leave out {', '.join(given)}"
         )
-    data = path.read_bytes()
+    data = coco_file.read_bytes(path)
     try:
         value = coco_file.parse_json(data)
         if coco_manifest.is_manifest(value):
@@ -236,7 +215,7 @@ def info(path: Path, given: Sequence[str]) -> str:
 
 
 def compare(first: str, second: str, given: Sequence[str]) -> str:
-    """The report on two files, of which one at least is a JSON object."""
+    """The report on two files, of which one at least is COCO annotations."""
     if given:
         raise CocoError(
             f"{first} and {second} are compared as COCO annotations: leave out {', '.join(given)}"
@@ -245,16 +224,13 @@ def compare(first: str, second: str, given: Sequence[str]) -> str:
 
 
 def script_main(kind: str, dataset: str, arguments: Sequence[str] | None = None) -> int:
-    """One of the paper's scripts: kind and dataset are its name. 0, or 2 with one message on
-    stderr.
-    """
+    """A script of the paper, whose name is kind and dataset; 0, or 2 with a message on stderr."""
     parser = argparse.ArgumentParser(
-        description=f"Give COCO-format annotations {kind} class noise of {dataset} (Yang et "
-        "al., ECCV 2020).",
-        epilog="modes: exact: never the same class, all classes; original: draw for draw what "
-        "the authors' script gives for the "
-        "seed. `python -m shared noise make --help` says more, `python -m shared noise info` "
-        "reads the manifest.",
+        description=f"Give COCO-format annotations {kind} class noise of {dataset} (Yang et al., "
+        "ECCV 2020).",
+        epilog="modes: exact: never the same class, all classes; original: bit for bit what the "
+        "authors' script gives for the seed. `python -m shared noise make --help` says more, "
+        "`python -m shared noise info` reads the manifest.",
         allow_abbrev=False,
     )
     parser.add_argument(
@@ -274,19 +250,15 @@ def script_main(kind: str, dataset: str, arguments: Sequence[str] | None = None)
     parser.add_argument(
         "--mode", choices=coco_noise.MODES, default=coco_noise.MODES[0], help="default: %(default)s"
     )
-    parser.add_argument(
-        "--manifest",
-        type=Path,
-        metavar="FILE",
-        help="default: OUT without .json, and .manifest.json",
-    )
+    _add_manifest(parser)
     parser.add_argument(
         "--force", action="store_true", help="overwrite files that exist with other content"
     )
-    parser.set_defaults(kind=kind, dataset=dataset)
+    a = parser.parse_args(arguments)
+    make = MakeCoco(dataset, kind, a.rate, a.ann, a.out, a.seed, a.mode, a.manifest, a.force)
     try:
-        run_make(parser.parse_args(arguments))
+        run_make(make)
     except (ValueError, OSError) as error:  # CocoError is a ValueError
-        print(f"error: {error}", file=sys.stderr)
+        print(f"error: {printable(str(error))}", file=sys.stderr)
         return 2
     return 0

@@ -1,12 +1,11 @@
-"""The classes of Cityscapes, COCO and Pascal VOC by category id, and which of them are confused
-with which.
+"""The classes of Cityscapes, COCO and Pascal VOC, and which of them are confused with which.
 
     table = TABLES["cityscapes"]
-    in_table = recognise({1: "person", 2: "rider"}, table)     # {1: 24, 2: 25}: this file counts from 1
+    in_table = recognise({1: "person", 2: "rider"}, table)    # {1: 24, 2: 25}
 
 A file of annotations names its categories, and its ids are its own business: `recognise` goes by
 the names. Asymmetric noise (Yang et al., ECCV 2020) sends a class to others that look like it:
-`CONFUSED` has the class maps and groups as meant, without the slips of the original scripts, which
+`CONFUSED` has the class maps and groups as meant, without the bugs of the original scripts, which
 `shared.coco.noise` knows.
 """
 
@@ -20,9 +19,7 @@ Table = Mapping[int, str]  # category id -> name
 
 
 class CocoError(UserError):
-    """COCO-format annotations, or a noise asked of them, that cannot be used; the text says what
-    helps.
-    """
+    """COCO annotations, or a noise for them, that cannot be used; the text says what helps."""
 
 
 def _table(ids: Iterable[int], names: str) -> Table:
@@ -70,9 +67,8 @@ TABLES: Mapping[str, Table] = MappingProxyType(
         ),
         "voc": _table(
             range(1, 21),
-            "aeroplane, bicycle, bird, boat, bottle, bus, car, cat, chair, cow, diningtable, "
-            "dog, horse, motorbike, person, "
-            "pottedplant, sheep, sofa, train, tvmonitor",
+            "aeroplane, bicycle, bird, boat, bottle, bus, car, cat, chair, cow, diningtable, dog, "
+            "horse, motorbike, person, pottedplant, sheep, sofa, train, tvmonitor",
         ),
     }
 )
@@ -121,8 +117,7 @@ def recognise(categories: Mapping[int, str | None], table: Table) -> dict[int, i
         if len(twins) > 1:
             raise CocoError(
                 f"categories {' and '.join(twins)} are both {table[known]}: give each class one "
-                "category, or use "
-                "--dataset coco_format, which takes the categories as they are"
+                "category, or use --dataset coco_format, which takes the categories as they are"
             )
     return {category: found[category] for category in categories if category in found}
 

@@ -1,7 +1,7 @@
 """Reads and writes COCO-format annotations so that only the categories of annotations can change.
 
     source = read("instances_train.json")
-    content = encode(source, noisy_ids)        # the bytes of the noisy file; noisy_ids: (N,) in the order of the file
+    content = encode(source, noisy_ids)        # the bytes of the noisy file; noisy_ids: (N,)
 
 Everything else of the file stays: key order, integers and floats, crowd annotations, fields that no
 standard knows. Python's JSON keeps the order of keys and writes each number so that it reads back
@@ -18,7 +18,12 @@ from typing import Any
 import numpy as np
 
 from shared.coco.classes import CocoError
+from shared.formats import safe_arrays
 from shared.labels import Labels
+
+# The largest set we know, LVIS, has 1.1 GB.
+MAX_FILE_BYTES = 4 * 2**30
+_KEYS = ("images", "annotations", "categories")
 
 
 @dataclass(frozen=True, eq=False)
@@ -36,19 +41,25 @@ class CocoFile:
 
 
 def read(path: str | Path) -> CocoFile:
-    """Read and check a file of annotations; raises CocoError that names the file, the place and the
-    fix.
-    """
-    try:
-        data = Path(path).read_bytes()
-    except FileNotFoundError as error:
-        raise CocoError(f"annotations {path} do not exist: check the path (--ann)") from error
-    except OSError as error:
-        raise CocoError(f"cannot read annotations {path}: {error.strerror or error}") from error
+    """Read and check annotations; raises CocoError that names the file, the place and the fix."""
+    data = read_bytes(path)
     try:
         return checked(parse_json(data), data)
     except CocoError as error:
         raise CocoError(f"{path}: {error}") from error
+
+
+def read_bytes(path: str | Path, what: str = "annotations") -> bytes:
+    """The file's bytes; raises CocoError if it cannot be read or is far too large."""
+    try:
+        return safe_arrays.read_limited(Path(path), MAX_FILE_BYTES, what)
+    except FileNotFoundError as error:
+        if what == "annotations":
+            raise CocoError(f"{what} {path} do not exist: check the path (--ann)") from error
+        raise CocoError(f"cannot read {what} {path}: no such file, check the path") from error
+    except (OSError, safe_arrays.UnsafeArrayError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise CocoError(f"cannot read {what} {path}: {reason}") from error
 
 
 def checked(content: Any, data: bytes) -> CocoFile:
@@ -57,13 +68,10 @@ def checked(content: Any, data: bytes) -> CocoFile:
         raise CocoError(
             f"this is a JSON {type(content).__name__}, not COCO annotations: {_EXPECTED}"
         )
-    for key in ("images", "annotations", "categories"):
+    for key in _KEYS:
         if not isinstance(content.get(key), list):
-            found = (
-                "is missing"
-                if key not in content
-                else f"is a {type(content[key]).__name__}, not a list"
-            )
+            kind = type(content.get(key)).__name__
+            found = f"is a {kind}, not a list" if key in content else "is missing"
             raise CocoError(f"{key!r} {found}: {_EXPECTED}")
     categories = _categories(content["categories"])
     ids = _annotations(content["annotations"], categories)
@@ -80,10 +88,7 @@ def parse_json(data: bytes) -> Any:
     """The JSON value in a file's bytes; raises CocoError."""
     try:
         return json.loads(data.decode("utf-8-sig"))
-    except (
-        ValueError,
-        RecursionError,
-    ) as error:  # UnicodeDecodeError and JSONDecodeError are ValueErrors
+    except (ValueError, RecursionError) as error:  # errors of decoding are ValueErrors
         raise CocoError(f"this is no JSON ({error}): {_EXPECTED}") from error
 
 
@@ -94,7 +99,7 @@ def _categories(entries: list[Any]) -> dict[int, str | None]:
         category = _integer(entry, "id", place)
         name = entry.get("name")
         if name is not None and not isinstance(name, str):
-            raise CocoError(f"{place} has the name {str(name)[:40]}, no text: mend it")
+            raise CocoError(f"{place} has the name {str(name)[:40]}, no text: correct it")
         if category in found:
             raise CocoError(f"{place} repeats id {category}: give each category one id")
         found[category] = name
@@ -115,7 +120,7 @@ def _annotations(entries: list[Any], categories: Mapping[int, str | None]) -> tu
         if labels[row] not in categories:
             raise CocoError(
                 f"{place} (id {ids[row]}) has category_id {labels[row]}, which 'categories' "
-                "lacks: mend one of the two"
+                "lacks: correct one of the two"
             )
     values, counts = np.unique(ids, return_counts=True)
     if len(values) < len(ids):
@@ -170,31 +175,13 @@ def check_not_input(out: Path, source: Path, flag: str) -> None:
         raise CocoError(f"{flag} {out} is the input file, which would be lost: choose another name")
 
 
-def writes(path: Path, content: bytes, force: bool) -> bool:
-    """Whether the file has to be written: not if it has this content.
-
-    Raises CocoError if it has another, unless forced.
-    """
-    if not path.exists():
-        return True
-    if not path.is_file():
-        raise CocoError(f"{path} is not a file: choose another name")
-    if path.stat().st_size == len(content) and path.read_bytes() == content:
+def is_coco(path: Path) -> bool:
+    """Whether a file holds COCO annotations or their manifest, instead of labels."""
+    if not path.is_file():  # a pipe would wait for ever; whoever reads it next says what is wrong
         return False
-    if not force:
-        raise CocoError(
-            f"{path} exists with other content: choose another name, or overwrite it with --force"
-        )
-    return True
-
-
-def is_json_object(path: Path) -> bool:
-    """Whether a file begins like a JSON object: annotations and manifests do, and no noise file of
-    labels.
-    """
-    try:
-        with path.open("rb") as file:
-            start = file.read(64)
-    except OSError:
-        return False  # whoever reads it next says why
-    return start.removeprefix(b"\xef\xbb\xbf").lstrip().startswith(b"{")
+    with path.open("rb") as file:
+        start = file.read(64)
+    if not start.removeprefix(b"\xef\xbb\xbf").lstrip().startswith(b"{"):
+        return False
+    data = read_bytes(path)
+    return any(f'"{key}"'.encode() in data for key in (*_KEYS, "coco-noise-manifest"))

@@ -1,5 +1,4 @@
-"""The manifest of a noisy COCO file: how the noise was made, how much of it there is, and which
-labels are wrong.
+"""The manifest of a noisy COCO file: how the noise was made, and which labels are wrong.
 
     manifest = read_manifest("train_sn20.manifest.json")
     wrong = manifest.changed_annotation_ids          # what a search for wrong labels should find
@@ -19,6 +18,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from shared.coco import file as coco_file
 from shared.coco.classes import CocoError
 from shared.labels import Labels
 
@@ -79,15 +79,7 @@ def encode(manifest: Manifest) -> bytes:
 def read_manifest(path: str | Path) -> Manifest:
     """Read and check a manifest; raises CocoError."""
     try:
-        value = json.loads(Path(path).read_bytes().decode("utf-8-sig"))
-    except OSError as error:
-        raise CocoError(f"cannot read manifest {path}: {error.strerror or error}") from error
-    except (ValueError, RecursionError) as error:
-        raise CocoError(
-            f"{path} is no JSON ({error}): give the .manifest.json that `noise make` wrote"
-        ) from error
-    try:
-        return decode(value)
+        return decode(coco_file.parse_json(coco_file.read_bytes(path, "manifest")))
     except CocoError as error:
         raise CocoError(f"{path}: {error}") from error
 
@@ -98,9 +90,7 @@ def is_manifest(value: object) -> bool:
 
 
 def decode(value: Any) -> Manifest:
-    """The manifest in a JSON value; raises CocoError where it is none, damaged or contradicts
-    itself.
-    """
+    """The manifest in a JSON value; raises CocoError where it is none, or contradicts itself."""
     if not is_manifest(value):
         raise CocoError(
             "this is not a manifest of COCO noise: give the .manifest.json that `noise make` wrote"

@@ -1,11 +1,10 @@
-"""Class noise on COCO-format annotations: symmetric (SN) and asymmetric (AN), after Yang et al.,
-ECCV 2020.
+"""Class noise on COCO annotations: symmetric (SN) and asymmetric (AN), Yang et al., ECCV 2020.
 
     recipe = Recipe("cityscapes", "symmetric", rate=0.2, seed=123)             # --mode exact
     made = make(category_ids, {24: "person", 25: "rider"}, recipe)
     made.category_ids, made.selected, made.flippable
 
-Two modes. `original` repeats the authors' scripts draw for draw, with their slips: the last id of
+Two modes. `original` repeats the authors' scripts bit for bit, bugs included: the last id of
 every list is never drawn, a class may draw itself, persons become vehicles, skis are missing, and
 classes without a rule count as selected. For a seed it gives what a script gives after
 `numpy.random.seed(seed)`, for it draws from the same legacy stream, held locally.
@@ -45,6 +44,7 @@ KINDS = ("symmetric", "asymmetric")
 MODES = ("exact", "original")
 DATASETS = (*TABLES, "coco_format")
 MAX_LEGACY_SEED = 2**32 - 1
+MOST_CATEGORIES = 3_000  # LVIS has 1,203
 
 
 @dataclass(frozen=True)
@@ -96,6 +96,11 @@ def make(
     in the file's order.
     """
     ids = checked_labels(category_ids, None, name="category ids", error=CocoError)
+    if len(categories) > MOST_CATEGORIES:
+        raise CocoError(
+            f"the file has {len(categories):,} categories, more than {MOST_CATEGORIES:,}, and a "
+            "table of transitions is no use for so many: leave some out"
+        )
     if recipe.mode == "original":
         return _original(ids, categories, recipe)
     targets = targets_of(categories, recipe)
@@ -103,10 +108,9 @@ def make(
     made = _exact(ids, targets, recipe.rate, np.random.default_rng(recipe.seed))
     if not made.flippable.any():
         raise CocoError(
-            f"no annotation has another class to go to: of the {len(categories)} categories of "
-            f"the file, {recipe.kind} noise "
-            f"of {recipe.dataset} leaves those that are annotated alone; choose another --kind "
-            "or --dataset"
+            f"no annotation has another class to go to: of the {len(categories)} categories of the "
+            f"file, {recipe.kind} noise of {recipe.dataset} leaves those that are annotated alone; "
+            "choose another --kind or --dataset"
         )
     return made
 
@@ -171,8 +175,8 @@ def _check_known(
         )
         raise CocoError(
             f"{len(unknown)} annotated categories are no classes of {dataset}, by name or id "
-            f"({names}): choose the "
-            "--dataset of this file, or coco_format, which takes any categories"
+            f"({names}): choose the --dataset of this file, or coco_format, which takes any "
+            "categories"
         )
 
 
@@ -180,9 +184,7 @@ def _check_known(
 
 
 def original_choices(recipe: Recipe) -> dict[int, tuple[int, ...]]:
-    """Real category id -> the list that the script draws from, whose last entry it cannot reach; {}
-    where none is drawn.
-    """
+    """Category id -> the list that the script draws from, all but its last; {} for no draw."""
     table = TABLES[recipe.dataset]
     if recipe.kind == "symmetric":
         return dict.fromkeys(table, tuple(table))
@@ -201,9 +203,7 @@ def original_choices(recipe: Recipe) -> dict[int, tuple[int, ...]]:
 
 
 def _original(ids: Labels, categories: Mapping[int, str | None], recipe: Recipe) -> CocoNoise:
-    """The scripts' loop: one uniform draw per annotation, and one integer draw for a selected one
-    that has a list.
-    """
+    """The scripts' loop: a uniform draw each, and an integer draw for the selected with a list."""
     _check_real_ids(ids, categories, recipe.dataset)
     rng = np.random.RandomState(recipe.seed)  # legacy stream, as of numpy.random.seed(seed)
     uniform, integer = rng.random_sample, rng.randint
@@ -217,7 +217,7 @@ def _original(ids: Labels, categories: Mapping[int, str | None], recipe: Recipe)
     for row, old in enumerate(noisy):
         if uniform() < recipe.rate:
             selected[row] = True
-            # len - 1 is the scripts' slip, for randint excludes its upper bound already
+            # len - 1 is a bug of the scripts, for randint excludes its upper bound already
             noisy[row] = (
                 choices[old][integer(0, len(choices[old]) - 1)] if choices else moves.get(old, old)
             )
@@ -231,9 +231,7 @@ def _original(ids: Labels, categories: Mapping[int, str | None], recipe: Recipe)
 
 
 def _check_real_ids(ids: Labels, categories: Mapping[int, str | None], dataset: str) -> None:
-    """The scripts know one numbering of the classes, so another one would silently get senseless
-    noise.
-    """
+    """The scripts know one numbering of the classes: another would get senseless noise."""
     meant = recognise(categories, TABLES[dataset])
     used = np.unique(ids).tolist()
     wrong = [
@@ -245,8 +243,8 @@ def _check_real_ids(ids: Labels, categories: Mapping[int, str | None], dataset: 
         name = categories.get(wrong[0]) or "without name"
         raise CocoError(
             f"category {wrong[0]} ({name}) is not {dataset}'s category {wrong[0]}, and the "
-            "original script knows that numbering "
-            "alone: use --mode exact, which goes by the categories' names, or the right --dataset"
+            "original script knows that numbering alone: use --mode exact, which goes by the "
+            "categories' names, or the right --dataset"
         )
 
 
@@ -254,15 +252,12 @@ def _check_drawn(missing: set[int], dataset: str) -> None:
     if missing:
         raise CocoError(
             f"the original script draws from all ids of {dataset}, and the file has no category "
-            f"{min(missing)}: use "
-            "--mode exact, which draws from the categories of the file"
+            f"{min(missing)}: use --mode exact, which draws from the categories of the file"
         )
 
 
 def never_drawn(recipe: Recipe) -> list[int]:
-    """The ids that mode original can give to no annotation of another class, though the rule as
-    meant would.
-    """
+    """The ids that mode original can give to no other class, though the rule as meant would."""
     choices = original_choices(recipe)
     reached = {
         target for source, drawn in choices.items() for target in drawn[:-1] if target != source

@@ -1,4 +1,4 @@
-"""What can be said about COCO-format annotations and the noise on them, as text for the terminal.
+"""What can be said about COCO-format annotations and the noise on them, as text for a terminal.
 
 Letters: N annotations; K categories.
 """
@@ -15,10 +15,11 @@ from shared.coco.classes import TABLES, CocoError
 from shared.coco.file import CocoFile
 from shared.coco.manifest import Manifest
 from shared.coco.noise import CocoNoise, Recipe
+from shared.errors import printable
+from shared.formats import confusions
+from shared.formats.confusions import Confusions, name_width
+from shared.formats.report import TOP, facts, heading, share
 from shared.labels import Labels
-
-MATRIX_CATEGORIES = 20  # up to so many categories a matrix fits a terminal
-TOP = 10
 
 
 def made(source: CocoFile, noise: CocoNoise, recipe: Recipe) -> str:
@@ -34,7 +35,8 @@ def made(source: CocoFile, noise: CocoNoise, recipe: Recipe) -> str:
         f"  changed      {changed.sum():>9,}  rate {changed.mean():.5f} of all, "
         f"{changed.sum() / max(1, flippable):.5f} of the flippable; requested {recipe.rate:g}",
     ]
-    return "\n".join([*lines, *(f"  note: {note}" for note in _reasons(source, noise, recipe))])
+    notes = (f"  note: {note}" for note in _reasons(source, noise, recipe))
+    return printable("\n".join([*lines, *notes]))
 
 
 def _reasons(source: CocoFile, noise: CocoNoise, recipe: Recipe) -> list[str]:
@@ -43,12 +45,10 @@ def _reasons(source: CocoFile, noise: CocoNoise, recipe: Recipe) -> list[str]:
     stay = np.unique(source.category_ids[~noise.flippable]).tolist()
     if stay:
         names = _some([source.name_of(category) for category in stay])
-        counted = (
-            "are selected without effect" if recipe.mode == "original" else "are never selected"
-        )
+        selected = "selected without effect" if recipe.mode == "original" else "never selected"
         notes.append(
-            f"{(~noise.flippable).sum():,} annotations of {names} have no class to go to and "
-            f"{counted}"
+            f"{(~noise.flippable).sum():,} annotations of {names} have no class to go to and are "
+            f"{selected}"
         )
     if recipe.mode == "exact":
         return [
@@ -61,10 +61,8 @@ def _reasons(source: CocoFile, noise: CocoNoise, recipe: Recipe) -> list[str]:
             f"{own:,} selected annotations drew the class they had already, as the original "
             "script lets them"
         )
-    never = [
-        f"{category} {TABLES[recipe.dataset][category]}"
-        for category in coco_noise.never_drawn(recipe)
-    ]
+    table = TABLES[recipe.dataset]
+    never = [f"{category} {table[category]}" for category in coco_noise.never_drawn(recipe)]
     if never:
         notes.append(f"the original script can never draw {_some(never)}; mode exact can")
     return notes
@@ -76,7 +74,7 @@ def _some(names: Sequence[str]) -> str:
 
 def describe_manifest(title: str, manifest: Manifest) -> str:
     """Facts, rates, and the table of categories of a manifest."""
-    facts = {
+    known = {
         "dataset": manifest.dataset,
         "kind": f"{manifest.kind}, mode {manifest.mode}",
         "seed": manifest.seed,
@@ -93,111 +91,92 @@ def describe_manifest(title: str, manifest: Manifest) -> str:
         "noisy file": f"SHA-256 {manifest.output_sha256}",
     }
     counts = np.array(manifest.transitions, np.int64).reshape(len(manifest.category_ids), -1)
-    lines = [title, *(f"  {name:<15}{value}" for name, value in facts.items()), ""]
-    return "\n".join([*lines, *_transition_lines(manifest.category_names, counts)])
+    found = confusions.of_counts(counts, manifest.category_names)
+    table = _transition_lines(found, manifest.category_ids)
+    return printable("\n".join([title, *facts(known, 15), "", *table]))
 
 
 def describe_annotations(path: Path, source: CocoFile) -> str:
-    """Sizes and annotations per category of a file.
-
-    Whether labels are wrong, a file of annotations cannot tell.
-    """
-    counts = np.array([(source.category_ids == category).sum() for category in source.categories])
+    """Sizes and annotations per category; whether labels are wrong, such a file cannot tell."""
+    ids, sizes = np.unique(source.category_ids, return_counts=True)
+    counts = dict(zip(ids.tolist(), sizes.tolist()))
+    names = [source.name_of(category) for category in source.categories]
+    width = max(20, name_width(names))
     lines = [
         f"{path.name}: {len(source.content['images']):,} images, {len(source.category_ids):,} "
-        "annotations, "
-        f"{len(source.categories):,} categories; SHA-256 {source.sha256}",
+        f"annotations, {len(source.categories):,} categories; SHA-256 {source.sha256}",
         "No clean labels in this file: rates are in its manifest, or compare it with the clean "
         "file.",
-        f"  {'id':>5} {'category':<20}{'annotations':>12}",
+        f"  {'id':>5} {'category':<{width}}{'annotations':>12}",
         *(
-            f"  {category:>5} {source.name_of(category):<20}{count:>12,}"
-            for category, count in zip(source.categories, counts)
+            f"  {category:>5} {name:<{width}}{counts.get(category, 0):>12,}"
+            for category, name in zip(source.categories, names)
         ),
     ]
     manifest = coco_manifest.default_path(path)
-    return "\n".join(
-        [*lines, *([f"There is a manifest: {manifest}"] if manifest.is_file() else [])]
-    )
+    if manifest.is_file():
+        lines.append(f"There is a manifest: {manifest}")
+    return printable("\n".join(lines))
 
 
 def compare(first: CocoFile, second: CocoFile, names: tuple[str, str]) -> str:
-    """How many annotations have another category, and which became which.
+    """How many annotations have another category, box or mask, and which category became which.
 
     Raises CocoError for files of different sets.
     """
-    before, after = matched(first, second, names)
-    wrong = before != after
-    counts = coco_manifest.transition_counts(before, after, list(first.categories))
-    labels = [first.name_of(category) for category in first.categories]
-    lines = [
-        f"A  {names[0]}",
-        f"B  {names[1]}",
-        f"annotations in both  {len(before):>9,}",
-        f"another category     {wrong.sum():>9,} {wrong.mean():>8.2%}",
-        "",
-    ]
-    return "\n".join(
-        [
-            *lines,
-            *(
-                _transition_lines(labels, counts)
-                if wrong.any()
-                else ["The categories are the same."]
-            ),
-        ]
-    )
-
-
-def matched(first: CocoFile, second: CocoFile, names: tuple[str, str]) -> tuple[Labels, Labels]:
-    """Category ids of the same annotations in both files, in the order of annotation ids."""
-    one, two = np.argsort(first.annotation_ids), np.argsort(second.annotation_ids)
-    if not np.array_equal(first.annotation_ids[one], second.annotation_ids[two]):
-        alone = np.setxor1d(first.annotation_ids, second.annotation_ids)
-        raise CocoError(
-            f"{names[0]} and {names[1]} annotate different sets: {len(alone):,} annotation ids "
-            "are in one of them only, such "
-            f"as {alone[0]}; compare a file with the one it was made from"
-        )
     if dict(first.categories) != dict(second.categories):
         raise CocoError(
-            f"{names[0]} and {names[1]} have different categories: compare a file with the one "
-            "it was made from"
+            f"{names[0]} and {names[1]} have different categories: compare a file with the one it "
+            "was made from"
         )
-    return first.category_ids[one], second.category_ids[two]
-
-
-def _transition_lines(names: Sequence[str], counts: NDArray[np.int64]) -> list[str]:
-    """One row per category that is annotated; the matrix too where it fits.
-
-    counts: (K, K), rows true, columns new.
-    """
-    totals, changed = counts.sum(axis=1), counts.sum(axis=1) - counts.diagonal()
+    _, one, two = np.intersect1d(
+        first.annotation_ids, second.annotation_ids, assume_unique=True, return_indices=True
+    )
+    if not len(one):
+        raise CocoError(
+            f"{names[0]} and {names[1]} have no annotation id in common: compare a file with the "
+            "one it was made from"
+        )
+    before, after = first.category_ids[one], second.category_ids[two]
+    changed = before != after
+    boxes, masks = (_moved(first, second, one, two, field) for field in ("bbox", "segmentation"))
+    dropped, added = (len(file.annotation_ids) - len(one) for file in (first, second))
     lines = [
-        f"  {'category':<20}{'clean':>9}{'noisy':>9}{'changed':>9}{'rate':>9}  most often becomes"
+        *heading(names),
+        f"annotations in both  {len(one):>9,}",
+        f"another category     {share(changed)}",
+        *([f"another box          {share(boxes)}"] if boxes.any() else []),
+        *([f"another mask         {share(masks)}"] if masks.any() else []),
+        *([f"in A only            {dropped:>9,}  (dropped)"] if dropped else []),
+        *([f"in B only            {added:>9,}  (added)"] if added else []),
+        "",
     ]
-    for row, name in enumerate(names):
-        if totals[row] or counts[:, row].any():
-            wrong = np.where(np.arange(len(names)) == row, 0, counts[row])
-            target = f"{names[int(wrong.argmax())]} ({wrong.max():,})" if wrong.any() else "-"
-            rate = changed[row] / max(1, totals[row])
-            lines.append(
-                "  "
-                f"{name:<20}{totals[row]:>9,}{counts[:, row].sum():>9,}{changed[row]:>9,}{rate:>9.2%} "
-                f" {target}"
-            )
-    return lines if len(names) > MATRIX_CATEGORIES else [*lines, "", *_matrix_lines(names, counts)]
+    ids = list(first.categories)
+    labels = [first.name_of(category) for category in ids]
+    one_of, other_of = (_positions(values, ids) for values in (before, after))
+    found = confusions.of_labels(one_of, other_of, labels)
+    lines += _transition_lines(found, ids) if changed.any() else ["The categories are the same."]
+    return printable("\n".join(lines))
 
 
-def _matrix_lines(names: Sequence[str], counts: NDArray[np.int64]) -> list[str]:
-    """Percent of each true category; a dot is exactly none."""
-    lines = ["Transitions: of a true category (row), how many percent are labelled as (column)"]
-    lines.append(f"  {'':<24}" + "".join(f"{column + 1:>6}" for column in range(len(names))))
-    for row, name in enumerate(names):
-        share = 100 * counts[row] / max(1, counts[row].sum())
-        cells = "".join(
-            f"{'.':>6}" if count == 0 else f"{value:>6.1f}"
-            for count, value in zip(counts[row], share)
-        )
-        lines.append(f"  {row + 1:>3} {name:<20}{cells}")
-    return lines
+def _moved(
+    first: CocoFile, second: CocoFile, one: Labels, two: Labels, field: str
+) -> NDArray[np.bool_]:
+    """Which of the common annotations have another value in a field."""
+    old, new = first.content["annotations"], second.content["annotations"]
+    pairs = zip(one.tolist(), two.tolist())
+    return np.array([old[a].get(field) != new[b].get(field) for a, b in pairs], bool)
+
+
+def _positions(category_ids: Labels, ids: Sequence[int]) -> Labels:
+    """Where in the list of categories each annotation's is, (N,)."""
+    order = np.argsort(ids)
+    return order[np.searchsorted(np.asarray(ids, np.int64)[order], category_ids)]
+
+
+def _transition_lines(found: Confusions, ids: Sequence[int]) -> list[str]:
+    """One row per category that is annotated; the matrix too where it fits."""
+    table = confusions.class_table(found, "category")
+    if len(ids) > confusions.MATRIX_CLASSES:
+        return table
+    return [*table, "", *confusions.matrix(found, ids)]

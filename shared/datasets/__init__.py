@@ -1,13 +1,22 @@
-"""Every dataset by name: `load` reads arrays, `fetch` finds or downloads the files; one module per
-dataset.
-"""
+"""Every dataset by name: `load` reads arrays, `fetch` finds or downloads the files."""
 
 from shared.datasets.image_data import DatasetError, ImageData, ImageFiles
-from shared.datasets.registry import CIFAR, FILE_NAMES, NAMES, data_root, fetch, load, load_digits
+from shared.datasets.registry import (
+    CIFAR,
+    FILE_NAMES,
+    LISTS,
+    NAMES,
+    data_root,
+    fetch,
+    load,
+    load_digits,
+    load_labels,
+)
 
 __all__ = [
     "CIFAR",
     "FILE_NAMES",
+    "LISTS",
     "NAMES",
     "DatasetError",
     "ImageData",
@@ -16,4 +25,5 @@ __all__ = [
     "fetch",
     "load",
     "load_digits",
+    "load_labels",
 ]

@@ -1,8 +1,7 @@
-"""Animal-10N (Song, Kim & Lee, "SELFIE", ICML 2019): 55,000 pictures of ten animals, five pairs
-that people mix up.
+"""Animal-10N (Song et al., "SELFIE", ICML 2019): 55,000 pictures of ten animals, in similar pairs.
 
-    data = datasets.load("animal10n", image_size=32)      # 64 gives the images as they are
-    write_annotations(data.location)                      # pins the order of the samples in training.csv, testing.csv
+    data = datasets.load("animal10n", image_size=32)   # 64 gives the images as they are
+    write_annotations(data.location)                   # pins the order of the samples
 
 The labels of the 50,000 training images are as people gave them (about 8 % wrong); there are no
 clean ones. A sample is a file `<class>_<name>.jpg`. Samples come in the order of `training.csv` and
@@ -22,13 +21,14 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from shared.datasets import image_folder
+from shared.datasets import folders, image_folder
 from shared.datasets.cifar import SEARCH_DEPTH, walk
 from shared.datasets.image_data import DatasetError, ImageData
 from shared.files import write_atomically
 
 ADDRESS = "https://dm.kaist.ac.kr/datasets/animal-10n/"
-CLASS_NAMES = (  # confusable pairs: 0-1, 2-3, ...; "jaguer" is the publisher's spelling
+# Confusable pairs: 0-1, 2-3, ...; "jaguer" is the publisher's spelling.
+CLASS_NAMES = (
     "cat",
     "lynx",
     "wolf",
@@ -52,25 +52,30 @@ def load(root: Path, image_size: int) -> ImageData:
     if image_size < 1:
         raise DatasetError(f"image_size is {image_size}; it must be at least 1")
     folder = find(root)
-    train, test = (
-        _samples(folder, split) for split in _SPLITS
-    )  # names are checked before anything is decoded
-    images = [
-        image_folder.read_images([folder / split / name for name in names], image_size)
+    # Names are checked before anything is decoded.
+    train, test = (_samples(folder, split) for split in _SPLITS)
+    train_images, test_images = (
+        image_folder.read_images([folder / split / name for name in names], image_size, crop=False)
         for split, names in zip(_SPLITS, (train, test))
-    ]
+    )
     return ImageData(
-        "animal10n", images[0], _labels(train), images[1], _labels(test), CLASS_NAMES, folder
+        "animal10n",
+        train_images,
+        _labels(train),
+        test_images,
+        _labels(test),
+        CLASS_NAMES,
+        folder,
+        tuple(train),
     )
 
 
 def find(root: Path) -> Path:
-    """The folder that holds `training` and `testing`: `root`, or one in a folder named animal-10n
-    at or below it.
+    """The folder with `training` and `testing`: `root`, or one in an animal-10n folder below it.
 
     Raises DatasetError, saying how to get the dataset.
     """
-    halves: list[Path] = []
+    found: list[str] = []
     for folder in walk(root):
         if folder != root and not any(
             part.lower() in _FOLDER_NAMES for part in _names(folder, root)
@@ -79,38 +84,37 @@ def find(root: Path) -> Path:
         present = [split for split in _SPLITS if (folder / split).is_dir()]
         if len(present) == len(_SPLITS):
             return folder
-        halves += [folder / present[0]] if present else []
-    raise DatasetError(_missing_message(root, halves))
+        found += [
+            f"{folder / split}, but no {' or '.join(set(_SPLITS) - {split})} beside it"
+            for split in present
+        ]
+        if any(folder.glob("*_batch*.bin")):
+            found.append(f"{folder}, the binary version, which is not read: get the raw images")
+        if (folder / "train").is_dir():
+            found.append(
+                f"{folder / 'train'}, which is another layout: with test/ beside it and a folder "
+                "for each class, --dataset folder reads it"
+            )
+    found += folders.packed(root, SEARCH_DEPTH, ("animal", "raw_image", "training", "testing"))
+    place = root.absolute() / "animal-10n"
+    ways = f"""Its publisher asks for a form, so nothing can download it:
+  1. ask for it at {ADDRESS}
+  2. unpack it into {place}, so that the images are
+       animal-10n/training/<class>_<name>.jpg    ({TRAIN_IMAGES:,} files, class 0 to 9)
+       animal-10n/testing/<class>_<name>.jpg     ({TEST_IMAGES:,} files)"""
+    wanted = "a folder animal-10n with training/ and testing/ in it"
+    raise DatasetError(folders.missing("Animal-10N", wanted, root, SEARCH_DEPTH, found, ways))
 
 
 def _names(folder: Path, root: Path) -> tuple[str, ...]:
     return (root.absolute().name, *folder.relative_to(root).parts)
 
 
-def _missing_message(root: Path, halves: list[Path]) -> str:
-    place = root.absolute()
-    exists = "" if root.exists() else " (which does not exist)"
-    found = "".join(
-        f"\n  found {half}, but no {' or '.join(set(_SPLITS) - {half.name})} beside it"
-        for half in halves
-    )
-    return f"""Animal-10N is missing: a folder animal-10n with training/ and testing/ in it.
-Looked in {place}{exists} and its sub-folders, {SEARCH_DEPTH} levels down.{found}
-Its publisher asks for a form, so nothing can download it:
-  1. ask for it at {ADDRESS}
-  2. unpack it into {place / "animal-10n"}, so that the images are
-       animal-10n/training/<class>_<name>.jpg    ({TRAIN_IMAGES:,} files, class 0 to 9)
-       animal-10n/testing/<class>_<name>.jpg     ({TEST_IMAGES:,} files)
-Data in another place: pass its path (--data_path; of ieg_fsr --dataset_dir), or set DATA_ROOT."""
-
-
 # ---- which samples, in which order
 
 
 def write_annotations(folder: Path) -> tuple[Path, ...]:
-    """Write `training.csv` and `testing.csv` (file name, class) where they are absent; the paths of
-    those written.
-    """
+    """Write `training.csv` and `testing.csv` where they are absent; the paths of those written."""
     written = []
     for split in _SPLITS:
         target = _annotations(folder, split)
@@ -136,9 +140,8 @@ def _samples(folder: Path, split: str) -> list[str]:
     if sorted(listed) == names:
         return listed
     warnings.warn(
-        f"{path} lists {len(listed):,} files that are not the {len(names):,} in "
-        f"{folder / split}, so samples come sorted "
-        "by name: restore the files, or delete the list",
+        f"{path} lists {len(listed):,} files that are not the {len(names):,} in {folder / split}, "
+        "so samples come sorted by name: restore the files, or delete the list",
         stacklevel=2,
     )
     return names
@@ -146,20 +149,22 @@ def _samples(folder: Path, split: str) -> list[str]:
 
 def _file_names(folder: Path) -> list[str]:
     """Names of the images in `folder`, sorted, each checked for its class."""
-    files = (
-        p.name
-        for p in folder.iterdir()
-        if p.suffix.lower() in image_folder.SUFFIXES and p.name[0] != "."
-    )
-    names = sorted(files)
+    names = sorted(path.name for path in folder.iterdir() if image_folder.is_image(path))
     if not names:
-        raise DatasetError(f"{folder} has no images: unpack Animal-10N there again")
+        inside = sorted(path.name for path in folder.iterdir() if path.is_dir())
+        layout = (
+            f"folders ({', '.join(inside[:3])}, ...) instead of files <class>_<name>.jpg: rename "
+            "training to train and testing to test, and read it with --dataset folder, or "
+        )
+        raise DatasetError(
+            f"{folder} has no images{f', but {layout}' if inside else ': '}unpack Animal-10N there "
+            "again"
+        )
     for name in names:
         if _label(name) is None:
             raise DatasetError(
                 f"{folder / name} is not named <class>_<name> with a class from 0 to "
-                f"{len(CLASS_NAMES) - 1}: "
-                "rename it, or move it away"
+                f"{len(CLASS_NAMES) - 1}: rename it, or move it away"
             )
     return names
 
@@ -176,7 +181,7 @@ def _labels(names: list[str]) -> NDArray[np.int64]:
 
 def _listed_names(path: Path) -> Iterator[str]:
     """The file names in an annotation file, LF or CRLF, after a look at its classes."""
-    fix = f"mend it, or delete {path.name}: the samples then come sorted by name"
+    fix = f"correct it, or delete {path.name}: the samples then come sorted by name"
     try:
         rows = list(
             csv.reader(io.StringIO(path.read_text(encoding="utf-8-sig"), newline=""), strict=True)

@@ -1,15 +1,14 @@
-"""CIFAR-10 and CIFAR-100 (Krizhevsky, "Learning Multiple Layers of Features from Tiny Images",
-2009): find and read.
+"""CIFAR-10 and CIFAR-100 (Krizhevsky, "Learning Multiple Layers of Features", 2009): find and read.
 
 The publisher's "python version": pickles of (n, 3072) uint8 rows, three 32 x 32 planes each.
 Samples come in the order of torchvision (data_batch_1 .. data_batch_5), on which noise files
-depend. A file is parsed only after its md5 matched the publisher's, and then by
-`shared.formats.safe_pickle`.
+depend. A file whose md5 is not the publisher's is taken where images and labels of the whole
+dataset are equal to the publisher's; every file is parsed by `shared.formats.safe_pickle`.
 """
 
 import hashlib
-import os
 import tarfile
+import zipfile
 import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -18,11 +17,14 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from shared.datasets import folders
 from shared.datasets.image_data import DatasetError, ImageData
+from shared.files import array_hash
 from shared.formats import safe_pickle
 
 SEARCH_DEPTH = 4  # levels of sub-folders under the data folder that are looked into
-_CHUNK = 1 << 20
+ARCHIVE_ENDINGS = (".tar.gz", ".tgz", ".tar", ".tar.bz2", ".tar.xz", ".zip")
+MAX_BATCH_BYTES = 256 * 2**20
 
 
 @dataclass(frozen=True)
@@ -33,17 +35,30 @@ class CifarFiles:
     title: str
     url: str
     archive_md5: str
-    megabytes: int  # of the archive
+    archive_sha256: str
+    archive_bytes: int
     train_files: tuple[str, ...]  # in torchvision's order
     test_files: tuple[str, ...]
     md5: dict[str, str]  # file name -> md5
     label_key: str
     class_names: tuple[str, ...]
+    # array_hash of training images and labels, test images and labels; None: not known
+    content_sha256: str | None = None
     licence: str = "none stated by the publisher; cite Krizhevsky 2009"
 
     @property
     def archive_name(self) -> str:
         return self.url.rsplit("/", 1)[-1]
+
+    @property
+    def megabytes(self) -> int:
+        return round(self.archive_bytes / 2**20)
+
+    @property
+    def archive_names(self) -> tuple[str, ...]:
+        """What the archive, or one that somebody else packed, may be called."""
+        stem = self.archive_name.removesuffix(".tar.gz")
+        return tuple(stem + ending for ending in ARCHIVE_ENDINGS)
 
     @property
     def files(self) -> tuple[str, ...]:
@@ -62,48 +77,28 @@ def folders_with_files(spec: CifarFiles, root: Path) -> Iterator[Path]:
 
 
 def archives(spec: CifarFiles, root: Path) -> Iterator[Path]:
-    """Copies of the publisher's archive at or below `root` (or `root` itself), nearest first."""
-    if root.is_file() and root.name == spec.archive_name:
+    """Archives of the dataset at or below `root` (or `root` itself), nearest first."""
+    if root.is_file() and root.name in spec.archive_names:
         yield root
-    yield from (
-        folder / spec.archive_name
-        for folder in walk(root)
-        if (folder / spec.archive_name).is_file()
-    )
+    for folder in walk(root):
+        for name in spec.archive_names:
+            if (folder / name).is_file():
+                yield folder / name
 
 
 def walk(root: Path, depth: int = SEARCH_DEPTH) -> Iterator[Path]:
-    """`root` and its sub-folders, breadth first, `depth` levels deep; links to folders and hidden
-    ones are left out.
-    """
-    level = [root] if root.is_dir() else []
-    for remaining in range(depth, -1, -1):
-        yield from level
-        if remaining:
-            level = [child for folder in level for child in _sub_folders(folder)]
-
-
-def _sub_folders(folder: Path) -> list[Path]:
-    try:
-        with os.scandir(folder) as entries:
-            names = [
-                e.name
-                for e in entries
-                if e.is_dir(follow_symlinks=False) and not e.name.startswith(".")
-            ]
-    except OSError:  # a folder we may not list cannot hold the data
-        return []
-    return [folder / name for name in sorted(names)]
+    """`root` and its sub-folders, see `shared.datasets.folders.walk`."""
+    return folders.walk(root, depth)
 
 
 def check_folder(spec: CifarFiles, folder: Path) -> None:
-    """Raise WrongFileError, naming the first file of `folder` whose md5 is not the publisher's."""
+    """Raise WrongFileError unless the files are the publisher's, or hold the same data."""
     for name in spec.files:
-        digest = hashlib.md5()
         with (folder / name).open("rb") as file:
-            while chunk := file.read(_CHUNK):
-                digest.update(chunk)
-        _check_md5(spec, folder / name, digest.hexdigest())
+            digest = hashlib.file_digest(file, "md5").hexdigest()
+        if digest != spec.md5[name]:
+            read_folder(spec, folder)  # equal content will do
+            return
 
 
 def read_folder(spec: CifarFiles, folder: Path) -> ImageData:
@@ -112,15 +107,10 @@ def read_folder(spec: CifarFiles, folder: Path) -> ImageData:
 
 
 def read_archive(spec: CifarFiles, archive: Path) -> ImageData:
-    """The same without unpacking, for an archive on a read-only place."""
-    contents: dict[str, bytes] = {}
+    """The same without unpacking, for an archive on a read-only place or packed by others."""
     try:
-        with tarfile.open(archive) as tar:
-            for member in tar:
-                name = Path(member.name).name
-                if member.isfile() and name in spec.files and (file := tar.extractfile(member)):
-                    contents[name] = file.read()
-    except (tarfile.TarError, EOFError, zlib.error, OSError) as error:
+        contents = _contents(spec, archive)
+    except (tarfile.TarError, zipfile.BadZipFile, EOFError, zlib.error, OSError) as error:
         raise WrongFileError(
             f"{archive} is damaged ({error}): delete it and download it again"
         ) from error
@@ -131,16 +121,50 @@ def read_archive(spec: CifarFiles, archive: Path) -> ImageData:
     return _read(spec, archive.parent, contents.__getitem__)
 
 
+def _contents(spec: CifarFiles, archive: Path) -> dict[str, bytes]:
+    """The dataset's files in a tar or zip archive, by name."""
+    contents: dict[str, bytes] = {}
+    if zipfile.is_zipfile(archive):
+        with zipfile.ZipFile(archive) as zipped:
+            for info in zipped.infolist():
+                name = Path(info.filename).name
+                if name in spec.files and info.file_size <= MAX_BATCH_BYTES:
+                    contents[name] = zipped.read(info)
+        return contents
+    with tarfile.open(archive) as tar:
+        for member in tar:
+            name = Path(member.name).name
+            if name in spec.files and member.isfile() and member.size <= MAX_BATCH_BYTES:
+                file = tar.extractfile(member)
+                contents[name] = file.read() if file else b""
+    return contents
+
+
 def _read(spec: CifarFiles, location: Path, content: Callable[[str], bytes]) -> ImageData:
+    wrong: list[WrongFileError] = []
+
+    def batch(name: str) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
+        data, path = content(name), location / name
+        digest = hashlib.md5(data).hexdigest()
+        if digest == spec.md5[name]:
+            return _read_batch(spec, path, data)
+        error = _wrong(spec, path, digest)
+        if spec.content_sha256 is None:  # nothing could make it good
+            raise error
+        wrong.append(error)
+        try:
+            return _read_batch(spec, path, data)
+        except (WrongFileError, safe_pickle.UnsafePickleError):
+            raise error from None
+
     def split(names: tuple[str, ...]) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
-        images, labels = zip(*(_read_batch(spec, location / name, content(name)) for name in names))
+        images, labels = zip(*map(batch, names))
         return np.concatenate(images), np.concatenate(labels)
 
-    train_images, train_labels = split(spec.train_files)
-    test_images, test_labels = split(spec.test_files)
-    return ImageData(
-        spec.name, train_images, train_labels, test_images, test_labels, spec.class_names, location
-    )
+    arrays = *split(spec.train_files), *split(spec.test_files)
+    if wrong and array_hash(*arrays) != spec.content_sha256:
+        raise wrong[0]
+    return ImageData(spec.name, *arrays, spec.class_names, location)
 
 
 def _read_batch(
@@ -150,18 +174,15 @@ def _read_batch(
 
     data: the content of `path`.
     """
-    _check_md5(spec, path, hashlib.md5(data).hexdigest())
     batch = safe_pickle.loads(data)
     if not isinstance(batch, dict):
         raise WrongFileError(
             f"{path} holds a {type(batch).__name__}, not the dictionary of a {spec.title} batch"
         )
+    # Who repacked it may have kept Python 2's strings as bytes.
+    batch = {key.decode() if isinstance(key, bytes) else key: batch[key] for key in batch}
     rows, labels = batch.get("data"), np.asarray(batch.get(spec.label_key))
-    if (
-        not isinstance(rows, np.ndarray)
-        or rows.dtype != np.uint8
-        or rows.shape != (len(rows), 3072)
-    ):
+    if not isinstance(rows, np.ndarray) or rows.dtype != np.uint8 or rows.shape[1:] != (3072,):
         raise WrongFileError(f"{path} has no (n, 3072) uint8 array named 'data'")
     if labels.shape != (len(rows),) or labels.dtype.kind != "i":
         raise WrongFileError(f"{path} has no list of {len(rows)} integers named '{spec.label_key}'")
@@ -171,22 +192,23 @@ def _read_batch(
     return np.ascontiguousarray(images), labels.astype(np.int64)
 
 
-def _check_md5(spec: CifarFiles, path: Path, found: str) -> None:
-    expected = spec.md5[path.name]
-    if found != expected:
-        raise WrongFileError(
-            f"{path} is not the publisher's file: md5 {found}, expected {expected}. It is "
-            "damaged or edited; "
-            f"delete it and run `make data-{spec.name}`, or unpack {spec.archive_name} again."
-        )
+def _wrong(spec: CifarFiles, path: Path, found: str) -> WrongFileError:
+    return WrongFileError(
+        f"{path} is not the publisher's file: md5 {found}, expected {spec.md5[path.name]}. It is "
+        f"damaged or edited; delete it and run `make data-{spec.name}`, or unpack "
+        f"{spec.archive_name} again."
+    )
 
+
+_CIFAR10_NAMES = "airplane automobile bird cat deer dog frog horse ship truck"
 
 CIFAR10 = CifarFiles(
     name="cifar10",
     title="CIFAR-10",
     url="https://www.cs.toronto.edu/~kriz/cifar-10-python.tar.gz",
     archive_md5="c58f30108f718f92721af3b95e74349a",
-    megabytes=163,
+    archive_sha256="6d958be074577803d12ecdefd02955f39262c83c16fe9348329d7fe0b5c001ce",
+    archive_bytes=170_498_071,
     train_files=tuple(f"data_batch_{number}" for number in range(1, 6)),
     test_files=("test_batch",),
     md5={
@@ -197,37 +219,30 @@ CIFAR10 = CifarFiles(
         "data_batch_5": "482c414d41f54cd18b22e5b47cb7c3cb",
         "test_batch": "40351d587109b95175f43aff81a1287e",
     },
+    content_sha256="d10443c4a155b0b27a03caf32dbc3b65aec9f40a127a1fbc496a9559187006aa",
     label_key="labels",
-    class_names=(
-        "airplane",
-        "automobile",
-        "bird",
-        "cat",
-        "deer",
-        "dog",
-        "frog",
-        "horse",
-        "ship",
-        "truck",
-    ),
+    class_names=tuple(_CIFAR10_NAMES.split()),
 )
 
+# Alphabetical, as in the publisher's meta file
 _CIFAR100_NAMES = """
-apple aquarium_fish baby bear beaver bed bee beetle bicycle bottle bowl boy bridge bus butterfly camel can castle
-caterpillar cattle chair chimpanzee clock cloud cockroach couch crab crocodile cup dinosaur dolphin elephant flatfish
-forest fox girl hamster house kangaroo keyboard lamp lawn_mower leopard lion lizard lobster man maple_tree motorcycle
-mountain mouse mushroom oak_tree orange orchid otter palm_tree pear pickup_truck pine_tree plain plate poppy porcupine
-possum rabbit raccoon ray road rocket rose sea seal shark shrew skunk skyscraper snail snake spider squirrel streetcar
-sunflower sweet_pepper table tank telephone television tiger tractor train trout tulip turtle wardrobe whale
-willow_tree wolf woman worm
-"""  # alphabetical, as in the publisher's meta file
+apple aquarium_fish baby bear beaver bed bee beetle bicycle bottle bowl boy bridge bus butterfly
+camel can castle caterpillar cattle chair chimpanzee clock cloud cockroach couch crab crocodile cup
+dinosaur dolphin elephant flatfish forest fox girl hamster house kangaroo keyboard lamp lawn_mower
+leopard lion lizard lobster man maple_tree motorcycle mountain mouse mushroom oak_tree orange orchid
+otter palm_tree pear pickup_truck pine_tree plain plate poppy porcupine possum rabbit raccoon ray
+road rocket rose sea seal shark shrew skunk skyscraper snail snake spider squirrel streetcar
+sunflower sweet_pepper table tank telephone television tiger tractor train trout tulip turtle
+wardrobe whale willow_tree wolf woman worm
+"""
 
 CIFAR100 = CifarFiles(
     name="cifar100",
     title="CIFAR-100",
     url="https://www.cs.toronto.edu/~kriz/cifar-100-python.tar.gz",
     archive_md5="eb9058c3a382ffc7106e4002c42a8d85",
-    megabytes=161,
+    archive_sha256="85cd44d02ba6437773c5bbd22e183051d648de2e7d6b014e1ef29b855ba677a7",
+    archive_bytes=169_001_437,
     train_files=("train",),
     test_files=("test",),
     md5={"train": "16019d7e3df5f24257cddd939b257f8d", "test": "f0ef6b0ae62326f3e7ffdfab6717acfc"},

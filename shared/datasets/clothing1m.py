@@ -1,5 +1,4 @@
-"""Clothing1M (Xiao et al., CVPR 2015): a million pictures of clothes with labels from their
-surrounding texts.
+"""Clothing1M (Xiao et al., CVPR 2015): a million pictures of clothes, labels from the texts around.
 
     data = clothing1m.load("data")          # ImageFiles: file names and labels, no image is opened
 
@@ -14,9 +13,10 @@ from pathlib import Path
 
 import numpy as np
 
-from shared.datasets import file_lists
+from shared.datasets import file_lists, folders
 from shared.datasets.cifar import walk
 from shared.datasets.file_lists import Samples
+from shared.datasets.folders import nearest
 from shared.datasets.image_data import DatasetError, ImageFiles
 
 ADDRESS = "https://github.com/Cysu/noisy_label"
@@ -43,8 +43,9 @@ CC_ADDRESS = "https://github.com/puar-playground/LRA-diffusion"
 
 
 def load(path: str | Path, selection: str = "noisy_train") -> ImageFiles:
-    """Files and labels of the dataset at or below `path`; the first and the last file of each split
-    must be there.
+    """Files and labels of the dataset at or below `path`.
+
+    The first and the last file of each split must be there.
 
     selection: one of SELECTIONS, the images to train on. "clean_train": the 47,570 that people
     labelled. "cc": the 738,160 that LRA-diffusion trains on, by `cc_select_img.txt` and
@@ -86,7 +87,16 @@ def find(root: Path, selection: str = "noisy_train") -> Path:
             if _is_complete(place, selection):
                 return folder
             partial += _partly(place, selection)
-    raise DatasetError(_missing_message(root, partial, selection))
+    partial += folders.packed(root, SEARCH_DEPTH, ("annotation", "clothing"))
+    splits = _splits(selection)
+    ways = f"""Its authors send the address on request, so nothing can download it:
+  1. ask them by e-mail, see {ADDRESS}
+  2. unpack it into {root.absolute() / "clothing1m"}, so that there are
+       clothing1m/images/0/00/*.jpg ...       (unpack 0.tar to 9.tar in images/)
+       clothing1m/annotations/                with {", ".join(_official(splits))}
+     (or {", ".join(_plain(splits))} of lines `file label`)"""
+    wanted = "a folder with images/ and annotations/ in it"
+    raise DatasetError(folders.missing("Clothing1M", wanted, root, SEARCH_DEPTH, partial, ways))
 
 
 def _splits(selection: str) -> list[str]:
@@ -124,23 +134,8 @@ def _partly(place: Path, selection: str) -> list[str]:
     for names in (_official(splits), _plain(splits)):
         missing = [name for name in names if not (place / name).is_file()]
         if len(missing) < len(names):
-            return [f"\n  found {place}, but it lacks {', '.join(missing)}"]
+            return [f"{place}, but it lacks {', '.join(missing)}"]
     return []
-
-
-def _missing_message(root: Path, partial: list[str], selection: str) -> str:
-    place = root.absolute()
-    exists = "" if root.exists() else " (which does not exist)"
-    splits = _splits(selection)
-    return f"""Clothing1M is missing: a folder with images/ and annotations/ in it.
-Looked in {place}{exists} and its sub-folders, {SEARCH_DEPTH} levels down.{"".join(dict.fromkeys(partial))}
-Its authors send the address on request, so nothing can download it:
-  1. ask them by e-mail, see {ADDRESS}
-  2. unpack it into {place / "clothing1m"}, so that there are
-       clothing1m/images/0/00/*.jpg ...       (unpack 0.tar to 9.tar in images/)
-       clothing1m/annotations/                with {", ".join(_official(splits))}
-     (or {", ".join(_plain(splits))} of lines `file label`)
-Data in another place: pass its path (--data_path; of ieg_fsr --dataset_dir), or set DATA_ROOT."""
 
 
 def _image_root(folder: Path, first: str, lists: Path) -> Path:
@@ -149,8 +144,8 @@ def _image_root(folder: Path, first: str, lists: Path) -> Path:
             return root
     raise DatasetError(
         f"the images of Clothing1M are missing: {first}, the first in {lists}, is neither in "
-        f"{folder} nor in "
-        f"{folder / 'images'}: unpack the image archives there"
+        f"{folder} nor in {folder / 'images'} ({nearest(folder / 'images' / first)}): unpack the "
+        "image archives, 0.tar to 9.tar, there"
     )
 
 
@@ -184,15 +179,16 @@ def _labelled(path: Path) -> Samples:
 
 
 def _cc_lists(lists: Path) -> Samples:
-    """The selection: file names and labels in two parallel lists, or as `file label` in the first
-    one.
-    """
+    """The selection: two parallel lists, of file names and labels, or one of `file label`."""
     names, numbers = (lists / name for name in CC_LISTS)
     if not names.is_file():
-        raise DatasetError(f"""the selection "cc" of Clothing1M is missing: {" and ".join(CC_LISTS)}.
+        raise DatasetError(
+            f"""the selection "cc" of Clothing1M is missing: {" and ".join(CC_LISTS)}.
 Looked in {lists}.
-They are 738,160 of the training images, chosen by "Centrality and Consistency", and come with LRA-diffusion:
-  copy them from Clothing1M/annotations of {CC_ADDRESS} into {lists}""")
+They are 738,160 of the training images, chosen by "Centrality and Consistency", and come with
+LRA-diffusion:
+  copy them from Clothing1M/annotations of {CC_ADDRESS} into {lists}"""
+        )
     if not numbers.is_file():
         return _labelled(names)
     files = file_lists.checked(names, [line for _, line in file_lists.lines(names)])

@@ -3,35 +3,45 @@
     archive = download.fetch(url, Path("data/cifar-10-python.tar.gz"), md5="c58f...")
     download.unpack(archive, archive.parent)
 
-Only https is spoken. DATA_MIRROR=FOLDER_OR_URL is asked first, by file name, so that machines
-without internet work: a folder may hold the file anywhere below it, a URL (http too, since the
-checksum is the same) directly below it. An interrupted download leaves `<target>.part` and goes on
-from there.
+Only https is spoken. DATA_MIRROR=FOLDER_OR_URL is asked first, so that machines without internet
+work: a folder (or file:// address) may hold the file anywhere below it, a URL (http too, since the
+checksum is the same) under the file's name relative to the data folder, or its bare name. An
+interrupted download leaves `<target>.part` and resumes there. Of two processes that want a file of
+one folder, the second waits.
 """
 
+import contextlib
+import errno
 import gzip
 import hashlib
 import os
 import re
 import shutil
 import ssl
+import sys
 import tarfile
 import tempfile
 import time
 import urllib.error
 import urllib.request
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from email.message import Message
 from http.client import HTTPException, HTTPMessage, HTTPResponse
 from pathlib import Path
 from typing import IO
 from urllib.parse import quote, unquote, urlsplit
+from urllib.request import url2pathname
 
 from tqdm import tqdm
 
+from shared.datasets.folders import walk
 from shared.errors import UserError
+from shared.files import fix_for
+
+with contextlib.suppress(ImportError):  # not on Windows, where each process has its own part file
+    import fcntl
 
 ATTEMPTS = 4
 FIRST_WAIT_SECONDS = 1.0  # doubled after each failed attempt
@@ -41,7 +51,7 @@ _TRANSIENT_STATUS = {408, 425, 429, 500, 502, 503, 504}
 
 
 class DownloadError(UserError):
-    """A file could not be had or unpacked; the message says why and how to bring it by hand."""
+    """A file could not be downloaded or unpacked; says why, and how to bring it by hand."""
 
 
 class _TransientError(Exception):
@@ -59,15 +69,25 @@ class Expected:
     sha256: str | None = None
     md5: str | None = None
     size: int | None = None  # bytes
+    limit: int | None = None  # bytes, at most
 
     def problem(self, path: Path) -> str | None:
         """Why the content of `path` is not the expected file; None if it is."""
+        if problem := self.too_large(path.stat().st_size):
+            return problem
         if self.size is not None and path.stat().st_size != self.size:
             return f"it has {path.stat().st_size:,} bytes, expected {self.size:,}"
         for algorithm, expected in (("sha256", self.sha256), ("md5", self.md5)):
             if expected is not None and (found := _digest(path, algorithm)) != expected.lower():
                 return f"its {algorithm} is {found}, expected {expected.lower()}"
         return None
+
+    def too_large(self, size: int) -> str | None:
+        """Why a file of so many bytes, or of more, cannot be the expected one."""
+        limit = self.limit if self.size is None else max(self.size, self.limit or 0)
+        if limit is None or size <= limit:
+            return None
+        return f"it has {size:,} bytes or more, expected {limit:,} at most"
 
     @property
     def has_checksum(self) -> bool:
@@ -81,45 +101,82 @@ def fetch(
     sha256: str | None = None,
     md5: str | None = None,
     size: int | None = None,
+    limit: int | None = None,
+    names: Sequence[str] = (),
 ) -> Path:
-    """The file of `url` at `target`, checked; returns `target`.
+    """The file of `url` at `target`, checked; returns `target`. Does nothing when it is there.
 
-    Does nothing when it is there already.
-
-    DATA_MIRROR is asked first. Raises DownloadError when no source has the file or its content is
-    not as expected.
+    limit: bytes, at most. names: what the file may be called in DATA_MIRROR, which is asked first,
+    besides the bare name. Raises DownloadError when no source has the file or its content is not as
+    expected.
     """
     if urlsplit(url).scheme != "https":
         raise DownloadError(
             f"{url} is not an https address; only those are fetched (DATA_MIRROR may name a "
             "local place)"
         )
-    expected = Expected(sha256, md5, size)
-    if target.exists():
-        if problem := expected.problem(target):
-            raise DownloadError(
-                f"{target} is there, but is not the file of {url}: {problem}. Move it away and "
-                "try again."
-            )
-        return target
+    expected = Expected(sha256, md5, size, limit)
     try:
+        if _is_there(url, target, expected):
+            return target
         target.parent.mkdir(parents=True, exist_ok=True)
-        _fetch_from_any(url, target, expected)
+        with _alone(target) as partial:
+            if not _is_there(url, target, expected):  # unless another process was faster
+                _fetch_from_any(url, (*names, file_name(url)), partial, target, expected)
     except OSError as error:
         raise DownloadError(
-            f"cannot write {target}: {error}; free some space or choose another place"
+            f"cannot write {target} ({error.strerror or error}): {fix_for(error)}"
         ) from error
     return target
 
 
-def _fetch_from_any(url: str, target: Path, expected: Expected) -> None:
+def _is_there(url: str, target: Path, expected: Expected) -> bool:
+    if not target.exists():
+        return False
+    if problem := expected.problem(target):
+        raise DownloadError(
+            f"{target} is there, but is not the file of {url}: {problem}. Move it away and try "
+            "again."
+        )
+    return True
+
+
+@contextlib.contextmanager
+def _alone(target: Path) -> Iterator[Path]:
+    """The part file of a target, while no other process downloads into its folder.
+
+    A lock ends with its process. Where the file system has no locks, the part file is one of this
+    process alone.
+    """
+    folder = os.open(target.parent, os.O_RDONLY)
+    partial = target.with_name(target.name + ".part")
+    try:
+        try:
+            fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            if error.errno in (errno.EAGAIN, errno.EACCES):
+                print(f"waiting for another download into {target.parent}", file=sys.stderr)
+                fcntl.flock(folder, fcntl.LOCK_EX)
+            else:
+                partial = target.with_name(f"{target.name}.{os.getpid()}.part")
+        except NameError:  # no fcntl
+            partial = target.with_name(f"{target.name}.{os.getpid()}.part")
+        yield partial
+    finally:
+        os.close(folder)
+
+
+def _fetch_from_any(
+    url: str, names: Sequence[str], partial: Path, target: Path, expected: Expected
+) -> None:
     failures: list[str] = []
-    for source in _sources(url):
+    for source in _sources(url, names):
         try:
             if isinstance(source, Path):
-                _copy_from_folder(source, file_name(url), target, expected)
+                shutil.copyfile(_candidate(source, file_name(url), expected), partial)
             else:
-                _download(source, target, expected)
+                _download(source, partial, expected)
+            _put_in_place(partial, target, expected)
             return
         except _RefusedError as error:
             failures.append(f"{source}: {error}")
@@ -134,10 +191,12 @@ def file_name(url: str) -> str:
     return unquote(urlsplit(url).path).rsplit("/", 1)[-1]
 
 
-def _sources(url: str) -> Iterator[str | Path]:
+def _sources(url: str, names: Sequence[str]) -> Iterator[str | Path]:
     mirror = os.environ.get("DATA_MIRROR")
     if mirror and mirror.startswith(("http://", "https://")):
-        yield f"{mirror.rstrip('/')}/{quote(file_name(url))}"
+        yield from (f"{mirror.rstrip('/')}/{quote(name)}" for name in dict.fromkeys(names))
+    elif mirror and mirror.startswith("file://"):
+        yield Path(url2pathname(urlsplit(mirror).path))
     elif mirror:
         yield Path(mirror).expanduser()
     yield url
@@ -147,10 +206,8 @@ def _sources(url: str) -> Iterator[str | Path]:
 
 
 def _candidate(folder: Path, name: str, expected: Expected) -> Path:
-    """File names repeat between datasets (`sym0.4.csv`), so the checksum decides which of several
-    is meant.
-    """
-    candidates = sorted(Path(place, name) for place, _, files in os.walk(folder) if name in files)
+    """The file of that name, by its checksum: file names repeat between datasets (`sym0.4.csv`)."""
+    candidates = sorted(place / name for place in walk(folder) if (place / name).is_file())
     if len(candidates) > 1 and not expected.has_checksum:
         raise _RefusedError(
             f"{len(candidates)} files named {name}, and no checksum to tell which one is meant"
@@ -166,38 +223,30 @@ def _candidate(folder: Path, name: str, expected: Expected) -> Path:
     )
 
 
-def _copy_from_folder(folder: Path, name: str, target: Path, expected: Expected) -> None:
-    partial = _partial(target)
-    shutil.copyfile(_candidate(folder, name, expected), partial)
-    _put_in_place(partial, target)
-
-
 # ---- from the net
 
 
-def _download(url: str, target: Path, expected: Expected) -> None:
+def _download(url: str, partial: Path, expected: Expected) -> None:
     wait = FIRST_WAIT_SECONDS
     for attempt in range(1, ATTEMPTS + 1):
         try:
-            _download_once(url, _partial(target), expected)
-            break
+            return _download_once(url, partial, expected)
         except _TransientError as error:
             if attempt == ATTEMPTS:
                 raise _RefusedError(f"{error} ({ATTEMPTS} attempts)") from error
         time.sleep(wait)
         wait *= 2
-    _put_in_place(_partial(target), target)
 
 
 def _download_once(url: str, partial: Path, expected: Expected) -> None:
-    """Bring `partial` to the complete, checked file, going on from what it holds."""
+    """Bring `partial` to the complete, checked file, resuming from what it holds."""
     have = partial.stat().st_size if partial.exists() else 0
     if have and (expected.has_checksum or expected.size) and expected.problem(partial) is None:
         return
     if expected.size is not None and have >= expected.size:
         partial.unlink(missing_ok=True)
         have = 0
-    _receive(url, partial, have, expected.size)
+    _receive(url, partial, have, expected)
     if problem := expected.problem(partial):
         partial.unlink()
         if have:
@@ -205,15 +254,14 @@ def _download_once(url: str, partial: Path, expected: Expected) -> None:
         raise _RefusedError(f"not the expected file, {problem} (deleted)")
 
 
-def _receive(url: str, partial: Path, have: int, size: int | None) -> None:
+def _receive(url: str, partial: Path, have: int, expected: Expected) -> None:
     headers = {"User-Agent": "noisy-label-reproductions", "Accept-Encoding": "identity"}
     if have:
         headers["Range"] = f"bytes={have}-"
     try:
-        with _OPENER.open(
-            urllib.request.Request(url, headers=headers), timeout=TIMEOUT_SECONDS
-        ) as response:
-            _save_body(response, partial, have, size)
+        request = urllib.request.Request(url, headers=headers)
+        with _OPENER.open(request, timeout=TIMEOUT_SECONDS) as response:
+            _save_body(response, partial, have, expected)
     except urllib.error.HTTPError as error:
         if error.code == 416 and have:  # there is nothing after what we have
             if _content_range(error.headers, r"bytes \*/(\d+)") == have:
@@ -225,36 +273,31 @@ def _receive(url: str, partial: Path, have: int, size: int | None) -> None:
         kind = _TransientError if error.code in _TRANSIENT_STATUS else _RefusedError
         raise kind(f"HTTP status {error.code} {error.reason}") from error
     except urllib.error.URLError as error:
-        kind = (
-            _RefusedError
-            if isinstance(error.reason, ssl.SSLCertVerificationError)
-            else _TransientError
-        )
+        certificate = isinstance(error.reason, ssl.SSLCertVerificationError)
+        kind = _RefusedError if certificate else _TransientError
         raise kind(str(error.reason)) from error
     except (HTTPException, ConnectionError, TimeoutError, ssl.SSLError) as error:
         raise _TransientError(f"the connection broke ({type(error).__name__} {error})") from error
 
 
-def _save_body(response: HTTPResponse, partial: Path, have: int, size: int | None) -> None:
+def _save_body(response: HTTPResponse, partial: Path, have: int, expected: Expected) -> None:
     if response.status != 206:
         have = 0  # the server does not know Range and sends everything
     elif _content_range(response.headers, r"bytes (\d+)-") != have:
         partial.unlink()
         raise _TransientError("the server sent another range than asked for, starting again")
     length = response.headers.get("Content-Length", "")
-    total = have + int(length) if length.isdigit() else size
-    with (
-        partial.open("ab" if have else "wb") as file,
-        tqdm(
-            total=total, initial=have, desc=partial.stem, unit="B", unit_scale=True, disable=None
-        ) as bar,
-    ):
+    total = have + int(length) if length.isdigit() else expected.size
+    bar = tqdm(
+        total=total, initial=have, desc=partial.stem, unit="B", unit_scale=True, disable=None
+    )
+    with partial.open("ab" if have else "wb") as file, bar:
         while chunk := response.read(_CHUNK):
             file.write(chunk)
             bar.update(len(chunk))
             have += len(chunk)
-            if size is not None and have > size:
-                return  # the size check that follows refuses it
+            if expected.too_large(have):
+                return  # the check that follows refuses it
     if length.isdigit() and total is not None and have < total:
         raise _TransientError(f"the connection ended after {have:,} of {total:,} bytes")
 
@@ -287,14 +330,13 @@ _OPENER = urllib.request.build_opener(_NoDowngrade)
 # ---- files
 
 
-def _partial(target: Path) -> Path:
-    return target.with_name(target.name + ".part")
-
-
-def _put_in_place(partial: Path, target: Path) -> None:
+def _put_in_place(partial: Path, target: Path, expected: Expected) -> None:
     with partial.open("rb") as file:
         os.fsync(file.fileno())
     os.replace(partial, target)
+    if problem := expected.problem(target):  # the disk is no less fallible than the network
+        target.unlink()
+        raise _RefusedError(f"the file changed on its way into place: {problem} (deleted)")
 
 
 def _digest(path: Path, algorithm: str) -> str:
@@ -315,8 +357,9 @@ def unpack(archive: Path, folder: Path) -> Path:
         with tempfile.TemporaryDirectory(prefix=".unpacking-", dir=folder) as temporary:
             with tarfile.open(archive) as tar:
                 tar.extractall(temporary, filter=_plain_members)
+                # tarfile stops before the checksum at the very end of the compressed file
                 while tar.fileobj and tar.fileobj.read(_CHUNK):
-                    pass  # tarfile stops before the checksum at the very end of the compressed file
+                    pass
             _move_all(Path(temporary), folder, archive)
     except tarfile.FilterError as error:
         raise DownloadError(
@@ -327,7 +370,9 @@ def unpack(archive: Path, folder: Path) -> Path:
             f"{archive} is damaged ({_first_line(error)}): delete it and download it again"
         ) from error
     except OSError as error:
-        raise DownloadError(f"cannot unpack {archive} into {folder}: {error}") from error
+        raise DownloadError(
+            f"cannot unpack {archive} into {folder} ({error.strerror or error}): {fix_for(error)}"
+        ) from error
     return folder
 
 
@@ -336,18 +381,16 @@ def _first_line(error: Exception) -> str:
 
 
 def _plain_members(member: tarfile.TarInfo, folder: str) -> tarfile.TarInfo | None:
-    if (
-        member.issym() or member.islnk()
-    ):  # the data filter lets harmless links pass; data sets have none at all
+    # The data filter lets harmless links pass; data sets have none at all.
+    if member.issym() or member.islnk():
         raise tarfile.LinkOutsideDestinationError(member, member.linkname)
     return tarfile.data_filter(member, folder)
 
 
 def _move_all(source: Path, folder: Path, archive: Path) -> None:
     entries = sorted(source.iterdir())
-    if existing := [
-        str(folder / entry.name) for entry in entries if (folder / entry.name).exists()
-    ]:
+    places = [folder / entry.name for entry in entries]
+    if existing := [str(place) for place in places if place.exists()]:
         raise DownloadError(
             f"cannot unpack {archive}: {', '.join(existing)} is there already; move it away first"
         )

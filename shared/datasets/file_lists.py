@@ -1,5 +1,4 @@
-"""Lists of image files and labels, as the datasets that are too large for memory come with; read,
-not believed.
+"""Lists of image files and labels, as large datasets come with; read, but not believed.
 
 Every failure is a DatasetError that names the list and the line. Letters: n files, C classes.
 """
@@ -9,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
+from shared.datasets.folders import nearest
 from shared.datasets.image_data import DatasetError
 from shared.labels import Labels
 
@@ -71,9 +71,7 @@ def first_classes(samples: Samples, num_classes: int, path: Path) -> Samples:
 
 
 def check_ends(root: Path, files: Sequence[str], reason: str) -> None:
-    """Raise DatasetError where the first or the last file is not below `root`; a look at all would
-    take minutes.
-    """
+    """Raise DatasetError where the first or the last file is missing; all would take minutes."""
     for name in (files[0], files[-1]) if files else ():
         if not (root / name).is_file():
-            raise DatasetError(f"{root / name} is missing, but {reason}")
+            raise DatasetError(f"{root / name} is missing, but {reason} ({nearest(root / name)})")

@@ -1,5 +1,6 @@
-"""Food-101N (Lee et al., CVPR 2018): 310,009 pictures of 101 dishes with the labels of a web
-search, about 20 % wrong.
+"""Food-101N (Lee et al., CVPR 2018): 310,009 pictures of 101 dishes, about 20 % labelled wrongly.
+
+The labels are those of a web search.
 
     data = food101n.load("data")          # ImageFiles: file names and labels, no image is opened
 
@@ -14,7 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
-from shared.datasets import file_lists
+from shared.datasets import file_lists, folders
 from shared.datasets.cifar import walk
 from shared.datasets.file_lists import Samples
 from shared.datasets.image_data import DatasetError, ImageFiles
@@ -31,8 +32,9 @@ _NEEDED = (CLASSES, IMAGE_LIST, TEST_LIST)
 
 
 def load(path: str | Path) -> ImageFiles:
-    """Files and labels of the dataset at or below `path`; the first and the last file of each split
-    must be there.
+    """Files and labels of the dataset at or below `path`.
+
+    The first and the last file of each split must be there.
 
     Raises DatasetError, naming the list and the line that is wrong, or how to get what is missing.
     """
@@ -66,24 +68,20 @@ def find(root: Path) -> Path:
         if not missing:
             return folder
         if len(missing) < len(_NEEDED):
-            partial.append(f"\n  found {folder}, but it lacks {', '.join(missing)}")
-    raise DatasetError(_missing_message(root, partial))
-
-
-def _missing_message(root: Path, partial: list[str]) -> str:
-    place = root.absolute()
-    exists = "" if root.exists() else " (which does not exist)"
-    return f"""Food-101N is missing: a folder with Food-101N_release/ and food-101/ in it.
-Looked in {place}{exists} and its sub-folders, {SEARCH_DEPTH} levels down.{"".join(partial)}
-It is in two parts:
+            partial.append(f"{folder}, but it lacks {', '.join(missing)}")
+    partial += folders.packed(root, SEARCH_DEPTH, ("food",))
+    ways = f"""It is in two parts:
   1. get Food-101N (training) from {ADDRESS}
   2. get Food-101 (test) from {TEST_ADDRESS}
-  3. unpack both into {place / "Food101N"}, so that there are
-       Food101N/{CLASSES}, {IMAGE_LIST.rpartition("/")[2]} and, for validation, {VERIFIED_LIST.rpartition("/")[2]}
+  3. unpack both into {root.absolute() / "Food101N"}, so that there are
+       Food101N/{CLASSES}
+       Food101N/{IMAGE_LIST}
+       Food101N/{VERIFIED_LIST}    (for validation)
        Food101N/{IMAGES}/<class>/*.jpg
        Food101N/{TEST_LIST}
-       Food101N/{TEST_IMAGES}/<class>/*.jpg
-Data in another place: pass its path (--data_path; of ieg_fsr --dataset_dir), or set DATA_ROOT."""
+       Food101N/{TEST_IMAGES}/<class>/*.jpg"""
+    wanted = "a folder with Food-101N_release/ and food-101/ in it"
+    raise DatasetError(folders.missing("Food-101N", wanted, root, SEARCH_DEPTH, partial, ways))
 
 
 # ---- lists
@@ -99,8 +97,7 @@ def _class_names(path: Path) -> tuple[str, ...]:
     if len(names) != NUM_CLASSES or len(set(names)) != NUM_CLASSES:
         raise DatasetError(
             f"{path} names {len(set(names))} classes in {len(names)} lines after its header, "
-            f"expected {NUM_CLASSES} "
-            "different ones: get it again"
+            f"expected {NUM_CLASSES} different ones: get it again"
         )
     return names
 

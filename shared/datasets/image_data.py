@@ -10,9 +10,7 @@ from shared.errors import UserError
 
 
 class DatasetError(UserError):
-    """A dataset is missing, damaged or laid out wrongly; the message says what, where it was looked
-    for and the fix.
-    """
+    """A dataset is missing, damaged or laid out wrongly; says what, where it was, and the fix."""
 
 
 @dataclass(frozen=True)
@@ -29,6 +27,7 @@ class ImageData:
     test_labels: NDArray[np.int64]  # (M,) in [0, C)
     class_names: tuple[str, ...]
     location: Path | None  # folder (or file) the data was read from; None for embedded data
+    train_names: tuple[str, ...] = ()  # (N,) file names, below the folder of training images
 
     @property
     def num_classes(self) -> int:
@@ -55,3 +54,8 @@ class ImageFiles:
     @property
     def num_classes(self) -> int:
         return len(self.class_names)
+
+    @property
+    def train_names(self) -> tuple[str, ...]:
+        """train_files, under the name that ImageData has for them."""
+        return tuple(self.train_files)

@@ -3,16 +3,19 @@
 Classes are the sorted names of the folders in `train`; files come in sorted order, so that noise
 files stay valid. An `.npz` holds `train_images` (N, H, W, 3) or grey (N, H, W) uint8,
 `train_labels` (N,) integers in [0, C), the same for `test_`, and optionally `class_names` (C,).
-Other image sizes than the one asked for are resized (bilinear).
+Pictures are turned as their EXIF data say; 16-bit grey is scaled from its range to 8 bits. Of
+another size than the one asked for, the short side is resized to it (bilinear) and the middle is
+cut out: a warning says how many pictures lose their edges.
 """
 
+import warnings
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
+from PIL import Image, ImageOps
 
 from shared.datasets.image_data import DatasetError, ImageData
 
@@ -23,9 +26,7 @@ _LAYOUT = (
 
 
 def load(path: Path, image_size: int) -> ImageData:
-    """The dataset of the folder or `.npz` file `path`; images come back as (N, image_size,
-    image_size, 3) uint8.
-    """
+    """The dataset of a folder or `.npz` file; images are (N, image_size, image_size, 3) uint8."""
     if image_size < 1:
         raise DatasetError(f"image_size is {image_size}; it must be at least 1")
     if path.is_dir():
@@ -48,10 +49,12 @@ def _load_folder(path: Path, image_size: int) -> ImageData:
     train_files, train_labels = _labelled_files(path / "train", classes)
     test_files, test_labels = _labelled_files(path / "test", classes)
     train_images, test_images = (
-        read_images(train_files, image_size),
-        read_images(test_files, image_size),
+        read_images(files, image_size) for files in (train_files, test_files)
     )
-    return ImageData("folder", train_images, train_labels, test_images, test_labels, classes, path)
+    names = tuple(file.relative_to(path / "train").as_posix() for file in train_files)
+    return ImageData(
+        "folder", train_images, train_labels, test_images, test_labels, classes, path, names
+    )
 
 
 def _class_folders(folder: Path) -> list[str]:
@@ -67,6 +70,11 @@ def _is_class_folder(path: Path) -> bool:
     return path.is_dir() and not path.name.startswith(".")
 
 
+def is_image(path: Path) -> bool:
+    """Whether the name is that of an image file; hidden ones are left out."""
+    return path.suffix.lower() in SUFFIXES and not path.name.startswith(".")
+
+
 def _labelled_files(folder: Path, classes: Sequence[str]) -> tuple[list[Path], NDArray[np.int64]]:
     """Image files below `folder`, class by class, and their labels (N,) int64."""
     files: list[Path] = []
@@ -74,11 +82,7 @@ def _labelled_files(folder: Path, classes: Sequence[str]) -> tuple[list[Path], N
     for label, name in enumerate(classes):
         if not (folder / name).is_dir():  # a class without test images
             continue
-        found = sorted(
-            p
-            for p in (folder / name).iterdir()
-            if p.suffix.lower() in SUFFIXES and p.name[0] != "."
-        )
+        found = sorted(path for path in (folder / name).iterdir() if is_image(path))
         if not found:
             raise DatasetError(
                 f"{folder / name} has no images ({', '.join(sorted(SUFFIXES))}): add some or "
@@ -89,34 +93,66 @@ def _labelled_files(folder: Path, classes: Sequence[str]) -> tuple[list[Path], N
     return files, np.array(labels, dtype=np.int64)
 
 
-def read_images(files: Sequence[Path], image_size: int) -> NDArray[np.uint8]:
-    """(N, image_size, image_size, 3) uint8; decoding runs in threads, which Pillow allows to run in
-    parallel.
+def read_images(files: Sequence[Path], image_size: int, *, crop: bool = True) -> NDArray[np.uint8]:
+    """(N, image_size, image_size, 3) uint8; read in threads, which Pillow lets run in parallel.
+
+    crop: cut out the middle of a picture that is not square, instead of squashing it.
     """
     images = np.empty((len(files), image_size, image_size, 3), dtype=np.uint8)
 
-    def read_into(index: int) -> None:
-        images[index] = _read_image(files[index], image_size)
+    def read_into(index: int) -> bool:
+        images[index], is_square = _read_image(files[index], image_size, crop)
+        return is_square
 
     with ThreadPoolExecutor() as pool:
-        for _ in pool.map(read_into, range(len(files))):
-            pass
+        cropped = sum(not is_square for is_square in pool.map(read_into, range(len(files))))
+    if crop and cropped:
+        _warn_of_cropping(files[0].parent.parent, cropped, len(files), image_size)
     return images
 
 
-def _read_image(file: Path, image_size: int) -> NDArray[np.uint8]:
+def _warn_of_cropping(place: Path, cropped: int, count: int, image_size: int) -> None:
+    warnings.warn(
+        f"{cropped:,} of {count:,} pictures of {place} are not square: their short side is resized "
+        f"to {image_size} pixels, and the middle is cut out",
+        stacklevel=2,
+    )
+
+
+def _read_image(file: Path, image_size: int, crop: bool) -> tuple[NDArray[np.uint8], bool]:
+    """The pixels, (image_size, image_size, 3), and whether the picture is square."""
     try:
-        with Image.open(file) as image:
-            return _resized(image.convert("RGB"), image_size)
-    except Exception as error:  # Pillow's decoders raise whatever they like (OSError, SyntaxError, struct.error, ...)
+        with Image.open(file) as opened:
+            image = _eight_bits(ImageOps.exif_transpose(opened))
+            return _resized(image, image_size, crop), image.width == image.height
+    # Pillow's decoders raise whatever they like: OSError, SyntaxError, struct.error, ...
+    except Exception as error:
         raise DatasetError(
             f"{file} is not a readable image ({error}): repair or delete it"
         ) from error
 
 
-def _resized(image: Image.Image, image_size: int) -> NDArray[np.uint8]:
+def _eight_bits(image: Image.Image) -> Image.Image:
+    """The image as RGB; greys of more than 8 bits are scaled from their range, 0 to 65,535."""
+    if image.mode not in ("I", "F") and not image.mode.startswith("I;16"):
+        return image.convert("RGB")
+    grey = np.asarray(image).astype(np.float64)
+    white = next((white for white in (255.0, 65_535.0) if grey.max() <= white), grey.max())
+    if image.mode.startswith("I"):
+        white = max(white, 65_535.0)
+    elif grey.max() <= 1:
+        white = 1.0
+    scaled = np.clip(grey * (255 / white), 0, 255).round().astype(np.uint8)
+    return Image.fromarray(scaled).convert("RGB")
+
+
+def _resized(image: Image.Image, image_size: int, crop: bool = True) -> NDArray[np.uint8]:
     if image.size != (image_size, image_size):
-        image = image.resize((image_size, image_size), Image.Resampling.BILINEAR)
+        scale = image_size / min(image.size)
+        width, height = (round(side * scale) if crop else image_size for side in image.size)
+        image = image.resize((width, height), Image.Resampling.BILINEAR)
+        left, top = (width - image_size) // 2, (height - image_size) // 2
+        image = image.crop((left, top, left + image_size, top + image_size))
     return np.asarray(image, dtype=np.uint8)
 
 
@@ -131,13 +167,11 @@ def _load_npz(path: Path, image_size: int) -> ImageData:
     for split, labels in (("train", train_labels), ("test", test_labels)):
         if labels.min() < 0 or labels.max() >= len(names):
             raise DatasetError(
-                f"{path}: {split}_labels range from {labels.min()} to {labels.max()}, expected "
-                f"0 to {len(names) - 1} "
-                f"({len(names)} classes, by {source}): renumber them"
+                f"{path}: {split}_labels range from {labels.min()} to {labels.max()}, expected 0 "
+                f"to {len(names) - 1} ({len(names)} classes, by {source}): renumber them"
             )
     train_images, test_images = (
-        _images(path, arrays, "train", image_size),
-        _images(path, arrays, "test", image_size),
+        _images(path, arrays, split, image_size) for split in ("train", "test")
     )
     return ImageData("folder", train_images, train_labels, test_images, test_labels, names, path)
 
@@ -152,9 +186,8 @@ def _read_arrays(path: Path) -> dict[str, NDArray[np.generic]]:
             if isinstance(file, np.lib.npyio.NpzFile):
                 names = file.files
                 arrays = {name: file[name] for name in (*needed, "class_names") if name in names}
-    except (
-        Exception
-    ) as error:  # numpy, zipfile and zlib have a dozen errors for damaged files between them
+    # numpy, zipfile and zlib have a dozen errors for damaged files between them.
+    except Exception as error:
         raise DatasetError(
             f"{path} is not a readable .npz of plain arrays ({error}): write it with numpy.savez; "
             "lists of objects are not read, class_names must be an array of text"
@@ -174,8 +207,8 @@ def _images(
     what = f"{path}: {split}_images have shape {images.shape} and type {images.dtype}"
     if images.dtype != np.uint8:
         raise DatasetError(
-            f"{what}, expected uint8 in 0..255: convert them, e.g. (images * "
-            "255).astype(numpy.uint8)"
+            f"{what}, expected uint8 in 0..255: convert them, such as by "
+            "(images * 255).astype(numpy.uint8)"
         )
     if images.ndim == 3:
         images = np.repeat(images[..., None], 3, axis=3)
@@ -188,6 +221,8 @@ def _images(
         )
     if images.shape[1:3] == (image_size, image_size):
         return images.astype(np.uint8, copy=False)
+    if images.shape[1] != images.shape[2]:
+        _warn_of_cropping(path, count, count, image_size)
     return np.stack([_resized(Image.fromarray(image), image_size) for image in images])
 
 

@@ -1,8 +1,7 @@
-"""Every classification dataset by name: where it lives, how it is fetched, how it is read into
-arrays.
+"""Every classification dataset by name: where it lives, how it is fetched and read into arrays.
 
-    data = datasets.load("cifar10")          # uint8 images (N, H, W, 3), int64 labels; never downloads
-    datasets.fetch("cifar10")                # find it, or download and unpack it (`make data-cifar10`)
+    data = datasets.load("cifar10")      # uint8 images (N, H, W, 3), int64 labels; never downloads
+    datasets.fetch("cifar10")            # find it, or download and unpack it (`make data-cifar10`)
 
 Names: `cifar10`, `cifar100`; `animal10n` (`shared.datasets.animal10n`); `digits`, 1,797 real
 handwritten digits that come with scikit-learn; `folder`, your own images (an image folder or an
@@ -11,6 +10,7 @@ labels by functions of their own, which FILE_READERS names. `shapes` has instanc
 labels: fetch() generates its files (`shared.datasets.shapes`).
 """
 
+import contextlib
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -22,29 +22,36 @@ from shared.datasets import (
     cifar,
     clothing1m,
     download,
+    folders,
     food101n,
     image_folder,
     shapes,
     webvision,
 )
 from shared.datasets.cifar import CIFAR10, CIFAR100, CifarFiles
-from shared.datasets.image_data import DatasetError, ImageData
+from shared.datasets.image_data import DatasetError, ImageData, ImageFiles
 
 __all__ = ["FILE_NAMES", "NAMES", "DatasetError", "ImageData", "data_root", "fetch", "load"]
 
 CIFAR: dict[str, CifarFiles] = {"cifar10": CIFAR10, "cifar100": CIFAR100}
 NAMES: tuple[str, ...] = ("cifar10", "cifar100", "animal10n", "digits", "folder")
-FILE_READERS: dict[str, str] = {  # too large for memory: what gives their files and labels
+# Too large for memory, with training labels: what gives their files and labels
+LISTS: dict[str, Callable[[Path], ImageFiles]] = {
+    "clothing1m": clothing1m.load,
+    "food101n": food101n.load,
+    "webvision": webvision.load,
+}
+# The same for a message
+FILE_READERS: dict[str, str] = {
     "clothing1m": "shared.datasets.clothing1m.load",
     "food101n": "shared.datasets.food101n.load",
     "webvision": "shared.datasets.webvision.load",
     "ilsvrc2012": "shared.datasets.webvision.load_ilsvrc2012",
 }
-FILE_NAMES: tuple[str, ...] = (
-    *FILE_READERS,
-    "shapes",
-)  # to be found by fetch(), but not to be loaded into arrays
-_FINDERS: dict[str, Callable[[Path], Path]] = {  # of what is not downloaded
+# To be found by fetch(), but not to be loaded into arrays
+FILE_NAMES: tuple[str, ...] = (*FILE_READERS, "shapes")
+# Of what is not downloaded
+_FINDERS: dict[str, Callable[[Path], Path]] = {
     "animal10n": animal10n.find,
     "clothing1m": clothing1m.find,
     "food101n": food101n.find,
@@ -57,17 +64,14 @@ _REPOSITORY = Path(__file__).resolve().parents[2]
 
 
 def data_root(path: str | Path | None = None) -> Path:
-    """The folder that holds datasets: `path` if given, else $DATA_ROOT, else `data` under the
-    repository root.
-    """
+    """The folder of datasets: `path` if given, else $DATA_ROOT, else `data` of the repository."""
     if path is not None:
         return Path(path).expanduser()
     return Path(os.environ.get("DATA_ROOT") or _REPOSITORY / "data").expanduser()
 
 
 def load(name: str, path: str | Path | None = None, *, image_size: int = 32) -> ImageData:
-    """The dataset `name` from `path` (default: data_root()); what is missing is an error, never a
-    download.
+    """The dataset `name` from `path` (default: data_root()); never downloads.
 
     image_size: pixels per side of `animal10n` and `folder`, whose images are resized to it; the
     others are always 32. Raises DatasetError.
@@ -87,13 +91,17 @@ def load(name: str, path: str | Path | None = None, *, image_size: int = 32) -> 
     return _load_cifar(CIFAR[name], data_root(path))
 
 
-def fetch(name: str, path: str | Path | None = None) -> Path:
-    """Where the dataset is below `path` (default: data_root()), after downloading and unpacking it
-    if need be.
+def load_labels(name: str, path: str | Path | None = None) -> ImageData | ImageFiles:
+    """The dataset, for its labels: `load`, or files and labels where it is too large for memory."""
+    return LISTS[name](data_root(path)) if name in LISTS else load(name, path)
 
-    Raises DownloadError when it cannot be had, DatasetError when what is there is damaged, or
-    nothing is there and only a form or a letter gets it. Embedded data and users' own folders need
-    no fetching: their root is returned.
+
+def fetch(name: str, path: str | Path | None = None) -> Path:
+    """Where the dataset is below `path` (default: data_root()), after fetching it if need be.
+
+    Raises DownloadError when it could not be downloaded, DatasetError when what is there is
+    damaged, or nothing is there and only a form or a letter gets it. Embedded data and users' own
+    folders need no fetching: their root is returned.
     """
     _check_name(name, NAMES + FILE_NAMES)
     root = data_root(path)
@@ -104,17 +112,17 @@ def fetch(name: str, path: str | Path | None = None) -> Path:
     spec = CIFAR[name]
     if folder := _checked_folder(spec, root):
         return folder
-    good = (
-        archive for archive in cifar.archives(spec, root) if not _archive_problem(spec, archive)
+    for archive in cifar.archives(spec, root):
+        with contextlib.suppress(cifar.WrongFileError, download.DownloadError):
+            return _use_archive(spec, archive).location or root
+    archive = download.fetch(
+        spec.url,
+        root / spec.archive_name,
+        md5=spec.archive_md5,
+        sha256=spec.archive_sha256,
+        size=spec.archive_bytes,
     )
-    archive = next(good, None) or download.fetch(
-        spec.url, root / spec.archive_name, md5=spec.archive_md5
-    )
-    if not os.access(archive.parent, os.W_OK):  # load() reads it without unpacking
-        return archive.parent
-    folder = _unpack(spec, archive)
-    cifar.check_folder(spec, folder)
-    return folder
+    return _use_archive(spec, archive).location or root
 
 
 def _check_name(name: str, allowed: tuple[str, ...]) -> None:
@@ -143,30 +151,29 @@ def _load_cifar(spec: CifarFiles, root: Path) -> ImageData:
             problems.append(str(error))
     for archive in cifar.archives(spec, root):
         try:
-            return _load_archive(spec, archive)
+            return _use_archive(spec, archive)
         except (cifar.WrongFileError, download.DownloadError) as error:
             problems.append(str(error))
     raise DatasetError(_missing_message(spec, root, problems))
 
 
-def _load_archive(spec: CifarFiles, archive: Path) -> ImageData:
-    if problem := _archive_problem(spec, archive):
-        raise cifar.WrongFileError(
-            f"{archive} is not the publisher's: {problem}. Delete it and get it again."
-        )
+def _use_archive(spec: CifarFiles, archive: Path) -> ImageData:
+    """The dataset in an archive, which is unpacked beside itself if it is the publisher's."""
+    if problem := download.Expected(md5=spec.archive_md5).problem(archive):
+        try:
+            return cifar.read_archive(spec, archive)  # somebody else's may hold the same data
+        except cifar.WrongFileError as error:
+            raise cifar.WrongFileError(
+                f"{archive} is not the publisher's: {problem}; nor does it hold the same data: "
+                f"{error}"
+            ) from error
     if not os.access(archive.parent, os.W_OK):
         return cifar.read_archive(spec, archive)
     return cifar.read_folder(spec, _unpack(spec, archive))
 
 
-def _archive_problem(spec: CifarFiles, archive: Path) -> str | None:
-    return download.Expected(md5=spec.archive_md5).problem(archive)
-
-
 def _checked_folder(spec: CifarFiles, root: Path) -> Path | None:
-    """The nearest folder with the publisher's files, their md5 checked; None when no folder has
-    files of such names.
-    """
+    """The nearest folder with the publisher's files, checked; None where none has such names."""
     problem: cifar.WrongFileError | None = None
     for folder in cifar.folders_with_files(spec, root):
         try:
@@ -192,33 +199,26 @@ def _unpack(spec: CifarFiles, archive: Path) -> Path:
 
 
 def _missing_message(spec: CifarFiles, root: Path, problems: list[str]) -> str:
-    refused = "".join(f"\n  found, but refused: {problem}" for problem in dict.fromkeys(problems))
-    place = root.absolute()
-    exists = "" if root.exists() else " (which does not exist)"
-    return f"""{spec.title} is missing: {", ".join(spec.files)} in one folder, or {spec.archive_name}.
-Looked in {place}{exists} and its sub-folders, {cifar.SEARCH_DEPTH} levels down.{refused}
-Get it in one of three ways:
+    files, archive = ", ".join(spec.files), spec.archive_name
+    refused = (f"but refused: {problem}" for problem in problems)
+    ways = f"""Get it in one of three ways:
   1. make data-{spec.name}    (downloads {spec.megabytes} MB from {spec.url})
-  2. put {spec.archive_name} into {place}    (it is checked and unpacked there)
-  3. DATA_MIRROR=FOLDER_OR_URL make data-{spec.name}    (takes {spec.archive_name} from there)
-Data in another place: pass its path (--data_path; of ieg_fsr --dataset_dir), or set DATA_ROOT."""
+  2. put {archive} into {root.absolute()}    (it is checked and unpacked there)
+  3. DATA_MIRROR=FOLDER_OR_URL make data-{spec.name}    (takes {archive} from there)"""
+    wanted = f"{files} in one folder, or {archive}"
+    return folders.missing(spec.title, wanted, root, cifar.SEARCH_DEPTH, refused, ways)
 
 
 # ---- digits
 
 
 def load_digits() -> ImageData:
-    """The 1,797 digits of scikit-learn as 32 x 32 RGB; of every class, every fifth sample is a test
-    sample.
-    """
-    from sklearn.datasets import (
-        load_digits as sklearn_digits,  # slow to import, and most runs do not need it
-    )
+    """scikit-learn's 1,797 digits as 32 x 32 RGB; of every class, every fifth is a test sample."""
+    from sklearn import datasets  # slow to import, and most runs do not need it
 
-    digits = sklearn_digits()
-    grey = (digits.images.astype(np.int64) * 255 // 16).astype(
-        np.uint8
-    )  # (1797, 8, 8), 0..16 in the original
+    digits = datasets.load_digits()
+    # (1797, 8, 8), 0..16 in the original
+    grey = (digits.images.astype(np.int64) * 255 // 16).astype(np.uint8)
     images = np.repeat(grey.repeat(4, axis=1).repeat(4, axis=2)[..., None], 3, axis=3)
     labels = digits.target.astype(np.int64)
     is_test = np.zeros(len(labels), dtype=bool)

@@ -1,7 +1,6 @@
-"""`shapes`: generated pictures of eight plain shapes with COCO-format instance annotations, to try
-a detector on; no download.
+"""`shapes`: generated pictures of eight plain shapes with COCO-format instance annotations.
 
-    write("data/shapes")                  # or `python -m shared data shapes`: 400 training and 100 validation pictures
+    write("data/shapes")        # or `python -m shared data shapes`; 400 + 100 pictures
 
     data/shapes/train/000001.png ...      data/shapes/annotations/instances_train.json
     data/shapes/val/000001.png ...        data/shapes/annotations/instances_val.json
@@ -88,8 +87,7 @@ def write(
         if (found := (root / STAMP).read_bytes()) != stamp:
             raise DatasetError(
                 f"{root} holds other shapes ({found[:200].decode(errors='replace')}, wanted "
-                f"{stamp.decode()}): delete that "
-                "folder, or choose another"
+                f"{stamp.decode()}): delete that folder, or choose another"
             )
         return root
     for split, count in zip(SPLITS, (train, val)):
@@ -160,11 +158,9 @@ def _balanced_classes(rng: np.random.Generator) -> Iterator[int]:
 def _place(
     rng: np.random.Generator, size: int, classes: Iterator[int]
 ) -> list[tuple[int, Polygon]]:
-    """One to four instances as (category id, polygon), whose boxes are apart from each other and
-    inside the picture.
-    """
+    """One to four instances (category id, polygon) inside the picture, their boxes apart."""
     categories = [next(classes) for _ in range(rng.integers(1, MOST_INSTANCES + 1))]
-    while True:  # large first ones may leave no room for the last: then all of them are placed anew
+    while True:  # large first ones may leave no room for the last: then all are placed again
         polygons: list[Polygon] = []
         for category in categories:
             if (polygon := _try_to_place(rng, size, category, polygons)) is None:
@@ -213,7 +209,7 @@ def outline(name: str) -> Polygon:
 
 
 def _arc(start: float, stop: float, points: int) -> Polygon:
-    """Points of the unit circle from one angle to another, in degrees, both included; (points, 2)."""
+    """Points of the unit circle from one angle to another, in degrees, both included; (n, 2)."""
     angles = np.radians(np.linspace(start, stop, points))
     return np.stack([np.cos(angles), np.sin(angles)], axis=1)
 
@@ -244,9 +240,7 @@ _CORNERS: dict[str, list[tuple[float, float]]] = {
 
 
 def _paint(rng: np.random.Generator, size: int, polygons: list[Polygon]) -> NDArray[np.uint8]:
-    """The picture, (S, S, 3): a blotchy background, the polygons in one colour each, and grain over
-    all of it.
-    """
+    """The picture, (S, S, 3): a blotchy background, polygons in one colour each, grain over all."""
     blotches = Image.fromarray(rng.integers(40, 216, (5, 5, 3), dtype=np.uint8)).resize(
         (size, size), Image.Resampling.BICUBIC
     )

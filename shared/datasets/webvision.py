@@ -1,5 +1,4 @@
-"""Mini-WebVision (Li et al., "WebVision Database", 2017): pictures from a web search for the first
-50 classes of ImageNet.
+"""Mini-WebVision (Li et al., "WebVision Database", 2017): web pictures of 50 classes of ImageNet.
 
     data = webvision.load("data")          # ImageFiles: file names and labels, no image is opened
 
@@ -15,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
-from shared.datasets import file_lists
+from shared.datasets import file_lists, folders
 from shared.datasets.cifar import walk
 from shared.datasets.file_lists import Samples
 from shared.datasets.image_data import DatasetError, ImageFiles
@@ -69,8 +68,7 @@ def load(path: str | Path, num_classes: int = MINI_CLASSES) -> ImageFiles:
 def load_ilsvrc2012(
     path: str | Path, num_classes: int = MINI_CLASSES
 ) -> tuple[Path, list[str], Labels]:
-    """Root, n file names relative to it and labels (n,) of the first classes of ILSVRC2012's
-    validation set.
+    """Root, n file names below it and labels (n,) of ILSVRC2012's validation set, first classes.
 
     Classes are numbered by their sorted synsets, as WebVision's. path: the folder, or one above.
     Raises DatasetError.
@@ -128,28 +126,24 @@ def find(root: Path) -> Path:
         if not missing and folder.name != "info":  # whose lists belong to the folder above
             return folder
         if len(missing) == 1 and folder.name != "info":
-            partial.append(f"\n  found {folder}, but it lacks {missing[0]}")
-    raise DatasetError(_missing_message(root, partial))
+            partial.append(f"{folder}, but it lacks {missing[0]}")
+    partial += folders.packed(root, SEARCH_DEPTH, ("webvision", "google", "val_images", "info"))
+    place = root.absolute()
+    ways = f"""It is large, so nothing downloads it:
+  1. get version 1.0 from {ADDRESS}
+     (resized images found by Google, validation images, information)
+  2. unpack it into {place / "WebVision"}, so that there are
+       WebVision/info/{_TRAIN_LIST} and {_VAL_LIST}
+       WebVision/google/q0001/*.jpg ...
+       WebVision/{VAL_IMAGES}/*.jpg
+  3. for testing, put ILSVRC2012 beside it ({place / "ILSVRC2012"})"""
+    wanted = "a folder WebVision with info/ and images in it"
+    raise DatasetError(folders.missing("WebVision", wanted, root, SEARCH_DEPTH, partial, ways))
 
 
 def _list_path(folder: Path, name: str) -> Path:
     """The list in `info`, or one level higher, where LRA-diffusion's repository has one of them."""
     return folder / name if (folder / name).is_file() else folder / "info" / name
-
-
-def _missing_message(root: Path, partial: list[str]) -> str:
-    place = root.absolute()
-    exists = "" if root.exists() else " (which does not exist)"
-    return f"""WebVision is missing: a folder WebVision with info/ and images in it.
-Looked in {place}{exists} and its sub-folders, {SEARCH_DEPTH} levels down.{"".join(partial)}
-It is large, so nothing downloads it:
-  1. get version 1.0 from {ADDRESS} (resized images found by Google, validation images, information)
-  2. unpack it into {place / "WebVision"}, so that there are
-       WebVision/info/{_TRAIN_LIST} and {_VAL_LIST}
-       WebVision/google/q0001/*.jpg ...
-       WebVision/{VAL_IMAGES}/*.jpg
-  3. for testing, put ILSVRC2012 beside it ({place / "ILSVRC2012"})
-Data in another place: pass its path (--data_path; of ieg_fsr --dataset_dir), or set DATA_ROOT."""
 
 
 def find_ilsvrc2012(root: Path) -> Path:
@@ -165,14 +159,15 @@ def find_ilsvrc2012(root: Path) -> Path:
         if not missing:
             return folder
         if len(missing) == 1:
-            partial.append(f"\n  found {folder}, but it lacks {missing[0]}")
-    place = root.absolute()
-    exists = "" if root.exists() else " (which does not exist)"
-    raise DatasetError(f"""ILSVRC2012's validation set is missing: {_ILSVRC2012_IMAGES}/ and {_ILSVRC2012_LIST} in one folder.
-Looked in {place}{exists} and its sub-folders, {SEARCH_DEPTH} levels down.{"".join(partial)}
-Its publisher asks for a registration, so nothing can download it:
+            partial.append(f"{folder}, but it lacks {missing[0]}")
+    partial += folders.packed(root, SEARCH_DEPTH, ("ilsvrc2012",))
+    place = root.absolute() / "ILSVRC2012" / _ILSVRC2012_IMAGES
+    ways = f"""Its publisher asks for a registration, so nothing can download it:
   1. register and get ILSVRC2012_img_val.tar at {ILSVRC2012_ADDRESS}
-  2. unpack it into {place / "ILSVRC2012" / _ILSVRC2012_IMAGES}
-  3. put {_ILSVRC2012_LIST} beside that folder: a line `file label synset` for each image, label = position of the synset
-     in their sorted list (ILSVRC2012/ of https://github.com/puar-playground/LRA-diffusion has it)
-Data in another place: pass its path (--data_path; of ieg_fsr --dataset_dir), or set DATA_ROOT.""")
+  2. unpack it into {place}
+  3. put {_ILSVRC2012_LIST} beside that folder: a line `file label synset` for each image,
+     label = position of the synset in their sorted list (ILSVRC2012/ of
+     https://github.com/puar-playground/LRA-diffusion has it)"""
+    wanted = f"{_ILSVRC2012_IMAGES}/ and {_ILSVRC2012_LIST} in one folder"
+    title = "ILSVRC2012's validation set"
+    raise DatasetError(folders.missing(title, wanted, root, SEARCH_DEPTH, partial, ways))

@@ -1,3 +1,1 @@
-"""Noise files: ours (`noise_file`), everybody else's (`external`), and readers that never execute
-what is in a file.
-"""
+"""Noise files: ours (`noise_file`), everybody else's (`external`), read without executing them."""

@@ -1,31 +1,44 @@
-"""Which samples of a dataset a noise file labels: checked against the dataset, and cut to a part of
-it.
+"""Which samples of a dataset a noise file labels: checked, and cut to a part of it.
 
-    rows, noisy_labels = labels_for(read("noise.npz"), dataset="cifar10", clean_labels=labels, num_classes=10)
-    noise = subset(aligned(read("noise.npz"), datasets.load("cifar10")), evenly(50_000, limit=1_000))
+    rows, noisy_labels = labels_for(
+        read("noise.npz"), dataset="cifar10", clean_labels=labels, num_classes=10
+    )
+    noise = aligned(read("noise.npz"), datasets.load("cifar10"))
+    small = subset(noise, evenly(50_000, limit=1_000))
 
 Letters: N training samples, M samples that the file labels.
 """
 
-from dataclasses import asdict
+import math
+from collections.abc import Sequence
+from dataclasses import asdict, replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from shared.datasets.image_data import ImageData
+from shared.datasets.image_data import ImageData, ImageFiles
 from shared.formats.noise_file import NoiseFile, NoiseFileError, label_hash, make
 from shared.labels import Labels, checked_labels
 
+FEWEST_SAMPLES = 100  # with fewer, agreement at chance says nothing
+
 
 def labels_for(
-    noise: NoiseFile, *, dataset: str, clean_labels: ArrayLike, num_classes: int
+    noise: NoiseFile,
+    *,
+    dataset: str,
+    clean_labels: ArrayLike,
+    num_classes: int,
+    names: Sequence[str] = (),
+    accept: bool = False,
 ) -> tuple[Labels, Labels]:
-    """Rows of the training set (M,) and their noisy labels (M,), after checking that the file
-    belongs to that set.
+    """Rows of the training set (M,) and their noisy labels (M,), if the file belongs to that set.
 
-    clean_labels: (N,) labels of the whole training set, in the dataset's order. Raises
-    NoiseFileError when the name, the length, the class range or the clean labels do not fit.
+    clean_labels: (N,) labels of the whole training set, in the dataset's order. names: (N,) its
+    file names, for a noise file that goes by them. accept: take labels without clean ones even
+    where they look like another dataset's. Raises NoiseFileError when name, length, class range or
+    clean labels do not fit.
     """
     clean = checked_labels(
         clean_labels, num_classes, name="the dataset's labels", error=NoiseFileError
@@ -41,30 +54,73 @@ def labels_for(
             f"the noise file has {known.num_classes} classes, {dataset} has {num_classes}: "
             "choose a file made for it"
         )
+    if noise.names is not None:
+        noise = replace(noise, names=None, indices=_rows_of(noise.names, names, dataset))
     if noise.indices is None and len(noise.noisy_labels) != len(clean):
         raise NoiseFileError(
-            f"the noise file has {len(noise.noisy_labels)} labels, the training set of "
-            f"{dataset} {len(clean)}: "
-            "choose a file made for it; labels of a part of it need `indices` (.npz format)"
+            f"the noise file has {len(noise.noisy_labels)} labels, the training set of {dataset} "
+            f"{len(clean)}: choose a file made for it; labels of a part of it need `indices` "
+            "(.npz format)"
         )
+    noise = _in_torchvision_order(noise, clean)
     rows = np.arange(len(clean)) if noise.indices is None else noise.indices
     if len(rows) and rows.max() >= len(clean):
         raise NoiseFileError(
-            f"the noise file labels sample {rows.max()}, but the training set of {dataset} ends "
-            f"at {len(clean) - 1}: "
-            "choose a file made for it, and do not shorten the dataset first"
+            f"the noise file labels sample {rows.max()}, but the training set of {dataset} ends at "
+            f"{len(clean) - 1}: choose a file made for it, and do not shorten the dataset first"
         )
-    checked_labels(
-        noise.noisy_labels,
-        num_classes,
-        name=f"labels of the noise file for {dataset}",
-        error=NoiseFileError,
-    )
+    name = f"labels of the noise file for {dataset}"
+    checked_labels(noise.noisy_labels, num_classes, name=name, error=NoiseFileError)
     _check_clean_labels(noise, clean[rows], rows, dataset)
-    return (
-        rows.copy(),
-        noise.noisy_labels.copy(),
-    )  # writable: torch.from_numpy warns about arrays that are not
+    if noise.clean_labels is None and known.clean_labels_sha256 is None and not accept:
+        _check_plausible(noise, clean[rows], dataset, num_classes)
+    # Copies: torch.from_numpy warns about arrays that are read-only.
+    return rows.copy(), noise.noisy_labels.copy()
+
+
+def _rows_of(wanted: Sequence[str], names: Sequence[str], dataset: str) -> Labels:
+    """The rows of the files `wanted`, by whole name or, where that is unknown, by its end."""
+    if not len(names):
+        raise NoiseFileError(
+            f"the noise file goes by file names, and {dataset} is known by number here: write it "
+            "as .npz first, with `python -m shared noise convert FILE OUT.npz --dataset ... "
+            "--data_path ...`"
+        )
+    rows = {name: row for row, name in enumerate(names)}
+    last: dict[str, int] = {}
+    for name, row in rows.items():  # -1: several folders have a file of that name
+        end = name.rpartition("/")[2]
+        last[end] = -1 if end in last else row
+    found = [_row_of(name.replace("\\", "/").removeprefix("./"), rows, last) for name in wanted]
+    missing = [name for name, row in zip(wanted, found) if row < 0]
+    if missing:
+        raise NoiseFileError(
+            f"{len(missing)} of {len(wanted)} files of the noise file, such as {missing[0][:80]}, "
+            f"are not in the training set of {dataset} (or several are), which begins with "
+            f"{names[0]}: choose a file made for it"
+        )
+    return np.array(found, np.int64)
+
+
+def _row_of(name: str, rows: dict[str, int], last: dict[str, int]) -> int:
+    while name not in rows:
+        head, slash, tail = name.partition("/")
+        if not slash:
+            return last.get(head, -1)
+        name = tail
+    return rows[name]
+
+
+def _in_torchvision_order(noise: NoiseFile, clean: Labels) -> NoiseFile:
+    """A file in TensorFlow's order with its index file read the way that fits the clean labels."""
+    order, given = noise.indices, noise.clean_labels
+    if noise.order != "tensorflow" or given is None:
+        return noise
+    if order is None or not np.array_equal(np.sort(order), np.arange(len(clean))):
+        return noise
+    inverse = np.argsort(order)
+    fits = np.array_equal(given, clean[inverse]) and not np.array_equal(given, clean[order])
+    return replace(noise, indices=inverse) if fits else noise
 
 
 def _check_clean_labels(noise: NoiseFile, clean: Labels, rows: Labels, dataset: str) -> None:
@@ -72,15 +128,19 @@ def _check_clean_labels(noise: NoiseFile, clean: Labels, rows: Labels, dataset: 
         "the file belongs to another dataset, split or order of samples: make one with "
         "`python -m shared noise make`"
     )
+    if noise.order == "tensorflow" and noise.indices is None:
+        fix = (
+            "the file is in TensorFlow's order: put CIFAR-N's image_order_c10.npy (or c100) beside "
+            "it, or take CIFAR-N's .pt file"
+        )
     if noise.clean_labels is not None:
         different = np.flatnonzero(noise.clean_labels != clean)
         if len(different):
             row = different[0]
             raise NoiseFileError(
                 f"{len(different)} of {len(clean)} clean labels in the noise file differ from "
-                f"{dataset}'s, first at "
-                f"sample {rows[row]} ({noise.clean_labels[row]} in the file, {clean[row]} in "
-                f"the dataset): {fix}"
+                f"{dataset}'s, first at sample {rows[row]} ({noise.clean_labels[row]} in the file, "
+                f"{clean[row]} in the dataset): {fix}"
             )
     elif noise.header.clean_labels_sha256 not in (None, label_hash(clean)):
         raise NoiseFileError(
@@ -89,18 +149,55 @@ def _check_clean_labels(noise: NoiseFile, clean: Labels, rows: Labels, dataset: 
         )
 
 
-def aligned(found: NoiseFile, data: ImageData, **better: Any) -> NoiseFile:
-    """The same labels, checked, with the dataset's labels as the clean ones and its row numbers as
-    indices.
+def _check_plausible(noise: NoiseFile, clean: Labels, dataset: str, num_classes: int) -> None:
+    """Labels of which nothing says what they belong to must look like labels of these samples."""
+    noisy, count = noise.noisy_labels, len(clean)
+    sizes = [np.bincount(labels, minlength=num_classes) for labels in (noisy, clean)]
+    chance = float(sizes[0] @ sizes[1]) / max(1, count) ** 2
+    agreement = float((noisy == clean).mean()) if count else 1.0
+    used, there = (int((size > 0).sum()) for size in sizes)
+    if used < there / 2 and count >= there:
+        problem = (
+            f"has {used} classes (the largest label is {noisy.max()}), the training set of "
+            f"{dataset} {there}: they are probably labels of another dataset, or coarse ones"
+        )
+    elif (
+        chance < 1
+        and count >= FEWEST_SAMPLES
+        and abs(agreement - chance) <= 4 * math.sqrt(chance * (1 - chance) / count)
+    ):
+        which = "the first" if noise.order == "assumed" and noise.indices is not None else "the"
+        problem = (
+            f"agrees with {agreement:.1%} of {which} {count:,} labels of {dataset}, as chance "
+            f"would ({chance:.1%}): they are probably of another split (a random one), in another "
+            "order (TensorFlow's), or of another dataset"
+        )
+    else:
+        return
+    raise NoiseFileError(
+        f"the noise file {problem}; give a file for these samples. If the labels are meant so, "
+        f"`python -m shared noise convert FILE OUT.npz --dataset {dataset} --accept_labels` "
+        "(with --data_path) writes a file that is taken as it is"
+    )
+
+
+def aligned(
+    found: NoiseFile, data: ImageData | ImageFiles, *, accept: bool = False, **better: Any
+) -> NoiseFile:
+    """The same labels, checked, with the dataset's as the clean ones and its rows as indices.
 
     better: fields of the header that the caller knows better. Raises NoiseFileError as `labels_for`
     does.
     """
     rows, noisy = labels_for(
-        found, dataset=data.name, clean_labels=data.train_labels, num_classes=data.num_classes
+        found,
+        dataset=data.name,
+        clean_labels=data.train_labels,
+        num_classes=data.num_classes,
+        names=data.train_names,
+        accept=accept,
     )
-    known = {
-        **origin(found),
+    known = origin(found) | {
         "dataset": data.name,
         "split": "train",
         "num_classes": data.num_classes,

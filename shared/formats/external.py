@@ -6,38 +6,50 @@
 | file | what is in it | from |
 |---|---|---|
 | .npz | everything (`shared.formats.noise_file`) | this repository |
-| .pt | one array, tensor or list of noisy labels | InstanceGM, `torch.save` |
-| .pt, .npz of columns | clean and several noisy labels; choose with `:column` | CIFAR-N |
-| .csv | `label,label_noisy`, or True/False for a replaced image | SLN, re-sln |
-| .npy | noisy labels; 45,000 of them are those of the first 45,000 images | PLC, LRA-diffusion |
-| .json | a list of noisy labels | DivideMix |
+| .pt | an array, tensor or list of labels | InstanceGM, `torch.save` |
+| .pt, .npz, .npy, .pkl, .json of columns | clean and noisy labels, and more | CIFAR-N |
+| .csv, .txt | `label,label_noisy` and others (`shared.formats.text_table`) | SLN, re-sln |
+| .npy | labels | PLC, LRA-diffusion |
+| .json, .pkl | a list of labels, or `[labels, indices]` | DivideMix |
 
-The content decides, not the name. Nothing is executed, and every failure is a NoiseFileError that
-names the file. Letters: N labels.
+Where several columns may be meant, choose one with `:column`. 45,000 labels without a word about
+their samples are taken for those of the first 45,000 images, as PLC and LRA-diffusion have them.
+The content decides about the format, not the name. Nothing is executed, and every failure is a
+NoiseFileError that names the file. Letters: N labels.
 """
 
 import io
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from shared.files import write_atomically
-from shared.formats import noise_file, safe_arrays, torch_file
+from shared.formats import columns as column_reader
+from shared.formats import noise_file, safe_arrays, safe_pickle, text_table, torch_file
+from shared.formats.columns import SINGLE, Column, Table
 from shared.formats.noise_file import NoiseFile, NoiseFileError, make
-from shared.formats.safe_arrays import UnsafeArrayError
+from shared.formats.safe_arrays import Archive, UnsafeArrayError
 from shared.formats.safe_pickle import UnsafePickleError
-from shared.labels import checked_labels
 
 FORMATS = ("npz", "pt", "csv", "npy", "json")
 OPEN_SET_FORMATS = ("npz", "csv")  # can say which images are replaced
-PMD_SAMPLES = (
-    45_000  # PLC and LRA-diffusion label the first 45,000 of CIFAR's 50,000 training images
-)
-
-Columns = dict[str, Any]  # name -> (N,) labels, unchecked
+# PLC and LRA-diffusion label the first 45,000 of CIFAR's 50,000 training images.
+PMD_SAMPLES = 45_000
+# Where CIFAR-N's labels in TensorFlow's order lie, and what maps them to torchvision's
+ORDER_FILES = {50_000: ("image_order_c10.npy", "image_order_c100.npy")}
+_CLEAN_NAMES = {
+    *("targets", "target", "gt", "gt_label", "gt_labels", "ground_truth", "y", "y_true", "y_clean"),
+    *("label", "labels", "true_label", "true_labels", "original_label", "original_labels"),
+}
+_NOISY_NAMES = {
+    *("noisy", "noisy_label", "noisy_labels", "noise_label", "noise_labels", "noisy_targets"),
+    *("label_noisy", "labels_noisy", "label_noise", "y_noisy", "noisy_y", "given_label"),
+}
 
 
 def read_any(path: str | Path, column: str | None = None) -> NoiseFile:
@@ -47,36 +59,226 @@ def read_any(path: str | Path, column: str | None = None) -> NoiseFile:
     from the file's clean column, where it has one. Unknown header fields are None.
     """
     path, column = split_column(path, column)
-    data = noise_file.read_bytes(path)
+    found = _parsed(path)
     try:
-        found = _parse(data)
-        if isinstance(found, NoiseFile):
+        if isinstance(found, NoiseFile) or SINGLE in found.columns:
             if column is not None:
                 raise NoiseFileError(f"the file has no columns, so leave out the column {column}")
-            return found
-        return _from_column(found, column, path.name)
+            return found if isinstance(found, NoiseFile) else _noise_file(found, SINGLE, path)
+        return _noise_file(found, _choose(found, column, path.name), path)
     except (NoiseFileError, UnsafeArrayError, UnsafePickleError) as error:
         raise NoiseFileError(f"{path}: {error}") from error
 
 
 def columns(path: str | Path) -> list[str]:
-    """The names of the label columns of a file that has several to choose from; empty for other
-    formats.
-    """
-    data = noise_file.read_bytes(path)
+    """The names of the label columns of a file that has names; empty for other files."""
+    found = _parsed(Path(path))
+    if isinstance(found, NoiseFile) or SINGLE in found.columns:
+        return []
+    return list(_label_columns(found))
+
+
+def default_column(path: str | Path) -> str | None:
+    """The column that `read_any` takes when none is named; None where it would ask."""
+    found = _parsed(Path(path))
+    return None if isinstance(found, NoiseFile) else _usual(found)
+
+
+def rates(path: str | Path) -> dict[str, float | None]:
+    """The measured rate of each label column; None where there are no clean labels."""
+    found = _parsed(Path(path))
+    if isinstance(found, NoiseFile):
+        return {}
     try:
-        found = _parse(data)
+        return {
+            name: _noise_file(found, name).header.measured_rate for name in _label_columns(found)
+        }
     except (NoiseFileError, UnsafeArrayError, UnsafePickleError) as error:
         raise NoiseFileError(f"{path}: {error}") from error
-    return [] if isinstance(found, NoiseFile) else list(found)
 
 
 def split_column(path: str | Path, column: str | None = None) -> tuple[Path, str | None]:
     """`file:column` as (file, column), unless a file has that very name."""
     name, colon, suffix = str(path).rpartition(":")
-    if colon and column is None and not Path(path).exists() and Path(name).is_file():
+    if colon and column is None and not Path(path).exists() and Path(name).exists():
         return Path(name), suffix
     return Path(path), column
+
+
+# ---- from bytes to columns
+
+
+def _parsed(path: Path) -> NoiseFile | Table:
+    data = noise_file.read_bytes(path)
+    try:
+        return _parse(data)
+    except (NoiseFileError, UnsafeArrayError, UnsafePickleError) as error:
+        raise NoiseFileError(f"{path}: {error}") from error
+
+
+def _parse(data: bytes) -> NoiseFile | Table:
+    """Find the format by the first bytes and read it."""
+    if data.startswith(b"PK"):
+        return _parse_zip(data)
+    if data.startswith(b"\x93NUMPY"):
+        return _parse_npy(data)
+    if data.startswith(torch_file.LEGACY_START):
+        return column_reader.of_value(torch_file.load(data))
+    if data.startswith(b"\x80"):
+        return column_reader.of_value(safe_pickle.loads(data, object_arrays=True))
+    try:
+        text = data.decode("utf-8-sig")  # a spreadsheet may have put a byte order mark in front
+    except UnicodeDecodeError:
+        text = ""
+    if text.lstrip().startswith(("[", "{")):
+        return column_reader.of_value(_parse_json(text))
+    if text and text_table.looks_like(text):
+        return text_table.parse(text)
+    raise NoiseFileError(
+        f"this is not a noise file of a known format: .{', .'.join(FORMATS)} files, pickles and "
+        "lists of labels are read"
+    )
+
+
+def _parse_zip(data: bytes) -> NoiseFile | Table:
+    archive = Archive(data)
+    if torch_file.is_torch_zip(archive.names):
+        return column_reader.of_value(torch_file.load(data))
+    if {"header.npy", "noisy_labels.npy"} <= set(archive.names):
+        return noise_file.decode(data)
+    arrays = [name for name in archive.names if name.endswith(".npy")]
+    if not arrays or len(arrays) < len(archive.names):
+        raise NoiseFileError("this zip archive is neither an .npz nor a torch file of labels")
+    return Table({name.removesuffix(".npy"): _member(archive, name) for name in arrays})
+
+
+def _member(archive: Archive, name: str) -> Column:
+    return Column(lambda: archive.array(name), archive.looks_like_labels(name))
+
+
+def _parse_npy(data: bytes) -> Table:
+    _, _, dtype, start = safe_arrays.npy_header(data)
+    if dtype.kind != "O":
+        return column_reader.of_value(safe_arrays.parse_npy(data))
+    table = column_reader.of_value(safe_pickle.loads(data[start:], object_arrays=True))
+    return table if SINGLE in table.columns else replace(table, order="tensorflow")
+
+
+def _parse_json(text: str) -> Any:
+    try:
+        value = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise NoiseFileError(f"the file looks like JSON but is none ({error})") from error
+    if isinstance(value, dict) and not any(isinstance(item, list) for item in value.values()):
+        raise NoiseFileError(
+            f"a JSON object with {sorted(value)[:5]} has no list of labels: give a list of labels, "
+            "or an object with one"
+        )
+    if isinstance(value, dict) and {"images", "annotations", "categories"} & set(value):
+        raise NoiseFileError(
+            f"a JSON object with {sorted(value)[:5]} is COCO annotations, which are for "
+            "`noise make --format coco`, `noise info` and `noise compare`"
+        )
+    return value
+
+
+# ---- from columns to a noise file
+
+
+def _choose(table: Table, column: str | None, file_name: str) -> str:
+    """The column that is meant; raises NoiseFileError, with the choice there is."""
+    if column is not None and column in table.columns:
+        return column
+    if column is None and (usual := _usual(table)) is not None:
+        return usual
+    found = _label_columns(table)
+    choice = ", ".join(f"{name}{_rate_text(table, name)}" for name in found) or "none at all"
+    problem = "has several columns of labels" if column is None else f"has no column {column!r}"
+    raise NoiseFileError(f"the file {problem}: choose {file_name}:COLUMN among {choice}")
+
+
+def _usual(table: Table) -> str | None:
+    """The only column of noisy labels, or the only one with a usual name."""
+    found = _label_columns(table)
+    noisy = [name for name in found if not _is_clean(name)] or list(found)
+    usual = [name for name in noisy if _plain(name) in _NOISY_NAMES]
+    return next((names[0] for names in (noisy, usual) if len(names) == 1), None)
+
+
+def _label_columns(table: Table) -> dict[str, Column]:
+    """The columns that look like labels; all of them where none does, for a message about one."""
+    found = {name: column for name, column in table.columns.items() if column.is_labels}
+    return found or dict(table.columns)
+
+
+def _plain(name: str) -> str:
+    return name.lower().replace("-", "_").replace(" ", "_")
+
+
+def _is_clean(name: str) -> bool:
+    return _plain(name).startswith("clean") or _plain(name) in _CLEAN_NAMES
+
+
+def _clean_column(table: Table, chosen: str) -> Column | None:
+    """The column of the clean labels for the chosen ones."""
+    if _is_clean(chosen):
+        others = [name for name in _label_columns(table) if not _is_clean(name)]
+        return table.columns[chosen] if others else None
+    found = [name for name in _label_columns(table) if _is_clean(name)]
+    found = [name for name in found if ("coarse" in name) == ("coarse" in chosen)]
+    first = [name for name in found if _plain(name).startswith("clean")] or found
+    return table.columns[first[0]] if first else None
+
+
+def _noise_file(table: Table, chosen: str, path: Path | None = None) -> NoiseFile:
+    values = table.columns[chosen].read()
+    column = None if chosen == SINGLE else _clean_column(table, chosen)
+    clean = None if column is None else column_reader.labels(column.read(), "the clean column")
+    if isinstance(values, np.ndarray) and values.dtype == np.bool_ and table.is_text:
+        if clean is None:
+            raise NoiseFileError(f"column {chosen} has flags, but there is no column of labels")
+        noise = make(clean, clean_labels=clean, open_set=values, kind="open_set")
+    else:
+        noisy = column_reader.labels(values, chosen or "labels")
+        kind = None if table.is_text or chosen == SINGLE else chosen
+        noise = make(noisy, clean_labels=clean, kind=kind)
+    return _placed(noise, table, path)
+
+
+def _placed(noise: NoiseFile, table: Table, path: Path | None) -> NoiseFile:
+    """The same labels with what is known or assumed about the samples they belong to."""
+    if table.names is not None or table.indices is not None:
+        return replace(noise, names=table.names, indices=table.indices)
+    if (
+        table.order
+        and path is not None
+        and (order := _image_order(path, len(noise.noisy_labels))) is not None
+    ):
+        return replace(noise, indices=order, order=table.order)
+    if len(noise.noisy_labels) == PMD_SAMPLES:
+        return replace(noise, indices=np.arange(PMD_SAMPLES), order="assumed")
+    return replace(noise, order=table.order or "assumed")
+
+
+def _image_order(path: Path, count: int) -> NDArray[np.int64] | None:
+    """CIFAR-N's index file beside a file in TensorFlow's order, or one level up."""
+    for folder in (path.parent, path.parent.parent):
+        for name in ORDER_FILES.get(count, ()):
+            if (folder / name).is_file() and ("100" in name) == ("100" in path.name):
+                order = safe_arrays.parse_npy(safe_arrays.read_limited(folder / name))
+                return column_reader.labels(order, name)
+    return None
+
+
+def _rate_text(table: Table, name: str) -> str:
+    try:
+        rate = _noise_file(table, name).header.measured_rate
+    except NoiseFileError:
+        return " (no labels)"
+    return "" if rate is None else f" ({rate:.2%} noisy)"
+
+
+# ---- writing
 
 
 def write_any(path: str | Path, noise: NoiseFile, format: str | None = None) -> None:
@@ -100,12 +302,13 @@ def format_of(path: str | Path) -> str:
 
 def encode_any(noise: NoiseFile, format: str) -> bytes:
     """The file's bytes, a function of the arguments alone."""
+    if noise.names is not None:
+        raise NoiseFileError(
+            "the labels belong to files by name: give their dataset (--dataset, --data_path)"
+        )
     if format == "npz":
         return noise_file.encode(noise)
-    first_samples = noise.indices is not None and np.array_equal(
-        noise.indices, np.arange(PMD_SAMPLES)
-    )
-    if noise.indices is not None and not (format == "npy" and first_samples):
+    if noise.indices is not None and not np.array_equal(noise.indices, np.arange(PMD_SAMPLES)):
         raise NoiseFileError(
             f"a .{format} file cannot say which samples the labels belong to: write .npz"
         )
@@ -126,135 +329,13 @@ def encode_any(noise: NoiseFile, format: str) -> bytes:
     raise NoiseFileError(f"unknown format {format!r}: choose one of {', '.join(FORMATS)}")
 
 
-def _parse(data: bytes) -> NoiseFile | Columns:
-    """Find the format by the first bytes and read it."""
-    if data.startswith(b"PK"):
-        return _parse_zip(data)
-    if data.startswith(b"\x93NUMPY"):
-        labels = safe_arrays.parse_npy(data)
-        return make(
-            labels, indices=np.arange(PMD_SAMPLES) if labels.shape == (PMD_SAMPLES,) else None
-        )
-    if data.startswith(torch_file.LEGACY_START):
-        return _from_torch(data)
-    try:
-        text = data.decode("utf-8-sig")  # a spreadsheet may have put a byte order mark in front
-    except UnicodeDecodeError:
-        text = "\0"
-    if text.lstrip().startswith(("[", "{")):
-        return _from_list(_parse_json(text))
-    if "," in text.partition("\n")[0]:
-        return _parse_csv(text)
-    raise NoiseFileError(
-        f"this is not a noise file of a known format: .{', .'.join(FORMATS)} files are read"
-    )
-
-
-def _parse_zip(data: bytes) -> NoiseFile | Columns:
-    archive = safe_arrays.open_zip(data)
-    names = archive.namelist()
-    if torch_file.is_torch_zip(names):
-        return _from_torch(data)
-    if "header.npy" in names and "noisy_labels.npy" in names:
-        return noise_file.decode(data)
-    arrays = [name for name in names if name.endswith(".npy")]
-    if not arrays or len(arrays) < len(names):
-        raise NoiseFileError("this zip archive is neither an .npz nor a torch file of labels")
-    return {
-        name.removesuffix(".npy"): safe_arrays.parse_npy(safe_arrays.read_member(archive, name))
-        for name in arrays
-    }
-
-
-def _from_torch(data: bytes) -> NoiseFile | Columns:
-    value = torch_file.load(data)
-    if isinstance(value, Mapping):
-        return {str(name): labels for name, labels in value.items()}
-    return _from_list(value)
-
-
-def _from_list(value: Any) -> NoiseFile:
-    return make(_labels(value))
-
-
-def _labels(value: Any) -> Any:
-    """An array as it is; a list as (N,) int64 after a look at each item: NumPy would turn True or
-    "7" into a number.
-    """
-    if isinstance(value, np.ndarray):
-        return value
-    if not isinstance(value, list):
-        raise NoiseFileError(f"the file holds a {type(value).__name__}, not a list of labels")
-    for position, item in enumerate(value):
-        if not (type(item) is int or isinstance(item, np.integer)) or abs(int(item)) >= 2**62:
-            raise NoiseFileError(
-                f"item {position} of the list is {str(item)[:40]}, not a label: give integers "
-                "from 0 on"
-            )
-    return np.array(value, np.int64)
-
-
-def _parse_json(text: str) -> Any:
-    try:
-        value = json.loads(text)
-    except (ValueError, RecursionError) as error:
-        raise NoiseFileError(f"the file looks like JSON but is none ({error})") from error
-    if isinstance(value, dict):
-        raise NoiseFileError(
-            f"a JSON object with {sorted(value)[:5]} is not a noise file: a list of labels is "
-            "read; COCO annotations are for "
-            "`noise make --format coco`, `noise info` and `noise compare`"
-        )
-    return value
-
-
-def _parse_csv(text: str) -> NoiseFile:
-    """`label,label_noisy`, LF or CRLF.
-
-    In open-set files the second column is True where the image is replaced.
-    """
-    rows = [line.split(",") for line in text.splitlines()]
-    if [name.strip() for name in rows[0][:2]] in (["src", "dsts"], ["src", "dst"]):
-        raise NoiseFileError(
-            "this describes the rules of a noise, not labels: give the .csv without `_noise_rules`"
-        )
-    if [name.strip() for name in rows[0]] == ["index", "donor_index"]:
-        raise NoiseFileError(
-            "this is a list of pairs of open-set noise, not labels: give the noise file with "
-            "the flags"
-        )
-    if [name.strip() for name in rows[0]] != ["label", "label_noisy"]:
-        raise NoiseFileError(
-            f"the first line is {','.join(rows[0])[:80]!r}: expected label,label_noisy"
-        )
-    for number, row in enumerate(rows[1:], start=2):
-        if len(row) != 2:
-            raise NoiseFileError(
-                f"line {number} has {len(row)} cells, expected label,label_noisy: damaged file"
-            )
-    clean = _csv_integers([row[0] for row in rows[1:]])
-    second = [row[1].strip() for row in rows[1:]]
-    if second and set(second) <= {"True", "False"}:
-        flags = np.array([cell == "True" for cell in second])
-        return make(clean, clean_labels=clean, open_set=flags, kind="open_set")
-    return make(_csv_integers(second), clean_labels=clean)
-
-
-def _csv_integers(cells: Sequence[str]) -> Any:
-    for number, cell in enumerate(cells, start=2):
-        digits = cell.strip()
-        if not (digits.isascii() and digits.isdigit() and len(digits) < 19):
-            raise NoiseFileError(f"line {number} has {cell[:40]!r} where a label from 0 on belongs")
-    return np.array([int(cell) for cell in cells], np.int64)
-
-
 def _encode_csv(noise: NoiseFile) -> bytes:
     clean = noise.clean_labels
     if clean is None:
         raise NoiseFileError(
             "a .csv needs the clean labels too: give the dataset (--dataset, --data_path)"
         )
-    second: list[Any] = noise.noisy_labels.tolist()
+    second: Iterable[Any] = noise.noisy_labels.tolist()
     if noise.open_set is not None:
         if not np.array_equal(clean, noise.noisy_labels):
             raise NoiseFileError(
@@ -263,29 +344,3 @@ def _encode_csv(noise: NoiseFile) -> bytes:
         second = noise.open_set.tolist()
     rows = (f"{label},{value}\n" for label, value in zip(clean.tolist(), second))
     return ("label,label_noisy\n" + "".join(rows)).encode()
-
-
-def _from_column(found: Columns, column: str | None, file_name: str) -> NoiseFile:
-    noisy_names = [name for name in found if not name.startswith("clean")]
-    if column is None and (len(noisy_names) == 1 or "noisy_label" in noisy_names):
-        column = "noisy_label" if "noisy_label" in noisy_names else noisy_names[0]
-    if column is None or column not in found:
-        choice = ", ".join(f"{name}{_rate_text(found, name)}" for name in found) or "none at all"
-        problem = "has several columns of labels" if column is None else f"has no column {column!r}"
-        raise NoiseFileError(f"the file {problem}: choose {file_name}:COLUMN among {choice}")
-    return _column(found, column)
-
-
-def _column(found: Columns, column: str) -> NoiseFile:
-    clean_name = "clean_coarse_label" if "coarse" in column else "clean_label"
-    clean = None if clean_name not in found else _labels(found[clean_name])
-    noisy = checked_labels(_labels(found[column]), None, name=column, error=NoiseFileError)
-    return make(noisy, clean_labels=clean, kind=column)
-
-
-def _rate_text(found: Columns, name: str) -> str:
-    try:
-        rate = _column(found, name).header.measured_rate
-    except NoiseFileError:
-        return " (no labels)"
-    return "" if rate is None else f" ({rate:.2%} noisy)"

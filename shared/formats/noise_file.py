@@ -1,13 +1,12 @@
-"""The noise file of this repository: noisy labels, what they belong to and how they were made, in
-one .npz.
+"""The noise file of this repository, an .npz: labels, what they belong to, how they were made.
 
-    noise = make(noisy_labels, clean_labels=labels, dataset="cifar10", num_classes=10, kind="symmetric", seed=123)
+    noise = make(noisy_labels, clean_labels=labels, dataset="cifar10", num_classes=10, seed=123)
     write("noise.npz", noise)
-    indices, noisy_labels = labels_for(read("noise.npz"), dataset="cifar10", clean_labels=labels, num_classes=10)
+    noise = read("noise.npz")           # for a dataset's rows: shared.formats.alignment.labels_for
 
 The .npz holds the arrays of NoiseFile and `header`, a text with the fields of Header as JSON. It is
 uncompressed and has no dates, so the same arguments give the same bytes. Reading never unpickles
-and believes no declared size. `wild_formats` reads and writes what other projects use. Letters: N
+and believes no declared size. `external` reads and writes what other projects use. Letters: N
 samples of the file, C classes.
 """
 
@@ -38,9 +37,7 @@ _MEMBERS = ("noisy_labels", "clean_labels", "indices", "open_set")
 
 
 class NoiseFileError(UserError):
-    """A noise file that is damaged, not what it claims to be, or does not fit the dataset; the text
-    says what helps.
-    """
+    """A noise file that is damaged, none at all, or of other data; the text says what helps."""
 
 
 @dataclass(frozen=True)
@@ -51,13 +48,9 @@ class Header:
     dataset: str | None = None
     split: str | None = None  # "train"
     num_classes: int | None = None
-    kind: str | None = (
-        None  # "pdn", "symmetric", "asymmetric", "pair_flip", "open_set", a column of CIFAR-N, ...
-    )
+    kind: str | None = None  # one of shared.noise.recipe.KINDS, a column of CIFAR-N, ...
     class_map: str | None = None  # name in shared.noise.ASYMMETRIC_MAPS
-    convention: str | None = (
-        None  # WITH_TRUE_CLASS or WITHOUT_TRUE_CLASS: is the true class among the targets?
-    )
+    convention: str | None = None  # is the true class among the targets? WITH_TRUE_CLASS, ...
     nominal_rate: float | None = None
     measured_rate: float | None = None  # share of samples with a wrong label or a replaced image
     seed: int | None = None
@@ -74,23 +67,20 @@ class NoiseFile:
 
     noisy_labels: Labels  # (N,) in [0, C)
     clean_labels: Labels | None = None  # (N,) in [0, C)
-    indices: Labels | None = (
-        None  # (N,) distinct rows of the training set; None: all of it, in order
-    )
-    open_set: NDArray[np.bool_] | None = (
-        None  # (N,) True where the image is replaced by one of another dataset
-    )
+    indices: Labels | None = None  # (N,) distinct rows of the training set; None: all, in order
+    open_set: NDArray[np.bool_] | None = None  # (N,) True: an image of another dataset is there
     header: Header = field(default_factory=Header)
+    # What an external file says about its samples; not in an .npz, which knows its indices.
+    names: tuple[str, ...] | None = None  # (N,) file names, instead of indices
+    order: str = ""  # "assumed" (the file does not say which samples it labels) or "tensorflow"
 
     def __post_init__(self) -> None:
         _check_header(self.header)
         for name in _MEMBERS:
-            if getattr(self, name) is not None:
+            if (values := getattr(self, name)) is not None:
                 limit = None if name == "indices" else self.header.num_classes
-                array = (
-                    _flags(self.open_set)
-                    if name == "open_set"
-                    else _integers(getattr(self, name), name, limit)
+                array: NDArray[Any] = (
+                    _flags(values) if name == "open_set" else _integers(values, name, limit)
                 )
                 if len(array) != len(self.noisy_labels):
                     raise NoiseFileError(
@@ -98,6 +88,10 @@ class NoiseFile:
                     )
                 array.setflags(write=False)
                 object.__setattr__(self, name, array)
+        if self.names is not None and len(self.names) != len(self.noisy_labels):
+            raise NoiseFileError(
+                f"{len(self.names)} file names for {len(self.noisy_labels)} noisy labels"
+            )
         if self.indices is not None and len(np.unique(self.indices)) < len(self.indices):
             raise NoiseFileError("indices name a sample twice: give every sample one label")
         if self.clean_labels is not None:
@@ -120,11 +114,8 @@ def make(
     noisy = _integers(noisy_labels, "noisy_labels", None)
     clean = None if clean_labels is None else _integers(clean_labels, "clean_labels", None)
     flags = None if open_set is None else _flags(open_set)
-    if (
-        clean is not None
-        and clean.shape == noisy.shape
-        and (flags is None or flags.shape == noisy.shape)
-    ):
+    shapes = {array.shape for array in (noisy, clean, flags) if array is not None}
+    if clean is not None and len(shapes) == 1:
         known |= {
             "measured_rate": measured_rate(noisy, clean, flags),
             "clean_labels_sha256": label_hash(clean),
@@ -175,7 +166,7 @@ def read(path: str | Path) -> NoiseFile:
 
 
 def read_bytes(path: str | Path) -> bytes:
-    """The file's bytes; raises NoiseFileError if it cannot be read or is far too large for labels."""
+    """The file's bytes; raises NoiseFileError if it cannot be read or is too large for labels."""
     try:
         return safe_arrays.read_limited(Path(path))
     except FileNotFoundError as error:
@@ -187,8 +178,8 @@ def read_bytes(path: str | Path) -> bytes:
 
 def decode(data: bytes) -> NoiseFile:
     """The inverse of `encode`; raises NoiseFileError or UnsafeArrayError."""
-    archive = safe_arrays.open_zip(data)
-    members = {name.removesuffix(".npy"): name for name in archive.namelist()}
+    archive = safe_arrays.Archive(data)
+    members = {name.removesuffix(".npy"): name for name in archive.names}
     unknown = set(members) - {*_MEMBERS, "header"}
     if unknown or not {"noisy_labels", "header"} <= set(members):
         raise NoiseFileError(
@@ -198,12 +189,8 @@ def decode(data: bytes) -> NoiseFile:
     for name in _MEMBERS:
         if name in members:
             kinds = "b" if name == "open_set" else "iu"
-            arrays[name] = safe_arrays.parse_npy(
-                safe_arrays.read_member(archive, members[name]), kinds
-            )
-    return NoiseFile(
-        **arrays, header=_parse_header(safe_arrays.read_member(archive, members["header"]))
-    )
+            arrays[name] = archive.array(members[name], kinds)
+    return NoiseFile(**arrays, header=_parse_header(archive.read(members["header"])))
 
 
 def _parse_header(data: bytes) -> Header:
@@ -233,20 +220,12 @@ def _parse_header(data: bytes) -> Header:
 
 
 def _check_header(header: Header) -> None:
-    for item in dataclasses.fields(Header):
-        value = getattr(header, item.name)
-        expected = {
-            "version": int,
-            "num_classes": int,
-            "seed": int,
-            "nominal_rate": float,
-            "measured_rate": float,
-        }
-        if value is not None and type(value) is not expected.get(item.name, str):
-            raise NoiseFileError(
-                f"header field {item.name} is {value!r}: give a "
-                f"{expected.get(item.name, str).__name__}"
-            )
+    types = dict.fromkeys(("version", "num_classes", "seed"), int)
+    rates = dict.fromkeys(("nominal_rate", "measured_rate"), float)
+    for name, value in dataclasses.asdict(header).items():
+        expected: type = types.get(name) or rates.get(name) or str
+        if value is not None and type(value) is not expected:
+            raise NoiseFileError(f"header field {name} is {value!r}: give a {expected.__name__}")
     for rate in (header.nominal_rate, header.measured_rate):
         if rate is not None and not (math.isfinite(rate) and 0 <= rate <= 1):
             raise NoiseFileError(f"noise rate {rate} in the header is outside [0, 1]")
@@ -260,9 +239,7 @@ def _check_header(header: Header) -> None:
 
 
 def _check_claims(noise: NoiseFile) -> None:
-    """The header's measured rate and hash must be those of the arrays: else one of the two was
-    changed by hand.
-    """
+    """The measured rate and hash of the header must be those of the arrays."""
     assert noise.clean_labels is not None
     rate = measured_rate(noise.noisy_labels, noise.clean_labels, noise.open_set)
     claimed = noise.header

@@ -1,5 +1,4 @@
-"""The numpy side of `shared.formats.safe_pickle`: what a pickle says about arrays, recorded first,
-checked, then rebuilt.
+"""The numpy side of `safe_pickle`: what a pickle says about arrays is recorded, checked, rebuilt.
 
 A pickle of an array is a recipe: call `_reconstruct`, then set the state (version, shape, dtype,
 order, bytes). The functions of such recipes are listed here by name. None is imported or called;
@@ -33,18 +32,18 @@ GLOBALS = {
 }
 # Spelled out: long doubles and structured, string, object or datetime types have no business in a
 # label or image file.
-_DTYPE_CODES = {f"{kind}{size}" for kind in "iu" for size in (1, 2, 4, 8)} | {
+_DTYPE_CODES = {
     "f2",
     "f4",
     "f8",
     "b1",
+    *(f"{kind}{size}" for kind in "iu" for size in (1, 2, 4, 8)),
 }
+_OBJECT_CODES = {"O8", "O4"}
 
 
 class UnsafePickleError(ValueError):
-    """The bytes are not a pickle of plain data: something that could execute, an unknown type, or
-    damage.
-    """
+    """The bytes are no pickle of plain data, but damaged or something that could execute."""
 
 
 @dataclass(frozen=True)
@@ -74,14 +73,13 @@ class Array:
 
 
 class Rebuilder:
-    """Answers the calls of array recipes with records, and turns the records of a finished value
-    into arrays.
-    """
+    """Answers the calls of array recipes with records, and makes arrays of them at the end."""
 
-    def __init__(self, file_size: int) -> None:
+    def __init__(self, file_size: int, object_arrays: bool = False) -> None:
         # A string can be referred to many times; its copies may not exceed the file (once as bytes,
         # once as array).
         self.byte_budget = 2 * file_size
+        self.dtypes = _DTYPE_CODES | (_OBJECT_CODES if object_arrays else set())
         self.resolved: dict[int, tuple[object, object]] = {}
 
     def spend(self, size: int) -> None:
@@ -103,7 +101,7 @@ class Rebuilder:
             case "scalar", (DType() as dtype, str() | bytes() as raw):
                 return self.array(Array((), dtype, False, raw))[()]
             case "dtype", (str() | bytes() as code, *_):
-                return DType(_known(code, _DTYPE_CODES, "array type"))
+                return DType(_known(code, self.dtypes, "array type"))
             case "encode", (str() as text, "latin1" | "latin-1"):
                 self.spend(len(text))
                 return text.encode("latin1")
@@ -116,18 +114,11 @@ class Rebuilder:
         )
 
     def set_state(self, target: object, state: object) -> None:
-        """State of an array or a dtype.
-
-        There is no other: nothing ever gets attributes from the file.
-        """
+        """State of an array or a dtype; nothing else ever gets anything from the file."""
         match target, state:
             case Array(), (int(), shape, dtype, int() as fortran_order, raw):
-                target.shape, target.dtype, target.fortran_order, target.raw = (
-                    shape,
-                    dtype,
-                    fortran_order,
-                    raw,
-                )
+                target.shape, target.dtype = shape, dtype
+                target.fortran_order, target.raw = fortran_order, raw
             case DType(), (int(), str() | bytes() as order, None, None, None, *_):
                 target.order = _known(order, {"<", ">", "=", "|"}, "byte order")
             case _:
@@ -154,15 +145,20 @@ class Rebuilder:
         if dtype.kind == "b" and raw.strip(b"\x00\x01"):
             raise UnsafePickleError("a boolean array holds bytes other than 0 and 1")
         self.spend(len(raw))
-        flat = np.frombuffer(
-            bytearray(raw), dtype=dtype
-        )  # over a bytearray, so that the array is writable
+        flat = np.frombuffer(bytearray(raw), dtype=dtype)  # so the array is writable
         return flat.reshape(shape, order="F" if record.fortran_order else "C")
 
+    def objects(self, record: Array, depth: int) -> object:
+        """What an object array holds: a list, or one value where it has no dimension."""
+        match record.shape, record.raw:
+            case (), [item]:
+                return self.resolve(item, depth)
+            case (int(size),), list() as items if len(items) == size:
+                return self.resolve(items, depth)
+        raise UnsafePickleError("an object array that is neither one value nor a list")
+
     def resolve(self, value: Any, depth: int = 0) -> object:
-        """`value` with records replaced by arrays; what the file shares between two places stays
-        shared.
-        """
+        """`value` with arrays for records; what two places of the file share stays shared."""
         if type(value) not in _RESOLVED_TYPES:
             return value
         if id(value) in self.resolved:
@@ -172,16 +168,16 @@ class Rebuilder:
             return result
         if depth > MAX_DEPTH:
             raise UnsafePickleError(f"containers are nested more than {MAX_DEPTH} deep")
-        self.resolved[id(value)] = (
-            value,
-            _IN_PROGRESS,
-        )  # holds `value` too, so that its id stays its own
+        # `value` is held too, so that its id stays its own.
+        self.resolved[id(value)] = (value, _IN_PROGRESS)
         result = self._with_arrays(value, depth + 1)
         self.resolved[id(value)] = (value, result)
         return result
 
     def _with_arrays(self, value: Any, depth: int) -> object:
         if isinstance(value, Array):
+            if isinstance(value.dtype, DType) and value.dtype.code in _OBJECT_CODES:
+                return self.objects(value, depth)
             return self.array(value)
         if isinstance(value, list):
             value[:] = [self.resolve(item, depth) for item in value]

@@ -1,21 +1,25 @@
-"""What can be said about noisy labels: text for the terminal, and a heat map of the transition
-matrix.
+"""What can be said about noisy labels: text for the terminal, and a heat map of transitions.
 
 Letters: N samples, C classes.
 """
 
 import io
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from shared.errors import printable
+from shared.formats import confusions
+from shared.formats.confusions import MATRIX_CLASSES, Confusions
 from shared.formats.noise_file import NoiseFile, NoiseFileError
 from shared.labels import Labels
 from shared.noise import transition_matrix
 
-MATRIX_CLASSES = 20  # up to so many classes a matrix fits a terminal
+MOST_CLASSES_DRAWN = 1_000
+TOP = 10
 
 
 @dataclass(frozen=True)
@@ -25,6 +29,7 @@ class Subject:
     title: str
     noise: NoiseFile
     class_names: tuple[str, ...]  # (C,)
+    others: tuple[str, ...] = ()  # other columns of labels in the same file
 
     @property
     def num_classes(self) -> int:
@@ -34,58 +39,70 @@ class Subject:
 def describe(subject: Subject) -> str:
     """The whole report as text."""
     noise = subject.noise
-    lines = [subject.title, *_facts(noise), ""]
     if not len(noise.noisy_labels):
-        return lines[0] + "\n  no samples"
+        return printable(f"{subject.title}\n  no samples")
+    lines = [subject.title, *facts(_facts(subject)), ""]
     if noise.clean_labels is None:
         lines += [
             "No clean labels in this file: rates need them (--dataset NAME --data_path DIR).",
             "",
-        ]
-        lines += _count_lines(subject)
-    elif subject.num_classes <= MATRIX_CLASSES:
-        lines += [
-            *_class_table(subject, noise.clean_labels),
-            "",
-            *_matrix_lines(subject, noise.clean_labels),
+            *_count_lines(subject),
         ]
     else:
-        lines += _summary_lines(subject, noise.clean_labels)
-    return "\n".join(lines)
+        found = confusions.of_labels(noise.clean_labels, noise.noisy_labels, subject.class_names)
+        if subject.num_classes <= MATRIX_CLASSES:
+            table = confusions.class_table(found, "class")
+            lines += [*table, "", *confusions.matrix(found, range(subject.num_classes))]
+        else:
+            lines += [*_count_lines(subject), *_summary_lines(found)]
+    return printable("\n".join(lines))
 
 
-def _facts(noise: NoiseFile) -> list[str]:
-    known = noise.header
+def facts(known: dict[str, Any], width: int = 14) -> list[str]:
+    """A line for each fact that is known."""
+    return [f"  {name:<{width}}{value}" for name, value in known.items() if value is not None]
+
+
+def _facts(subject: Subject) -> dict[str, Any]:
+    noise, known = subject.noise, subject.noise.header
     measured = "unknown" if known.measured_rate is None else f"{known.measured_rate:.5f}"
     if noise.clean_labels is not None:
         measured += (
             f" ({(noise.clean_labels != noise.noisy_labels).sum():,} of "
             f"{len(noise.noisy_labels):,} labels wrong)"
         )
-    facts = {
+    replaced = None if noise.open_set is None else f"{noise.open_set.sum():,}"
+    return {
         "dataset": known.dataset and f"{known.dataset}, {known.split or 'train'}",
-        "samples": f"{len(noise.noisy_labels):,} ({_which(noise.indices)})",
+        "samples": f"{len(noise.noisy_labels):,} ({_which(noise)})",
+        "other columns": ", ".join(subject.others) or None,
         "kind": known.kind,
         "class map": known.class_map,
         "convention": known.convention and known.convention.replace("_", " "),
         "nominal rate": None if known.nominal_rate is None else f"{known.nominal_rate:g}",
         "measured rate": measured,
-        "replaced": None
-        if noise.open_set is None
-        else f"{noise.open_set.sum():,} images of another dataset",
+        "replaced": replaced and f"{replaced} images of another dataset",
         "seed": known.seed,
         "made by": known.generator,
         "clean labels": known.clean_labels_sha256 and f"SHA-256 {known.clean_labels_sha256}",
     }
-    return [f"  {name:<14}{value}" for name, value in facts.items() if value is not None]
 
 
-def _which(indices: Labels | None) -> str:
-    if indices is None:
+def _which(noise: NoiseFile) -> str:
+    """Which samples are labelled."""
+    if noise.names is not None:
+        return f"by file name, such as {noise.names[0]}"
+    first = noise.indices is not None and np.array_equal(
+        noise.indices, np.arange(len(noise.indices))
+    )
+    if noise.order == "assumed":
+        return f"assumed: {'the first' if first else 'all'} training samples, in order"
+    if noise.order:
+        mapped = "mapped to torchvision's" if noise.indices is not None else "not torchvision's"
+        return f"in {noise.order.capitalize().replace('flow', 'Flow')}'s order, {mapped}"
+    if noise.indices is None:
         return "the whole training set, in order"
-    if np.array_equal(indices, np.arange(len(indices))):
-        return "the first ones of the training set"
-    return "chosen samples of the training set"
+    return f"{'the first ones' if first else 'chosen samples'} of the training set"
 
 
 def _count_lines(subject: Subject) -> list[str]:
@@ -95,71 +112,29 @@ def _count_lines(subject: Subject) -> list[str]:
             f"Labels per class: least {counts.min():,}, median {np.median(counts):,.0f}, most "
             f"{counts.max():,}"
         ]
-    return [
-        "Labels per class",
-        *(f"  {name:<14}{count:>9,}" for name, count in zip(subject.class_names, counts)),
-    ]
+    width = confusions.name_width(subject.class_names)
+    rows = zip(subject.class_names, counts)
+    return ["Labels per class", *(f"  {name:<{width}}{count:>9,}" for name, count in rows)]
 
 
-def _class_table(subject: Subject, clean: Labels) -> list[str]:
-    matrix = transition_matrix(clean, subject.noise.noisy_labels, subject.num_classes)
-    counts = [
-        np.bincount(labels, minlength=subject.num_classes)
-        for labels in (clean, subject.noise.noisy_labels)
-    ]
-    lines = [f"  {'class':<14}{'clean':>9}{'noisy':>9}{'rate':>9}  most often becomes"]
-    for number, name in enumerate(subject.class_names):
-        wrong = np.where(np.arange(subject.num_classes) == number, 0, matrix[number])
-        target = (
-            f"{subject.class_names[wrong.argmax()]} ({wrong.max():.1%})" if wrong.any() else "-"
-        )
-        rate = wrong.sum()
-        lines.append(
-            f"  {name:<14}{counts[0][number]:>9,}{counts[1][number]:>9,}{rate:>9.2%}  {target}"
-        )
-    return lines
-
-
-def _matrix_lines(subject: Subject, clean: Labels) -> list[str]:
-    """Percent of each clean class; a dot is exactly none."""
-    matrix = transition_matrix(clean, subject.noise.noisy_labels, subject.num_classes)
-    width, digits = (6, 1) if subject.num_classes <= 10 else (4, 0)
-    head = "".join(f"{number:>{width}}" for number in range(subject.num_classes))
+def _summary_lines(found: Confusions) -> list[str]:
+    names, sizes = found.names, found.clean_sizes
+    present = np.flatnonzero(sizes)
+    rates = found.changed[present] / sizes[present]
+    noisiest = np.argsort(-rates, kind="stable")[:5]
+    pairs = found.wrong_pairs()
+    sources = np.array([source for source, _, _ in pairs], np.int64)
+    different = np.bincount(sources, minlength=len(names))[present]
     lines = [
-        "Transition matrix: of a clean class (row), how many percent are labelled as (column)",
-        f"  {'':<18}{head}",
-    ]
-    for number, name in enumerate(subject.class_names):
-        cells = "".join(
-            f"{'.':>{width}}" if value == 0 else f"{100 * value:>{width}.{digits}f}"
-            for value in matrix[number]
-        )
-        lines.append(f"  {number:>3} {name:<14}{cells}")
-    return lines
-
-
-def _summary_lines(subject: Subject, clean: Labels, top: int = 10) -> list[str]:
-    matrix = transition_matrix(clean, subject.noise.noisy_labels, subject.num_classes)
-    names = subject.class_names
-    present = np.bincount(clean, minlength=subject.num_classes) > 0
-    rates = np.where(present, 1 - matrix.diagonal(), np.nan)
-    off = matrix.copy()
-    np.fill_diagonal(off, 0)
-    noisiest = [
-        number for number in np.argsort(-np.nan_to_num(rates), kind="stable")[:5] if present[number]
-    ]
-    pairs = np.argsort(-off, axis=None, kind="stable")[:top]
-    lines = [
-        *_count_lines(subject),
-        f"Rate per class: least {np.nanmin(rates):.2%}, median {np.nanmedian(rates):.2%}, most "
-        f"{np.nanmax(rates):.2%}",
-        "Noisiest: " + ", ".join(f"{names[number]} {rates[number]:.1%}" for number in noisiest),
-        f"Different wrong labels per class: median {np.median((off > 0).sum(axis=1)[present]):.0f}",
+        f"Rate per class: least {rates.min():.2%}, median {np.median(rates):.2%}, most "
+        f"{rates.max():.2%}",
+        "Noisiest: " + ", ".join(f"{names[present[i]]} {rates[i]:.1%}" for i in noisiest),
+        f"Different wrong labels per class: median {np.median(different):.0f}",
         "Commonest confusions",
     ]
-    for source, target in (divmod(int(pair), subject.num_classes) for pair in pairs):
-        if off[source, target] > 0:
-            lines.append(f"  {names[source]:<16} -> {names[target]:<16}{off[source, target]:>7.1%}")
+    shares = sorted(((count / sizes[a], a, b) for a, b, count in pairs), key=lambda x: -x[0])
+    for share, source, target in shares[:TOP]:
+        lines.append(f"  {names[source]:<16} -> {names[target]:<16}{share:>7.1%}")
     return lines
 
 
@@ -171,11 +146,10 @@ def compare(first: NoiseFile, second: NoiseFile, names: tuple[str, str]) -> str:
     rows, one, two = _common(first, second, names)
     same = one.noisy_labels == two.noisy_labels
     lines = [
-        f"A  {names[0]}",
-        f"B  {names[1]}",
+        *heading(names),
         f"samples in both        {len(rows):,} (A has {len(first.noisy_labels):,}, B has "
         f"{len(second.noisy_labels):,})",
-        f"same label             {_share(same)}",
+        f"same label             {share(same)}",
     ]
     clean = one.clean_labels if one.clean_labels is not None else two.clean_labels
     if clean is None:
@@ -187,18 +161,21 @@ def compare(first: NoiseFile, second: NoiseFile, names: tuple[str, str]) -> str:
             _check_same_data(one.clean_labels, two.clean_labels, rows, names)
         wrong = one.noisy_labels != clean, two.noisy_labels != clean
         lines += [
-            f"wrong in A             {_share(wrong[0])}",
-            f"wrong in B             {_share(wrong[1])}",
-            f"wrong in both          {_share(wrong[0] & wrong[1])}, by chance "
+            f"wrong in A             {share(wrong[0])}",
+            f"wrong in B             {share(wrong[1])}",
+            f"wrong in both          {share(wrong[0] & wrong[1])}, by chance "
             f"{wrong[0].mean() * wrong[1].mean():.2%}",
-            f"  with the same label  {_share(wrong[0] & same)}",
-            f"wrong in A only        {_share(wrong[0] & ~wrong[1])}",
-            f"wrong in B only        {_share(wrong[1] & ~wrong[0])}",
+            f"  with the same label  {share(wrong[0] & same)}",
+            f"wrong in A only        {share(wrong[0] & ~wrong[1])}",
+            f"wrong in B only        {share(wrong[1] & ~wrong[0])}",
         ]
     lines += _replaced_lines(one, two)
-    return "\n".join(
-        [*lines, *_difference_lines(rows[~same], one.noisy_labels[~same], two.noisy_labels[~same])]
-    )
+    different = _difference_lines(rows[~same], one.noisy_labels[~same], two.noisy_labels[~same])
+    return printable("\n".join([*lines, *different]))
+
+
+def heading(names: Sequence[str]) -> list[str]:
+    return [f"{letter}  {name}" for letter, name in zip("AB", names)]
 
 
 def _replaced_lines(one: NoiseFile, two: NoiseFile) -> list[str]:
@@ -210,27 +187,28 @@ def _replaced_lines(one: NoiseFile, two: NoiseFile) -> list[str]:
         for n in (one, two)
     )
     return [
-        f"images replaced in A    {_share(first)}",
-        f"images replaced in B    {_share(second)}",
-        f"images replaced in both {_share(first & second)}",
+        f"images replaced in A    {share(first)}",
+        f"images replaced in B    {share(second)}",
+        f"images replaced in both {share(first & second)}",
     ]
 
 
-def _difference_lines(rows: Labels, one: Labels, two: Labels, top: int = 10) -> list[str]:
+def _difference_lines(rows: Labels, one: Labels, two: Labels) -> list[str]:
     if not len(rows):
         return ["The labels are the same."]
     pairs, counts = np.unique(np.stack([one, two], axis=1), axis=0, return_counts=True)
-    order = np.argsort(-counts, kind="stable")[:top]
+    order = np.argsort(-counts, kind="stable")[:TOP]
     return [
         "Different at samples   "
-        + ", ".join(str(row) for row in rows[:top])
-        + (", ..." if len(rows) > top else ""),
+        + ", ".join(str(row) for row in rows[:TOP])
+        + (", ..." if len(rows) > TOP else ""),
         "Commonest differences (A/B: samples)",
         "  " + ", ".join(f"{pairs[i][0]}/{pairs[i][1]}: {counts[i]:,}" for i in order),
     ]
 
 
-def _share(mask: NDArray[np.bool_]) -> str:
+def share(mask: NDArray[np.bool_]) -> str:
+    """Number and percentage of True."""
     return f"{mask.sum():>9,} {mask.mean():>8.2%}"
 
 
@@ -238,15 +216,15 @@ def _common(
     first: NoiseFile, second: NoiseFile, names: tuple[str, str]
 ) -> tuple[Labels, NoiseFile, NoiseFile]:
     """The samples that both files label, and both files cut down to them in that order."""
-    if (
-        first.indices is None
-        and second.indices is None
-        and len(first.noisy_labels) != len(second.noisy_labels)
-    ):
-        sizes = f"{len(first.noisy_labels)} and {len(second.noisy_labels)}"
+    if first.names is not None or second.names is not None:
         raise NoiseFileError(
-            f"{names[0]} and {names[1]} have {sizes} labels of unknown samples: compare files "
-            "of one set"
+            f"{names[0]} or {names[1]} goes by file names: give --dataset and --data_path"
+        )
+    counts = [len(n.noisy_labels) for n in (first, second)]
+    if first.indices is None and second.indices is None and counts[0] != counts[1]:
+        raise NoiseFileError(
+            f"{names[0]} and {names[1]} have {counts[0]} and {counts[1]} labels of unknown "
+            "samples: compare files of one set"
         )
     one, two = (
         np.arange(len(n.noisy_labels)) if n.indices is None else n.indices for n in (first, second)
@@ -270,9 +248,8 @@ def _check_same_data(one: Labels, two: Labels, rows: Labels, names: tuple[str, s
     if len(different):
         raise NoiseFileError(
             f"{names[0]} and {names[1]} belong to different data: {len(different):,} of "
-            f"{len(rows):,} clean labels "
-            f"differ, first at sample {rows[different[0]]}: compare files of one dataset and "
-            "one set of classes"
+            f"{len(rows):,} clean labels differ, first at sample {rows[different[0]]}: compare "
+            "files of one dataset and one set of classes"
         )
 
 
@@ -281,6 +258,11 @@ def heat_map(subject: Subject) -> bytes:
     if subject.noise.clean_labels is None:
         raise NoiseFileError(
             "a plot needs the clean labels: give the dataset (--dataset NAME --data_path DIR)"
+        )
+    if subject.num_classes > MOST_CLASSES_DRAWN:
+        raise NoiseFileError(
+            f"a plot of {subject.num_classes:,} classes cannot be read: leave out --plot for more "
+            f"than {MOST_CLASSES_DRAWN:,}"
         )
     from matplotlib.colors import PowerNorm  # a slow import that only this picture needs
     from matplotlib.figure import Figure
@@ -291,17 +273,14 @@ def heat_map(subject: Subject) -> bytes:
     side = 9.0 if subject.num_classes <= MATRIX_CLASSES else 11.0
     figure = Figure(figsize=(side, side * 0.87), dpi=120, layout="constrained")
     axes = figure.subplots()
-    # Square root: with 100 classes most cells are below 1 %, and would all look empty on a linear
-    # scale.
-    picture = axes.imshow(
-        matrix, cmap="viridis", norm=PowerNorm(0.5, vmin=0, vmax=1), interpolation="nearest"
-    )
-    marks = [0, 0.01, 0.05, 0.1, 0.2, 0.4, 0.6, 0.8, 1]
+    # Square root: with 100 classes most cells are below 1 %, and would look empty on a linear scale
+    norm = PowerNorm(0.5, vmin=0, vmax=1)
+    picture = axes.imshow(matrix, cmap="viridis", norm=norm, interpolation="nearest")
     figure.colorbar(
         picture,
         ax=axes,
         shrink=0.8,
-        ticks=marks,
+        ticks=[0, 0.01, 0.05, 0.1, 0.2, 0.4, 0.6, 0.8, 1],
         label="share of the clean class (square-root scale)",
     )
     _write_axes(axes, subject)
@@ -314,16 +293,14 @@ def heat_map(subject: Subject) -> bytes:
 
 def _write_axes(axes: Any, subject: Subject) -> None:
     few = subject.num_classes <= MATRIX_CLASSES
-    numbers = np.arange(
-        0, subject.num_classes, 1 if few else 5 if subject.num_classes <= 100 else 50
-    )
+    step = 1 if few else 5 if subject.num_classes <= 100 else 50
+    numbers = np.arange(0, subject.num_classes, step)
     names = [_plain(subject.class_names[number]) for number in numbers]
     texts = [
         name if few or name.endswith(f" {i}") else f"{name} {i}" for i, name in zip(numbers, names)
     ]
-    axes.set_xticks(
-        numbers, texts, rotation=45 if few else 90, ha="right" if few else "center", fontsize=8
-    )
+    turned = {"rotation": 45, "ha": "right"} if few else {"rotation": 90, "ha": "center"}
+    axes.set_xticks(numbers, texts, fontsize=8, **turned)
     axes.set_yticks(numbers, texts, fontsize=8)
     axes.set_xlabel("label in the noise file" + (" (cells in %)" if few else ""))
     axes.set_ylabel("clean label")
@@ -335,12 +312,10 @@ def _write_axes(axes: Any, subject: Subject) -> None:
 
 def _write_cells(axes: Any, matrix: NDArray[np.float64]) -> None:
     for (row, column), value in np.ndenumerate(matrix):
-        style = {
-            "color": "black" if value > 0.35 else "white",
-            "fontsize": 8 if len(matrix) <= 10 else 6,
-        }
-        axes.text(column, row, f"{100 * value:.1f}", ha="center", va="center", **style)
+        color, size = "black" if value > 0.35 else "white", 8 if len(matrix) <= 10 else 6
+        text = f"{100 * value:.1f}"
+        axes.text(column, row, text, ha="center", va="center", color=color, fontsize=size)
 
 
 def _plain(text: str) -> str:
-    return text.replace("$", r"\$")  # matplotlib would set it as a formula
+    return printable(text).replace("$", r"\$")  # matplotlib would set it as a formula

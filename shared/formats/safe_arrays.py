@@ -1,5 +1,4 @@
-"""Reads .npy data and zip members of strangers: nothing is unpickled, and no declared size is
-believed.
+"""Reads .npy data and zip members of strangers: nothing is unpickled, no declared size is believed.
 
 Sizes are checked against the bytes that are there before anything is allocated, so a header that
 claims 10 GB or a zip bomb costs nothing. Every failure is an UnsafeArrayError, whose text says what
@@ -17,38 +16,45 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-MAX_FILE_BYTES = (
-    256 * 2**20
-)  # 32 million int64 labels; the largest set of labels we know has 14 million
-MAX_INFLATED_BYTES = (
-    64 * 2**20
-)  # of one compressed zip member, which could grow by a factor of 1000
+MAX_FILE_BYTES = 256 * 2**20
+MAX_LABELS = 2**25  # the largest set of labels we know has 14 million
+# What may come out of the compressed members of one archive, labels counted as int64: a thousandth
+# of it can lie in the file.
+MAX_INFLATED_BYTES = 32 * 2**20
 MAX_MEMBERS = 256
 MAX_NPY_HEADER = 4096
-_WISHES = {  # dtype kind -> what to call it, how to get it
+_HEAD = MAX_NPY_HEADER + 16  # bytes of an .npy file that hold its header
+# dtype kind -> what to call it, how to get it
+_WISHES = {
     "i": ("integers", "np.int64"),
     "f": ("floats", "np.float32"),
     "b": ("flags", "bool"),
     "U": ("text", "str"),
 }
+_BROKEN_ZIP = (
+    zipfile.BadZipFile,
+    zlib.error,
+    RuntimeError,  # NotImplementedError is one
+    EOFError,
+    OSError,
+    ValueError,
+    IndexError,
+    OverflowError,
+)
 
 
 class UnsafeArrayError(ValueError):
     """The bytes are damaged, not what they claim to be, or too large."""
 
 
-def read_limited(path: Path) -> bytes:
-    """The whole file.
-
-    Raises FileNotFoundError, OSError, or UnsafeArrayError for no regular file or one too large.
-    """
+def read_limited(path: Path, limit: int | None = None, what: str = "labels") -> bytes:
+    """The whole file. Raises OSError, or UnsafeArrayError for no regular file or one too large."""
+    limit = MAX_FILE_BYTES if limit is None else limit
     status = path.stat()
     if not stat.S_ISREG(status.st_mode):  # opening a pipe would wait for ever
-        raise UnsafeArrayError("this is not a regular file")
-    if status.st_size > MAX_FILE_BYTES:
-        raise UnsafeArrayError(
-            f"the file is larger than {MAX_FILE_BYTES >> 20} MiB, too large for labels"
-        )
+        raise UnsafeArrayError("this is not a regular file: give the name of a file")
+    if status.st_size > limit:
+        raise UnsafeArrayError(f"the file is larger than {limit >> 20} MiB, too large for {what}")
     with path.open("rb") as file:
         return file.read(status.st_size)  # a bare read() could meet a file that grows
 
@@ -58,100 +64,121 @@ def parse_npy(data: bytes, kinds: str = "iu") -> NDArray[Any]:
 
     kinds: the dtype kinds allowed ("f": floats).
     """
-    stream = io.BytesIO(data)
-    try:
-        version = np.lib.format.read_magic(stream)
-        if version not in ((1, 0), (2, 0)):
-            raise UnsafeArrayError(f".npy version {version} is not one for plain arrays")
-        reader = (
-            np.lib.format.read_array_header_1_0
-            if version == (1, 0)
-            else np.lib.format.read_array_header_2_0
-        )
-        shape, fortran_order, dtype = reader(stream, max_header_size=MAX_NPY_HEADER)
-    except UnsafeArrayError:
-        raise
-    except (
-        Exception
-    ) as error:  # a Python literal is parsed: SyntaxError, MemoryError, TokenError ... by version
-        raise UnsafeArrayError(f"the .npy header is damaged ({error})") from error
+    shape, fortran_order, dtype, start = npy_header(data)
     if dtype.kind not in kinds or dtype.subdtype is not None:
         wanted, example = next(wish for kind, wish in _WISHES.items() if kind in kinds)
         raise UnsafeArrayError(
             f"the array holds {dtype}, not {wanted}; save it as {wanted} (array.astype({example}))"
         )
     declared = math.prod(shape) * dtype.itemsize  # Python integers: no overflow
-    found = len(data) - stream.tell()
-    if min(shape, default=0) < 0 or declared != found:
+    if declared != len(data) - start:
         raise UnsafeArrayError(
-            f"the .npy header claims {declared} bytes of data, but {found} are there: damaged file"
+            f"the .npy header claims {declared} bytes of data, but {len(data) - start} are there: "
+            "damaged file"
         )
-    array = np.frombuffer(data, dtype, math.prod(shape), stream.tell())
+    array = np.frombuffer(data, dtype, math.prod(shape), start)
     return array.reshape(shape, order="F" if fortran_order else "C")
 
 
-def open_zip(data: bytes) -> zipfile.ZipFile:
-    """The zip archive in `data`, its table of contents checked: few members, distinct names."""
+def npy_header(data: bytes) -> tuple[tuple[int, ...], bool, np.dtype[Any], int]:
+    """Shape, Fortran order, dtype and where the array begins; data: an .npy file or its start."""
+    stream = io.BytesIO(data[:_HEAD])
     try:
-        archive = zipfile.ZipFile(io.BytesIO(data))
-    except (
-        zipfile.BadZipFile,
-        ValueError,
-        NotImplementedError,
-        OSError,
-        IndexError,
-        OverflowError,
-    ) as error:
-        raise UnsafeArrayError(
-            f"the zip archive is damaged ({error}): copy or download the file again"
-        ) from error
-    names = archive.namelist()
-    if len(names) > MAX_MEMBERS or len(set(names)) < len(names):
-        raise UnsafeArrayError(
-            f"the zip archive has {len(names)} members or two of one name: not a label file"
+        version = np.lib.format.read_magic(stream)
+        if version not in ((1, 0), (2, 0)):
+            raise UnsafeArrayError(f".npy version {version} is not one for plain arrays")
+        read = (
+            np.lib.format.read_array_header_1_0
+            if version == (1, 0)
+            else np.lib.format.read_array_header_2_0
         )
-    return archive
+        shape, fortran_order, dtype = read(stream, max_header_size=MAX_NPY_HEADER)
+    except UnsafeArrayError:
+        raise
+    # It holds a Python literal: SyntaxError, MemoryError, TokenError ..., by version of numpy.
+    except Exception as error:
+        raise UnsafeArrayError(f"the .npy header is damaged ({error})") from error
+    if not all(type(size) is int and size >= 0 for size in shape):
+        raise UnsafeArrayError(f"the .npy header claims shape {shape}: damaged file")
+    return shape, fortran_order, dtype, stream.tell()
 
 
-def read_member(archive: zipfile.ZipFile, name: str) -> bytes:
-    """One member, its checksum verified.
+class Archive:
+    """A zip archive of labels: few members of distinct names, and little in the compressed ones."""
 
-    Stored members are bounded by the file, deflated by MAX_INFLATED_BYTES.
-    """
-    info = archive.getinfo(name)
-    if info.compress_type == zipfile.ZIP_STORED:
-        limit = info.compress_size
-    elif info.compress_type == zipfile.ZIP_DEFLATED:
-        limit = MAX_INFLATED_BYTES
-    else:
-        raise UnsafeArrayError(
-            f"{name} uses zip compression {info.compress_type}: only stored and deflated are read"
-        )
-    if info.file_size > limit:
-        raise UnsafeArrayError(
-            f"{name} claims {info.file_size} bytes, more than the {limit} there can be"
-        )
-    errors = (
-        zipfile.BadZipFile,
-        zlib.error,
-        RuntimeError,
-        NotImplementedError,
-        EOFError,
-        OSError,
-        ValueError,
-    )
-    try:
-        with archive.open(info) as member:
-            data = member.read(
-                info.file_size
-            )  # a bare read() would inflate first and look at the size then
-    except errors as error:
-        raise UnsafeArrayError(
-            f"{name} is damaged ({error}): copy or download the file again"
-        ) from error
-    if len(data) < info.file_size:
-        raise UnsafeArrayError(
-            f"{name} ends after {len(data)} of {info.file_size} bytes: copy or download the "
-            "file again"
-        )
-    return data
+    def __init__(self, data: bytes) -> None:
+        try:
+            self._zip = zipfile.ZipFile(io.BytesIO(data))
+        except _BROKEN_ZIP as error:
+            raise UnsafeArrayError(
+                f"the zip archive is damaged ({error}): copy or download the file again"
+            ) from error
+        self.names = self._zip.namelist()
+        self._budget = MAX_INFLATED_BYTES
+        if len(self.names) > MAX_MEMBERS or len(set(self.names)) < len(self.names):
+            raise UnsafeArrayError(
+                f"the zip archive has {len(self.names)} members or two of one name: "
+                "not a label file"
+            )
+
+    def is_compressed(self, name: str) -> bool:
+        return self._zip.getinfo(name).compress_type != zipfile.ZIP_STORED
+
+    def read(self, name: str) -> bytes:
+        """One member, its checksum verified."""
+        info = self._zip.getinfo(name)
+        if self.is_compressed(name):
+            self._spend(name, info.file_size)
+        elif info.file_size > info.compress_size:
+            raise UnsafeArrayError(f"{name} claims {info.file_size} bytes, more than there are")
+        data = self._read(name, info.file_size)
+        if len(data) < info.file_size:
+            raise UnsafeArrayError(
+                f"{name} ends after {len(data)} of {info.file_size} bytes: copy or download the "
+                "file again"
+            )
+        return data
+
+    def array(self, name: str, kinds: str = "iu") -> NDArray[Any]:
+        """The array of a member of .npy format."""
+        array = parse_npy(self.read(name), kinds)
+        if self.is_compressed(name):  # as labels it will take 8 bytes each
+            self._spend(name, array.size * max(0, 8 - array.itemsize))
+        return array
+
+    def looks_like_labels(self, name: str) -> bool:
+        """Whether a member is an array of one whole number per sample, going by its header."""
+        try:
+            shape, _, dtype, _ = npy_header(self._read(name, _HEAD))
+        except UnsafeArrayError:
+            return False
+        return dtype.kind in "iu" and is_label_shape(shape)
+
+    def _read(self, name: str, size: int) -> bytes:
+        """The first `size` bytes: a bare read() would inflate first and look at the size then."""
+        info = self._zip.getinfo(name)
+        if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+            raise UnsafeArrayError(
+                f"{name} uses zip compression {info.compress_type}: only stored and deflated "
+                "members are read"
+            )
+        try:
+            with self._zip.open(info) as member:
+                return member.read(size)
+        except _BROKEN_ZIP as error:
+            raise UnsafeArrayError(
+                f"{name} is damaged ({error}): copy or download the file again"
+            ) from error
+
+    def _spend(self, name: str, size: int) -> None:
+        self._budget -= size
+        if self._budget < 0:
+            raise UnsafeArrayError(
+                f"{name} brings what the archive unpacks to above {MAX_INFLATED_BYTES >> 20} MiB, "
+                "too much for compressed labels: save it without compression, or fewer columns"
+            )
+
+
+def is_label_shape(shape: tuple[int, ...]) -> bool:
+    """Whether it is (N,) or (N, 1)."""
+    return len(shape) == 1 or (len(shape) == 2 and shape[1] == 1)

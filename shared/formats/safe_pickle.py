@@ -1,7 +1,6 @@
-"""Read the pickles that exist in the wild (CIFAR batches, `data.pkl` of torch files) without
-executing anything.
+"""Reads the pickles of others (CIFAR batches, `data.pkl` of torch files) without executing them.
 
-    batch = safe_pickle.loads(Path("data_batch_1").read_bytes())    # {"data": (10000, 3072) uint8 array, ...}
+    batch = safe_pickle.loads(Path("data_batch_1").read_bytes())  # {"data": uint8 array, ...}
 
 `pickle.loads` calls whatever the file names, and even a restricted `Unpickler` lets a file set
 attributes, allocate by declared length and hash what it likes (a deeply nested tuple as a
@@ -23,7 +22,8 @@ from shared.formats.pickled_arrays import GLOBALS, Name, Rebuilder, UnsafePickle
 
 __all__ = ["UnsafePickleError", "loads"]
 
-MAX_OPCODES = 20_000_000  # a million labels saved one by one as numpy scalars need about 10 million
+# A million labels saved one by one as numpy scalars need about 10 million.
+MAX_OPCODES = 20_000_000
 
 
 def loads(
@@ -32,23 +32,28 @@ def loads(
     encoding: str = "latin1",
     persistent_load: Callable[[object], object] | None = None,
     extra_globals: Mapping[tuple[str, str], object] | None = None,
+    object_arrays: bool = False,
+    max_opcodes: int = MAX_OPCODES,
 ) -> object:
-    """The value of one pickle (binary protocols, plain data only); arrays come back as new,
-    writable numpy arrays.
+    """The value of one pickle of plain data (binary protocols); arrays are new and writable.
 
     data: exactly one pickle. encoding: of Python-2 strings; "bytes" leaves them bytes, arrays need
     "latin1" or "bytes". persistent_load: called with each persistent id (a tuple in torch files);
     without it, such ids are refused. extra_globals: (module, name) -> what stands for it. The file
     may call these stand-ins with arguments of its choice (plain data without arrays), so they must
-    be inert; or they are mere tokens that `persistent_load` recognises. Raises UnsafePickleError,
-    naming what was found, for anything else: other globals or opcodes, truncation, damage.
+    be inert; or they are mere tokens that `persistent_load` recognises. object_arrays: read numpy's
+    object arrays too, as lists (or as their only value where they have no dimension). Raises
+    UnsafePickleError, naming what was found, for anything else: other globals or opcodes,
+    truncation, damage.
     """
-    reader = _Reader(data, encoding, persistent_load, dict(extra_globals or {}))
+    rebuilder = Rebuilder(len(data), object_arrays)
+    reader = _Reader(data, encoding, persistent_load, dict(extra_globals or {}), rebuilder)
     try:
-        return reader.read()
+        return reader.read(max_opcodes)
     except UnsafePickleError:
         raise
-    except Exception as error:  # whatever a damaged stream leads to (stack underflow, odd types) is one kind of error
+    # Whatever a damaged stream leads to (stack underflow, odd types) is one kind of error.
+    except Exception as error:
         raise UnsafePickleError(
             f"damaged pickle: {type(error).__name__}: {str(error)[:200]}"
         ) from error
@@ -63,24 +68,24 @@ class _Reader:
         encoding: str,
         persistent_load: Callable[[object], object] | None,
         extra_globals: dict[tuple[str, str], object],
+        rebuilder: Rebuilder,
     ) -> None:
         self.data = data
         self.encoding = encoding
         self.persistent_load = persistent_load
         self.extra_globals = extra_globals
-        self.rebuilder = Rebuilder(len(data))
+        self.rebuilder = rebuilder
         self.stack: list[Any] = []
         self.marks: list[list[Any]] = []
-        self.memo: dict[
-            int, object
-        ] = {}  # a dictionary: a huge index costs no more than a small one
+        # A dictionary: a huge index costs no more than a small one.
+        self.memo: dict[int, object] = {}
 
-    def read(self) -> object:
+    def read(self, max_opcodes: int) -> object:
         actions = {opcode: getattr(self, f"op_{action}") for opcode, action in _ACTIONS.items()}
         for count, (opcode, argument, position) in enumerate(_opcodes(self.data)):
-            if count > MAX_OPCODES:
+            if count > max_opcodes:
                 raise UnsafePickleError(
-                    f"more than {MAX_OPCODES:,} opcodes; save the data as .npz or .npy instead"
+                    f"more than {max_opcodes:,} opcodes; save the data as .npz or .npy instead"
                 )
             if opcode in actions:
                 actions[opcode](argument)
@@ -222,9 +227,8 @@ class _Reader:
         else:
             raise UnsafePickleError(
                 f"the pickle refers to {module[:80]}.{name[:80]}, which is not plain data and "
-                "is refused "
-                "because it could execute anything; if you trust the file, save its contents as "
-                ".npz or .npy instead"
+                "is refused because it could execute anything; if you trust the file, save its "
+                "contents as .npz or .npy instead"
             )
 
     def op_persistent_id(self, _: object) -> None:
@@ -254,10 +258,7 @@ class _Reader:
 
 
 def _opcodes(data: bytes) -> Iterator[tuple[str, Any, int]]:
-    """(name, argument, position) of each opcode.
-
-    pickletools never imports, and reads no more than the file holds.
-    """
+    """(name, argument, position) of each; pickletools imports nothing and stays in the file."""
     try:
         for opcode, argument, position in pickletools.genops(data):
             yield opcode.name, argument, position or 0
@@ -271,43 +272,26 @@ _CONSTANTS: dict[str, object] = {
     "NEWFALSE": False,
     "EMPTY_TUPLE": (),
 }
+_PUSH = (
+    "BININT BININT1 BININT2 LONG1 LONG4 BINFLOAT SHORT_BINBYTES BINBYTES BINBYTES8 "
+    "SHORT_BINUNICODE BINUNICODE BINUNICODE8"
+)
+_SAME = (
+    "mark empty_list append appends empty_dict setitem setitems tuple tuple1 tuple2 tuple3 "
+    "memoize global stack_global reduce build"
+)
+# opcode -> method op_<...>
 _ACTIONS = {
+    **dict.fromkeys(_PUSH.split(), "push"),
     "PROTO": "protocol",
     "FRAME": "ignore",
-    "MARK": "mark",
-    "BININT": "push",
-    "BININT1": "push",
-    "BININT2": "push",
-    "LONG1": "push",
-    "LONG4": "push",
-    "BINFLOAT": "push",
     "SHORT_BINSTRING": "string",
     "BINSTRING": "string",
-    "SHORT_BINBYTES": "push",
-    "BINBYTES": "push",
-    "BINBYTES8": "push",
     "BYTEARRAY8": "bytearray",
-    "SHORT_BINUNICODE": "push",
-    "BINUNICODE": "push",
-    "BINUNICODE8": "push",
-    "EMPTY_LIST": "empty_list",
-    "APPEND": "append",
-    "APPENDS": "appends",
-    "EMPTY_DICT": "empty_dict",
-    "SETITEM": "setitem",
-    "SETITEMS": "setitems",
-    "TUPLE": "tuple",
-    "TUPLE1": "tuple1",
-    "TUPLE2": "tuple2",
-    "TUPLE3": "tuple3",
     "BINPUT": "put",
     "LONG_BINPUT": "put",
-    "MEMOIZE": "memoize",
     "BINGET": "get",
     "LONG_BINGET": "get",
-    "GLOBAL": "global",
-    "STACK_GLOBAL": "stack_global",
     "BINPERSID": "persistent_id",
-    "REDUCE": "reduce",
-    "BUILD": "build",
+    **{name.upper(): name for name in _SAME.split()},
 }

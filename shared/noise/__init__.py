@@ -1,11 +1,10 @@
-"""Label noise as pure functions of arrays and a seed; `recipe` turns a kind, a rate and a dataset
-into a noise file.
-"""
+"""Label noise as pure functions of arrays and a seed; `recipe` makes noise files of them."""
 
 from shared.noise.generators import (
     ASYMMETRIC_MAPS,
     GENERATOR,
     asymmetric,
+    by_transitions,
     confidence_dependent,
     pair_flip,
     part_dependent,
@@ -18,6 +17,7 @@ __all__ = [
     "ASYMMETRIC_MAPS",
     "GENERATOR",
     "asymmetric",
+    "by_transitions",
     "confidence_dependent",
     "pair_flip",
     "part_dependent",

@@ -4,7 +4,7 @@
     noisy_labels = symmetric(labels, 0.4, 10, np.random.default_rng(123), include_true_class=False)
 
 Letters: N samples, C classes, F values per image, H W pixels. Labels come in as (N,) integers in
-[0, C) and go out as (N,) int64. Every function raises ValueError, saying what mends it, for labels
+[0, C) and go out as (N,) int64. Every function raises ValueError, saying what helps, for labels
 that are not integers, not 1-D or out of range and for rates outside [0, 1]. N = 0 gives an empty
 array, rate 0 a copy of the labels.
 
@@ -15,18 +15,17 @@ Open-set noise changes images: see `shared.noise.open_set`.
 """
 
 from collections.abc import Mapping
+from fractions import Fraction
 from types import MappingProxyType
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.special import ndtr, ndtri
 
 from shared.labels import Labels, checked_labels, checked_rate
 
-GENERATOR = (
-    "shared.noise 1"  # goes into noise files; count up when the same arguments give other labels
-)
+# Goes into noise files; count up when the same arguments give other labels.
+GENERATOR = "shared.noise 1"
 PDN_SPREAD = 0.1  # standard deviation of the per-image flip rate, before truncation to [0, 1]
 PDN_CHUNK_BYTES = 64 * 2**20  # float32 pixels held at a time
 
@@ -117,8 +116,7 @@ def part_dependent_probabilities(
     num_classes: int,
     rng: np.random.RandomState,
 ) -> tuple[NDArray[np.float64], NDArray[np.float32]]:
-    """Flip rates (N,) float64 and label distributions (N, C) float32 of PDN (Xia et al., algorithm
-    2).
+    """Flip rates (N,) float64 and label distributions (N, C) float32 of PDN (algorithm 2).
 
     Draws from `rng` one uniform per sample for the flip rates, then W (C, F, C) normal, indexed
     [true class, pixel, target], class by class: the same stream as one draw of the whole W, without
@@ -170,9 +168,9 @@ def _part_dependent_rows(
 def _truncated_normal(
     mean: float, spread: float, uniforms: NDArray[np.float64]
 ) -> NDArray[np.float64]:
-    """N(mean, spread^2) truncated to [0, 1] by inversion, (N,): scipy.stats.truncnorm.rvs on the
-    same uniforms (N,).
-    """
+    """N(mean, spread^2) truncated to [0, 1], (N,): truncnorm.rvs of scipy on the same uniforms."""
+    from scipy.special import ndtr, ndtri  # slow to import, and only this kind needs it
+
     low, high = ndtr(-mean / spread), ndtr((1.0 - mean) / spread)
     values: NDArray[np.float64] = np.clip(
         mean + spread * ndtri(low + uniforms * (high - low)), 0.0, 1.0
@@ -183,11 +181,9 @@ def _truncated_normal(
 def _draw_from_rows(
     probs: NDArray[np.float32], uniforms: NDArray[np.float64], chunk: int = 65_536
 ) -> Labels:
-    """One class per row: the first whose float64 CDF, divided by its last entry, exceeds the row's
-    uniform.
+    """One class per row, (N,) int64: the first whose CDF exceeds the uniform, in float64.
 
-    That is what `RandomState.choice(C, p=row)` does. probs: (N, C), uniforms: (N,) in [0, 1); (N,)
-    int64.
+    That is what `RandomState.choice(C, p=row)` does. probs: (N, C), uniforms: (N,) in [0, 1).
     """
     drawn = np.empty(len(probs), np.int64)
     for start in range(0, len(probs), chunk):
@@ -206,8 +202,7 @@ def symmetric(
     include_true_class: bool,
     independent: bool = False,
 ) -> Labels:
-    """Randomly chosen samples, exactly int(rate * N) of them, get a uniformly drawn class; (N,)
-    int64.
+    """Exactly int(rate N) random samples get a uniformly drawn class; (N,) int64.
 
     include_true_class True: drawn from all C classes, DivideMix's convention, so the measured rate
     is about rate * (1 - 1/C). False: from the C - 1 others, so it is int(rate * N) / N; C = 1 is
@@ -236,8 +231,7 @@ def asymmetric(
     *,
     independent: bool = False,
 ) -> Labels:
-    """Randomly chosen samples, exactly int(rate * N), go to the class their own is confused with;
-    (N,) int64.
+    """Exactly int(rate N) random samples go to the class theirs is confused with; (N,) int64.
 
     class_map: source -> target, as in ASYMMETRIC_MAPS. A chosen sample whose class has no rule
     stays, as in DivideMix: `rate` is the flip rate of the classes with a rule, and the overall rate
@@ -264,8 +258,9 @@ def pair_flip(
     *,
     independent: bool = False,
 ) -> Labels:
-    """Randomly chosen samples, exactly int(rate * N), go to the next class, y + 1 mod C; (N,)
-    int64. C = 1: unchanged.
+    """Exactly int(rate N) random samples go to the next class, y + 1 mod C; (N,) int64.
+
+    C = 1: unchanged.
 
     independent: each sample is chosen with probability `rate` on its own, as by SLN and re-sln.
     """
@@ -302,7 +297,7 @@ def confidence_dependent(
             "mean_probs hold NaN, infinite or negative values: give mean softmax outputs, not "
             "logits"
         )
-    count = int(checked_rate(rate) * len(labels))
+    count = share_of(rate, len(labels))
     if count and probs.shape[1] == 1:
         raise ValueError("mean_probs have one column, so there is no wrong class: use rate 0")
     wrong = probs.copy()
@@ -315,9 +310,57 @@ def confidence_dependent(
     return noisy
 
 
+def by_transitions(
+    labels: ArrayLike,
+    matrix: NDArray[np.floating[Any]],
+    rng: np.random.Generator,
+    *,
+    independent: bool = False,
+) -> Labels:
+    """Class i becomes class j in the share matrix[i, j]; (N,) int64.
+
+    labels: (N,) in [0, C). matrix: (C, C), rows sum to 1. Of each class, random samples go to each
+    target, as many as the share says, rounded so that none is left over (largest remainders first,
+    of equal ones the lower class). independent: each sample draws from its row on its own.
+    """
+    shares = checked_transitions(matrix, len(matrix))
+    labels = checked_labels(labels, len(shares))
+    noisy = labels.copy()
+    for label, row in enumerate(shares):
+        members = np.flatnonzero(labels == label)
+        if independent:
+            noisy[members] = rng.choice(len(row), len(members), p=row)
+            continue
+        exact = row * len(members)
+        counts = np.floor(exact + 1e-6).astype(np.int64)
+        left = len(members) - int(counts.sum())
+        counts[np.argsort(-(exact - counts), kind="stable")[:left]] += 1
+        noisy[rng.permutation(members)] = np.repeat(np.arange(len(row)), counts)
+    return noisy
+
+
+def checked_transitions(matrix: NDArray[np.floating[Any]], num_classes: int) -> NDArray[np.float64]:
+    """The matrix (C, C) float64, its rows summing to exactly 1; ValueError for anything else."""
+    shares = np.asarray(matrix)
+    if shares.shape != (num_classes, num_classes) or shares.dtype.kind != "f":
+        raise ValueError(
+            f"the matrix is {shares.dtype} of shape {shares.shape}: give floats, "
+            f"({num_classes}, {num_classes}), a row for each clean class"
+        )
+    shares = shares.astype(np.float64)
+    sums = shares.sum(axis=1)
+    if not (np.isfinite(shares).all() and (shares >= 0).all()):
+        raise ValueError("the matrix has negative, infinite or missing shares: give 0 to 1")
+    if (wrong := np.flatnonzero(np.abs(sums - 1) > 1e-3)).size:
+        raise ValueError(
+            f"row {wrong[0]} of the matrix sums to {sums[wrong[0]]:g}: every row must sum to 1"
+        )
+    normalised: NDArray[np.float64] = shares / sums[:, None]
+    return normalised
+
+
 def transition_matrix(clean: ArrayLike, noisy: ArrayLike, num_classes: int) -> NDArray[np.float64]:
-    """P(noisy = j | clean = i) as measured, (C, C) float64; rows sum to 1, the row of an absent
-    class is 0.
+    """P(noisy = j | clean = i) as measured, (C, C) float64; rows sum to 1, an absent class's to 0.
 
     clean, noisy: (N,) integers in [0, C).
     """
@@ -334,9 +377,13 @@ def transition_matrix(clean: ArrayLike, noisy: ArrayLike, num_classes: int) -> N
 
 
 def _choose(size: int, rate: float, rng: np.random.Generator, independent: bool) -> Labels:
-    """Different indices below size, int64: exactly int(rate * size) of them, or each with
-    probability `rate`.
-    """
+    """Different indices below size: exactly int(rate size), or each with probability `rate`."""
     if independent:
         return np.flatnonzero(rng.random(size) < checked_rate(rate))
-    return rng.choice(size, int(checked_rate(rate) * size), replace=False).astype(np.int64)
+    return rng.choice(size, share_of(rate, size), replace=False).astype(np.int64)
+
+
+def share_of(rate: float, size: int) -> int:
+    """int(rate size) without the error of floats: of 50,000, 0.29 are 14,500 and not 14,499."""
+    rate = checked_rate(rate)
+    return max(int(rate * size), int(Fraction(repr(rate)) * size))

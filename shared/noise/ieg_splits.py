@@ -1,5 +1,4 @@
-"""CIFAR as IEG and FSR prepare it: a clean probe set held out, the rest made noisy, everything
-shuffled, from one seed.
+"""CIFAR as IEG and FSR prepare it, from one seed: a clean probe set held out, the rest made noisy.
 
     parts = split(labels, 10, noise="uniform", rate=0.4, probe_ratio=0.02)
     images[parts.train_ids], parts.train_labels, images[parts.probe_ids], parts.probe_labels
@@ -11,14 +10,15 @@ NumPy's legacy generator, so the order of the calls is part of the data. Here a 
 RandomState(seed) makes them, in this order:
 
 1. `shuffle` of all N positions.
-2. With a probe set: for each class 0 ... C - 1, `choice` without replacement of floor(N probe_ratio) // C among the
-   class's samples, in the order of 1. What remains, in the order of 1, is for training.
-3. The noise. Uniform: `rand(n)`, then one `choice(C, count)` for the labels to redraw; "none" is uniform noise of rate
-   0 and draws the same n uniforms. Asymmetric: nothing here; a generator of its own, RandomState(seed) anew, draws one
-   `multinomial` per training sample, in the order of 1.
+2. With a probe set: for each class 0 ... C - 1, `choice` without replacement of
+   floor(N probe_ratio) // C among the class's samples, in the order of 1. What remains, in the
+   order of 1, is for training.
+3. The noise. Uniform: `rand(n)`, then one `choice(C, count)` for the labels to redraw; "none" is
+   uniform noise of rate 0 and draws the same n uniforms. Asymmetric: nothing here; a second
+   RandomState(seed) draws one `multinomial` per training sample, in the order of 1.
 4. `shuffle` of the n training positions.
-5. With a probe set: for each class 0 ... C - 1, `shuffle` of its probe samples (in the order drawn in 2); then the
-   classes take turns: 0, 1, ..., C - 1, 0, 1, ...
+5. With a probe set: for each class 0 ... C - 1, `shuffle` of its probe samples (in the order drawn
+   in 2); then the classes take turns: 0, 1, ..., C - 1, 0, 1, ...
 6. `shuffle` of the test positions.
 
 Letters: N samples, C classes, n for training, p for the probe, N - n = p.
@@ -43,22 +43,22 @@ _MAP_CLASSES = 10
 
 @dataclass(frozen=True, eq=False)
 class Split:
-    """Positions in the labels given to `split`, in the original's order, and the labels that belong
-    to them.
-    """
+    """Positions in the labels given to `split`, in the original's order, and their labels."""
 
     train_ids: Labels  # (n,) distinct
     train_labels: Labels  # (n,) in [0, C), with the noise
-    gold_labels: Labels  # (n,) in [0, C), without
+    clean_labels: Labels  # (n,) in [0, C), without
     probe_ids: Labels  # (p,) distinct, none in train_ids; empty without a probe set
     probe_labels: Labels  # (p,) 0, 1, ..., C - 1, 0, 1, ...
     random: np.random.RandomState  # after step 5
 
-    def test_ids(self, size: int) -> Labels:
-        """The order of the test set, step 6: a permutation of 0 ...
+    @property
+    def gold_labels(self) -> Labels:
+        """The original's name of clean_labels."""
+        return self.clean_labels
 
-        size - 1, the same at every call.
-        """
+    def test_ids(self, size: int) -> Labels:
+        """The order of the test set, step 6: a permutation of 0 ... size - 1, always the same."""
         return _shuffled(size, copy.deepcopy(self.random))
 
 
@@ -71,8 +71,7 @@ def split(
     probe_ratio: float = PROBE_RATIO,
     seed: int = SEED,
 ) -> Split:
-    """Hold out a clean probe set, make the other labels noisy and shuffle, in the original's order
-    of draws.
+    """Hold out a clean probe set, make the rest noisy and shuffle, in the original's order.
 
     labels: (N,) integers in [0, C). noise: one of NOISES. rate: in [0, 1]; 0 for "none".
     probe_ratio: in [0, 1); 0 means no probe set, everything trains. seed: in [0, 2^32). Raises
@@ -91,23 +90,22 @@ def split(
     )
     train = np.setdiff1d(np.arange(len(labels)), probe, assume_unique=True)  # ascending in `order`
     probe_ids, train_ids = order[probe], order[train]
-    gold = labels[train_ids]
+    clean = labels[train_ids]
     noisy = (
-        asymmetric_noise(gold, rate, seed)
+        asymmetric_noise(clean, rate, seed)
         if noise == "asymmetric"
-        else uniform_noise(gold, num_classes, rate, random)
+        else uniform_noise(clean, num_classes, rate, random)
     )
     mixed = _shuffled(len(train_ids), random)
     if per_class:
         probe_ids = probe_ids[_interleaved(labels[probe_ids], num_classes, random)]
-    return Split(train_ids[mixed], noisy[mixed], gold[mixed], probe_ids, labels[probe_ids], random)
+    return Split(train_ids[mixed], noisy[mixed], clean[mixed], probe_ids, labels[probe_ids], random)
 
 
 def uniform_noise(
     labels: ArrayLike, num_classes: int, rate: float, random: np.random.RandomState
 ) -> Labels:
-    """Each label is redrawn with probability `rate` from all C classes, its own included; (n,)
-    int64.
+    """Each label is redrawn with probability `rate` from all C classes; (n,) int64.
 
     labels: (n,) in [0, C). The share of wrong labels is about rate (1 - 1/C). Draws from `random`,
     in this order, `rand(n)`, of which those up to `rate` mark the labels to redraw, and one
@@ -121,8 +119,7 @@ def uniform_noise(
 
 
 def asymmetric_noise(labels: ArrayLike, rate: float, seed: int = SEED) -> Labels:
-    """Each label of a class with a rule becomes, with probability `rate`, that rule's target; (n,)
-    int64.
+    """Each label with a rule becomes, with probability `rate`, its target; (n,) int64.
 
     labels: (n,) CIFAR-10 classes. Truck to automobile, bird to airplane, cat to dog and back, deer
     to horse: on balanced data rate / 2 of all. Draws one `multinomial` per label, in order, from a
@@ -176,9 +173,9 @@ def _check(noise: str, rate: float, num_classes: int, seed: int) -> None:
         )
     if noise == "asymmetric" and num_classes != _MAP_CLASSES:
         raise ValueError(
-            "asymmetric noise confuses CIFAR-10's classes (truck, automobile, ...), but there "
-            f"are {num_classes}: "
-            "choose uniform noise, or give a noise file with asymmetric noise for these classes"
+            "asymmetric noise confuses CIFAR-10's classes (truck, automobile, ...), but there are "
+            f"{num_classes}: choose uniform noise, or give a noise file with asymmetric noise for "
+            "these classes"
         )
     if not 0 <= seed < 2**32:
         raise ValueError(f"seed {seed} is outside [0, {2**32}): choose another one")
@@ -199,16 +196,14 @@ def _probe_images_per_class(labels: Labels, num_classes: int, probe_ratio: float
         least = math.ceil(1e6 * num_classes / max(1, len(labels))) / 1e6
         raise ValueError(
             f"probe ratio {probe_ratio} of {len(labels)} samples is {probe_size}, less than one "
-            f"for each of {num_classes} "
-            f"classes: give at least {least:g}, or 0 for no probe set"
+            f"for each of {num_classes} classes: give at least {least:g}, or 0 for no probe set"
         )
     sizes = np.bincount(labels, minlength=num_classes)
     poorest = int(sizes.argmin())
     if sizes[poorest] <= per_class:
         raise ValueError(
             f"probe ratio {probe_ratio} takes {per_class} samples of each class, but class "
-            f"{poorest} has {sizes[poorest]}, "
-            "of which one or more must be left to train on: give a lower ratio, or 0 for no "
-            "probe set"
+            f"{poorest} has {sizes[poorest]}, of which one or more must be left to train on: give "
+            "a lower ratio, or 0 for no probe set"
         )
     return per_class

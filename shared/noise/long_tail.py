@@ -23,8 +23,7 @@ SEED = 12345
 
 
 def counts(num_classes: int, largest: int, factor: float) -> Labels:
-    """Samples per class, int(largest factor^(i / (C - 1))) of class i; (C,) int64, falling from
-    `largest`.
+    """Samples per class, int(largest factor^(i / (C - 1))) of class i; (C,) int64, falling.
 
     num_classes: C, at least 1. largest: at least 1. factor: in (0, 1]. Raises ValueError otherwise
     and where a class would be empty.
@@ -52,8 +51,9 @@ def counts(num_classes: int, largest: int, factor: float) -> Labels:
 
 
 def subset(labels: ArrayLike, factor: float, seed: int = SEED) -> Labels:
-    """Positions of a long-tailed subset, (M,) int64, ascending; its class sizes are `counts` from
-    the smallest class's.
+    """Positions of a long-tailed subset, (M,) int64, ascending; class sizes are `counts`.
+
+    The largest class gets as many as the smallest class of `labels` has.
 
     labels: (N,) integers, every class from 0 to their maximum occurring; on CIFAR all classes are
     of one size. factor: in (0, 1]. seed: in [0, 2^32). From a RandomState(seed), class by class,

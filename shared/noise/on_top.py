@@ -1,7 +1,6 @@
-"""Independent noise on top of the labels of any noise file; what `python -m shared noise add` and
-projects call.
+"""Independent noise on top of the labels of any noise file, as `noise add` makes it.
 
-    hybrid = add(read_any("cifar10-1-0.35.npz"), OnTop("uniform", 0.3))      # as cifar10-1-0.35_U_0.3.npy
+    hybrid = add(read_any("cifar10-1-0.35.npz"), OnTop("uniform", 0.3))  # cifar10-1-0.35_U_0.3.npy
 
 Each label changes on its own with the rate given, drawn as PLC and LRA-diffusion draw it
 (`shared.noise.pmd`): with the default seed their PMD files become their published hybrids.
@@ -15,10 +14,9 @@ from shared.labels import checked_rate
 from shared.noise import generators, pmd
 
 KINDS = ("uniform", "asymmetric")
-DEFAULT_MAPS = {
-    "cifar10": "cifar10",
-    "cifar100": "cifar100_blocks_of_five",
-}  # the hybrids'; other datasets: pair flip
+MOST_CLASSES = 10_000
+# The hybrids'; other datasets: pair flip
+DEFAULT_MAPS = {"cifar10": "cifar10", "cifar100": "cifar100_blocks_of_five"}
 
 
 @dataclass(frozen=True)
@@ -31,9 +29,8 @@ class OnTop:
     kind: str  # one of KINDS
     rate: float
     seed: int = pmd.ON_TOP_SEED  # in [0, 2^32)
-    class_map: str | None = (
-        None  # asymmetric only: a name in ASYMMETRIC_MAPS; None: DEFAULT_MAPS, else the next class
-    )
+    # asymmetric only: a name in ASYMMETRIC_MAPS; None: DEFAULT_MAPS, else the next class
+    class_map: str | None = None
 
     def __post_init__(self) -> None:
         if self.kind not in KINDS:
@@ -55,8 +52,7 @@ class OnTop:
 
 
 def add(base: NoiseFile, top: OnTop) -> NoiseFile:
-    """`base` with more noise; its samples, clean labels and flags stay, the measured rate is the
-    new labels'.
+    """`base` with more noise; its samples, clean labels and flags stay.
 
     The header's kind becomes `<kind of base>+<kind>`, its seed that of the noise on top, and its
     generator tells both; no nominal rate describes the whole. Raises NoiseFileError when the number
@@ -66,6 +62,11 @@ def add(base: NoiseFile, top: OnTop) -> NoiseFile:
     if known.num_classes is None:
         raise NoiseFileError(
             "the noise file does not say how many classes there are: name its dataset (--dataset)"
+        )
+    if known.num_classes > MOST_CLASSES:
+        raise NoiseFileError(
+            f"the noise file says {known.num_classes:,} classes, more than {MOST_CLASSES:,}: are "
+            "these labels?"
         )
     if top.kind == "uniform":
         name, kind = known.class_map, top.kind
@@ -98,9 +99,7 @@ def add(base: NoiseFile, top: OnTop) -> NoiseFile:
 
 
 def _origin(known: Header) -> str:
-    """What made the labels below, in words: the header has one place for each fact, and the noise
-    on top takes it.
-    """
+    """What made the labels below, in words: their place in the header goes to the noise on top."""
     facts = {
         None: known.generator or "unknown labels",
         "rate": known.nominal_rate,

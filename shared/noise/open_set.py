@@ -1,7 +1,6 @@
-"""Open-set label noise: some training images are replaced by images of another dataset, and the
-labels stay.
+"""Open-set label noise: images are replaced by those of another dataset, and the labels stay.
 
-    pairs = draw_pairs(50_000, 50_000, rate=0.4, seed=123)          # or pairs_for(read_any("openset0.4_custom.csv"), ...)
+    pairs = draw_pairs(50_000, 50_000, rate=0.4, seed=123)     # or pairs_for(noise file, ...)
     images = replace_images(cifar10.train_images, cifar100.train_images, pairs)
 
 The pairs say which image goes where. They are drawn as re-sln draws them (SLN, Chen et al., ICLR
@@ -21,7 +20,8 @@ from numpy.typing import NDArray
 from shared.files import write_atomically
 from shared.formats import safe_arrays
 from shared.formats.noise_file import NoiseFile, NoiseFileError
-from shared.labels import Labels, checked_labels, checked_rate
+from shared.labels import Labels, checked_labels
+from shared.noise.generators import share_of
 
 DONOR_DATASET = "cifar100"  # its training images, as in SLN and re-sln
 DONOR_IMAGES = 50_000
@@ -62,7 +62,7 @@ def draw_pairs(size: int, donor_size: int, rate: float, seed: int) -> Pairs:
     size: N, donor_size: M, seed: in [0, 2^32 - 123). A higher rate keeps the pairs of a lower one
     and adds to them. Raises ValueError when there are fewer donors than images to replace.
     """
-    return _draw(size, donor_size, int(size * checked_rate(rate)), seed)
+    return _draw(size, donor_size, share_of(rate, size), seed)
 
 
 def _draw(size: int, donor_size: int, count: int, seed: int) -> Pairs:
@@ -107,8 +107,7 @@ def replace_images(
     if images.shape[1:] != donor_images.shape[1:]:
         raise ValueError(
             f"images are {images.shape[1]} x {images.shape[2]} pixels, donor images "
-            f"{donor_images.shape[1]} x "
-            f"{donor_images.shape[2]}: load both in one size"
+            f"{donor_images.shape[1]} x {donor_images.shape[2]}: load both in one size"
         )
     _check_range(pairs.positions, len(images), "training")
     _check_range(pairs.donors, len(donor_images), "donor")
@@ -118,7 +117,7 @@ def replace_images(
 
 
 def pairs_for(noise: NoiseFile, donor_size: int, seeds: Sequence[int] = ()) -> Pairs:
-    """The pairs behind an open-set noise file, which only flags the replaced images, drawn anew.
+    """The pairs behind an open-set noise file, which only flags the replaced images, drawn again.
 
     Tries the seed in the file's header, then `seeds`, and takes the first whose positions are those
     flagged. donor_size: M, of the dataset that the file's donors came from. Raises NoiseFileError
@@ -129,8 +128,7 @@ def pairs_for(noise: NoiseFile, donor_size: int, seeds: Sequence[int] = ()) -> P
     if noise.indices is not None:
         raise NoiseFileError(
             "the noise file covers a part of the training set, from which the pairs cannot be "
-            "drawn anew: "
-            "give the list of pairs, or the file for the whole set"
+            "drawn again: give the list of pairs, or the file for the whole set"
         )
     size, count = len(noise.open_set), int(noise.open_set.sum())
     if count == 0:
@@ -145,7 +143,7 @@ def pairs_for(noise: NoiseFile, donor_size: int, seeds: Sequence[int] = ()) -> P
             pairs = _draw(size, donor_size, count, seed)
         except ValueError as error:
             raise NoiseFileError(
-                f"the pairs of the noise file cannot be drawn anew: {error}"
+                f"the pairs of the noise file cannot be drawn again: {error}"
             ) from error
         if np.array_equal(flags(pairs, size), noise.open_set):
             return pairs
@@ -156,9 +154,8 @@ def pairs_for(noise: NoiseFile, donor_size: int, seeds: Sequence[int] = ()) -> P
     )
     raise NoiseFileError(
         f"the noise file flags {count:,} of {size:,} images as replaced, but not by which ones "
-        f"({tried}): give the list "
-        "of pairs (a .csv of index,donor_index) or the right seed, or make the noise anew with "
-        "`python -m shared noise make --kind open_set`"
+        f"({tried}): give the list of pairs (a .csv of index,donor_index) or the right seed, or "
+        "make the noise again with `python -m shared noise make --kind open_set`"
     )
 
 

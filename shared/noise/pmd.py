@@ -1,8 +1,8 @@
-"""Poly-Margin-Diminishing (PMD) noise of PLC, and the independent noise that PLC and LRA-diffusion
-put on top of it.
+"""Poly-Margin-Diminishing (PMD) noise of PLC, and the independent noise on top of it.
 
-    noisy_labels = pmd_labels(eta, noise_type=1, factor=factor_for_rate(eta, 1, rate=0.35, clean_labels=labels))
-    hybrid = uniform_on_top(noisy_labels, 0.3, num_classes=10)        # cifar10-1-0.35_U_0.3.npy
+    factor = factor_for_rate(eta, 1, rate=0.35, clean_labels=labels)
+    noisy_labels = pmd_labels(eta, noise_type=1, factor=factor)
+    hybrid = uniform_on_top(noisy_labels, 0.3, num_classes=10)     # cifar10-1-0.35_U_0.3.npy
 
 PMD (Zhang et al., "Learning with Feature-Dependent Label Noise: A Progressive Approach", ICLR 2021)
 labels an image with one of the two likeliest classes of a teacher that was trained on clean labels;
@@ -15,7 +15,7 @@ second-best class, delta the margin eta_u - eta_s, f the probability of s before
 arguments are a ValueError that says what helps.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -65,8 +65,7 @@ def flip_probability(delta: Floats, noise_type: int) -> Floats:
 
 
 def keep_probability(delta: Floats, noise_type: int, factor: float) -> Floats:
-    """Probability of the best class, (1 - f) / factor, for type I max(1 - f, 1/2) / factor, (N,) in
-    [0, 1].
+    """Probability of the best class, (1 - f) / factor, (N,) in [0, 1]; type I: max(1 - f, 1/2).
 
     factor: above 0. Below 1 the quotient can exceed 1: it counts as 1 there, the best class for
     certain.
@@ -79,8 +78,7 @@ def keep_probability(delta: Floats, noise_type: int, factor: float) -> Floats:
 
 
 def pmd_labels(eta: ArrayLike, noise_type: int, factor: float, seed: int = SEED) -> Labels:
-    """Noisy labels, (N,) int64: each sample's best class with its keep probability, else its
-    second-best.
+    """Noisy labels, (N,) int64: the best class with its keep probability, else the second-best.
 
     eta: (N, C), C at least 2. noise_type: one of TYPES. factor: above 0; the larger, the noisier.
     The clean labels have no part in it: a mistake of the teacher is noise too.
@@ -92,8 +90,7 @@ def pmd_labels(eta: ArrayLike, noise_type: int, factor: float, seed: int = SEED)
 def factor_for_rate(
     eta: ArrayLike, noise_type: int, rate: float, clean_labels: ArrayLike, seed: int = SEED
 ) -> float:
-    """The factor with which `pmd_labels` of the same seed differ from clean_labels in the share
-    `rate`, by bisection.
+    """The factor with which `pmd_labels` differ from clean_labels in the share `rate`.
 
     eta: (N, C), C at least 2; clean_labels: (N,) in [0, C). The rate is met to half a sample, or as
     closely as the draws allow, which is a sample or two. Raises ValueError, with the rates that can
@@ -121,9 +118,9 @@ def factor_for_rate(
     if min(ends) > 0.5 / len(clean) or max(ends) < -0.5 / len(clean):
         reach = sorted(round(end + rate, 5) for end in ends)
         raise ValueError(
-            f"rate {rate} is out of reach of type {noise_type} with these posteriors, which "
-            f"allow {reach[0]:g} to "
-            f"{reach[1]:g}: ask for a rate between, or train the teacher for more or fewer epochs"
+            f"rate {rate} is out of reach of type {noise_type} with these posteriors, which allow "
+            f"{reach[0]:g} to {reach[1]:g}: ask for a rate between, or train the teacher for more "
+            "or fewer epochs"
         )
     known = {low: ends[0], high: ends[1]}
     rising = (
@@ -169,9 +166,14 @@ def uniform_on_top(
         return labels
     if num_classes == 1:
         raise ValueError("num_classes is 1, so there is no other class: use rate 0")
-    matrix = np.full((num_classes, num_classes), rate / (num_classes - 1))
-    np.fill_diagonal(matrix, 1 - rate)
-    return _draw_by_matrix(labels, matrix, seed)
+    other = rate / (num_classes - 1)
+
+    def row_of(label: int) -> NDArray[np.float64]:
+        row = np.full(num_classes, other)
+        row[label] = 1 - rate
+        return row
+
+    return _draw_by_rows(labels, row_of, seed)
 
 
 def asymmetric_on_top(
@@ -181,8 +183,7 @@ def asymmetric_on_top(
     num_classes: int,
     seed: int = ON_TOP_SEED,
 ) -> Labels:
-    """Each label of a class with a rule becomes, with probability `rate`, that rule's target; (N,)
-    int64.
+    """Each label with a rule becomes, with probability `rate`, its target; (N,) int64.
 
     labels: (N,) in [0, C). class_map: source -> target, as in `noise.ASYMMETRIC_MAPS`. The
     published `_A_` files are this of PMD labels, by the maps `cifar10` and
@@ -196,31 +197,34 @@ def asymmetric_on_top(
             f"class_map has class {strange[0]}, but there are {num_classes}, from 0: choose "
             "another map"
         )
-    matrix = np.eye(num_classes)
-    for source, target in class_map.items():
-        if source != target:
-            matrix[source, [source, target]] = 1 - rate, rate
-    return _draw_by_matrix(labels, matrix, seed)
+
+    def row_of(label: int) -> NDArray[np.float64]:
+        row = np.zeros(num_classes)
+        row[label] = 1
+        if (target := class_map.get(label, label)) != label:
+            row[[label, target]] = 1 - rate, rate
+        return row
+
+    return _draw_by_rows(labels, row_of, seed)
 
 
-def _draw_by_matrix(labels: Labels, matrix: NDArray[np.float64], seed: int) -> Labels:
-    """One class per sample from the row of its label. matrix: (C, C), rows sum to 1."""
+def _draw_by_rows(
+    labels: Labels, row_of: Callable[[int], NDArray[np.float64]], seed: int
+) -> Labels:
+    """One class per sample from the distribution (C,) of its label."""
     rng = np.random.RandomState(seed)
-    rows = list(matrix)
+    rows = {label: row_of(label) for label in np.unique(labels).tolist()}
     # One multinomial per sample takes as many uniforms as the class it draws, so there is no
     # drawing them at once.
-    return np.fromiter(
-        (rng.multinomial(1, rows[label]).argmax() for label in labels), np.int64, len(labels)
-    )
+    drawn = (rng.multinomial(1, rows[label]).argmax() for label in labels.tolist())
+    return np.fromiter(drawn, np.int64, len(labels))
 
 
 # ---- checks
 
 
 def checked_posteriors(eta: ArrayLike) -> Floats:
-    """eta as float32 or better, (N, C), its shape and values checked: rows are distributions over
-    two classes or more.
-    """
+    """eta as float32 or better, (N, C): rows must be distributions over two classes or more."""
     probs = np.asarray(eta)
     if probs.ndim != 2 or probs.dtype.kind != "f":
         raise ValueError(f"eta is {probs.dtype} of shape {probs.shape}: give floats, (N, C)")

@@ -1,6 +1,4 @@
-"""CIFAR batches byte for byte as Python 2 wrote them, of any size, for tests without the real
-files.
-"""
+"""CIFAR batches byte for byte as Python 2 wrote them, of any size."""
 
 import struct
 

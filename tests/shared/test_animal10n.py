@@ -187,3 +187,36 @@ def test_empty_splits_and_broken_images_are_refused(folder, tmp_path):
         file.unlink()
     with pytest.raises(DatasetError, match="testing has no images"):
         load("animal10n", tmp_path)
+
+
+# ---- other layouts
+
+
+def test_what_is_there_instead_is_named(tmp_path):
+    place = tmp_path / "animal-10n"
+    (place / "train/cat").mkdir(parents=True)
+    (place / "raw_image_ver.zip").write_bytes(b"")
+    (place / "data_batch_1.bin").write_bytes(b"")
+    with pytest.raises(DatasetError) as caught:
+        load("animal10n", tmp_path)
+    for words in (
+        f"{place / 'raw_image_ver.zip'}, which is not unpacked: unpack it there",
+        f"{place}, the binary version, which is not read: get the raw images",
+        f"{place / 'train'}, which is another layout",
+        "--dataset folder",
+    ):
+        assert words in str(caught.value)
+
+
+def test_class_folders_are_named_with_the_way_on(tmp_path):
+    for split in ("training", "testing"):
+        (tmp_path / "animal-10n" / split / "cat").mkdir(parents=True)
+    with pytest.raises(DatasetError, match=r"folders \(cat, \.\.\.\) instead of.*--dataset folder"):
+        load("animal10n", tmp_path)
+
+
+def test_a_linked_dataset_is_found(tmp_path):
+    write_set(tmp_path / "elsewhere/animal-10n")
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data/animal-10n").symlink_to(tmp_path / "elsewhere/animal-10n")
+    assert len(load("animal10n", tmp_path / "data").train_labels) == len(TRAIN)

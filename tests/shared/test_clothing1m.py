@@ -1,5 +1,7 @@
 """Clothing1M: lists of the publisher or of SLN's authors, read without opening an image."""
 
+import shutil
+
 import numpy as np
 import pytest
 
@@ -20,7 +22,7 @@ def write(path, lines, end="\n"):
 
 
 def write_official(folder, lists="annotations", end="\n"):
-    """The publisher's lists; the label files are in another order and hold more than is asked for."""
+    """The publisher's lists; the label files are in another order and hold more than asked for."""
     for split, files in SPLITS.items():
         write(folder / lists / f"{split}_key_list.txt", files, end)
     noisy = [f"{name} {label}" for name, label in SPLITS["noisy_train"].items()]
@@ -133,6 +135,10 @@ def test_images_that_are_missing_are_named(tmp_path):
     write_images(tmp_path)
     (tmp_path / "images/1/00/d.jpg").unlink()
     with pytest.raises(DatasetError, match=r"1/00/d\.jpg is missing, but a list"):
+        clothing1m.load(tmp_path)
+    shutil.rmtree(tmp_path / "images/1")
+    (tmp_path / "images/1.tar").write_bytes(b"")
+    with pytest.raises(DatasetError, match=r"\.jpg is missing.*images has .*1\.tar"):
         clothing1m.load(tmp_path)
 
 

@@ -269,7 +269,7 @@ def test_info_of_a_manifest(make, run, tmp_path):
     truck = manifest.category_names.index("truck")
     changed = manifest.transitions[truck][truck + 1]
     assert f"{changed / 20:.2%}  bus ({changed:,})" in printed
-    assert "Transitions" in printed
+    assert "Transition matrix" in printed
 
 
 def test_info_of_annotations(make, run, clean, tmp_path):
@@ -284,9 +284,7 @@ def test_info_of_annotations(make, run, clean, tmp_path):
     )
     assert_refused(run("noise", "info", clean, "--plot", "a.png"), "leave out --plot")
     (tmp_path / "other.json").write_text('{"a": 1}')
-    assert_refused(
-        run("noise", "info", tmp_path / "other.json"), "other.json", "'images' is missing"
-    )
+    assert_refused(run("noise", "info", tmp_path / "other.json"), "other.json", "no list of labels")
 
 
 def test_compare_by_annotation_id(make, run, clean, tmp_path):
@@ -304,11 +302,9 @@ def test_compare_by_annotation_id(make, run, clean, tmp_path):
     assert "The categories are the same." in run("noise", "compare", clean, clean)[1]
     content["annotations"].pop()
     (tmp_path / "fewer.json").write_text(json.dumps(content))
-    assert_refused(
-        run("noise", "compare", clean, tmp_path / "fewer.json"),
-        "annotate different sets",
-        "1 annotation ids",
-    )
+    code, printed, _ = run("noise", "compare", clean, tmp_path / "fewer.json")
+    assert code == 0
+    assert "in A only                    1  (dropped)" in printed
     content = json.loads(clean.read_text())
     content["categories"][0]["name"] = "somebody"
     (tmp_path / "other.json").write_text(json.dumps(content))
@@ -320,6 +316,43 @@ def test_compare_by_annotation_id(make, run, clean, tmp_path):
     assert_refused(
         run("noise", "compare", clean, clean, "--dataset", "digits"), "leave out --dataset"
     )
+
+
+def test_compare_counts_boxes_masks_and_annotations(run, clean, tmp_path):
+    content = json.loads(clean.read_text())
+    for entry in content["annotations"]:
+        entry["segmentation"] = [[0, 0, 1, 0, 1, 1]]
+    clean.write_text(json.dumps(content))
+    found = content["annotations"]
+    for entry in found[:7]:
+        entry["bbox"] = [1, 1, 2, 2]
+    for entry in found[5:10]:
+        entry["segmentation"] = {"size": [9, 9], "counts": "abc"}
+    found += [{**found[0], "id": 9_999}, {**found[0], "id": 9_998}]
+    del found[20:23]
+    (tmp_path / "moved.json").write_text(json.dumps(content))
+    code, printed, _ = run("noise", "compare", clean, tmp_path / "moved.json")
+    assert code == 0
+    for line in (
+        "annotations in both        157",
+        "another category             0    0.00%",
+        "another box                  7    4.46%",
+        "another mask                 5    3.18%",
+        "in A only                    3  (dropped)",
+        "in B only                    2  (added)",
+    ):
+        assert line in printed
+    _, printed, _ = run("noise", "compare", clean, clean)
+    assert "another box" not in printed
+
+
+def test_files_without_a_common_annotation_are_refused(run, clean, tmp_path):
+    content = json.loads(clean.read_text())
+    for entry in content["annotations"]:
+        entry["id"] += 100_000
+    (tmp_path / "other.json").write_text(json.dumps(content))
+    result = run("noise", "compare", clean, tmp_path / "other.json")
+    assert_refused(result, "no annotation id in common")
 
 
 def test_many_categories_fit_the_terminal(run, tmp_path):
@@ -334,7 +367,7 @@ def test_many_categories_fit_the_terminal(run, tmp_path):
     code, printed, _ = run("noise", "info", tmp_path / "a.manifest.json")
     assert code == 0
     assert "person" in printed
-    assert "Transitions" not in printed
+    assert "Transition matrix" not in printed
     assert max(map(len, printed.splitlines())) < 130
 
 
@@ -342,7 +375,7 @@ def test_lists_of_labels_are_still_noise_files(run, tmp_path):
     (tmp_path / "labels.json").write_text("[1, 0, 2]")
     code, printed, _ = run("noise", "info", tmp_path / "labels.json")
     assert code == 0
-    assert "3 (the whole training set, in order)" in printed
+    assert "3 (assumed: all training samples, in order)" in printed
     assert run("noise", "compare", tmp_path / "labels.json", tmp_path / "labels.json")[0] == 0
 
 

@@ -1,6 +1,4 @@
-"""Reading and writing of COCO-format annotations and of manifests: only the categories change, and
-bad files are refused.
-"""
+"""COCO-format annotations and manifests, read and written: only the categories change."""
 
 import copy
 import json
@@ -14,6 +12,8 @@ from shared.coco import file as coco_file
 from shared.coco import manifest as coco_manifest
 from shared.coco.classes import CocoError
 from shared.coco.manifest import Manifest, read_manifest
+from shared.errors import UserError
+from shared.files import must_write
 
 
 def tiny(count=4):
@@ -152,13 +152,14 @@ def test_files_that_cannot_be_read(tmp_path):
         coco_file.read(tmp_path)
 
 
-def test_telling_objects_from_lists(write, tmp_path):
-    assert coco_file.is_json_object(write(tiny()))
-    assert coco_file.is_json_object(write(b"\xef\xbb\xbf \n{}"))
-    assert not coco_file.is_json_object(write([1]))
-    assert not coco_file.is_json_object(write(b""))
-    assert not coco_file.is_json_object(tmp_path / "none.json")
-    assert not coco_file.is_json_object(tmp_path)
+def test_telling_annotations_from_labels(write, tmp_path):
+    assert coco_file.is_coco(write(tiny()))
+    assert coco_file.is_coco(write(b'\xef\xbb\xbf \n{"images": []}'))
+    assert not coco_file.is_coco(write({"noisy_labels": [1, 2]}))
+    assert not coco_file.is_coco(write([1]))
+    assert not coco_file.is_coco(write(b""))
+    assert not coco_file.is_coco(tmp_path / "none.json")
+    assert not coco_file.is_coco(tmp_path)
 
 
 def test_the_input_is_recognised_under_every_name(write, tmp_path, monkeypatch):
@@ -182,15 +183,15 @@ def test_the_input_is_recognised_under_every_name(write, tmp_path, monkeypatch):
 
 def test_what_has_to_be_written(tmp_path):
     path = tmp_path / "a.json"
-    assert coco_file.writes(path, b"12", force=False)
+    assert must_write(path, b"12", force=False)
     path.write_bytes(b"12")
-    assert not coco_file.writes(path, b"12", force=False)
-    assert coco_file.writes(path, b"13", force=True)
+    assert not must_write(path, b"12", force=False)
+    assert must_write(path, b"13", force=True)
     for other in (b"13", b"123"):
-        with pytest.raises(CocoError, match=r"exists with other content.*--force"):
-            coco_file.writes(path, other, force=False)
-    with pytest.raises(CocoError, match="is not a file"):
-        coco_file.writes(tmp_path, b"", force=True)
+        with pytest.raises(UserError, match=r"exists with other content.*--force"):
+            must_write(path, other, force=False)
+    with pytest.raises(UserError, match="is not a file"):
+        must_write(tmp_path, b"", force=True)
 
 
 # ---- manifest

@@ -1,6 +1,4 @@
-"""Class noise on COCO categories, against a literal loop with numpy's legacy generator and against
-the paper's rates.
-"""
+"""Class noise on COCO categories, against a literal loop with numpy's legacy generator."""
 
 import time
 from collections import Counter
@@ -129,9 +127,7 @@ VOC_RULES = {3: 1, 11: 9, 6: 7, 17: 13, 2: 14, 14: 2, 8: 12, 12: 8}
 
 
 def literal(kind, dataset, ids, rate, seed):
-    """(category ids, printed count) of the script of that name, the generator seeded right before
-    its loop.
-    """
+    """(category ids, printed count) of the script of that name, seeded right before its loop."""
     rng = np.random.RandomState(seed)
     result, count = [], 0
     for old in ids:
@@ -200,8 +196,9 @@ def test_original_changes_less_than_it_selects(kind, dataset):
 
 
 def test_measured_rates_of_the_note_are_met():
-    """Section 3: Cityscapes SN 0.1764 and AN 0.150, VOC AN 0.079, at rate 0.2 and equal class
-    counts.
+    """The rates of section 3 of the paper, at rate 0.2 and equal class sizes.
+
+    Cityscapes SN 0.1764 and AN 0.150, VOC AN 0.079.
     """
     for kind, dataset, rate in (
         ("symmetric", "cityscapes", 0.1764),
@@ -273,11 +270,11 @@ def test_the_lists_are_those_of_the_note():
 
 
 @pytest.mark.parametrize("kind", ["symmetric", "asymmetric"])
-def test_original_takes_coco_sized_files_in_seconds(kind):
-    ids = np.random.default_rng(0).choice(list(TABLES["coco"]), 860_000)
+def test_original_takes_coco_sized_files_in_ten_seconds(kind):
+    ids = np.random.default_rng(0).choice(list(TABLES["coco"]), 200_000)
     start = time.process_time()
     make(ids, TABLES["coco"], Recipe("coco", kind, 0.4, 1, "original"))
-    assert time.process_time() - start < 10
+    assert time.process_time() - start < 10 * 200 / 860
 
 
 # ---- exact

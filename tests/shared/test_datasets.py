@@ -1,4 +1,4 @@
-"""Datasets by name: found wherever they lie, refused when damaged, read in the publisher's order."""
+"""Datasets by name: found wherever they lie, refused when damaged, in the publisher's order."""
 
 import dataclasses
 import gzip
@@ -8,6 +8,7 @@ import os
 import pickle
 import shutil
 import tarfile
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -15,8 +16,9 @@ import pytest
 from python2_pickle import batch_bytes
 
 from shared import datasets
-from shared.datasets import DatasetError, ImageData, cifar, data_root, fetch, load
+from shared.datasets import DatasetError, ImageData, cifar, data_root, fetch, folders, load
 from shared.datasets.download import DownloadError
+from shared.files import array_hash
 
 ROWS = 12  # of a fake batch
 
@@ -37,9 +39,7 @@ class FakeCifar:
         return folder
 
     def archive(self) -> bytes:
-        """The same bytes at every call (tarfile would write the time into the head of a compressed
-        archive).
-        """
+        """The same bytes at every call, without the time that tarfile would write."""
         buffer = io.BytesIO()
         with (
             gzip.GzipFile(fileobj=buffer, mode="wb", mtime=0) as zipped,
@@ -66,7 +66,21 @@ def fake_cifar(original: cifar.CifarFiles) -> FakeCifar:
         images[name] = np.array([np.dstack(three) for three in planes])
     md5 = {name: hashlib.md5(content).hexdigest() for name, content in contents.items()}
     fake = FakeCifar(dataclasses.replace(original, md5=md5), contents, images, labels)
-    fake.spec = dataclasses.replace(fake.spec, archive_md5=hashlib.md5(fake.archive()).hexdigest())
+    archive = fake.archive()
+    splits = (original.train_files, original.test_files)
+    fake.spec = dataclasses.replace(
+        fake.spec,
+        archive_md5=hashlib.md5(archive).hexdigest(),
+        archive_sha256=hashlib.sha256(archive).hexdigest(),
+        archive_bytes=len(archive),
+        content_sha256=array_hash(
+            *(
+                np.concatenate([np.asarray(part[name]) for name in names])
+                for names in splits
+                for part in (images, labels)
+            )
+        ),
+    )
     return fake
 
 
@@ -145,12 +159,23 @@ def test_cifar_is_found_below_data_root(fake, tmp_path, monkeypatch):
     assert_is(fake, load(fake.spec.name))
 
 
-def test_cifar_is_not_looked_for_through_links_hidden_or_deep_folders(fake, tmp_path):
-    for place in ("outside", "root/.hidden", "root/a/b/c/d/e"):
+def test_cifar_is_not_looked_for_in_hidden_or_deep_folders(fake, tmp_path):
+    for place in ("root/.hidden", "root/a/b/c/d/e"):
         fake.write(tmp_path / place)
-    (tmp_path / "root/link").symlink_to(tmp_path / "outside", target_is_directory=True)
     with pytest.raises(DatasetError, match="missing"):
         load(fake.spec.name, tmp_path / "root")
+
+
+def test_links_to_folders_are_followed_but_not_in_circles(fake, tmp_path):
+    fake.write(tmp_path / "outside/deep")
+    (tmp_path / "root/a").mkdir(parents=True)
+    (tmp_path / "root/a/circle").symlink_to(tmp_path / "root", target_is_directory=True)
+    with pytest.raises(DatasetError, match="missing"):
+        load(fake.spec.name, tmp_path / "root")
+    assert list(folders.walk(tmp_path / "root")) == [tmp_path / "root", tmp_path / "root/a"]
+    (tmp_path / "root/link").symlink_to(tmp_path / "outside", target_is_directory=True)
+    assert_is(fake, load(fake.spec.name, tmp_path / "root"))
+    assert fetch(fake.spec.name, tmp_path / "root") == tmp_path / "root/link/deep"
 
 
 @pytest.mark.parametrize("place", [".", "a/b"])
@@ -215,7 +240,10 @@ def test_what_is_missing_is_told_with_the_three_ways_to_get_it(fake, tmp_path):
 @pytest.mark.parametrize("call", [load, fetch])
 def test_an_edited_file_is_refused_by_name(fake, tmp_path, call):
     name = fake.spec.files[-1]
-    fake.contents[name] = fake.contents[name][:-20] + b"x" + fake.contents[name][-19:]
+    middle = len(fake.contents[name]) // 2
+    fake.contents[name] = bytes(
+        byte ^ (position == middle) for position, byte in enumerate(fake.contents[name])
+    )
     fake.write(tmp_path)
     with pytest.raises(
         DatasetError,
@@ -231,12 +259,56 @@ def test_a_damaged_copy_does_not_hide_a_good_one(fake, tmp_path):
     assert load(fake.spec.name, tmp_path).location == good == fetch(fake.spec.name, tmp_path)
 
 
-def test_a_pickle_is_not_opened_before_its_md5_matched(fake, tmp_path, monkeypatch):
+def test_a_wrong_file_is_not_opened_where_no_content_is_known(fake, tmp_path, monkeypatch):
     monkeypatch.setattr(cifar.safe_pickle, "loads", lambda _: pytest.fail("opened"))
+    spec = dataclasses.replace(fake.spec, content_sha256=None)
     fake.contents[fake.spec.files[0]] += b" "
-    fake.write(tmp_path)
     with pytest.raises(DatasetError, match="md5"):
-        load(fake.spec.name, tmp_path)
+        cifar.read_folder(spec, fake.write(tmp_path))
+
+
+def repickled(fake: FakeCifar, protocol: int, as_bytes: bool) -> dict[str, bytes]:
+    """The same data in other bytes, as somebody else's script would save them."""
+    files = {}
+    for name, images in fake.images.items():
+        rows = images.transpose(0, 3, 1, 2).reshape(len(images), 3072)
+        batch = {"data": rows, fake.spec.label_key: fake.labels[name]}
+        if as_bytes:
+            batch = {key.encode(): value for key, value in batch.items()}
+        files[name] = pickle.dumps(batch, protocol=protocol)
+    return files
+
+
+@pytest.mark.parametrize(("protocol", "as_bytes"), [(2, False), (4, True), (5, False)])
+@pytest.mark.parametrize("call", [load, fetch])
+def test_equal_images_and_labels_in_other_files_are_taken(fake, tmp_path, call, protocol, as_bytes):
+    fake.contents = repickled(fake, protocol, as_bytes)
+    fake.write(tmp_path)
+    if call is load:
+        assert_is(fake, load(fake.spec.name, tmp_path))
+    else:
+        assert fetch(fake.spec.name, tmp_path) == tmp_path
+    name = fake.spec.train_files[0]
+    fake.labels[name][0] = 1 - min(1, fake.labels[name][0])
+    fake.contents = repickled(fake, protocol, as_bytes)
+    fake.write(tmp_path)
+    with pytest.raises(DatasetError, match="is not the publisher's file: md5"):
+        call(fake.spec.name, tmp_path)
+
+
+@pytest.mark.parametrize("ending", [".tar.gz", ".tar", ".tgz", ".zip"])
+def test_an_archive_that_somebody_else_packed_is_taken(fake, tmp_path, ending):
+    path = tmp_path / fake.spec.archive_name.replace(".tar.gz", ending)
+    if ending == ".zip":
+        with zipfile.ZipFile(path, "w") as archive:
+            for name, content in fake.contents.items():
+                archive.writestr(f"mine/{name}", content)
+    else:
+        plain = gzip.decompress(fake.archive())
+        path.write_bytes(plain if ending == ".tar" else gzip.compress(plain, 1, mtime=1))
+    assert_is(fake, load(fake.spec.name, tmp_path))
+    assert fetch(fake.spec.name, tmp_path) == tmp_path
+    assert os.listdir(tmp_path) == [path.name], "it is read where it lies"
 
 
 @pytest.mark.parametrize("content", [b"no archive", b""])

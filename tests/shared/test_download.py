@@ -1,4 +1,4 @@
-"""Downloads from a local server: resumed, checked, mirrored; archives unpacked whole or not at all."""
+"""Downloads from a local server: resumed, checked, mirrored; archives unpacked whole or not."""
 
 import hashlib
 import http.server
@@ -168,8 +168,8 @@ def test_a_killed_download_goes_on_where_it_was(mirror, tmp_path):
     mirror.faults = ["hang"]
     partial = tmp_path / "data.bin.part"
     code = (
-        f"from shared.datasets import download; from pathlib import Path; download.fetch({NOWHERE!r}, "
-        "Path('data.bin'))"
+        "from pathlib import Path; from shared.datasets import download; "
+        f"download.fetch({NOWHERE!r}, Path('data.bin'))"
     )
     process = subprocess.Popen(
         [sys.executable, "-c", code],
@@ -256,6 +256,119 @@ def test_a_place_that_cannot_be_written_is_named(mirror, tmp_path):
     (tmp_path / "file").write_bytes(b"")
     with pytest.raises(DownloadError, match="cannot write"):
         fetch(NOWHERE, tmp_path / "file" / "data.bin")
+
+
+def test_a_file_that_vanishes_is_no_lack_of_space(mirror, tmp_path, monkeypatch):
+    def vanished(*_):
+        raise FileNotFoundError(2, "No such file or directory")
+
+    monkeypatch.setattr(download, "_put_in_place", vanished)
+    with pytest.raises(DownloadError) as caught:
+        fetch(NOWHERE, tmp_path / "data.bin", sha256=SHA256)
+    assert "free" not in str(caught.value)
+
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(download, "_put_in_place", full)
+    with pytest.raises(DownloadError, match=r"data\.bin \(No space left.*free some space"):
+        fetch(NOWHERE, tmp_path / "data.bin", sha256=SHA256)
+
+
+# ---- two at once
+
+
+def test_of_two_downloads_the_second_waits_and_takes_the_file(mirror, tmp_path):
+    mirror.faults = ["hang"]
+    code = (
+        "import sys; from pathlib import Path; from shared.datasets import download; "
+        f"download.fetch({NOWHERE!r}, Path('data.bin'), sha256={SHA256!r})"
+    )
+
+    def start():
+        return subprocess.Popen(
+            [sys.executable, "-c", code],
+            cwd=tmp_path,
+            env={**os.environ, "PYTHONPATH": str(REPOSITORY)},
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+
+    first = start()
+    deadline = time.monotonic() + 30
+    while not (tmp_path / "data.bin.part").exists() and time.monotonic() < deadline:
+        time.sleep(0.02)
+    second = start()
+    assert "waiting for another download" in second.stderr.readline()
+    mirror.release.set()
+    assert (first.wait(30), second.wait(30)) == (0, 0)
+    assert (tmp_path / "data.bin").read_bytes() == CONTENT
+    assert os.listdir(tmp_path) == ["data.bin"]
+    assert len(mirror.requests) == 2, "one broken off and resumed, and none of the second process"
+
+
+def test_without_locks_each_process_has_its_own_part_file(mirror, tmp_path, monkeypatch):
+    def no_locks(*_):
+        raise OSError(95, "Operation not supported")
+
+    monkeypatch.setattr(download.fcntl, "flock", no_locks)
+    (tmp_path / "data.bin.part").write_bytes(b"of another process")
+    assert fetch(NOWHERE, tmp_path / "data.bin", sha256=SHA256).read_bytes() == CONTENT
+    assert (tmp_path / "data.bin.part").read_bytes() == b"of another process"
+
+
+def test_the_file_is_checked_again_in_its_place(mirror, tmp_path, monkeypatch):
+    replace = os.replace
+
+    def corrupting(source, target):
+        replace(source, target)
+        Path(target).write_bytes(b"corrupt")
+
+    monkeypatch.setattr(download.os, "replace", corrupting)
+    with pytest.raises(DownloadError, match="changed on its way into place"):
+        fetch(NOWHERE, tmp_path / "data.bin", sha256=SHA256)
+    assert not (tmp_path / "data.bin").exists()
+
+
+# ---- what is asked, and how much is taken
+
+
+def test_a_mirror_is_asked_for_the_whole_name_first(mirror, tmp_path):
+    paths = []
+    get = Handler.do_GET
+
+    def watched(handler):
+        paths.append(handler.path)
+        get(handler)
+
+    mirror.RequestHandlerClass = type("Watched", (Handler,), {"do_GET": watched})
+    mirror.faults = ["404", "404"]
+    names = ("label_noisy/sln/a b.csv", "sln/a b.csv")
+    fetch(NOWHERE, tmp_path / "data.bin", sha256=SHA256, names=names)
+    assert paths == ["/label_noisy/sln/a%20b.csv", "/sln/a%20b.csv", "/data.bin"]
+
+
+def test_a_mirror_may_be_a_file_address_or_behind_a_link(tmp_path, monkeypatch):
+    (tmp_path / "outside/a b").mkdir(parents=True)
+    (tmp_path / "outside/a b/data.bin").write_bytes(CONTENT)
+    (tmp_path / "mirror").mkdir()
+    (tmp_path / "mirror/link").symlink_to(tmp_path / "outside", target_is_directory=True)
+    (tmp_path / "outside/circle").symlink_to(tmp_path / "mirror", target_is_directory=True)
+    for number, place in enumerate(((tmp_path / "outside/a b").as_uri(), tmp_path / "mirror")):
+        monkeypatch.setenv("DATA_MIRROR", str(place))
+        fetch(NOWHERE, tmp_path / str(number) / "data.bin", sha256=SHA256)
+
+
+@pytest.mark.parametrize("ranges", [True, False])
+def test_no_more_is_taken_than_the_limit(mirror, tmp_path, monkeypatch, ranges):
+    with pytest.raises(DownloadError, match="bytes or more, expected 500,000 at most"):
+        fetch(NOWHERE, tmp_path / "data.bin", limit=500_000)
+    assert os.listdir(tmp_path) == []
+    (tmp_path / "mirror").mkdir()
+    (tmp_path / "mirror/data.bin").write_bytes(CONTENT)
+    monkeypatch.setenv("DATA_MIRROR", str(tmp_path / "mirror"))
+    with pytest.raises(DownloadError, match="expected 500,000 at most"):
+        fetch(NOWHERE, tmp_path / "data.bin", sha256=SHA256, limit=500_000)
 
 
 # ---- a mirror folder

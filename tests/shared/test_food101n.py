@@ -146,3 +146,10 @@ def test_what_is_missing_is_told_with_the_way_to_get_it(tmp_path, capsys):
         DatasetError, match=r"too large for memory: shared\.datasets\.food101n\.load"
     ):
         datasets.load("food101n", tmp_path)
+
+
+def test_archives_that_are_not_unpacked_are_named(tmp_path):
+    (tmp_path / "Food101N").mkdir()
+    (tmp_path / "Food101N/Food-101N_release.zip").write_bytes(b"")
+    with pytest.raises(DatasetError, match=r"Food-101N_release\.zip, which is not unpacked: "):
+        food101n.load(tmp_path)

@@ -1,6 +1,4 @@
-"""IEG's preparation of CIFAR: the order of draws, against a literal restatement with the global
-generator, and the rest.
-"""
+"""IEG's preparation of CIFAR, against a literal restatement with the global generator."""
 
 import numpy as np
 import pytest

@@ -25,7 +25,7 @@ def images(tmp_path):
     save(tmp_path / "train/cat/b.png", (1, 2, 3))
     save(tmp_path / "train/cat/a.PNG", (4, 5, 6))
     save(tmp_path / "train/dog/c.bmp", 7, "L")
-    save(tmp_path / "train/dog/d.webp", (8, 8, 8), size=(10, 20))
+    save(tmp_path / "train/dog/d.webp", (8, 8, 8), size=(20, 20))
     save(tmp_path / "train/ant/e.png", (9, 9, 9, 0), "RGBA")
     save(tmp_path / "test/dog/f.jpg", (200, 200, 200))
     (tmp_path / "train/cat/notes.txt").write_text("no image")
@@ -57,6 +57,48 @@ def test_images_are_resized_bilinearly(images):
     assert data.train_images.shape == (5, 16, 16, 3)
     expected = np.asarray(Image.fromarray(gradient).resize((16, 16), Image.Resampling.BILINEAR))
     np.testing.assert_array_equal(data.test_images[1, :, :, 0], expected)
+
+
+@pytest.mark.parametrize("white", [255, 4095, 65_535])
+def test_greys_of_16_bits_are_scaled_by_their_range(images, white):
+    values = np.linspace(0, white, 32 * 32).astype(np.uint16).reshape(32, 32)
+    Image.fromarray(values).save(images / "test/dog/f.png")
+    found = load("folder", images).test_images[1]
+    np.testing.assert_array_equal(found[..., 0], np.round(values / 257))
+    np.testing.assert_array_equal(found[..., 0], found[..., 2])
+
+
+@pytest.mark.parametrize("white", [1.0, 255.0])
+def test_greys_as_floats_are_scaled(images, white):
+    values = np.linspace(0, white, 32 * 32, dtype=np.float32).reshape(32, 32)
+    Image.fromarray(values).save(images / "test/dog/f.tiff")
+    expected = np.round(values.astype(float) * (255 / white))
+    np.testing.assert_array_equal(load("folder", images).test_images[1, ..., 0], expected)
+
+
+def test_pictures_are_turned_as_their_exif_data_say(images):
+    upright = np.zeros((32, 32, 3), np.uint8)
+    upright[:8] = 255  # a white stripe on top
+    turned = Image.fromarray(np.rot90(upright))  # as a camera held sideways stores it
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    turned.save(images / "test/dog/f.png", exif=exif)
+    found = load("folder", images).test_images[1]
+    np.testing.assert_array_equal(found, np.asarray(upright))
+
+
+@pytest.mark.parametrize("size", [(500, 300), (300, 500), (33, 32), (16, 40)])
+def test_the_short_side_is_resized_and_the_middle_cut_out(images, size):
+    pixels = np.random.default_rng(0).integers(0, 256, (size[1], size[0], 3), dtype=np.uint8)
+    picture = Image.fromarray(pixels)
+    picture.save(images / "test/dog/f.png")
+    with pytest.warns(UserWarning, match=r"1 of 2 pictures of .*test are not square: .*middle"):
+        found = load("folder", images).test_images[1]
+    scale = 32 / min(size)
+    width, height = round(size[0] * scale), round(size[1] * scale)
+    whole = np.asarray(picture.resize((width, height), Image.Resampling.BILINEAR))
+    left, top = (width - 32) // 2, (height - 32) // 2
+    np.testing.assert_array_equal(found, whole[top : top + 32, left : left + 32])
 
 
 def damage(images: Path, what: str) -> None:

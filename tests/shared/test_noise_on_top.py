@@ -110,7 +110,11 @@ def test_posteriors_of_the_first_images_label_those(tmp_path, capsys):
         (ETA, ["--rate", 1.5], r"outside \[0, 1\]"),
         (ETA, ["--rate", 0.4, "--mean_probs", "p.npy"], "--mean_probs is for confidence noise"),
         (ETA, ["--rate", 0.4, "--independent"], "--independent is for"),
-        (ETA, ["--rate", 0.4, "--map", "cifar10"], "pmd noise has no class map"),
+        (
+            ETA,
+            ["--rate", 0.4, "--map", "cifar10"],
+            "--map is for asymmetric noise: leave it out for pmd",
+        ),
     ],
 )
 def test_what_cannot_become_pmd_noise_is_refused(tmp_path, capsys, content, more, message):
@@ -126,14 +130,14 @@ def test_what_cannot_become_pmd_noise_is_refused(tmp_path, capsys, content, more
         (["--kind", "pmd", "--rate", "0.4"], "pmd noise needs --eta FILE.npy"),
         (["--kind", "pmd", "--rate", "0.4", "--eta", "none.npy"], "cannot read --eta none.npy"),
         (["--kind", "pmd", "--rate", "0.4", "--factor", "1.2"], "not allowed with"),
-        (["--kind", "pmd"], "--rate --factor"),
+        (["--kind", "pmd"], "pmd noise needs a rate or a factor, not both (--rate, --factor)"),
         (["--kind", "pmd", "--rate", "0.4", "--pmd_type", "4"], "--pmd_type"),
         (["--kind", "pdn", "--rate", "0.4", "--eta", "e.npy"], "--eta is for pmd noise"),
         (
             ["--kind", "pdn", "--rate", "0.4", "--pmd_type", "1"],
-            "--pmd_type and --factor are for pmd",
+            "is for pmd noise: leave it out for pdn",
         ),
-        (["--kind", "pdn", "--factor", "1.2"], "--pmd_type and --factor are for pmd"),
+        (["--kind", "pdn", "--factor", "1.2"], "is for pmd noise: leave it out for pdn"),
     ],
 )
 def test_options_of_pmd_are_refused_where_they_mean_nothing(
@@ -157,9 +161,9 @@ def test_a_recipe_of_pmd_wants_eta_and_either_a_rate_or_a_factor():
     for rate, factor in ((None, None), (0.4, 1.2)):
         with pytest.raises(ValueError, match="pmd noise needs a rate or a factor, not both"):
             Recipe("pmd", rate, factor=factor)
-    with pytest.raises(ValueError, match=r"pdn noise needs a rate$"):
+    with pytest.raises(ValueError, match=r"pdn noise needs a rate \(--rate\)$"):
         Recipe("pdn")
-    with pytest.raises(ValueError, match="pmd_type is 0: choose one of 1, 2, 3"):
+    with pytest.raises(ValueError, match="--pmd_type 0 is unknown: choose one of 1, 2, 3"):
         Recipe("pmd", 0.4, pmd_type=0)
 
 

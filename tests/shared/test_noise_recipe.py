@@ -1,6 +1,4 @@
-"""From a recipe to a noise file: independent draws, open-set and confidence-dependent noise, and
-their commands.
-"""
+"""From a recipe to a noise file, and the commands: independent draws, open-set noise, parts."""
 
 import dataclasses
 import hashlib
@@ -258,22 +256,22 @@ def test_a_long_tail_of_rate_zero_keeps_its_labels():
 @pytest.mark.parametrize(
     ("kind", "more", "message"),
     [
-        ("ieg_uniform", ["--probe_ratio", 1.5], r"probe ratio 1\.5 is outside"),
+        ("ieg_uniform", ["--probe_ratio", 1.5], r"--probe_ratio 1\.5 is outside"),
         ("ieg_uniform", ["--probe_ratio", 0.001], "less than one for each of 10 classes"),
         (
             "ieg_uniform",
             ["--imbalance", 0.1],
-            "--imbalance is for long_tail: leave it out for ieg_uniform",
+            "--imbalance is for long_tail noise: leave it out for ieg_uniform",
         ),
-        ("ieg_asymmetric", ["--map", "cifar100"], "ieg_asymmetric noise has no class map"),
+        ("ieg_asymmetric", ["--map", "cifar100"], "--map is for asymmetric noise"),
         ("ieg_uniform", ["--independent"], "--independent is for"),
         (
             "pdn",
             ["--probe_ratio", 0.1],
-            "--probe_ratio is for ieg_uniform and ieg_asymmetric noise",
+            "--probe_ratio is for ieg_uniform, ieg_asymmetric noise",
         ),
         ("long_tail", [], "long_tail needs --imbalance"),
-        ("long_tail", ["--imbalance", 0], r"imbalance 0\.0 is outside"),
+        ("long_tail", ["--imbalance", 0], r"--imbalance 0\.0 is outside"),
         ("long_tail", ["--imbalance", 0.001], "leaves the last class nothing"),
         ("long_tail", ["--imbalance", 0.1, "--probe_ratio", 0.1], "leave it out for long_tail"),
     ],
@@ -284,3 +282,97 @@ def test_options_of_a_part_are_refused_where_they_mean_nothing(
     assert make(tmp_path / "a.npz", kind, *more) == 2
     assert re.search(message, capsys.readouterr().err)
     assert not (tmp_path / "a.npz").exists()
+
+
+# ---- a transition matrix of one's own
+
+
+def transitions(classes=10):
+    return np.random.default_rng(5).dirichlet(np.ones(classes), classes)
+
+
+@pytest.mark.parametrize("ending", ["csv", "npy"])
+def test_a_matrix_is_met_to_the_sample(tmp_path, ending, capsys):
+    matrix, path = transitions(), tmp_path / f"T.{ending}"
+    if ending == "npy":
+        np.save(path, matrix)
+    else:
+        path.write_text("\n".join(",".join(map(repr, row)) for row in matrix.tolist()) + "\n")
+    flags = ["--dataset", "digits", "--kind", "transition", "--matrix", str(path)]
+    for out in ("a.npz", "b.npz"):
+        assert main(["noise", "make", *flags, "--out", str(tmp_path / out)]) == 0
+    assert (tmp_path / "a.npz").read_bytes() == (tmp_path / "b.npz").read_bytes()
+    made = noise_file.read(tmp_path / "a.npz")
+    sizes = np.bincount(DIGITS.train_labels)
+    counts = np.zeros((10, 10))
+    np.add.at(counts, (made.clean_labels, made.noisy_labels), 1)
+    assert np.abs(counts - matrix * sizes[:, None]).max() < 1
+    expected = ((1 - matrix.diagonal()) * sizes).sum() / sizes.sum()
+    assert made.header.nominal_rate == pytest.approx(expected)
+    assert made.header.measured_rate == pytest.approx(expected, abs=10 / sizes.sum())
+    assert (made.header.kind, made.header.seed) == ("transition", 123)
+    assert "measured rate" in capsys.readouterr().out
+
+
+def test_a_matrix_with_exact_shares_gives_exactly_them():
+    labels = np.repeat([0, 1, 2], [100, 50, 10])
+    matrix = np.array([[0.71, 0.29, 0], [0, 0.5, 0.5], [0.3, 0.3, 0.4]])
+    noisy = noise.by_transitions(labels, matrix, np.random.default_rng(1))
+    counts = [np.bincount(noisy[labels == label], minlength=3).tolist() for label in range(3)]
+    assert counts == [[71, 29, 0], [0, 25, 25], [3, 3, 4]]
+    assert not np.array_equal(noisy[:100], np.sort(noisy[:100])), "which ones is random"
+
+
+def test_a_matrix_by_independent_draws():
+    labels = np.repeat(np.arange(10), 5_000)
+    matrix = transitions()
+    noisy = noise.by_transitions(labels, matrix, np.random.default_rng(1), independent=True)
+    assert np.abs(noise.transition_matrix(labels, noisy, 10) - matrix).max() < 0.03
+    recipe = Recipe("transition", independent=True)
+    assert "independent draws" in generate(recipe, DIGITS, matrix=matrix).header.generator
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("0.5,0.5\n0.5,0.5\n", "2 columns, but digits has 10 classes"),
+        ("\n".join([",".join(["0.2"] * 10)] * 10), "row 0 of the matrix sums to 2"),
+        ("\n".join([",".join(["-0.1", "1.1"] + ["0"] * 8)] * 10), "negative"),
+        ("a,b\n1,2\n", "not a table of numbers"),
+        ("1,2\n3\n", "not a table of numbers"),
+        ("\n".join([",".join(["nan"] * 10)] * 10), "missing"),
+    ],
+)
+def test_wrong_matrices_are_refused(tmp_path, capsys, content, message):
+    (tmp_path / "T.csv").write_text(content)
+    flags = ["--dataset", "digits", "--kind", "transition", "--matrix", str(tmp_path / "T.csv")]
+    assert main(["noise", "make", *flags, "--out", str(tmp_path / "a.npz")]) == 2
+    assert message in capsys.readouterr().err
+    assert not (tmp_path / "a.npz").exists()
+
+
+def test_a_matrix_is_for_its_kind_and_has_no_rate(tmp_path, capsys):
+    out = ["--dataset", "digits", "--out", str(tmp_path / "a.npz")]
+    for flags, message in (
+        (["--kind", "transition"], "transition noise needs --matrix FILE"),
+        (["--kind", "transition", "--rate", "0.4"], "has no rate: leave --rate out"),
+        (["--kind", "pdn", "--rate", "0.4", "--matrix", "T.csv"], "--matrix is for transition"),
+        (["--kind", "pdn"], "pdn noise needs a rate (--rate)"),
+    ):
+        assert main(["noise", "make", *out, *flags]) == 2
+        assert message in capsys.readouterr().err
+
+
+# ---- counts
+
+
+@pytest.mark.parametrize(
+    ("rate", "size", "count"),
+    [(0.29, 50_000, 14_500), (0.57, 100, 57), (0.4, 1442, 576), (1 / 3, 3, 1), (0.9999, 100, 99)],
+)
+def test_a_count_is_not_cut_by_the_error_of_floats(rate, size, count):
+    noisy = noise.pair_flip(np.zeros(size, int), rate, 2, np.random.default_rng(0))
+    assert noisy.sum() == count
+    assert len(open_set.draw_pairs(size, size, rate, 1)) == count
+    probs = np.full((size, 2), 0.5, np.float32)
+    assert noise.confidence_dependent(np.zeros(size, int), probs, rate).sum() == count

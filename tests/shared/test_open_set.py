@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from shared.formats import noise_file
 from shared.formats.noise_file import NoiseFileError
 from shared.noise import open_set
+from shared.noise.generators import share_of
 from shared.noise.open_set import (
     Pairs,
     draw_pairs,
@@ -47,7 +48,7 @@ def test_the_published_pairs_of_seed_123(rate):
 @given(st.integers(0, 60), st.floats(0, 1), st.integers(0, 2**32 - 124))
 def test_pairs_are_different_images_and_a_higher_rate_adds_to_them(size, rate, seed):
     pairs, all_pairs = (draw_pairs(size, 60, r, seed) for r in (rate, 1.0))
-    assert len(pairs) == int(size * rate) == len(set(pairs.positions)) == len(set(pairs.donors))
+    assert len(pairs) == share_of(rate, size) == len(set(pairs.positions)) == len(set(pairs.donors))
     assert set(pairs.positions) <= set(range(size))
     assert set(pairs.donors) <= set(range(60))
     assert pairs.positions.dtype == pairs.donors.dtype == np.int64
@@ -159,7 +160,7 @@ def test_pairs_are_drawn_anew_from_the_header_or_from_given_seeds():
             (7,),
             "no seed that could be tried",
         ),  # whatever the seed, all are replaced
-        (noise_with(np.ones(400, bool), seed=1), (), "drawn anew: 400 images"),
+        (noise_with(np.ones(400, bool), seed=1), (), "drawn again: 400 images"),
         (noise_file.make([0, 1]), (1,), "flags no replaced images"),
         (
             noise_file.make([0, 1], open_set=[True, False], indices=[4, 5]),

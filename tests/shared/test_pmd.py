@@ -23,9 +23,7 @@ def posteriors(samples, num_classes, seed=0, sure=3.0, dtype=np.float32):
 
 
 def literal_keep(eta_row, noise_type, factor):
-    """The best class, the second-best and the probability of the best, of one sample, in Python's
-    floats.
-    """
+    """The best class, the second-best and the best's probability, in Python's arithmetic."""
     values = [float(value) for value in eta_row]
     best = values.index(max(values))
     second = max((c for c in range(len(values)) if c != best), key=lambda c: (values[c], -c))
@@ -57,11 +55,8 @@ def test_pmd_labels_equal_the_literal_loop(noise_type, num_classes, factor, seed
 def test_an_array_of_probabilities_draws_as_a_loop_over_them(dtype):
     eta, _ = posteriors(2000, 4, dtype=dtype)
     best, second = pmd.best_two(eta)
-    for factor in (
-        0.5,
-        1.0,
-        2.0,
-    ):  # keep probabilities on both sides of 1/2, where binomial draws in another way
+    # Keep probabilities on both sides of 1/2, where binomial draws in another way
+    for factor in (0.5, 1.0, 2.0):
         keep = pmd.keep_probability(pmd.margin(eta), 2, factor)
         rng = np.random.RandomState(123)
         expected = [u if rng.binomial(1, p, 1)[0] else s for u, s, p in zip(best, second, keep)]

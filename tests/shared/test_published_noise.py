@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from shared import datasets
 from shared.__main__ import main
 from shared.datasets import DatasetError, download, published_noise
 from shared.datasets.download import DownloadError
@@ -90,9 +91,7 @@ def test_unknown_names_are_refused_with_the_known_ones(tmp_path):
 
 @pytest.fixture
 def mirror(tmp_path, monkeypatch):
-    """A folder with all files of SLN and re-sln, of other content: one copy of what two sources
-    share.
-    """
+    """A folder with all files of SLN and re-sln, of other content: equal files once."""
     contents = {}
     for name, noise in NOISE.items():
         if name.startswith(("sln/", "re_sln/")):
@@ -133,7 +132,7 @@ def test_a_file_that_the_mirror_has_in_another_version_only_is_not_taken(
 ):
     (tmp_path / "mirror/cifar100/label_noisy/sym0.4.csv").write_bytes(b"edited")
     monkeypatch.setattr(
-        download, "_sources", lambda url: iter([tmp_path / "mirror"])
+        download, "_sources", lambda *_: iter([tmp_path / "mirror"])
     )  # and no internet
     with pytest.raises(
         DownloadError,
@@ -147,3 +146,15 @@ def test_collections_name_sources_that_exist():
     assert all(set(members) <= sources for members in COLLECTIONS.values())
     with pytest.raises(DatasetError, match=r"'all-noise'.*sln-noise"):
         fetch_collection("all-noise")
+
+
+def test_every_file_is_pinned_by_a_whole_commit():
+    assert all(re.fullmatch("[0-9a-f]{40}", noise.commit) for noise in NOISE.values())
+    assert all(noise.commit in noise.url for noise in NOISE.values())
+
+
+def test_cifar_is_known_by_its_size_and_two_checksums():
+    for spec in datasets.CIFAR.values():
+        assert re.fullmatch("[0-9a-f]{64}", spec.archive_sha256)
+        assert re.fullmatch("[0-9a-f]{32}", spec.archive_md5)
+        assert 160 << 20 < spec.archive_bytes < 170 << 20

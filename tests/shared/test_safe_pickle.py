@@ -1,6 +1,4 @@
-"""The pickle reader gives what pickle gives for plain data; otherwise it executes, imports and
-allocates nothing.
-"""
+"""The pickle reader gives what pickle gives for plain data, and executes nothing."""
 
 import collections
 import contextlib
@@ -250,9 +248,8 @@ def test_references_cannot_multiply_bytes():
 
 def test_references_cannot_multiply_work():
     data = b"]q\x00"
-    for level in range(
-        60
-    ):  # a list that holds a list twice, that holds a list twice, ...: 2^60 paths
+    # A list that holds a list twice, that holds a list twice, ...: 2^60 paths
+    for level in range(60):
         data = b"](" + data + b"h" + bytes([level]) + b"eq" + bytes([level + 1])
     outer = loads(b"\x80\x02" + data + b".")
     assert outer[0] is outer[1]

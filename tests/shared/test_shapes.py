@@ -1,6 +1,4 @@
-"""The generated `shapes`: annotations agree with the pixels, classes are balanced, and the same
-arguments give the same files.
-"""
+"""The generated `shapes`: annotations agree with the pixels, and classes are balanced."""
 
 import hashlib
 import json
@@ -68,9 +66,7 @@ def slow_area(points):
 
 
 def covered(points, size):
-    """Pixels whose middle is inside the polygon, by counting crossings of a ray to the left, one by
-    one.
-    """
+    """Pixels whose middle is inside the polygon, by counting crossings of a ray."""
     mask = np.zeros((size, size), bool)
     for row in range(size):
         for column in range(size):
@@ -131,9 +127,7 @@ def test_instances_stand_out(made):
 
 
 def test_colour_says_nothing_about_the_class(made):
-    """Between-class variance of mean colours is what chance gives: F of 8 groups stays below its
-    99.9 % point.
-    """
+    """Between-class variance of mean colours is what chance gives: F of 8 groups is small."""
     content = read(made, "train")
     groups = {}
     for entry in content["annotations"]:

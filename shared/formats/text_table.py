@@ -1,0 +1,146 @@
+"""Labels in text: a CSV with a header, `path label` lines, or one label per line.
+
+    label,label_noisy          SLN, re-sln; True/False in the second column: the image is replaced
+    filename,label             names of files, for a dataset of files
+    ,clean,noisy               the unnamed index that pandas writes
+    00/1.jpg 3                 the lists of Clothing1M, WebVision and others
+    3                          one label per line
+
+Cells are separated by commas, tabs or semicolons (by spaces in lists without a header) and may
+stand in quotes; 3.0 is 3. A blank line is skipped at the end and refused elsewhere.
+"""
+
+import csv
+import re
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from shared.formats.columns import SINGLE, Column, Table
+from shared.formats.noise_file import NoiseFileError
+from shared.formats.safe_arrays import UnsafeArrayError
+
+MAX_BYTES = 64 * 2**20
+_MARKS = ",\t;"
+_NUMBER = re.compile(r"-?[0-9]+(\.0*)?", re.ASCII)
+_FILE = re.compile(r".*[^.]\.[A-Za-z]{2,5}")
+_INDEX_NAMES = {"", "index", "idx", "indices", "unnamed: 0", "sample_index", "id"}
+_FILE_NAMES = {"file", "filename", "file_name", "path", "image", "image_path", "img_path", "name"}
+_EXPECTED = "expected label,label_noisy or another header with names of label columns"
+
+
+def looks_like(text: str) -> bool:
+    """Whether the text begins like one of these."""
+    lines = text.lstrip().split("\n", 2)[:2]
+    return any(mark in lines[0] for mark in _MARKS) or any(
+        line.strip() and _NUMBER.fullmatch(line.split()[-1]) for line in lines
+    )
+
+
+def parse(text: str) -> Table:
+    """The columns of the text; a header names them."""
+    if len(text) > MAX_BYTES:
+        raise NoiseFileError(
+            f"the text is longer than {MAX_BYTES >> 20} MiB: save the labels as .npy"
+        )
+    rows = _rows(text.strip().splitlines())
+    head = next(rows)
+    if head[:2] in (["src", "dsts"], ["src", "dst"]):
+        raise NoiseFileError(
+            "this describes the rules of a noise, not labels: give the .csv without `_noise_rules`"
+        )
+    if head == ["index", "donor_index"]:
+        raise NoiseFileError(
+            "this is a list of pairs of open-set noise, not labels: give the noise file with "
+            "the flags"
+        )
+    has_names = not any(map(_is_value, head))
+    columns: list[list[str]] = [[] if has_names else [cell] for cell in head]
+    for number, row in enumerate(rows, start=2):
+        if len(row) != len(head):
+            raise NoiseFileError(
+                f"line {number} has {len(row)} cells, expected {','.join(head)[:80]}: damaged file"
+            )
+        for column, cell in zip(columns, row):
+            column.append(cell)
+    return _named(head, columns) if has_names else _unnamed(columns)
+
+
+def _rows(lines: list[str]) -> Iterator[list[str]]:
+    """The cells of each line."""
+    for number, line in enumerate(lines, start=1):
+        if not line.strip():
+            raise NoiseFileError(f"line {number} is blank: delete it, or restore its label")
+    mark = next((mark for mark in _MARKS if mark in lines[0]), None)
+    if mark is None:  # a path may have spaces in it
+        yield from (line.rsplit(None, 1) for line in lines)
+        return
+    try:
+        for row in csv.reader(lines, delimiter=mark, skipinitialspace=True, strict=True):
+            yield [cell.strip() for cell in row]
+    except csv.Error as error:
+        raise NoiseFileError(f"the text is not a table ({error}): damaged file") from error
+
+
+def _is_value(cell: str) -> bool:
+    return cell in ("True", "False") or _NUMBER.fullmatch(cell) is not None
+
+
+def _unnamed(columns: list[list[str]]) -> Table:
+    """A list without a header: labels alone, or file names and labels."""
+    *names, found = columns
+    if len(names) > 1 or (names and _NUMBER.fullmatch(names[0][0])):
+        raise NoiseFileError(f"the first line has {len(columns)} cells and no names: {_EXPECTED}")
+    column = Column(lambda: values(found, first_line=1), True)
+    return Table({SINGLE: column}, names=tuple(names[0]) if names else None, is_text=True)
+
+
+def _named(head: list[str], columns: list[list[str]]) -> Table:
+    found: dict[str, Column] = {}
+    indices: NDArray[np.int64] | None = None
+    names: tuple[str, ...] | None = None
+    for name, column in zip(head, columns):
+        if name in found:
+            raise NoiseFileError(f"the first line names {name!r} twice: give each column a name")
+        if name.lower() in _INDEX_NAMES and all(map(_NUMBER.fullmatch, column)):
+            rows = np.array([int(cell.partition(".")[0]) for cell in column], np.int64)
+            indices = None if np.array_equal(rows, np.arange(len(rows))) else rows
+        elif name.lower() in _FILE_NAMES or (column and all(map(_FILE.fullmatch, column))):
+            names = tuple(column)
+        else:
+            found[name] = _label_column(name, column)
+    if not any(column.is_labels for column in found.values()):
+        raise NoiseFileError(f"the first line is {','.join(head)[:80]!r}: {_EXPECTED}")
+    return Table(found, indices, names, is_text=True)
+
+
+def _label_column(name: str, cells: list[str]) -> Column:
+    """What is called a label must be one; of other columns the first cell tells."""
+    is_labels = "label" in name.lower() or not cells or _is_value(cells[0])
+    return Column(lambda: values(cells, first_line=2), is_labels)
+
+
+def values(cells: list[str], first_line: int) -> NDArray[Any]:
+    """The whole numbers, or the flags, in the cells; (N,) int64 or bool."""
+    kinds = set(cells)
+    if kinds and kinds <= {"True", "False"}:
+        return np.array([cell == "True" for cell in cells])
+    for number, cell in enumerate(cells, start=first_line):
+        if cell[:1] == "-" or len(cell) > 18 or not _NUMBER.fullmatch(cell):
+            raise NoiseFileError(f"line {number} has {cell[:40]!r} where a label from 0 on belongs")
+    return np.array([int(cell.partition(".")[0]) for cell in cells], np.int64)
+
+
+def floats(data: bytes) -> NDArray[np.float64]:
+    """A table of numbers without a header, (R, C), from the bytes of a .csv."""
+    try:
+        lines = data.decode("utf-8-sig").replace(";", ",").replace("\t", ",").split("\n")
+        table = np.loadtxt(lines, delimiter=",", dtype=np.float64, ndmin=2)
+    except ValueError as error:  # a UnicodeDecodeError is one
+        raise UnsafeArrayError(
+            f"this is not a table of numbers ({str(error)[:100]}): give as many in each line, "
+            "separated by commas, and no header"
+        ) from error
+    return table

@@ -1,0 +1,434 @@
+"""Noise files as people have them: shapes of files that occur, and what is taken from them."""
+
+import json
+import pickle
+import resource
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+from torch_bytes import torch_zip
+
+from shared import datasets, noise
+from shared.__main__ import main
+from shared.datasets.image_data import ImageData
+from shared.formats import external, noise_file
+from shared.formats.alignment import aligned, labels_for
+from shared.formats.external import read_any, write_any
+from shared.formats.noise_file import NoiseFileError
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+CLEAN = np.arange(300) % 10
+NOISY = noise.symmetric(CLEAN, 0.3, 10, np.random.default_rng(0), include_true_class=False)
+MATRIX = np.eye(10, dtype=np.float32)
+
+
+def objects(value):
+    """An array of one object, as numpy.save makes of anything that is no array."""
+    array = np.empty((), object)
+    array[()] = value
+    return array
+
+
+def save(path, value):
+    """Write a value as the ending says."""
+    match path.suffix:
+        case ".npy":
+            np.save(path, value, allow_pickle=True)
+        case ".npz":
+            np.savez_compressed(path, **value)
+        case ".pkl":
+            path.write_bytes(pickle.dumps(value, protocol=4))
+        case ".pt":
+            path.write_bytes(torch_zip(pickle.dumps(value, protocol=2)))
+        case ".json":
+            path.write_text(json.dumps(value, default=lambda array: array.tolist()))
+        case _:
+            path.write_text(value)
+    return path
+
+
+def lines(*columns, head="", mark=",", end=""):
+    rows = (mark.join(map(str, row)) for row in zip(*columns))
+    return "\n".join([*([head] if head else []), *rows, end])
+
+
+NAMES = [f"train/{label}/img {row}.jpg" for row, label in enumerate(CLEAN)]
+
+
+# ---- what is read
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("a.npy", objects({"noise_label": NOISY.tolist()})),
+        ("b.npy", np.array(NOISY.tolist(), dtype=object)),
+        ("c.npy", NOISY[:, None]),
+        ("a.json", {"noise_labels": NOISY}),
+        ("a.pkl", NOISY.tolist()),
+        ("b.pkl", NOISY),
+        ("c.pkl", {"labels": NOISY.astype(np.int32)}),
+        ("a.pt", {"noisy_labels": NOISY, "T": MATRIX, "noise_rate": 0.3}),
+        ("a.npz", {"noisy": NOISY[:, None], "T": MATRIX, "rate": 0.3}),
+        ("a.txt", lines(NOISY, end="\n")),
+        ("b.txt", lines(NOISY).replace("\n", "\r\n")),
+        ("c.csv", lines(NOISY, head="label")),
+        ("d.csv", lines([f"{label}.0" for label in NOISY], head='"label"')),
+    ],
+)
+def test_labels_alone(tmp_path, name, value):
+    found = read_any(save(tmp_path / name, value))
+    np.testing.assert_array_equal(found.noisy_labels, NOISY)
+    assert found.clean_labels is None
+
+
+@pytest.mark.parametrize(
+    "clean", ["clean", "clean_labels", "targets", "y_true", "gt", "Clean Label"]
+)
+@pytest.mark.parametrize("ending", [".npz", ".pt", ".pkl", ".json", ".csv"])
+def test_clean_labels_under_their_usual_names(tmp_path, clean, ending):
+    value = {clean: CLEAN, "noisy": NOISY}
+    path = save(
+        tmp_path / f"a{ending}",
+        lines(*value.values(), head=",".join(value)) if ending == ".csv" else value,
+    )
+    found = read_any(path)
+    np.testing.assert_array_equal(found.noisy_labels, NOISY)
+    np.testing.assert_array_equal(found.clean_labels, CLEAN)
+    assert found.header.measured_rate == (NOISY != CLEAN).mean()
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        lines(CLEAN, NOISY, head="label,label_noisy", end="\n"),
+        lines(CLEAN, NOISY, head="label\tlabel_noisy", mark="\t"),
+        lines(CLEAN, NOISY, head="label; label_noisy", mark="; "),
+        lines(range(300), CLEAN, NOISY, head=",label,label_noisy"),
+        lines(range(300), CLEAN, NOISY, head="Unnamed: 0,label,label_noisy"),
+        lines([f'"{label}"' for label in CLEAN], NOISY, head='"label","label_noisy"'),
+        lines([f"{label}.0" for label in CLEAN], NOISY, head="label,label_noisy"),
+    ],
+)
+def test_tables_of_text(tmp_path, text):
+    found = read_any(save(tmp_path / "a.csv", text))
+    np.testing.assert_array_equal(found.noisy_labels, NOISY)
+    np.testing.assert_array_equal(found.clean_labels, CLEAN)
+    assert found.indices is None
+
+
+@pytest.mark.parametrize("ending", [".json", ".pkl", ".pt"])
+def test_labels_with_their_indices(tmp_path, ending):
+    rows = np.random.default_rng(1).permutation(1000)[:300]
+    value = [NOISY.tolist(), rows.tolist()]
+    found = read_any(save(tmp_path / f"a{ending}", value))
+    np.testing.assert_array_equal(found.noisy_labels, NOISY)
+    np.testing.assert_array_equal(found.indices, rows)
+    text = lines(rows, NOISY, head="index,label")
+    np.testing.assert_array_equal(read_any(save(tmp_path / "a.csv", text)).indices, rows)
+
+
+def test_only_the_chosen_column_is_read(tmp_path):
+    path = save(tmp_path / "a.npz", {"noisy": NOISY, "text": np.array(["x"]), "T": MATRIX})
+    assert external.columns(path) == ["noisy"]
+    for column in ("text", "T"):
+        with pytest.raises(NoiseFileError, match="not integers"):
+            read_any(path, column)
+    with pytest.raises(NoiseFileError, match=r"no column 'none'.*among noisy"):
+        read_any(path, "none")
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("label,label_noisy\n1,2\n\n3,4\n", "line 3 is blank"),
+        ("label,label_noisy\n1,2\n3,two\n", "line 3 has 'two'"),
+        ("label,label\n1,2\n", "names 'label' twice"),
+        ("1,2,3\n4,5,6\n", "3 cells and no names"),
+        ("1,2\n4,5\n", "2 cells and no names"),
+        ("label,noisy\n1,True\n2,1\n", "line 2 has 'True'"),
+        ('label,noisy\n1,"2\n', "not a table"),
+        ("a\tb\nx\ty\n", "expected label,label_noisy"),
+        ("3\nfour\n5\n", "line 2 has 'four'"),
+    ],
+)
+def test_text_that_is_not_labels_is_refused(tmp_path, text, message):
+    with pytest.raises(NoiseFileError, match=message):
+        read_any(save(tmp_path / "a.csv", text))
+
+
+# ---- by file name
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        lines(NAMES, NOISY, mark=" "),
+        lines([f"./{name}" for name in NAMES], NOISY, head="filename,label"),
+        lines([name.rpartition("/")[2] for name in NAMES], NOISY, head="img_path,label"),
+        lines([f"data/set/{name}" for name in NAMES], CLEAN, NOISY, head="file,label,noisy"),
+    ],
+)
+def test_labels_by_file_name(tmp_path, text):
+    order = np.random.default_rng(2).permutation(300)
+    names = tuple(np.array(NAMES)[order])
+    data = ImageData("folder", None, CLEAN[order], None, None, tuple("0123456789"), None, names)
+    found = read_any(save(tmp_path / "a.txt", text))
+    np.testing.assert_array_equal(aligned(found, data).indices, np.argsort(order))
+    np.testing.assert_array_equal(aligned(found, data).noisy_labels, NOISY)
+    with pytest.raises(NoiseFileError, match=r"--dataset, --data_path"):
+        write_any(tmp_path / "b.npz", found)
+    known = {"dataset": "folder", "clean_labels": CLEAN, "num_classes": 10}
+    with pytest.raises(NoiseFileError, match=r"convert FILE OUT\.npz"):
+        labels_for(found, **known)
+    with pytest.raises(NoiseFileError, match=r"1 of 300 files .*img 0\.jpg, are not in"):
+        labels_for(found, **known, names=[*NAMES[1:], "other.jpg"])
+
+
+def test_a_folder_of_pictures_is_labelled_by_file_name(tmp_path, capsys):
+    from PIL import Image
+
+    for split, name in (("train", "a"), ("train", "b"), ("test", "a")):
+        for number in range(3):
+            (tmp_path / split / name).mkdir(parents=True, exist_ok=True)
+            Image.new("RGB", (32, 32)).save(tmp_path / split / name / f"{number}.png")
+    save(tmp_path / "n.csv", "filename,label\na/1.png,1\nb/2.png,1\n")
+    flags = ["--dataset", "folder", "--data_path", str(tmp_path)]
+    out = str(tmp_path / "n.npz")
+    assert main(["noise", "convert", str(tmp_path / "n.csv"), out, *flags]) == 0
+    assert noise_file.read(out).indices.tolist() == [1, 5]
+    assert "measured rate 0.50000" in capsys.readouterr().out
+
+
+# ---- TensorFlow's order
+
+
+@pytest.mark.parametrize("inverse", [False, True])
+def test_tensorflows_order_is_named_and_mapped(tmp_path, monkeypatch, inverse, capsys):
+    monkeypatch.setattr(external, "ORDER_FILES", {300: ("image_order_c10.npy",)})
+    order = np.random.default_rng(3).permutation(300)
+    path = tmp_path / "data" / "CIFAR-10_human_ordered.npy"
+    path.parent.mkdir()
+    save(
+        path, objects({"clean_label": CLEAN[order].tolist(), "noise_label": NOISY[order].tolist()})
+    )
+    assert main(["noise", "info", str(path)]) == 0
+    assert "in TensorFlow's order, not torchvision's" in capsys.readouterr().out
+    known = {"dataset": "cifar10", "clean_labels": CLEAN, "num_classes": 10}
+    with pytest.raises(NoiseFileError, match=r"put CIFAR-N's image_order_c10\.npy"):
+        labels_for(read_any(path), **known)
+    np.save(tmp_path / "image_order_c10.npy", np.argsort(order) if inverse else order)
+    rows, noisy = labels_for(read_any(path), **known)
+    np.testing.assert_array_equal(noisy, NOISY[rows])
+    assert sorted(rows) == list(range(300))
+
+
+# ---- what cannot be right
+
+
+def known(size=45_000, classes=10):
+    clean = np.random.default_rng(4).integers(0, classes, 50_000)
+    return clean, {"dataset": "cifar10", "clean_labels": clean, "num_classes": classes}
+
+
+@pytest.mark.parametrize("ending", ["npy", "json", "pt", "csv"])
+def test_45000_labels_are_the_first_whatever_the_format(tmp_path, ending):
+    clean, dataset = known()
+    noisy = noise.pair_flip(clean[:45_000], 0.3, 10, np.random.default_rng(0))
+    write_any(tmp_path / f"a.{ending}", noise_file.make(noisy, clean_labels=clean[:45_000]))
+    found = read_any(tmp_path / f"a.{ending}")
+    np.testing.assert_array_equal(found.indices, np.arange(45_000))
+    np.testing.assert_array_equal(labels_for(found, **dataset)[1], noisy)
+
+
+def test_45000_other_labels_are_refused_with_the_likely_reasons(tmp_path):
+    _, dataset = known()
+    np.save(tmp_path / "a.npy", np.random.default_rng(0).integers(0, 10, 45_000))
+    found = read_any(tmp_path / "a.npy")
+    with pytest.raises(NoiseFileError, match=r"(?s)first 45,000.*chance.*split.*--accept_labels"):
+        labels_for(found, **dataset)
+    assert len(labels_for(found, **dataset, accept=True)[0]) == 45_000
+
+
+@pytest.mark.parametrize("largest", [9, 1])
+def test_labels_of_another_dataset_are_refused(largest):
+    clean, dataset = known(classes=100)
+    found = noise_file.make(clean % (largest + 1))
+    with pytest.raises(NoiseFileError, match=rf"{largest + 1} classes \(the largest label is"):
+        labels_for(found, **dataset)
+
+
+@pytest.mark.parametrize(
+    ("noisy", "clean", "classes"),
+    [
+        (
+            noise.symmetric(CLEAN, 0.8, 10, np.random.default_rng(0), include_true_class=True),
+            CLEAN,
+            10,
+        ),
+        (np.zeros(20, int), np.zeros(20, int), 1),
+        ([1, 0, 0, 1] * 20, [0, 1] * 40, 2),  # too few to tell
+        ((CLEAN + 1) % 10, CLEAN, 10),  # below chance, so not by chance
+        ([], [], 3),
+        ([3], [3], 10),
+    ],
+)
+def test_very_noisy_or_few_labels_are_still_taken(noisy, clean, classes):
+    known = {"dataset": "folder", "clean_labels": np.array(clean, int), "num_classes": classes}
+    assert len(labels_for(noise_file.make(np.array(noisy, int)), **known)[0]) == len(clean)
+
+
+def test_labels_that_come_with_the_right_clean_ones_are_taken_at_any_rate():
+    found = noise_file.make((CLEAN + 1) % 10, clean_labels=CLEAN)
+    known = {"dataset": "folder", "clean_labels": CLEAN, "num_classes": 10}
+    assert len(labels_for(found, **known)[0]) == 300
+
+
+def test_accepted_labels_become_a_file_that_needs_no_flag(tmp_path, capsys):
+    digits = datasets.load("digits").train_labels
+    np.save(tmp_path / "a.npy", np.random.default_rng(0).permutation(digits))
+    convert = ["noise", "convert", str(tmp_path / "a.npy"), str(tmp_path / "a.npz")]
+    assert main([*convert, "--dataset", "digits"]) == 2
+    assert "as chance would" in capsys.readouterr().err
+    assert main([*convert, "--dataset", "digits", "--accept_labels"]) == 0
+    assert main(["noise", "info", str(tmp_path / "a.npz"), "--dataset", "digits"]) == 0
+    printed = capsys.readouterr().out
+    assert "the whole training set, in order" in printed
+
+
+@pytest.mark.parametrize("count", [45_000, 50_000, 7])
+def test_info_says_what_it_assumes(tmp_path, capsys, count):
+    np.save(tmp_path / "a.npy", np.arange(count) % 10)
+    assert main(["noise", "info", str(tmp_path / "a.npy")]) == 0
+    printed = capsys.readouterr().out
+    assert "assumed: " in printed
+    assert ("the first" in printed) == (count == 45_000)
+    assert "the whole training set" not in printed
+
+
+# ---- limits
+
+
+def bomb(tmp_path, name, dtype, count, columns=1):
+    path = tmp_path / name
+    head = str({"descr": dtype, "fortran_order": False, "shape": (count,)}).encode() + b"\n"
+    array = b"\x93NUMPY\x01\x00" + len(head).to_bytes(2, "little") + head
+    array += bytes(count * np.dtype(dtype).itemsize)
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        for column in range(columns):
+            archive.writestr(f"a{column}.npy", array)
+    return path
+
+
+def small_inputs(tmp_path):
+    """Files below 1 MB that want to be large: what is in them, and how they are called."""
+    opcodes = b"\x80\x02]" + b"(0" * 15_000_000 + b"."
+    with zipfile.ZipFile(tmp_path / "o.pt", "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("archive/data.pkl", opcodes)
+    yield tmp_path / "o.pt"
+    yield save(tmp_path / "p.pkl", [0] * 450_000)
+    yield save(tmp_path / "a.csv", "label,label_noisy\n9998,9998\n9998,9997\n")
+    yield save(tmp_path / "b.csv", "0\n" * 499_000)
+    yield bomb(tmp_path, "c.npz", "|i1", 30_000_000)
+    yield bomb(tmp_path, "d.npz", "<i8", 4_000_000)
+    yield bomb(tmp_path, "e.npz", "|u1", 4_000_000, columns=40)
+    yield save(tmp_path / "f.json", "[" + "[]," * 300_000 + "0]")
+    names = [{"id": number, "name": str(number)} for number in range(20_000)]
+    coco = {"images": [], "categories": names, "annotations": [{"id": 1, "category_id": 3}]}
+    yield save(tmp_path / "g.json", json.dumps(coco))
+
+
+def limited():
+    resource.setrlimit(resource.RLIMIT_AS, (2**30, 2**30))
+
+
+def test_small_files_take_little_memory_and_time(tmp_path):
+    code = """
+import resource, sys, time
+from shared.__main__ import main
+base = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+for path in sys.argv[1:]:
+    start = time.process_time()
+    commands = [["info", path]]
+    if path.endswith("g.json"):
+        commands += [["compare", path, path]]
+    for command in commands:
+        main(["noise", *command])
+    seconds = time.process_time() - start
+    print("USED", path, round(seconds, 2), flush=True)
+    assert seconds < 2, (path, seconds)
+print("MEMORY", (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - base) // 1024)
+"""
+    paths = [str(path) for path in small_inputs(tmp_path)]
+    assert all(Path(path).stat().st_size < 1_200_000 for path in paths)
+    done = subprocess.run(
+        [sys.executable, "-c", code, *paths],
+        cwd=REPOSITORY,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr + done.stdout[-500:]
+    assert int(done.stdout.rpartition("MEMORY")[2]) < 256, done.stdout[-2000:]
+
+
+def test_columns_are_limited_together(tmp_path):
+    path = bomb(tmp_path, "a.npz", "|i1", 1_000_000, columns=40)
+    with pytest.raises(NoiseFileError, match="unpacks to above 32 MiB"):
+        external.rates(path)
+    with pytest.raises(NoiseFileError, match="unpacks to above 32 MiB"):
+        read_any(path)
+
+
+def test_a_pipe_is_refused(tmp_path, capsys):
+    import os
+
+    os.mkfifo(tmp_path / "pipe")
+    for command in (["info"], ["compare", str(tmp_path / "pipe")]):
+        assert main(["noise", *command, str(tmp_path / "pipe")]) == 2
+        assert "not a regular file" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("shape", [b"(True,)", b"(1.0,)", b"(-1,)", b"('1',)"])
+def test_odd_shapes_in_a_header_are_refused(tmp_path, shape):
+    head = b"{'descr': '<i8', 'fortran_order': False, 'shape': " + shape + b", }\n"
+    data = b"\x93NUMPY\x01\x00" + len(head).to_bytes(2, "little") + head + bytes(8)
+    (tmp_path / "a.npy").write_bytes(data)
+    with pytest.raises(NoiseFileError, match="header"):
+        read_any(tmp_path / "a.npy")
+
+
+def test_a_name_cannot_command_the_terminal(tmp_path, capsys):
+    evil = "\x1b[2J\x1b[31mX\x9b\u202e"
+    categories = [{"id": 1, "name": evil}, {"id": 2, "name": "b"}]
+    coco = {"images": [], "categories": categories}
+    for name, ids in (("a.json", (1, 2)), ("b.json", (2, 2))):
+        found = [{"id": row, "category_id": category} for row, category in enumerate(ids, 1)]
+        save(tmp_path / name, {**coco, "annotations": found})
+    save(tmp_path / "c.npz", {f"{evil}1": NOISY, f"{evil}2": NOISY})
+    save(tmp_path / "d.csv", f"{evil},label\n1,2\n")
+    noise_file.write(tmp_path / "e.npz", noise_file.make(NOISY, kind=evil, dataset=evil))
+    for command in (
+        ["info", "a.json"],
+        ["compare", "a.json", "b.json"],
+        ["info", "c.npz"],
+        ["info", "c.npz:none"],
+        ["convert", "c.npz", "x.csv"],
+        ["info", "d.csv"],
+        ["info", "e.npz"],
+        ["info", evil],
+        ["add", "e.npz", "--kind", "uniform", "--rate", "0.1", "--out", "x.npz"],
+    ):
+        files = [
+            str(tmp_path / word) if "." in word and word != "0.1" else word for word in command
+        ]
+        main(["noise", *files])
+        printed = capsys.readouterr()
+        text = printed.out + printed.err
+        assert all(c.isprintable() or c == "\n" for c in text), command
+        assert "\\x1b[2J" in text or command[0] == "add" or command[1] == "d.csv"
