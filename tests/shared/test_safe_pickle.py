@@ -65,7 +65,7 @@ def test_plain_data_comes_back_as_pickle_gives_it(protocol):
 def test_a_python_2_batch_is_read():
     data = batch_bytes(ROWS, [3, 1, 4, 1, 5])
     found = loads(data)
-    assert_same(found, pickle.loads(data, encoding="latin1"))  # noqa: S301 - made above
+    assert_same(found, pickle.loads(data, encoding="latin1"))
     assert_same(found["data"], ROWS)
 
 
