@@ -103,6 +103,22 @@ def test_clean_labels_under_their_usual_names(tmp_path, clean, ending):
 
 
 @pytest.mark.parametrize(
+    ("noisy", "clean"),
+    [("labels", "clean_labels"), ("targets", "gt"), ("label_noisy", "label"), ("worse", "y")],
+)
+def test_which_of_two_columns_is_clean(tmp_path, noisy, clean):
+    found = read_any(save(tmp_path / "a.npz", {noisy: NOISY, clean: CLEAN}))
+    np.testing.assert_array_equal(found.clean_labels, CLEAN)
+
+
+def test_two_columns_that_may_both_be_meant_are_asked_about(tmp_path):
+    with pytest.raises(
+        NoiseFileError, match=r"several columns of labels: choose .*labels, targets"
+    ):
+        read_any(save(tmp_path / "a.npz", {"labels": NOISY, "targets": CLEAN}))
+
+
+@pytest.mark.parametrize(
     "text",
     [
         lines(CLEAN, NOISY, head="label,label_noisy", end="\n"),
