@@ -25,3 +25,8 @@ def add_command(
 def say(text: object) -> None:
     """Print, without what a terminal would obey: names in files are other people's."""
     print(printable(str(text)))
+
+
+def given(flags: dict[str, object]) -> list[str]:
+    """The flags that were given; None where one was not."""
+    return [flag for flag, value in flags.items() if value is not None]

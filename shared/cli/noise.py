@@ -1,28 +1,26 @@
-"""The commands `python -m shared noise make|add|info|convert|compare`: flags, and what they do."""
+"""The flags of `python -m shared noise make|add|info|convert|compare`."""
 
 import argparse
-import dataclasses
-from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 from shared import datasets
 from shared.cli import coco as coco_cli
-from shared.cli.common import SubParsers, add_command, say
-from shared.coco import file as coco_file
+from shared.cli.common import SubParsers, add_command, given
+from shared.cli.noise_commands import (
+    Source,
+    run_add,
+    run_compare,
+    run_convert,
+    run_info,
+    run_make,
+)
 from shared.coco import noise as coco_noise
-from shared.datasets.image_data import ImageData, ImageFiles
-from shared.files import must_write, save
-from shared.formats import external, noise_file, safe_arrays, text_table
-from shared.formats import report as noise_report
-from shared.formats.alignment import labels_for
-from shared.formats.noise_file import NoiseFile, NoiseFileError
+from shared.formats.noise_file import NoiseFileError
 from shared.noise import on_top as noise_on_top
 from shared.noise import pmd
-from shared.noise.kinds import FILES, OPTIONS, TABLE, Floats, help_text, takers
-from shared.noise.recipe import KINDS, Recipe, generate, usual_seed
+from shared.noise.kinds import FILES, OPTIONS, help_text, takers
+from shared.noise.recipe import KINDS, Recipe, usual_seed
 
-MOST_CLASSES = 10_000
 EXAMPLES = """\
 examples:
   python -m shared noise make --dataset cifar10 --kind pdn --rate 0.5 --out 0.5_pdn.npz
@@ -82,9 +80,6 @@ examples:
       --out cifar10-1-0.35_U_0.3.npy
 """
 OUT_HELP = ".npz, .pt, .csv, .npy or .json"
-
-
-# ---- flags
 
 
 def add_parser(commands: SubParsers) -> None:
@@ -188,7 +183,7 @@ def _run_make(a: argparse.Namespace) -> None:
     }
     coco_only = {"--ann": a.ann, "--mode": a.mode, "--manifest": a.manifest}
     coco_cli.check_format(
-        a.format, a.dataset, a.kind, _given(labels_only), _given(coco_only), a.ann is not None
+        a.format, a.dataset, a.kind, given(labels_only), given(coco_only), a.ann is not None
     )
     if a.format == "coco":
         if a.rate is None:
@@ -222,10 +217,6 @@ def _run_make(a: argparse.Namespace) -> None:
     files = {"mean_probs": a.mean_probs, "eta": a.eta, "matrix": a.matrix}
     size = 32 if a.image_size is None else a.image_size
     run_make(recipe, a.dataset, a.data_path, size, files, a.out, a.force)
-
-
-def _given(flags: dict[str, object]) -> list[str]:
-    return [flag for flag, value in flags.items() if value is not None]
 
 
 def _add_add(actions: SubParsers) -> None:
@@ -294,190 +285,5 @@ def _add_dataset_options(
         )
 
 
-def _source(a: argparse.Namespace, file: str, column: str | None = None) -> "Source":
+def _source(a: argparse.Namespace, file: str, column: str | None = None) -> Source:
     return Source(file, column, a.dataset, a.data_path, a.accept_labels)
-
-
-# ---- commands
-
-
-@dataclass(frozen=True)
-class Source:
-    """A noise file as a command line names it, with the dataset to check it against."""
-
-    file: str  # FILE or FILE:COLUMN
-    column: str | None = None
-    dataset: str | None = None
-    data_path: str | None = None
-    accept: bool = False  # labels that look like those of other samples
-
-    @property
-    def title(self) -> str:
-        path, column = external.split_column(self.file, self.column)
-        return path.name if column is None else f"{path.name}, column {column}"
-
-    def read(self) -> tuple[NoiseFile, ImageData | ImageFiles | None]:
-        """The noise file; with a dataset, checked against it and completed by its clean labels."""
-        noise = external.read_any(self.file, self.column)
-        if self.dataset is None:
-            if self.data_path is not None:
-                raise NoiseFileError("--data_path says where, but not which dataset: add --dataset")
-            return noise, None
-        data = datasets.load_labels(self.dataset, self.data_path)
-        rows, noisy = labels_for(
-            noise,
-            dataset=data.name,
-            clean_labels=data.train_labels,
-            num_classes=data.num_classes,
-            names=data.train_names,
-            accept=self.accept,
-        )
-        known = dataclasses.asdict(noise.header) | {
-            "dataset": data.name,
-            "split": noise.header.split or "train",
-            "num_classes": data.num_classes,
-        }
-        whole = noise.indices is None and noise.names is None
-        return noise_file.make(
-            noisy,
-            clean_labels=data.train_labels[rows],
-            indices=None if whole else rows,
-            open_set=noise.open_set,
-            **known,
-        ), data
-
-    def dataset_flags(self) -> list[str]:
-        """The flags about a dataset, or a column, that were given."""
-        flags = {"--column": self.column, "--dataset": self.dataset, "--data_path": self.data_path}
-        return _given(dict(flags))
-
-
-def run_make(
-    recipe: Recipe,
-    dataset: str,
-    data_path: str | None,
-    image_size: int,
-    files: dict[str, Path | None],
-    out: Path,
-    force: bool,
-) -> None:
-    """Generate noisy labels and write them; what cannot work is refused before data is read.
-
-    files: the arrays of `kinds.FILES` that were given.
-    """
-    recipe.check_for(dataset)
-    format = external.format_of(out)
-    if recipe.kind == "open_set" and format not in external.OPEN_SET_FORMATS:
-        raise NoiseFileError(
-            f"a .{format} file cannot say which images are replaced: write .npz or .csv"
-        )
-    arrays = {name: _read_array(recipe.kind, name, path) for name, path in files.items()}
-    data = datasets.load(dataset, data_path, image_size=image_size)
-    _save(out, generate(recipe, data, **arrays), format, force)
-
-
-def _read_array(kind: str, name: str, path: Path | None) -> Floats | None:
-    """The floats of a file that one kind needs and no other takes."""
-    if name != TABLE[kind].file:
-        if path is not None:
-            raise NoiseFileError(f"--{name} is for {takers(name)} noise: leave it out for {kind}")
-        return None
-    if path is None:
-        raise NoiseFileError(f"{kind} noise needs --{name} FILE.npy: {FILES[name]} floats")
-    try:
-        data = safe_arrays.read_limited(path)
-        if name == "matrix" and path.suffix.lower() in (".csv", ".txt"):
-            return text_table.floats(data)
-        return safe_arrays.parse_npy(data, "f")
-    except (OSError, safe_arrays.UnsafeArrayError) as error:
-        raise NoiseFileError(f"cannot read --{name} {path}: {error}") from error
-
-
-def run_add(source: Source, top: noise_on_top.OnTop, out: Path, force: bool) -> None:
-    """Put noise on top of the labels of a file and write them."""
-    format = external.format_of(out)
-    base, _ = source.read()
-    _save(out, noise_on_top.add(base, top), format, force)
-
-
-def run_info(source: Source, plot: Path | None) -> None:
-    """Print the report on one file, or the columns to choose from."""
-    path, column = external.split_column(source.file, source.column)
-    if coco_file.is_coco(path):
-        given = _given({"--plot": plot}) + source.dataset_flags()
-        say(coco_cli.info(path, given))
-        return
-    if plot is not None and plot.suffix.lower() != ".png":
-        raise NoiseFileError(f"{plot}: the plot is a PNG picture, so let its name end in .png")
-    names = [] if column else external.columns(path)
-    usual = external.default_column(path) if names else None
-    if len(names) > 1 and usual is None:
-        if plot is not None or source.dataset is not None:
-            raise NoiseFileError(
-                f"{path} has several columns: choose one of {', '.join(names)} with --column"
-            )
-        say(_list_columns(path))
-        return
-    noise, data = source.read()
-    others = tuple(name for name in names if name != usual) if len(names) > 2 else ()
-    title = source.title if column or not others else f"{path.name}, column {usual}"
-    subject = noise_report.Subject(title, noise, _class_names(noise, data), others)
-    text = noise_report.describe(subject)
-    if plot is not None:
-        save(plot, noise_report.heat_map(subject), "--plot")
-    say(text if plot is None else f"{text}\n\nwrote {plot}")
-
-
-def run_convert(source: Source, out: Path, force: bool) -> None:
-    """Write one file in another format."""
-    format = external.format_of(out)
-    noise, _ = source.read()
-    _save(out, noise, format, force)
-
-
-def run_compare(sources: Sequence[Source]) -> None:
-    """Print how far two files agree."""
-    first, second = (source.file for source in sources)
-    if any(coco_file.is_coco(Path(name)) for name in (first, second)):
-        say(coco_cli.compare(first, second, sources[0].dataset_flags()))
-        return
-    one, two = (source.read()[0] for source in sources)
-    say(noise_report.compare(one, two, (first, second)))
-
-
-def _save(path: Path, noise: NoiseFile, format: str, force: bool) -> None:
-    """Write the file unless another one is there, and say what it is."""
-    content = external.encode_any(noise, format)
-    if not must_write(path, content, force):
-        say(f"unchanged: {path} has these very labels already")
-        return
-    save(path, content)
-    rate = noise.header.measured_rate
-    measured = "" if rate is None else f", measured rate {rate:.5f}"
-    say(f"wrote {path}: {len(noise.noisy_labels):,} labels{measured}")
-    if format != "npz" and noise.header.generator is not None:
-        say(f"note: a .{format} file does not keep seed, rate and origin; .npz does")
-
-
-def _list_columns(path: Path) -> str:
-    lines = [
-        f"{path} has several columns of labels. Choose one as {path.name}:COLUMN or with --column"
-    ]
-    for name, rate in external.rates(path).items():
-        lines.append(f"  {name:<22}" + ("rate unknown" if rate is None else f"rate {rate:.5f}"))
-    return "\n".join(lines)
-
-
-def _class_names(noise: NoiseFile, data: ImageData | ImageFiles | None) -> tuple[str, ...]:
-    """Names of the C classes: the dataset's where it is known, else their numbers."""
-    if data is not None:
-        return data.class_names
-    if noise.header.dataset in datasets.CIFAR:
-        return datasets.CIFAR[noise.header.dataset].class_names
-    arrays = [labels for labels in (noise.noisy_labels, noise.clean_labels) if labels is not None]
-    count = noise.header.num_classes or max(int(labels.max(initial=0)) for labels in arrays) + 1
-    if count > MOST_CLASSES:
-        raise NoiseFileError(
-            f"the labels go up to {count - 1}: too many classes to describe; are these labels?"
-        )
-    return tuple(f"class {number}" for number in range(count))

@@ -12,19 +12,15 @@ one folder, the second waits.
 
 import contextlib
 import errno
-import gzip
 import hashlib
 import os
 import re
 import shutil
 import ssl
 import sys
-import tarfile
-import tempfile
 import time
 import urllib.error
 import urllib.request
-import zlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from email.message import Message
@@ -36,22 +32,20 @@ from urllib.request import url2pathname
 
 from tqdm import tqdm
 
+from shared.datasets.archives import DownloadError, unpack
 from shared.datasets.folders import walk
-from shared.errors import UserError
 from shared.files import fix_for
 
 with contextlib.suppress(ImportError):  # not on Windows, where each process has its own part file
     import fcntl
+
+__all__ = ["DownloadError", "Expected", "fetch", "file_name", "unpack"]
 
 ATTEMPTS = 4
 FIRST_WAIT_SECONDS = 1.0  # doubled after each failed attempt
 TIMEOUT_SECONDS = 30.0  # without a single byte
 _CHUNK = 1 << 18
 _TRANSIENT_STATUS = {408, 425, 429, 500, 502, 503, 504}
-
-
-class DownloadError(UserError):
-    """A file could not be downloaded or unpacked; says why, and how to bring it by hand."""
 
 
 class _TransientError(Exception):
@@ -342,57 +336,3 @@ def _put_in_place(partial: Path, target: Path, expected: Expected) -> None:
 def _digest(path: Path, algorithm: str) -> str:
     with path.open("rb") as file:
         return hashlib.file_digest(file, algorithm).hexdigest()
-
-
-def unpack(archive: Path, folder: Path) -> Path:
-    """Unpack a tar archive (any compression) into `folder`; returns `folder`.
-
-    The content appears by renaming, complete or not at all. Refused (DownloadError): members that
-    leave the folder, links, devices, and names that exist already.
-    """
-    if not hasattr(tarfile, "data_filter"):
-        raise DownloadError("unpacking safely needs Python 3.11.4 or newer")
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(prefix=".unpacking-", dir=folder) as temporary:
-            with tarfile.open(archive) as tar:
-                tar.extractall(temporary, filter=_plain_members)
-                # tarfile stops before the checksum at the very end of the compressed file
-                while tar.fileobj and tar.fileobj.read(_CHUNK):
-                    pass
-            _move_all(Path(temporary), folder, archive)
-    except tarfile.FilterError as error:
-        raise DownloadError(
-            f"{archive} is refused: {error}; data archives hold plain files and folders only"
-        ) from error
-    except (tarfile.TarError, EOFError, gzip.BadGzipFile, zlib.error) as error:
-        raise DownloadError(
-            f"{archive} is damaged ({_first_line(error)}): delete it and download it again"
-        ) from error
-    except OSError as error:
-        raise DownloadError(
-            f"cannot unpack {archive} into {folder} ({error.strerror or error}): {fix_for(error)}"
-        ) from error
-    return folder
-
-
-def _first_line(error: Exception) -> str:
-    return str(error).split("\n", 1)[0]
-
-
-def _plain_members(member: tarfile.TarInfo, folder: str) -> tarfile.TarInfo | None:
-    # The data filter lets harmless links pass; data sets have none at all.
-    if member.issym() or member.islnk():
-        raise tarfile.LinkOutsideDestinationError(member, member.linkname)
-    return tarfile.data_filter(member, folder)
-
-
-def _move_all(source: Path, folder: Path, archive: Path) -> None:
-    entries = sorted(source.iterdir())
-    places = [folder / entry.name for entry in entries]
-    if existing := [str(place) for place in places if place.exists()]:
-        raise DownloadError(
-            f"cannot unpack {archive}: {', '.join(existing)} is there already; move it away first"
-        )
-    for entry in entries:
-        entry.rename(folder / entry.name)

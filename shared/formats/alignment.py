@@ -10,8 +10,10 @@ Letters: N training samples, M samples that the file labels.
 """
 
 import math
-from collections.abc import Sequence
+import posixpath
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
+from pathlib import PurePosixPath
 from typing import Any
 
 import numpy as np
@@ -79,19 +81,19 @@ def labels_for(
 
 
 def _rows_of(wanted: Sequence[str], names: Sequence[str], dataset: str) -> Labels:
-    """The rows of the files `wanted`, by whole name or, where that is unknown, by its end."""
+    """The rows of the files `wanted`, by their names below the folder that all `names` are in."""
     if not len(names):
         raise NoiseFileError(
             f"the noise file goes by file names, and {dataset} is known by number here: write it "
             "as .npz first, with `python -m shared noise convert FILE OUT.npz --dataset ... "
             "--data_path ...`"
         )
-    rows = {name: row for row, name in enumerate(names)}
+    common = PurePosixPath(posixpath.commonpath([posixpath.dirname(name) for name in names]))
+    rows = {PurePosixPath(name).relative_to(common).parts: row for row, name in enumerate(names)}
     last: dict[str, int] = {}
-    for name, row in rows.items():  # -1: several folders have a file of that name
-        end = name.rpartition("/")[2]
-        last[end] = -1 if end in last else row
-    found = [_row_of(name.replace("\\", "/").removeprefix("./"), rows, last) for name in wanted]
+    for parts, row in rows.items():  # -1: several folders have a file of that name
+        last[parts[-1]] = -1 if parts[-1] in last else row
+    found = [_row_of(PurePosixPath(name.replace("\\", "/")).parts, rows, last) for name in wanted]
     missing = [name for name, row in zip(wanted, found) if row < 0]
     if missing:
         raise NoiseFileError(
@@ -102,13 +104,14 @@ def _rows_of(wanted: Sequence[str], names: Sequence[str], dataset: str) -> Label
     return np.array(found, np.int64)
 
 
-def _row_of(name: str, rows: dict[str, int], last: dict[str, int]) -> int:
-    while name not in rows:
-        head, slash, tail = name.partition("/")
-        if not slash:
-            return last.get(head, -1)
-        name = tail
-    return rows[name]
+def _row_of(
+    parts: tuple[str, ...], rows: Mapping[tuple[str, ...], int], last: Mapping[str, int]
+) -> int:
+    """The row of a file whose name may begin with folders that the dataset does not know."""
+    ends = (parts[start:] for start in range(len(parts)))
+    return next(
+        (rows[end] for end in ends if end in rows), last.get(parts[-1], -1) if parts else -1
+    )
 
 
 def _in_torchvision_order(noise: NoiseFile, clean: Labels) -> NoiseFile:

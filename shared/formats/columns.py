@@ -54,15 +54,13 @@ def of_value(value: Any) -> Table:
 
 
 def _is_pair_of_lists(value: Any) -> bool:
-    """Whether it is [labels, indices]."""
+    """Whether it is [labels, indices]: lists of one length, of which the second repeats nothing."""
     if not (isinstance(value, (list, tuple)) and len(value) == 2):
         return False
     first, second = value
-    if not all(isinstance(item, (list, np.ndarray)) for item in value):
+    if not all(isinstance(item, (list, np.ndarray)) for item in value) or len(first) != len(second):
         return False
-    return len(first) == len(second) and len(set(np.asarray(second).ravel().tolist())) == len(
-        second
-    )
+    return all(map(_is_integer, second)) and len(set(map(int, second))) == len(second)
 
 
 def _column(value: Any) -> Column:

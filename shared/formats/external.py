@@ -42,10 +42,11 @@ OPEN_SET_FORMATS = ("npz", "csv")  # can say which images are replaced
 PMD_SAMPLES = 45_000
 # Where CIFAR-N's labels in TensorFlow's order lie, and what maps them to torchvision's
 ORDER_FILES = {50_000: ("image_order_c10.npy", "image_order_c100.npy")}
-_CLEAN_NAMES = {
-    *("targets", "target", "gt", "gt_label", "gt_labels", "ground_truth", "y", "y_true", "y_clean"),
-    *("label", "labels", "true_label", "true_labels", "original_label", "original_labels"),
-}
+# Names of clean labels, besides clean...; the second ones only where there is none of the first
+_CLEAN_NAMES = (
+    {"gt", "gt_label", "gt_labels", "ground_truth", "true_label", "true_labels", "y_true"},
+    {"target", "targets", "label", "labels", "y", "original_label", "original_labels"},
+)
 _NOISY_NAMES = {
     *("noisy", "noisy_label", "noisy_labels", "noise_label", "noise_labels", "noisy_targets"),
     *("label_noisy", "labels_noisy", "label_noise", "y_noisy", "noisy_y", "given_label"),
@@ -200,7 +201,7 @@ def _choose(table: Table, column: str | None, file_name: str) -> str:
 def _usual(table: Table) -> str | None:
     """The only column of noisy labels, or the only one with a usual name."""
     found = _label_columns(table)
-    noisy = [name for name in found if not _is_clean(name)] or list(found)
+    noisy = [name for name in found if name not in _clean_names(table)]
     usual = [name for name in noisy if _plain(name) in _NOISY_NAMES]
     return next((names[0] for names in (noisy, usual) if len(names) == 1), None)
 
@@ -215,19 +216,22 @@ def _plain(name: str) -> str:
     return name.lower().replace("-", "_").replace(" ", "_")
 
 
-def _is_clean(name: str) -> bool:
-    return _plain(name).startswith("clean") or _plain(name) in _CLEAN_NAMES
+def _clean_names(table: Table) -> list[str]:
+    """The columns of clean labels, if there are others."""
+    names = list(_label_columns(table))
+    sure, likely = (
+        [name for name in names if _plain(name) in usual or _plain(name).startswith("clean")]
+        for usual in _CLEAN_NAMES
+    )
+    clean = sure or likely
+    return clean if len(clean) < len(names) else []
 
 
 def _clean_column(table: Table, chosen: str) -> Column | None:
     """The column of the clean labels for the chosen ones."""
-    if _is_clean(chosen):
-        others = [name for name in _label_columns(table) if not _is_clean(name)]
-        return table.columns[chosen] if others else None
-    found = [name for name in _label_columns(table) if _is_clean(name)]
-    found = [name for name in found if ("coarse" in name) == ("coarse" in chosen)]
-    first = [name for name in found if _plain(name).startswith("clean")] or found
-    return table.columns[first[0]] if first else None
+    clean = [name for name in _clean_names(table) if ("coarse" in name) == ("coarse" in chosen)]
+    first = chosen if chosen in clean else next(iter(clean), None)
+    return None if first is None else table.columns[first]
 
 
 def _noise_file(table: Table, chosen: str, path: Path | None = None) -> NoiseFile:

@@ -8,6 +8,7 @@ is wrong but not in which file.
 import io
 import math
 import stat
+import warnings
 import zipfile
 import zlib
 from pathlib import Path
@@ -92,7 +93,9 @@ def npy_header(data: bytes) -> tuple[tuple[int, ...], bool, np.dtype[Any], int]:
             if version == (1, 0)
             else np.lib.format.read_array_header_2_0
         )
-        shape, fortran_order, dtype = read(stream, max_header_size=MAX_NPY_HEADER)
+        with warnings.catch_warnings():  # about headers that Python 2 wrote
+            warnings.simplefilter("ignore")
+            shape, fortran_order, dtype = read(stream, max_header_size=MAX_NPY_HEADER)
     except UnsafeArrayError:
         raise
     # It holds a Python literal: SyntaxError, MemoryError, TokenError ..., by version of numpy.

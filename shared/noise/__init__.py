@@ -4,7 +4,6 @@ from shared.noise.generators import (
     ASYMMETRIC_MAPS,
     GENERATOR,
     asymmetric,
-    by_transitions,
     confidence_dependent,
     pair_flip,
     part_dependent,
@@ -12,6 +11,7 @@ from shared.noise.generators import (
     symmetric,
     transition_matrix,
 )
+from shared.noise.transitions import by_transitions
 
 __all__ = [
     "ASYMMETRIC_MAPS",

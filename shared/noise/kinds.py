@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from shared.datasets.image_data import ImageData
 from shared.formats.noise_file import WITH_TRUE_CLASS, WITHOUT_TRUE_CLASS
 from shared.labels import Labels
-from shared.noise import generators, ieg_splits, long_tail, open_set, pmd
+from shared.noise import generators, ieg_splits, long_tail, open_set, pmd, transitions
 
 if TYPE_CHECKING:
     from shared.noise.recipe import Recipe
@@ -211,9 +211,9 @@ def _pmd(recipe: "Recipe", data: ImageData, eta: Floats | None) -> Made:
 
 def _transition(recipe: "Recipe", data: ImageData, matrix: Floats | None) -> Made:
     assert matrix is not None  # `generate` sees to it
-    matrix = generators.checked_transitions(matrix, data.num_classes)
+    matrix = transitions.checked_transitions(matrix, data.num_classes)
     rng = np.random.default_rng(recipe.seed)
-    labels = generators.by_transitions(
+    labels = transitions.by_transitions(
         data.train_labels, matrix, rng, independent=recipe.independent
     )
     sizes = np.bincount(data.train_labels, minlength=data.num_classes)

@@ -125,7 +125,7 @@ def generate(
     `pmd.pmd_labels`; n below N: the first n samples get labels, and the file says so. Kind open_set
     changes no label: the file flags the replaced images, and `open_set.pairs_for` gives their
     donors. matrix: (C, C) float, for kind transition and no other, see
-    `generators.by_transitions`.
+    `transitions.by_transitions`.
     """
     recipe.check_for(data.name)
     kind = TABLE[recipe.kind]

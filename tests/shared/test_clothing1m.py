@@ -8,6 +8,7 @@ import pytest
 from shared import datasets
 from shared.__main__ import main
 from shared.datasets import DatasetError, clothing1m
+from shared.formats import noise_file
 
 SPLITS = {
     "noisy_train": {"images/0/00/a,1.jpg": 3, "images/9/99/b.jpg": 13, "images/0/01/c d.jpg": 0},
@@ -256,3 +257,18 @@ def test_it_is_not_loaded_into_arrays(tmp_path):
         DatasetError, match=r"too large for memory: shared\.datasets\.clothing1m\.load"
     ):
         datasets.load("clothing1m", tmp_path)
+
+
+def test_a_noise_file_may_go_by_the_names_of_the_list(tmp_path, capsys):
+    write_official(tmp_path)
+    write_images(tmp_path)
+    data = clothing1m.load(tmp_path)
+    noisy = (data.train_labels + 1) % 14
+    names = (name.removeprefix("images/") for name in data.train_files)
+    lines = [f"{name} {label}\n" for name, label in zip(names, noisy)][::-1]
+    (tmp_path / "noisy.txt").write_text("".join(lines))
+    out, flags = tmp_path / "n.npz", ["--dataset", "clothing1m", "--data_path", str(tmp_path)]
+    assert main(["noise", "convert", str(tmp_path / "noisy.txt"), str(out), *flags]) == 0
+    made = noise_file.read(out)
+    assert made.indices.tolist() == list(range(len(lines)))[::-1]
+    np.testing.assert_array_equal(made.clean_labels, data.train_labels[::-1])

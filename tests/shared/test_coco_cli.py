@@ -6,8 +6,8 @@ import os
 
 import numpy as np
 import pytest
+from cli_results import assert_refused
 
-from shared.__main__ import main
 from shared.cli import coco as coco_noise_cli
 from shared.coco import noise as coco_noise
 from shared.coco.classes import TABLES
@@ -34,21 +34,6 @@ def annotations(table, each=20):
 
 
 @pytest.fixture
-def run(capsys):
-    """Runs a command; returns (exit code, stdout, stderr)."""
-
-    def call(*arguments):
-        try:
-            code = main([str(argument) for argument in arguments])
-        except SystemExit as stop:  # argparse
-            code = stop.code
-        printed = capsys.readouterr()
-        return code, printed.out, printed.err
-
-    return call
-
-
-@pytest.fixture
 def clean(tmp_path):
     path = tmp_path / "clean.json"
     path.write_text(json.dumps(annotations(TABLES["cityscapes"])))
@@ -62,15 +47,6 @@ def make(run, clean):
         return run("noise", "make", "--format", "coco", "--ann", clean, *arguments)
 
     return call
-
-
-def assert_refused(result, *words):
-    code, out, err = result
-    assert code == 2
-    assert out == ""
-    assert "Traceback" not in err
-    for word in words:
-        assert word in err
 
 
 # ---- make

@@ -1,16 +1,10 @@
 """Noise files as people have them: shapes of files that occur, and what is taken from them."""
 
-import json
-import pickle
-import resource
-import subprocess
-import sys
-import zipfile
 from pathlib import Path
 
 import numpy as np
 import pytest
-from torch_bytes import torch_zip
+from found_files import lines, objects, save
 
 from shared import datasets, noise
 from shared.__main__ import main
@@ -24,36 +18,6 @@ REPOSITORY = Path(__file__).resolve().parents[2]
 CLEAN = np.arange(300) % 10
 NOISY = noise.symmetric(CLEAN, 0.3, 10, np.random.default_rng(0), include_true_class=False)
 MATRIX = np.eye(10, dtype=np.float32)
-
-
-def objects(value):
-    """An array of one object, as numpy.save makes of anything that is no array."""
-    array = np.empty((), object)
-    array[()] = value
-    return array
-
-
-def save(path, value):
-    """Write a value as the ending says."""
-    match path.suffix:
-        case ".npy":
-            np.save(path, value, allow_pickle=True)
-        case ".npz":
-            np.savez_compressed(path, **value)
-        case ".pkl":
-            path.write_bytes(pickle.dumps(value, protocol=4))
-        case ".pt":
-            path.write_bytes(torch_zip(pickle.dumps(value, protocol=2)))
-        case ".json":
-            path.write_text(json.dumps(value, default=lambda array: array.tolist()))
-        case _:
-            path.write_text(value)
-    return path
-
-
-def lines(*columns, head="", mark=",", end=""):
-    rows = (mark.join(map(str, row)) for row in zip(*columns))
-    return "\n".join([*([head] if head else []), *rows, end])
 
 
 NAMES = [f"train/{label}/img {row}.jpg" for row, label in enumerate(CLEAN)]
@@ -100,6 +64,22 @@ def test_clean_labels_under_their_usual_names(tmp_path, clean, ending):
     np.testing.assert_array_equal(found.noisy_labels, NOISY)
     np.testing.assert_array_equal(found.clean_labels, CLEAN)
     assert found.header.measured_rate == (NOISY != CLEAN).mean()
+
+
+@pytest.mark.parametrize(
+    ("noisy", "clean"),
+    [("labels", "clean_labels"), ("targets", "gt"), ("label_noisy", "label"), ("worse", "y")],
+)
+def test_which_of_two_columns_is_clean(tmp_path, noisy, clean):
+    found = read_any(save(tmp_path / "a.npz", {noisy: NOISY, clean: CLEAN}))
+    np.testing.assert_array_equal(found.clean_labels, CLEAN)
+
+
+def test_two_columns_that_may_both_be_meant_are_asked_about(tmp_path):
+    with pytest.raises(
+        NoiseFileError, match=r"several columns of labels: choose .*labels, targets"
+    ):
+        read_any(save(tmp_path / "a.npz", {"labels": NOISY, "targets": CLEAN}))
 
 
 @pytest.mark.parametrize(
@@ -308,127 +288,3 @@ def test_info_says_what_it_assumes(tmp_path, capsys, count):
     assert "assumed: " in printed
     assert ("the first" in printed) == (count == 45_000)
     assert "the whole training set" not in printed
-
-
-# ---- limits
-
-
-def bomb(tmp_path, name, dtype, count, columns=1):
-    path = tmp_path / name
-    head = str({"descr": dtype, "fortran_order": False, "shape": (count,)}).encode() + b"\n"
-    array = b"\x93NUMPY\x01\x00" + len(head).to_bytes(2, "little") + head
-    array += bytes(count * np.dtype(dtype).itemsize)
-    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
-        for column in range(columns):
-            archive.writestr(f"a{column}.npy", array)
-    return path
-
-
-def small_inputs(tmp_path):
-    """Files below 1 MB that want to be large: what is in them, and how they are called."""
-    opcodes = b"\x80\x02]" + b"(0" * 15_000_000 + b"."
-    with zipfile.ZipFile(tmp_path / "o.pt", "w", zipfile.ZIP_DEFLATED) as archive:
-        archive.writestr("archive/data.pkl", opcodes)
-    yield tmp_path / "o.pt"
-    yield save(tmp_path / "p.pkl", [0] * 450_000)
-    yield save(tmp_path / "a.csv", "label,label_noisy\n9998,9998\n9998,9997\n")
-    yield save(tmp_path / "b.csv", "0\n" * 499_000)
-    yield bomb(tmp_path, "c.npz", "|i1", 30_000_000)
-    yield bomb(tmp_path, "d.npz", "<i8", 4_000_000)
-    yield bomb(tmp_path, "e.npz", "|u1", 4_000_000, columns=40)
-    yield save(tmp_path / "f.json", "[" + "[]," * 300_000 + "0]")
-    names = [{"id": number, "name": str(number)} for number in range(20_000)]
-    coco = {"images": [], "categories": names, "annotations": [{"id": 1, "category_id": 3}]}
-    yield save(tmp_path / "g.json", json.dumps(coco))
-
-
-def limited():
-    resource.setrlimit(resource.RLIMIT_AS, (2**30, 2**30))
-
-
-def test_small_files_take_little_memory_and_time(tmp_path):
-    code = """
-import resource, sys, time
-from shared.__main__ import main
-base = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-for path in sys.argv[1:]:
-    start = time.process_time()
-    commands = [["info", path]]
-    if path.endswith("g.json"):
-        commands += [["compare", path, path]]
-    for command in commands:
-        main(["noise", *command])
-    seconds = time.process_time() - start
-    print("USED", path, round(seconds, 2), flush=True)
-    assert seconds < 2, (path, seconds)
-print("MEMORY", (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - base) // 1024)
-"""
-    paths = [str(path) for path in small_inputs(tmp_path)]
-    assert all(Path(path).stat().st_size < 1_200_000 for path in paths)
-    done = subprocess.run(
-        [sys.executable, "-c", code, *paths],
-        cwd=REPOSITORY,
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr + done.stdout[-500:]
-    assert int(done.stdout.rpartition("MEMORY")[2]) < 256, done.stdout[-2000:]
-
-
-def test_columns_are_limited_together(tmp_path):
-    path = bomb(tmp_path, "a.npz", "|i1", 1_000_000, columns=40)
-    with pytest.raises(NoiseFileError, match="unpacks to above 32 MiB"):
-        external.rates(path)
-    with pytest.raises(NoiseFileError, match="unpacks to above 32 MiB"):
-        read_any(path)
-
-
-def test_a_pipe_is_refused(tmp_path, capsys):
-    import os
-
-    os.mkfifo(tmp_path / "pipe")
-    for command in (["info"], ["compare", str(tmp_path / "pipe")]):
-        assert main(["noise", *command, str(tmp_path / "pipe")]) == 2
-        assert "not a regular file" in capsys.readouterr().err
-
-
-@pytest.mark.parametrize("shape", [b"(True,)", b"(1.0,)", b"(-1,)", b"('1',)"])
-def test_odd_shapes_in_a_header_are_refused(tmp_path, shape):
-    head = b"{'descr': '<i8', 'fortran_order': False, 'shape': " + shape + b", }\n"
-    data = b"\x93NUMPY\x01\x00" + len(head).to_bytes(2, "little") + head + bytes(8)
-    (tmp_path / "a.npy").write_bytes(data)
-    with pytest.raises(NoiseFileError, match="header"):
-        read_any(tmp_path / "a.npy")
-
-
-def test_a_name_cannot_command_the_terminal(tmp_path, capsys):
-    evil = "\x1b[2J\x1b[31mX\x9b\u202e"
-    categories = [{"id": 1, "name": evil}, {"id": 2, "name": "b"}]
-    coco = {"images": [], "categories": categories}
-    for name, ids in (("a.json", (1, 2)), ("b.json", (2, 2))):
-        found = [{"id": row, "category_id": category} for row, category in enumerate(ids, 1)]
-        save(tmp_path / name, {**coco, "annotations": found})
-    save(tmp_path / "c.npz", {f"{evil}1": NOISY, f"{evil}2": NOISY})
-    save(tmp_path / "d.csv", f"{evil},label\n1,2\n")
-    noise_file.write(tmp_path / "e.npz", noise_file.make(NOISY, kind=evil, dataset=evil))
-    for command in (
-        ["info", "a.json"],
-        ["compare", "a.json", "b.json"],
-        ["info", "c.npz"],
-        ["info", "c.npz:none"],
-        ["convert", "c.npz", "x.csv"],
-        ["info", "d.csv"],
-        ["info", "e.npz"],
-        ["info", evil],
-        ["add", "e.npz", "--kind", "uniform", "--rate", "0.1", "--out", "x.npz"],
-    ):
-        files = [
-            str(tmp_path / word) if "." in word and word != "0.1" else word for word in command
-        ]
-        main(["noise", *files])
-        printed = capsys.readouterr()
-        text = printed.out + printed.err
-        assert all(c.isprintable() or c == "\n" for c in text), command
-        assert "\\x1b[2J" in text or command[0] == "add" or command[1] == "d.csv"
