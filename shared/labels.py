@@ -41,3 +41,10 @@ def checked_rate(rate: float) -> float:
     if not 0.0 <= rate <= 1.0:
         raise ValueError(f"noise rate {rate} is outside [0, 1]: 0.4 means 40 %")
     return float(rate)
+
+
+def checked_seed(seed: int, limit: int = 2**32) -> int:
+    """The seed if it is in [0, limit), which numpy's legacy generator takes; else a ValueError."""
+    if not 0 <= seed < limit:
+        raise ValueError(f"seed {seed} is outside [0, {limit}): choose another one")
+    return seed

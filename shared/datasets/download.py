@@ -56,6 +56,10 @@ class _RefusedError(Exception):
     """This source does not give the file; another attempt would not help."""
 
 
+class _UnreachableError(_RefusedError):
+    """Nor would another file of the same place."""
+
+
 @dataclass(frozen=True)
 class Expected:
     """What a file must be; nothing given, nothing checked."""
@@ -164,7 +168,10 @@ def _fetch_from_any(
     url: str, names: Sequence[str], partial: Path, target: Path, expected: Expected
 ) -> None:
     failures: list[str] = []
+    unreachable: set[str] = set()
     for source in _sources(url, names):
+        if urlsplit(str(source)).netloc in unreachable:
+            continue
         try:
             if isinstance(source, Path):
                 shutil.copyfile(_candidate(source, file_name(url), expected), partial)
@@ -174,6 +181,8 @@ def _fetch_from_any(
             return
         except _RefusedError as error:
             failures.append(f"{source}: {error}")
+            if isinstance(error, _UnreachableError):
+                unreachable.add(urlsplit(str(source)).netloc)
     tried = "".join(f"\n  {failure}" for failure in failures)
     raise DownloadError(f"""could not get {file_name(url)}:{tried}
 Try again later (a partial download is continued), or bring it by hand:
@@ -227,7 +236,7 @@ def _download(url: str, partial: Path, expected: Expected) -> None:
             return _download_once(url, partial, expected)
         except _TransientError as error:
             if attempt == ATTEMPTS:
-                raise _RefusedError(f"{error} ({ATTEMPTS} attempts)") from error
+                raise _UnreachableError(f"{error} ({ATTEMPTS} attempts)") from error
         time.sleep(wait)
         wait *= 2
 

@@ -1,8 +1,13 @@
 """Fixtures that run commands of `python -m shared`."""
 
 import pytest
+from hypothesis import settings
 
 from shared.__main__ import main
+
+# Other processes may take the time of an example.
+settings.register_profile("shared", deadline=None)
+settings.load_profile("shared")
 
 
 @pytest.fixture
