@@ -135,7 +135,7 @@ def _add_make(actions: SubParsers) -> None:
     targets = make.add_mutually_exclusive_group()
     for name, option in OPTIONS.items():
         if name == "include_true_class":
-            switch = {"dest": name, "default": None}
+            switch: dict[str, Any] = {"dest": name, "default": None}
             targets.add_argument(option.flag, action="store_true", help=option.help, **switch)
             text = "symmetric: draw from the C - 1 wrong classes"
             targets.add_argument(option.negation, action="store_false", help=text, **switch)
@@ -143,7 +143,7 @@ def _add_make(actions: SubParsers) -> None:
             text = f"{takers(name)}: {option.help}"
             make.add_argument(option.flag, action="store_true", default=None, help=text)
         else:
-            known = {"dest": name, "type": option.type, "help": option.help}
+            known: dict[str, Any] = {"dest": name, "type": option.type, "help": option.help}
             group = amount if name == "factor" else make
             group.add_argument(option.flag, metavar=option.metavar, **known)
     for name, what in FILES.items():
