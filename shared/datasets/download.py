@@ -36,7 +36,7 @@ from shared.datasets.archives import DownloadError, unpack
 from shared.datasets.folders import walk
 from shared.files import fix_for
 
-with contextlib.suppress(ImportError):  # not on Windows, where each process has its own part file
+if sys.platform != "win32":
     import fcntl
 
 __all__ = ["DownloadError", "Expected", "fetch", "file_name", "unpack"]
@@ -146,19 +146,21 @@ def _alone(target: Path) -> Iterator[Path]:
     A lock ends with its process. Where the file system has no locks, the part file is one of this
     process alone.
     """
-    folder = os.open(target.parent, os.O_RDONLY)
     partial = target.with_name(target.name + ".part")
+    own = target.with_name(f"{target.name}.{os.getpid()}.part")
+    if sys.platform == "win32":
+        yield own
+        return
+    folder = os.open(target.parent, os.O_RDONLY)
     try:
-        try:
-            fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            if error.errno in (errno.EAGAIN, errno.EACCES):
-                print(f"waiting for another download into {target.parent}", file=sys.stderr)
-                fcntl.flock(folder, fcntl.LOCK_EX)
-            else:
-                partial = target.with_name(f"{target.name}.{os.getpid()}.part")
-        except NameError:  # no fcntl
-            partial = target.with_name(f"{target.name}.{os.getpid()}.part")
+        fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        if error.errno in (errno.EAGAIN, errno.EACCES):
+            print(f"waiting for another download into {target.parent}", file=sys.stderr)
+            fcntl.flock(folder, fcntl.LOCK_EX)
+        else:
+            partial = own
+    try:
         yield partial
     finally:
         os.close(folder)
