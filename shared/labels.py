@@ -12,8 +12,11 @@ def checked_labels(
     *,
     name: str = "labels",
     error: type[ValueError] = ValueError,
+    copy: bool = True,
 ) -> Labels:
     """A copy as (N,) int64 in [0, num_classes), or from 0 on where num_classes is None.
+
+    copy: False for the array itself where it is int64 already.
 
     Raises `error`, naming the first offender. Floats are refused even when integral: a NaN or a
     rounding hides in them.
@@ -33,7 +36,7 @@ def checked_labels(
             f"{name}: {array[first]} at sample {first} is not {allowed}; classes count from 0, "
             "check their number"
         )
-    return array.astype(np.int64)
+    return array.astype(np.int64, copy=copy)
 
 
 def checked_rate(rate: float) -> float:

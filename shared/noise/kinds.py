@@ -290,7 +290,8 @@ TABLE: dict[str, Kind] = {
     ),
     "transition": Kind(
         _transition,
-        "class i becomes class j in the share that --matrix says, to the sample; no --rate",
+        "of class i the share in row i, column j of --matrix becomes class j, exact to a sample;\n"
+        "rows sum to 1, and there is no --rate",
         ("independent",),
         file="matrix",
         needs_rate=False,
