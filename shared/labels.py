@@ -12,8 +12,11 @@ def checked_labels(
     *,
     name: str = "labels",
     error: type[ValueError] = ValueError,
+    copy: bool = True,
 ) -> Labels:
     """A copy as (N,) int64 in [0, num_classes), or from 0 on where num_classes is None.
+
+    copy: False for the array itself where it is int64 already.
 
     Raises `error`, naming the first offender. Floats are refused even when integral: a NaN or a
     rounding hides in them.
@@ -33,7 +36,7 @@ def checked_labels(
             f"{name}: {array[first]} at sample {first} is not {allowed}; classes count from 0, "
             "check their number"
         )
-    return array.astype(np.int64)
+    return array.astype(np.int64, copy=copy)
 
 
 def checked_rate(rate: float) -> float:
@@ -41,3 +44,10 @@ def checked_rate(rate: float) -> float:
     if not 0.0 <= rate <= 1.0:
         raise ValueError(f"noise rate {rate} is outside [0, 1]: 0.4 means 40 %")
     return float(rate)
+
+
+def checked_seed(seed: int, limit: int = 2**32) -> int:
+    """The seed if it is in [0, limit), which numpy's legacy generator takes; else a ValueError."""
+    if not 0 <= seed < limit:
+        raise ValueError(f"seed {seed} is outside [0, {limit}): choose another one")
+    return seed

@@ -2,6 +2,7 @@
 
 import argparse
 from pathlib import Path
+from typing import Any
 
 from shared import datasets
 from shared.cli import coco as coco_cli
@@ -134,21 +135,17 @@ def _add_make(actions: SubParsers) -> None:
     targets = make.add_mutually_exclusive_group()
     for name, option in OPTIONS.items():
         if name == "include_true_class":
-            targets.add_argument(option.flag, action="store_true", default=None, help=option.help)
-            targets.add_argument(
-                "--exclude_true_class",
-                dest=name,
-                action="store_false",
-                help="symmetric: draw from the C - 1 wrong classes",
-            )
+            switch: dict[str, Any] = {"dest": name, "default": None}
+            targets.add_argument(option.flag, action="store_true", help=option.help, **switch)
+            text = "symmetric: draw from the C - 1 wrong classes"
+            targets.add_argument(option.negation, action="store_false", help=text, **switch)
         elif name == "independent":
             text = f"{takers(name)}: {option.help}"
             make.add_argument(option.flag, action="store_true", default=None, help=text)
         else:
+            known: dict[str, Any] = {"dest": name, "type": option.type, "help": option.help}
             group = amount if name == "factor" else make
-            group.add_argument(
-                option.flag, type=option.type, metavar=option.metavar, help=option.help
-            )
+            group.add_argument(option.flag, metavar=option.metavar, **known)
     for name, what in FILES.items():
         text = f"{takers(name)}: {what}"
         make.add_argument(f"--{name}", type=Path, metavar="FILE", help=text)
@@ -165,22 +162,19 @@ def _add_make(actions: SubParsers) -> None:
 
 
 def _run_make(a: argparse.Namespace) -> None:
-    labels_only = {
-        "--map": a.map,
-        "--exclude_true_class" if a.include_true_class is False else "--include_true_class": (
-            a.include_true_class
-        ),
-        "--independent": a.independent,
-        "--pmd_type": a.pmd_type,
-        "--factor": a.factor,
-        "--probe_ratio": a.probe_ratio,
-        "--imbalance": a.imbalance,
-        "--mean_probs": a.mean_probs,
-        "--eta": a.eta,
-        "--matrix": a.matrix,
-        "--data_path": a.data_path,
-        "--image_size": a.image_size,
+    options: dict[str, Any] = {
+        "class_map": a.class_map,
+        "include_true_class": a.include_true_class,
+        "independent": a.independent,
+        "pmd_type": a.pmd_type,
+        "factor": a.factor,
+        "probe_ratio": a.probe_ratio,
+        "imbalance": a.imbalance,
     }
+    files = {"mean_probs": a.mean_probs, "eta": a.eta, "matrix": a.matrix}
+    labels_only = {OPTIONS[name].flag_of(value): value for name, value in options.items()}
+    labels_only |= {f"--{name}": path for name, path in files.items()}
+    labels_only |= {"--data_path": a.data_path, "--image_size": a.image_size}
     coco_only = {"--ann": a.ann, "--mode": a.mode, "--manifest": a.manifest}
     coco_cli.check_format(
         a.format, a.dataset, a.kind, given(labels_only), given(coco_only), a.ann is not None
@@ -188,33 +182,11 @@ def _run_make(a: argparse.Namespace) -> None:
     if a.format == "coco":
         if a.rate is None:
             raise NoiseFileError(f"{a.kind} noise needs a rate (--rate)")
-        coco_cli.run_make(
-            coco_cli.MakeCoco(
-                dataset=a.dataset,
-                kind=a.kind,
-                rate=a.rate,
-                ann=a.ann,
-                out=a.out,
-                seed=a.seed,
-                mode=a.mode,
-                manifest=a.manifest,
-                force=a.force,
-            )
-        )
+        flags = a.ann, a.out, a.seed, a.mode, a.manifest, a.force
+        coco_cli.run_make(coco_cli.MakeCoco(a.dataset, a.kind, a.rate, *flags))
         return
-    recipe = Recipe(
-        a.kind,
-        a.rate,
-        usual_seed(a.kind) if a.seed is None else a.seed,
-        class_map=a.map,
-        include_true_class=a.include_true_class,
-        independent=bool(a.independent),
-        pmd_type=a.pmd_type,
-        factor=a.factor,
-        probe_ratio=a.probe_ratio,
-        imbalance=a.imbalance,
-    )
-    files = {"mean_probs": a.mean_probs, "eta": a.eta, "matrix": a.matrix}
+    seed = usual_seed(a.kind) if a.seed is None else a.seed
+    recipe = Recipe(a.kind, a.rate, seed, **options | {"independent": bool(a.independent)})
     size = 32 if a.image_size is None else a.image_size
     run_make(recipe, a.dataset, a.data_path, size, files, a.out, a.force)
 

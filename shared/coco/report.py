@@ -145,10 +145,10 @@ def compare(first: CocoFile, second: CocoFile, names: tuple[str, str]) -> str:
         *heading(names),
         f"annotations in both  {len(one):>9,}",
         f"another category     {share(changed)}",
-        *([f"another box          {share(boxes)}"] if boxes.any() else []),
-        *([f"another mask         {share(masks)}"] if masks.any() else []),
-        *([f"in A only            {dropped:>9,}  (dropped)"] if dropped else []),
-        *([f"in B only            {added:>9,}  (added)"] if added else []),
+        f"box moved            {share(boxes)}",
+        f"mask moved           {share(masks)}",
+        f"in A only            {dropped:>9,}  (dropped)",
+        f"in B only            {added:>9,}  (added)",
         "",
     ]
     ids = list(first.categories)

@@ -65,6 +65,17 @@ class CifarFiles:
         return self.train_files + self.test_files
 
 
+# What tarfile and zipfile raise; RuntimeError is an encrypted member's.
+_BROKEN_ARCHIVE = (
+    tarfile.TarError,
+    zipfile.BadZipFile,
+    EOFError,
+    zlib.error,
+    OSError,
+    RuntimeError,
+)
+
+
 class WrongFileError(DatasetError):
     """A file has the right name and the wrong content."""
 
@@ -110,7 +121,7 @@ def read_archive(spec: CifarFiles, archive: Path) -> ImageData:
     """The same without unpacking, for an archive on a read-only place or packed by others."""
     try:
         contents = _contents(spec, archive)
-    except (tarfile.TarError, zipfile.BadZipFile, EOFError, zlib.error, OSError) as error:
+    except _BROKEN_ARCHIVE as error:
         raise WrongFileError(
             f"{archive} is damaged ({error}): delete it and download it again"
         ) from error
@@ -154,7 +165,7 @@ def _read(spec: CifarFiles, location: Path, content: Callable[[str], bytes]) -> 
         wrong.append(error)
         try:
             return _read_batch(spec, path, data)
-        except (WrongFileError, safe_pickle.UnsafePickleError):
+        except (ValueError, TypeError):  # another layout, or damage
             raise error from None
 
     def split(names: tuple[str, ...]) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:

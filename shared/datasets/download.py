@@ -36,7 +36,7 @@ from shared.datasets.archives import DownloadError, unpack
 from shared.datasets.folders import walk
 from shared.files import fix_for
 
-with contextlib.suppress(ImportError):  # not on Windows, where each process has its own part file
+if sys.platform != "win32":
     import fcntl
 
 __all__ = ["DownloadError", "Expected", "fetch", "file_name", "unpack"]
@@ -54,6 +54,10 @@ class _TransientError(Exception):
 
 class _RefusedError(Exception):
     """This source does not give the file; another attempt would not help."""
+
+
+class _UnreachableError(_RefusedError):
+    """Nor would another file of the same place."""
 
 
 @dataclass(frozen=True)
@@ -142,19 +146,21 @@ def _alone(target: Path) -> Iterator[Path]:
     A lock ends with its process. Where the file system has no locks, the part file is one of this
     process alone.
     """
-    folder = os.open(target.parent, os.O_RDONLY)
     partial = target.with_name(target.name + ".part")
+    own = target.with_name(f"{target.name}.{os.getpid()}.part")
+    if sys.platform == "win32":
+        yield own
+        return
+    folder = os.open(target.parent, os.O_RDONLY)
     try:
-        try:
-            fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            if error.errno in (errno.EAGAIN, errno.EACCES):
-                print(f"waiting for another download into {target.parent}", file=sys.stderr)
-                fcntl.flock(folder, fcntl.LOCK_EX)
-            else:
-                partial = target.with_name(f"{target.name}.{os.getpid()}.part")
-        except NameError:  # no fcntl
-            partial = target.with_name(f"{target.name}.{os.getpid()}.part")
+        fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        if error.errno in (errno.EAGAIN, errno.EACCES):
+            print(f"waiting for another download into {target.parent}", file=sys.stderr)
+            fcntl.flock(folder, fcntl.LOCK_EX)
+        else:
+            partial = own
+    try:
         yield partial
     finally:
         os.close(folder)
@@ -164,7 +170,10 @@ def _fetch_from_any(
     url: str, names: Sequence[str], partial: Path, target: Path, expected: Expected
 ) -> None:
     failures: list[str] = []
+    unreachable: set[str] = set()
     for source in _sources(url, names):
+        if urlsplit(str(source)).netloc in unreachable:
+            continue
         try:
             if isinstance(source, Path):
                 shutil.copyfile(_candidate(source, file_name(url), expected), partial)
@@ -174,6 +183,8 @@ def _fetch_from_any(
             return
         except _RefusedError as error:
             failures.append(f"{source}: {error}")
+            if isinstance(error, _UnreachableError):
+                unreachable.add(urlsplit(str(source)).netloc)
     tried = "".join(f"\n  {failure}" for failure in failures)
     raise DownloadError(f"""could not get {file_name(url)}:{tried}
 Try again later (a partial download is continued), or bring it by hand:
@@ -227,7 +238,7 @@ def _download(url: str, partial: Path, expected: Expected) -> None:
             return _download_once(url, partial, expected)
         except _TransientError as error:
             if attempt == ATTEMPTS:
-                raise _RefusedError(f"{error} ({ATTEMPTS} attempts)") from error
+                raise _UnreachableError(f"{error} ({ATTEMPTS} attempts)") from error
         time.sleep(wait)
         wait *= 2
 

@@ -113,7 +113,7 @@ def fetch(name: str, path: str | Path | None = None) -> Path:
     if folder := _checked_folder(spec, root):
         return folder
     for archive in cifar.archives(spec, root):
-        with contextlib.suppress(cifar.WrongFileError, download.DownloadError):
+        with contextlib.suppress(cifar.WrongFileError):
             return _use_archive(spec, archive).location or root
     archive = download.fetch(
         spec.url,

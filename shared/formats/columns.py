@@ -96,4 +96,6 @@ def labels(value: Any, name: str) -> Labels:
         value = np.array(value, np.int64)
     elif value.ndim == 2 and value.shape[1] == 1:
         value = value[:, 0]
-    return checked_labels(value, None, name=name, error=NoiseFileError)
+    found = checked_labels(value, None, name=name, error=NoiseFileError, copy=False)
+    found.setflags(write=False)
+    return found

@@ -18,6 +18,7 @@ The content decides about the format, not the name. Nothing is executed, and eve
 NoiseFileError that names the file. Letters: N labels.
 """
 
+import codecs
 import io
 import json
 from collections.abc import Iterable
@@ -128,7 +129,9 @@ def _parse(data: bytes) -> NoiseFile | Table:
     if data.startswith(b"\x80"):
         return column_reader.of_value(safe_pickle.loads(data, object_arrays=True))
     try:
-        text = data.decode("utf-8-sig")  # a spreadsheet may have put a byte order mark in front
+        # A spreadsheet may have put a byte order mark in front.
+        is_utf_16 = data[:2] in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
+        text = data.decode("utf-16" if is_utf_16 else "utf-8-sig")
     except UnicodeDecodeError:
         text = ""
     if text.lstrip().startswith(("[", "{")):

@@ -255,7 +255,11 @@ def _check_claims(noise: NoiseFile) -> None:
 
 
 def _integers(values: ArrayLike, name: str, limit: int | None) -> Labels:
-    return checked_labels(values, limit, name=name, error=NoiseFileError)
+    # An array that nobody can write to is shared: there may be millions of labels.
+    copy = not isinstance(values, np.ndarray) or values.flags.writeable
+    labels = checked_labels(values, limit, name=name, error=NoiseFileError, copy=copy)
+    labels.setflags(write=False)
+    return labels
 
 
 def _flags(values: ArrayLike | None) -> NDArray[np.bool_]:

@@ -145,6 +145,8 @@ class Archive:
     def array(self, name: str, kinds: str = "iu") -> NDArray[Any]:
         """The array of a member of .npy format."""
         array = parse_npy(self.read(name), kinds)
+        if array.size > MAX_LABELS:
+            raise UnsafeArrayError(f"{name} has {array.size:,} entries, more than {MAX_LABELS:,}")
         if self.is_compressed(name):  # as labels it will take 8 bytes each
             self._spend(name, array.size * max(0, 8 - array.itemsize))
         return array

@@ -31,7 +31,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike
 
-from shared.labels import Labels, checked_labels, checked_rate
+from shared.labels import Labels, checked_labels, checked_rate, checked_seed
 from shared.noise import ASYMMETRIC_MAPS, pmd
 
 SEED = 12345  # the original's default
@@ -177,8 +177,7 @@ def _check(noise: str, rate: float, num_classes: int, seed: int) -> None:
             f"{num_classes}: choose uniform noise, or give a noise file with asymmetric noise for "
             "these classes"
         )
-    if not 0 <= seed < 2**32:
-        raise ValueError(f"seed {seed} is outside [0, {2**32}): choose another one")
+    checked_seed(seed)
 
 
 def _probe_images_per_class(labels: Labels, num_classes: int, probe_ratio: float) -> int:

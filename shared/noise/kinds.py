@@ -64,6 +64,11 @@ class Option:
     metavar: str | None = None
     allowed: Callable[[Any], bool] = lambda value: True
     expected: str = ""  # what `allowed` wants
+    negation: str = ""  # the flag that sets it to False
+
+    def flag_of(self, value: object) -> str:
+        """The flag that gave this value."""
+        return self.negation if value is False and self.negation else self.flag
 
 
 OPTIONS: dict[str, Option] = {
@@ -79,6 +84,7 @@ OPTIONS: dict[str, Option] = {
         "--include_true_class",
         "symmetric: draw from all C classes, as DivideMix does: the measured rate is rate "
         "(1 - 1/C); the default",
+        negation="--exclude_true_class",
     ),
     "independent": Option(
         "--independent",
@@ -284,7 +290,8 @@ TABLE: dict[str, Kind] = {
     ),
     "transition": Kind(
         _transition,
-        "class i becomes class j in the share that --matrix says, to the sample; no --rate",
+        "of class i the share in row i, column j of --matrix becomes class j, exact to a sample;\n"
+        "rows sum to 1, and there is no --rate",
         ("independent",),
         file="matrix",
         needs_rate=False,

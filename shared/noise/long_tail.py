@@ -17,7 +17,7 @@ import math
 import numpy as np
 from numpy.typing import ArrayLike
 
-from shared.labels import Labels, checked_labels
+from shared.labels import Labels, checked_labels, checked_seed
 
 SEED = 12345
 
@@ -67,8 +67,7 @@ def subset(labels: ArrayLike, factor: float, seed: int = SEED) -> Labels:
         raise ValueError(
             f"no sample has class {missing}: give the labels of the whole training set"
         )
-    if not 0 <= seed < 2**32:
-        raise ValueError(f"seed {seed} is outside [0, {2**32}): choose another one")
+    checked_seed(seed)
     random = np.random.RandomState(seed)
     chosen = [
         random.choice(np.flatnonzero(labels == label), size, replace=False)

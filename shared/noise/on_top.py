@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from shared.formats import noise_file
 from shared.formats.noise_file import Header, NoiseFile, NoiseFileError
-from shared.labels import checked_rate
+from shared.labels import checked_rate, checked_seed
 from shared.noise import generators, pmd
 
 KINDS = ("uniform", "asymmetric")
@@ -38,8 +38,7 @@ class OnTop:
                 f"unknown kind of noise on top {self.kind!r}: choose one of {', '.join(KINDS)}"
             )
         checked_rate(self.rate)
-        if not 0 <= self.seed < 2**32:
-            raise ValueError(f"seed {self.seed} is outside [0, {2**32}): choose another one")
+        checked_seed(self.seed)
         if self.class_map is not None and self.kind != "asymmetric":
             raise ValueError(
                 f"{self.kind} noise has no class map: leave --map out, or choose --kind asymmetric"

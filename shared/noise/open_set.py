@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from shared.files import write_atomically
 from shared.formats import safe_arrays
 from shared.formats.noise_file import NoiseFile, NoiseFileError
-from shared.labels import Labels, checked_labels
+from shared.labels import Labels, checked_labels, checked_seed
 from shared.noise.generators import share_of
 
 DONOR_DATASET = "cifar100"  # its training images, as in SLN and re-sln
@@ -66,10 +66,7 @@ def draw_pairs(size: int, donor_size: int, rate: float, seed: int) -> Pairs:
 
 
 def _draw(size: int, donor_size: int, count: int, seed: int) -> Pairs:
-    if not 0 <= seed < 2**32 - DONOR_SEED_OFFSET:
-        raise ValueError(
-            f"seed {seed} is outside [0, 2^32 - {DONOR_SEED_OFFSET}): choose another one"
-        )
+    checked_seed(seed, 2**32 - DONOR_SEED_OFFSET)
     if count > donor_size:
         raise ValueError(
             f"{count} images are to be replaced, but there are {donor_size} donor images: lower "

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from shared.datasets.image_data import ImageData
 from shared.formats import noise_file
 from shared.formats.noise_file import NoiseFile
-from shared.labels import checked_rate
+from shared.labels import checked_rate, checked_seed
 from shared.noise import generators, ieg_splits, open_set, pmd
 from shared.noise.kinds import DEFAULT_MAPS, OPTIONS, TABLE, Floats, takers
 
@@ -48,7 +48,7 @@ class Recipe:
             value = getattr(self, name)
             if value is None or (value is False and name == "independent"):
                 continue
-            flag = "--exclude_true_class" if value is False else option.flag
+            flag = option.flag_of(value)
             if name not in TABLE[self.kind].options:
                 raise ValueError(
                     f"{flag} is for {takers(name)} noise: leave it out for {self.kind}"
@@ -60,9 +60,8 @@ class Recipe:
                 "long_tail needs --imbalance: 0.02 makes the last class a fiftieth of the first"
             )
         self._check_amount()
-        limit = 2**32 - (open_set.DONOR_SEED_OFFSET if self.kind == "open_set" else 0)
-        if not 0 <= self.seed < limit:
-            raise ValueError(f"seed {self.seed} is outside [0, {limit}): choose another one")
+        offset = open_set.DONOR_SEED_OFFSET if self.kind == "open_set" else 0
+        checked_seed(self.seed, 2**32 - offset)
 
     def _check_amount(self) -> None:
         if not TABLE[self.kind].needs_rate:

@@ -28,7 +28,7 @@ def save(path, value):
         case ".json":
             path.write_text(json.dumps(value, default=lambda array: array.tolist()))
         case _:
-            path.write_text(value)
+            path.write_bytes(value if isinstance(value, bytes) else value.encode())
     return path
 
 

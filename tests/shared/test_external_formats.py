@@ -168,7 +168,7 @@ def test_json_list(tmp_path):
     size=st.integers(0, 400),
     largest=st.sampled_from([1, 10, 200, 2**40]),
 )
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=25, deadline=None)
 def test_round_trips_lose_nothing_the_format_can_hold(tmp_path_factory, seed, size, largest):
     rng = np.random.default_rng(seed)
     clean, noisy = rng.integers(0, largest, (2, size))
@@ -364,7 +364,7 @@ SAMPLES = samples()
 
 
 @given(data=st.data())
-@settings(max_examples=600, deadline=None)
+@settings(max_examples=400, deadline=None)
 def test_damaged_files_are_refused_or_give_valid_labels(tmp_path_factory, data):
     whole = bytearray(data.draw(st.sampled_from(SAMPLES)))
     for _ in range(data.draw(st.integers(0, 3))):

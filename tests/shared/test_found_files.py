@@ -42,6 +42,8 @@ NAMES = [f"train/{label}/img {row}.jpg" for row, label in enumerate(CLEAN)]
         ("b.txt", lines(NOISY).replace("\n", "\r\n")),
         ("c.csv", lines(NOISY, head="label")),
         ("d.csv", lines([f"{label}.0" for label in NOISY], head='"label"')),
+        ("e.csv", b"\xff\xfe" + lines(NOISY, head="label").encode("utf-16-le")),
+        ("f.csv", b"\xef\xbb\xbf" + lines(range(300), NOISY, head="index,label").encode()),
     ],
 )
 def test_labels_alone(tmp_path, name, value):

@@ -1,9 +1,9 @@
 """Small files that want to be large, or to command the terminal, are refused or shown as text."""
 
 import json
-import resource
 import subprocess
 import sys
+import tracemalloc
 import zipfile
 from pathlib import Path
 
@@ -13,7 +13,7 @@ from found_files import save
 
 from shared import noise
 from shared.__main__ import main
-from shared.formats import external, noise_file
+from shared.formats import external, noise_file, safe_arrays
 from shared.formats.external import read_any
 from shared.formats.noise_file import NoiseFileError
 
@@ -50,10 +50,6 @@ def small_inputs(tmp_path):
     names = [{"id": number, "name": str(number)} for number in range(20_000)]
     coco = {"images": [], "categories": names, "annotations": [{"id": 1, "category_id": 3}]}
     yield save(tmp_path / "g.json", json.dumps(coco))
-
-
-def limited():
-    resource.setrlimit(resource.RLIMIT_AS, (2**30, 2**30))
 
 
 def test_small_files_take_little_memory_and_time(tmp_path):
@@ -142,3 +138,29 @@ def test_a_name_cannot_command_the_terminal(tmp_path, capsys):
         text = printed.out + printed.err
         assert all(c.isprintable() or c == "\n" for c in text), command
         assert "\\x1b[2J" in text or command[0] == "add" or command[1] == "d.csv"
+
+
+@pytest.mark.parametrize("ending", ["npy", "npz"])
+def test_large_files_of_bytes_are_no_labels(tmp_path, ending):
+    many = np.zeros(safe_arrays.MAX_LABELS + 1, np.int8)
+    if ending == "npy":
+        np.save(tmp_path / "a.npy", many)
+    else:
+        np.savez(tmp_path / "a.npz", noisy_labels=many, header=np.array("{}"))
+    tracemalloc.start()
+    try:
+        with pytest.raises(NoiseFileError, match="more than 33,554,432"):
+            read_any(tmp_path / f"a.{ending}")
+        assert tracemalloc.get_traced_memory()[1] < 3 * many.nbytes
+    finally:
+        tracemalloc.stop()
+
+
+def test_labels_are_held_once(tmp_path):
+    np.save(tmp_path / "a.npy", np.zeros(2_000_000, np.int8))
+    tracemalloc.start()
+    try:
+        found = read_any(tmp_path / "a.npy")
+        assert tracemalloc.get_traced_memory()[1] < 3 * found.noisy_labels.nbytes
+    finally:
+        tracemalloc.stop()

@@ -86,7 +86,7 @@ def test_unknowns_stay_none():
     parts=st.tuples(st.booleans(), st.booleans(), st.booleans(), st.booleans()),
     seed=st.integers(0, 2**32 - 1),
 )
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=40, deadline=None)
 def test_round_trip(size, num_classes, parts, seed):
     rng = np.random.default_rng(seed)
     with_clean, with_indices, with_flags, with_header = parts
@@ -320,7 +320,7 @@ def test_unreadable_paths_are_noise_file_errors(tmp_path):
 
 
 @given(data=st.data())
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=200, deadline=None)
 def test_damaged_bytes_are_refused_or_harmless(tmp_path_factory, data):
     whole = noise_file.encode(example(open_set=CLEAN == 0, indices=np.arange(60)))
     if data.draw(st.booleans()):

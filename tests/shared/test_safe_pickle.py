@@ -289,7 +289,7 @@ BASES = [
 ]
 
 
-@settings(max_examples=400, deadline=None, derandomize=True)
+@settings(max_examples=200, deadline=None, derandomize=True)
 @given(
     base=st.sampled_from(BASES),
     flips=st.lists(st.tuples(st.floats(0, 1, exclude_max=True), st.integers(0, 255)), max_size=4),
@@ -306,7 +306,7 @@ def test_mutated_pickles_give_a_value_or_the_one_error(base, flips, keep, cut):
         loads(bytes(data))
 
 
-@settings(max_examples=300, deadline=None, derandomize=True)
+@settings(max_examples=200, deadline=None, derandomize=True)
 @given(
     body=st.lists(
         st.sampled_from(
