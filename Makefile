@@ -71,7 +71,7 @@ data-% data-instancegm/% data-sln/% data-re_sln/% data-plc/% data-lra_diffusion/
 noise: setup-shared ## make a noise file: DATASET=cifar10 KIND=pdn|symmetric|asymmetric|pair_flip|open_set|pmd RATE=0.5; or of ANN=coco.json
 	@shared/noise.sh
 ##@ Environments, tests, upkeep
-setup-noisy_instseg: .venv/noisy_instseg/.ready ## its own, as it can compile mmcv's operators: OPS=compiled (else torchvision's are used)
+setup-noisy_instseg: .venv/noisy_instseg/.ready ## noisy_instseg's environment; OPS=compiled compiles mmcv's operators (else torchvision's are used)
 	$(if $(filter-out compiled,$(OPS)),$(error OPS=$(OPS): choose compiled, or leave it out))
 	$(if $(OPS),@UV=$(UV) noisy_instseg/tools/build_ops.sh .venv/noisy_instseg,@:)
 setup-%: .venv/%/.ready ## install an environment: shared, tests or a project
@@ -87,7 +87,7 @@ coverage: ## line coverage of each folder, by every test
 	@$(MAKE) --no-print-directory test ARGS="--cov --cov-append --cov-report= $(ARGS)"
 	@for folder in shared $(PROJECTS); do printf '%-16s %s %%\n' $$folder \
 	  $$($(tools)/python -m coverage report --format=total --include="$$folder/*"); done
-bench-%: tests/bench/%.py setup-% ## images/s or ms per step of a project, against its plain float32 or literal form
+bench-%: tests/bench/%.py setup-% ## speed of a project's steps, as ratios to plain float32 or to a literal implementation
 	.venv/$*/bin/python -m tests.bench.$* $(ARGS)
 lint: setup-tests $(PROJECTS:%=setup-%) ## formatting, style, imports and types, changing nothing
 	$(tools)/ruff check .

@@ -4,7 +4,9 @@ Kept byte-identical in every torch project.
 """
 
 import argparse
+import copy
 import difflib
+import sys
 from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any
@@ -20,7 +22,8 @@ def add_config_flag(group: argparse._ArgumentGroup) -> None:
         "--config",
         type=Path,
         metavar="FILE",
-        help="settings from a run's config.yaml, or a part of one; flags on the command line win",
+        help="settings from a run's config.yaml, or a part of one; flags on the command line win, "
+        "but a switch that the file turns on stays on",
     )
 
 
@@ -30,53 +33,101 @@ def expand_config(
     *,
     recorded: Collection[str] = (),
     alternatives: Sequence[Collection[str]] = (),
+    decides: Collection[str] = (),
 ) -> list[str]:
     """The command line with the entries of `--config FILE` in front of it, spelled as flags.
 
     recorded: entries of a config.yaml that are outcomes of a run and no flags. alternatives:
     groups of flags of which one makes the others meaningless: where the command line has one, the
-    file's entries of that group do not count. Exits with a message for a file that does not work.
+    file's entries of that group do not count. decides: flags that choose a preset; a note says
+    where the file's settings stand against another one's. Exits with a message for a bad file.
     """
-    known = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
-    known.add_argument("--config", type=Path)
-    path = known.parse_known_args(argv)[0].config
+    given = _given(parser, argv)
+    path = given.get("config")
     if path is None:
         return list(argv)
     actions = {action.dest: action for action in parser._actions if action.option_strings}
-    words = {word.partition("=")[0] for word in argv}
-    given = {name for name, action in actions.items() if words & {*action.option_strings}}
-    flags: list[str] = []
-    for name, value in _read(parser, path).items():
-        overruled = any(name in group and given & {*group} for group in alternatives)
-        if name in NOT_TAKEN_OVER or name in recorded or overruled:
-            continue
-        if name not in actions:
-            close = difflib.get_close_matches(name, actions, n=1)
-            hint = f"; did you mean {close[0]}?" if close else ""
-            parser.error(f"--config {path}: {name} is not a flag of this script{hint}")
-        flags += _spelled(actions[name], value)
+    settings = {
+        name: value
+        for name, value in _read(parser, path).items()
+        if name not in NOT_TAKEN_OVER
+        and name not in recorded
+        and not any(name in group and given.keys() & {*group} for group in alternatives)
+    }
+    if unknown := [name for name in settings if name not in actions]:
+        close = difflib.get_close_matches(unknown[0], actions, n=1)
+        hint = f" (did you mean {close[0]}?)" if close else ""
+        more = ". Is the file of another project?" if len(unknown) > 2 else ""
+        parser.error(f"--config {path}: {unknown[0]} is not a flag of this script{hint}{more}")
+    flags = [
+        word
+        for name, value in settings.items()
+        for word in _spelled(parser, f"--config {path}: {name}", actions[name], value)
+    ]
+    _check(parser, path, flags)
+    for name in decides:
+        if name in settings and name in given and str(given[name]) != str(settings[name]):
+            print(
+                f"note: --{name} is not {path}'s, but all settings that no flag names are; they "
+                "may not suit it",
+                file=sys.stderr,
+            )
     return [*flags, *argv]
+
+
+def _given(parser: argparse.ArgumentParser, argv: Sequence[str]) -> dict[str, Any]:
+    """What the command line itself sets, unchecked: destination -> word."""
+    probe = copy.deepcopy(parser)
+    for action in probe._actions:
+        action.required, action.default = False, argparse.SUPPRESS
+        action.type = action.choices = None
+    return vars(probe.parse_known_args([word for word in argv if word not in ("-h", "--help")])[0])
+
+
+def _check(parser: argparse.ArgumentParser, path: Path, flags: Sequence[str]) -> None:
+    """Blames wrong values on the file, not on a flag that nobody typed."""
+
+    class Probe(argparse.ArgumentParser):
+        def error(self, message: str) -> Any:
+            parser.error(f"--config {path}: {message}")
+
+    probe = copy.deepcopy(parser)
+    probe.__class__ = Probe
+    for action in probe._actions:
+        action.required = False
+    probe.parse_known_args(flags)
 
 
 def _read(parser: argparse.ArgumentParser, path: Path) -> dict[str, Any]:
     try:
-        settings = yaml.safe_load(path.read_text())
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        parser.error(f"--config {path} cannot be read ({error}): give the config.yaml of a run")
+        settings = yaml.safe_load(Path(path).read_text())
+    except yaml.MarkedYAMLError as error:
+        line = error.problem_mark.line + 1 if error.problem_mark else 1
+        parser.error(
+            f"--config {path} is not YAML (line {line}: {error.problem}): give the config.yaml of "
+            "a run"
+        )
+    except (OSError, UnicodeDecodeError, RecursionError, yaml.YAMLError) as error:
+        reason = getattr(error, "strerror", None) or type(error).__name__
+        parser.error(f"--config {path} cannot be read ({reason}): give the config.yaml of a run")
     if not isinstance(settings, dict):
         parser.error(f"--config {path} holds no settings: give the config.yaml of a run")
-    return settings
+    return {str(name): value for name, value in settings.items()}
 
 
-def _spelled(action: argparse.Action, value: Any) -> list[str]:
+def _spelled(
+    parser: argparse.ArgumentParser, where: str, action: argparse.Action, value: Any
+) -> list[str]:
     """The words on a command line that set this flag to the value; none for null."""
     flag = action.option_strings[0]
     if value is None:
         return []
-    if isinstance(action, argparse.BooleanOptionalAction):
-        return [action.option_strings[0 if value else -1]]
     if action.nargs == 0:
+        if not isinstance(value, bool):
+            parser.error(f"{where} is {value!r}: give true or false, without quotes")
+        if isinstance(action, argparse.BooleanOptionalAction):
+            return [action.option_strings[0 if value else -1]]
         return [flag] if value else []
-    if isinstance(value, list):
-        return [flag, *map(str, value)]
-    return [f"{flag}={value}"]
+    if isinstance(value, dict) or (isinstance(value, list) and action.nargs is None):
+        parser.error(f"{where} is {value!r}: give one value")
+    return [flag, *map(str, value)] if isinstance(value, list) else [f"{flag}={value}"]
