@@ -237,14 +237,24 @@ def _argument(field: Field[Any]) -> dict[str, Any]:
 
 def _with_config_file(parser: argparse.ArgumentParser, argv: list[str]) -> list[str]:
     """The command line with the entries of `--config FILE`, if that is given, in front."""
-    outcomes = {*OUTCOMES, *(field.name for field in fields(Config) if not field.metadata)}
+    outcomes = {
+        *OUTCOMES,
+        "noise_mode=file",
+        *(field.name for field in fields(Config) if not field.metadata),
+    }
     alternatives = [("noise_file", "noise_mode"), ("noise_file", "r")]
-    words = expand_config(parser, argv, recorded=outcomes, alternatives=alternatives)
+    words = expand_config(
+        parser,
+        argv,
+        recorded=outcomes,
+        alternatives=alternatives,
+        decides=("dataset", "noise_mode", "r"),
+    )
     from_file = words[: len(words) - len(argv)]
     if any(word.startswith("--noise_file=") for word in from_file):
         # A noise file says its kind itself, and config.yaml records what it said.
         from_file = [word for word in from_file if not word.startswith("--noise_mode=")]
-    return [*(word for word in from_file if word != "--noise_mode=file"), *argv]
+    return [*from_file, *argv]
 
 
 def _expand_abbreviations(

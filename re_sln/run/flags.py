@@ -37,8 +37,8 @@ def expand_config(
 ) -> list[str]:
     """The command line with the entries of `--config FILE` in front of it, spelled as flags.
 
-    recorded: entries of a config.yaml that are outcomes of a run and no flags. alternatives:
-    groups of flags of which one makes the others meaningless: where the command line has one, the
+    recorded: entries of a config.yaml, `name` or `name=value`, that are outcomes of a run and no
+    flags. alternatives: groups of flags of which one makes the others meaningless: where the command line has one, the
     file's entries of that group do not count. decides: flags that choose a preset; a note says
     where the file's settings stand against another one's. Exits with a message for a bad file.
     """
@@ -51,7 +51,7 @@ def expand_config(
         name: value
         for name, value in _read(parser, path).items()
         if name not in NOT_TAKEN_OVER
-        and name not in recorded
+        and not {name, f"{name}={value}"} & {*recorded}
         and not any(name in group and given.keys() & {*group} for group in alternatives)
     }
     if unknown := [name for name in settings if name not in actions]:
