@@ -338,6 +338,35 @@ def test_meta_gradients_are_the_slope_of_the_meta_loss(network):
     np.testing.assert_allclose(found, slopes, rtol=0.02, atol=0.02 * np.abs(slopes).max())
 
 
+def test_weights_are_averaged_by_class_before_the_loss_uses_them(monkeypatch):
+    """Class 0 helps and class 1 harms, 200 steps, gamma 0.9: the next weights are 0.5 and 0."""
+
+    def found(network, values, batch, settings, features, residual, decay):
+        gradients = tf.where(batch["labels"] == 0, -1.0, 1.0)
+        return step_fsr._Found(gradients, gradients, tf.constant(0.0), tf.constant(0.0))
+
+    monkeypatch.setattr(step_fsr, "_meta_step", found)
+    labels = [0] * 2 + [1] * (BATCH - 2)
+    options = {"moving_weight_gamma": 0.9, "meta_start_epoch": 20, "iter_epoch": 10}
+    settings = replace(SETTINGS, **options)
+    functions, values = mlp()
+    batch, draw = batch_and_draws(labels=labels)
+    batch["class_weights"] = tf.fill([CLASSES], 1 / BATCH)
+    step = tf.function(
+        lambda batch: step_fsr.step(
+            functions, values, batch, draws_for("fsr", draw), settings
+        ).samples
+    )
+    for iteration in range(201):
+        batch["iteration"] = tf.constant(iteration)
+        samples = step(batch)
+        batch["class_weights"] = samples["class_weights"]
+        if iteration < 200:  # epochs 0 to 19
+            np.testing.assert_allclose(samples["weights"], [1 / BATCH] * BATCH)
+    np.testing.assert_allclose(samples["class_weights"][:2], [0.5, 0], atol=1e-5)
+    np.testing.assert_allclose(samples["weights"], [0.5] * 2 + [0] * (BATCH - 2), atol=1e-5)
+
+
 def test_averages_of_weights_by_class_start_at_the_uniform_weight():
     """1 / the batch of all replicas, and are not kept where nothing reads them."""
     model = networks.build("wrn10-1", CLASSES, image_shape=(SIDE, SIDE, 3), seed=3)
