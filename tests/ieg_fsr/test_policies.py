@@ -84,6 +84,20 @@ def test_randaug_draws_two_operations_per_batch():
     assert levels == set(range(1, 10))
 
 
+@pytest.mark.parametrize("aug_type", policies.AUG_TYPES)
+def test_digits_are_never_mirrored_nor_inverted_and_keep_most_of_their_pixels(aug_type):
+    draws = [
+        policies.draw(100, 32, 32, np.random.default_rng(seed), aug_type, "digits")
+        for seed in range(30)
+    ]
+    assert not any(part.mirrored.any() for part in draws)
+    drawn = {step.operation for part in draws for pair in part.steps for step in pair}
+    assert not drawn & {"Invert", "Solarize", "Equalize", "Posterize", "Cutout", "TranslateY"}
+    assert drawn <= set(pil_ops.OPERATIONS)
+    hidden = policies.strong_arrays(np.ones((100, 32, 32, 3), np.float32), draws[0]) == 0
+    assert hidden.mean() < 0.4
+
+
 def test_the_shift_is_a_window_of_the_padded_image():
     images = weak_views(3)
     corners = np.array([[0, 7], [4, 4], [7, 2]])

@@ -353,9 +353,9 @@ def test_weights_are_averaged_by_class_before_the_loss_uses_them(monkeypatch):
     batch, draw = batch_and_draws(labels=labels)
     batch["class_weights"] = tf.fill([CLASSES], 1 / BATCH)
     step = tf.function(
-        lambda batch: step_fsr.step(
-            functions, values, batch, draws_for("fsr", draw), settings
-        ).samples
+        lambda batch: (
+            step_fsr.step(functions, values, batch, draws_for("fsr", draw), settings).samples
+        )
     )
     for iteration in range(201):
         batch["iteration"] = tf.constant(iteration)
