@@ -250,7 +250,8 @@ def strong_arrays(images: NDArray[np.float32], draws: Draws) -> NDArray[np.float
     apply_steps(rgba, draws)
     crops = shifted(pil_ops.from_rgba(rgba), draws.crop)
     views = np.where(draws.mirrored[:, None, None, None], crops[:, :, ::-1], crops)
-    views[square_mask(draws.cutout, *views.shape[1:3], draws.cutout_side)] = 0
+    height, width = views.shape[1:3]
+    views[square_mask(draws.cutout, height, width, draws.cutout_side)] = 0
     return views
 
 

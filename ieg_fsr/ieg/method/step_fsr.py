@@ -158,8 +158,8 @@ def _classify(features: Tensor, classifier: list[Tensor]) -> Tensor:
 def _moving_weights(weights: Tensor, batch: Batch, settings: Settings) -> tuple[Tensor, Tensor]:
     """Weights averaged over time by class: the new averages (C,) and each sample's (B,).
 
-    weights: (B,) found by the meta step, also before the loss uses them. Of several samples of a class the last one counts. From --meta_moving_end_epoch on (0: never)
-    the averages stay.
+    weights: (B,) found by the meta step, also before the loss uses them. Of several samples of a
+    class the last one counts. From --meta_moving_end_epoch on (0: never) the averages stay.
     """
     gamma, averages, labels = settings.moving_weight_gamma, batch["class_weights"], batch["labels"]
     new = gamma * tf.gather(averages, labels) + (1.0 - gamma) * weights
