@@ -90,7 +90,7 @@ def test_strongly_augmented_digits_stay_digits(aug_type):
     )
     others = np.concatenate([digits[shown][:, :, ::-1], -digits[shown]])
     weak, alike = source.plain(ids(*rows)), []
-    for seed in range(5):
+    for seed in range(2):
         strong = source.strong(ids(*rows), weak, tf.constant([seed, 3]), aug_type)[..., 0].numpy()
         to_digits, to_others = (
             np.max([best_match(strong, template) for template in group], axis=0)
@@ -103,8 +103,8 @@ def test_strongly_augmented_digits_stay_digits(aug_type):
 def best_match(images, template):
     """(B,) the highest correlation of each image (B, H, W) with the template moved by up to 4."""
     best = np.full(len(images), -1.0)
-    for top in range(-4, 5, 2):
-        for left in range(-4, 5, 2):
+    for top in (-3, 0, 3):
+        for left in (-3, 0, 3):
             moved = np.roll(template, (top, left), (0, 1))[4:-4, 4:-4].ravel()
             inner = images[:, 4:-4, 4:-4].reshape(len(images), -1)
             inner = inner - inner.mean(axis=1, keepdims=True)
