@@ -10,19 +10,24 @@ and a method that finds the noise gives noisy samples less.
 import argparse
 import sys
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 # Where the package is, to be run by path from anywhere.
 sys.path.insert(0, str(Path(__file__).absolute().parents[1]))
 
-import yaml
-
-from ieg.analysis.runs import read_run, table
-from shared.files import write_atomically
+from ieg.run.errors import exit_status
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Exit status: 0; 2 for runs that cannot be read or compared, with a message."""
+    return exit_status(partial(work, argv))
+
+
+def work(argv: Sequence[str] | None) -> None:
+    """Read, compare, draw."""
+    from ieg.analysis.runs import read_run, table  # in here, so that Ctrl-C is answered
+
     parser = argparse.ArgumentParser(
         prog="python -m ieg.compare",
         allow_abbrev=False,
@@ -31,20 +36,16 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("runs", nargs="+", type=Path, metavar="RUN", help="run folders")
     parser.add_argument("--plot", type=Path, help="write the picture here (PNG)")
     given = parser.parse_args(argv)
-    try:
-        runs = [read_run(folder) for folder in given.runs]
-        if len({run.labels for run in runs}) > 1:
-            print("warning: the runs differ in dataset, noise file or seed", file=sys.stderr)
-        print(table(runs))
-        if given.plot:
-            from ieg.analysis.picture import picture  # matplotlib takes a second to import
+    runs = [read_run(folder) for folder in given.runs]
+    if len({run.labels for run in runs}) > 1:
+        print("warning: the runs differ in dataset, noise file or seed", file=sys.stderr)
+    print(table(runs))
+    if given.plot:
+        from ieg.analysis.picture import picture  # matplotlib takes a second to import
+        from shared.files import write_atomically
 
-            write_atomically(given.plot, picture(runs))
-            print(f"picture: {given.plot}")
-    except (OSError, ValueError, KeyError, yaml.YAMLError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    return 0
+        write_atomically(given.plot, picture(runs))
+        print(f"picture: {given.plot}")
 
 
 if __name__ == "__main__":

@@ -24,7 +24,6 @@ sys.path.insert(0, str(Path(__file__).absolute().parents[1]))
 # TensorFlow talks about itself; its errors come as exceptions.
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
-from ieg.run.config import parse
 from ieg.run.errors import exit_status
 
 
@@ -35,6 +34,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def work(argv: Sequence[str] | None) -> None:
     """Build, train, report."""
+    from ieg.run.config import parse  # in here, so that Ctrl-C is answered while it is imported
+
     config = parse(argv)  # TensorFlow takes seconds to import, and --help should not wait for it
 
     from ieg.method.train import train
@@ -47,19 +48,20 @@ def work(argv: Sequence[str] | None) -> None:
         run = build(config)
         if config.mode == "evaluation":
             return print_evaluation(run, run.restore_to_evaluate())
-        done = run.resume()
-        print_start(run, done)
-        with Recording(run, done) as recording:
-            for progress in train(
-                run.trainer,
-                run.batches(done),
-                run.plan,
-                run.evaluate,
-                done=done,
-                queue_order=run.queue_order(),
-            ):
-                recording.record(progress)
-        print_end(run)
+        with run.alone():
+            done = run.resume()
+            print_start(run, done)
+            with Recording(run, done) as recording:
+                for progress in train(
+                    run.trainer,
+                    run.batches(done),
+                    run.plan,
+                    run.evaluate,
+                    done=done,
+                    queue_order=run.queue_order(),
+                ):
+                    recording.record(progress)
+            print_end(run)
 
 
 if __name__ == "__main__":

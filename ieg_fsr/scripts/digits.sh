@@ -9,7 +9,7 @@ for method in supervised l2r ieg fsr; do
   trusted=0 # share of the images that L2R and IEG hold out with clean labels
   [[ $method != l2r && $method != ieg ]] || trusted=0.07
   "$PYTHON" ieg_fsr/ieg/main.py --seed="$SEED" --method=$method --dataset=file --noise_file="$labels" \
-    --network_name=wrn10-1 --max_iteration=400 --lr_schedule=cosine_one --eval_freq=40 --meta_start_epoch=5 \
+    --network_name=wrn10-1 --max_iteration=400 --lr_schedule=cosine_one --eval_freq=20 --meta_start_epoch=5 \
     --queue_capacity=200 --queue_bs=100 --probe_dataset_hold_ratio=$trusted --output_dir="$run/$method" "${args[@]}"
 done
 "$PYTHON" ieg_fsr/ieg/compare.py "$run"/{supervised,l2r,ieg,fsr} --plot "$run/comparison.png"

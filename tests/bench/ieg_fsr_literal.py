@@ -164,10 +164,10 @@ def fsr_step(
                 weights = over_sum(tf.maximum(stepped - 1 / size, 0.0))
             else:
                 weights = over_sum(stepped - tf.reduce_min(stepped) + 1 / size)
-            weights = tf.where(epoch >= settings.meta_start_epoch, weights, 1 / size)
             averages = batch["class_weights"]
             if settings.moving_weight_gamma > 0:
                 averages, weights = moving_class_weights(weights, epoch, batch, settings)
+            weights = tf.where(epoch >= settings.meta_start_epoch, weights, 1 / size)
         loss = tf.reduce_sum(weights * cost) + regularisation
         pseudo, rows = settings.use_pseudo_loss, over_rms(batch["pseudo_rows"])
         pseudo_loss = tf.constant(0.0)

@@ -8,7 +8,8 @@ from conftest import METHODS, rows
 from PIL import Image
 
 from ieg import compare
-from ieg.analysis.runs import read_run, table
+from ieg.analysis.picture import drawn, picture
+from ieg.analysis.runs import Run, labels_of, read_run, table
 
 
 def run_folder(folder, method="fsr", labels="a", weights=(1.5, 0.5), use_ema=True):
@@ -46,8 +47,93 @@ def test_the_table_has_last_and_best_accuracy_and_the_weights_of_the_second_half
     ]
     lines = table(runs).splitlines()
     assert lines[2].split() == ["FSR", "20.00", "30.00", "1.50", "0.50"]
-    assert lines[3].split() == ["supervised", "21.00", "31.00", "-", "-"]
+    assert lines[3].split() == ["supervised", "(raw)", "21.00", "31.00", "-", "-"]
     assert "weight: 1 is uniform" in lines[4]
+
+
+def changed(folder, **figures):
+    """Writes these figures into the first rows of a run."""
+    lines = (folder / "metrics.jsonl").read_text().splitlines()[:3]
+    for number, values in enumerate(zip(*figures.values())):
+        row = json.loads(lines[number]) | dict(zip(figures, values))
+        lines[number] = json.dumps(row)
+    (folder / "metrics.jsonl").write_text("\n".join(lines) + "\n")
+    return folder
+
+
+def test_accuracies_may_be_null_or_nan_at_first_and_at_last(tmp_path):
+    a = changed(run_folder(tmp_path / "a"), accuracy_ema=[None, float("nan")])
+    b = changed(run_folder(tmp_path / "b", "l2r"), accuracy_ema=[None, 30.0, None])
+    c = changed(run_folder(tmp_path / "c", "ieg"), accuracy_ema=[None] * 3)
+    runs = [read_run(folder) for folder in (a, b, c)]
+    lines = table(runs).splitlines()
+    assert lines[2].split()[:3] == ["FSR", "20.00", "20.00"]
+    assert lines[3].split()[:3] == ["L2R", "-", "30.00"]
+    assert lines[4].split()[:3] == ["IEG", "-", "-"]
+    picture(runs)
+
+
+def test_runs_of_one_method_are_told_apart(tmp_path):
+    runs = [read_run(run_folder(tmp_path / f"seed{seed}")) for seed in (1, 2)]
+    assert labels_of(runs) == ["FSR seed1", "FSR seed2"]
+
+
+def test_a_log_of_two_runs_is_refused(tmp_path, capsys):
+    folder = run_folder(tmp_path / "a")
+    log = folder / "metrics.jsonl"
+    lines = log.read_text().splitlines()[:3]
+    log.write_text("\n".join(sorted(lines * 2)) + "\n")
+    assert compare.main([str(folder)]) == 2
+    assert "two runs wrote into one folder" in capsys.readouterr().err
+
+
+EXTREMES = {
+    "one evaluation": ([55.0], 1.0),
+    "all equal": ([10.0] * 5, 1.0),
+    "full range": ([0.0, 100.0, 100.0], 50_000.0),
+    "tiny weights": ([99.9, 99.9, 99.9], 1e-9),
+    "missing at first": ([None, float("nan"), 30.0], 1.0),
+    "many": ([float(i % 100) for i in range(500)], 1.0),
+}
+
+
+@pytest.mark.parametrize("case", EXTREMES)
+def test_pictures_of_extreme_runs_show_everything(tmp_path, case):
+    accuracies, weight = EXTREMES[case]
+    rows = [
+        {"iteration": i, "epoch": i / 10, "accuracy_ema": value}
+        | {"weight_clean": weight, "weight_noisy": 0.0}
+        for i, value in enumerate(accuracies, 1)
+    ]
+    config = {"use_ema": True, "dataset": "digits", "network_name": "wrn10-1", "seed": 1}
+    runs = [
+        Run(tmp_path / f"a_long_name_of_a_folder_{n}", {**config, "method": method}, rows)
+        for n, method in enumerate(["ieg", "fsr", "fsr", "fsr", "supervised"])
+    ]
+    figure = drawn(runs)
+    figure.draw_without_rendering()
+    curves, bars = figure.axes
+    low, high = curves.get_ylim()
+    assert low <= 0
+    assert 100 <= high <= 110
+    assert curves.get_xlim()[1] >= rows[-1]["epoch"]
+    assert all(tick == round(tick) for tick in curves.get_xticks())
+    few = len(rows) <= 40
+    assert all((line.get_marker() != "None") == few for line in curves.lines)
+    assert weight <= bars.get_ylim()[1] <= 1.5 * max(weight, 1.0)
+    [legend] = figure.legends
+    box = legend.get_window_extent()
+    for axes in figure.axes:  # with their ticks and labels
+        assert not box.overlaps(axes.get_tightbbox())
+    inside = figure.bbox
+    assert inside.x0 <= box.x0 < box.x1 <= inside.x1
+    assert inside.y0 <= box.y0 < box.y1 <= inside.y1
+
+
+def test_runs_without_weights_have_no_empty_half(tmp_path):
+    runs = [read_run(run_folder(tmp_path / "a", "supervised", weights=None, use_ema=False))]
+    [axes] = drawn(runs).axes
+    assert axes.get_title() == "Accuracy (raw)"
 
 
 def test_real_runs_become_a_table_and_a_picture(trained, tmp_path, capsys):
@@ -61,7 +147,7 @@ def test_real_runs_become_a_table_and_a_picture(trained, tmp_path, capsys):
         assert line.split()[1] == f"{rows(trained[method][0])[-1]['accuracy_ema']:.2f}"
     with Image.open(tmp_path / "out" / "runs.png") as image:
         assert image.format == "PNG"
-        assert image.size == (1500, 600)
+        assert image.size == (1500, 690)
 
 
 def test_one_method_alone_and_no_warning_for_the_same_labels(tmp_path, capsys):
@@ -79,7 +165,7 @@ def test_one_method_alone_and_no_warning_for_the_same_labels(tmp_path, capsys):
         ("config.yaml", "- a\n", "not of a run of ieg.main"),
         ("config.yaml", "!!python/object/apply:os.getcwd []", "could not determine a constructor"),
         ("metrics.jsonl", "", "has no evaluation yet"),
-        ("metrics.jsonl", "nonsense\n", "Expecting value"),
+        ("metrics.jsonl", "nonsense\n", "holds a line that is no row"),
         ("metrics.jsonl", None, "No such file"),
     ],
 )

@@ -9,6 +9,7 @@ from PIL import Image
 
 from ieg.input.batches import evaluation_batches
 from ieg.input.image_sources import ArraySource, FileSource
+from shared import datasets
 
 
 def array_source(view, count=6):
@@ -72,6 +73,45 @@ def test_a_weak_view_is_a_crop_of_the_padded_image_or_its_mirror(view, padding):
 def test_digits_are_neither_moved_nor_mirrored():
     _, source = array_source("digits")
     np.testing.assert_array_equal(source.weak(ids(2, 4), SEED), source.plain(ids(2, 4)))
+
+
+@pytest.mark.parametrize("aug_type", ["autoaug", "randaug"])
+def test_strongly_augmented_digits_stay_digits(aug_type):
+    """Each is more like some digit than like the mirror image or the negative of its own."""
+    data = datasets.load("digits", None)
+    shown = [2, 4, 7, 9]  # far from their mirror images
+    rows = np.concatenate([np.flatnonzero(data.train_labels == label)[:20] for label in shown])
+    source = ArraySource(data.train_images, data.train_labels, view="digits")
+    digits = np.stack(
+        [
+            data.train_images[data.train_labels == label, ..., 0].mean(0) / 127.5 - 1
+            for label in range(10)
+        ]
+    )
+    others = np.concatenate([digits[shown][:, :, ::-1], -digits[shown]])
+    weak, alike = source.plain(ids(*rows)), []
+    for seed in range(2):
+        strong = source.strong(ids(*rows), weak, tf.constant([seed, 3]), aug_type)[..., 0].numpy()
+        to_digits, to_others = (
+            np.max([best_match(strong, template) for template in group], axis=0)
+            for group in (digits, others)
+        )
+        alike.append(to_digits > to_others)
+    assert np.mean(alike) > 0.9
+
+
+def best_match(images, template):
+    """(B,) the highest correlation of each image (B, H, W) with the template moved by up to 4."""
+    best = np.full(len(images), -1.0)
+    for top in (-3, 0, 3):
+        for left in (-3, 0, 3):
+            moved = np.roll(template, (top, left), (0, 1))[4:-4, 4:-4].ravel()
+            inner = images[:, 4:-4, 4:-4].reshape(len(images), -1)
+            inner = inner - inner.mean(axis=1, keepdims=True)
+            moved = moved - moved.mean()
+            norms = np.linalg.norm(inner, axis=1) * np.linalg.norm(moved) + 1e-9
+            best = np.maximum(best, inner @ moved / norms)
+    return best
 
 
 def test_strong_views_start_from_the_weak_one_and_default_is_another_weak_one():

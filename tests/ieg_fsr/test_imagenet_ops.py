@@ -201,6 +201,7 @@ def test_sub_policies_and_cutouts_are_drawn_as_they_should():
     assert max(heights) == 16
 
 
+@pytest.mark.training  # compiles 25 sub-policies
 def test_the_strong_view_follows_from_its_seed_in_a_pipeline():
     y, x = np.mgrid[0:50, 0:70]
     picture = np.stack([3 * x, 5 * y, 255 - 3 * x], 2).astype(np.uint8)

@@ -10,6 +10,7 @@ from ieg.networks import batch_norm
 
 # name, classes, side of the image -> parameters, trainable variables, layers of batch
 # normalisation; as published
+LARGE = ("resnet50", "wrn28-10")
 SIZES = [
     ("resnet29", 10, 32, 840_730, 89, 28),
     ("resnet29", 100, 32, 863_860, 89, 28),
@@ -40,7 +41,14 @@ def kernels(model):
     return {v.path: v.numpy() for v in model.trainable_variables if v.path.endswith("kernel")}
 
 
-@pytest.mark.parametrize(("name", "classes", "side", "parameters", "variables", "norms"), SIZES)
+@pytest.mark.parametrize(
+    ("name", "classes", "side", "parameters", "variables", "norms"),
+    [
+        # The large ones take seconds to build.
+        pytest.param(*size, marks=[pytest.mark.training] if size[0] in LARGE else [])
+        for size in SIZES
+    ],
+)
 def test_sizes_and_initial_values(name, classes, side, parameters, variables, norms):
     model = build(name, classes, side)
     trainable = model.trainable_variables
@@ -104,6 +112,7 @@ def test_impossible_requests_are_refused():
         build("wrn10-1", relu_in_bottleneck=True)
 
 
+@pytest.mark.training  # builds networks for seconds
 def test_the_seed_decides_the_weights_and_layers_differ():
     one, same, other = (kernels(build("resnet29", seed=seed)) for seed in (1, 1, 2))
     assert list(one) == list(same)  # names do not depend on what was built before
@@ -113,6 +122,7 @@ def test_the_seed_decides_the_weights_and_layers_differ():
     assert len(set(np.round(first_rows, 4))) == len(first_rows)
 
 
+@pytest.mark.training  # builds networks for seconds
 def test_the_restored_relu_changes_what_resnet29_computes_and_nothing_else():
     plain, restored = build("resnet29"), build("resnet29", relu_in_bottleneck=True)
     assert [v.path for v in plain.variables] == [v.path for v in restored.variables]
@@ -248,6 +258,7 @@ def test_the_meta_gradient_is_that_of_forward_mode_and_compiles(name, xla, monke
                 np.testing.assert_allclose(a, b, rtol=0, atol=1e-4 * scale)
 
 
+@pytest.mark.training  # builds networks for seconds
 def test_mixed_precision_computes_in_bfloat16_and_keeps_the_rest_in_float32():
     policy = keras.mixed_precision.dtype_policy()
     plain = build("wrn10-1", side=16)

@@ -51,10 +51,9 @@ def test_a_mistyped_policy_is_refused(text):
 def test_sub_policies_are_drawn_evenly_and_steps_with_their_probability():
     count = 19_000
     draws = policies.draw(count, 32, 32, np.random.default_rng(0), "autoaug")
-    seen = Counter(CIFAR.index(pair) for pair in draws.steps)  # index finds the first of equal ones
-    distinct = Counter(CIFAR.index(pair) for pair in CIFAR)
-    for index, times in distinct.items():
-        assert abs(seen[index] / count - times / 95) < 5 * np.sqrt(times / 95 / count)
+    seen = Counter(draws.steps)
+    for pair, times in Counter(CIFAR).items():
+        assert abs(seen[pair] / count - times / 95) < 5 * np.sqrt(times / 95 / count)
     probability = np.array([[step.probability for step in pair] for pair in draws.steps])
     for value in np.unique(probability):
         applied = draws.applied[probability == value]
@@ -82,6 +81,20 @@ def test_randaug_draws_two_operations_per_batch():
         assert 0 < draws.applied.sum() < 80
     assert seen == set(policies.RANDAUG_OPERATIONS)
     assert levels == set(range(1, 10))
+
+
+@pytest.mark.parametrize("aug_type", policies.AUG_TYPES)
+def test_digits_are_never_mirrored_nor_inverted_and_keep_most_of_their_pixels(aug_type):
+    draws = [
+        policies.draw(100, 32, 32, np.random.default_rng(seed), aug_type, "digits")
+        for seed in range(30)
+    ]
+    assert not any(part.mirrored.any() for part in draws)
+    drawn = {step.operation for part in draws for pair in part.steps for step in pair}
+    assert not drawn & {"Invert", "Solarize", "Equalize", "Posterize", "Cutout", "TranslateY"}
+    assert drawn <= set(pil_ops.OPERATIONS)
+    hidden = policies.strong_arrays(np.ones((100, 32, 32, 3), np.float32), draws[0]) == 0
+    assert hidden.mean() < 0.4
 
 
 def test_the_shift_is_a_window_of_the_padded_image():

@@ -3,9 +3,12 @@
 And never as another run.
 """
 
+import os
 import random
+import re
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -15,6 +18,7 @@ import pytest
 from conftest import PROJECT, STEPS, TINY, environment, rows, variables
 
 from ieg.run import checkpoint
+from shared import run_folder
 from shared.formats import noise_file
 
 pytestmark = pytest.mark.training
@@ -40,6 +44,74 @@ def kill_after(rows_written, delay, flags, folder):
     process.kill()  # SIGKILL
     errors = process.communicate()[1]
     assert process.returncode == -signal.SIGKILL, errors  # else it was done before
+
+
+def start(*flags):
+    """The program, from outside of any project."""
+    return subprocess.Popen(
+        [sys.executable, PROJECT / "ieg" / "main.py", *map(str, flags)],
+        env=environment(),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def test_two_equal_commands_at_once_do_not_share_a_folder(tmp_path):
+    folder = tmp_path / "run"
+    flags = [*TINY, "--method=supervised", f"--max_iteration={STEPS}", f"--output_dir={folder}"]
+    with run_folder.locked(folder):
+        done = start(*flags)
+        error = done.communicate()[1]
+    assert done.returncode == 2
+    assert f"{folder} is in use by process {os.getpid()} on {socket.gethostname()}" in error
+    assert not (folder / "metrics.jsonl").exists()
+
+    first = start(*flags, "--max_iteration=3000")
+    while not (folder / ".holder").exists() and first.poll() is None:
+        time.sleep(0.01)
+    unfinished = folder / ".being_written.tmp"
+    unfinished.write_bytes(b"by the first")
+    second = start(*flags)
+    error = second.communicate()[1]
+    assert (first.poll(), second.returncode) == (None, 2)
+    assert f"in use by process {first.pid} on {socket.gethostname()}" in error
+    first.kill()
+    first.communicate()
+    before = lines_in(folder / "metrics.jsonl")
+    third = start(*flags, "--max_iteration=3000")  # a kill leaves no lock behind
+    while lines_in(folder / "metrics.jsonl") < before + 2 and third.poll() is None:
+        time.sleep(0.01)
+    assert third.poll() is None
+    third.send_signal(signal.SIGINT)
+    error = third.communicate()[1]
+    assert third.returncode == 130
+    assert re.search(r"^interrupted\. The checkpoint of iteration \d+ is kept in ", error)
+    iterations = [row["iteration"] for row in rows(folder)]
+    assert iterations == sorted(set(iterations))
+
+
+def test_a_full_disk_is_named_with_what_is_kept(tmp_path):
+    """A limit on the size of files stands for it."""
+    limited = (
+        "import resource, sys; resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[1]),) * 2)\n"
+        "from ieg.main import main; sys.exit(main(sys.argv[2:]))"
+    )
+    flags = [*TINY, "--method=fsr", "--max_iteration=3", f"--output_dir={tmp_path / 'run'}"]
+    done = subprocess.run(
+        [sys.executable, "-c", limited, "200000", *flags],
+        env={**environment(), "PYTHONPATH": str(PROJECT)},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 2
+    last = done.stderr.splitlines()[-1]
+    assert last.startswith("error: ")
+    assert "checkpoint.ckpt-1" in last
+    assert "File too large" in last
+    assert "{{" not in done.stderr
+    assert "is kept" not in last
+    assert not list((tmp_path / "run").glob(".*.tmp*"))
 
 
 def assert_same_run(one, other, iteration):
@@ -201,7 +273,9 @@ def test_a_loss_that_is_not_finite_stops_with_status_3_and_keeps_the_last_checkp
     assert main(*flags, *explosion) == 3
     error = capsys.readouterr().err
     assert "stopped: the loss is not finite (iteration 6: loss/net " in error
-    assert "Lower --learning_rate" in error
+    assert "The checkpoint of iteration 3 is kept in run. Start again in another" in error
+    assert main(*flags, *explosion[:2], "--decay_rate=1") == 2  # a rate makes it another run
+    assert "--output_dir" in capsys.readouterr().err
     assert sorted(checkpoint.iterations(tmp_path / "run")) == [1, 3]
     assert [row["iteration"] for row in rows(tmp_path / "run")] == [1, 3]
     finite = [
@@ -222,5 +296,7 @@ def test_weights_that_the_first_step_ruins_are_not_saved(main, tmp_path, capsys)
         )
         == 3
     )
-    assert "(iteration 1" in capsys.readouterr().err
+    error = capsys.readouterr().err
+    assert "(iteration 1" in error
+    assert "is kept" not in error
     assert checkpoint.iterations(tmp_path / "run") == []

@@ -9,7 +9,18 @@ import sys
 import numpy as np
 import pytest
 import yaml
-from conftest import DATASET, METHODS, NETWORK, PROJECT, STEPS, TINY, environment, rows, variables
+from conftest import (
+    DATASET,
+    METHODS,
+    NETWORK,
+    PROJECT,
+    STEPS,
+    TINY,
+    environment,
+    rows,
+    run_main,
+    variables,
+)
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from ieg.run import checkpoint, config
@@ -122,6 +133,7 @@ def test_what_a_run_leaves_behind(trained, method):
         f'model_checkpoint_path: "checkpoint.ckpt-{STEPS}"' in (folder / "checkpoint").read_text()
     )
     files = {path.name for path in folder.iterdir() if not path.name.startswith("checkpoint.ckpt-")}
+    files -= {".lock"}
     assert files == {"config.yaml", "metrics.jsonl", "checkpoint", "noise.npz", "train", "eval"} | (
         {"queue_info.npz"} if method == "fsr" else set()
     )
@@ -208,6 +220,14 @@ def test_evaluation_prints_the_published_words_and_writes_nothing(trained, main,
         for name, suffix in (("val", "_ema"), ("val_raw", ""))
     ]
     assert {path: path.stat().st_mtime_ns for path in folder.parent.rglob("*")} == before
+
+
+def test_evaluation_has_no_warnings(trained):
+    folder, _ = trained["fsr"]
+    flags = [f"--dataset={DATASET}", f"--network_name={NETWORK}", "--method=fsr"]
+    done = run_main(*flags, "--mode=evaluation", f"--output_dir={folder}", cwd=folder)
+    assert done.returncode == 0
+    assert "WARNING:tensorflow" not in done.stderr
 
 
 def test_evaluation_without_a_checkpoint_or_of_another_network_says_so(trained, main, capsys):

@@ -125,6 +125,8 @@ def of_model(model, regularisation, meta_regularisation):
 
 
 NETWORKS = {"conv": conv_network, "mlp": mlp, "one layer": one_layer}
+# A step of convolutions takes as long as training something.
+EVERY_NETWORK = [pytest.param("conv", marks=pytest.mark.training), "mlp"]
 
 
 def batch_and_draws(seed=4, labels=None):
@@ -185,7 +187,7 @@ def assert_same(ours, expected):
             )
 
 
-@pytest.mark.parametrize("network", ["conv", "mlp"])
+@pytest.mark.parametrize("network", EVERY_NETWORK)
 @pytest.mark.parametrize(
     ("method", "options"),
     [(method, options) for method, rows in OPTIONS.items() for options in rows],
@@ -200,7 +202,7 @@ def test_a_step_equals_double_back_propagation(method, options, network):
     assert np.isfinite(ours.metrics["loss/net"])
 
 
-@pytest.mark.parametrize("network", ["conv", "mlp"])
+@pytest.mark.parametrize("network", EVERY_NETWORK)
 @pytest.mark.parametrize("smoothing", [0.0, 0.2])
 def test_supervised_is_mean_cross_entropy(network, smoothing):
     settings = replace(SETTINGS, label_smoothing=smoothing, num_replicas=2)
@@ -219,6 +221,7 @@ def test_supervised_is_mean_cross_entropy(network, smoothing):
     assert_same(ours, expected)
 
 
+@pytest.mark.training
 def test_the_fixed_batches_tell_samples_apart():
     for network in ("conv", "mlp"):
         for method in OURS:
@@ -244,6 +247,7 @@ def test_compiled_by_xla_a_step_is_the_same(method):
     assert_same(found, run(OURS[method], method, "one layer"))
 
 
+@pytest.mark.training
 @pytest.mark.parametrize("method", ["supervised", "l2r", "ieg", "fsr"])
 def test_only_the_first_pass_moves_the_statistics(method):
     """That of the training images: weak ones, or mixed ones for FSR."""
@@ -291,7 +295,7 @@ def test_samples_that_all_harm_get_no_weight_and_the_loss_stays_finite(method):
     assert all(np.isfinite(gradient).all() for gradient in outcomes[1].gradients)
 
 
-@pytest.mark.parametrize("network", ["conv", "mlp"])
+@pytest.mark.parametrize("network", EVERY_NETWORK)
 @pytest.mark.parametrize("method", ["l2r", "ieg", "fsr"])
 def test_a_batch_may_hold_one_class_alone(method, network):
     ours, expected = (
@@ -301,7 +305,7 @@ def test_a_batch_may_hold_one_class_alone(method, network):
     assert all(np.isfinite(gradient).all() for gradient in ours.gradients)
 
 
-@pytest.mark.parametrize("network", ["conv", "mlp"])
+@pytest.mark.parametrize("network", EVERY_NETWORK)
 def test_the_gradient_through_the_label_estimate_matters(network):
     flow, stop = (
         run(step_ieg.step, "ieg", network, replace(SETTINGS, guess_gradient=guess))
@@ -312,7 +316,7 @@ def test_the_gradient_through_the_label_estimate_matters(network):
         assert np.abs(a - b).max() > 0.01 * np.abs(b).max()
 
 
-@pytest.mark.parametrize("network", ["conv", "mlp"])
+@pytest.mark.parametrize("network", EVERY_NETWORK)
 def test_meta_gradients_are_the_slope_of_the_meta_loss(network):
     """By finite differences of L2R's look-ahead, without differentiating through a step."""
     functions, values = NETWORKS[network]()
@@ -336,6 +340,36 @@ def test_meta_gradients_are_the_slope_of_the_meta_loss(network):
         for row in np.eye(BATCH, dtype=np.float32)
     ]
     np.testing.assert_allclose(found, slopes, rtol=0.02, atol=0.02 * np.abs(slopes).max())
+
+
+@pytest.mark.training
+def test_weights_are_averaged_by_class_before_the_loss_uses_them(monkeypatch):
+    """Class 0 helps and class 1 harms, 200 steps, gamma 0.9: the next weights are 0.5 and 0."""
+
+    def found(network, values, batch, settings, features, residual, decay):
+        gradients = tf.where(batch["labels"] == 0, -1.0, 1.0)
+        return step_fsr._Found(gradients, gradients, tf.constant(0.0), tf.constant(0.0))
+
+    monkeypatch.setattr(step_fsr, "_meta_step", found)
+    labels = [0] * 2 + [1] * (BATCH - 2)
+    options = {"moving_weight_gamma": 0.9, "meta_start_epoch": 20, "iter_epoch": 10}
+    settings = replace(SETTINGS, **options)
+    functions, values = mlp()
+    batch, draw = batch_and_draws(labels=labels)
+    batch["class_weights"] = tf.fill([CLASSES], 1 / BATCH)
+    step = tf.function(
+        lambda batch: (
+            step_fsr.step(functions, values, batch, draws_for("fsr", draw), settings).samples
+        )
+    )
+    for iteration in range(201):
+        batch["iteration"] = tf.constant(iteration)
+        samples = step(batch)
+        batch["class_weights"] = samples["class_weights"]
+        if iteration < 200:  # epochs 0 to 19
+            np.testing.assert_allclose(samples["weights"], [1 / BATCH] * BATCH)
+    np.testing.assert_allclose(samples["class_weights"][:2], [0.5, 0], atol=1e-5)
+    np.testing.assert_allclose(samples["weights"], [0.5] * 2 + [0] * (BATCH - 2), atol=1e-5)
 
 
 def test_averages_of_weights_by_class_start_at_the_uniform_weight():

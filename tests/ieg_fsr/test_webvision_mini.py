@@ -97,6 +97,7 @@ def test_numbered_classes_come_in_the_order_of_the_numbers(tmp_path):
     assert task_of(tmp_path).class_names == ("9", "10", "100")
 
 
+@pytest.mark.training  # compiles 25 sub-policies
 def test_the_authors_probe_file_leaves_the_training_images_alone(tmp_path):
     folder = make_folder(tmp_path)
     write_probe(folder, [0, 1, 2, 0, 1, 2])

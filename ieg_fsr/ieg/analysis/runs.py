@@ -1,6 +1,6 @@
 """Finished runs: what their folders hold, and a table of them. Without TensorFlow."""
 
-import json
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,7 +8,9 @@ from typing import Any
 
 import yaml
 
-from ieg.run.report import summary
+from ieg.run.report import known, summary
+from shared.errors import UserError
+from shared.run_folder import read_rows
 
 NAMES = {"supervised": "supervised", "l2r": "L2R", "ieg": "IEG", "fsr": "FSR"}
 COUNTED = 0.5  # the part of a run, its end, whose weights are averaged
@@ -35,40 +37,59 @@ class Run:
     def accuracy_name(self) -> str:
         return "accuracy_ema" if self.config["use_ema"] else "accuracy"
 
+    def accuracies(self) -> list[float]:
+        """Of every evaluation; NaN where it has none."""
+        found = (row.get(self.accuracy_name) for row in self.rows)
+        return [value if value is not None and known(value) else math.nan for value in found]
+
     def weight(self, kind: str) -> float | None:
         """Mean weight of `clean` or `noisy` samples in the second half; None without weights."""
         start = COUNTED * self.rows[-1]["iteration"]
         late = [row.get(f"weight_{kind}") for row in self.rows if row["iteration"] > start]
-        known = [weight for weight in late if weight is not None]
-        return sum(known) / len(known) if known else None
+        found = [weight for weight in late if weight is not None and known(weight)]
+        return sum(found) / len(found) if found else None
 
 
 def read_run(folder: Path) -> Run:
-    """Raises OSError or ValueError, saying what is missing."""
-    config = yaml.safe_load((folder / "config.yaml").read_text())
+    """Raises UserError, saying what is missing."""
+    try:
+        config = yaml.safe_load((folder / "config.yaml").read_text())
+    except (OSError, ValueError, yaml.YAMLError) as error:
+        raise UserError(f"{folder} is not the folder of a run of ieg.main: {error}") from error
     if not isinstance(config, dict) or config.get("method") not in NAMES:
-        raise ValueError(f"{folder / 'config.yaml'} is not of a run of ieg.main")
-    # A kill can leave a part of a line at the end.
-    lines = (folder / "metrics.jsonl").read_text().split("\n")[:-1]
-    rows = [json.loads(line) for line in lines]
+        raise UserError(f"{folder / 'config.yaml'} is not of a run of ieg.main")
+    rows = read_rows(folder, step="iteration")
     if not rows:
-        raise ValueError(f"{folder} has no evaluation yet")
+        raise UserError(f"{folder} has no evaluation yet")
     return Run(folder, config, rows)
+
+
+def labels_of(runs: Sequence[Run]) -> list[str]:
+    """What to call the runs: by method, of several of a method also by folder; raw is marked."""
+    methods = [run.name for run in runs]
+    return [
+        run.name
+        + (f" {run.folder.name}" if methods.count(run.name) > 1 else "")
+        + ("" if run.config["use_ema"] else " (raw)")
+        for run in runs
+    ]
 
 
 def table(runs: Sequence[Run]) -> str:
     """One line for each run."""
     columns = ("accuracy %", 12), ("best %", 9), ("weight of clean", 18), ("of noisy samples", 19)
-    head = f"{'method':<12}" + "".join(f"{title:>{width}}" for title, width in columns)
+    names = labels_of(runs)
+    first = max(12, 2 + max(map(len, names)))
+    head = f"{'method':<{first}}" + "".join(f"{title:>{width}}" for title, width in columns)
     lines = [head, "-" * len(head)]
-    for run in runs:
+    for run, name in zip(runs, names):
         result = summary(run.rows, run.accuracy_name)
         figures = [result["last"], result["best"], run.weight("clean"), run.weight("noisy")]
         cells = ("-" if value is None else f"{value:.2f}" for value in figures)
         row = "".join(f"{cell:>{width}}" for cell, (_, width) in zip(cells, columns))
-        lines.append(f"{run.name:<12}{row}")
+        lines.append(f"{name:<{first}}{row}")
     lines.append(
-        "accuracy: after the last step, of the averaged weights where there are; weight: 1 is "
-        "uniform, mean of the second half of the run"
+        "accuracy: after the last step, of the averaged weights (of the raw ones where marked); "
+        "best: of all evaluations; weight: 1 is uniform, mean of the second half of the run"
     )
     return "\n".join(lines)

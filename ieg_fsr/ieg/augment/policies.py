@@ -37,6 +37,16 @@ RANDAUG_OPERATIONS = (
     "Posterize",
     "ShearY",
 )
+RANDAUG_DIGITS = (
+    "Identity",
+    "AutoContrast",
+    "Rotate",
+    "Contrast",
+    "Brightness",
+    "Sharpness",
+    "ShearX",
+    "ShearY",
+)
 RANDAUG_PROBABILITY = 0.5
 RANDAUG_LEVELS = range(1, 10)
 
@@ -117,6 +127,30 @@ IMAGENET = parse("""
 """)  # 25, called v0
 
 
+# The operations that keep a digit readable: no mirror, no inversion, nothing that lifts the noise
+# of a black background (Equalize, Solarize, Posterize), and no shift beyond that of the crop.
+DIGITS = parse("""
+    Rot.7/5+ShX.5/4 Rot.8/3+Sha.6/9 Rot.9/4+Con.5/4 Rot.5/6+Bri.6/4 ShX.8/7+Bri.5/7
+    ShX.7/5+ShY.6/3 ShX.6/8+Con.6/8 ShX.9/3+Rot.6/2 ShY.8/5+Sha.7/8 ShY.7/4+Bri.7/3
+    ShY.6/6+Con.7/7 Sha.9/9+Rot.6/4 Con.8/4+ShX.5/5 Bri.8/3+Rot.5/5 AuC.5/5+ShY.8/4
+""")  # 15
+
+
+class Kind(NamedTuple):
+    """What strong augmentation may do to images of a kind."""
+
+    autoaug: Policy
+    randaug: tuple[str, ...]
+    mirror: bool
+    cutout_side: int
+
+
+KINDS = {
+    "photos": Kind(CIFAR, RANDAUG_OPERATIONS, mirror=True, cutout_side=CUTOUT_SIDE),
+    "digits": Kind(DIGITS, RANDAUG_DIGITS, mirror=False, cutout_side=CUTOUT_SIDE // 2),
+}
+
+
 class Draws(NamedTuple):
     """All random numbers of B strong augmentations of two steps each."""
 
@@ -127,17 +161,26 @@ class Draws(NamedTuple):
     crop: NDArray[np.int64]  # (B, 2) top and left
     mirrored: NDArray[np.bool_]  # (B,)
     cutout: NDArray[np.int64]  # (B, 2) row and column of the final cutout
+    cutout_side: int = CUTOUT_SIDE
 
 
-def draw(count: int, height: int, width: int, rng: np.random.Generator, aug_type: str) -> Draws:
-    """The random numbers of `count` images. aug_type: of AUG_TYPES."""
+def draw(
+    count: int,
+    height: int,
+    width: int,
+    rng: np.random.Generator,
+    aug_type: str,
+    kind: str = "photos",
+) -> Draws:
+    """The random numbers of `count` images. aug_type: of AUG_TYPES; kind: of KINDS."""
+    allowed = KINDS[kind]
     if aug_type == "autoaug":
         # A sub-policy per image; the original's words say one per batch, its code does not.
-        steps = [CIFAR[index] for index in rng.integers(len(CIFAR), size=count)]
+        policy = allowed.autoaug
+        steps = [policy[index] for index in rng.integers(len(policy), size=count)]
     else:  # two operations per batch
-        names = [
-            RANDAUG_OPERATIONS[index] for index in rng.integers(len(RANDAUG_OPERATIONS), size=2)
-        ]
+        operations = allowed.randaug
+        names = [operations[index] for index in rng.integers(len(operations), size=2)]
         levels = [RANDAUG_LEVELS[index] for index in rng.integers(len(RANDAUG_LEVELS), size=2)]
         steps = [
             tuple(Step(name, RANDAUG_PROBABILITY, level) for name, level in zip(names, levels))
@@ -153,8 +196,9 @@ def draw(count: int, height: int, width: int, rng: np.random.Generator, aug_type
         # 2 PADDING is never drawn, as the original's upper bound is exclusive: a shift of 4 is to
         # one side only
         crop=rng.integers(2 * PADDING, size=(count, 2)),
-        mirrored=rng.random(count) < 0.5,
+        mirrored=(rng.random(count) < 0.5) & allowed.mirror,
         cutout=rng.integers((height, width), size=(count, 2)),
+        cutout_side=allowed.cutout_side,
     )
 
 
@@ -184,13 +228,15 @@ def shifted(images: NDArray[np.float32], corners: NDArray[np.int64]) -> NDArray[
     return windows[np.arange(count), corners[:, 0], corners[:, 1]].transpose(0, 2, 3, 1)
 
 
-def square_mask(centres: NDArray[np.int64], height: int, width: int) -> NDArray[np.bool_]:
-    """(B, H, W), true in the square of CUTOUT_SIDE around each centre, as far as it is inside.
+def square_mask(
+    centres: NDArray[np.int64], height: int, width: int, side: int = CUTOUT_SIDE
+) -> NDArray[np.bool_]:
+    """(B, H, W), true in the square of this side around each centre, as far as it is inside.
 
     centres: (B, 2).
     """
     rows, columns = np.arange(height) - centres[:, :1], np.arange(width) - centres[:, 1:]
-    half = CUTOUT_SIDE // 2
+    half = side // 2
     in_rows, in_columns = (-half <= rows) & (rows < half), (-half <= columns) & (columns < half)
     return in_rows[:, :, None] & in_columns[:, None, :]
 
@@ -204,7 +250,8 @@ def strong_arrays(images: NDArray[np.float32], draws: Draws) -> NDArray[np.float
     apply_steps(rgba, draws)
     crops = shifted(pil_ops.from_rgba(rgba), draws.crop)
     views = np.where(draws.mirrored[:, None, None, None], crops[:, :, ::-1], crops)
-    views[square_mask(draws.cutout, *views.shape[1:3])] = 0
+    height, width = views.shape[1:3]
+    views[square_mask(draws.cutout, height, width, draws.cutout_side)] = 0
     return views
 
 
@@ -213,15 +260,16 @@ def generator(seed: NDArray[np.int32]) -> np.random.Generator:
     return np.random.default_rng([int(part) & 0xFFFFFFFF for part in seed])  # entropy has no sign
 
 
-def strong(images: tf.Tensor, seed: tf.Tensor, aug_type: str) -> tf.Tensor:
+def strong(images: tf.Tensor, seed: tf.Tensor, aug_type: str, kind: str = "photos") -> tf.Tensor:
     """IEG's strong augmentation.
 
-    images: (B, H, W, 3) float32 in [-1, 1], weakly augmented, returned likewise; seed: (2,) int32.
+    images: (B, H, W, 3) float32 in [-1, 1], weakly augmented, returned likewise; seed: (2,) int32;
+    kind: of KINDS.
     """
 
     def views(images: NDArray[np.float32], seed: NDArray[np.int32]) -> NDArray[np.float32]:
         count, height, width = images.shape[:3]
-        return strong_arrays(images, draw(count, height, width, generator(seed), aug_type))
+        return strong_arrays(images, draw(count, height, width, generator(seed), aug_type, kind))
 
     if aug_type not in AUG_TYPES:
         raise ValueError(

@@ -60,7 +60,7 @@ class ArraySource:
         """images: (M, H, W, 3) uint8; labels, gold: (N,) of the images at rows (N,).
 
         view: "cifar", "long_tail" or "digits", how images are augmented and scaled. Digits are
-        neither moved nor mirrored: a mirrored 2 is no digit.
+        never mirrored, weakly or strongly (a mirrored 2 is no digit), and weakly not moved either.
         """
         self._images, self._rows = images, np.arange(len(images)) if rows is None else rows
         if len(self._rows) != len(labels):
@@ -69,6 +69,7 @@ class ArraySource:
         self.image_shape: tuple[int, int, int] = images.shape[1:]
         self._padding, self._flip = PADDING[view], view != "digits"
         self._scale = "long_tail" if view == "long_tail" else "cifar"
+        self._kind = "digits" if view == "digits" else "photos"
 
     def pixels(self, ids: tf.Tensor) -> tf.Tensor:
         """The images themselves, (B, H, W, 3) uint8."""
@@ -93,7 +94,7 @@ class ArraySource:
             # DEVIATION(ieg_fsr): --aug_type default is a second weak augmentation; the original
             # scales twice and stops with an error.
             return self.weak(ids, seed)
-        return policies.strong(weak, seed, aug_type)
+        return policies.strong(weak, seed, aug_type, self._kind)
 
     def scale(self, pixels: tf.Tensor) -> tf.Tensor:
         return views.scale(pixels, self._scale)

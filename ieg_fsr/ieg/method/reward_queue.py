@@ -17,6 +17,7 @@ from tensorflow import Tensor
 
 from ieg.input.image_sources import Source
 from ieg.method.seeds import stream_seed, tensor_seed
+from ieg.method.signs import watched
 from shared.datasets.image_data import DatasetError
 
 UNSEEN = -1  # the recorded label of a sample that no step has met
@@ -188,6 +189,7 @@ class RewardQueue(tf.Module):  # type: ignore[misc]  # TensorFlow has no types
 
         parts = tf.data.Dataset.from_tensor_slices(ids).batch(READ_AT_ONCE).enumerate()
         images = parts.map(views, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
-        for first, part in zip(range(0, len(ids), READ_AT_ONCE), images):
+        starts = range(0, len(ids), READ_AT_ONCE)
+        for first, part in zip(starts, watched(images, "FSR's queue", len(starts))):
             self.images.scatter_nd_update(places[first : first + READ_AT_ONCE, None], part)
         self.ids.scatter_nd_update(places[:, None], ids)

@@ -56,10 +56,10 @@ def step(
             found = _meta_step(network, values, batch, settings, features, residual, decay)  # (c)
             weights = losses.fsr_weights(found.meta_gradients, settings.clip_meta_weight)
             margin = cost - found.ahead_cost
-            applied = tf.where(started, weights, tf.fill([size], 1.0 / size))  # (d)
             class_weights = batch["class_weights"]
-            if settings.moving_weight_gamma > 0:
-                class_weights, applied = _moving_weights(applied, batch, settings)
+            if settings.moving_weight_gamma > 0:  # averaged from the first step on
+                class_weights, weights = _moving_weights(weights, batch, settings)
+            applied = tf.where(started, weights, tf.fill([size], 1.0 / size))  # (d)
         pseudo_loss = tf.constant(0.0)
         if pseudo:  # (e)
             rows = losses.logit_norm(batch["pseudo_rows"])
@@ -158,8 +158,8 @@ def _classify(features: Tensor, classifier: list[Tensor]) -> Tensor:
 def _moving_weights(weights: Tensor, batch: Batch, settings: Settings) -> tuple[Tensor, Tensor]:
     """Weights averaged over time by class: the new averages (C,) and each sample's (B,).
 
-    Of several samples of a class the last one counts. From --meta_moving_end_epoch on (0: never)
-    the averages stay.
+    weights: (B,) found by the meta step, also before the loss uses them. Of several samples of a
+    class the last one counts. From --meta_moving_end_epoch on (0: never) the averages stay.
     """
     gamma, averages, labels = settings.moving_weight_gamma, batch["class_weights"], batch["labels"]
     new = gamma * tf.gather(averages, labels) + (1.0 - gamma) * weights

@@ -17,10 +17,12 @@ from tensorflow import Tensor
 from ieg.input.batches import evaluation_batches
 from ieg.input.image_sources import Source
 from ieg.method.schedules import Plan
+from ieg.method.signs import watched
 from ieg.method.step import Batch
 from ieg.method.trainer import Trainer
 
 READ_EVERY = 10  # steps whose figures are read at once: the device is not waited for at every step
+READ_SECONDS = 30.0  # or, of slow steps, those of half a minute
 Figures = dict[str, float]
 
 
@@ -65,6 +67,8 @@ def train(
 ) -> Iterator[Progress]:
     """Trains from step `done` to the plan's end; yields every ten steps and at every evaluation.
 
+    Steps that take seconds are handed on earlier.
+
     batches: from step `done` on. evaluate_all: figures of every evaluation set. queue_order: (N,)
     ids in the order in which FSR's queue first meets them. Raises NonFiniteLossError before ruined
     weights could be saved.
@@ -73,7 +77,8 @@ def train(
     if queue is not None and not done:
         queue.fill(queue_order)
     unread: list[tuple[int, float, Batch, Batch]] = []
-    since, timed = time.perf_counter(), 0
+    since = last_read = time.perf_counter()
+    timed = 0
     for iteration in range(done + 1, plan.max_iteration + 1):
         learning_rate = plan.learning_rate(iteration - 1)
         shared = {
@@ -91,10 +96,12 @@ def train(
         if queue is not None and iteration % plan.iter_epoch == 0:
             queue.refresh(iteration // plan.iter_epoch)
             refreshed = True
-        if not (due or refreshed or iteration == 1 or iteration % READ_EVERY == 0):
+        slow = time.perf_counter() - last_read > READ_SECONDS
+        if not (due or refreshed or slow or iteration == 1 or iteration % READ_EVERY == 0):
             continue
         steps, unread = read(unread), []
-        timing = {"seconds": time.perf_counter() - since, "steps": timed}
+        last_read = time.perf_counter()
+        timing = {"seconds": last_read - since, "steps": timed}
         evaluations = finite(iteration, evaluate_all()) if due else {}
         yield Progress(steps, refreshed, evaluations, timing)
         if due:
@@ -148,9 +155,10 @@ def _one_pass(
     point, moving = (
         [tf.convert_to_tensor(v) for v in group] for group in (weights, trainer.moving)
     )
+    batches = evaluation_batches(source, batch_size)
     sums = [
         trainer.evaluate_batch(point, moving, images, labels)
-        for images, labels in evaluation_batches(source, batch_size)
+        for images, labels in watched(batches, "evaluation", -(-len(source.labels) // batch_size))
     ]
     count, top1, top5, loss = np.array([s.numpy() for s in sums], np.float64).sum(axis=0)
     return {

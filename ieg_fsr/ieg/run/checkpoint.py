@@ -9,12 +9,14 @@ iteration, and the rows of metrics.jsonl. Nothing in these files is executed whe
 import json
 import os
 import re
+import shutil
 from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import tensorflow as tf
 
+from ieg.run.devices import of_system
 from ieg.run.errors import CheckpointError
 from shared.files import write_atomically
 
@@ -57,9 +59,10 @@ def save(folder: Path, iteration: int, state: Mapping[str, Any], record: Record,
     try:
         tf.train.Checkpoint(record=record, **state).write(str(unfinished))
     except tf.errors.OpError as error:
-        raise CheckpointError(
-            f"{prefix} cannot be written ({_first_line(error)}): is the disk full?"
-        ) from error
+        remove_unfinished(folder)  # a full disk is not to be filled with parts
+        if (known := of_system(error)) is not None:
+            raise OSError(known.errno, known.strerror, str(prefix)) from error
+        raise CheckpointError(f"{prefix} cannot be written ({_first_line(error)})") from error
     for part in _PARTS:
         _flush(Path(f"{unfinished}{part}"))
     for part in _PARTS:
@@ -74,6 +77,21 @@ def save(folder: Path, iteration: int, state: Mapping[str, Any], record: Record,
     lines += [f"all_model_checkpoint_paths: {name}" for name in names]
     # For tf.train.latest_checkpoint.
     write_atomically(folder / "checkpoint", ("\n".join(lines) + "\n").encode())
+
+
+def remove_unfinished(folder: Path) -> None:
+    """Removes what was being written when a process was killed."""
+    for unfinished in folder.glob(".*.tmp*"):
+        shutil.rmtree(unfinished) if unfinished.is_dir() else unfinished.unlink(missing_ok=True)
+
+
+def note_kept(error: BaseException, folder: Path) -> None:
+    """Tells, where it is true, which checkpoint the run folder still has."""
+    if kept := iterations(folder):
+        again = (
+            "" if isinstance(error, FloatingPointError) else "; the same command resumes from it"
+        )
+        error.add_note(f"The checkpoint of iteration {max(kept)} is kept in {folder}{again}")
 
 
 def _flush(path: Path) -> None:
@@ -127,6 +145,7 @@ def restore(
         try:
             loaded = tf.train.Checkpoint(record=record, **state).read(prefix)
             loaded.assert_existing_objects_matched()
+            loaded.expect_partial()  # an evaluation leaves momentum and queue where they are
         except (*_TORN, AssertionError) as error:
             _skip(prefix, error, step)
             continue
@@ -146,6 +165,8 @@ def _identity(prefix: str) -> dict[str, Any]:
 
 
 def _skip(prefix: str, error: Exception, step: int) -> None:
+    if (known := of_system(error)) is not None:  # it is whole, but not for this user
+        raise OSError(known.errno, known.strerror, prefix) from error
     reason = _first_line(error)
     if step:
         raise CheckpointError(

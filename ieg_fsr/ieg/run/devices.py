@@ -1,8 +1,10 @@
 """Devices and TensorFlow's global settings: what runs where, with which arithmetic."""
 
+import errno
 import functools
 import json
 import os
+import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
@@ -13,6 +15,17 @@ from tensorflow import Tensor
 from tensorflow.python.ops import gen_math_ops
 
 from ieg.run.errors import UsageError
+
+# What the system says where files cannot be written or read.
+SYSTEM_ERRORS = (
+    errno.ENOSPC,
+    errno.EDQUOT,
+    errno.EFBIG,
+    errno.EACCES,
+    errno.EPERM,
+    errno.EROFS,
+    errno.EIO,
+)
 
 
 def strategy(*, cpu_replicas: int, deterministic: bool, tf32: bool) -> tf.distribute.Strategy:
@@ -74,19 +87,43 @@ def _add_in_order(inputs: Sequence[Tensor], name: str | None = None) -> Tensor:
 
 @contextmanager
 def plain_errors() -> Iterator[None]:
-    """Turns TensorFlow's errors that a user can fix into a message."""
+    """Turns TensorFlow's errors that a user can fix into a message; notes on them stay."""
     try:
         yield
-    except tf.errors.ResourceExhaustedError as error:
-        raise UsageError(
-            f"out of memory ({_short(error)}): lower --batch_size, or try --mixed_precision"
-        ) from error
-    except tf.errors.OpError as error:  # of the input pipeline, such as a file that is no image
-        raise UsageError(_short(error)) from error
+    except tf.errors.OpError as error:
+        known = of_system(error)
+        plain: Exception
+        if known is not None:
+            plain = known
+        elif isinstance(error, tf.errors.ResourceExhaustedError):
+            plain = UsageError(
+                f"out of memory ({_short(error)}): lower --batch_size, or try --mixed_precision, "
+                "with another --output_dir if this one has a checkpoint already"
+            )
+        else:  # of the input pipeline, such as a file that is no image
+            plain = UsageError(_short(error))
+        for note in getattr(error, "__notes__", ()):
+            plain.add_note(note)
+        raise plain from error
+
+
+def of_system(error: Exception) -> OSError | None:
+    """The system's error behind one of TensorFlow, which words a full disk as lack of memory.
+
+    Its text is `{{function_node ...}} /file; No space left on device [Op:SaveV2]`.
+    """
+    text = error.message if isinstance(error, tf.errors.OpError) else str(error)
+    for number in SYSTEM_ERRORS:
+        reason = os.strerror(number)
+        if reason in text:
+            path = re.search(rf"(/[^;{{}}]*); {reason}", text)
+            return OSError(number, reason, *([path[1]] if path else []))
+    return None
 
 
 def _short(error: tf.errors.OpError) -> str:
     """What TensorFlow says, without the places in its graph."""
-    lines = [line.strip() for line in error.message.splitlines() if line.strip()]
+    text = re.sub(r"\{\{\w+ [^}]*\}\}|\[Op:\w+\]", "", error.message)
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
     of_image = (line for line in reversed(lines) if "not a JPEG or PNG" in line)
     return next(of_image, lines[0] if lines else str(error))[:300]

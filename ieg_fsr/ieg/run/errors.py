@@ -3,7 +3,7 @@
 import sys
 from collections.abc import Callable
 
-from shared.errors import UserError
+from shared.errors import UserError, explain
 
 
 class UsageError(UserError):
@@ -15,22 +15,31 @@ class CheckpointError(UserError):
 
 
 def exit_status(work: Callable[[], object]) -> int:
-    """Runs `work`. 0, or 2: input that cannot work, 3: a loss that is not finite, 130: Ctrl-C."""
+    """Runs `work`. 0, or 2: input that cannot work, 3: a loss that is not finite, 130: Ctrl-C.
+
+    Notes added to an exception are printed behind its message: what is kept of a run.
+    """
     try:
         work()
     except FloatingPointError as error:
+        # A learning rate decides the numbers of a run, so this folder would refuse another one.
         return _said(
             3,
-            f"stopped: the loss is not finite ({error}). The last checkpoint is kept. Lower "
-            "--learning_rate or --meta_stepsize, or leave out --mixed_precision",
+            error,
+            f"stopped: the loss is not finite ({error})",
+            "Start again in another --output_dir with a lower --learning_rate or --meta_stepsize, "
+            "or without --mixed_precision",
         )
-    except (UserError, OSError) as error:
-        return _said(2, f"error: {error}")
-    except KeyboardInterrupt:
-        return _said(130, "interrupted; the same command resumes from the last checkpoint")
+    except UserError as error:
+        return _said(2, error, f"error: {error}")
+    except OSError as error:
+        return _said(2, error, f"error: {explain(error)}")
+    except KeyboardInterrupt as error:
+        return _said(130, error, "interrupted")
     return 0
 
 
-def _said(status: int, message: str) -> int:
-    print(message, file=sys.stderr)
+def _said(status: int, error: BaseException, message: str, way_on: str = "") -> int:
+    parts = [message, *getattr(error, "__notes__", ()), *([way_on] if way_on else [])]
+    print(". ".join(parts), file=sys.stderr)
     return status

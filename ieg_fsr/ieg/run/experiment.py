@@ -5,6 +5,7 @@ import json
 import os
 import tempfile
 from collections.abc import Collection, Iterator
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass, fields, replace
 from functools import partial
 from pathlib import Path
@@ -31,7 +32,9 @@ from ieg.run import checkpoint, devices
 from ieg.run.checkpoint import Record
 from ieg.run.config import Config, deciding, run_folder
 from ieg.run.errors import CheckpointError, UsageError
+from shared.errors import UserError
 from shared.formats.noise_file import label_hash
+from shared.run_folder import locked
 
 NEEDS_PROBE = ("ieg", "l2r")
 EVALUATED = ("weights", "moving", "averages")  # the part of the state that evaluation needs
@@ -61,6 +64,13 @@ class Experiment:
             ("worker", 0),
             ("chief", 0),
         )
+
+    def alone(self) -> AbstractContextManager[None]:
+        """Keeps other processes out of the run folder, if this process writes it.
+
+        Raises RunFolderError where another one is in it.
+        """
+        return locked(self.folder) if self.is_chief else nullcontext()
 
     # DEVIATION(ieg_fsr): every method resumes from the newest checkpoint of its run folder; the
     # original's L2R starts from the beginning.
@@ -130,16 +140,7 @@ def build(config: Config) -> Experiment:
     strategy = devices.strategy(
         cpu_replicas=config.cpu_replicas, deterministic=config.deterministic, tf32=config.tf32
     )
-    task = tasks.load(
-        config.dataset,
-        data_dir=data_dir(config.dataset_dir),
-        probe_ratio=config.probe_dataset_hold_ratio,
-        seed=config.seed,
-        noise_file=config.noise_file,
-        limit_train=config.limit_train,
-        limit_test=config.limit_test,
-        use_imagenet_as_eval=config.use_imagenet_as_eval,
-    )
+    task = load_task(config)
     replicas = strategy.num_replicas_in_sync
     iter_epoch = max(1, len(task.train.labels) // (config.batch_size * replicas))
     if config.max_epoch is not None:
@@ -155,6 +156,25 @@ def build(config: Config) -> Experiment:
     record = Record(json.loads(json.dumps(identity)), [])
     plan = plan_of(config, iter_epoch)
     return Experiment(config, folder, task, strategy, trainer, record, plan, jit_compile)
+
+
+def load_task(config: Config) -> Task:
+    """What to train on; the flags that messages name are those of this command."""
+    try:
+        return tasks.load(
+            config.dataset,
+            data_dir=data_dir(config.dataset_dir),
+            probe_ratio=config.probe_dataset_hold_ratio,
+            seed=config.seed,
+            noise_file=config.noise_file,
+            limit_train=config.limit_train,
+            limit_test=config.limit_test,
+            use_imagenet_as_eval=config.use_imagenet_as_eval,
+        )
+    except UserError as error:
+        # `shared` says it for all projects, whose flag for the data has another name.
+        text = str(error).replace("--data_path; of ieg_fsr --dataset_dir", "--dataset_dir")
+        raise type(error)(text.replace("--data_path", "--dataset_dir")) from error
 
 
 def data_dir(given: Path | None) -> Path | None:

@@ -3,9 +3,9 @@
 import io
 import json
 import platform
-import shutil
 import tempfile
 from collections.abc import Mapping
+from contextlib import nullcontext, suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -17,6 +17,7 @@ import yaml
 from numpy.typing import NDArray
 from tqdm import tqdm
 
+from ieg.method.signs import Pulse
 from ieg.method.train import Progress
 from ieg.run import checkpoint, report
 from ieg.run.config import recorded
@@ -42,8 +43,7 @@ class Recording:
         self._elsewhere = tempfile.TemporaryDirectory()
         self._folder = run.folder if run.is_chief else Path(self._elsewhere.name)
         self._folder.mkdir(parents=True, exist_ok=True)
-        for unfinished in self._folder.glob(".*.tmp*"):  # left by a kill in the middle of writing
-            shutil.rmtree(unfinished) if unfinished.is_dir() else unfinished.unlink()
+        checkpoint.remove_unfinished(self._folder)
         known = {"data_location": run.task.location, "identity": run.record.identity}
         write_config(self._folder, {**recorded(config), **known})
         if run.task.noise is not None:
@@ -60,7 +60,8 @@ class Recording:
             copy_evaluation=config.summary_eval_to_train,
         )
         total = run.plan.max_iteration
-        self._bar = tqdm(desc="steps", initial=self._done, total=total, disable=None)
+        self._bar = tqdm(desc="steps", initial=self._done, total=total, disable=None, leave=False)
+        self._pulse = Pulse()
         return self
 
     def __exit__(
@@ -70,13 +71,18 @@ class Recording:
         trace: TracebackType | None,
     ) -> None:
         self._bar.close()
-        self._log.close()
+        if error is not None:
+            checkpoint.note_kept(error, self._folder)
+        with nullcontext() if error is None else suppress(tf.errors.OpError, OSError):
+            self._log.close()  # writes, and must not hide why the run ended
         self._elsewhere.cleanup()
 
     def record(self, progress: Progress) -> None:
         """Logs some steps; after an evaluation also a checkpoint and a printed line."""
         run, queue = self._run, self._run.trainer.queue
         self._bar.update(len(progress.steps))
+        loss = progress.steps[-1].figures["loss/net"]
+        self._bar.set_postfix(loss=f"{loss:.3g}", refresh=False)
         more: dict[str, float | None] = {}
         if queue is not None and progress.evaluations:
             more["queue_purity"] = queue.purity()
@@ -84,6 +90,9 @@ class Recording:
         if queue is not None and progress.queue_refreshed:
             self._log.queue(progress.iteration, queue)
         if row is None:
+            if self._bar.disable and self._pulse.due():
+                speed = self._speed(progress)["images_per_s"]
+                print(report.step_line(progress.iteration, run.plan, loss, speed), flush=True)
             return
         if queue is not None:
             # DEVIATION(ieg_fsr): FSR's queue_info is an .npz without pickles; the original's is a

@@ -2,25 +2,37 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
+from operator import itemgetter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 if TYPE_CHECKING:
+    from ieg.method.schedules import Plan
     from ieg.run.experiment import Experiment
 
 
-def summary(rows: Sequence[dict[str, Any]], name: str) -> dict[str, float]:
-    """The last figure `name`, the mean of the last ten, the best one and its iteration."""
-    figures = [row[name] for row in rows]
-    best = max(range(len(rows)), key=figures.__getitem__)
+def known(value: float | None) -> bool:
+    """Whether a figure is a number: it may be missing, null or NaN."""
+    return value is not None and math.isfinite(value)
+
+
+def summary(rows: Sequence[dict[str, Any]], name: str) -> dict[str, float | None]:
+    """The last figure `name`, the mean of the last ten, the best one and its iteration.
+
+    Rows without the figure do not count; None where no row has it. The last row's is "last".
+    """
+    found = [(row[name], row["iteration"]) for row in rows if known(row.get(name))]
+    figures = [figure for figure, _ in found]
+    best, best_iteration = max(found, key=itemgetter(0)) if found else (None, None)
     return {
-        "last": figures[-1],
-        "last_10_mean": sum(figures[-10:]) / len(figures[-10:]),
-        "best": figures[best],
-        "best_iteration": rows[best]["iteration"],
+        "last": rows[-1][name] if known(rows[-1].get(name)) else None,
+        "last_10_mean": sum(figures[-10:]) / len(figures[-10:]) if found else None,
+        "best": best,
+        "best_iteration": best_iteration,
     }
 
 
@@ -41,10 +53,20 @@ def print_start(run: Experiment, done: int) -> None:
     how = (", XLA" if run.jit_compile else "") + (", bfloat16" if config.mixed_precision else "")
     print(
         f"{config.network_name}, {config.batch_size} images a step{devices}, {plan.iter_epoch} "
-        f"steps an epoch, {plan.max_iteration} steps{how}; run folder {run.folder}"
+        f"steps an epoch, {plan.max_iteration} steps{how}; run folder {run.folder}",
+        flush=True,
     )
     if done:
-        print(f"resumed: iteration {done} of {plan.max_iteration} is done")
+        print(f"resumed: iteration {done} of {plan.max_iteration} is done", flush=True)
+
+
+def step_line(iteration: int, plan: Plan, loss: float, images_per_s: float) -> str:
+    """A sign of life between two evaluations."""
+    epoch, step = divmod(iteration - 1, plan.iter_epoch)
+    return (
+        f"epoch {epoch}: step {step + 1} of {plan.iter_epoch}, iteration {iteration} of "
+        f"{plan.max_iteration}, loss {loss:.4f}, {images_per_s:.0f} images/s"
+    )
 
 
 def line(row: Mapping[str, Any]) -> str:
