@@ -208,6 +208,9 @@ def test_tensorflows_order_is_named_and_mapped(tmp_path, monkeypatch, inverse, c
     )
     assert main(["noise", "info", str(path)]) == 0
     assert "in TensorFlow's order, not torchvision's" in capsys.readouterr().out
+    for out in ("a.npz", "a.json"):
+        with pytest.raises(NoiseFileError, match="which the new file would not say"):
+            write_any(tmp_path / out, read_any(path))
     known = {"dataset": "cifar10", "clean_labels": CLEAN, "num_classes": 10}
     with pytest.raises(NoiseFileError, match=r"put CIFAR-N's image_order_c10\.npy"):
         labels_for(read_any(path), **known)
