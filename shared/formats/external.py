@@ -313,6 +313,12 @@ def encode_any(noise: NoiseFile, format: str) -> bytes:
         raise NoiseFileError(
             "the labels belong to files by name: give their dataset (--dataset, --data_path)"
         )
+    if noise.order == "tensorflow" and noise.indices is None:
+        raise NoiseFileError(
+            "the labels are in TensorFlow's order, which the new file would not say: give the "
+            "dataset (--dataset, --data_path), and put CIFAR-N's image_order_c10.npy (or c100) "
+            "beside the labels"
+        )
     if format == "npz":
         return noise_file.encode(noise)
     if noise.indices is not None and not np.array_equal(noise.indices, np.arange(PMD_SAMPLES)):

@@ -25,6 +25,7 @@ from shared.formats.safe_arrays import UnsafeArrayError
 MAX_BYTES = 64 * 2**20
 _MARKS = ",\t;"
 _NUMBER = re.compile(r"-?[0-9]+(\.0*)?", re.ASCII)
+_PATH_AND_LABEL = re.compile(r".*[^,;\t ] +[0-9]+(\.0*)?", re.ASCII)
 _FILE = re.compile(r".*[^.]\.[A-Za-z]{2,5}")
 _INDEX_NAMES = {"", "index", "idx", "indices", "unnamed: 0", "sample_index", "id"}
 _FILE_NAMES = {"file", "filename", "file_name", "path", "image", "image_path", "img_path", "name"}
@@ -45,7 +46,7 @@ def parse(text: str) -> Table:
         raise NoiseFileError(
             f"the text is longer than {MAX_BYTES >> 20} MiB: save the labels as .npy"
         )
-    rows = _rows(text.strip().splitlines())
+    rows = _rows(text.rstrip().lstrip("\r\n").splitlines())  # a table may begin with a tab
     head = next(rows)
     if head[:2] in (["src", "dsts"], ["src", "dst"]):
         raise NoiseFileError(
@@ -74,7 +75,7 @@ def _rows(lines: list[str]) -> Iterator[list[str]]:
         if not line.strip():
             raise NoiseFileError(f"line {number} is blank: delete it, or restore its label")
     mark = next((mark for mark in _MARKS if mark in lines[0]), None)
-    if mark is None:  # a path may have spaces in it
+    if mark is None or _PATH_AND_LABEL.fullmatch(lines[0]):  # a path may have any sign in it
         yield from (line.rsplit(None, 1) for line in lines)
         return
     try:

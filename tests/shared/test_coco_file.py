@@ -5,7 +5,7 @@ import json
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from shared.coco import file as coco_file
@@ -83,6 +83,7 @@ JSON = st.recursive(
     field=JSON,
     ids=st.lists(st.sampled_from([5, 7]), min_size=4, max_size=4),
 )
+@settings(max_examples=60)
 def test_whatever_else_is_in_a_file_stays(more, field, ids):
     content = {**more, **tiny()}
     content["annotations"][0]["more"] = field

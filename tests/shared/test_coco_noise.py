@@ -5,7 +5,7 @@ from collections import Counter
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from shared.coco.classes import COCO_GROUPS, CONFUSED, TABLES, recognise
@@ -217,6 +217,7 @@ def literal_targets(kind, dataset, category, present):
 
 @pytest.mark.parametrize(("kind", "dataset"), SCRIPTS)
 @given(data=st.data())
+@settings(max_examples=50)
 def test_exact_changes_what_is_selected_within_the_classes_of_the_file(kind, dataset, data):
     table = TABLES[dataset]
     present = data.draw(st.lists(st.sampled_from(list(table)), min_size=2, unique=True))

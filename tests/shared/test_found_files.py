@@ -92,6 +92,7 @@ def test_two_columns_that_may_both_be_meant_are_asked_about(tmp_path):
         lines(CLEAN, NOISY, head="label; label_noisy", mark="; "),
         lines(range(300), CLEAN, NOISY, head=",label,label_noisy"),
         lines(range(300), CLEAN, NOISY, head="Unnamed: 0,label,label_noisy"),
+        lines(range(300), CLEAN, NOISY, head="\tlabel\tlabel_noisy", mark="\t"),
         lines([f'"{label}"' for label in CLEAN], NOISY, head='"label","label_noisy"'),
         lines([f"{label}.0" for label in CLEAN], NOISY, head="label,label_noisy"),
     ],
@@ -150,6 +151,7 @@ def test_text_that_is_not_labels_is_refused(tmp_path, text, message):
     "text",
     [
         lines(NAMES, NOISY, mark=" "),
+        lines(NAMES, NOISY, mark="\t"),
         lines([f"./{name}" for name in NAMES], NOISY, head="filename,label"),
         lines([name.rpartition("/")[2] for name in NAMES], NOISY, head="img_path,label"),
         lines([f"data/set/{name}" for name in NAMES], CLEAN, NOISY, head="file,label,noisy"),
@@ -169,6 +171,12 @@ def test_labels_by_file_name(tmp_path, text):
         labels_for(found, **known)
     with pytest.raises(NoiseFileError, match=r"1 of 300 files .*img 0\.jpg, are not in"):
         labels_for(found, **known, names=[*NAMES[1:], "other.jpg"])
+
+
+def test_a_path_may_have_commas_and_spaces_in_it(tmp_path):
+    found = read_any(save(tmp_path / "a.txt", "0/a, b.jpg 3\n0/a;c d.jpg 4\n"))
+    assert found.names == ("0/a, b.jpg", "0/a;c d.jpg")
+    assert found.noisy_labels.tolist() == [3, 4]
 
 
 def test_a_folder_of_pictures_is_labelled_by_file_name(tmp_path, capsys):
@@ -200,6 +208,9 @@ def test_tensorflows_order_is_named_and_mapped(tmp_path, monkeypatch, inverse, c
     )
     assert main(["noise", "info", str(path)]) == 0
     assert "in TensorFlow's order, not torchvision's" in capsys.readouterr().out
+    for out in ("a.npz", "a.json"):
+        with pytest.raises(NoiseFileError, match="which the new file would not say"):
+            write_any(tmp_path / out, read_any(path))
     known = {"dataset": "cifar10", "clean_labels": CLEAN, "num_classes": 10}
     with pytest.raises(NoiseFileError, match=r"put CIFAR-N's image_order_c10\.npy"):
         labels_for(read_any(path), **known)

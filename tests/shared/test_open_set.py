@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from shared.formats import noise_file
@@ -182,6 +182,7 @@ def test_where_everything_is_replaced_the_header_is_believed():
 
 
 @given(st.sets(st.integers(0, 10**18 - 1), max_size=20), st.data())
+@settings(max_examples=40)
 def test_a_list_survives_its_file(tmp_path_factory, positions, data):
     donors = data.draw(
         st.lists(st.integers(0, 10**12), min_size=len(positions), max_size=len(positions))

@@ -115,7 +115,7 @@ def test_instances_stand_out(made):
     """The mean colour inside differs from that of a frame around the box, in some channel."""
     content = read(made, "val")
     far = []
-    for entry in content["annotations"]:
+    for entry in content["annotations"][::3]:
         with Image.open(made / "val" / f"{entry['image_id']:06}.png") as picture:
             pixels = np.asarray(picture, float)
         x, y, width, height = (int(value) for value in entry["bbox"])
