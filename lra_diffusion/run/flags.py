@@ -38,9 +38,9 @@ def expand_config(
     """The command line with the entries of `--config FILE` in front of it, spelled as flags.
 
     recorded: entries of a config.yaml, `name` or `name=value`, that are outcomes of a run and no
-    flags. alternatives: groups of flags of which one makes the others meaningless: where the command line has one, the
-    file's entries of that group do not count. decides: flags that choose a preset; a note says
-    where the file's settings stand against another one's. Exits with a message for a bad file.
+    flags. alternatives: groups of flags of which one makes the others meaningless: where the
+    command line has one, the file's entries of that group do not count. decides: flags that choose
+    a preset; where one differs from the file, a note says so. Exits with a message for a bad file.
     """
     given = _given(parser, argv)
     path = given.get("config")
