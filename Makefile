@@ -68,7 +68,7 @@ fsr-%: ieg_fsr/scripts/fsr-%.sh ; @$<
 data-%: setup-shared ## download a dataset (cifar10, ...) or papers' noise files (sln-noise, pmd-noise, ...); `data-list` names all
 data-% data-instancegm/% data-sln/% data-re_sln/% data-plc/% data-lra_diffusion/% data-cifar_n/%: setup-shared
 	@.venv/shared/bin/python -m shared data $(@:data-%=%)
-noise: setup-shared ## make a noise file: DATASET=cifar10 KIND=pdn|symmetric|asymmetric|pair_flip|open_set|pmd RATE=0.5; or of ANN=coco.json
+noise: setup-shared ## make a noise file: DATASET=cifar10 KIND=pdn|symmetric|asymmetric|... RATE=0.5; of ANN=coco.json; or KIND=transition MATRIX=t.csv
 	@shared/noise.sh
 ##@ Environments, tests, upkeep
 setup-noisy_instseg: .venv/noisy_instseg/.ready ## noisy_instseg's environment; OPS=compiled compiles mmcv's operators (else torchvision's are used)

@@ -1,11 +1,14 @@
 #!/usr/bin/env bash
 # What `make noise` does: a noise file of DATASET (cifar10), KIND (pdn), RATE (0.5) and SEED (123); or, with ANN, noisy COCO
-# annotations. NOISE_FILE is where it goes, ARGS are further flags of `python -m shared noise make`.
+# annotations; or, with KIND=transition, by the matrix in MATRIX. NOISE_FILE is where it goes, ARGS are further flags of
+# `python -m shared noise make`.
 set -euo pipefail
 cd "$(dirname "$0")/.."
-DATASET=${DATASET:-cifar10} KIND=${KIND:-pdn} RATE=${RATE:-0.5} SEED=${SEED:-123} ANN=${ANN:-}
-file=${NOISE_FILE:-runs/noise/${DATASET}_${KIND}_${RATE}_seed$SEED.${ANN:+json}}
+DATASET=${DATASET:-cifar10} KIND=${KIND:-pdn} RATE=${RATE:-0.5} SEED=${SEED:-123} ANN=${ANN:-} MATRIX=${MATRIX:-}
+amount=(--rate "$RATE") word=$RATE
+[[ -z $MATRIX ]] || { amount=(--matrix "$MATRIX") word=$(basename "${MATRIX%.*}"); }
+file=${NOISE_FILE:-runs/noise/${DATASET}_${KIND}_${word}_seed$SEED.${ANN:+json}}
 [[ $file != *. ]] || file=${file}npz
 eval "args=(${ARGS:-})"
 "${PYTHON:-.venv/shared/bin/python}" -m shared noise make ${ANN:+--format coco --ann "$ANN"} --dataset "$DATASET" \
-  --kind "$KIND" --rate "$RATE" --seed "$SEED" --out "$file" "${args[@]}"
+  --kind "$KIND" "${amount[@]}" --seed "$SEED" --out "$file" "${args[@]}"
