@@ -13,7 +13,7 @@ from torch.utils.tensorboard import SummaryWriter
 from tqdm import tqdm
 
 from instancegm.analysis import plots
-from instancegm.analysis.compare import summary
+from instancegm.analysis.runs import summary
 from instancegm.method.mixture import CleanFit
 from instancegm.method.peers import predict
 from instancegm.method.train import clean_fits
