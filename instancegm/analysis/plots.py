@@ -42,7 +42,8 @@ def picture(
 ) -> Figure:
     figure = plt.figure(figsize=(15, 5), layout="constrained")
     figure.suptitle(title)
-    parts = figure.subfigures(1, 3)
+    thirds = figure.add_gridspec(1, 3)
+    parts = [figure.add_subfigure(thirds[k]) for k in range(3)]
     axes = [part.add_subplot() for part in parts]
     _accuracy(axes[0], rows)
     _loss_histogram(axes[1], fits[0], is_clean)

@@ -42,6 +42,7 @@ def test_a_run_leaves_every_file_that_is_promised(run_script, tmp_path):
         "clean_prob.csv",
         "corrected_labels.npz",
         "plots.png",
+        ".lock",
     }
     metrics = rows(run)
     assert [row["epoch"] for row in metrics] == [0, 1, 2, 3]
