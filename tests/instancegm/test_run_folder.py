@@ -7,6 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from conftest import SCRIPT, TINY, environment, rows
@@ -15,6 +16,7 @@ from instancegm.run import checkpoint
 from instancegm.run.config import parse
 from instancegm.run.experiment import build
 from instancegm.run.folder import RunFolder
+from instancegm.run.published import checkpoint_path
 from shared.run_folder import locked
 
 SMALL = [*TINY, "--limit_train", "24", "--no-vae", "--amp", "off", "--no-plots"]
@@ -88,6 +90,28 @@ def test_an_error_frees_the_folder(small):
     for _ in range(2):
         with pytest.raises(KeyError), RunFolder(small("--output_dir", "run")):
             raise KeyError
+
+
+def test_sets_of_a_users_images_have_logs_and_checkpoints_of_their_own(small, tmp_path):
+    """Two files with the same name, labels and size."""
+    words = []
+    for folder, shade in (("a", 10), ("b", 20)):
+        images, labels = np.full((40, 32, 32, 3), shade, np.uint8), np.arange(40) % 2
+        (tmp_path / folder).mkdir()
+        parts = {"train_images": images, "train_labels": labels}
+        parts |= {"test_images": images, "test_labels": labels}
+        np.savez(tmp_path / folder / "my pets.npz", **parts)
+        data = ["--dataset", "folder", "--data_path", f"{folder}/my pets.npz"]
+        run = small(*data, "--r", "0", "--output_dir", f"run_{folder}")
+        with RunFolder(run):
+            assert (
+                tmp_path / "checkpoint" / f"{run.data_word}_0.0_instance_dividemix_acc.txt"
+            ).exists()
+        words.append(run.data_word)
+    assert words[0] != words[1]
+    assert all(word.startswith("folder_my_pets_") for word in words)
+    assert checkpoint_path(words[0], run.config).parent == Path("saved") / words[0]
+    assert small().data_word == "digits"
 
 
 # ---- disks
