@@ -27,23 +27,31 @@ def main(argv: Sequence[str] | None = None) -> int:
     def work() -> None:
         from tqdm import tqdm
 
+        from instancegm.method.signs import SignsOfLife
         from instancegm.method.train import train
         from instancegm.run.evaluate import evaluate
         from instancegm.run.experiment import build
         from instancegm.run.folder import RunFolder
         from instancegm.run.report import report
 
+        signs = SignsOfLife()
         if config.evaluate:
-            return evaluate(config.evaluate, config)
+            return evaluate(config.evaluate, config, signs)
         run = build(config)
         with RunFolder(run) as folder:
             epochs = train(
-                run.peers, run.train_set, run.test_set, run.config, run.history, run.next_epoch
+                run.peers,
+                run.train_set,
+                run.test_set,
+                run.config,
+                run.history,
+                run.next_epoch,
+                signs,
             )
             total = run.config.num_epochs + 1
             for row in tqdm(epochs, "epochs", total, initial=run.next_epoch, disable=None):
                 folder.record(row)
-            report(run)
+            report(run, signs)
 
     return exit_status(work, trains=config.evaluate is None)
 

@@ -10,6 +10,7 @@ from instancegm.analysis import plots
 from instancegm.analysis.runs import summary
 from instancegm.method.mixture import CleanFit
 from instancegm.method.peers import predict
+from instancegm.method.signs import SILENT, SignsOfLife
 from instancegm.method.train import clean_fits
 from instancegm.run import checkpoint, published
 from instancegm.run.classes import vanished
@@ -18,10 +19,11 @@ from shared.files import write_atomically
 from shared.formats.noise_file import make, write
 
 
-def report(run: Experiment) -> None:
+def report(run: Experiment, signs: SignsOfLife = SILENT) -> None:
     """The final files of a run, and its accuracies."""
     nets = [peer.net for peer in run.peers]
-    logits = predict(nets, run.train_set.images, run.peers[0].autocast)
+    precision = run.peers[0].autocast
+    logits = predict(nets, run.train_set.images, precision, signs, "losses for the report")
     fits = clean_fits(
         logits, run.train_set.noisy_labels, run.history, run.config.seed, run.next_epoch
     )
