@@ -103,7 +103,11 @@ def test_a_run_without_a_curve_gets_one_message(runs, tmp_path, capsys):
 
 @pytest.mark.parametrize(
     "script",
-    [["compare.py"], [str(ROOT / "instancegm" / "compare.py")], ["-m", "instancegm.compare"]],
+    [
+        ["compare.py"],
+        pytest.param([str(ROOT / "instancegm" / "compare.py")], marks=pytest.mark.training),
+        pytest.param(["-m", "instancegm.compare"], marks=pytest.mark.training),
+    ],
 )
 def test_every_way_to_type_it_works_without_heavy_imports(runs, tmp_path, script):
     command = [sys.executable, "-X", "importtime", *script, *(str(tmp_path / run) for run in runs)]

@@ -69,7 +69,11 @@ def assert_ticks_are_whole(axes, epochs):
     assert all(tick == int(tick) for tick in ticks)
 
 
-@pytest.mark.parametrize("name", RUNS)
+QUICK = ("one epoch", "huge range")  # laying out a figure takes a second
+SLOW = [pytest.param(name, marks=pytest.mark.training) for name in RUNS if name not in QUICK]
+
+
+@pytest.mark.parametrize("name", [*QUICK, *SLOW])
 def test_the_picture_of_a_run(name):
     log, clean_fit, is_clean = RUNS[name]
     figure = plots.picture("a run", log, [clean_fit, clean_fit], is_clean)

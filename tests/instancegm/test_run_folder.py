@@ -19,6 +19,8 @@ from instancegm.run.folder import RunFolder
 from instancegm.run.published import checkpoint_path
 from shared.run_folder import locked
 
+pytestmark = pytest.mark.training
+
 SMALL = [*TINY, "--limit_train", "24", "--no-vae", "--amp", "off", "--no-plots"]
 
 
@@ -124,7 +126,6 @@ def full(error=errno.ENOSPC):
     return fail
 
 
-@pytest.mark.training
 def test_a_full_disk_is_named_with_the_way_on(main, tmp_path, capsys, monkeypatch):
     assert main(*SMALL, "--width 1 --num_epochs 0 --output_dir run") == 0
     capsys.readouterr()
@@ -171,7 +172,6 @@ def test_a_last_good_checkpoint_is_promised_only_where_there_is_one(
 # ---- Ctrl-C
 
 
-@pytest.mark.training
 @pytest.mark.parametrize(
     ("script", "module"),
     [("instanceGM.py", "torch"), ("instanceGM.py", "sklearn"), ("compare.py", "numpy")],
@@ -191,7 +191,6 @@ def test_ctrl_c_while_importing_ends_with_one_line(start, tmp_path, script, modu
     assert lines[0].startswith("interrupted; run the same command")
 
 
-@pytest.mark.training
 def test_the_same_command_twice_at_once_and_ctrl_c_in_the_middle(start, tmp_path):
     flags = [*SMALL, "--width", "1", "--num_epochs", "9000", "--output_dir", "run", "--resume"]
     first = start(SCRIPT, *flags)
