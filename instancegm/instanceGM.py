@@ -24,27 +24,36 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Exit status: 0; 2 for input that cannot work; 3 for a loss that is not finite."""
     config = parse(sys.argv[1:] if argv is None else argv)
 
-    from tqdm import tqdm
-
-    from instancegm.method.train import train
-    from instancegm.run.evaluate import evaluate
-    from instancegm.run.experiment import build
-    from instancegm.run.report import RunFolder, report
-
     def work() -> None:
+        from tqdm import tqdm
+
+        from instancegm.method.signs import SignsOfLife
+        from instancegm.method.train import train
+        from instancegm.run.evaluate import evaluate
+        from instancegm.run.experiment import build
+        from instancegm.run.folder import RunFolder
+        from instancegm.run.report import report
+
+        signs = SignsOfLife()
         if config.evaluate:
-            return evaluate(config.evaluate, config)
+            return evaluate(config.evaluate, config, signs)
         run = build(config)
         with RunFolder(run) as folder:
             epochs = train(
-                run.peers, run.train_set, run.test_set, run.config, run.history, run.next_epoch
+                run.peers,
+                run.train_set,
+                run.test_set,
+                run.config,
+                run.history,
+                run.next_epoch,
+                signs,
             )
             total = run.config.num_epochs + 1
             for row in tqdm(epochs, "epochs", total, initial=run.next_epoch, disable=None):
                 folder.record(row)
-        report(run)
+            report(run, signs)
 
-    return exit_status(work)
+    return exit_status(work, trains=config.evaluate is None)
 
 
 if __name__ == "__main__":

@@ -3,20 +3,21 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-import matplotlib
-
-matplotlib.use("Agg")  # no display
-
 import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.ticker import MaxNLocator
+from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
 from numpy.typing import NDArray
 from scipy.stats import norm
 from sklearn.metrics import auc, roc_curve
 
-from instancegm.analysis.compare import Row
+from instancegm.analysis.figures import legend_below, marker_size, save, show_epochs
+from instancegm.analysis.runs import Row, summary
 from instancegm.method.mixture import CleanFit
+
+BINS = [k / 60 for k in range(61)]
+EMPTY = 0.6  # where the logarithmic axis of counts begins: below a single sample
 
 
 def draw(
@@ -30,66 +31,85 @@ def draw(
 
     fits: one per network, of the final losses; is_clean: (N,), None where the truth is unknown.
     """
-    figure, axes = plt.subplots(1, 3, figsize=(15, 4.2), layout="constrained")
+    save(picture(title, rows, fits, is_clean), path)
+
+
+def picture(
+    title: str,
+    rows: Sequence[Row],
+    fits: Sequence[CleanFit],
+    is_clean: NDArray[np.bool_] | None,
+) -> Figure:
+    figure = plt.figure(figsize=(15, 5), layout="constrained")
     figure.suptitle(title)
+    thirds = figure.add_gridspec(1, 3)
+    parts = [figure.add_subfigure(thirds[k]) for k in range(3)]
+    axes = [part.add_subplot() for part in parts]
     _accuracy(axes[0], rows)
     _loss_histogram(axes[1], fits[0], is_clean)
     _roc(axes[2], fits, is_clean)
-    temporary = path.with_suffix(".tmp.png")
-    figure.savefig(temporary, dpi=120)
-    plt.close(figure)
-    temporary.replace(path)
+    for part in parts:
+        legend_below(part)
+    return figure
 
 
 def _accuracy(axes: Axes, rows: Sequence[Row]) -> None:
     epochs = [row["epoch"] for row in rows]
+    size = marker_size(epochs)
     for key, label in (("accuracy_1", "network 1"), ("accuracy_2", "network 2")):
         if key in rows[0]:
-            axes.plot(epochs, [row[key] for row in rows], linewidth=0.8, alpha=0.6, label=label)
-    accuracies = [row["accuracy"] for row in rows]
+            values = [row[key] for row in rows]
+            axes.plot(
+                epochs, values, marker="o", markersize=size, linewidth=0.8, alpha=0.6, label=label
+            )
     axes.plot(
         epochs,
-        accuracies,
+        [row["accuracy"] for row in rows],
         linewidth=2,
         marker="o",
-        markersize=2.5,
+        markersize=size,
         color="black",
         label="both (reported)" if "accuracy_1" in rows[0] else "the network",
     )
-    best = int(np.argmax(accuracies))
-    axes.annotate(
-        f"best {accuracies[best]:.2f}",
-        (epochs[best], accuracies[best]),
-        xytext=(0, -14),
-        textcoords="offset points",
-        ha="right" if best > len(rows) / 2 else "left",
-        fontsize=8,
-    )
-    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    known = [row for row in rows if np.isfinite(row["accuracy"])]
+    if known:
+        best = summary(known)
+        axes.plot(
+            best["best_epoch"],
+            best["best"],
+            "o",
+            markersize=9,
+            fillstyle="none",
+            color="tab:red",
+            label=f"best: {best['best']:.2f}",
+        )
+    else:
+        axes.set_ylim(0.0, 100.0)
     warm_up = sum(row["phase"] == "warm_up" for row in rows)
-    if warm_up < len(rows):
+    if 0 < warm_up < len(rows):
         axes.axvline(epochs[warm_up] - 0.5, color="grey", linestyle=":", label="end of warm-up")
-    axes.set(title="Test accuracy", xlabel="epoch", ylabel="top-1 (%)")
-    axes.legend(loc="lower right", fontsize=8)
+    axes.set_title("Test accuracy")
+    show_epochs(axes, epochs)
 
 
 def _loss_histogram(axes: Axes, fit: CleanFit, is_clean: NDArray[np.bool_] | None) -> None:
-    bins = [k / 60 for k in range(61)]
-    if is_clean is None:
-        axes.hist(fit.losses, bins=bins, color="tab:grey", alpha=0.7, label="training samples")
-    else:
-        parts = [fit.losses[is_clean], fit.losses[~is_clean]]
-        axes.hist(
-            parts,
-            bins=bins,
-            stacked=True,
-            color=["tab:blue", "tab:orange"],
-            alpha=0.7,
-            label=["label is correct", "label is wrong"],
-        )
+    """Outlines, each counted from the bottom: stacked bars on a logarithmic axis mislead."""
+    kinds = {"training samples": (fit.losses, "tab:grey")}
+    if is_clean is not None:
+        kinds = {
+            "label is correct": (fit.losses[is_clean], "tab:blue"),
+            "label is wrong": (fit.losses[~is_clean], "tab:orange"),
+        }
+    highest = 1.0
+    for name, (losses, color) in kinds.items():
+        counts, _ = np.histogram(losses, BINS)
+        highest = max(highest, counts.max())
+        shown = np.maximum(counts, EMPTY)
+        axes.stairs(shown, BINS, baseline=EMPTY, fill=True, color=color, alpha=0.2)
+        axes.stairs(shown, BINS, baseline=EMPTY, color=color, linewidth=1.5, label=name)
     if fit.mixture is not None:
         grid = np.linspace(0.0, 1.0, 400)
-        scale = len(fit.losses) * (bins[1] - bins[0])  # density to count per bin
+        scale = len(fit.losses) * (BINS[1] - BINS[0])  # density to count per bin
         order = fit.mixture.means_.ravel().argsort()
         for component, name, style in zip(
             order, ("clean component", "noisy component"), ("-", "--")
@@ -98,15 +118,22 @@ def _loss_histogram(axes: Axes, fit: CleanFit, is_clean: NDArray[np.bool_] | Non
             density = fit.mixture.weights_[component] * norm.pdf(
                 grid, fit.mixture.means_.ravel()[component], deviation
             )
-            axes.plot(grid, scale * density, style, color="black", linewidth=1.2, label=name)
+            expected = scale * density
+            highest = max(highest, expected.max())
+            # Tails far below a sample would decide the range of the axis.
+            expected[expected < EMPTY] = np.nan
+            axes.plot(grid, expected, style, color="black", linewidth=1.2, label=name)
     axes.set_yscale("log")
-    axes.set_ylim(bottom=0.5)  # an empty bin has no logarithm
+    axes.set_ylim(EMPTY, 2 * highest)
+    if highest < 20:  # a power of ten alone would be one tick
+        axes.yaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
+    axes.yaxis.set_major_formatter(StrMethodFormatter("{x:,.0f}"))
+    axes.yaxis.set_minor_formatter(NullFormatter())
     axes.set(
         title="Loss on the noisy label, network 1",
         xlabel="normalised cross-entropy",
-        ylabel="training samples",
+        ylabel="training samples in a bin",
     )
-    axes.legend(fontsize=8)
 
 
 def _roc(axes: Axes, fits: Sequence[CleanFit], is_clean: NDArray[np.bool_] | None) -> None:
@@ -126,4 +153,3 @@ def _roc(axes: Axes, fits: Sequence[CleanFit], is_clean: NDArray[np.bool_] | Non
         area = auc(false_positive, true_positive)
         axes.plot(false_positive, true_positive, label=f"network {number}, AUC {area:.3f}")
     axes.plot([0, 1], [0, 1], ":", color="grey", label="chance")
-    axes.legend(loc="lower right", fontsize=8)

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from instancegm.method.images import DeviceImages, stream_seed
 from instancegm.method.networks import PreActResNet18
 from instancegm.method.settings import Settings
+from instancegm.method.signs import SILENT, SignsOfLife
 from instancegm.method.vae import Vae
 
 # On a CPU, larger activations leave the cache: 128 was 1.3 times as fast as 512.
@@ -108,13 +109,20 @@ def place(module: nn.Module, device: torch.device) -> nn.Module:
 
 
 @torch.no_grad()
-def predict(nets: Sequence[nn.Module], images: DeviceImages, autocast: Autocast) -> Tensor:
+def predict(
+    nets: Sequence[nn.Module],
+    images: DeviceImages,
+    autocast: Autocast,
+    signs: SignsOfLife = SILENT,
+    title: str = "predicting",
+) -> Tensor:
     """Logits of every network in eval mode on every image, in one pass: (P, N, C) float32."""
     for net in nets:
         net.eval()
     batch_size = EVALUATION_BATCH.get(images.device.type, EVALUATION_BATCH["cuda"])
     batches = []
-    for start in range(0, len(images), batch_size):
+    starts = range(0, len(images), batch_size)
+    for start in signs.over(starts, len(starts), title, batch_size):
         batch = images.plain(slice(start, start + batch_size))
         with autocast():
             batches.append(torch.stack([net(batch).float() for net in nets]))

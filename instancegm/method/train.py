@@ -51,6 +51,7 @@ from instancegm.method.peers import (
     predict,
 )
 from instancegm.method.settings import Settings
+from instancegm.method.signs import SILENT, SignsOfLife
 
 
 def train(
@@ -60,10 +61,12 @@ def train(
     settings: Settings,
     history: LossHistory,
     first_epoch: int = 0,
+    signs: SignsOfLife = SILENT,
 ) -> Iterator[dict[str, Any]]:
     """Trains the peers (two; in mode "ce" one) in place; yields the figures of every epoch.
 
-    history: with the peers all the state there is; what a run resumes from.
+    history: with the peers all the state there is; what a run resumes from. signs: shows how far it
+    is within an epoch.
     """
     # DEVIATION(instancegm): the last epoch runs; the original counts to num_epochs as well, but
     # dies there of a list that is one entry short, before it saves anything.
@@ -76,11 +79,13 @@ def train(
 
         if epoch < settings.warm_up or settings.mode == "ce":
             row["phase"] = "warm_up"
-            losses = [warm_up_epoch(peer, train_set, settings, epoch) for peer in peers]
+            losses = [warm_up_epoch(peer, train_set, settings, epoch, signs) for peer in peers]
             seen = len(peers) * len(train_set.images)
         else:
             row["phase"] = "co_divide"
-            logits = predict([peer.net for peer in peers], train_set.images, peers[0].autocast)
+            title = f"epoch {epoch}, losses of the training set"
+            nets = [peer.net for peer in peers]
+            logits = predict(nets, train_set.images, peers[0].autocast, signs, title)
             fits = clean_fits(logits, train_set.noisy_labels, history, settings.seed, epoch)
             fits = fits[::-1]  # each network learns from the split that the other one's losses make
             splits = [
@@ -88,7 +93,7 @@ def train(
                 for fit in fits
             ]
             losses = [
-                co_divide_epoch(peer, other, split, train_set, settings, epoch)
+                co_divide_epoch(peer, other, split, train_set, settings, epoch, signs)
                 for peer, other, split in zip(peers, peers[::-1], splits)
             ]
             for k, (fit, split) in enumerate(zip(fits, splits), start=1):
@@ -99,14 +104,18 @@ def train(
 
         for k, terms in enumerate(losses, start=1):
             row |= {f"{name}_{k}": value for name, value in terms.items()}
-        row |= accuracies(peers, test_set)
+        row |= accuracies(peers, test_set, signs, f"epoch {epoch}, test set")
         row["seconds"] = round(seconds, 3)
         row["images_per_s"] = round(seen / seconds, 1)
         yield row
 
 
 def warm_up_epoch(
-    peer: Peer, train_set: TrainingSet, settings: Settings, epoch: int
+    peer: Peer,
+    train_set: TrainingSet,
+    settings: Settings,
+    epoch: int,
+    signs: SignsOfLife = SILENT,
 ) -> dict[str, float]:
     """Plain cross-entropy on every sample with its noisy label, in batches of 2 B.
 
@@ -115,9 +124,12 @@ def warm_up_epoch(
     images, noisy_labels = train_set.images, train_set.noisy_labels
     generator = torch_stream(images.device, settings.seed, epoch, f"warm-up {peer.number}")
     everything = torch.arange(len(images), device=images.device)
-    losses = []
+    losses: list[Tensor] = []
     peer.net.train()
-    for index in shuffled_batches(everything, 2 * settings.batch_size, generator):
+    batches = shuffled_batches(everything, 2 * settings.batch_size, generator)
+    total = math.ceil(len(images) / (2 * settings.batch_size))
+    title = f"epoch {epoch}, network {peer.number}"
+    for index in signs.over(batches, total, title, 2 * settings.batch_size, losses):
         with peer.autocast():
             logits = peer.net(images.view(index, generator))
         loss = F.cross_entropy(logits.float(), noisy_labels[index])
@@ -140,7 +152,13 @@ def clean_fits(
 
 
 def co_divide_epoch(
-    peer: Peer, other: Peer, split: Split, train_set: TrainingSet, settings: Settings, epoch: int
+    peer: Peer,
+    other: Peer,
+    split: Split,
+    train_set: TrainingSet,
+    settings: Settings,
+    epoch: int,
+    signs: SignsOfLife = SILENT,
 ) -> dict[str, float]:
     """One epoch of `peer` on the split that the OTHER network's losses made.
 
@@ -158,8 +176,11 @@ def co_divide_epoch(
     unlabelled_batches = endless_batches(unlabelled, batch_size, generator)
     ramp_steps = len(labelled) // batch_size + 1
 
-    terms = []
-    for step, x_index in enumerate(shuffled_batches(labelled, batch_size, generator)):
+    terms: list[Tensor] = []
+    batches = shuffled_batches(labelled, batch_size, generator)
+    total, title = math.ceil(len(labelled) / batch_size), f"epoch {epoch}, network {peer.number}"
+    shown = signs.over(batches, total, title, images_per_step(settings), terms)
+    for step, x_index in enumerate(shown):
         u_index = next(unlabelled_batches) if len(unlabelled) else unlabelled
         draw = mix_draws.beta(settings.alpha, settings.alpha)
         labelled_loss, unlabelled_loss, penalty = mixmatch_terms(
@@ -287,9 +308,15 @@ def update(peer: Peer, loss: Tensor) -> None:
         optimizer.step()
 
 
-def accuracies(peers: Sequence[Peer], test_set: EvaluationSet) -> dict[str, float]:
+def accuracies(
+    peers: Sequence[Peer],
+    test_set: EvaluationSet,
+    signs: SignsOfLife = SILENT,
+    title: str = "test set",
+) -> dict[str, float]:
     """Test accuracy in percent of each of two networks, and of the sum of their logits."""
-    logits = predict([peer.net for peer in peers], test_set.images, peers[0].autocast)
+    nets = [peer.net for peer in peers]
+    logits = predict(nets, test_set.images, peers[0].autocast, signs, title)
     alone = {
         f"accuracy_{k}": ensemble_accuracy(each[None], test_set.labels)
         for k, each in enumerate(logits, start=1)
@@ -298,7 +325,11 @@ def accuracies(peers: Sequence[Peer], test_set: EvaluationSet) -> dict[str, floa
     return alone | both if len(peers) > 1 else both
 
 
+def images_per_step(settings: Settings) -> int:
+    """Training images drawn in a step of co-divide, each counted once, not per augmentation."""
+    return (2 if settings.no_vae else 4) * settings.batch_size
+
+
 def images_seen(split: Split, settings: Settings) -> int:
-    """Training images drawn in an epoch of co-divide, each counted once, not per augmentation."""
-    per_step = (2 if settings.no_vae else 4) * settings.batch_size
-    return per_step * math.ceil(len(split.labelled) / settings.batch_size)
+    """Training images drawn in an epoch of co-divide."""
+    return images_per_step(settings) * math.ceil(len(split.labelled) / settings.batch_size)

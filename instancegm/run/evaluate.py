@@ -10,8 +10,9 @@ from torch import Tensor, nn
 from instancegm.method.images import DeviceImages
 from instancegm.method.networks import PreActResNet18
 from instancegm.method.peers import ensemble_accuracy, place, predict
+from instancegm.method.signs import SILENT, SignsOfLife
 from instancegm.run import checkpoint
-from instancegm.run.config import Config
+from instancegm.run.config import PRESETS, Config
 from instancegm.run.device import autocast, choose_device
 from instancegm.run.errors import CheckpointError, UsageError
 from instancegm.run.experiment import load_data
@@ -20,7 +21,7 @@ from instancegm.run.record import read_config
 from shared.formats.alignment import evenly
 
 
-def evaluate(path: Path, config: Config) -> None:
+def evaluate(path: Path, config: Config, signs: SignsOfLife = SILENT) -> None:
     """Prints the accuracies of a run folder or checkpoint file, on the data that flags name."""
     device = choose_device(config.device, config.gpuid)
     files = [path]
@@ -32,15 +33,14 @@ def evaluate(path: Path, config: Config) -> None:
         config = _as_in_the_run(path, config)
     states = [checkpoint.load(file, device) for file in files]
     networks = [network_states(state) for state in states]
-    if "dataset" not in config.given and "identity" in states[0]:  # the original's do not say
-        config = replace(config, dataset=states[0]["identity"]["dataset"])
+    config = _with_dataset_of(files[0], states[0], networks[0][0], config)
     data = load_data(config)
     rows = evenly(len(data.test_labels), config.limit_test)
     images = DeviceImages(data.test_images[rows], device, crop_padding=0)
     labels = torch.from_numpy(data.test_labels[rows]).to(device)
     for file, peers in zip(files, networks):
         nets = [network_from_state(state, data.num_classes, device) for state in peers]
-        logits = predict(nets, images, autocast(config.amp, device))
+        logits = predict(nets, images, autocast(config.amp, device), signs, str(file))
         alone = [
             f"network {k} {ensemble_accuracy(each[None], labels):.2f} %"
             for k, each in enumerate(logits, start=1)
@@ -49,6 +49,33 @@ def evaluate(path: Path, config: Config) -> None:
             f"{file}: test accuracy {ensemble_accuracy(logits, labels):.2f} % "
             f"({', '.join(alone)}; {len(labels)} images)"
         )
+
+
+def _with_dataset_of(
+    file: Path, state: dict[str, Any], network: dict[str, Tensor], config: Config
+) -> Config:
+    """The configuration with the dataset that a checkpoint was trained on, unless flags say else.
+
+    Ours name it. The original's do not: saved/<dataset>/ does, but for CIFAR-100, whose files the
+    original puts to those of CIFAR-10; its 100 classes tell.
+    """
+    if "dataset" not in config.given:
+        if "identity" in state:
+            name = state["identity"]["dataset"]
+        else:
+            folder = file.absolute().parent.name
+            names = [name for name in PRESETS if folder == name or folder.startswith(f"{name}_")]
+            name = names[0] if names else config.dataset
+            if name == "cifar10" and len(network.get("linear.weight", ())) == 100:
+                name = "cifar100"
+            print(f"note: {file} is taken to be of {name}; --dataset says otherwise")
+        config = replace(config, dataset=name)
+    if config.dataset == "folder" and config.data_path is None:
+        run = read_config(file.parent) or {}
+        if not run.get("data_location"):
+            raise UsageError(f"{file} was trained on images of your own: say where, --data_path")
+        config = replace(config, data_path=Path(run["data_location"]))
+    return config
 
 
 def _as_in_the_run(folder: Path, config: Config) -> Config:
@@ -78,6 +105,7 @@ def network_from_state(
         net.load_state_dict(state)
     except (KeyError, RuntimeError) as error:
         raise CheckpointError(
-            f"the checkpoint's network does not fit {num_classes} classes: {error}"
+            f"the checkpoint's network does not fit {num_classes} classes; is it of another "
+            f"--dataset? ({str(error).splitlines()[-1].strip()})"
         ) from error
     return place(net, device)

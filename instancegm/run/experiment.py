@@ -1,5 +1,6 @@
-"""A run: data, noisy labels and networks, built from the configuration or resumed."""
+"""A run: data, noisy labels and networks, built from the configuration."""
 
+import re
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -14,13 +15,14 @@ from instancegm.run import checkpoint
 from instancegm.run.config import Config
 from instancegm.run.device import autocast, choose_device, configure_torch, use_bfloat16
 from instancegm.run.errors import CheckpointError, UsageError
-from instancegm.run.labels import RunLabels, labels_of_run
+from instancegm.run.labels import labels_of_run
 from instancegm.run.published import setting_name
 from instancegm.run.record import Row
 from shared import datasets
 from shared.files import array_hash
 from shared.formats.alignment import evenly, is_noisy
 from shared.formats.noise_file import NoiseFile, label_hash
+from shared.run_folder import locked
 
 # Settings in the identity of every checkpoint. Later ones are in it where they differ from their
 # default, so that older checkpoints stay valid. A finished run may be prolonged: num_epochs is not.
@@ -35,7 +37,7 @@ class Experiment:
     """A run in progress. `rows` and `history` are all the state that the peers do not hold."""
 
     config: Config
-    folder: Path
+    folder: Path  # the one asked for; of the default names `RunFolder` takes a free one
     device: torch.device
     peers: list[Peer]
     train_set: TrainingSet
@@ -43,6 +45,7 @@ class Experiment:
     history: LossHistory
     noise: NoiseFile  # of the N training samples; its `indices` are their positions in the dataset
     noise_word: str  # for the noise, in file names
+    class_names: tuple[str, ...]  # C
     data_location: Path | None  # None: embedded
     identity: dict[str, Any]  # what decides the numbers; a checkpoint of another one is refused
     rows: list[Row]
@@ -50,6 +53,17 @@ class Experiment:
     @property
     def next_epoch(self) -> int:
         return len(self.rows)
+
+    @property
+    def data_word(self) -> str:
+        """For the dataset, in names of files beside the run folder; sets of users have their own.
+
+        Two of these may have the same name, rate and labels, so a hash of the data is in it.
+        """
+        if self.config.dataset != "folder" or self.data_location is None:
+            return self.config.dataset
+        name = re.sub(r"[^\w.-]", "_", self.data_location.resolve().stem)
+        return f"folder_{name}_{self.identity['data_sha256'][:8]}"
 
     def state_dict(self) -> dict[str, Any]:
         return {
@@ -78,12 +92,14 @@ class Experiment:
 
 
 def build(config: Config) -> Experiment:
-    """Reads and checks everything, builds the networks, and resumes if --resume says so.
+    """Reads and checks everything, and builds the networks; `RunFolder` resumes.
 
     Nothing is written but the noise file that the original keeps with the data.
     """
     device = choose_device(config.device, config.gpuid)
-    _refuse_to_overwrite(config)
+    if config.output_dir is not None and config.output_dir.exists():
+        with locked(config.output_dir):  # to refuse at once; it is locked for good later
+            refuse_to_overwrite(config.output_dir, config.resume)
     configure_torch(config.deterministic, device)
     data = load_data(config)
     labels = labels_of_run(config, data)
@@ -99,9 +115,9 @@ def build(config: Config) -> Experiment:
         build_peer(config, number, data.num_classes, device, precision)
         for number in ((1,) if config.mode == "ce" else (1, 2))
     ]
-    run = Experiment(
+    return Experiment(
         config=config,
-        folder=_run_folder(labels),
+        folder=config.output_dir or Path("runs") / run_name(config, labels.word),
         device=device,
         peers=peers,
         train_set=TrainingSet(
@@ -117,6 +133,7 @@ def build(config: Config) -> Experiment:
         history=LossHistory(len(peers), config.loss_epochs),
         noise=noise,
         noise_word=labels.word,
+        class_names=data.class_names,
         data_location=data.location,
         identity={
             **_deciding_settings(config),
@@ -126,9 +143,6 @@ def build(config: Config) -> Experiment:
         },
         rows=[],
     )
-    if config.resume:
-        checkpoint.resume(run, run.folder, device)
-    return run
 
 
 def load_data(config: Config) -> datasets.ImageData:
@@ -151,26 +165,17 @@ def _deciding_settings(config: Config) -> dict[str, Any]:
     return {name: values[name] for name in {*ALWAYS_IN_IDENTITY, *later}}
 
 
-def _refuse_to_overwrite(config: Config) -> None:
-    if config.resume or config.output_dir is None:
-        return
-    if (config.output_dir / checkpoint.LAST).exists():
+def refuse_to_overwrite(folder: Path, resume: bool) -> None:
+    """Raises CheckpointError if a run is there that is not continued."""
+    if not resume and (folder / checkpoint.LAST).exists():
         raise CheckpointError(
-            f"{config.output_dir} holds a run already: add --resume to continue it, or choose "
-            "another --output_dir"
+            f"{folder} holds a run already: add --resume to continue it, or choose another "
+            "--output_dir"
         )
 
 
-def _run_folder(labels: RunLabels) -> Path:
-    """--output_dir, or runs/<name>, with a number where a run is there that is not continued."""
-    config = labels.config
-    if config.output_dir is not None:
-        return config.output_dir
-    parts = [setting_name(config, labels.word), config.method, config.id, f"seed{config.seed}"]
-    name = "_".join(part for part in parts if part)
-    numbered = [f"{name}-{number}" for number in range(2, 1000)]
-    candidates = [Path("runs") / each for each in (name, *numbered)]
-    taken = [path for path in candidates if (path / checkpoint.LAST).exists()]
-    if config.resume and taken:
-        return taken[-1]
-    return next(path for path in candidates if path not in taken)
+def run_name(config: Config, noise_word: str) -> str:
+    """What a run folder is called where --output_dir does not say."""
+    setting = setting_name(config.dataset, config, noise_word)
+    parts = [setting, config.method, config.id, f"seed{config.seed}"]
+    return "_".join(part for part in parts if part)

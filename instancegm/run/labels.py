@@ -10,9 +10,10 @@ import numpy as np
 from instancegm.run.config import Config
 from instancegm.run.published import rate_name
 from shared.datasets import ImageData
+from shared.files import array_hash
 from shared.formats.alignment import aligned, evenly, labels_for, subset, unchanged
 from shared.formats.external import read_any, split_column, write_any
-from shared.formats.noise_file import NoiseFile, NoiseFileError, measured_rate, write
+from shared.formats.noise_file import NoiseFile, NoiseFileError, measured_rate, read, write
 from shared.noise.recipe import Recipe, generate
 
 # The original's words -> shared's
@@ -74,7 +75,8 @@ def _made_or_kept(config: Config, data: ImageData) -> NoiseFile:
     """The labels of --noise_mode at rate --r, for the dataset as a whole.
 
     The original keeps `<rate>_<mode>.pt` with the data, and a file that is there is used if it can
-    be of that rate; ours adds an .npz beside it that says how it was made.
+    be of that rate; ours adds an .npz beside it that says how it was made. Data sets that share the
+    folder do not share the file.
     """
     recipe = Recipe(KINDS[config.noise_mode], config.r, NOISE_SEED)
     try:
@@ -88,6 +90,10 @@ def _made_or_kept(config: Config, data: ImageData) -> NoiseFile:
     folder = config.where_data_is() or data.location
     folder = folder if folder.is_dir() else folder.parent
     path = folder / f"{rate_name(config.r)}_{config.noise_mode}.pt"
+    if data.name == "folder" or _of_other_data(path.with_suffix(".npz"), made):
+        # Noise follows from the images too, so that labels alone do not tell two sets apart.
+        digest = array_hash(data.train_images, data.train_labels)
+        path = path.with_name(f"{path.stem}_{data.name}_{digest[:8]}.pt")
     if path.exists():
         return _kept(path, made, data, config.r)
     try:
@@ -99,6 +105,21 @@ def _made_or_kept(config: Config, data: ImageData) -> NoiseFile:
             f"({error.strerror})"
         )
     return made
+
+
+def _of_other_data(path: Path, made: NoiseFile) -> bool:
+    """Whether the .npz beside a kept file says that another dataset, or other labels, made it."""
+    if not path.exists():
+        return False
+    try:
+        known = read(path).header
+    except NoiseFileError:
+        return False
+    ours = made.header
+    return known.dataset not in (None, ours.dataset) or known.clean_labels_sha256 not in (
+        None,
+        ours.clean_labels_sha256,
+    )
 
 
 def _kept(path: Path, made: NoiseFile, data: ImageData, rate: float) -> NoiseFile:

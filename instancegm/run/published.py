@@ -20,18 +20,19 @@ def rate_name(rate: float) -> str:
     return f"{rate:.1f}" if round(rate, 1) == rate else f"{rate:g}"
 
 
-def setting_name(config: Config, noise_word: str) -> str:
+def setting_name(data_word: str, config: Config, noise_word: str) -> str:
     """<dataset>_<rate>_<noise>: what logs and run folders are called."""
-    return "_".join([config.dataset, rate_name(config.r), noise_word])
+    return "_".join([data_word, rate_name(config.r), noise_word])
 
 
 def _method_suffix(config: Config) -> str:
     return "" if config.method == "instancegm" else f"_{config.method}"
 
 
-def write_logs(config: Config, noise_word: str, rows: Sequence[Row]) -> None:
+def write_logs(data_word: str, config: Config, noise_word: str, rows: Sequence[Row]) -> None:
     """`checkpoint/<setting>_acc.txt` and `_stats.txt` in the original's words, typos included."""
-    prefix = Path("checkpoint") / f"{setting_name(config, noise_word)}{_method_suffix(config)}"
+    setting = setting_name(data_word, config, noise_word)
+    prefix = Path("checkpoint") / f"{setting}{_method_suffix(config)}"
     accuracy = [f"Epoch:{row['epoch']:d}   Accuracy:{row['accuracy']:.2f}\n" for row in rows]
     stats = [
         f"Numer of labeled samples:{row[f'n_labelled_{k}']:d}   AUC:{_auc(row, k):.3f}\n"
@@ -48,11 +49,11 @@ def _auc(row: Row, k: int) -> float:
     return float("nan") if value is None else value
 
 
-def checkpoint_path(config: Config) -> Path:
+def checkpoint_path(data_word: str, config: Config) -> Path:
     # DEVIATION(instancegm): each dataset has its own folder in saved; the original keeps CIFAR-100
     # in saved/cifar10 too.
     name = f"checkpoint_{config.r}{_method_suffix(config)}.tar"
-    return Path("saved") / config.dataset / name
+    return Path("saved") / data_word / name
 
 
 def published_form(state: Mapping[str, Any]) -> dict[str, Any]:

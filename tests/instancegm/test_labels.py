@@ -1,5 +1,7 @@
 """Noise of a run: made once, kept under a name of its own, never taken for another rate."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -161,3 +163,41 @@ def test_a_file_of_another_dataset_or_length_is_refused(data, tmp_path):
     ):
         with pytest.raises(NoiseFileError, match=reason):
             noise_of(data, f"--noise_file {tmp_path / name}.npz")
+
+
+def test_datasets_that_share_a_folder_do_not_share_the_noise(data):
+    """Ten classes each, with the same labels: nothing but name and images differ."""
+    first, _ = noise_of(data, "--r 0.4")
+    other = replace(data, name="cifar100", train_images=255 - data.train_images)
+    second, _ = noise_of(other, "--dataset cifar100 --r 0.4")
+    assert (first.noisy_labels != second.noisy_labels).any()
+    assert second.header.dataset == "cifar100"
+    for _ in range(2):  # made, then kept
+        assert (noise_of(data, "--r 0.4")[0].noisy_labels == first.noisy_labels).all()
+        again, _ = noise_of(other, "--dataset cifar100 --r 0.4")
+        assert (again.noisy_labels == second.noisy_labels).all()
+    names = sorted(path.name for path in data.location.glob("*.pt"))
+    assert names[0] == "0.4_instance.pt"  # as published
+    assert names[1].startswith("0.4_instance_cifar100_")
+    assert len(names) == 2
+
+
+def test_a_kept_file_of_other_labels_is_left_alone(data):
+    noise_of(replace(data, train_labels=(data.train_labels + 1) % 10), "--r 0.4")
+    before = (data.location / "0.4_instance.pt").read_bytes()
+    found, _ = noise_of(data, "--r 0.4")
+    assert (found.clean_labels == data.train_labels).all()
+    assert (data.location / "0.4_instance.pt").read_bytes() == before
+
+
+def test_two_sets_of_a_users_images_keep_noise_of_their_own(data):
+    sets = [
+        replace(data, name="folder", train_images=images)
+        for images in (data.train_images, 255 - data.train_images)
+    ]
+    flags = f"--dataset folder --data_path {data.location} --r 0.4"
+    made = [noise_of(each, flags)[0].noisy_labels for each in sets]
+    assert (made[0] != made[1]).any()
+    assert len(list(data.location.glob("0.4_instance_folder_*.pt"))) == 2
+    again = [noise_of(each, flags)[0].noisy_labels for each in sets]
+    assert all((a == b).all() for a, b in zip(made, again))

@@ -42,6 +42,7 @@ def test_a_run_leaves_every_file_that_is_promised(run_script, tmp_path):
         "clean_prob.csv",
         "corrected_labels.npz",
         "plots.png",
+        ".lock",
     }
     metrics = rows(run)
     assert [row["epoch"] for row in metrics] == [0, 1, 2, 3]
@@ -256,7 +257,8 @@ def test_a_users_own_noisy_images_train_without_known_truth(main, tmp_path, caps
     assert noise_file.read(tmp_path / "run" / "noise.npz").clean_labels is None
     last = rows(tmp_path / "run")[-1]
     assert last["auc_1"] is None
-    assert "AUC:nan" in (tmp_path / "checkpoint" / "folder_0.0_none_stats.txt").read_text()
+    (stats,) = (tmp_path / "checkpoint").glob("folder_mine_*_0.0_none_stats.txt")
+    assert "AUC:nan" in stats.read_text()
     assert noise_file.read(tmp_path / "run" / "corrected_labels.npz").clean_labels is None
     assert not list(tmp_path.glob("*.pt"))  # no noise was made
 

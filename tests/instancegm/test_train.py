@@ -209,7 +209,7 @@ def test_predict_serves_all_networks_in_eval_mode_in_order():
     assert nets[0].bn1.num_batches_tracked == 0
     with torch.no_grad():
         alone = nets[1].eval()(train_set.images.plain(slice(690, 700)))
-    torch.testing.assert_close(logits[1, 690:], alone, atol=1e-5, rtol=1e-4)
+    assert torch.allclose(logits[1, 690:], alone, atol=1e-5, rtol=1e-4)
 
 
 def test_the_ensemble_sums_logits_not_probabilities():

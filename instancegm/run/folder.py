@@ -1,0 +1,157 @@
+"""The folder of a run in progress: one process's alone, written epoch by epoch."""
+
+import errno
+from contextlib import ExitStack
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import sklearn
+import torch
+from torch.utils.tensorboard import SummaryWriter
+from tqdm import tqdm
+
+from instancegm.run import checkpoint, published
+from instancegm.run.classes import few_samples
+from instancegm.run.experiment import Experiment, refuse_to_overwrite
+from instancegm.run.record import Metrics, Row, start_wandb, write_config
+from shared.files import remove_unfinished
+from shared.formats.noise_file import write
+from shared.run_folder import RunFolderError, is_locked, locked
+
+NO_SPACE = (errno.ENOSPC, errno.EDQUOT)
+
+
+class RunFolder:
+    """Locks the run folder, resumes the run in it if --resume says so, and brings it up to date.
+
+    with RunFolder(run) as folder:
+        folder.record(row)
+    """
+
+    def __init__(self, run: Experiment) -> None:
+        self._run = run
+
+    def __enter__(self) -> Self:
+        run = self._run
+        with ExitStack() as stack:
+            run.folder = _claim(run, stack)
+            if run.config.resume:
+                checkpoint.resume(run, run.folder, run.device)
+            self._open(stack)
+            self._stack = stack.pop_all()
+        return self
+
+    def _open(self, stack: ExitStack) -> None:
+        run = self._run
+        remove_unfinished(run.folder)
+        config = _recorded(run)
+        write_config(run.folder, config, **{"scikit-learn": sklearn.__version__})
+        write(run.folder / "noise.npz", run.noise)
+        _print_start(run)
+        self._wandb = start_wandb("instanceGM", run.folder, config) if run.config.wandb else None
+        if self._wandb is not None:
+            stack.callback(self._wandb.finish)
+        self._events = SummaryWriter(str(run.folder / "tensorboard"), purge_step=run.next_epoch)
+        stack.callback(self._events.close)
+        self._metrics = Metrics(run.folder, run.rows)
+        published.write_logs(run.data_word, run.config, run.noise_word, run.rows)
+
+    def record(self, row: Row) -> None:
+        """Logs an epoch and saves the state after it."""
+        run = self._run
+        is_best = row["accuracy"] > max((past["accuracy"] for past in run.rows), default=-1.0)
+        self._metrics.append(row)
+        published.write_logs(run.data_word, run.config, run.noise_word, run.rows)
+        numbers = {name: value for name, value in row.items() if isinstance(value, int | float)}
+        for name, value in numbers.items():
+            self._events.add_scalar(name, value, row["epoch"])
+        self._events.flush()
+        if self._wandb is not None:
+            self._wandb.log(numbers, step=row["epoch"])
+        # In this order: the last one counts.
+        names = [checkpoint.BEST, checkpoint.LAST] if is_best else [checkpoint.LAST]
+        checkpoint.save(run.state_dict(), *(run.folder / name for name in names))
+        tqdm.write(
+            f"| Test Epoch #{row['epoch']}\t Accuracy: {row['accuracy']:.2f}%\t "
+            f"({row['seconds']:.1f} s)"
+        )
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        folder = self._run.folder
+        if isinstance(error, FloatingPointError):
+            checkpoint.note_last_good(error, folder)
+        if isinstance(error, OSError) and error.errno in NO_SPACE and error.filename is None:
+            error.filename = str(folder)  # a log that is appended to does not say its name
+        self._stack.__exit__(kind, error, trace)
+
+
+def _claim(run: Experiment, stack: ExitStack) -> Path:
+    """The run folder, locked until the stack is closed.
+
+    --output_dir, or runs/<name>, with a number where a run is there that is not continued, or is in
+    progress.
+    """
+    config = run.config
+    if config.output_dir is not None:
+        stack.enter_context(locked(config.output_dir))
+        refuse_to_overwrite(config.output_dir, config.resume)
+        return config.output_dir
+    numbered = [run.folder.with_name(f"{run.folder.name}-{number}") for number in range(2, 1000)]
+    candidates = [run.folder, *numbered]
+    taken = [path for path in candidates if (path / checkpoint.LAST).exists() or is_locked(path)]
+    if config.resume and taken:
+        stack.enter_context(locked(taken[-1]))
+        return taken[-1]
+    for path in candidates:
+        if path not in taken:
+            try:
+                stack.enter_context(locked(path))
+                return path
+            except RunFolderError:  # another process was quicker
+                continue
+    raise RunFolderError(f"{run.folder} and its numbers are all taken: give an --output_dir")
+
+
+def _recorded(run: Experiment) -> dict[str, Any]:
+    """What config.yaml says: the settings, and what they came to."""
+    return {
+        **run.config.recorded(),
+        "method": run.config.method,
+        "measured_noise_rate": run.noise.header.measured_rate,
+        **{name: run.identity[name] for name in ("bf16", "data_sha256", "noisy_labels_sha256")},
+        "data_location": None if run.data_location is None else run.data_location.resolve(),
+        "device_used": str(run.device),
+        "threads": torch.get_num_threads(),
+    }
+
+
+def _print_start(run: Experiment) -> None:
+    config, known = run.config, run.noise.header
+    print(
+        f"{config.method} on {config.dataset}: {len(run.train_set.images)} training, "
+        f"{len(run.test_set.images)} test images"
+    )
+    if known.measured_rate is None:
+        print("noise: none added; how many of the labels are wrong is not known")
+    else:
+        nominal = "" if known.nominal_rate is None else f"nominal rate {known.nominal_rate:g}, "
+        source = config.noise_file or config.noise_mode
+        print(f"noise: {source}, {nominal}measured {known.measured_rate:.4f}")
+    print(
+        f"preset (override with the flags): num_epochs {config.num_epochs}, warm_up "
+        f"{config.warm_up}, lr_drop {config.lr_drop}, lambda_u {config.lambda_u:g}, p_threshold "
+        f"{config.p_threshold:g}, width {config.width}, batch_size {config.batch_size}"
+    )
+    few = few_samples(run.noise.noisy_labels, run.class_names, config.batch_size)
+    if few is not None and config.mode != "ce":
+        print(f"warning: {few}")
+    precision = "bfloat16 autocast" if run.identity["bf16"] else "float32"
+    print(f"{run.device}, {precision}; run folder {run.folder}")
+    if run.next_epoch:
+        print(f"resumed: epoch {run.next_epoch - 1} of {config.num_epochs} is done")
