@@ -34,10 +34,11 @@ def draw(run: Path, out: Path, device_name: str) -> None:
     device = device_of(config)
     configure_torch(config.deterministic, device)
     path, noise = run / f"{run_name(config)}.pt", run / "noise.npz"
-    model = load_model(path, device)
+    finished = load_model(path, device)
     data = load(config, device, noise_file.read(noise) if noise.exists() else None)
     features = compute_features(config, data, device, training=True)
-    check_model(model, data, features, path)
+    recorded = ((read_config(run) or {}).get("identity") or {}).get("fp_encoder")
+    check_model(finished, data, features, recorded)
     encoder = features.encoder.name if features.encoder else "given"
     title = f"{encoder} features, {data.name}"
     pictures = {}
@@ -55,7 +56,7 @@ def draw(run: Path, out: Path, device_name: str) -> None:
         )
     test_set = list(features.test_sets(data).values())[-1]
     title = f"Labels by reverse diffusion: {title}"
-    pictures["trajectories.png"] = trajectories(title, model, data, test_set, config)
+    pictures["trajectories.png"] = trajectories(title, finished.model, data, test_set, config)
     for name, picture in pictures.items():
         write_atomically(out / name, picture)
         print(f"wrote {out / name}")

@@ -65,6 +65,7 @@ class RunData:
     tests: dict[str, Split]  # "val", if there is one, then "test"
     noise: NoiseFile | None  # of the training images; None for images on disk
     location: Path | None  # None: embedded
+    features_sha256: str | None = None  # of --fp_embed_train, all of it
 
     @property
     def num_classes(self) -> int:
@@ -136,6 +137,7 @@ def load(config: LabelConfig, device: torch.device, noise: NoiseFile | None = No
         tests=tests,
         train=part(data.train_images, noise.noisy_labels, noise.indices, given[0]),
         clean=noise.clean_labels,
+        features_sha256=None if given[0] is None else array_hash(given[0].numpy()),
     )
 
 

@@ -127,10 +127,14 @@ class Experiment:
         is_best = self.folder.log(row | self.fixed)
         if is_best:
             model = self.learner.model(row["weights"])
-            publish(*self.model_places(), encode(*model))
+            publish(*self.model_places(), encode(*model, about=self._about()))
         self.folder.save(is_best)
         for line in report.epoch_lines(row, is_best, self.config.select, list(self.test_sets)):
             tqdm.write(line)
+
+    def _about(self) -> dict[str, Any]:
+        """What a model's file says of itself, so that it is not tested with another encoder."""
+        return {"encoder": self.features.record, "classes": list(self.data.class_names)}
 
     def model_places(self) -> tuple[Path, Path]:
         """The model in the run folder, and where the published scripts write it."""

@@ -25,6 +25,7 @@ class Features:
     """What f_p says of the images of a run, (N, D) and (M, D) float32 on the device."""
 
     source: str  # name and hash of the encoder, or of the users' own features
+    record: str  # the same for a model's file: whatever --limit_train and --limit_test are
     encoder: Encoder | None  # None where the user gave the features
     bank: Tensor | None  # of the training images; None where nothing is trained
     tests: dict[str, Tensor]
@@ -47,7 +48,8 @@ def compute_features(
             name: part.features for name, part in data.tests.items() if part.features is not None
         }
         hashes = [array_hash(part.cpu().numpy()) for part in (given, *tests.values())]
-        return Features("embeddings " + " ".join(hashes), None, given, tests)
+        record = f"embeddings sha256:{data.features_sha256}"
+        return Features("embeddings " + " ".join(hashes), record, None, given, tests)
     encoder = frozen.build(
         config.fp_encoder,
         dataset=data.name,
@@ -55,6 +57,7 @@ def compute_features(
         image_side=data.image_side,
         device=device,
         clip_type=config.CLIP_type,
+        clip_activation=config.CLIP_activation,
         weights=config.fp_weights,
         data_path=config.data_path,
     )
@@ -63,7 +66,7 @@ def compute_features(
         for name, part in data.tests.items()
     }
     bank = _cached_features(config, data.name, "train", data.train, encoder) if training else None
-    return Features(encoder.identity, encoder, bank, tests)
+    return Features(encoder.identity, encoder.identity, encoder, bank, tests)
 
 
 def _cached_features(

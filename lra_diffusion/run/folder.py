@@ -6,7 +6,9 @@ TensorBoard events, last.ckpt, best.ckpt.
 
 import filecmp
 import io
+import json
 import math
+import zipfile
 from collections.abc import Iterable, Iterator, Mapping
 from datetime import datetime
 from pathlib import Path
@@ -144,15 +146,34 @@ def _find(config: RunConfig, name: str, identity: dict[str, Any]) -> Path:
 # ---- the file of a model, in the run folder and where the published scripts look for it
 
 
-def encode(*nets: nn.Module, as_list: bool = True) -> bytes:
-    """The bytes of a file of state dicts, in main memory as published checkpoints have them."""
+ABOUT = "archive/about.json"  # beside the parts of a model in its zip archive
+
+
+def encode(*nets: nn.Module, as_list: bool = True, about: Mapping[str, Any] | None = None) -> bytes:
+    """The bytes of a file of state dicts, in main memory as published checkpoints have them.
+
+    about: what the model is of, plain values; kept where no reader of state dicts sees it.
+    """
     states = [
         {name: value.detach().cpu().contiguous() for name, value in net.state_dict().items()}
         for net in nets
     ]
     buffer = io.BytesIO()
     torch.save(states if as_list else states[0], buffer)
+    if about is not None:
+        with zipfile.ZipFile(buffer, "a") as archive:  # ZipInfo: dated 1980, so equal bytes
+            archive.writestr(zipfile.ZipInfo(ABOUT), json.dumps(dict(about), sort_keys=True))
     return buffer.getvalue()
+
+
+def read_about(path: Path) -> dict[str, Any] | None:
+    """What `encode` was told of a model; None for a published file, which says nothing."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            about = json.loads(archive.read(ABOUT))
+    except (KeyError, OSError, ValueError, zipfile.BadZipFile):
+        return None
+    return about if isinstance(about, dict) else None
 
 
 def publish(own: Path, published: Path, data: bytes) -> bool:

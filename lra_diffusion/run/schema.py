@@ -16,6 +16,7 @@ from .fields import ENCODER, PUBLISHED, flag
 from .presets import IN_MEMORY
 
 ON_OFF: dict[str, Any] = {"action": argparse.BooleanOptionalAction}
+CLIP_ACTIVATIONS = ("quickgelu", "gelu")
 CLIP_TYPES = ("ViT-B/32", "ViT-B/16", "ViT-L/14")
 NETWORKS = ("resnet18", "resnet34", "resnet50")
 DIFFUSION_ENCODERS = (*NETWORKS, *(f"{name}_l" for name in NETWORKS))
@@ -163,6 +164,14 @@ class TrainConfig(LabelConfig, Settings):
         choices=CLIP_TYPES,
         default="ViT-L/14",
         help="which CLIP ({})",
+    )
+    CLIP_activation: str | None = flag(
+        "--CLIP_activation",
+        group=ENCODER,
+        choices=CLIP_ACTIVATIONS,
+        default=None,
+        help="what CLIP's weights were trained with, where neither they nor the config.json beside "
+        "them say it: quickgelu (OpenAI's, MetaCLIP's), gelu (LAION's, DataComp's)",
     )
     fp_weights: Path | None = flag(
         "--fp_weights",
