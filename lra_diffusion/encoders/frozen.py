@@ -205,7 +205,7 @@ def _torchvision(name: str, found: Path | None, fix: str) -> tuple[nn.Module, in
     if found:
         state = weight_files.read(found)
     else:
-        state = weight_files.downloaded(get, f"--fp_encoder {name}", fix)
+        state = weight_files.downloaded(get, f"--fp_encoder {name}", fix, weight_files.PYTORCH)
     # The weights of these two expect it, and drawing others first takes seconds.
     special = name in ("googlenet", "inception_v3")
     extra = {"transform_input": True, "init_weights": False} if special else {}

@@ -124,7 +124,7 @@ def evaluate_model(config: TrainConfig) -> dict[str, float]:
     configure_torch(config.deterministic, device)
     finished = load_model(path, device)
     data = load(config, device)
-    features = compute_features(config, data, device, training=False)
+    data, features = compute_features(config, data, device, training=False)
     check_model(finished, data, features)
     accuracies, amp = {}, autocast(config.amp, device)
     names = {"val": "validation", "test": "test"}

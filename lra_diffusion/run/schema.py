@@ -201,6 +201,11 @@ class TrainConfig(LabelConfig, Settings):
         default=None,
         help="folder of cached features (embeddings/ below the data)",
     )
+    skip_broken: bool = flag(
+        "--skip_broken",
+        default=False,
+        help="leave out images on disk that cannot be read, instead of stopping; they are named",
+    )
     eval_only: Path | None = flag(
         "--eval_only",
         default=None,

@@ -2,6 +2,8 @@
 when they are not.
 """
 
+import io
+
 import pytest
 import safetensors.torch
 import timm
@@ -286,6 +288,48 @@ def test_missing_weights_are_one_message_with_every_place_and_the_fix(tmp_path):
         assert f"model/{name}.safetensors" in refusal(name)
         assert "could not be downloaded" in refusal(name)
         assert "no weights" in refusal(name, weights=tmp_path)
+
+
+@pytest.fixture
+def hub(monkeypatch):
+    """Hugging Face's client; without a network it would try for a minute."""
+    constants = pytest.importorskip("huggingface_hub.constants")
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+    asked = []
+
+    def get():
+        asked.append(constants.HF_HUB_OFFLINE)
+        raise OSError("not in the cache" if constants.HF_HUB_OFFLINE else "no such file there")
+
+    get.asked, get.constants = asked, constants
+    return get
+
+
+def test_without_a_network_the_cache_alone_is_asked(hub, monkeypatch):
+    def refused(address, timeout):
+        assert address == ("huggingface.co", 443)
+        assert timeout <= 5
+        raise OSError(101, "Network is unreachable")
+
+    monkeypatch.setattr(weights.socket, "create_connection", refused)
+    monkeypatch.setattr(weights.urllib.request, "getproxies", dict)
+    monkeypatch.delenv("HF_ENDPOINT", raising=False)
+    with pytest.raises(UsageError, match=r"huggingface.co cannot be reached: Network is unreach"):
+        weights.downloaded(hub, "CLIP", "Get the file.")
+    assert hub.asked == [True]
+    assert not hub.constants.HF_HUB_OFFLINE
+    hub.constants.HF_HUB_OFFLINE = True
+    with pytest.raises(UsageError, match="HF_HUB_OFFLINE is set"):
+        weights.downloaded(hub, "CLIP", "Get the file.")
+
+
+def test_with_a_network_the_cache_is_asked_first(hub, monkeypatch):
+    monkeypatch.setattr(weights.socket, "create_connection", lambda *_, **__: io.BytesIO())
+    with pytest.raises(UsageError, match="no such file there"):
+        weights.downloaded(hub, "CLIP", "Get the file.")
+    assert hub.asked == [True, False]
+    assert weights.downloaded(lambda: "weights", "CLIP", "Get the file.") == "weights"
+    assert weights.socket.getdefaulttimeout() is None
 
 
 def test_encoders_that_do_not_suit_the_images_or_do_not_exist():

@@ -40,7 +40,7 @@ def test_a_run_with_a_simclr_encoder_leaves_what_the_readme_says(run_script, tmp
     assert done.returncode == 0, done.stderr
     assert "epochs:" not in done.stderr  # no progress bar where there is no terminal
     [run] = (tmp_path / "runs").iterdir()
-    assert {path.name for path in run.iterdir() if not path.name.startswith("events")} == {
+    assert {path.name for path in run.iterdir() if not path.name.startswith(("events", "."))} == {
         "config.yaml",
         "metrics.jsonl",
         "last.ckpt",
