@@ -329,6 +329,7 @@ def test_timms_usual_names_of_openais_weights_build_quickgelu(tmp_path, capsys):
         assert encoders._trained_as(name) == name
 
 
+@pytest.mark.training  # slow
 def test_a_timm_name_of_the_other_activation_than_the_file_says_is_refused(tmp_path):
     torch.save({}, tmp_path / "pytorch_model.bin")
     settings = {"architecture": "vit_base_patch32_clip_224", "pretrained_cfg": {"tag": "openai"}}

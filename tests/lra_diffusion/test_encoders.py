@@ -51,6 +51,7 @@ def narrow(name="resnet18", width=4, seed=0):
     return net.eval()
 
 
+@pytest.mark.training  # slow
 def test_simclr_has_the_names_and_sizes_of_the_published_file():
     state = SimCLRNet().state_dict()
     assert len(state) == 326
@@ -177,6 +178,7 @@ def test_the_identity_follows_the_weights_and_not_the_file(tmp_path):
     assert other.identity != built[0].identity
 
 
+@pytest.mark.training  # slow
 def test_cc_gives_what_its_reducing_layer_gives(tmp_path):
     torch.manual_seed(0)
     net = CCNet().eval()
@@ -236,6 +238,7 @@ def test_images_are_renormalised_resized_and_cut_without_clamping(height, width)
         assert cut.max() > 1.01
 
 
+@pytest.mark.training  # slow
 def test_a_torchvision_network_without_its_classifier(tmp_path):
     torch.manual_seed(0)
     net = models.resnet18(weights=None).eval()
@@ -251,6 +254,7 @@ def test_a_torchvision_network_without_its_classifier(tmp_path):
     assert encoder.largest_batch < 1000
 
 
+@pytest.mark.training  # slow
 def test_a_timm_network_without_its_classifier(tmp_path):
     torch.manual_seed(0)
     name = "vit_tiny_patch16_224"

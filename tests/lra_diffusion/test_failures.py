@@ -67,16 +67,19 @@ def start(script: str, *flags: str) -> "subprocess.Popen[str]":
 
 @pytest.mark.training
 def test_the_same_command_twice_at_once_is_one_run(tmp_path):
-    flags = [*command("train_CE", tmp_path), "--nepoch", "25", "--resume", "--output_dir", "run"]
-    first = start("train_CE", *flags)
-    while not (tmp_path / "run" / run_folder.HOLDER).exists() and first.poll() is None:
-        time.sleep(0.005)
-    second = start("train_CE", *flags)
-    _, message = second.communicate(timeout=120)
-    assert second.returncode == 2
-    assert f"run is in use by process {first.pid} on {socket.gethostname()}" in message
-    assert first.wait(timeout=120) == 0
-    assert [row["epoch"] for row in rows(tmp_path / "run")] == [*range(1, 26)]
+    flags = [*command("train_CE", tmp_path), "--nepoch", "2000", "--resume", "--output_dir", "run"]
+    both = [start("train_CE", *flags) for _ in range(2)]
+    while all(process.poll() is None for process in both):
+        time.sleep(0.01)
+    winner, loser = sorted(both, key=lambda process: process.poll() is not None)
+    _, message = loser.communicate()
+    assert loser.returncode == 2
+    assert f"run is in use by process {winner.pid} on {socket.gethostname()}" in message
+    while not (tmp_path / "run" / checkpoint.LAST).exists() and winner.poll() is None:
+        time.sleep(0.01)
+    interrupted(winner)
+    done = [row["epoch"] for row in rows(tmp_path / "run")]
+    assert done == [*range(1, len(done) + 1)]
 
 
 @pytest.mark.training

@@ -45,6 +45,7 @@ def test_shares_of_correct_labels_are_what_counting_gives(labels):
         assert shares["vote"][position] == votes / len(own)
 
 
+@pytest.mark.training  # slow
 def test_pictures_of_retrieval(labels):
     near, own, clean = labels
     assert size_of(figures.retrieval_quality("noise", near, own, clean, 10)) == (1650, 750)
@@ -56,6 +57,7 @@ def test_pictures_of_retrieval(labels):
     ]
 
 
+@pytest.mark.training  # slow
 @pytest.mark.parametrize(("images", "classes"), [(1, 2), (2, 20)])
 def test_pictures_of_trajectories(images, classes):
     rng = np.random.default_rng(0)

@@ -82,6 +82,7 @@ def test_the_script_prints_the_originals_line(weights, run_script):
     )
 
 
+@pytest.mark.training  # slow
 def test_batches_change_nothing_and_bad_flags_are_one_message(weights, capsys):
     flags = [
         "--data",
