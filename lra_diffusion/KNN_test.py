@@ -22,14 +22,15 @@ from lra_diffusion.run.tool_config import parse_knn
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Exit status: 0; 2 for input that cannot work, with a message."""
-    config = parse_knn(argv)
-
-    from lra_diffusion.analysis.feature_space import measure
 
     def work() -> None:
+        config = parse_knn(argv)
+
+        from lra_diffusion.analysis.feature_space import measure
+
         measure(config)
 
-    return exit_status(work)
+    return exit_status(work, trains=False)
 
 
 if __name__ == "__main__":

@@ -33,11 +33,15 @@ def parse(argv: Sequence[str] | None) -> tuple[list[Path], Path | None]:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Exit status: 0, or 2 for a folder without a run."""
-    runs, plot = parse(argv)
 
-    from lra_diffusion.analysis.compare import compare
+    def work() -> None:
+        runs, plot = parse(argv)
 
-    return exit_status(lambda: compare(runs, plot))
+        from lra_diffusion.analysis.compare import compare
+
+        compare(runs, plot)
+
+    return exit_status(work, trains=False)
 
 
 if __name__ == "__main__":

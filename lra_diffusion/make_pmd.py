@@ -29,12 +29,13 @@ from lra_diffusion.run.tool_config import parse_pmd
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Exit status: 0, 2 for input that cannot work, 3 for a teacher that diverges."""
-    config = parse_pmd(argv)
-
-    from lra_diffusion.run import pmd_labels, pmd_teacher
-    from lra_diffusion.run.device import configure_torch
 
     def work() -> None:
+        config = parse_pmd(argv)
+
+        from lra_diffusion.run import pmd_labels, pmd_teacher
+        from lra_diffusion.run.device import configure_torch
+
         plan, device = pmd_labels.Plan(config), pmd_labels.choose(config)
         configure_torch(config.deterministic, device)
         part, rows = pmd_labels.load(config)

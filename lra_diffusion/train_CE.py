@@ -23,19 +23,20 @@ from lra_diffusion.run.errors import exit_status
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Exit status: 0, 2 for input that cannot work, 3 for a loss that is not finite."""
-    config = parse_ce(argv)
-
-    from lra_diffusion.method.classifier import epochs
-    from lra_diffusion.run.baseline import build
 
     def work() -> None:
-        run = build(config)
-        run.print_start()
-        first = run.folder.next_epoch
-        rows = epochs(run.learner, run.train_set, run.test_sets, run.settings, first)
-        for row in run.folder.progress(rows, config.nepoch):
-            run.record(row)
-        run.print_end()
+        config = parse_ce(argv)
+
+        from lra_diffusion.method.classifier import epochs
+        from lra_diffusion.run.baseline import build
+
+        with build(config) as run:
+            run.print_start()
+            first = run.folder.next_epoch
+            rows = epochs(run.learner, run.train_set, run.test_sets, run.settings, first)
+            for row in run.folder.progress(rows, config.nepoch):
+                run.record(row)
+            run.print_end()
 
     return exit_status(work)
 

@@ -25,30 +25,38 @@ from lra_diffusion.run.schema import TrainConfig
 # DEVIATION(lra_diffusion): a training script trains; the original's for Food-101N, Clothing1M and
 # WebVision load a finished model first and fail without it, and that for Clothing1M then only tests
 # it.
-def run(config: TrainConfig) -> int:
+def run(script: str, argv: Sequence[str] | None) -> int:
     """Trains, or with --eval_only tests; the other datasets' scripts call this too."""
-    from lra_diffusion.method.train import train
-    from lra_diffusion.run.experiment import build
+
+    def work() -> int | None:
+        config = parse(script, argv)
+        if config.eval_only:
+            return exit_status(lambda: evaluate(config), trains=False)
+
+        from lra_diffusion.method.train import train
+        from lra_diffusion.run.experiment import build
+
+        with build(config) as run:
+            run.print_start()
+            first = run.folder.next_epoch
+            rows = train(run.learner, run.train_set, run.test_sets, config, first)
+            for row in run.folder.progress(rows, config.nepoch):
+                run.record(row)
+            run.print_end()
+        return None
+
+    return exit_status(work, trains=script != "test_ILSVRC2012")
+
+
+def evaluate(config: TrainConfig) -> None:
     from lra_diffusion.run.finished import evaluate_model
 
-    def work() -> None:
-        if config.eval_only:
-            evaluate_model(config)
-            return
-        run = build(config)
-        run.print_start()
-        first = run.folder.next_epoch
-        rows = train(run.learner, run.train_set, run.test_sets, config, first)
-        for row in run.folder.progress(rows, config.nepoch):
-            run.record(row)
-        run.print_end()
-
-    return exit_status(work)
+    evaluate_model(config)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Exit status: 0, 2 for input that cannot work, 3 for a loss that is not finite."""
-    return run(parse("train_CIFAR", argv))
+    return run("train_CIFAR", argv)
 
 
 if __name__ == "__main__":

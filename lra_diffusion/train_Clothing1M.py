@@ -17,13 +17,12 @@ from pathlib import Path
 # The repository: the script runs from any folder.
 sys.path.insert(0, str(Path(__file__).absolute().parents[1]))
 
-from lra_diffusion.run.config import parse
 from lra_diffusion.train_CIFAR import run
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Exit status: 0, 2 for input that cannot work, 3 for a loss that is not finite."""
-    return run(parse("train_Clothing1M", argv))
+    return run("train_Clothing1M", argv)
 
 
 if __name__ == "__main__":

@@ -24,19 +24,20 @@ from lra_diffusion.run.tool_config import parse_simclr
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Exit status: 0, 2 for input that cannot work, 3 for a loss that is not finite."""
-    config = parse_simclr(argv)
-
-    from lra_diffusion.encoders.simclr import train
-    from lra_diffusion.run.pretraining import build
 
     def work() -> None:
-        run = build(config)
-        run.print_start()
-        first, judge = run.folder.next_epoch, run.knn_accuracy
-        rows = train(run.learner, run.images, run.augment, run.settings, judge, first)
-        for row in run.folder.progress(rows, config.nepoch):
-            run.record(row)
-        run.finish()
+        config = parse_simclr(argv)
+
+        from lra_diffusion.encoders.simclr import train
+        from lra_diffusion.run.pretraining import build
+
+        with build(config) as run:
+            run.print_start()
+            first, judge = run.folder.next_epoch, run.knn_accuracy
+            rows = train(run.learner, run.images, run.augment, run.settings, judge, first)
+            for row in run.folder.progress(rows, config.nepoch):
+                run.record(row)
+            run.finish()
 
     return exit_status(work)
 

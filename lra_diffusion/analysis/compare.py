@@ -4,6 +4,7 @@ The majority vote of the k nearest neighbours' labels, which LRA-diffusion's run
 of its own: it is what retrieval gives without diffusion.
 """
 
+import math
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,8 +14,9 @@ from typing import Any
 from lra_diffusion.analysis.figures import accuracy_curves
 from lra_diffusion.run.errors import UsageError
 from lra_diffusion.run.record import read_config
-from lra_diffusion.run.report import Row, read_rows, summary
+from lra_diffusion.run.report import Row, summary
 from shared.files import write_atomically
+from shared.run_folder import read_rows
 
 VOTE = "knn_accuracy_test"  # of a row or of config.yaml
 
@@ -45,6 +47,12 @@ class Run:
         return f"vote of {self.config.get('k', 'k')} neighbours", float(accuracy)
 
     @property
+    def last_10_epochs(self) -> str:
+        """First and last of the ten epochs that were tested last; not every epoch is tested."""
+        tested = [row["epoch"] for row in self.rows if row.get("accuracy") is not None][-10:]
+        return f"{tested[0]}-{tested[-1]}" if len(tested) > 1 else str(tested[0])
+
+    @property
     def at_best_validation(self) -> float | None:
         """Test accuracy (%) of the epoch that validation chooses; None without validation."""
         rows = (row for row in self.rows if row.get("accuracy") is not None)
@@ -53,16 +61,32 @@ class Run:
 
 
 def read_run(folder: Path) -> Run:
-    """Raises OSError or ValueError, saying what is missing."""
+    """Raises OSError or ValueError, saying what is missing.
+
+    Accuracies that are no numbers count as epochs that were not tested.
+    """
     config = read_config(folder)
     if config is None or not isinstance(config.get("identity"), dict):
         raise ValueError("no config.yaml of a training script")
-    rows = read_rows(folder)
+    rows = [_checked(row) for row in read_rows(folder)]
     if not rows:
         raise ValueError("no epoch is finished yet")
     if all(row.get("accuracy") is None for row in rows):
         raise ValueError("no epoch has a test accuracy")
     return Run(folder, config, rows)
+
+
+def _checked(row: Row) -> Row:
+    return {
+        name: None
+        if name.startswith(("accuracy", "selection", VOTE)) and not _is_number(value)
+        else value
+        for name, value in row.items()
+    }
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and math.isfinite(value)
 
 
 def named(runs: Sequence[Run]) -> dict[str, Run]:
@@ -89,19 +113,19 @@ def table(runs: dict[str, Run]) -> str:
     width = max(len("method"), *map(len, (*runs, *baselines)))
     lines = [
         "test accuracy (%), against clean labels",
-        f"{'method':<{width}}  {'last':>6}  {'mean of last 10':>15}  {'best':>6}  "
-        f"{'by validation':>13}  {'seconds':>7}",
+        f"{'method':<{width}}  {'last':>6}  {'mean of last 10 tested':>22}  {'of epochs':>9}  "
+        f"{'best':>6}  {'by validation':>13}  {'seconds':>7}",
     ]
     for name, run in runs.items():
         result, chosen = summary(run.rows), run.at_best_validation
         seconds = sum(row.get("seconds") or 0 for row in run.rows)
         lines.append(
-            f"{name:<{width}}  {result['last']:6.2f}  {result['last_10_mean']:15.2f}  "
-            f"{result['best']:6.2f}  "
+            f"{name:<{width}}  {result['last']:6.2f}  {result['last_10_mean']:22.2f}  "
+            f"{run.last_10_epochs:>9}  {result['best']:6.2f}  "
             f"{'-' if chosen is None else f'{chosen:.2f}':>13}  {seconds:7.0f}"
         )
-    for name, accuracy in baselines.items():
-        lines.append(f"{name:<{width}}  {accuracy:6.2f}  {'-':>15}  {'-':>6}  {'-':>13}  {'-':>7}")
+    none = "  ".join(f"{'-':>{column}}" for column in (22, 9, 6, 13, 7))
+    lines += [f"{name:<{width}}  {vote:6.2f}  {none}" for name, vote in baselines.items()]
     return "\n".join(lines)
 
 

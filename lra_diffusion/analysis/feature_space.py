@@ -33,6 +33,7 @@ def measure(config: KNNConfig) -> float:
         image_side=data.train_images.shape[1],
         device=device,
         clip_type=config.CLIP_type,
+        clip_activation=config.CLIP_activation,
         weights=config.fp_weights,
         data_path=config.data_path,
     )

@@ -6,13 +6,15 @@ the reverse diffusion, H W pixels.
 """
 
 import io
+import math
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator
+from matplotlib.ticker import MaxNLocator, ScalarFormatter
 from numpy.typing import NDArray
 
 from lra_diffusion.run.report import Row
@@ -31,6 +33,9 @@ CURVES = (
     (SKY, "-"),
 )
 GREY = "0.45"
+FEW = 40  # points that are marked; a curve of one point is nothing else
+NAME = 14  # characters of a class's name above a picture
+NEAR = 8.0  # |y| beyond which the axis of the reverse diffusion becomes logarithmic
 
 Labels = NDArray[np.int64]
 
@@ -87,16 +92,25 @@ def retrieval_quality(
         "weighted": "the same, weighted as in the loss",
         "vote": "majority vote of the candidates",
     }
+    marker = "o" if len(ks) <= FEW else None
     for (name, label), (colour, style) in zip(names.items(), CURVES):
-        left.plot(ks, 100 * shares[name], color=colour, linestyle=style, label=label)
+        how: dict[str, Any] = {
+            "color": colour,
+            "linestyle": style,
+            "marker": marker,
+            "markersize": 3,
+        }
+        left.plot(ks, 100 * shares[name], label=label, **how)
     left.axvline(k, color="black", linewidth=0.8, alpha=0.5, label=f"k = {k}, as in this run")
     left.set(
         title="Correct labels among training samples",
         xlabel="k, retrieved neighbours",
         ylabel="correct (%)",
     )
+    left.set_xlim(0, max(ks) + 1)
     _whole_numbers(left)
-    left.legend(loc="best", fontsize=8)
+    _percent(left)
+    _legend_below(left)
     _agreement(right, (neighbour_labels[:, :k] == clean[:, None]).mean(axis=1), own == clean, k)
     return png(figure)
 
@@ -126,21 +140,25 @@ def _agreement(
     for chosen, colour, hatch, label in kinds:
         if chosen.any():
             heights, edges = agreement_histogram(agreement[chosen], k)
-            axes.stairs(heights, edges, fill=True, alpha=0.35, color=colour)
-            axes.stairs(
-                heights,
-                edges,
-                edgecolor=colour,
-                hatch=hatch,
-                linewidth=1.2,
-                label=f"{label} ({chosen.sum():,})",
-            )
+            centres, width = (edges[:-1] + edges[1:]) / 2, min(edges[1] - edges[0], 10.0)
+            axes.bar(centres, heights, width, alpha=0.35, color=colour)
+            outline: dict[str, Any] = {
+                "edgecolor": colour,
+                "facecolor": "none",
+                "linewidth": 1.2,
+                "hatch": hatch,
+            }
+            text = f"{label} ({chosen.sum():,})"
+            axes.bar(centres, heights, width, label=text, **outline)
     axes.set(
         title=f"Neighbours with the true class as their label, k = {k}",
         xlabel="share of the neighbours (%)",
         ylabel="share of the samples of a kind (%)",
+        xticks=range(0, 101, 20),
+        xlim=(-6, 106),
+        ylim=(0, None),
     )
-    axes.legend(loc="best", fontsize=8)
+    _legend_below(axes)
 
 
 # ---- reverse diffusion
@@ -167,10 +185,8 @@ def ddim_trajectories(
         picture.imshow(images[row], interpolation="nearest")
         picture.set(xticks=[], yticks=[])
         verdict = "right" if predicted[row] == true[row] else "wrong"
-        picture.set_title(
-            f"true {class_names[true[row]]}\npredicted {class_names[predicted[row]]}: {verdict}",
-            fontsize=8,
-        )
+        names = [_short(class_names[label[row]]) for label in (true, predicted)]
+        picture.set_title(f"true {names[0]}\npredicted {names[1]}\n({verdict})", fontsize=7.5)
         _label_curves(axes, points[:, row], times, int(true[row]), int(predicted[row]))
         if row < len(images) - 1:
             axes.tick_params(labelbottom=False)
@@ -212,6 +228,12 @@ def _label_curves(
             label="predicted instead",
         )
     axes.set(xlim=(1010, -10), ylabel="y (no unit)")
+    finite = points[np.isfinite(points)]
+    if len(finite) and np.abs(finite).max() > NEAR:  # or the dotted line would be all one sees
+        axes.set_yscale("symlog", linthresh=2)
+        top = 10.0 ** math.ceil(math.log10(np.abs(finite).max()))
+        axes.set(ylim=(-2 * top, 2 * top), yticks=(-top, 0, top))
+        axes.minorticks_off()
 
 
 # ---- accuracies
@@ -224,25 +246,30 @@ def accuracy_curves(
 
     runs: rows of each run by name, epochs without evaluation left out; votes: accuracies (%).
     """
-    figure = Figure(figsize=(7.5, 4.8), layout="constrained")
+    long = max(map(len, (*runs, *votes)), default=0) > 30
+    lines = len(runs) + len(votes)
+    columns = 1 if long else 2
+    height = 4.2 + 0.2 * -(-lines // columns)  # the legend, below, takes nothing of the curves'
+    figure = Figure(figsize=(7.5, max(4.8, height)), layout="constrained")
     axes = figure.subplots()
     for number, (name, rows) in enumerate(runs.items()):
         colour, style = CURVES[number % len(CURVES)]
+        style = style if number < len(CURVES) else (0, (1 + number // len(CURVES), 1))
         evaluated = [
-            (row["epoch"], row["accuracy"]) for row in rows if row.get("accuracy") is not None
+            (row["epoch"], row["accuracy"])
+            for row in rows
+            if row.get("accuracy") is not None and np.isfinite(row["accuracy"])
         ]
-        if evaluated:
-            epochs, accuracies = zip(*evaluated)
-            few = "o" if len(epochs) <= 40 else None
-            axes.plot(
-                epochs,
-                accuracies,
-                color=colour,
-                linestyle=style,
-                marker=few,
-                markersize=3,
-                label=f"{name}: last {accuracies[-1]:.2f} %",
-            )
+        epochs, accuracies = zip(*evaluated) if evaluated else ((), ())
+        axes.plot(
+            epochs,
+            accuracies,
+            color=colour,
+            linestyle=style,
+            marker="o" if len(epochs) <= FEW else None,
+            markersize=3,
+            label=f"{name}: last {accuracies[-1]:.2f} %" if evaluated else f"{name}: not tested",
+        )
     for number, (name, accuracy) in enumerate(votes.items()):
         style = (":", (0, (1, 3)), (0, (4, 4)))[number % 3]
         axes.axhline(
@@ -252,15 +279,40 @@ def accuracy_curves(
             linewidth=1.2,
             label=f"{name}: {accuracy:.2f} %",
         )
-    axes.set(title=title, xlabel="epoch", ylabel="test accuracy, clean labels (%)")
+    axes.set(xlabel="epoch", ylabel="test accuracy, clean labels (%)")
+    axes.set_title(title, fontsize=12 if len(title) < 60 else 9, wrap=True)
+    last = max((row["epoch"] for rows in runs.values() for row in rows), default=1)
+    axes.set_xlim(0, last + max(1, 0.03 * last))
     _whole_numbers(axes)
+    _percent(axes)
     axes.grid(alpha=0.3)
-    figure.legend(loc="outside lower center", ncols=2, fontsize=9)
+    figure.legend(loc="outside lower center", ncols=columns, fontsize=9)
     return png(figure)
 
 
+def _short(name: str) -> str:
+    return name if len(name) <= NAME else f"{name[: NAME - 3]}..."
+
+
+def _percent(axes: Axes) -> None:
+    """Between 0 and 100 with some air, at least two points high, with plain numbers."""
+    if not any(np.size(line.get_xdata()) for line in axes.get_lines()):  # nothing was tested
+        axes.set_ylim(-2, 102)
+    low, high = axes.get_ylim()
+    middle, half = (low + high) / 2, max((high - low) / 2, 1.0)
+    axes.set_ylim(max(-2.0, middle - half), min(102.0, middle + half))
+    plain = ScalarFormatter(useOffset=False)
+    plain.set_scientific(False)
+    axes.yaxis.set_major_formatter(plain)
+
+
+def _legend_below(axes: Axes) -> None:
+    """Beside the data, which a legend inside the axes would cover somewhere."""
+    axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.16), ncols=2, fontsize=8)
+
+
 def _two_panels(title: str) -> tuple[Figure, tuple[Axes, Axes]]:
-    figure = Figure(figsize=(11, 4.4), layout="constrained")
+    figure = Figure(figsize=(11, 5.0), layout="constrained")
     figure.suptitle(title)
     left, right = figure.subplots(1, 2)
     for axes in (left, right):

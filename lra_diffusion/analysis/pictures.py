@@ -1,7 +1,9 @@
 """Pictures of a finished run, from its folder: retrieved labels, and reverse diffusion."""
 
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -28,16 +30,21 @@ NEIGHBOURS = 50  # as far as the quality of retrieval is drawn
 SAMPLES = 6  # test images whose trajectory is drawn
 
 
-def draw(run: Path, out: Path, device_name: str) -> None:
-    """Reads the run, its data and its model, and writes the pictures."""
-    config = replace(config_of(run), device=device_name)
+def draw(run: Path, out: Path, moved: Mapping[str, Any]) -> None:
+    """Reads the run, its data and its model, and writes the pictures.
+
+    moved: settings that are not those of the run any more, such as where its data are.
+    """
+    recorded = config_of(run)
+    config = replace(recorded, **{"device": "auto", **moved})
     device = device_of(config)
     configure_torch(config.deterministic, device)
-    path, noise = run / f"{run_name(config)}.pt", run / "noise.npz"
-    model = load_model(path, device)
+    path, noise = run / f"{run_name(recorded)}.pt", run / "noise.npz"
+    finished = load_model(path, device)
     data = load(config, device, noise_file.read(noise) if noise.exists() else None)
-    features = compute_features(config, data, device, training=True)
-    check_model(model, data, features, path)
+    data, features = compute_features(config, data, device, training=True)
+    identity = (read_config(run) or {}).get("identity") or {}
+    check_model(finished, data, features, identity.get("fp_encoder"))
     encoder = features.encoder.name if features.encoder else "given"
     title = f"{encoder} features, {data.name}"
     pictures = {}
@@ -55,7 +62,7 @@ def draw(run: Path, out: Path, device_name: str) -> None:
         )
     test_set = list(features.test_sets(data).values())[-1]
     title = f"Labels by reverse diffusion: {title}"
-    pictures["trajectories.png"] = trajectories(title, model, data, test_set, config)
+    pictures["trajectories.png"] = trajectories(title, finished.model, data, test_set, config)
     for name, picture in pictures.items():
         write_atomically(out / name, picture)
         print(f"wrote {out / name}")

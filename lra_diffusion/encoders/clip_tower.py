@@ -3,9 +3,11 @@
 Radford et al., "Learning transferable visual models from natural language supervision", ICML 2021.
 The tower is open_clip_torch's, an optional package. It reads OpenAI's files, open_clip's, Hugging
 Face's (transformers) and timm's, of the whole model or of the tower alone, safetensors or
-torch.save.
+torch.save. No shape tells whether weights need QuickGELU (OpenAI's, MetaCLIP's) or GELU (LAION's,
+DataComp's): the config.json beside them does, or the file's hash, or --CLIP_activation.
 """
 
+import json
 import re
 from collections.abc import Mapping
 from functools import partial
@@ -31,6 +33,7 @@ HUGGING_FACE_NAMES = (
     "model.safetensors",
     "pytorch_model.bin",
 )
+QUICK, EXACT = "quickgelu", "gelu"  # --CLIP_activation
 
 
 class Shape(NamedTuple):
@@ -50,8 +53,13 @@ TOWERS = {
 }
 
 
-def load(clip_type: str, weights: Path | None, data_path: Path | None) -> nn.Module:
-    """The image tower of --CLIP_type with its published weights, float32. Raises UsageError."""
+def load(
+    clip_type: str, weights: Path | None, data_path: Path | None, activation: str | None = None
+) -> nn.Module:
+    """The image tower of --CLIP_type with its published weights, float32. Raises UsageError.
+
+    activation: --CLIP_activation; None: the one that the weights need.
+    """
     open_clip = _open_clip()
     if clip_type not in TOWERS:
         raise UsageError(f"--CLIP_type {clip_type}: choose one of {', '.join(TOWERS)}")
@@ -67,9 +75,10 @@ def load(clip_type: str, weights: Path | None, data_path: Path | None) -> nn.Mod
     help_text = how_to_get(clip_type, tried)
     if found is None and weights is not None:
         raise UsageError(f"CLIP {clip_type}: no weights. {help_text}")
+    known = None
     if found is None:
         download = partial(_download, open_clip, stem)
-        found = weight_files.downloaded(download, f"CLIP {clip_type}", help_text)
+        found, known = weight_files.downloaded(download, f"CLIP {clip_type}", help_text), QUICK
     fix = f"Is it the file of another --CLIP_type than {clip_type}? {help_text}"
     state = tower_state(weight_files.read(found))
     shape = shape_of(state)
@@ -77,9 +86,80 @@ def load(clip_type: str, weights: Path | None, data_path: Path | None) -> nn.Mod
         raise UsageError(
             f"{found} does not fit: a tower of {shape}, not {TOWERS[clip_type]}. {fix}"
         )
-    tower = build(TOWERS[clip_type])
+    known = known or activation_beside(found)
+    if known and activation not in (None, known):
+        raise UsageError(
+            f"--CLIP_activation {activation}: {found} is of a model with {known}; leave the flag "
+            "out"
+        )
+    tower = build(TOWERS[clip_type], known or activation or _assumed(state, found))
     weight_files.load_into(tower, state, found, fix)
     return tower
+
+
+def activation_beside(file: Path) -> str | None:
+    """The activation that a file of weights needs, where its hash or a config beside it tells."""
+    if file.suffix == ".pt" and weight_files.sha256_of_file(file) in OPENAI_SHA256.values():
+        return QUICK
+    if file.name not in HUGGING_FACE_NAMES:  # in a folder of several files a config is of any
+        return None
+    model, timm = (_settings(file.with_name(name)) for name in CONFIGS)
+    if "model_cfg" in model:
+        return QUICK if model["model_cfg"].get("quick_gelu") else EXACT
+    vision = timm.get("vision_config")
+    if isinstance(vision, dict):  # transformers' own default is quick_gelu, and left out
+        return QUICK if vision.get("hidden_act", "quick_gelu") == "quick_gelu" else EXACT
+    if "architecture" in timm:
+        tag = (timm.get("pretrained_cfg") or {}).get("tag", "")
+        return QUICK if needs_quickgelu(str(timm["architecture"]), str(tag)) else EXACT
+    return None
+
+
+CONFIGS = ("open_clip_config.json", "config.json")
+
+
+def _settings(file: Path) -> dict[str, Any]:
+    try:
+        found = json.loads(file.read_text())
+    except (OSError, ValueError):
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def needs_quickgelu(architecture: str, tag: str) -> bool:
+    """Of timm's names: are the weights of this tag those of a model with QuickGELU?
+
+    timm offers OpenAI's and others under two architectures, and only one is what they were trained
+    with: `vit_base_patch32_clip_224.openai`, the usual name, builds GELU.
+    """
+    if "_clip_quickgelu_" in architecture:
+        return True
+    import timm
+
+    quick = architecture.replace("_clip_", "_clip_quickgelu_")
+    same = f"{quick}.{tag}" in timm.list_pretrained(f"{quick}.*")
+    return "_clip_" in architecture and bool(tag) and same
+
+
+def _assumed(state: Mapping[str, Tensor], found: Path) -> str:
+    """QuickGELU with a note for what may be OpenAI's, who trained in float16. Raises UsageError."""
+    matrices = [value for name, value in state.items() if name.endswith("mlp.c_fc.weight")]
+    if not all(torch.equal(value, value.half().float()) for value in matrices):
+        raise UsageError(
+            f"{found}: these are not OpenAI's weights, and nothing says which activation they "
+            f"need: add --CLIP_activation {EXACT} (LAION's, DataComp's) or --CLIP_activation "
+            f"{QUICK} (MetaCLIP's, DFN's), or keep them in a folder with their config.json"
+        )
+    print(
+        f"note: {found} does not say its activation: QuickGELU is taken, as OpenAI's weights need "
+        f"it; for others see --CLIP_activation"
+    )
+    return QUICK
+
+
+def is_quick(tower: nn.Module) -> bool:
+    """Does this tower compute QuickGELU?"""
+    return any(type(module).__name__ == "QuickGELU" for module in tower.modules())
 
 
 def _download(open_clip: Any, stem: str) -> Path:
@@ -91,8 +171,8 @@ def _download(open_clip: Any, stem: str) -> Path:
         return Path(open_clip.download_pretrained(config, prefer_hf_hub=False))
 
 
-def build(shape: Shape) -> nn.Module:
-    """An image tower as OpenAI's are, QuickGELU included, with random weights."""
+def build(shape: Shape, activation: str = QUICK) -> nn.Module:
+    """An image tower as OpenAI's are, with random weights."""
     from open_clip.transformer import QuickGELU, VisionTransformer
 
     tower: nn.Module = VisionTransformer(
@@ -103,7 +183,7 @@ def build(shape: Shape) -> nn.Module:
         heads=shape.width // 64,
         mlp_ratio=4.0,
         output_dim=shape.dim,
-        act_layer=QuickGELU,
+        act_layer=QuickGELU if activation == QUICK else nn.GELU,
     )
     return tower
 

@@ -1,11 +1,13 @@
 """Features f_p of whole sets of images: computed, kept on disk, or given by the user as .npy.
 
 A cache file says in its metadata what its features were computed from; if that differs, or the file
-is damaged, they are computed again. Letters: N images, D width of the feature.
+is damaged, they are computed again. A long pass keeps its features in parts, so that a kill or a
+broken image loses one of them. Letters: N images, D width of the feature.
 """
 
 import hashlib
 import json
+import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -16,31 +18,124 @@ import safetensors.torch
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from tqdm import tqdm
 
 from lra_diffusion.encoders.frozen import Encoder
 from lra_diffusion.method.epoch import in_order
 from lra_diffusion.method.images import Autocast, Images
+from lra_diffusion.method.progress import watched
 from lra_diffusion.run.errors import UsageError
 from shared.files import write_atomically
+
+PART = 2000  # images, or a few more
+SECONDS = 30.0  # of work that may be lost, and a part
+
+
+class Parts:
+    """Features of PART images each, on disk until the features of all are one file.
+
+    key: as of `cached`; rows_sha256: hash of some of the images, so that a file that is exchanged
+    changes one part. broken: images that could not be read, with reasons; a part of such ones is
+    kept, and used, only where they are to be skipped.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        key: Mapping[str, Any],
+        rows_sha256: Callable[[range], str],
+        skip_broken: bool = False,
+    ) -> None:
+        self.folder = folder / f"fp_embed_{key['split']}_{key['dataset']}.parts"
+        self.broken: dict[int, str] = {}
+        self._key, self._rows_sha256, self._skip = dict(key), rows_sha256, skip_broken
+        self._waiting: list[tuple[range, Tensor]] = []
+        self._last = time.monotonic()
+        self._used: list[Path] = []
+
+    def read(self, rows: range) -> Tensor | None:
+        key = {**self._key, "images": self._rows_sha256(rows)}
+        problem, features, about = _read(self._path(rows), key, len(rows))
+        broken = {rows.start + int(row): why for row, why in about.get("broken", {}).items()}
+        if problem or (broken and not self._skip):
+            return None
+        self.broken |= broken
+        self._used.append(self._path(rows))
+        return features
+
+    def add(self, rows: range, features: Tensor) -> None:
+        """Takes a part that was computed; writes what waits if enough time went by."""
+        self._waiting.append((rows, features))
+        if time.monotonic() - self._last >= SECONDS:
+            self.write()
+
+    def write(self) -> None:
+        """Writes what waits."""
+        for rows, features in self._waiting:
+            broken = {row - rows.start: why for row, why in self.broken.items() if row in rows}
+            if broken and not self._skip:
+                continue
+            path, key = self._path(rows), {**self._key, "images": self._rows_sha256(rows)}
+            if not _write(path, key, features.float().cpu().contiguous(), broken=broken):
+                break
+            self._used.append(path)
+        self._waiting, self._last = [], time.monotonic()
+
+    def remove(self) -> None:
+        for path in self._used:
+            path.unlink(missing_ok=True)
+        if self.folder.is_dir() and not any(self.folder.iterdir()):
+            self.folder.rmdir()
+
+    def _path(self, rows: range) -> Path:
+        # Not the hash of all images, which one exchanged file changes.
+        known = {**self._key, "images": self._rows_sha256(rows)}
+        text = json.dumps(known, sort_keys=True)
+        return self.folder / f"{hashlib.sha256(text.encode()).hexdigest()[:16]}.safetensors"
 
 
 @torch.no_grad()
 def embed(
-    encoder: Encoder, images: Images, autocast: Autocast, views_seed: int | None = None
+    encoder: Encoder,
+    images: Images,
+    autocast: Autocast,
+    views_seed: int | None = None,
+    parts: Parts | None = None,
 ) -> Tensor:
     """Features (N, D) float32 on the device, of the images as at test time.
 
-    views_seed: of one random augmentation of each image instead.
+    views_seed: of one random augmentation of each image instead. parts: where what is done is kept.
     """
     batch_size = min(images.evaluation_batch, encoder.largest_batch)
     batches = in_order(len(images), batch_size, images.device)
-    served = images.plain(batches) if views_seed is None else images.views(batches, views_seed)
     features = torch.empty(len(images), encoder.dim, device=images.device)
-    steps = tqdm(zip(batches, served), desc=encoder.name, total=len(batches), disable=None)
-    for index, batch in steps:
-        with autocast():
-            features[index] = encoder(batch)
+    size = batch_size * -(-PART // batch_size)
+    ranges = [range(i, min(i + size, len(images))) for i in range(0, len(images), size)]
+    known = set()
+    for rows in ranges if parts else ():
+        assert parts is not None
+        if (kept := parts.read(rows)) is not None:
+            features[rows.start : rows.stop] = kept.to(images.device)
+            known.add(rows)
+    if known:
+        print(f"{encoder.name}: features of {sum(map(len, known)):,} images were kept")
+    todo = [(rows, *span) for rows in ranges for span in _spans(rows, batch_size)]
+    if views_seed is None:  # the draws of views follow one another, so these are all made
+        todo = [item for item in todo if item[0] not in known]
+    indices = [batches[start // batch_size] for _, start, _ in todo]
+    served = images.plain(indices) if views_seed is None else images.views(indices, views_seed)
+    steps = watched(indices, f"features, {encoder.name}", announced=bool(indices))
+    try:
+        for (rows, _, stop), index, batch in zip(todo, steps, served):
+            if rows in known:
+                continue
+            with autocast():
+                features[index] = encoder(batch)
+            if parts is not None and stop == rows.stop:
+                parts.add(rows, features[rows.start : rows.stop])
+    except BaseException:  # Ctrl-C as well
+        if parts is not None:
+            parts.write()
+        raise
     if not torch.isfinite(features).all():
         raise UsageError(
             f"{encoder.name} gives features that are not finite: try --amp off, or other weights"
@@ -48,53 +143,74 @@ def embed(
     return features
 
 
+def _spans(rows: range, batch_size: int) -> list[tuple[int, int]]:
+    """Start and stop of the batches of a part."""
+    starts = range(rows.start, rows.stop, batch_size)
+    return [(start, min(start + batch_size, rows.stop)) for start in starts]
+
+
 # DEVIATION(lra_diffusion): features kept on disk say which images, encoder, transform and precision
 # they are of, and are computed again when one of these changed or the file is damaged; the original
 # goes by the file's name.
 def cached(
-    folder: Path, key: Mapping[str, Any], count: int, compute: Callable[[], Tensor]
+    folder: Path,
+    key: Mapping[str, Any],
+    count: int,
+    compute: Callable[[], Tensor],
+    parts: Parts | None = None,
 ) -> Tensor:
     """Features (N, D) float32 in main memory: from the folder's file for this key, else computed.
 
     key: all that the features depend on, plain values: `split` and `dataset` (also in the file's
-    name), hash of the images, identity of the encoder, transform, precision.
+    name), hash of the images, identity of the encoder, transform, precision. parts: what `compute`
+    used, removed when the whole file is there; with broken images there is none.
     """
     text = json.dumps(dict(key), sort_keys=True)
     short = hashlib.sha256(text.encode()).hexdigest()[:12]
     path = folder / f"fp_embed_{key['split']}_{key['dataset']}_{short}.safetensors"
     if path.exists():
-        problem, features = _read(path, json.loads(text), count)
+        problem, features, _ = _read(path, json.loads(text), count)
         if features is not None:
             return features
         print(f"note: {path} is not used ({problem}); computing the features again")
     features = compute().float().cpu().contiguous()
     if len(features) != count:
         raise ValueError(f"{len(features)} features of {count} images")
+    if parts is not None and parts.broken:
+        parts.write()
+    elif _write(path, json.loads(text), features) and parts is not None:
+        parts.remove()
+    return features
+
+
+def _write(path: Path, key: dict[str, Any], features: Tensor, **more: Any) -> bool:
+    """Writes a cache file; where that fails, a note says so."""
     # One entry: safetensors shuffles several.
-    about = json.dumps({"key": json.loads(text), "sha256": _sha256(features)})
+    about = json.dumps({"key": key, "sha256": _sha256(features), **more})
     try:
         write_atomically(path, safetensors.torch.save({"features": features}, {"about": about}))
     except OSError as error:
         reason = error.strerror or error
         print(f"note: the features could not be kept in {path} ({reason}); continuing without")
-    return features
+        return False
+    return True
 
 
-def _read(path: Path, key: dict[str, Any], count: int) -> tuple[str, Tensor | None]:
-    """What is wrong with a cache file ("" if nothing), and its features."""
+def _read(path: Path, key: dict[str, Any], count: int) -> tuple[str, Tensor | None, dict[str, Any]]:
+    """What is wrong with a cache file ("" if nothing), its features, and what it says of them."""
     try:
         with safetensors.safe_open(path, framework="pt") as file:
             about = json.loads((file.metadata() or {}).get("about", "{}"))
             if about.get("key") != key:
-                return "it is of other images or another encoder", None
+                return "it is of other images or another encoder", None, {}
             features = file.get_tensor("features")
     except Exception as error:  # safetensors' own for damage, OSError for what cannot be read
-        return f"it cannot be read: {error}", None
+        return f"it cannot be read: {error}", None, {}
     if features.ndim != 2 or len(features) != count or features.dtype != torch.float32:
-        return f"it holds {tuple(features.shape)} {features.dtype} for {count} images", None
+        return f"it holds {tuple(features.shape)} {features.dtype} for {count} images", None, {}
     if about.get("sha256") != _sha256(features) or not torch.isfinite(features).all():
-        return "it is damaged", None
-    return "", features
+        return "it is damaged", None, {}
+    return "", features, about
 
 
 def _sha256(features: Tensor) -> str:

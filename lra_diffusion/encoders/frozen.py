@@ -63,12 +63,14 @@ def build(
     image_side: int,
     device: torch.device | str,
     clip_type: str = "ViT-L/14",
+    clip_activation: str | None = None,
     weights: Path | None = None,
     data_path: Path | None = None,
 ) -> Encoder:
     """The encoder `name` for images of `image_side` pixels.
 
-    weights: --fp_weights, a file or folder; data_path: --data_path.
+    weights: --fp_weights, a file or folder; data_path: --data_path; clip_activation:
+    --CLIP_activation.
 
     Raises UsageError when weights are missing, do not fit or do not suit the images.
     """
@@ -80,11 +82,13 @@ def build(
     else:
         largest_batch = 256
         if name == "CLIP":
-            net, shown = clip_tower.load(clip_type, weights, data_path), f"CLIP {clip_type}"
+            net = clip_tower.load(clip_type, weights, data_path, clip_activation)
+            shown = f"CLIP {clip_type}" + ("" if clip_tower.is_quick(net) else " GELU")
             side, own = clip_tower.TOWERS[clip_type].image_side, clip_tower.CLIP_NORMALISATION
         else:
             net, side, own, shown = _backbone(name, weights, data_path)
         net = Renormalised(net, side, normalisation, own)
+    # What is no weight but changes the features, the activation, is part of `shown`.
     identity = weight_files.identity_of(shown, net)
     # Not requires_grad_(False): for weights that need no gradient torch's matmul, on a CPU in
     # bfloat16, copies CLIP's attention projection once per token, which takes longer than the rest.
@@ -168,7 +172,9 @@ def _backbone(
     if name in models.list_models(module=models):
         make, shown = _torchvision, f"torchvision {name}"
     elif name.split(".")[0] in _timm_names():
-        make, shown = _timm, f"timm {name}"
+        used = _trained_as(name)
+        make, shown = partial(_timm, used=used), f"timm {name}"
+        shown += "" if used == name else " QuickGELU"
     else:
         raise UsageError(
             f"--fp_encoder {name}: choose SimCLR, CLIP, CC or the name of a torchvision or timm "
@@ -199,7 +205,7 @@ def _torchvision(name: str, found: Path | None, fix: str) -> tuple[nn.Module, in
     if found:
         state = weight_files.read(found)
     else:
-        state = weight_files.downloaded(get, f"--fp_encoder {name}", fix)
+        state = weight_files.downloaded(get, f"--fp_encoder {name}", fix, weight_files.PYTORCH)
     # The weights of these two expect it, and drawing others first takes seconds.
     special = name in ("googlenet", "inception_v3")
     extra = {"transform_input": True, "init_weights": False} if special else {}
@@ -231,10 +237,30 @@ def _timm_names() -> list[str]:
     return names
 
 
-def _timm(name: str, found: Path | None, fix: str) -> tuple[nn.Module, int, Normalisation]:
+def _trained_as(name: str) -> str:
+    """The name under which timm builds the activation that the weights were trained with."""
     import timm
 
-    make: Any = partial(timm.create_model, name, num_classes=0)
+    architecture, _, tag = name.partition(".")
+    if "_clip_" not in name or "_clip_quickgelu_" in name:
+        return name
+    if not tag:
+        default: Any = timm.get_pretrained_cfg(name)
+        tag = str(getattr(default, "tag", ""))
+    if not clip_tower.needs_quickgelu(architecture, tag):
+        return name
+    quick = f"{architecture.replace('_clip_', '_clip_quickgelu_')}.{tag}"
+    print(f"note: --fp_encoder {name}: these weights need QuickGELU, so that {quick} is built")
+    return quick
+
+
+def _timm(
+    name: str, found: Path | None, fix: str, *, used: str
+) -> tuple[nn.Module, int, Normalisation]:
+    """used: timm's name of the network to build."""
+    import timm
+
+    make: Any = partial(timm.create_model, used, num_classes=0)
     if found is None:
         net = weight_files.downloaded(partial(make, pretrained=True), f"--fp_encoder {name}", fix)
     else:
@@ -244,6 +270,13 @@ def _timm(name: str, found: Path | None, fix: str) -> tuple[nn.Module, int, Norm
             raise UsageError(
                 f"--fp_encoder {name}: timm does not know it ({str(error).splitlines()[0]})"
             ) from error
+        known = clip_tower.activation_beside(found) if "_clip_" in name else None
+        if known and known != (clip_tower.QUICK if "_quickgelu_" in used else clip_tower.EXACT):
+            raise UsageError(
+                f"--fp_encoder {name}: the weights in {found} were trained with {known}, as their "
+                "config.json says: choose timm's name "
+                f"{'with' if known == clip_tower.QUICK else 'without'} _quickgelu"
+            )
         weight_files.load_into(net, weight_files.read(found), found, fix)
     data: Any = timm.data
     config = data.resolve_model_data_config(net)

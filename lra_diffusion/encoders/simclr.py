@@ -24,6 +24,7 @@ from lra_diffusion.encoders.networks import SimCLRNet
 from lra_diffusion.method.epoch import check_finite, shuffled, stream_seed, torch_stream
 from lra_diffusion.method.evaluate import Row
 from lra_diffusion.method.images import Autocast, DeviceImages, Normalisation, channels
+from lra_diffusion.method.progress import watched
 
 KNN_EVERY = 10  # epochs
 
@@ -157,9 +158,9 @@ def train_epoch(
     optimizer.param_groups[0]["lr"] = learning_rate(epoch, settings)
     everyone = torch.arange(len(images), device=images.device)
     generator = torch_stream(images.device, settings.seed, epoch, "shuffle")
-    losses = []
+    losses: list[Tensor] = []
     batches = shuffled(everyone, settings.batch_size, generator, drop_last=True)
-    for step, index in enumerate(batches):
+    for step, index in enumerate(watched(batches, f"epoch {epoch}", losses=losses)):
         seed = stream_seed(settings.seed, epoch, f"views {step}")
         views = two_views(images.pixels(index), augment, images.normalisation, seed)
         with settings.autocast():
@@ -179,7 +180,8 @@ def features(net: SimCLRNet, images: DeviceImages, rows: Tensor, autocast: Autoc
     """(R, D) float32 of unit length: of rows (R,) int64, in eval mode, without augmentation."""
     net.eval()
     found = []
-    for batch in images.plain(rows.split(images.evaluation_batch)):
+    batches = rows.split(images.evaluation_batch)
+    for _, batch in zip(watched(batches, "features"), images.plain(batches)):
         with autocast():
             found.append(net(batch))
     return torch.cat(found)

@@ -6,9 +6,16 @@ told by their SHA-256, are opened.
 """
 
 import hashlib
+import importlib
+import importlib.util
+import os
+import socket
+import urllib.parse
+import urllib.request
 import warnings
 import zipfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +29,8 @@ from lra_diffusion.run.errors import CheckpointError, UsageError
 from shared import datasets
 
 State = dict[str, Tensor]
+HUGGING_FACE, PYTORCH = "huggingface.co", "download.pytorch.org"
+CONNECTING, SILENCE = 3.0, 30.0  # seconds until a host is given up
 BESIDE_THE_SCRIPTS = Path(__file__).resolve().parents[1] / "model"
 OPENAI_SHA256 = {
     "ViT-B/32": "40d365715913c9da98579312b702a82c18be219cc2a73407c4526f58eba950af",
@@ -142,16 +151,73 @@ def identity_of(name: str, net: nn.Module) -> str:
     return f"{name} sha256:{digest.hexdigest()}"
 
 
-def downloaded(get: Callable[[], Any], what: str, fix: str) -> Any:
-    """What a library's own download or its cache gives; a failure of any kind is one message."""
+def downloaded(get: Callable[[], Any], what: str, fix: str, host: str = HUGGING_FACE) -> Any:
+    """What a library's own cache or download gives; a failure of any kind is one message.
+
+    host: where it downloads from. Caches are asked first, and Hugging Face's client only where its
+    host answers: without a network it tries for a minute.
+    """
     print(f"note: {what}: no weights of yours, taking the library's, which downloads them once")
+    off = _hub_is_off()
     try:
-        return get()
+        with _patience(CONNECTING, hub=False):
+            return get()
     except Exception as error:  # each library and each kind of missing network has its own
-        raise UsageError(
-            f"{what}: the weights could not be downloaded ({type(error).__name__}: "
-            f"{_first_line(error)}). {fix}"
-        ) from error
+        failure, problem = error, f"{type(error).__name__}: {_first_line(error)}"
+    if off:
+        problem = "HF_HUB_OFFLINE is set, and they are not in the cache"
+    elif (reason := _unreachable(host)) is not None:
+        problem = f"{host} cannot be reached: {reason}"
+    else:
+        try:
+            with _patience(SILENCE, hub=True):
+                return get()
+        except Exception as error:
+            failure, problem = error, f"{type(error).__name__}: {_first_line(error)}"
+    raise UsageError(f"{what}: the weights could not be downloaded ({problem}). {fix}") from failure
+
+
+@contextmanager
+def _patience(seconds: float, hub: bool) -> Iterator[None]:
+    """A server that is silent for so long is given up; Hugging Face's cache alone unless `hub`."""
+    waits, off = socket.getdefaulttimeout(), _hub_is_off()
+    socket.setdefaulttimeout(seconds)  # urllib would wait for ever
+    _turn_hub(off=not hub)
+    try:
+        yield
+    finally:
+        socket.setdefaulttimeout(waits)
+        _turn_hub(off=off)
+
+
+def _hub_is_off() -> bool:
+    """Is Hugging Face's client, if there is one, to look into its cache alone?"""
+    return importlib.util.find_spec("huggingface_hub") is not None and bool(
+        importlib.import_module("huggingface_hub.constants").HF_HUB_OFFLINE
+    )
+
+
+def _turn_hub(*, off: bool) -> None:
+    if importlib.util.find_spec("huggingface_hub") is not None:
+        constants: Any = importlib.import_module("huggingface_hub.constants")
+        constants.HF_HUB_OFFLINE = off
+
+
+def _unreachable(host: str) -> str | None:
+    """Why neither the host nor the proxy on the way there answers; None if one does."""
+    url = f"https://{host}"
+    if host == HUGGING_FACE:
+        url = os.environ.get("HF_ENDPOINT", url)
+    if not urllib.request.proxy_bypass(host):
+        proxy = urllib.request.getproxies().get("https", url)
+        url = proxy if "//" in proxy else f"http://{proxy}"
+    address = urllib.parse.urlsplit(url)
+    port = address.port or (80 if address.scheme == "http" else 443)
+    try:
+        socket.create_connection((address.hostname or host, port), timeout=CONNECTING).close()
+    except OSError as error:
+        return str(error.strerror or error)
+    return None
 
 
 def _first_line(error: Exception) -> str:

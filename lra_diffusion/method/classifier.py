@@ -26,6 +26,7 @@ from lra_diffusion.method.epoch import (
 from lra_diffusion.method.evaluate import Row
 from lra_diffusion.method.images import Autocast, Images
 from lra_diffusion.method.networks import SmallResNet
+from lra_diffusion.method.progress import watched
 
 
 @dataclass(frozen=True)
@@ -141,13 +142,16 @@ def train_epoch(
     augmented = images.views(batches, stream_seed(settings.seed, epoch, "augmentation"))
     losses, correct = torch.zeros((2, len(labels)), device=device)
     classifier.net.train()
-    for index, views in zip(batches, augmented):
+    means: list[Tensor] = []  # the last one is shown now and then
+    for index, views in zip(watched(batches, f"epoch {epoch}", losses=means), augmented):
         with settings.autocast():
             logits = classifier.net(views)
         logits = logits.float()
         per_sample = F.cross_entropy(logits, labels[index], reduction="none")
         classifier.optimizer.zero_grad()
-        per_sample.mean().backward()
+        loss = per_sample.mean()
+        loss.backward()
+        means[:] = [loss.detach()]
         classifier.optimizer.step()
         if recorded is not None:
             recorded[index] = logits.detach().softmax(dim=1)
@@ -162,7 +166,8 @@ def predict(net: nn.Module, images: Images, settings: Settings) -> Tensor:
     """Logits (N, C) float32 of the images as at test time, in eval mode."""
     net.eval()
     logits = []
-    for batch in images.plain(in_order(len(images), images.evaluation_batch, images.device)):
+    batches = in_order(len(images), images.evaluation_batch, images.device)
+    for _, batch in zip(watched(batches, "testing"), images.plain(batches)):
         with settings.autocast():
             logits.append(net(batch).float())
     return torch.cat(logits)

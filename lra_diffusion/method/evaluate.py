@@ -22,6 +22,7 @@ from lra_diffusion.method.diffusion import (
 from lra_diffusion.method.epoch import in_order
 from lra_diffusion.method.images import Autocast, Images
 from lra_diffusion.method.networks import Model, NoisePredictor
+from lra_diffusion.method.progress import watched
 from lra_diffusion.method.settings import Settings
 
 if TYPE_CHECKING:
@@ -93,7 +94,8 @@ def embed_images(
     distinct = {id(encoder): encoder.train(settings.batch_statistics) for encoder in encoders}
     batch = settings.batch_size if settings.batch_statistics else images.evaluation_batch
     outputs: dict[int, list[Tensor]] = {key: [] for key in distinct}
-    for pixels in images.plain(in_order(len(images), batch, images.device)):
+    batches = in_order(len(images), batch, images.device)
+    for _, pixels in zip(watched(batches, "testing"), images.plain(batches)):
         for key, encoder in distinct.items():
             with autocast():
                 outputs[key].append(encoder(pixels).float())

@@ -4,12 +4,14 @@ Chen et al., NeurIPS 2023, section 1.4 of the method. Distances are Euclidean, e
 Letters: N rows of the bank, Q queries, B batch, k neighbours, D features, C classes.
 """
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
-from tqdm import tqdm
+
+from lra_diffusion.method.progress import watched
 
 CHUNK_BYTES = 384 * 2**20  # scores held at a time
 SPARE = 14  # candidates beyond the k asked for: what rounding may put in the wrong order
@@ -72,10 +74,14 @@ class Bank:
         chunk = max(1, CHUNK_BYTES // (4 * len(self)))
         rounded = self._rounded is not None
         parts, unproven = [], []
-        starts = range(0, len(queries), chunk)
-        for start in tqdm(starts, desc="neighbours", disable=None if progress else True):
-            rows = queries[start : start + chunk] - self.mean
-            own = None if own_rows is None else own_rows[start : start + chunk]
+        chunks: Sequence[range] = [
+            range(start, min(start + chunk, len(queries)))
+            for start in range(0, len(queries), chunk)
+        ]
+        for part in watched(chunks, "neighbours", announced=True) if progress else chunks:
+            start, stop = part.start, part.stop
+            rows = queries[start:stop] - self.mean
+            own = None if own_rows is None else own_rows[start:stop]
             if rounded:
                 found, proven = self._search_rounded(rows, k, own)
                 unproven.append(start + (~proven).nonzero()[:, 0])

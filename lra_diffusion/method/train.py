@@ -28,6 +28,7 @@ from lra_diffusion.method.evaluate import EvaluationSet, Row, accuracies
 from lra_diffusion.method.guide import Guide
 from lra_diffusion.method.images import Autocast, Images
 from lra_diffusion.method.networks import Model, NoisePredictor, WeightAverage
+from lra_diffusion.method.progress import watched
 from lra_diffusion.method.retrieval import draw_labels
 from lra_diffusion.method.settings import Settings
 
@@ -131,10 +132,12 @@ def train_epoch(
     alphas = cumulative_alphas(betas()).to(device)
     classes = learner.predictor.num_classes
     trained = [learner.predictor, *([] if settings.freeze_encoder else [learner.encoder])]
-    losses, right = [], []
+    losses: list[Tensor] = []
+    right = []
     learner.predictor.train()
     learner.encoder.train()
-    for step, (index, images) in enumerate(zip(batches, views)):
+    steps = watched(batches, f"epoch {epoch}", losses=losses)
+    for step, (index, images) in enumerate(zip(steps, views)):
         feature, candidates = train_set.guide(index, images)
         drawn = draw_labels(candidates, streams["retrieval"], settings.weighted)
         t = antithetic_times(len(index), TIMESTEPS, streams["time"])

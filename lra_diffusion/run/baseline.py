@@ -1,7 +1,10 @@
 """A run of plain cross-entropy on noisy labels, the baseline of LRA-diffusion."""
 
 import dataclasses
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from tqdm import tqdm
@@ -13,7 +16,7 @@ from shared.formats.noise_file import write
 from .config import noise_name
 from .data import RunData, load
 from .device import autocast, choose_device, configure_torch, use_bfloat16
-from .folder import RunFolder, refuse_to_overwrite
+from .folder import RunFolder, claimed, reserved
 from .record import Row
 from .report import chosen, start_lines, summary
 from .schema import CEConfig
@@ -55,8 +58,8 @@ class Baseline:
         print("settings: " + ", ".join(f"{name} {settings[name]}" for name in shown))
         precision = "bfloat16 autocast" if self.folder.identity["bf16"] else "float32"
         print(f"{data.train.images.device}, {precision}; run folder {self.folder.path}")
-        if self.folder.rows:
-            print(f"resumed: epoch {len(self.folder.rows)} of {config.nepoch} is done")
+        for line in self.folder.resumed_lines():
+            print(line)
 
     def print_end(self) -> None:
         result, best = summary(self.folder.rows), chosen(self.folder.rows)
@@ -72,19 +75,35 @@ class Baseline:
         print(f"run folder: {self.folder.path}")
 
 
-def build(config: CEConfig) -> Baseline:
-    """Reads and checks everything, builds the network, opens or resumes the run folder."""
+@contextmanager
+def build(config: CEConfig) -> Iterator[Baseline]:
+    """Reads and checks everything, builds the network, opens or resumes the run folder.
+
+    Other processes are kept out of it until the block ends.
+    """
     device = choose_device(config.device)
-    refuse_to_overwrite(config)
-    configure_torch(config.deterministic, device)
-    data, values = load(config, device), dataclasses.asdict(config)
-    assert data.noise is not None  # images in memory have labels of their own
-    identity = {
+    with reserved(config):
+        configure_torch(config.deterministic, device)
+        data = load(config, device)
+        identity = _identity(config, data, device)
+        with claimed(config, f"CE_{noise_name(config)}", identity) as folder:
+            yield _opened(config, data, device, folder)
+
+
+def _identity(config: CEConfig, data: RunData, device: torch.device) -> dict[str, Any]:
+    """All that decides the numbers of a run."""
+    values = dataclasses.asdict(config)
+    return {
         "method": "CE",
         **{name: values[name] for name in DECIDING},
         "bf16": use_bfloat16(config.amp, device),
         **data.hashes,
     }
+
+
+def _opened(config: CEConfig, data: RunData, device: torch.device, folder: RunFolder) -> Baseline:
+    values = dataclasses.asdict(config)
+    assert data.noise is not None  # images in memory have labels of their own
     learner = classifier.build(
         config.diff_encoder, config.width, data.num_classes, device, config.seed
     )
@@ -95,7 +114,6 @@ def build(config: CEConfig) -> Baseline:
         config.seed,
         autocast(config.amp, device),
     )
-    folder = RunFolder(config, f"CE_{noise_name(config)}", identity)
     entries = {
         "method": "CE",
         **{name: value for name, value in values.items() if name != "resume"},
@@ -103,7 +121,7 @@ def build(config: CEConfig) -> Baseline:
         "data_location": None if data.location is None else data.location.resolve(),
         "device_used": str(device),
         "threads": torch.get_num_threads(),
-        "identity": identity,
+        "identity": folder.identity,
     }
     folder.open(learner, config, entries, config.wandb)
     write(folder.path / "noise.npz", data.noise)

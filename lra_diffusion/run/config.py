@@ -30,6 +30,7 @@ OUTCOMES = (
     "threads",
     "identity",
     "versions",
+    "prolonged",
 )
 # script -> its datasets, what it does, an example
 SCRIPTS: dict[str, tuple[tuple[str, ...], str, str]] = {
@@ -76,7 +77,8 @@ def parser_of(script: str) -> argparse.ArgumentParser:
     """The parser of a script of SCRIPTS."""
     datasets, description, example = SCRIPTS[script]
     presets = {name: _preset(script, name) for name in datasets}
-    without: tuple[str, ...] = ("gpu_devices",) if script == "train_CIFAR" else _OF_CIFAR
+    of_files = ("gpu_devices", "skip_broken")
+    without: tuple[str, ...] = of_files if script == "train_CIFAR" else _OF_CIFAR
     without += _OF_TRAINING if script == "test_ILSVRC2012" else ()
     example = f"python {script}.py {example}"
     return build_parser(script, TrainConfig, description, example, presets, without)
@@ -240,12 +242,13 @@ def _check(parser: argparse.ArgumentParser, config: TrainConfig) -> None:
         parser.error(f"--lr {config.lr}: must be greater than 0")
     if not 0 <= config.ema_decay < 1:
         parser.error(f"--ema_decay {config.ema_decay}: must lie in [0, 1)")
-    if config.nepoch > config.lr_horizon and not config.legacy:
+    trains = config.script != "test_ILSVRC2012"
+    if trains and config.nepoch > config.lr_horizon and not config.legacy:
         parser.error(
             f"--nepoch {config.nepoch} goes beyond --lr_horizon {config.lr_horizon}, where the "
             "learning rate ends at 0"
         )
-    if config.warmup_epochs >= config.lr_horizon and config.nepoch > config.warmup_epochs:
+    if trains and config.nepoch > config.warmup_epochs >= config.lr_horizon:
         parser.error(
             f"--warmup_epochs {config.warmup_epochs} leaves nothing of --lr_horizon "
             f"{config.lr_horizon}: give fewer"

@@ -5,6 +5,7 @@ Letters: N images, D width of a feature.
 """
 
 import hashlib
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,6 +22,7 @@ from lra_diffusion.method.images import (
     DeviceImages,
     Images,
 )
+from lra_diffusion.method.progress import watched
 from shared import datasets
 from shared.datasets import clothing1m, food101n, webvision
 from shared.datasets.image_data import ImageData, ImageFiles
@@ -43,7 +45,8 @@ SIDE = 32  # pixels of the images in memory
 class Split:
     """N images and labels (N,) int64 on their device, with hashes of both.
 
-    features: (N, D), where the user gives them.
+    features: (N, D), where the user gives them. listing: name and size of each file, for images on
+    disk: enough to notice pictures that were exchanged, without reading them all.
     """
 
     images: Images
@@ -51,6 +54,31 @@ class Split:
     images_sha256: str
     labels_sha256: str
     features: Tensor | None = None
+    listing: tuple[str, ...] = ()
+
+    def rows_sha256(self, rows: range) -> str:
+        """A hash of some of the images, in a row."""
+        if self.listing:
+            return _hash_of(self.listing[rows.start : rows.stop])
+        return f"{self.images_sha256} {rows.start} {rows.stop}"
+
+    def without(self, broken: Collection[int]) -> "Split":
+        """The images on disk but for some, and their labels."""
+        assert isinstance(self.images, DiskImages)
+        kept = [row for row in range(len(self.labels)) if row not in broken]
+        labels = self.labels[torch.tensor(kept, dtype=torch.int64, device=self.labels.device)]
+        listing = tuple(self.listing[row] for row in kept)
+        return Split(
+            self.images.subset(kept),
+            labels,
+            _hash_of(listing),
+            label_hash(labels.cpu().numpy()),
+            listing=listing,
+        )
+
+
+def _hash_of(listing: Sequence[str]) -> str:
+    return hashlib.sha256("\n".join(listing).encode()).hexdigest()
 
 
 @dataclass(frozen=True)
@@ -65,6 +93,7 @@ class RunData:
     tests: dict[str, Split]  # "val", if there is one, then "test"
     noise: NoiseFile | None  # of the training images; None for images on disk
     location: Path | None  # None: embedded
+    features_sha256: str | None = None  # of --fp_embed_train, all of it
 
     @property
     def num_classes(self) -> int:
@@ -136,6 +165,7 @@ def load(config: LabelConfig, device: torch.device, noise: NoiseFile | None = No
         tests=tests,
         train=part(data.train_images, noise.noisy_labels, noise.indices, given[0]),
         clean=noise.clean_labels,
+        features_sha256=None if given[0] is None else array_hash(given[0].numpy()),
     )
 
 
@@ -156,26 +186,21 @@ def _on_disk(config: TrainConfig, device: torch.device) -> RunData:
         # WebVision's test images are ILSVRC2012's, which the published code resizes bilinearly.
         ilsvrc2012 = config.dataset == "webvision" and split_name == "test"
         paths = [files.root / names[row] for row in rows]
-        # Sizes are enough to notice pictures that were exchanged, without reading them all.
-        listed = "\n".join(f"{names[row]} {_size(path)}" for row, path in zip(rows, paths))
+        listing = []
+        groups = [rows[start : start + 1000] for start in range(0, len(rows), 1000)]
+        for group in watched(groups, f"sizes of {split_name} images", unit="files"):
+            listing += [f"{names[row]} {_size(files.root / names[row])}" for row in group]
+        bicubic = not (clothing or ilsvrc2012)
         splits[split_name] = Split(
-            DiskImages(
-                paths,
-                normalisation,
-                device,
-                config.num_workers,
-                bicubic=not (clothing or ilsvrc2012),
-            ),
+            DiskImages(paths, normalisation, device, config.num_workers, bicubic=bicubic),
             torch.tensor(labels[rows], device=device),
-            hashlib.sha256(listed.encode()).hexdigest(),
+            _hash_of(listing),
             label_hash(labels[rows]),
+            listing=tuple(listing),
         )
     train = splits.pop("train")
-    missing = np.setdiff1d(np.arange(files.num_classes), train.labels.cpu())
-    if config.eval_only is None and len(missing):
-        raise UsageError(
-            f"class {missing[0]} has no image among {len(train.labels)}: raise --limit_train"
-        )
+    if config.eval_only is None:
+        check_classes(train.labels, files.num_classes, "raise --limit_train")
     return RunData(
         name=config.dataset,
         class_names=files.class_names,
@@ -186,6 +211,13 @@ def _on_disk(config: TrainConfig, device: torch.device) -> RunData:
         train=train,
         tests=splits,
     )
+
+
+def check_classes(labels: Tensor, num_classes: int, fix: str) -> None:
+    """Raises UsageError unless every class has an image to train on."""
+    missing = np.setdiff1d(np.arange(num_classes), labels.cpu())
+    if len(missing):
+        raise UsageError(f"class {missing[0]} has no image among {len(labels)}: {fix}")
 
 
 def _files(config: TrainConfig) -> ImageFiles:

@@ -5,7 +5,8 @@ resumes the run folder; `Experiment` then records every epoch. Letters: N traini
 """
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -29,7 +30,7 @@ from .data import RunData, load
 from .device import autocast, choose_device, configure_torch, use_bfloat16
 from .errors import UsageError
 from .features import Features, compute_features
-from .folder import RunFolder, encode, may_publish, publish, refuse_to_overwrite
+from .folder import RunFolder, claimed, encode, may_publish, publish, reserved
 from .record import Row
 from .schema import TrainConfig
 
@@ -88,6 +89,7 @@ def diffusion_encoder(config: TrainConfig) -> nn.Module:
             lambda: published.get_state_dict(check_hash=True, weights_only=True),
             f"--diff_encoder {config.diff_encoder}",
             fix,
+            weights.PYTORCH,
         )
     weights.load_into(net, state, source or name, fix, optional="myfc")
     return net
@@ -110,8 +112,8 @@ def device_of(config: TrainConfig) -> torch.device:
 
 
 @dataclass
-class Experiment:
-    """A run in progress: what `method.train.train` takes, and where it is recorded."""
+class Prepared:
+    """What `method.train.train` takes, and what it is made of."""
 
     config: TrainConfig
     data: RunData
@@ -120,6 +122,13 @@ class Experiment:
     train_set: TrainingSet
     test_sets: dict[str, EvaluationSet]
     fixed: Row  # figures that do not change from epoch to epoch
+    bf16: bool  # are the encoders' forward passes in bfloat16?
+
+
+@dataclass
+class Experiment(Prepared):
+    """A run in progress, and where it is recorded."""
+
     folder: RunFolder
 
     def record(self, row: Row) -> None:
@@ -127,17 +136,21 @@ class Experiment:
         is_best = self.folder.log(row | self.fixed)
         if is_best:
             model = self.learner.model(row["weights"])
-            publish(*self.model_places(), encode(*model))
+            publish(*self.model_places(), encode(*model, about=self._about()))
         self.folder.save(is_best)
         for line in report.epoch_lines(row, is_best, self.config.select, list(self.test_sets)):
             tqdm.write(line)
+
+    def _about(self) -> dict[str, Any]:
+        """What a model's file says of itself, so that it is not tested with another encoder."""
+        return {"encoder": self.features.record, "classes": list(self.data.class_names)}
 
     def model_places(self) -> tuple[Path, Path]:
         """The model in the run folder, and where the published scripts write it."""
         return self.folder.places(f"{self.folder.name}.pt")
 
     def print_start(self) -> None:
-        config, data, identity = self.config, self.data, self.folder.identity
+        config, data = self.config, self.data
         names = {"val": "validation", "test": "test"}
         sizes = {"training": len(data.train.labels)}
         sizes |= {names[name]: len(part.labels) for name, part in data.tests.items()}
@@ -150,7 +163,7 @@ class Experiment:
         print("settings: " + ", ".join(f"{name} {settings[name]}" for name in SHOWN))
         print(
             f"{data.train.images.device}, encoders in "
-            f"{'bfloat16' if identity['bf16'] else 'float32'}; run folder {self.folder.path}"
+            f"{'bfloat16' if self.bf16 else 'float32'}; run folder {self.folder.path}"
         )
         votes = (
             f"{value:.2f} % ({name.removeprefix('knn_accuracy_')})"
@@ -165,8 +178,8 @@ class Experiment:
                 f"note: all {config.nepoch} epochs are warm-up (--warmup_epochs "
                 f"{config.warmup_epochs})"
             )
-        if self.folder.rows:
-            print(f"resumed: epoch {len(self.folder.rows)} of {config.nepoch} is done")
+        for line in self.folder.resumed_lines():
+            print(line)
 
     def print_end(self) -> None:
         rows, (own, published) = self.folder.rows, self.model_places()
@@ -176,14 +189,30 @@ class Experiment:
             print(f"model: {model}; run folder: {self.folder.path}")
 
 
-def build(config: TrainConfig) -> Experiment:
-    """Everything of a run; nothing but the cache of features is written before all was checked."""
+@contextmanager
+def build(config: TrainConfig) -> Iterator[Experiment]:
+    """Everything of a run; nothing but the cache of features is written before all was checked.
+
+    Other processes are kept out of its folder until the block ends.
+    """
     device = device_of(config)
-    refuse_to_overwrite(config)
+    with reserved(config):
+        run = prepare(config, device)
+        name, identity = run_name(config), _identity(config, run.data, run.features, run.bf16)
+        with claimed(config, name, identity) as folder:
+            entries = _config_entries(config, run.data, folder, device)
+            folder.open(run.learner, config, entries, config.wandb)
+            if run.data.noise is not None:
+                write(folder.path / "noise.npz", run.data.noise)
+            yield Experiment(**vars(run), folder=folder)
+
+
+def prepare(config: TrainConfig, device: torch.device) -> Prepared:
+    """All of a run but its folder."""
     configure_torch(config.deterministic, device)
     data = load(config, device)
     _check_k(config, len(data.train.labels))
-    features = compute_features(config, data, device, training=True)
+    data, features = compute_features(config, data, device, training=True)
     assert features.bank is not None  # as it is training
     labels, test_sets = data.train.labels, features.test_sets(data)
     bf16 = use_bfloat16(config.amp, device)
@@ -201,17 +230,12 @@ def build(config: TrainConfig) -> Experiment:
     clean = None if data.clean is None else torch.tensor(data.clean, device=device)
     fixed = {}
     for name, test_set in test_sets.items():
-        nearest = labels[bank.nearest(test_set.features, config.k).index]
+        nearest = labels[bank.nearest(test_set.features, config.k, progress=True).index]
         right = majority_vote(nearest, data.num_classes) == test_set.labels
         fixed[f"knn_accuracy_{name}"] = 100 * right.float().mean().item()
     learner = build_learner(config, data.num_classes, features.bank.shape[1], device)
-    identity = _identity(config, data, features, bf16)
-    folder = RunFolder(config, run_name(config), identity)
-    folder.open(learner, config, _config_entries(config, data, folder, device), config.wandb)
-    if data.noise is not None:
-        write(folder.path / "noise.npz", data.noise)
     train_set = TrainingSet(data.train.images, labels, clean, guide, per_class)
-    return Experiment(config, data, features, learner, train_set, test_sets, fixed, folder)
+    return Prepared(config, data, features, learner, train_set, test_sets, fixed, bf16)
 
 
 def _check_k(config: TrainConfig, count: int) -> None:

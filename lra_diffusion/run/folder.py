@@ -6,8 +6,12 @@ TensorBoard events, last.ckpt, best.ckpt.
 
 import filecmp
 import io
+import json
 import math
+import threading
+import zipfile
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager, suppress
 from datetime import datetime
 from pathlib import Path
 from typing import Any, Protocol
@@ -17,6 +21,7 @@ from torch import nn
 from torch.utils.tensorboard import SummaryWriter
 from tqdm import tqdm
 
+from shared import run_folder
 from shared.files import remove_unfinished, write_atomically
 
 from . import checkpoint
@@ -26,6 +31,8 @@ from .report import chosen
 from .schema import RunConfig
 
 RUNS = Path("runs")
+# What a longer run of the same settings has otherwise: epochs, and where the cosine ends with them.
+PROLONGED = ("nepoch", "lr_horizon")
 
 
 class Learner(Protocol):
@@ -42,18 +49,38 @@ class RunFolder:
     """A run on disk.
 
     rows: the figures of the epochs that are done. identity: all that decides the numbers of a run;
-    a checkpoint of another one is refused.
+    a checkpoint of another one is refused, but for one of fewer epochs, which is prolonged.
+    path: held by this process alone, see `claimed`.
     """
 
-    def __init__(self, config: RunConfig, name: str, identity: dict[str, Any]) -> None:
-        self.name, self.identity = name, identity
+    def __init__(self, config: RunConfig, name: str, identity: dict[str, Any], path: Path) -> None:
+        self.name, self.identity, self.path = name, identity, path
         self.rows: list[Row] = []
-        self.path = _find(config, name, identity)
+        # Each time: epochs that were done, the number that was planned before, and is now.
+        self.prolonged: list[dict[str, int]] = []
         self.published_at = self.path if config.output_dir else Path("model")
 
     @property
     def next_epoch(self) -> int:
         return len(self.rows) + 1
+
+    @property
+    def nepoch(self) -> int:
+        return int(self.identity["nepoch"])
+
+    def resumed_lines(self) -> list[str]:
+        """What is said at the start of a run that was resumed, or prolonged."""
+        done = len(self.rows)
+        lines = [f"resumed: epoch {done} of {self.nepoch} is done"] if done else []
+        for times in self.prolonged:
+            hint = "; --lr_horizon in the first command leaves room for more"
+            lines.append(
+                f"note: prolonged: the learning rate of epochs 1 to {times['done']} was one that "
+                f"ends at epoch {times['before']}, from epoch {times['done'] + 1} on it is that of "
+                f"a run of {times['now']} epochs; so the result is not that of {times['now']} "
+                f"epochs in one go{hint if 'lr_horizon' in self.identity else ''}"
+            )
+        return lines
 
     def open(
         self, learner: Learner, config: RunConfig, entries: Mapping[str, Any], wandb: bool = False
@@ -68,7 +95,8 @@ class RunFolder:
             checkpoint.resume(self, self.path, device)
         self.path.mkdir(parents=True, exist_ok=True)
         remove_unfinished(self.path)
-        write_config(self.path, entries)
+        prolonged = {"prolonged": self.prolonged} if self.prolonged else {}
+        write_config(self.path, {**entries, **prolonged})
         self._metrics = Metrics(self.path, self.rows)
         self._events = SummaryWriter(str(self.path), purge_step=self.next_epoch)
         self._wandb = start_wandb("lra-diffusion", self.path, entries) if wandb else None
@@ -78,28 +106,41 @@ class RunFolder:
             raise CheckpointError(
                 "the checkpoint is not one of this script: choose another --output_dir"
             )
-        checkpoint.refuse_other_run(state["identity"], self.identity)
+        saved, rows = dict(state["identity"]), list(state["rows"])
+        self.prolonged = list(state.get("prolonged", ()))
+        if _is_prolonged(saved, self.identity):
+            before = saved["nepoch"]
+            if saved.get("lr_horizon", before) != self.identity.get("lr_horizon", self.nepoch):
+                times = {"done": len(rows), "before": before, "now": self.nepoch}
+                self.prolonged = [*self.prolonged, times]
+            saved |= {key: self.identity[key] for key in PROLONGED if key in saved}
+        checkpoint.refuse_other_run(saved, self.identity)
         self._learner.load_networks(state)
         checkpoint.load_optimizer(self._learner.optimizer, state["optimizer"])
-        self.rows = list(state["rows"])
+        self.rows = rows
 
     def progress(self, rows: Iterable[Row], total: int) -> Iterator[Row]:
         """The rows with a progress bar; the logs are closed after them, whatever happens."""
         try:
             yield from tqdm(rows, "epochs", total, initial=len(self.rows), disable=None)
         finally:
-            self._events.close()
+            with suppress(OSError):  # of a full disk, which `log` has told
+                self._events.close()
             if self._wandb is not None:
                 self._wandb.finish()
 
     def log(self, row: Row) -> bool:
         """Adds an epoch to metrics.jsonl and the events; True if it is the best one so far."""
         best = chosen(self.rows)
-        self._metrics.append(row)
         numbers = {name: value for name, value in row.items() if name != "epoch" and _shown(value)}
-        for name, value in numbers.items():
-            self._events.add_scalar(name, value, row["epoch"])
-        self._events.flush()
+        try:
+            self._metrics.append(row)
+            for name, value in numbers.items():
+                self._events.add_scalar(name, value, row["epoch"])
+            self._events.flush()
+        except OSError as error:  # a full disk, found when the line is flushed, names no file
+            log = error.filename or str(self.path / "metrics.jsonl")
+            raise OSError(error.errno, error.strerror, log) from error
         if self._wandb is not None:
             self._wandb.log(numbers, step=row["epoch"])
         return chosen(self.rows) is not best
@@ -107,6 +148,7 @@ class RunFolder:
     def save(self, is_best: bool) -> None:
         """Writes the checkpoints; the last one counts, so it comes last."""
         state = {**self._learner.state_dict(), "rows": self.rows, "identity": self.identity}
+        state |= {"prolonged": self.prolonged} if self.prolonged else {}
         names = [checkpoint.BEST, checkpoint.LAST] if is_best else [checkpoint.LAST]
         checkpoint.save(state, *(self.path / name for name in names))
 
@@ -115,14 +157,72 @@ class RunFolder:
         return self.path / file_name, self.published_at / file_name
 
 
-def refuse_to_overwrite(config: RunConfig) -> None:
-    """Raises CheckpointError if --output_dir holds a run that is not to be resumed."""
+@contextmanager
+def reserved(config: RunConfig) -> Iterator[None]:
+    """Keeps other processes out of --output_dir, if it is given, before anything is computed.
+
+    Raises RunFolderError if one is in it, CheckpointError if it holds a run that is not to be
+    resumed.
+    """
     folder = config.output_dir
-    if folder is not None and not config.resume and (folder / checkpoint.LAST).exists():
-        raise CheckpointError(
-            f"{folder} holds a run already: add --resume to continue it, or choose another "
-            "--output_dir"
-        )
+    if folder is None:
+        yield
+        return
+    with run_folder.locked(folder):
+        if not config.resume and (folder / checkpoint.LAST).exists():
+            raise CheckpointError(
+                f"{folder} holds a run already: add --resume to continue it, or choose another "
+                "--output_dir"
+            )
+        yield
+
+
+@contextmanager
+def claimed(config: RunConfig, name: str, identity: dict[str, Any]) -> Iterator[RunFolder]:
+    """The folder of a run, which other processes are kept out of until the run ends."""
+    with _held(config, name, identity) as path, _quiet_writers():
+        try:
+            yield RunFolder(config, name, identity, path)
+        except FloatingPointError as error:
+            checkpoint.note_last_good(error, path)
+            raise
+
+
+@contextmanager
+def _held(config: RunConfig, name: str, identity: dict[str, Any]) -> Iterator[Path]:
+    """The path of a run's folder; one that another process holds is passed over."""
+    with ExitStack() as stack:
+        for path in _candidates(config, name, identity):
+            try:
+                if path != config.output_dir:  # which is held already, see `reserved`
+                    stack.enter_context(run_folder.locked(path))
+            except run_folder.RunFolderError:
+                continue
+            yield path
+            return
+
+
+@contextmanager
+def _quiet_writers() -> Iterator[None]:
+    """TensorBoard's thread prints a traceback for a full disk, which `log` tells in one line."""
+    usual = threading.excepthook
+
+    def hook(args: threading.ExceptHookArgs) -> None:
+        if not issubclass(args.exc_type, OSError):
+            usual(args)
+
+    threading.excepthook = hook
+    try:
+        yield
+    finally:
+        threading.excepthook = usual
+
+
+def _is_prolonged(saved: Mapping[str, Any], current: Mapping[str, Any]) -> bool:
+    """Is this the same run with more epochs?"""
+    keys = {*saved, *current} - {*PROLONGED}
+    same = all(saved.get(key) == current.get(key) for key in keys)
+    return same and 0 < saved.get("nepoch", 0) < current.get("nepoch", 0)
 
 
 def _shown(value: object) -> bool:
@@ -130,29 +230,52 @@ def _shown(value: object) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
 
 
-def _find(config: RunConfig, name: str, identity: dict[str, Any]) -> Path:
-    """--output_dir; with --resume else the newest run of the same identity, else a new folder."""
+def _candidates(config: RunConfig, name: str, identity: dict[str, Any]) -> Iterator[Path]:
+    """--output_dir; with --resume else the runs of the same identity, the newest first, then those
+    that it prolongs; else a new folder.
+    """
     if config.output_dir is not None:
-        return config.output_dir
+        yield config.output_dir
+        return
     if config.resume:
-        for folder in sorted(RUNS.glob(f"{name}_*"), reverse=True):
-            if (read_config(folder) or {}).get("identity") == identity:
-                return folder
-    return RUNS / f"{name}_{datetime.now():%Y-%m-%d_%H-%M-%S.%f}"
+        folders = sorted(RUNS.glob(f"{name}_*"), reverse=True)
+        known = [(folder, (read_config(folder) or {}).get("identity") or {}) for folder in folders]
+        yield from (folder for folder, found in known if found == identity)
+        yield from (folder for folder, found in known if _is_prolonged(found, identity))
+    yield RUNS / f"{name}_{datetime.now():%Y-%m-%d_%H-%M-%S.%f}"
 
 
 # ---- the file of a model, in the run folder and where the published scripts look for it
 
 
-def encode(*nets: nn.Module, as_list: bool = True) -> bytes:
-    """The bytes of a file of state dicts, in main memory as published checkpoints have them."""
+ABOUT = "archive/about.json"  # beside the parts of a model in its zip archive
+
+
+def encode(*nets: nn.Module, as_list: bool = True, about: Mapping[str, Any] | None = None) -> bytes:
+    """The bytes of a file of state dicts, in main memory as published checkpoints have them.
+
+    about: what the model is of, plain values; kept where no reader of state dicts sees it.
+    """
     states = [
         {name: value.detach().cpu().contiguous() for name, value in net.state_dict().items()}
         for net in nets
     ]
     buffer = io.BytesIO()
     torch.save(states if as_list else states[0], buffer)
+    if about is not None:
+        with zipfile.ZipFile(buffer, "a") as archive:  # ZipInfo: dated 1980, so equal bytes
+            archive.writestr(zipfile.ZipInfo(ABOUT), json.dumps(dict(about), sort_keys=True))
     return buffer.getvalue()
+
+
+def read_about(path: Path) -> dict[str, Any] | None:
+    """What `encode` was told of a model; None for a published file, which says nothing."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            about = json.loads(archive.read(ABOUT))
+    except (KeyError, OSError, ValueError, zipfile.BadZipFile):
+        return None
+    return about if isinstance(about, dict) else None
 
 
 def publish(own: Path, published: Path, data: bytes) -> bool:

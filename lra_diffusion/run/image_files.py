@@ -4,7 +4,7 @@ Those of Food-101N, Clothing1M, WebVision and ILSVRC2012. For training the short
 to 256, and RandomCrop(224) and a random mirror follow; of test images the centre is cut out.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -36,8 +36,8 @@ def resized(width: int, height: int, rounded: bool) -> tuple[int, int]:
     return new_width, new_height
 
 
-class _Files(Dataset[Tensor]):
-    """Decoded crops, (3, 224, 224) uint8.
+class _Files(Dataset[tuple[Tensor, str]]):
+    """Decoded crops, (3, 224, 224) uint8, and what is wrong with them: "" or, then black, why.
 
     An item is (position, seed); seed None: the centre, else a random augmentation.
     """
@@ -45,17 +45,16 @@ class _Files(Dataset[Tensor]):
     def __init__(self, paths: Sequence[Path], bicubic: bool) -> None:
         self._paths, self._bicubic = paths, bicubic
 
-    def __getitem__(self, item: tuple[int, int | None]) -> Tensor:
+    def __getitem__(self, item: tuple[int, int | None]) -> tuple[Tensor, str]:
         position, seed = item
         try:
             with Image.open(self._paths[position]) as file:
                 # DEVIATION(lra_diffusion): grey and CMYK pictures are converted to RGB; Food-101N's
                 # loader fails on them.
                 image = file.convert("RGB")
-        except (OSError, Image.DecompressionBombError) as error:
-            raise UsageError(
-                f"{self._paths[position]} cannot be read ({error}): get the file again"
-            ) from error
+        except Exception as error:  # whatever damage makes PIL's decoders stumble over
+            reason = next(iter(str(error).splitlines()), "") or type(error).__name__
+            return torch.zeros(3, CROP, CROP, dtype=torch.uint8), reason
         width, height = resized(*image.size, rounded=self._bicubic)
         how = Image.Resampling.BICUBIC if self._bicubic else Image.Resampling.BILINEAR
         image = image.resize((width, height), how)
@@ -66,7 +65,8 @@ class _Files(Dataset[Tensor]):
             left, top = int(rng.integers(width - CROP + 1)), int(rng.integers(height - CROP + 1))
             mirrored = rng.random() < 0.5
         pixels = np.asarray(image.crop((left, top, left + CROP, top + CROP)))
-        return torch.from_numpy((pixels[:, ::-1] if mirrored else pixels).copy()).permute(2, 0, 1)
+        pixels = (pixels[:, ::-1] if mirrored else pixels).copy()
+        return torch.from_numpy(pixels).permute(2, 0, 1), ""
 
 
 class DiskImages:
@@ -87,6 +87,8 @@ class DiskImages:
         bicubic: bool,
     ) -> None:
         self._files, self._workers, self.device = _Files(paths, bicubic), workers, device
+        self._bicubic, self.paths = bicubic, paths
+        self.on_broken: Callable[[int, str], None] = self._refuse
         self.normalisation = normalisation
         mean, std = channels(normalisation, device)
         self._scale, self._shift = 1.0 / (255.0 * std), mean / std
@@ -95,6 +97,15 @@ class DiskImages:
     def __len__(self) -> int:
         return self._count
 
+    def subset(self, rows: Sequence[int]) -> "DiskImages":
+        """Some of the images."""
+        paths = [self.paths[row] for row in rows]
+        return DiskImages(paths, self.normalisation, self.device, self._workers, self._bicubic)
+
+    def _refuse(self, position: int, reason: str) -> None:
+        """What a broken file means unless `on_broken` is something else."""
+        raise UsageError(f"{self.paths[position]} cannot be read ({reason}): get the file again")
+
     def plain(self, batches: Sequence[Tensor]) -> Iterator[Tensor]:
         return self._batches(batches, None)
 
@@ -102,18 +113,24 @@ class DiskImages:
         return self._batches(batches, seed)
 
     def _batches(self, batches: Sequence[Tensor], seed: int | None) -> Iterator[Tensor]:
+        """A broken file is told to `on_broken`, and if that returns, black."""
         items = [[(position, seed) for position in index.tolist()] for index in batches]
         pinned = self.device.type == "cuda"
-        loader: DataLoader[Tensor] = DataLoader(
+        loader: DataLoader[tuple[Tensor, str]] = DataLoader(
             self._files, batch_sampler=items, num_workers=self._workers, pin_memory=pinned
         )
         try:
-            for pixels in loader:
+            for positions, (pixels, reasons) in zip(items, loader):
+                for (position, _), reason in zip(positions, reasons):
+                    if reason:
+                        self.on_broken(position, reason)
                 images = pixels.to(self.device, non_blocking=True)
                 images = images.to(torch.float32, memory_format=torch.channels_last)
                 yield images.mul_(self._scale).sub_(self._shift)
-        except UsageError as error:
-            # A worker's arrives with its whole traceback, whose frames hold the workers: left to
-            # the garbage collector, they end five seconds later.
-            message = str(error).rpartition("UsageError: ")[2].strip()
-            raise UsageError(message) from error.with_traceback(None)
+        except RuntimeError as error:  # of a worker that the system ended
+            if "DataLoader worker" not in str(error):
+                raise
+            raise UsageError(
+                f"a process that decodes images ended ({str(error).splitlines()[0]}): give fewer "
+                "--num_workers, or in a container more shared memory (docker's --shm-size 8g)"
+            ) from error

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from lra_diffusion.method import classifier
+from shared import run_folder
 from shared.datasets.image_data import ImageData
 from shared.files import write_atomically
 from shared.formats import safe_arrays
@@ -61,11 +62,20 @@ def posteriors(
     The state after each epoch is in `teacher_<name>.ckpt` beside it; a finished teacher is not
     trained again.
     """
-    eta = _trained(config, part, device, folder / f"teacher_{name_of(config)}.ckpt")
-    file = folder / f"eta_{name_of(config)}.npy"
-    stream = io.BytesIO()
-    np.save(stream, eta)
-    write_atomically(file, stream.getvalue())
+    name = name_of(config)
+    kept = folder / f"teacher_{name}.ckpt"
+    # The folder is one of label files, where other teachers may be in training.
+    with run_folder.locked(folder / f".teacher_{name}"):
+        try:
+            eta = _trained(config, part, device, kept)
+        except FloatingPointError as error:
+            if kept.exists():
+                error.add_note(f"The checkpoint of the last good epoch is kept in {kept}")
+            raise
+        file = folder / f"eta_{name}.npy"
+        stream = io.BytesIO()
+        np.save(stream, eta)
+        write_atomically(file, stream.getvalue())
     print(f"eta: {file}; with --eta it gives other types and rates without training")
     return eta
 

@@ -3,6 +3,8 @@
 import dataclasses
 import hashlib
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import numpy as np
@@ -23,7 +25,7 @@ from shared.labels import Labels
 from .data import on_device
 from .device import autocast, choose_device, configure_torch, use_bfloat16
 from .errors import UsageError
-from .folder import RunFolder, encode, may_publish, publish, refuse_to_overwrite
+from .folder import RunFolder, claimed, encode, may_publish, publish, reserved
 from .labels import split
 from .record import Row
 from .tool_schema import SimCLRConfig
@@ -88,8 +90,8 @@ class Pretraining:
             )
         precision = "bfloat16 autocast" if self.folder.identity["bf16"] else "float32"
         print(f"{self.images.device}, {precision}; run folder {self.folder.path}")
-        if self.folder.rows:
-            print(f"resumed: epoch {len(self.folder.rows)} of {config.nepoch} is done")
+        for line in self.folder.resumed_lines():
+            print(line)
         if not may_publish(own, published):
             print(
                 f"note: {published} is of another run and stays; this run's encoder will be {own}"
@@ -112,12 +114,29 @@ class Pretraining:
         print(f"encoder written to {published if free else own}")
 
 
-def build(config: SimCLRConfig) -> Pretraining:
-    """Reads the data, builds the network, opens or resumes the run folder."""
+@contextmanager
+def build(config: SimCLRConfig) -> Iterator[Pretraining]:
+    """Reads the data, builds the network, opens or resumes the run folder.
+
+    Other processes are kept out of it until the block ends.
+    """
     device = choose_device(config.device)
-    refuse_to_overwrite(config)
-    configure_torch(config.deterministic, device)
-    data, values = datasets.load(config.dataset, config.data_path), dataclasses.asdict(config)
+    with reserved(config):
+        configure_torch(config.deterministic, device)
+        data = datasets.load(config.dataset, config.data_path)
+        kept, tested = _rows(config, data)
+        values = dataclasses.asdict(config)
+        identity = {name: values[name] for name in DECIDING}
+        identity |= {
+            "bf16": use_bfloat16(config.amp, device),
+            "data_sha256": _hash(data, kept, tested),
+        }
+        with claimed(config, f"SimCLR_{config.dataset}", identity) as folder:
+            yield _opened(config, data, kept, tested, device, folder)
+
+
+def _rows(config: SimCLRConfig, data: ImageData) -> tuple[Labels, Labels]:
+    """Rows of the training images and of the test images. Raises UsageError for too few."""
     # DEVIATION(lra_diffusion): SimCLR weights can be made here, by the usual recipe on all training
     # images without their labels; the original only ships weights for CIFAR, made in an unknown
     # way.
@@ -128,11 +147,18 @@ def build(config: SimCLRConfig) -> Pretraining:
             f"--batch_size {config.batch_size} is more than the {len(kept)} training images: give "
             "less"
         )
-    identity = {name: values[name] for name in DECIDING}
-    identity |= {
-        "bf16": use_bfloat16(config.amp, device),
-        "data_sha256": _hash(data, kept, tested),
-    }
+    return kept, tested
+
+
+def _opened(
+    config: SimCLRConfig,
+    data: ImageData,
+    kept: Labels,
+    tested: Labels,
+    device: torch.device,
+    folder: RunFolder,
+) -> Pretraining:
+    values = dataclasses.asdict(config)
     torch.manual_seed(config.seed)
     net = SimCLRNet(config.arch, config.width, config.hidden)
     net = net.to(device).to(memory_format=torch.channels_last)
@@ -140,12 +166,11 @@ def build(config: SimCLRConfig) -> Pretraining:
         net.parameters(), lr=config.lr, weight_decay=WEIGHT_DECAY, fused=device.type != "mps"
     )
     learner = simclr.Learner(net, optimizer)
-    folder = RunFolder(config, f"SimCLR_{config.dataset}", identity)
     entries = {
         **{name: value for name, value in values.items() if name != "resume"},
         "device_used": str(device),
         "threads": torch.get_num_threads(),
-        "identity": identity,
+        "identity": folder.identity,
     }
     folder.open(learner, config, entries)
     positions = np.flatnonzero(np.isin(kept, split(data)[0]))

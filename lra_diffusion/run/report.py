@@ -3,10 +3,8 @@
 Accuracies are in percent; an epoch without evaluation has the accuracy None.
 """
 
-import json
 import math
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,19 +12,6 @@ import numpy as np
 Row = dict[str, Any]  # the figures of an epoch; `epoch` counts from 1
 # The only fields of a row that differ between two equal runs.
 TIMING = ("seconds", "evaluation_seconds", "images_per_s")
-
-
-def read_rows(folder: Path) -> list[Row]:
-    """The rows of a run folder's metrics.jsonl, as far as they are whole.
-
-    Raises OSError or ValueError.
-    """
-    # A kill can leave a part of a line at the end, without its newline.
-    lines = (folder / "metrics.jsonl").read_text().split("\n")[:-1]
-    rows = [json.loads(line) for line in lines]
-    if not all(isinstance(row, dict) and isinstance(row.get("epoch"), int) for row in rows):
-        raise ValueError(f"{folder / 'metrics.jsonl'} holds a line that is not an epoch")
-    return rows
 
 
 def chosen(rows: Sequence[Row]) -> Row | None:

@@ -16,6 +16,7 @@ from .fields import ENCODER, PUBLISHED, flag
 from .presets import IN_MEMORY
 
 ON_OFF: dict[str, Any] = {"action": argparse.BooleanOptionalAction}
+CLIP_ACTIVATIONS = ("quickgelu", "gelu")
 CLIP_TYPES = ("ViT-B/32", "ViT-B/16", "ViT-L/14")
 NETWORKS = ("resnet18", "resnet34", "resnet50")
 DIFFUSION_ENCODERS = (*NETWORKS, *(f"{name}_l" for name in NETWORKS))
@@ -164,6 +165,14 @@ class TrainConfig(LabelConfig, Settings):
         default="ViT-L/14",
         help="which CLIP ({})",
     )
+    CLIP_activation: str | None = flag(
+        "--CLIP_activation",
+        group=ENCODER,
+        choices=CLIP_ACTIVATIONS,
+        default=None,
+        help="what CLIP's weights were trained with, where neither they nor the config.json beside "
+        "them say it: quickgelu (OpenAI's, MetaCLIP's), gelu (LAION's, DataComp's)",
+    )
     fp_weights: Path | None = flag(
         "--fp_weights",
         "--clip_weights",
@@ -191,6 +200,11 @@ class TrainConfig(LabelConfig, Settings):
         group=ENCODER,
         default=None,
         help="folder of cached features (embeddings/ below the data)",
+    )
+    skip_broken: bool = flag(
+        "--skip_broken",
+        default=False,
+        help="leave out images on disk that cannot be read, instead of stopping; they are named",
     )
     eval_only: Path | None = flag(
         "--eval_only",

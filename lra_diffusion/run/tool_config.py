@@ -1,13 +1,21 @@
 """From a command line to a configuration: the scripts beside training. See `run.config`."""
 
 from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, get_type_hints
 
 from .config import LABELS_FOLDER, OUTCOMES, check_positive, usual_presets
 from .fields import build_parser, check_at_least, read
 from .presets import SIMCLR, TEACHERS
+from .schema import TrainConfig
 from .tool_schema import TEACHER_NETWORKS, KNNConfig, PMDConfig, SimCLRConfig
 
 DEFAULT_FACTOR = 1.2  # of PMD noise
+# Settings of a run that may differ when its pictures are drawn: where things are and are computed.
+MOVABLE = (
+    *("data_path", "device", "amp", "num_workers", "fp_encoder", "CLIP_type", "CLIP_activation"),
+    *("fp_weights", "fp_embed_train", "fp_embed_test", "cache_dir", "skip_broken"),
+)
 
 
 def parse_simclr(argv: Sequence[str] | None) -> SimCLRConfig:
@@ -71,3 +79,20 @@ def parse_knn(argv: Sequence[str] | None) -> KNNConfig:
         parser, values, dict.fromkeys(("k", "batch_size", "limit_train", "limit_test"), 1)
     )
     return KNNConfig(**values)
+
+
+def parse_plot(argv: Sequence[str] | None) -> tuple[Path, Path, dict[str, Any]]:
+    """Of plot.py: the run folder, the folder of the pictures, settings that are not the run's."""
+    parser = build_parser(
+        "plot",
+        TrainConfig,
+        "Draw the retrieved labels and the reverse diffusion of a finished run.",
+        "python plot.py runs/mine",
+        {"": {**dict.fromkeys(MOVABLE, "the run's"), "device": "auto"}},
+        without={*get_type_hints(TrainConfig)} - {*MOVABLE},
+    )
+    parser.add_argument("run", type=Path, help="run folder of a training script")
+    parser.add_argument("--out", type=Path, help="folder of the pictures (the run folder)")
+    values, _ = read(parser, argv)
+    run: Path = values.pop("run")
+    return run, values.pop("out", run), values

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from .fields import PUBLISHED, flag
 from .presets import IN_MEMORY, SIMCLR
-from .schema import CLIP_TYPES, NETWORKS, CommonConfig, RunConfig
+from .schema import CLIP_ACTIVATIONS, CLIP_TYPES, NETWORKS, CommonConfig, RunConfig
 
 # DEVIATION(lra_diffusion): --network of PLC's generator chooses the teacher; the original ignores
 # it. What it calls preact_resnet34 is a ResNet-34 with activations after the additions, and so it
@@ -137,6 +137,12 @@ class KNNConfig(CommonConfig):
     )
     CLIP_type: str = flag(
         "--CLIP_type", choices=CLIP_TYPES, default="ViT-L/14", help="of --fp_encoder CLIP ({})"
+    )
+    CLIP_activation: str | None = flag(
+        "--CLIP_activation",
+        choices=CLIP_ACTIVATIONS,
+        default=None,
+        help="what CLIP's weights were trained with, where they do not say it",
     )
     fp_weights: Path | None = flag(
         "--fp_weights",

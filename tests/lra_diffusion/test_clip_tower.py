@@ -3,6 +3,7 @@ published in.
 """
 
 import builtins
+import json
 import math
 from collections import Counter
 
@@ -60,7 +61,7 @@ def state():
         found[name] = (2 * torch.rand(value.shape) - 1) * spread
         if ".ln_" in f".{name}" and name.endswith("weight"):
             found[name] += 1
-    return found
+    return {name: value.half().float() for name, value in found.items()}  # as OpenAI's are
 
 
 def images(count=2):
@@ -249,12 +250,92 @@ def test_timms_layout_gives_what_timms_model_gives(tmp_path):
     nn.init.normal_(model.cls_token)
     nn.init.zeros_(model.head.bias)
     safetensors.torch.save_file(model.state_dict(), tmp_path / "model.safetensors")
+    settings = {"architecture": "vit_base_patch32_clip_224", "pretrained_cfg": {"tag": "openai"}}
+    (tmp_path / "config.json").write_text(json.dumps(settings))
     tower = clip_tower.load("ViT-B/32", tmp_path, None).eval()
     with torch.no_grad():
         torch.testing.assert_close(tower(images()), model(images()), rtol=1e-4, atol=1e-5)
         nn.init.ones_(model.head.bias)
     with pytest.raises(UsageError, match="has a bias"):
         clip_tower.tower_state(model.state_dict())
+
+
+ACTIVATIONS = {  # of the config.json beside weights: what is computed with them
+    "open_clip's": ("open_clip_config.json", {"model_cfg": {"quick_gelu": True}}, "quickgelu"),
+    "LAION's": ("open_clip_config.json", {"model_cfg": {"embed_dim": 24}}, "gelu"),
+    "transformers'": ("config.json", {"vision_config": {"hidden_act": "quick_gelu"}}, "quickgelu"),
+    "LAION's by transformers": ("config.json", {"vision_config": {"hidden_act": "gelu"}}, "gelu"),
+    "timm's": (
+        "config.json",
+        {"architecture": "vit_base_patch32_clip_224", "pretrained_cfg": {"tag": "laion2b_e16"}},
+        "gelu",
+    ),
+}
+
+
+@pytest.mark.parametrize("kind", ACTIVATIONS)
+def test_the_config_beside_the_weights_decides_the_activation(kind, state, tmp_path):
+    name, settings, expected = ACTIVATIONS[kind]
+    torch.save(state, tmp_path / "pytorch_model.bin")
+    (tmp_path / name).write_text(json.dumps(settings))
+    tower = clip_tower.load("ViT-B/32", tmp_path, None).eval()
+    assert clip_tower.is_quick(tower) == (expected == "quickgelu")
+    other = clip_tower.build(TINY, "gelu" if expected == "quickgelu" else "quickgelu").eval()
+    other.load_state_dict(tower.state_dict())
+    with torch.no_grad():
+        assert not torch.allclose(tower(images()), other(images()), atol=1e-4)
+    wrong = "gelu" if expected == "quickgelu" else "quickgelu"
+    with pytest.raises(UsageError, match="leave the flag out"):
+        clip_tower.load("ViT-B/32", tmp_path, None, wrong)
+
+
+def test_weights_that_say_nothing_are_openais_or_need_the_flag(state, tmp_path, capsys):
+    torch.save(state, tmp_path / "some.pt")
+    quick = encoders.build("CLIP", clip_type="ViT-B/32", weights=tmp_path / "some.pt", **COMMON)
+    assert "does not say its activation: QuickGELU is taken" in capsys.readouterr().out
+    exact = encoders.build(
+        "CLIP",
+        clip_type="ViT-B/32",
+        weights=tmp_path / "some.pt",
+        clip_activation="gelu",
+        **COMMON,
+    )
+    # Else features in the cache would be those of the other activation.
+    assert quick.identity.replace("ViT-B/32", "ViT-B/32 GELU") == exact.identity
+    torch.save({name: value * 1.0001 for name, value in state.items()}, tmp_path / "laion.pt")
+    assert "add --CLIP_activation gelu" in refusal(
+        clip_type="ViT-B/32", weights=tmp_path / "laion.pt"
+    )
+
+
+def test_timms_usual_names_of_openais_weights_build_quickgelu(tmp_path, capsys):
+    quick = {
+        name: encoders._trained_as(name)
+        for name in (
+            "vit_base_patch32_clip_224.openai",
+            "vit_large_patch14_clip_224.openai",
+            "vit_base_patch32_clip_224.metaclip_400m",
+        )
+    }
+    assert quick == {name: name.replace("_clip_", "_clip_quickgelu_") for name in quick}
+    assert "these weights need QuickGELU" in capsys.readouterr().out
+    for name in (
+        "vit_base_patch32_clip_224.laion2b_e16",
+        "vit_base_patch32_clip_224",
+        "vit_base_patch32_clip_quickgelu_224.openai",
+        "vit_base_patch16_clip_224.openai_ft_in1k",
+        "resnet50.a1_in1k",
+    ):
+        assert encoders._trained_as(name) == name
+
+
+@pytest.mark.training  # slow
+def test_a_timm_name_of_the_other_activation_than_the_file_says_is_refused(tmp_path):
+    torch.save({}, tmp_path / "pytorch_model.bin")
+    settings = {"architecture": "vit_base_patch32_clip_224", "pretrained_cfg": {"tag": "openai"}}
+    (tmp_path / "config.json").write_text(json.dumps(settings))
+    with pytest.raises(UsageError, match="choose timm's name with _quickgelu"):
+        encoders.build("vit_base_patch32_clip_224", weights=tmp_path, **COMMON)
 
 
 class Program(nn.Module):

@@ -14,6 +14,7 @@ import yaml
 from conftest import SCRIPTS, environment, rows
 
 from lra_diffusion import test_ILSVRC2012, train_Clothing1M, train_Food101N, train_WebVision
+from lra_diffusion.encoders import embeddings
 from lra_diffusion.method.networks import LargeResNet
 from lra_diffusion.run import checkpoint, image_files
 
@@ -310,14 +311,62 @@ def test_a_class_without_an_image_is_refused(run, tmp_path, capsys):
     assert "has no image among 49: raise --limit_train" in capsys.readouterr().err
 
 
+def damage(root: Path, *names: str) -> None:
+    for name in names:
+        path = root / name
+        path.write_bytes(path.read_bytes()[:300])
+
+
 @pytest.mark.training
 @pytest.mark.parametrize("workers", ["0", "1"])
-def test_a_broken_image_is_one_message_and_no_run(run, tmp_path, capsys, workers):
+def test_broken_images_are_named_and_counted_and_no_run(run, tmp_path, capsys, workers):
     webvision(tmp_path / "data")
-    broken = tmp_path / "data" / "WebVision" / "google" / "q0004" / "4.jpg"
-    broken.write_bytes(broken.read_bytes()[:300])
+    damage(tmp_path / "data" / "WebVision", "google/q0004/4.jpg", "val_images_256/val30.jpg")
+    (tmp_path / "data" / "WebVision" / "google" / "q0000" / "50.jpg").unlink()
     assert run("train_WebVision", "--num_workers", workers) == 2
     error = capsys.readouterr().err
     assert error.count("\n") == 1
-    assert re.fullmatch(r"error: .*q0004/4\.jpg cannot be read \(.*\): get the file again\n", error)
+    assert error.startswith("error: 3 images cannot be read: ")
+    for name in ("q0004/4.jpg (", "val30.jpg (", "q0000/50.jpg ("):
+        assert name in error
+    assert "Get these files again, or add --skip_broken to leave them out" in error
     assert not (tmp_path / "runs").exists()
+
+
+@pytest.mark.training
+def test_a_repaired_image_costs_one_part_of_the_features(run, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(embeddings, "PART", 10)
+    monkeypatch.setattr(image_files.DiskImages, "evaluation_batch", 10)
+    webvision(tmp_path / "data")
+    damage(tmp_path / "data" / "WebVision", "google/q0004/4.jpg")
+    assert run("train_WebVision") == 2
+    tiny.picture(tmp_path / "data" / "WebVision" / "google" / "q0004" / "4.jpg", 13)
+    capsys.readouterr()
+    assert run("train_WebVision") == 0
+    out = capsys.readouterr().out
+    assert f"{BACKBONE}: features of 42 images were kept" in out  # of 52
+    assert f"features, {BACKBONE}: 10 images in 1 steps" in out
+
+
+@pytest.mark.training
+def test_skip_broken_leaves_them_out_the_same_after_a_resume(run, tmp_path, capsys):
+    webvision(tmp_path / "data")
+    damage(tmp_path / "data" / "WebVision", "google/q0000/50.jpg", "val_images_256/val30.jpg")
+    flags = ["--skip_broken", "--batch_size", "16", "--output_dir", "run"]
+    assert run("train_WebVision", *flags) == 0
+    out = capsys.readouterr().out
+    assert "note: 2 of 58 images cannot be read and are left out:\n" in out
+    assert "LRA-diffusion on webvision: 51 training, 2 validation, 3 test images" in out
+    before = rows(tmp_path / "run")
+    assert run("train_WebVision", *flags, "--resume") == 0
+    assert "resumed: epoch 1 of 1 is done" in (out := capsys.readouterr().out)
+    # Neither is decoded again, and what is left out is still said.
+    assert out.count("features of") == 2
+    assert "note: 2 of 58 images cannot be read and are left out:\n" in out
+    assert rows(tmp_path / "run") == before
+    assert run("train_WebVision", "--output_dir", "other") == 2
+    assert "error: 2 images cannot be read: " in capsys.readouterr().err
+    # The only image of a class.
+    damage(tmp_path / "data" / "WebVision", "google/q0004/4.jpg")
+    assert run("train_WebVision", "--skip_broken", "--output_dir", "other") == 2
+    assert "class 4 has no image among 50" in capsys.readouterr().err

@@ -10,7 +10,8 @@ import safetensors.torch
 import torch
 from torch import nn
 
-from lra_diffusion.encoders.embeddings import cached, embed, from_files
+from lra_diffusion.encoders import embeddings
+from lra_diffusion.encoders.embeddings import Parts, cached, embed, from_files
 from lra_diffusion.encoders.frozen import Encoder
 from lra_diffusion.method.images import CIFAR_NORMALISATION, DeviceImages
 from lra_diffusion.run.errors import UsageError
@@ -76,6 +77,62 @@ def test_features_that_are_not_finite_are_refused():
     net = nn.Sequential(Mean(), nn.Threshold(1e9, torch.nan))
     with pytest.raises(UsageError, match="--amp off"):
         embed(encoder(net), images, nullcontext)
+
+
+class Fails(Mean):
+    """Stops at the third batch, as a kill does."""
+
+    def forward(self, images):
+        if len(self.seen) == 2:
+            raise KeyboardInterrupt
+        return super().forward(images)
+
+
+@pytest.fixture
+def parts(tmp_path, monkeypatch):
+    """Makes the parts of a pass; 4 images each, written whenever one is full."""
+    monkeypatch.setattr(embeddings, "PART", 4)
+    monkeypatch.setattr(embeddings, "SECONDS", 0.0)
+
+    def make(listing="abcdefghij", **more):
+        key = {"split": "train", "dataset": "digits", "images": listing}
+        return Parts(tmp_path, key, lambda rows: listing[rows.start : rows.stop], **more)
+
+    return make
+
+
+@pytest.mark.parametrize("views", [None, 3])
+def test_what_a_kill_leaves_is_not_computed_again(parts, views, tmp_path):
+    _, images = device_images()
+    images.evaluation_batch = 2
+    whole = embed(encoder(Mean()), images, nullcontext, views)
+    with pytest.raises(KeyboardInterrupt):
+        embed(encoder(Fails()), images, nullcontext, views, parts())
+    assert len(list(tmp_path.rglob("*.safetensors"))) == 1
+    net, again = Mean(), parts()
+    assert torch.equal(embed(encoder(net), images, nullcontext, views, again), whole)
+    assert sum(net.seen) == 6
+    # The features are one file in the end.
+    done = cached(tmp_path, {**KEY, "images": "a"}, 10, lambda: whole, again)
+    assert torch.equal(done, whole)
+    assert [path.parent for path in tmp_path.rglob("*.safetensors")] == [tmp_path]
+    assert not again.folder.exists()
+
+
+def test_an_exchanged_image_loses_its_own_part(parts):
+    _, images = device_images()
+    images.evaluation_batch = 2
+    embed(encoder(Mean()), images, nullcontext, parts=parts())
+    net = Mean()
+    embed(encoder(net), images, nullcontext, parts=parts("abcdefgXij"))
+    assert net.seen == [2, 2]
+
+
+def test_a_short_pass_writes_no_parts(parts, monkeypatch, tmp_path):
+    monkeypatch.setattr(embeddings, "SECONDS", 30.0)
+    _, images = device_images()
+    embed(encoder(Mean()), images, nullcontext, parts=parts())
+    assert not list(tmp_path.iterdir())
 
 
 class Computer:

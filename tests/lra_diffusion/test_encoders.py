@@ -2,6 +2,8 @@
 when they are not.
 """
 
+import io
+
 import pytest
 import safetensors.torch
 import timm
@@ -49,6 +51,7 @@ def narrow(name="resnet18", width=4, seed=0):
     return net.eval()
 
 
+@pytest.mark.training  # slow
 def test_simclr_has_the_names_and_sizes_of_the_published_file():
     state = SimCLRNet().state_dict()
     assert len(state) == 326
@@ -175,6 +178,7 @@ def test_the_identity_follows_the_weights_and_not_the_file(tmp_path):
     assert other.identity != built[0].identity
 
 
+@pytest.mark.training  # slow
 def test_cc_gives_what_its_reducing_layer_gives(tmp_path):
     torch.manual_seed(0)
     net = CCNet().eval()
@@ -234,6 +238,7 @@ def test_images_are_renormalised_resized_and_cut_without_clamping(height, width)
         assert cut.max() > 1.01
 
 
+@pytest.mark.training  # slow
 def test_a_torchvision_network_without_its_classifier(tmp_path):
     torch.manual_seed(0)
     net = models.resnet18(weights=None).eval()
@@ -249,6 +254,7 @@ def test_a_torchvision_network_without_its_classifier(tmp_path):
     assert encoder.largest_batch < 1000
 
 
+@pytest.mark.training  # slow
 def test_a_timm_network_without_its_classifier(tmp_path):
     torch.manual_seed(0)
     name = "vit_tiny_patch16_224"
@@ -286,6 +292,48 @@ def test_missing_weights_are_one_message_with_every_place_and_the_fix(tmp_path):
         assert f"model/{name}.safetensors" in refusal(name)
         assert "could not be downloaded" in refusal(name)
         assert "no weights" in refusal(name, weights=tmp_path)
+
+
+@pytest.fixture
+def hub(monkeypatch):
+    """Hugging Face's client; without a network it would try for a minute."""
+    constants = pytest.importorskip("huggingface_hub.constants")
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+    asked = []
+
+    def get():
+        asked.append(constants.HF_HUB_OFFLINE)
+        raise OSError("not in the cache" if constants.HF_HUB_OFFLINE else "no such file there")
+
+    get.asked, get.constants = asked, constants
+    return get
+
+
+def test_without_a_network_the_cache_alone_is_asked(hub, monkeypatch):
+    def refused(address, timeout):
+        assert address == ("huggingface.co", 443)
+        assert timeout <= 5
+        raise OSError(101, "Network is unreachable")
+
+    monkeypatch.setattr(weights.socket, "create_connection", refused)
+    monkeypatch.setattr(weights.urllib.request, "getproxies", dict)
+    monkeypatch.delenv("HF_ENDPOINT", raising=False)
+    with pytest.raises(UsageError, match=r"huggingface.co cannot be reached: Network is unreach"):
+        weights.downloaded(hub, "CLIP", "Get the file.")
+    assert hub.asked == [True]
+    assert not hub.constants.HF_HUB_OFFLINE
+    hub.constants.HF_HUB_OFFLINE = True
+    with pytest.raises(UsageError, match="HF_HUB_OFFLINE is set"):
+        weights.downloaded(hub, "CLIP", "Get the file.")
+
+
+def test_with_a_network_the_cache_is_asked_first(hub, monkeypatch):
+    monkeypatch.setattr(weights.socket, "create_connection", lambda *_, **__: io.BytesIO())
+    with pytest.raises(UsageError, match="no such file there"):
+        weights.downloaded(hub, "CLIP", "Get the file.")
+    assert hub.asked == [True, False]
+    assert weights.downloaded(lambda: "weights", "CLIP", "Get the file.") == "weights"
+    assert weights.socket.getdefaulttimeout() is None
 
 
 def test_encoders_that_do_not_suit_the_images_or_do_not_exist():

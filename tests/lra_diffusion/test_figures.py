@@ -7,6 +7,7 @@ from collections import Counter
 
 import numpy as np
 import pytest
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 
 from lra_diffusion.analysis import figures
 
@@ -44,9 +45,10 @@ def test_shares_of_correct_labels_are_what_counting_gives(labels):
         assert shares["vote"][position] == votes / len(own)
 
 
+@pytest.mark.training  # slow
 def test_pictures_of_retrieval(labels):
     near, own, clean = labels
-    assert size_of(figures.retrieval_quality("noise", near, own, clean, 10)) == (1650, 660)
+    assert size_of(figures.retrieval_quality("noise", near, own, clean, 10)) == (1650, 750)
     figures.retrieval_quality("no label is wrong, one neighbour", near[:, :1], clean, clean, 1)
     agreement = figures.agreement_histogram(np.array([0.0, 0.5, 0.5, 1.0]), 2)
     assert [share.tolist() for share in agreement] == [
@@ -55,7 +57,8 @@ def test_pictures_of_retrieval(labels):
     ]
 
 
-@pytest.mark.parametrize(("images", "classes"), [(1, 2), (4, 100)])
+@pytest.mark.training  # slow
+@pytest.mark.parametrize(("images", "classes"), [(1, 2), (2, 20)])
 def test_pictures_of_trajectories(images, classes):
     rng = np.random.default_rng(0)
     points = rng.normal(size=(4, images, classes))
@@ -69,6 +72,96 @@ def test_pictures_of_trajectories(images, classes):
     assert height == pytest.approx(150 * (0.9 + 1.55 * images), abs=1)
 
 
+@pytest.fixture
+def drawn(monkeypatch):
+    """The figures that were drawn, instead of their files."""
+    found = []
+
+    def keep(figure):
+        FigureCanvasAgg(figure).draw()
+        found.append(figure)
+        return b""
+
+    monkeypatch.setattr(figures, "png", keep)
+    return found
+
+
+def check(figure):
+    """Finite limits, whole ticks where they count something, and no legend over the axes."""
+    renderer = figure.canvas.get_renderer()
+    boxes = [legend.get_window_extent(renderer) for legend in figure.legends]
+    for axes in figure.axes:
+        assert np.isfinite([*axes.get_xlim(), *axes.get_ylim()]).all()
+        if axes.get_xlabel().startswith(("epoch", "k,")):
+            assert all(float(tick).is_integer() for tick in axes.get_xticks())
+        if "%" in axes.get_ylabel() and "kind" not in axes.get_ylabel():
+            assert -2 <= axes.get_ylim()[0] < axes.get_ylim()[1] <= 102
+        if (legend := axes.get_legend()) is not None:
+            boxes.append(legend.get_window_extent(renderer))
+        for curve in axes.get_lines():
+            if len(curve.get_xdata()) == 1:  # a curve of one point is only its marker
+                assert curve.get_marker() not in ("None", None, "")
+    for box in boxes:
+        assert 0 <= box.x0 <= box.x1 <= figure.bbox.width
+        assert not any(box.overlaps(axes.get_window_extent(renderer)) for axes in figure.axes)
+
+
+def accuracies(*values):
+    return [{"epoch": epoch, "accuracy": value} for epoch, value in enumerate(values, start=1)]
+
+
+EXTREME = {
+    "one epoch": ({"CE": accuracies(70.0)}, {"vote": 70.0}),
+    "no number": ({"CE": accuracies(None, float("nan")), "LRA": accuracies(50.0)}, {}),
+    "nothing tested": ({"CE": accuracies(None, None)}, {}),
+    "all equal": ({"CE": accuracies(100.0, 100.0, 100.0)}, {}),
+    "from 0 to 100": ({"CE": accuracies(0.0, 100.0)}, {"vote": 0.0}),
+    "many long names": (
+        {f"LRA-diffusion (SimCLR), a long folder name {i}": accuracies(50 + i) for i in range(13)},
+        {},
+    ),
+}
+
+
+@pytest.mark.parametrize("kind", EXTREME)
+def test_accuracies_of_extreme_runs(kind, drawn):
+    figures.accuracy_curves("a title " * 12, *EXTREME[kind])
+    check(drawn[0])
+    if kind == "many long names":  # each can be told from the others
+        styles = {
+            (line.get_color(), line._dash_pattern[1] and tuple(line._dash_pattern[1]))
+            for line in drawn[0].axes[0].get_lines()
+        }
+        assert len(styles) == 13
+
+
+@pytest.mark.parametrize(("k", "classes"), [(1, 1), (1, 4), (60, 2)])
+def test_retrieval_of_extreme_sets(k, classes, drawn):
+    rng = np.random.default_rng(0)
+    clean, near = rng.integers(0, classes, 30), rng.integers(0, classes, (30, k))
+    figures.retrieval_quality("a title", near, clean, clean, k)
+    check(drawn[0])
+    left, right = drawn[0].axes
+    assert left.get_xlim() == (0, k + 1)
+    assert -10 <= right.get_xlim()[0] < right.get_xlim()[1] <= 110
+
+
+def test_trajectories_of_a_diverged_predictor(drawn):
+    rng = np.random.default_rng(0)
+    points = rng.normal(size=(4, 3, 2))
+    points[:, 1] *= 1e12
+    points[2, 2] = np.nan
+    names = ["a class with quite a long name", "b"]
+    labels = np.array([0, 1, 0])
+    pixels = np.zeros((3, 32, 32, 3), np.uint8)
+    figures.ddim_trajectories("y", pixels, points, (667, 334, 1, 0), labels, 1 - labels, names)
+    check(drawn[0])
+    diverged = drawn[0].axes[3]
+    assert len(diverged.get_yticks()) == 3
+    width = drawn[0].axes[1].get_window_extent().x0  # the curves begin right of the picture's title
+    assert drawn[0].axes[0].title.get_window_extent().x1 < width
+
+
 def test_pictures_of_accuracies_leave_out_what_was_not_evaluated():
     rows = [
         {"epoch": epoch, "accuracy": None if epoch % 2 else 50.0 + epoch} for epoch in range(1, 9)
@@ -76,6 +169,6 @@ def test_pictures_of_accuracies_leave_out_what_was_not_evaluated():
     many = {f"run {number}": rows for number in range(8)}
     assert size_of(figures.accuracy_curves("curves", many, {"vote": 62.5, "other vote": 40.0})) == (
         1125,
-        720,
+        780,
     )
     figures.accuracy_curves("nothing evaluated", {"run": rows[:1]}, {"vote": 62.5})

@@ -12,8 +12,9 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from lra_diffusion.run.errors import CheckpointError
 from lra_diffusion.run.folder import RunFolder
 from lra_diffusion.run.record import read_config
-from lra_diffusion.run.report import read_rows, summary
+from lra_diffusion.run.report import summary
 from lra_diffusion.run.schema import RunConfig
+from shared.run_folder import read_rows
 
 
 def epoch(number, **figures):
@@ -43,7 +44,7 @@ class Nothing:
 
 def opened(path, resume=False, **identity):
     config = RunConfig(output_dir=path, resume=resume)
-    run = RunFolder(config, "name", {"seed": 1, **identity})
+    run = RunFolder(config, "name", {"seed": 1, "nepoch": 3, **identity}, path)
     run.open(Nothing(), config, {"output_dir": path, "identity": run.identity})
     return run
 
@@ -70,7 +71,7 @@ def test_every_number_is_an_event_and_a_resumed_run_logs_nothing_twice(tmp_path)
         (3, 31.0),
     ]
     config = read_config(tmp_path)
-    assert (config["output_dir"], config["identity"]) == (str(tmp_path), {"seed": 1})
+    assert (config["output_dir"], config["identity"]) == (str(tmp_path), {"seed": 1, "nepoch": 3})
     assert set(config["versions"]) == {"python", "torch", "numpy"}
     with pytest.raises(CheckpointError, match="k: 3 then, 4 now"):
         opened(tmp_path / "other", k=3).save(is_best=False) or opened(
@@ -82,7 +83,10 @@ def test_a_line_torn_by_a_kill_is_left_out(tmp_path):
     (tmp_path / "metrics.jsonl").write_text('{"epoch": 1}\n{"epoch": 2, "los')
     assert read_rows(tmp_path) == [{"epoch": 1}]
     (tmp_path / "metrics.jsonl").write_text('{"epoch": 1}\n[2]\n')
-    with pytest.raises(ValueError, match="not an epoch"):
+    with pytest.raises(ValueError, match="holds a line that is no row"):
+        read_rows(tmp_path)
+    (tmp_path / "metrics.jsonl").write_text('{"epoch": 1}\n{"epoch": 1}\n{"epoch": 2}\n')
+    with pytest.raises(ValueError, match="two runs wrote into one folder"):
         read_rows(tmp_path)
 
 

@@ -40,7 +40,7 @@ def test_a_run_with_a_simclr_encoder_leaves_what_the_readme_says(run_script, tmp
     assert done.returncode == 0, done.stderr
     assert "epochs:" not in done.stderr  # no progress bar where there is no terminal
     [run] = (tmp_path / "runs").iterdir()
-    assert {path.name for path in run.iterdir() if not path.name.startswith("events")} == {
+    assert {path.name for path in run.iterdir() if not path.name.startswith(("events", "."))} == {
         "config.yaml",
         "metrics.jsonl",
         "last.ckpt",
@@ -300,6 +300,48 @@ def test_a_model_of_other_features_or_classes_is_refused(main, tmp_path, capsys)
         "was trained with"
     )
     assert message in capsys.readouterr().err
+
+
+@pytest.mark.training
+def test_a_model_remembers_its_encoder_and_another_one_of_equal_width_is_refused(
+    main, tmp_path, capsys
+):
+    first = tiny.simclr_weights(tmp_path)
+    flags = ["--dataset", "digits", "--noise_file", str(tiny.noisy_digits(tmp_path)), *tiny.SMALL]
+    assert main(*flags, "--nepoch", "1", "--output_dir", "run") == 0
+    model = tmp_path / "run" / "LRA-diffusion_SimCLR_digits_noise.pt"
+    assert len(torch.load(model, weights_only=True)) == 2  # the published parts and no more
+    about = folder.read_about(model)
+    assert about["encoder"].startswith("SimCLR for digits sha256:")
+    assert main(*flags, "--eval_only", model) == 0
+    assert "does not say which encoder" not in capsys.readouterr().out
+
+    state = checkpoint.load(first)
+    other = tmp_path / "other.pt"
+    torch.save({name: value + 0.01 for name, value in state.items()}, other)
+    assert main(*flags, "--fp_weights", other, "--eval_only", model) == 2
+    assert f"{model} was trained with features of SimCLR for digits" in capsys.readouterr().err
+    features = tiny.pixel_features(tmp_path)
+    for name in ("train_features.npy", "test_features.npy"):
+        np.save(tmp_path / name, np.load(tmp_path / name)[:, :32])
+    assert main(*flags, *features, "--eval_only", model) == 2
+    assert "these are of embeddings sha256:" in capsys.readouterr().err
+    # The encoder of the run was exchanged since: its pictures would be of another one.
+    torch.save(torch.load(other), first)
+    assert plot.main(["run"]) == 2
+    assert "was trained with features of" in capsys.readouterr().err
+
+    # Published files say nothing, but some hold f_p.
+    parts = checkpoint.load(model, kind=list)
+    torch.save(parts, tmp_path / "two.pt")
+    torch.save([*parts, state], tmp_path / "three.pt")
+    assert main(*flags, "--eval_only", tmp_path / "two.pt") == 0
+    assert "two.pt does not say which encoder it was trained with" in capsys.readouterr().out
+    assert main(*flags, "--eval_only", tmp_path / "three.pt") == 2
+    assert "holds its encoder's weights" in capsys.readouterr().err
+    torch.save(state, first)
+    assert main(*flags, "--eval_only", tmp_path / "three.pt") == 0
+    assert "does not say which encoder" not in capsys.readouterr().out
 
 
 @pytest.mark.training

@@ -19,7 +19,11 @@ from lra_diffusion.method.evaluate import accuracies, embed_images, evaluation_e
 from lra_diffusion.method.networks import WeightAverage
 from lra_diffusion.method.train import train_epoch
 from lra_diffusion.run.config import parse
-from lra_diffusion.run.experiment import Experiment, build
+from lra_diffusion.run.experiment import Prepared, prepare
+
+
+def prepared(config) -> Prepared:
+    return prepare(config, torch.device("cpu"))
 
 
 @pytest.fixture
@@ -28,12 +32,15 @@ def experiment(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("DATA_ROOT", str(tmp_path / "data"))
 
-    def make(*flags: str) -> Experiment:
-        return build(parse("train_CIFAR", [*tiny.with_features(tmp_path), "--amp", "off", *flags]))
+    def make(*flags: str) -> Prepared:
+        return prepared(
+            parse("train_CIFAR", [*tiny.with_features(tmp_path), "--amp", "off", *flags])
+        )
 
     return make
 
 
+@pytest.mark.training
 def test_a_step_is_the_algorithm(experiment):
     """One epoch of one batch: retrieval draw, forward process, weighted loss, clipping of each part
     by itself, Adam.
@@ -107,6 +114,7 @@ def test_the_average_covers_all_floating_entries_of_every_part():
             )
 
 
+@pytest.mark.training
 def test_a_frozen_encoder_keeps_its_weights_and_is_not_averaged(experiment):
     run = experiment("--freeze_encoder")
     before = [parameter.clone() for parameter in run.learner.encoder.parameters()]
@@ -120,6 +128,7 @@ def test_a_frozen_encoder_keeps_its_weights_and_is_not_averaged(experiment):
     assert run.learner.model("ema")[1] is run.learner.encoder
 
 
+@pytest.mark.training
 def test_a_prediction_does_not_depend_on_the_other_images_unless_legacy(experiment):
     run = experiment()
     test_set = run.test_sets["test"]
@@ -138,6 +147,7 @@ def test_a_prediction_does_not_depend_on_the_other_images_unless_legacy(experime
     assert (first - other).abs().max() > 1e-4
 
 
+@pytest.mark.training
 def test_the_better_weights_on_validation_count(experiment):
     run = experiment()
     train_epoch(run.learner, run.train_set, torch.arange(100), run.config, 2)
@@ -157,6 +167,7 @@ def test_the_better_weights_on_validation_count(experiment):
     assert accuracies(run.learner, run.test_sets, run.config, 1)["accuracy"] is None
 
 
+@pytest.mark.training
 def test_a_last_batch_of_one_image_joins_the_one_before(experiment):
     run = experiment("--limit_train", "51")
     assert train_epoch(run.learner, run.train_set, torch.arange(51), run.config, 1)["images"] == 51
@@ -164,6 +175,7 @@ def test_a_last_batch_of_one_image_joins_the_one_before(experiment):
     assert train_epoch(run.learner, run.train_set, torch.arange(51), dropped, 1)["images"] == 50
 
 
+@pytest.mark.training
 def test_a_loss_that_is_not_finite_stops_within_the_epoch(experiment):
     run = experiment()
     with torch.no_grad():
@@ -172,6 +184,7 @@ def test_a_loss_that_is_not_finite_stops_within_the_epoch(experiment):
         train_epoch(run.learner, run.train_set, torch.arange(100), run.config, 3)
 
 
+@pytest.mark.training
 def test_augmented_queries_are_searched_anew_and_find_themselves_where_nothing_is_augmented(
     tmp_path, monkeypatch
 ):
@@ -191,7 +204,7 @@ def test_augmented_queries_are_searched_anew_and_find_themselves_where_nothing_i
     guidance = {}
     for how in ("cached", "augmented"):
         for excluded in ("--exclude_self", "--no-exclude_self"):
-            run = build(parse("train_CIFAR", [*flags, "--fp_queries", how, excluded]))
+            run = prepared(parse("train_CIFAR", [*flags, "--fp_queries", how, excluded]))
             [images] = run.train_set.images.plain([index])
             guidance[how, excluded] = run.train_set.guide(index, images)
     for excluded in ("--exclude_self", "--no-exclude_self"):
@@ -231,6 +244,7 @@ def test_balanced_epochs_draw_equally_many_of_each_class_anew(experiment):
     assert not torch.equal(first, second)
 
 
+@pytest.mark.training
 def test_legacy_retrieves_among_features_of_augmented_images(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("DATA_ROOT", str(tmp_path / "data"))
@@ -270,7 +284,9 @@ def test_legacy_retrieves_among_features_of_augmented_images(tmp_path, monkeypat
         "again": ["--legacy"],
         "other": ["--legacy", "--seed", "1"],
     }.items():
-        banks[name] = build(parse("train_CIFAR", [*flags, *extra])).train_set.guide._bank.features
+        banks[name] = prepared(
+            parse("train_CIFAR", [*flags, *extra])
+        ).train_set.guide._bank.features
     assert torch.equal(banks["legacy"], banks["again"])  # drawn once, kept in the cache
     for other in ("default", "other"):
         assert not torch.allclose(banks["legacy"], banks[other], atol=1e-4)

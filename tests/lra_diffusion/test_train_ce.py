@@ -61,7 +61,7 @@ def test_the_run_folder_and_what_is_said_at_the_end(main, tmp_path, capsys):
     assert main(*TINY) == 0
     [run] = (tmp_path / "runs").iterdir()
     assert run.name.startswith("CE_digits-1-0.35_")
-    files = {path.name for path in run.iterdir() if not path.name.startswith("events")}
+    files = {path.name for path in run.iterdir() if not path.name.startswith(("events", "."))}
     assert files == {"config.yaml", "metrics.jsonl", "last.ckpt", "best.ckpt", "noise.npz"}
     metrics = rows(run)
     assert [row["epoch"] for row in metrics] == [1, 2, 3]
@@ -144,7 +144,7 @@ def test_what_cannot_work_is_refused(main, tmp_path, capsys):
     for flags, message in (
         (["--seed", 5], "seed: 123 then, 5 now"),
         (["--lr", 0.2], "lr: 0.1 then, 0.2 now"),
-        (["--nepoch", 4], "nepoch: 3 then, 4 now"),
+        (["--nepoch", 2], "nepoch: 3 then, 2 now"),
         (["--limit_train", 90], "train_sha256"),
     ):
         assert main(*TINY, *flags, "--output_dir", "run", "--resume") == 2
@@ -230,12 +230,37 @@ def test_compare_prints_every_method_and_the_vote_and_draws_the_curves(tmp_path,
     assert compare.main([*runs, "--plot", str(picture)]) == 0
     out, err = capsys.readouterr()
     assert err == ""
-    lines = {line.split("  ")[0]: line.split()[-5:] for line in out.splitlines()[3:-1]}
+    lines = {line.split("  ")[0]: line.split()[-6:] for line in out.splitlines()[3:-1]}
     assert out.startswith("cifar10-1-0.35, 35.0 % of the labels wrong\n")
-    assert lines["CE"] == ["76.00", "75.33", "80.00", "70.00", "8"]
-    assert lines["LRA-diffusion (SimCLR)"] == ["87.50", "86.25", "87.50", "85.00", "8"]
-    assert lines["vote of 10 neighbours"] == ["82.25", "-", "-", "-", "-"]
+    assert lines["CE"] == ["76.00", "75.33", "1-3", "80.00", "70.00", "8"]
+    assert lines["LRA-diffusion (SimCLR)"] == ["87.50", "86.25", "2-3", "87.50", "85.00", "8"]
+    assert lines["vote of 10 neighbours"] == ["82.25", "-", "-", "-", "-", "-"]
     assert picture.read_bytes().startswith(b"\x89PNG")
+
+
+def test_compare_takes_what_is_no_number_for_not_tested_and_tells_which_epochs_count(
+    tmp_path, capsys
+):
+    every_fifth = [10.0 * (n // 5) if n % 5 == 0 else None for n in range(1, 31)]
+    runs = [
+        fake_run(tmp_path / "one", "CE", [None, float("nan"), 70.0]),
+        fake_run(tmp_path / "two", "LRA", every_fifth),
+    ]
+    assert compare.main([*runs, "--plot", str(tmp_path / "a.png")]) == 0
+    lines = {line.split()[0]: line.split()[1:] for line in capsys.readouterr().out.splitlines()}
+    assert lines["CE"][:4] == ["70.00", "70.00", "3", "70.00"]
+    assert lines["LRA"][:4] == ["60.00", "35.00", "5-30", "60.00"]  # six tests, not six epochs
+    nothing = fake_run(tmp_path / "none", "CE", [None, float("inf")])
+    assert compare.main([nothing]) == 2
+    assert "no epoch has a test accuracy" in capsys.readouterr().err
+
+
+def test_compare_refuses_a_log_of_two_runs(tmp_path, capsys):
+    run = fake_run(tmp_path / "both", "CE", [1.0, 2.0])
+    log = tmp_path / "both" / "metrics.jsonl"
+    log.write_text("".join(line * 2 for line in log.read_text().splitlines(keepends=True)))
+    assert compare.main([run]) == 2
+    assert "two runs wrote into one folder" in capsys.readouterr().err
 
 
 def test_compare_warns_of_other_labels_tells_equal_methods_apart_and_says_what_is_missing(
