@@ -72,6 +72,7 @@ def test_passes_and_seeds_have_orders_of_their_own():
     assert len(set(orders)) == 4
 
 
+@pytest.mark.training  # compiles for seconds
 @pytest.mark.parametrize("first_step", [1, 6, 13])
 def test_a_stream_from_a_later_step_has_the_same_elements(first_step):
     task = small_task()
@@ -81,6 +82,7 @@ def test_a_stream_from_a_later_step_has_the_same_elements(first_step):
     )
 
 
+@pytest.mark.training  # compiles for seconds
 @pytest.mark.parametrize("strong", ["autoaug", "randaug"])
 def test_strong_views_are_repeated_by_a_resumed_run_too(strong):
     task = small_task()
@@ -140,6 +142,7 @@ def test_true_labels_that_nobody_knows_are_the_given_ones():
     np.testing.assert_array_equal(element["gold"], element["labels"])
 
 
+@pytest.mark.training  # compiles for seconds
 @pytest.mark.parametrize(("replicas", "split"), [(2, (1, 1)), (3, (3,)), (4, (1, 2, 1))])
 def test_replicas_share_the_global_batch(replicas, split):
     task, steps = small_task(samples=40), 4

@@ -133,6 +133,7 @@ def test_ctrl_c_in_compare_is_one_line(monkeypatch, capsys):
     assert capsys.readouterr().err == "interrupted\n"
 
 
+@pytest.mark.training
 def test_ctrl_c_while_tensorflow_is_imported_is_one_line(tmp_path):
     flags = ["--dataset=digits", "--network_name=wrn10-1"]
     process = subprocess.Popen(

@@ -153,6 +153,7 @@ def test_files_and_their_contents_are_decoded_alike(files, encoded):
     np.testing.assert_allclose(plain.mean(axis=(1, 2)), COLOURS[[2, 0, 1]], atol=0.03)
 
 
+@pytest.mark.training  # compiles for seconds
 def test_weak_views_of_files_are_crops_with_a_seed(files):
     source = FileSource(files, np.arange(3))
     weak = source.weak(ids(0, 1, 2), SEED)

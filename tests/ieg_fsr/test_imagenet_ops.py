@@ -179,6 +179,7 @@ def test_cutout_is_a_square_clipped_at_the_borders(image, row, column, rows, col
     np.testing.assert_array_equal(imagenet_ops.cutout(tf.constant(image), row, column), expected)
 
 
+@pytest.mark.training  # compiles for seconds
 def test_sub_policies_and_cutouts_are_drawn_as_they_should():
     """Solarize at three levels tells the sub-policies apart; the key -1 is the image itself."""
     image = tf.constant(np.arange(256, dtype=np.uint8).repeat(4 * 3).reshape(32, 32, 3))
@@ -220,6 +221,7 @@ def test_the_strong_view_follows_from_its_seed_in_a_pipeline():
     assert all((view == 0).all(axis=2).sum() >= 64 for view in views)
 
 
+@pytest.mark.training  # compiles for seconds
 def test_the_operations_of_the_policy_take_a_drawn_sign(image):
     drawn = tf.function(
         lambda name, level, negative: OPERATIONS[name](tf.constant(image), level, negative)

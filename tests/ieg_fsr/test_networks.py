@@ -10,7 +10,7 @@ from ieg.networks import batch_norm
 
 # name, classes, side of the image -> parameters, trainable variables, layers of batch
 # normalisation; as published
-LARGE = ("resnet50", "wrn28-10")
+LARGE = ("resnet50", "resnet32", "wrn28-10")
 SIZES = [
     ("resnet29", 10, 32, 840_730, 89, 28),
     ("resnet29", 100, 32, 863_860, 89, 28),
