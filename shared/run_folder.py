@@ -109,6 +109,6 @@ def read_rows(folder: Path, step: str = "epoch") -> list[dict[str, Any]]:
         if not after > before:
             raise RunFolderError(
                 f"{path}: {step} {after} follows {step} {before}: two runs wrote into one folder. "
-                "Run the command again with another --output_dir"
+                "Train again into another folder"
             )
     return rows

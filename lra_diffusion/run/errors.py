@@ -28,7 +28,7 @@ def exit_status(work: Callable[[], int | None], *, trains: bool = True) -> int:
         return work() or 0
     except FloatingPointError as error:
         message = [f"stopped: the loss is not finite ({error})", *getattr(error, "__notes__", ())]
-        fix = ["Lower --lr, or try --amp off"] if trains else []
+        fix = ["Lower --lr or try --amp off, in another --output_dir"] if trains else []
         print(". ".join([*message, *fix]), file=sys.stderr)
         return 3
     except UserError as error:

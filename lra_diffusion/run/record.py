@@ -66,8 +66,12 @@ class Metrics:
 
     def append(self, row: Row) -> None:
         self.rows.append(row)
-        with open(self._path, "a") as file:
-            file.write(_line(row))
+        try:
+            with open(self._path, "a") as file:
+                file.write(_line(row))
+        except OSError as error:  # that of a full disk does not name the file
+            error.filename = str(self._path)
+            raise
 
 
 def _line(row: Row) -> str:
