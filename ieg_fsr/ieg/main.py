@@ -21,7 +21,7 @@ from pathlib import Path
 
 # Where the package is, to be run by path from anywhere.
 sys.path.insert(0, str(Path(__file__).absolute().parents[1]))
-# TensorFlow talks about itself; its errors come as exceptions.
+# TensorFlow is verbose; its errors come as exceptions.
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 from ieg.run.errors import exit_status

@@ -111,7 +111,7 @@ class Learner:
         return {"net": self.net.state_dict(), "optimizer": self.optimizer.state_dict()}
 
     def load_networks(self, state: dict[str, Any]) -> None:
-        """All of a state but the optimizer\'s part, which depends on the device."""
+        """All of a state but the optimizer's part, which depends on the device."""
         self.net.load_state_dict(state["net"])
 
 

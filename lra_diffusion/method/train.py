@@ -81,7 +81,7 @@ class Learner:
         }
 
     def load_networks(self, state: dict[str, Any]) -> None:
-        """All of a state but the optimizer\'s part, which depends on the device."""
+        """All of a state but the optimizer's part, which depends on the device."""
         self.predictor.load_state_dict(state["predictor"])
         self.encoder.load_state_dict(state["encoder"])
         for net, saved in zip(self.average.nets, state["average"]):

@@ -60,8 +60,8 @@ class Settings:
         "COCO annotations of the training set, in place of the config's; noisy_labels_*.py make "
         "them noisy"
     )
-    limit_train: int | None = added("use the first so many training images only")
-    limit_test: int | None = added("use the first so many validation images only")
+    limit_train: int | None = added("use only the first N training images")
+    limit_test: int | None = added("use only the first N validation images")
     device: str = added(
         "cpu: even where there is a GPU (auto)", "auto", choices=("auto", "cpu", "cuda")
     )

@@ -1,1 +1,1 @@
-"""Many trainings at once: the search for sigma, the paper's grid, and Ray or none to run them."""
+"""Many trainings at once: the search for sigma, the grid of the paper, with or without Ray."""

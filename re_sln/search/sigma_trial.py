@@ -42,7 +42,7 @@ def trial_names(time: str) -> list[str]:
 
 # DEVIATION(re_sln): the split of the losses into noisy and clean samples follows the samples that
 # are kept for training; the original's tune.py looks them up at the positions before the split, so
-# that its two columns mean nothing.
+# that its two columns are meaningless.
 def train_trial(
     held_out: HeldOut, config: Config, report: Callable[[dict[str, Any]], None]
 ) -> None:

@@ -151,7 +151,7 @@ class Config:
     meta_start_epoch: Annotated[
         int, Flag("fsr: first epoch of weights and pseudo labels", least=0)
     ] = 20
-    meta_partial_level: Annotated[float, Flag("fsr looks ahead of the classifier only: 0")] = 0.0
+    meta_partial_level: Annotated[float, Flag("look-ahead of fsr on the classifier only: 0")] = 0.0
     use_mixup: Annotated[bool, Flag("fsr: mix the images of a batch")] = True
     use_pseudo_loss: Annotated[
         PseudoLoss | None,
