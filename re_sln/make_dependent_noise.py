@@ -10,6 +10,7 @@ as their label (`shared.noise.confidence_dependent`). The teacher is in method/t
 """
 
 import argparse
+import shutil
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -18,8 +19,8 @@ from typing import TYPE_CHECKING
 
 sys.path.insert(0, str(Path(__file__).absolute().parents[1]))  # the script runs from any folder
 
-from re_sln.run.config import data_path, read_flags
-from re_sln.run.errors import UsageError, exit_status
+from re_sln.run.config import read_flags
+from re_sln.run.errors import CheckpointError, UsageError, exit_status
 
 if TYPE_CHECKING:
     import numpy as np
@@ -48,6 +49,11 @@ class Request:
     def unfinished(self) -> Path:
         """The state after each epoch, until the noise is made."""
         return self.out.with_name(f"{self.out.name}.ckpt")
+
+    @property
+    def place_of_lock(self) -> Path:
+        """A folder that one process at a time holds."""
+        return self.out.with_name(f"{self.out.name}.lock")
 
 
 def parse(argv: Sequence[str] | None) -> Request:
@@ -83,32 +89,43 @@ def parse(argv: Sequence[str] | None) -> Request:
 def main(argv: Sequence[str] | None = None) -> int:
     """Exit status: 0; 2 for input that cannot work; 3 for a teacher that diverges; 130 Ctrl-C."""
     request = parse(argv)
-    status = [0]
+    return exit_status(lambda: make_noise_once(request), trains=False)
 
-    def work() -> None:
-        try:
-            make_noise(request)
-        except FloatingPointError as error:
-            print(f"stopped: not finite ({error}); try --amp off", file=sys.stderr)
-            status.append(3)
-        except KeyboardInterrupt:
-            print("interrupted; the same command continues after the last whole epoch")
-            status.append(130)
 
-    return exit_status(work) or max(status)
+def make_noise_once(request: Request) -> None:
+    """Makes the file while no other process makes the same one."""
+    from shared.formats.external import format_of
+    from shared.run_folder import RunFolderError, locked
+
+    format_of(request.out)  # refused before the hours of training
+    _refuse_present(request.out)
+    try:
+        with locked(request.place_of_lock):
+            try:
+                _refuse_present(request.out)
+                make_noise(request)
+            finally:
+                shutil.rmtree(request.place_of_lock, ignore_errors=True)
+    except RunFolderError as error:
+        raise UsageError(str(error).replace("--output_dir", "--out")) from error
+    except FloatingPointError as error:
+        error.add_note("Try --amp off")
+        raise
+
+
+def _refuse_present(path: Path) -> None:
+    if path.exists():
+        raise UsageError(f"{path} exists: choose another --out, or delete it")
 
 
 def make_noise(request: Request) -> None:
     """Trains the teacher and writes the noise file."""
-    from shared import datasets
-    from shared.formats.external import format_of, write_any
+    from re_sln.run.data import load_images
+    from shared.formats.external import write_any
     from shared.formats.noise_file import WITHOUT_TRUE_CLASS, make
     from shared.noise import GENERATOR, confidence_dependent
 
-    format_of(request.out)  # refused before the hours of training
-    if request.out.exists():
-        raise UsageError(f"{request.out} exists: choose another --out, or delete it")
-    data = datasets.load(request.dataset_name, data_path(request.data_path))
+    data = load_images(request.dataset_name, request.data_path)
     noisy = confidence_dependent(data.train_labels, mean_probabilities(request, data), request.p)
     noise = make(
         noisy,
@@ -159,7 +176,12 @@ def mean_probabilities(request: Request, data: "ImageData") -> "NDArray[np.float
     }
     if request.unfinished.exists():
         state = checkpoint.load(request.unfinished, device)
-        checkpoint.refuse_other_run(state["known"], known)
+        try:
+            checkpoint.refuse_other_run(state["known"], known)
+        except CheckpointError as error:
+            what = f"{request.unfinished} (delete it to start again)"
+            message = str(error).replace("the checkpoint", what).replace("--output_dir", "--out")
+            raise UsageError(message) from error
         net.load_state_dict(state["net"])
         teacher.total, teacher.epoch = state["total"].cpu(), state["epoch"]
     images, n_epochs = server_of(data, device)(data.train_images), request.n_epochs

@@ -19,13 +19,13 @@ from typing import TYPE_CHECKING
 
 sys.path.insert(0, str(Path(__file__).absolute().parents[1]))  # the script runs from any folder
 
-from re_sln.run.config import data_path
 from re_sln.run.errors import UsageError, exit_status
 from shared.files import write_atomically
 
 if TYPE_CHECKING:
     from re_sln.analysis.finished_runs import Run
 
+INTERRUPTED = 130
 FILE_NAMES = {
     "pred_probs": "prediction-probabilities",
     "sample_dissect": "sample-dissection",
@@ -76,9 +76,8 @@ def parse(argv: Sequence[str] | None) -> Request:
 def main(argv: Sequence[str] | None = None) -> int:
     """Exit status: 0; 2 for input that cannot work, with a message."""
     request = parse(argv)
-    statuses = [0]
 
-    def work() -> None:
+    def work() -> int:
         from re_sln.analysis import curves, finished_runs
 
         found = [finished_runs.find(name) for name in request.runs]
@@ -88,10 +87,15 @@ def main(argv: Sequence[str] | None = None) -> int:
             names = curve_names(request.runs, found)
             write_atomically(path, curves.compare(dict(zip(names, rows))))
             print(f"saved {path}")
-        else:  # what cannot be drawn does not keep the others from it
-            statuses.extend(exit_status(partial(draw, run, request)) for run in found)
+            return 0
+        status = 0
+        for run in found:  # what cannot be drawn does not keep the others from it
+            status = max(status, exit_status(partial(draw, run, request), trains=False))
+            if status == INTERRUPTED:
+                break
+        return status
 
-    return exit_status(work) or max(statuses)
+    return exit_status(work, trains=False)
 
 
 def curve_names(given: Sequence[str], found: "Sequence[Run]") -> list[str]:
@@ -133,7 +137,7 @@ def picture(run: "Run", request: Request) -> bytes:
 
     title = finished_runs.title(run)
     choice = scores.label_choice(run, request.data_path)
-    data = load_images(choice.dataset_name, data_path(choice.data_path))
+    data = load_images(choice.dataset_name, choice.data_path)
     device = choose_device(request.device)
     if request.plot_type == "tsne":
         points, labels = scores.mapped_features(run, data, device)

@@ -64,7 +64,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
         collect(request.runs, request.out)
 
-    return exit_status(work)
+    return exit_status(work, trains=False)
 
 
 if __name__ == "__main__":

@@ -40,18 +40,13 @@ def train(config: Config, report: Callable[[dict[str, Any]], None]) -> None:
 def main(argv: Sequence[str] | None = None) -> int:
     """Exit status: 0; 2 for input that cannot work; 3 for a loss that is not finite; 130 Ctrl-C."""
     config = parse_table(argv)
-    status = []
 
-    def work() -> None:
+    def work() -> int:
         from re_sln.search.paper_grid import fill
 
-        try:
-            status.append(fill(config, train))
-        except KeyboardInterrupt:
-            print("interrupted; the same command continues after the last whole epochs")
-            status.append(130)
+        return fill(config, train)
 
-    return exit_status(work) or status[0]
+    return exit_status(work, trains=False)
 
 
 if __name__ == "__main__":

@@ -29,15 +29,20 @@ if TYPE_CHECKING:
 def train(config: Config) -> "Experiment":
     """Builds or resumes a run, trains it, and reports what it came to."""
     from re_sln.method.train import epochs
+    from re_sln.run.checkpoint import note_last_good
     from re_sln.run.experiment import build
     from re_sln.run.report import Recorder, report
 
-    run = build(config)
-    sets = run.data.train_set, run.data.test_sets
-    with Recorder(run) as record:
-        for row in epochs(run.learner, *sets, run.settings, run.next_epoch):
-            record(row)
-    report(run)
+    with build(config) as run:
+        sets = run.data.train_set, run.data.test_sets
+        try:
+            with Recorder(run) as record:
+                for row in epochs(run.learner, *sets, run.settings, run.next_epoch):
+                    record(row)
+        except FloatingPointError as error:
+            note_last_good(error, run.folder)
+            raise
+        report(run)
     return run
 
 

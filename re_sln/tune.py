@@ -25,14 +25,13 @@ from re_sln.run.errors import exit_status
 def main(argv: Sequence[str] | None = None) -> int:
     """Exit status: 0; 2 for input that cannot work; 3 for a loss that is not finite; 130 Ctrl-C."""
     config = parse_search(argv)
-    of_trials = []
 
-    def work() -> None:
+    def work() -> int:
         from re_sln.search.sigma_search import search
 
-        of_trials.append(search(config))
+        return search(config)
 
-    return exit_status(work) or of_trials[0]
+    return exit_status(work)
 
 
 if __name__ == "__main__":

@@ -16,7 +16,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).absolute().parents[1]))  # the script runs from any folder
 
-from re_sln.run.config import add_flags, choose_labels, data_path
+from re_sln.run.config import add_flags, choose_labels
 from re_sln.run.errors import UsageError, exit_status
 from re_sln.run.settings import LabelChoice
 
@@ -56,7 +56,7 @@ def parse(argv: Sequence[str] | None) -> LabelChoice:
 def main(argv: Sequence[str] | None = None) -> int:
     """Exit status: 0; 2 for input that cannot work, with a message."""
     choice = parse(argv)
-    return exit_status(lambda: show(choice))
+    return exit_status(lambda: show(choice), trains=False)
 
 
 def show(choice: LabelChoice) -> None:
@@ -66,7 +66,7 @@ def show(choice: LabelChoice) -> None:
     from re_sln.run.labels import noisy_training_set, rules_file
     from shared.files import write_atomically
 
-    data = load_images(choice.dataset_name, data_path(choice.data_path))
+    data = load_images(choice.dataset_name, choice.data_path)
     noise, images = noisy_training_set(choice, data, may_make=False)
     print(
         f"dataset: {choice.dataset_name}, {len(images)} training images, {data.num_classes} classes"

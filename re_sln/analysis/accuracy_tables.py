@@ -45,7 +45,7 @@ class Result:
 
     @property
     def last(self) -> float:
-        return float(self.rows[-1]["accuracy"])
+        return summary(self.rows)["last"]
 
     @property
     def variant(self) -> tuple[float, tuple[int, str]]:

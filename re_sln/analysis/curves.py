@@ -14,18 +14,19 @@ matplotlib.use("Agg")  # no display
 import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
 from re_sln.analysis.sample_figures import png
 from re_sln.method.train import Row
+from re_sln.run.report import summary
 
 Rows = Sequence[Row]
+FEW = 30  # values of a line that are dots too
 ZOOMED = 3  # the last third of the epochs
 COLOURS = {"sym": "tab:blue", "asym": "tab:orange", "dependent": "tab:green", "openset": "tab:red"}
 SPARE_COLOURS = ["tab:purple", "tab:brown", "tab:pink", "tab:olive", "tab:cyan", "black"]
-# A legend that hides no curve.
-BELOW: dict[str, Any] = {"loc": "outside lower center", "ncols": 2, "fontsize": 8}
 LOSS_PARTS = (
     ("clean samples", "loss_train_clean", "-"),
     ("noisy samples", "loss_train_noisy", "--"),
@@ -45,21 +46,29 @@ def mean_and_std(
     return np.array([row["epoch"] for row in runs[0]]), values.mean(axis=0), values.std(axis=0)
 
 
+def _drawn(
+    axes: Axes, epochs: Any, values: NDArray[np.float64], style: str = "-", **of: Any
+) -> Any:
+    """A line through the known values; few of them are dots too, for a single one has no line."""
+    known = ~np.isnan(values)
+    marker = "o" if known.sum() == 1 else "." if known.sum() < FEW else None
+    return axes.plot(np.asarray(epochs)[known], values[known], style, marker=marker, **of)[0]
+
+
 def compare(runs: Mapping[str, Rows]) -> bytes:
     """Test accuracy, training loss and training accuracy of several runs, by name."""
     figure, (tested, loss, trained) = plt.subplots(1, 3, figsize=(16, 5), layout="constrained")
     styles: dict[str, str] = {}
     for name, rows in runs.items():
         epochs = [row["epoch"] for row in rows]
-        line = tested.plot(
-            epochs, column(rows, "accuracy"), label=f"{name}: last {rows[-1]['accuracy']:.2f} %"
-        )[0]
+        label = f"{name}: last {summary(rows)['last']:.2f} %"
+        line = _drawn(tested, epochs, column(rows, "accuracy"), label=label)
         last_base = rows[-1].get("accuracy_test_base")
         if "mo" in name.split("-") and last_base is not None:  # it is SLN, without its average
             base, label = column(rows, "accuracy_test_base"), "its network, without averaging"
             label += f": last {last_base:.2f} %"
-            tested.plot(epochs, base, ":", color=line.get_color(), linewidth=1, label=label)
-        trained.plot(epochs, column(rows, "accuracy_train"), color=line.get_color())
+            _drawn(tested, epochs, base, ":", color=line.get_color(), linewidth=1, label=label)
+        _drawn(trained, epochs, column(rows, "accuracy_train"), color=line.get_color())
         styles |= _losses(loss, epochs, rows, line.get_color())
     tested.set(title="Test accuracy, against clean labels", ylabel="top-1 (%)")
     loss.set(title="Training loss", ylabel="cross-entropy, noise of SLN included")
@@ -69,15 +78,12 @@ def compare(runs: Mapping[str, Rows]) -> bytes:
         ylabel="top-1 (%)",
     )
     _name_styles(loss, styles)
-    loss.legend(fontsize=8)
     for axes in (tested, loss, trained):
         _epochs_below(axes)
-    figure.legend(
-        *tested.get_legend_handles_labels(),
-        loc="outside lower center",
-        ncols=1 if len(runs) < 3 else 2,
-        fontsize=9,
-    )
+    shown = [axes.get_legend_handles_labels() for axes in (tested, loss)]
+    handles, labels = (first + second for first, second in zip(*shown))
+    ncols = 2 if len(labels) < 9 else 3
+    figure.legend(handles, labels, loc="outside lower center", ncols=ncols, fontsize=9)
     return png(figure)
 
 
@@ -89,13 +95,10 @@ def accuracy_by_epoch(title: str, groups: Mapping[str, Sequence[Rows]], zoom: bo
     for name, runs in groups.items():
         epochs, mean, std = mean_and_std(runs, "accuracy")
         shown = slice(-max(2, len(epochs) // ZOOMED), None) if zoom else slice(None)
-        line = axes.plot(
-            epochs[shown],
-            mean[shown],
-            label=_counted(name, runs, "mean ± std"),
-            color=colours[name],
-            linewidth=1.2,
-        )[0]
+        label = _counted(name, runs, "mean ± std")
+        line = _drawn(
+            axes, epochs[shown], mean[shown], label=label, color=colours[name], linewidth=1.2
+        )
         if len(runs) > 1:
             axes.fill_between(
                 epochs[shown],
@@ -104,9 +107,10 @@ def accuracy_by_epoch(title: str, groups: Mapping[str, Sequence[Rows]], zoom: bo
                 color=line.get_color(),
                 alpha=0.2,
             )
-        lows.append(mean[shown].min())
-        highs.append(mean[shown].max())
-    if zoom:
+        known = mean[shown][~np.isnan(mean[shown])].tolist()
+        lows += known
+        highs += known
+    if zoom and lows:
         margin = max(0.5, 0.05 * (max(highs) - min(lows)))
         axes.set_ylim(min(lows) - margin, max(highs) + margin)
     last = len(next(iter(groups.values()))[0])
@@ -116,7 +120,7 @@ def accuracy_by_epoch(title: str, groups: Mapping[str, Sequence[Rows]], zoom: bo
         ylabel="test accuracy (%)",
     )
     _epochs_below(axes)
-    figure.legend(**BELOW)
+    _legend_below(figure)
     return png(figure)
 
 
@@ -137,7 +141,7 @@ def loss_by_epoch(title: str, groups: Mapping[str, Sequence[Rows]]) -> bytes:
     axes.set(title=title, ylabel="training loss, SLN's noise included")
     _name_styles(axes, styles)
     _epochs_below(axes)
-    figure.legend(**BELOW)
+    _legend_below(figure)
     return png(figure)
 
 
@@ -170,7 +174,7 @@ def accuracy_by_sigma(title: str, accuracies: Mapping[float, Sequence[float]]) -
         ylabel="test accuracy, last epoch (%)",
     )
     axes.grid(alpha=0.3)
-    axes.legend(fontsize=8)
+    _legend_below(figure)
     return png(figure)
 
 
@@ -180,12 +184,10 @@ def sigma_search(title: str, results: Mapping[float, Rows], best: float) -> byte
     figure.suptitle(title)
     for sigma, rows in sorted(results.items()):
         epochs = [row["training_iteration"] for row in rows]
-        marker = "." if len(rows) < 30 else None
         accuracies = column(rows, "accuracy_val")
-        by_epoch.plot(epochs, accuracies, label=f"sigma = {sigma:g}", marker=marker)
+        _drawn(by_epoch, epochs, accuracies, label=f"sigma = {sigma:g}")
     by_epoch.set(title="during training", xlabel="epoch", ylabel="validation accuracy (fraction)")
-    by_epoch.xaxis.set_major_locator(MaxNLocator(integer=True))
-    by_epoch.legend()
+    _whole_epochs(by_epoch)
     last = {sigma: rows[-1]["accuracy_val"] for sigma, rows in sorted(results.items())}
     by_sigma.plot(list(last), list(last.values()), marker="o", label="last epoch")
     chosen = f"chosen: sigma = {best:g}, {last[best]:.4f}"
@@ -194,7 +196,7 @@ def sigma_search(title: str, results: Mapping[float, Rows], best: float) -> byte
     by_sigma.set_xticks(list(last), [f"{sigma:g}" for sigma in last])
     by_sigma.minorticks_off()
     by_sigma.set(title="after training", xlabel="sigma", ylabel="validation accuracy (fraction)")
-    by_sigma.legend()
+    figure.legend(loc="outside lower center", ncols=3, fontsize=8)
     return png(figure, dpi=120)
 
 
@@ -204,7 +206,7 @@ def _losses(axes: Axes, epochs: Sequence[int], rows: Rows, colour: object) -> di
     if all(np.isnan(values).all() for values, _ in parts.values()):
         parts = {"all samples": (column(rows, "loss_train"), ":")}
     for values, style in parts.values():
-        axes.plot(epochs, values, style, color=colour, linewidth=1.2)
+        _drawn(axes, epochs, values, style, color=colour, linewidth=1.2)
     return {kind: style for kind, (_, style) in parts.items()}
 
 
@@ -226,5 +228,22 @@ def _colours(names: Iterable[str]) -> dict[str, str]:
 
 def _epochs_below(axes: Axes) -> None:
     axes.set_xlabel("epoch")
-    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    _whole_epochs(axes)
     axes.grid(alpha=0.3)
+
+
+def _legend_below(figure: Figure) -> None:
+    """A legend that hides no curve: under the axes, in as many columns as its names leave room."""
+    labels = [label for axes in figure.axes for label in axes.get_legend_handles_labels()[1]]
+    ncols = 2 if max(map(len, labels), default=0) < 36 else 1
+    figure.legend(loc="outside lower center", ncols=ncols, fontsize=8)
+
+
+def _whole_epochs(axes: Axes) -> None:
+    """Ticks at whole epochs; a single one is in the middle, half an epoch to each side."""
+    first, last = axes.dataLim.intervalx
+    if last > first:
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    else:  # or no epoch at all, whose limits are infinite
+        middle = round(first) if np.isfinite(first) else 1
+        axes.set(xlim=(middle - 0.5, middle + 0.5), xticks=[middle])

@@ -9,10 +9,11 @@ The one reader of settings and rows. Accuracies are in percent. Nothing that is 
 """
 
 import csv
-import json
+import math
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,7 @@ from re_sln.run import checkpoint
 from re_sln.run.errors import UsageError
 from re_sln.run.labels import KINDS, rate_name
 from re_sln.run.presets import NOISE_MODES, PRESETS, REAL_NOISE, name_of_method
+from shared import run_folder
 from shared.formats.noise_file import NoiseFileError, read
 
 NEEDED = ("dataset_name", "sigma", "mo", "lc_n_epoch", "n_epochs", "seed")
@@ -212,16 +214,17 @@ def title(run: Run) -> str:
 def read_rows(run: Run) -> list[Row]:
     """One row an epoch, with the columns of metrics.jsonl as far as they are known.
 
-    Raises UsageError if there is none.
+    An epoch without an evaluation has no accuracy (None). Raises UserError if there is no row, or
+    if two runs wrote into one log.
     """
     metrics = run.folder / "metrics.jsonl"
     if run.folder.suffix == ".csv":
         rows = _read_curve(run.folder)
     elif metrics.is_file():
-        rows = read_metrics(metrics)
+        rows = read_metrics(run.folder)
     else:
         rows = _read_events(run)
-    if not rows:
+    if all(row["accuracy"] is None for row in rows):
         raise UsageError(
             f"{run.exp_id} has no figures yet: neither rows in {metrics} nor TensorBoard events "
             f"with accuracy/test in {run.folder}; wait for its first epoch, or copy that folder "
@@ -238,16 +241,25 @@ def read_csv(text: str) -> list[Row]:
 
 def _read_curve(path: Path) -> list[Row]:
     try:
-        return [_epoch(row) for row in read_csv(path.read_text())]
+        rows = [_epoch(row) for row in read_csv(path.read_text())]
     except (KeyError, TypeError, ValueError, csv.Error) as error:
         raise UsageError(
-            f"{path} is no curve ({error!r}): give a .csv with the columns epoch and accuracy, a "
-            "number in every row"
+            f"{path} is no curve ({error!r}): give a .csv with the columns epoch and accuracy, an "
+            "epoch in every row"
         ) from error
+    for before, after in pairwise(rows):
+        if after["epoch"] <= before["epoch"]:
+            raise UsageError(
+                f"{path}: epoch {after['epoch']} follows epoch {before['epoch']}: are two runs in "
+                "one file? Give each a file of its own"
+            )
+    return rows
 
 
 def _epoch(row: Row) -> Row:
-    return {**row, "epoch": int(row["epoch"]), "accuracy": float(row["accuracy"])}
+    accuracy = row["accuracy"]
+    known = accuracy is not None and math.isfinite(accuracy)
+    return {**row, "epoch": int(row["epoch"]), "accuracy": float(accuracy) if known else None}
 
 
 def _number(text: str | None) -> float | None:
@@ -257,20 +269,16 @@ def _number(text: str | None) -> float | None:
         return None
 
 
-def read_metrics(path: Path) -> list[Row]:
-    """The rows of a metrics.jsonl. Raises UsageError if it is of another program."""
-    rows = []
-    lines = path.read_text(errors="replace").splitlines(keepends=True)
-    for number, line in enumerate(lines, start=1):
-        try:
-            rows.append(_epoch(json.loads(line)))
-        except (KeyError, TypeError, ValueError) as error:
-            if number == len(lines) and not line.endswith("\n"):  # is being written just now
-                break
-            raise UsageError(
-                f"{path}, line {number} is no row of figures ({error!r}): is it of another program?"
-            ) from error
-    return rows
+def read_metrics(folder: Path) -> list[Row]:
+    """The rows of a folder's metrics.jsonl. Raises UserError if it is of two runs, or of none."""
+    rows = run_folder.read_rows(folder)
+    try:
+        return [_epoch(row) for row in rows]
+    except (KeyError, TypeError, ValueError) as error:
+        raise UsageError(
+            f"{folder / 'metrics.jsonl'} has a row without figures ({error!r}): is it of another "
+            "program?"
+        ) from error
 
 
 def _read_events(run: Run) -> list[Row]:

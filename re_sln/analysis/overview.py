@@ -10,6 +10,7 @@ from re_sln.analysis.accuracy_tables import AS_GIVEN, Cells, Result
 from re_sln.analysis.searches import Trial, read_trials, search_table
 from re_sln.run.errors import UsageError
 from re_sln.run.presets import METHODS
+from shared.errors import UserError
 from shared.files import write_atomically
 
 SHORT = {"cifar10": "c10", "cifar100": "c100", "animal-10n": "animal10n"}
@@ -47,7 +48,7 @@ def read_results(places: Sequence[Path]) -> tuple[list[Result], list[str]]:
     for run in finished_runs.find_all(places):
         try:
             results.append(tables.result_of(run, finished_runs.read_rows(run)))
-        except UsageError as error:
+        except UserError as error:
             remarks.append(f"left out: {error}")
     return results, remarks
 

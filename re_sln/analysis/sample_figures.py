@@ -14,6 +14,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
 DPI = 100  # sizes in pixels are part of what re-sln publishes
@@ -78,8 +79,9 @@ def prediction_probabilities(
     axes.set(
         xlabel="Prediction probability", ylabel="Number of samples", xticks=[0, 0.25, 0.5, 0.75, 1]
     )
+    axes.yaxis.set_major_locator(MaxNLocator(integer=True))
     axes.grid()
-    axes.legend(loc="best")
+    figure.legend(loc="outside lower center", ncols=2, fontsize=8)
     return png(figure)
 
 
@@ -143,8 +145,10 @@ def sample_dissection(
         xlabel=f"{intervals} (loss ↑)",
         ylabel="Number of samples",
     )
+    for axis in (axes.xaxis, axes.yaxis):
+        axis.set_major_locator(MaxNLocator(nbins=6, integer=True))
     handles, labels = axes.get_legend_handles_labels()
-    axes.legend(handles[::-1], labels[::-1], loc="upper left", fontsize=7)
+    figure.legend(handles[::-1], labels[::-1], loc="outside lower center", ncols=2, fontsize=6.5)
     return png(figure)
 
 
@@ -176,7 +180,7 @@ def feature_map(
 
 def _small(title: str) -> tuple[Figure, Axes]:
     """re-sln's 4 x 4 inches. The title spans the picture, for it may be wider than the axes."""
-    figure, axes = plt.subplots(figsize=(4, 4), layout="tight")
+    figure, axes = plt.subplots(figsize=(4, 4), layout="constrained")
     figure.suptitle(title, fontsize=9)
     return figure, axes
 

@@ -1,5 +1,6 @@
 """What a trained network says of samples: confidences, losses, predictions, features."""
 
+import sys
 from pathlib import Path
 from typing import NamedTuple
 
@@ -11,9 +12,10 @@ from torch.nn import functional as F
 from re_sln.analysis import finished_runs
 from re_sln.analysis.finished_runs import Run
 from re_sln.method.images import server_of
+from re_sln.method.progress import watched
 from re_sln.method.streams import in_order, stream_seed
 from re_sln.run.errors import UsageError
-from re_sln.run.labels import noisy_training_set
+from re_sln.run.labels import MissingLabelsError, noisy_training_set
 from re_sln.run.settings import LabelChoice
 from shared.datasets.image_data import ImageData
 from shared.formats.alignment import evenly, labels_for
@@ -56,7 +58,14 @@ def training_set(
     """The labels that the run was trained on, and its N images (N, H, W, 3)."""
     kept = run.folder / "noise.npz"
     if not kept.is_file():  # a run of the original
-        noise, images = noisy_training_set(choice, data, may_make=False)
+        try:
+            noise, images = noisy_training_set(choice, data, may_make=False)
+        except MissingLabelsError as error:
+            raise UsageError(
+                f"the labels of {run.exp_id} are missing: {error.what}; `make data-sln-noise` (in "
+                "the repository's root) gets the published ones, or name the folder that the run "
+                "had with --data_path"
+            ) from error
         return noise, images[noise.indices]
     noise = read(kept)
     rows, _ = labels_for(
@@ -84,8 +93,9 @@ def score(run: Run, data: ImageData, choice: LabelChoice, device: torch.device) 
     # DEVIATION(re_sln): the run's seed decides the random augmentation; the original draws another
     # at every call.
     seed = stream_seed(run.settings["seed"], 0, "plot")
-    augmented = source.views(in_order(len(images), BATCH, device), seed)
-    logits = torch.cat([net(batch) for batch in augmented]).cpu()
+    batches = in_order(len(images), BATCH, device)
+    shown = watched(source.views(batches, seed), "outputs", len(batches), len(images))
+    logits = torch.cat([net(batch) for batch in shown]).cpu()
     if logits.shape[1] != data.num_classes:
         raise UsageError(
             f"the network of {run.exp_id} knows {logits.shape[1]} classes, {data.name} has "
@@ -106,8 +116,10 @@ def mapped_features(
     rows = evenly(len(data.test_labels), TSNE_SAMPLES)
     source = server_of(data, device)(data.test_images[rows])
     net = finished_runs.load_model(run).to(device).eval()
-    batches = source.plain(in_order(len(rows), BATCH, device))
-    seen = torch.cat([net.features(batch) for batch in batches]).cpu().numpy()
+    batches = in_order(len(rows), BATCH, device)
+    shown = watched(source.plain(batches), "features", len(batches), len(rows))
+    seen = torch.cat([net.features(batch) for batch in shown]).cpu().numpy()
+    print(f"t-SNE of {len(rows)} samples", file=sys.stderr, flush=True)
     perplexity = min(30.0, (len(rows) - 1) / 3)
     tsne = TSNE(perplexity=perplexity, init="pca", random_state=run.settings["seed"])
     return tsne.fit_transform(seen), data.test_labels[rows]

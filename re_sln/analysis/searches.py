@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -49,6 +50,9 @@ def read_trial(folder: Path) -> Trial | None:
         if settings["method"] != "sln":
             raise UsageError(f"it is of {settings['method']}, the table of sln")
         rows = read_csv((folder / "progress.csv").read_text())
+        epochs = [row["training_iteration"] for row in rows if row.get("training_iteration")]
+        if any(after <= before for before, after in pairwise(epochs)):
+            raise UsageError("its epochs do not increase: two runs wrote into one file")
         if len(rows) < settings["n_epochs"]:
             raise UsageError(f"{len(rows)} of {settings['n_epochs']} epochs are done")
         accuracy = 100 * float(rows[-1]["accuracy_val"])

@@ -9,14 +9,17 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from re_sln.method.images import NORMALISATION
+from re_sln.method.progress import watched
 from shared.datasets.image_data import DatasetError
 
 SHORTER_SIDE, CROP = 256, 224
+CHECKED_AT_ONCE = 100
 PER_CLASS = 18_976  # images of each class in an epoch, drawn for every epoch
 
 
@@ -34,9 +37,10 @@ class _Files(Dataset[Tensor]):
         try:
             with Image.open(self._paths[position]) as file:
                 image = file.convert("RGB")
-        except (OSError, Image.DecompressionBombError) as error:
+        except Exception as error:  # Pillow's decoders raise whatever they like
             raise DatasetError(
-                f"{self._paths[position]} cannot be read ({error}): get the file again"
+                f"{self._paths[position]} cannot be read ({error}): get the file again, or add "
+                "--skip_broken, which leaves out and names every image that cannot be read"
             ) from error
         scale = SHORTER_SIDE / min(image.size)
         width, height = (max(SHORTER_SIDE, int(side * scale)) for side in image.size)
@@ -49,6 +53,31 @@ class _Files(Dataset[Tensor]):
             mirrored = rng.random() < 0.5
         pixels = np.asarray(image.crop((left, top, left + CROP, top + CROP)))
         return torch.from_numpy((pixels[:, ::-1] if mirrored else pixels).copy()).permute(2, 0, 1)
+
+
+class _Check(Dataset[bool]):
+    """Whether a file can be decoded, one after the other."""
+
+    def __init__(self, paths: Sequence[Path]) -> None:
+        self._paths = paths
+
+    def __getitem__(self, position: int) -> bool:
+        try:
+            with Image.open(self._paths[position]) as file:
+                file.convert("RGB")
+        except Exception:
+            return False
+        return True
+
+
+def readable(paths: Sequence[Path], workers: int) -> NDArray[np.bool_]:
+    """Which of the N files can be decoded, (N,); `workers` processes read them."""
+    batches = torch.split(torch.arange(len(paths)), CHECKED_AT_ONCE)
+    loader = DataLoader(
+        _Check(paths), batch_sampler=[index.tolist() for index in batches], num_workers=workers
+    )
+    shown = watched(loader, "reading all images", len(batches), len(paths))
+    return torch.cat([found.bool() for found in shown]).numpy()
 
 
 class DiskImages:

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from re_sln.method.images import Images
+from re_sln.method.progress import watched
 from re_sln.method.streams import in_order, shuffled, stream_seed, torch_stream
 from re_sln.method.train import NonFiniteLossError
 
@@ -40,6 +41,7 @@ def epochs(
     """Trains what is left and yields the teacher after each epoch. labels: (N,) int64, clean."""
     device = images.device
     everything = torch.arange(len(labels), device=device)
+    losses = [torch.zeros(())]  # of the last step
     for epoch in range(teacher.epoch + 1, n_epochs + 1):
         # A new one in every epoch, as published: the momentum starts from nothing.
         optimizer = torch.optim.SGD(
@@ -51,12 +53,15 @@ def epochs(
         batches = shuffled(everything, BATCH_SIZE, torch_stream(device, seed, epoch, "shuffle"))
         augmented = images.views(batches, stream_seed(seed, epoch, "augmentation"))
         teacher.net.train()
-        for index, batch in zip(batches, augmented):
+        shown = (f"epoch {epoch}", len(batches), len(labels), lambda: losses[-1])
+        for index, batch in watched(zip(batches, augmented), *shown):
             with autocast():
                 logits = teacher.net(batch)
             optimizer.zero_grad()
-            F.cross_entropy(logits.float(), labels[index]).backward()
+            loss = F.cross_entropy(logits.float(), labels[index])
+            loss.backward()
             optimizer.step()
+            losses[0] = loss.detach()
         probs = _probabilities(teacher.net, images, autocast)
         if not probs.isfinite().all():
             raise NonFiniteLossError(f"epoch {epoch} of the teacher")
@@ -79,5 +84,6 @@ def _probabilities(
     """Softmax outputs (N, C) in eval mode on the images themselves."""
     net.eval()
     batches = in_order(len(images), images.evaluation_batch, images.device)
+    shown = watched(images.plain(batches), "softmax outputs", len(batches), len(images))
     with autocast():
-        return torch.cat([net(batch).float().softmax(dim=1) for batch in images.plain(batches)])
+        return torch.cat([net(batch).float().softmax(dim=1) for batch in shown])

@@ -25,6 +25,7 @@ from re_sln.method.losses import (
     perturb,
     soft_cross_entropy,
 )
+from re_sln.method.progress import watched
 from re_sln.method.streams import in_order, shuffled, stream_seed, torch_stream
 
 Row = dict[str, Any]  # the figures of an epoch
@@ -138,9 +139,11 @@ def train_epoch(
     batches = shuffled(samples, settings.batch_size, shuffle)
     augmented = train_set.images.views(batches, stream_seed(settings.seed, epoch, "augmentation"))
     losses, correct = torch.zeros((2, len(targets)), device=device)
-    batch_losses = []
+    batch_losses: list[Tensor] = []
     learner.net.train()
-    for index, images in zip(batches, augmented):
+    steps = zip(batches, augmented)
+    shown = (f"epoch {epoch}", len(batches), len(samples), lambda: batch_losses[-1])
+    for index, images in watched(steps, *shown):
         batch_targets = targets[index]
         with settings.autocast():
             logits = learner.net(images)
@@ -180,7 +183,8 @@ def correct_labels(
     else:
         seed = stream_seed(settings.seed, epoch, "label correction")
         images = train_set.images.views(batches, seed)
-    logits = predict(learner.ema.net, images, settings)
+    shown = watched(images, f"epoch {epoch}, label correction", len(batches), len(samples))
+    logits = predict(learner.ema.net, shown, settings)
     if settings.soft_predictions:
         predicted = logits.softmax(dim=1)
     else:
@@ -217,6 +221,7 @@ def evaluate(
         shown = images.views(batches, stream_seed(settings.seed, epoch, "validation"))
     else:
         shown = images.plain(batches)
+    shown = watched(shown, f"epoch {epoch}, test", len(batches), len(images))
     logits = predict(net, shown, settings)
     accuracy = 100 * (logits.argmax(dim=1) == labels).float().mean()
     return {"loss": F.cross_entropy(logits, labels), "accuracy": accuracy}

@@ -89,11 +89,16 @@ def check_numbers(config: Config) -> None:
 def method_problem(config: Config) -> str | None:
     """Why sigma, MO and LC are not a valid combination, with those that are; None if they are."""
     lc, last = config.lc_n_epoch, config.n_epochs - 1
+    if lc != -1 and last < 1:
+        return (
+            f"--n_epochs {config.n_epochs}: label correction needs an epoch before it: give at "
+            "least 2, or --lc_n_epoch -1 for none"
+        )
     wanted = f"--sigma {config.sigma:g}{' --mo' if config.mo else ''} --lc_n_epoch {lc}"
     if lc != -1 and not 1 <= lc <= last:
         return (
             f"--lc_n_epoch {lc} is not between 1 and {last} (--n_epochs {config.n_epochs}): give "
-            f"such an epoch, or -1 for no label correction; {METHOD_TABLE}"
+            "such an epoch, -1 for no label correction, or leave it out"
         )
     if (config.sigma == 0 and (config.mo or lc != -1)) or (lc != -1 and not config.mo):
         return f"{wanted} is not a valid combination; {METHOD_TABLE}"
@@ -129,6 +134,9 @@ def check_table(table: TableConfig) -> None:
             "--noise_mode dependent comes as files of CIFAR: leave out digits, or give it a "
             "command of its own"
         )
+    for seed in table.seeds:
+        if not 0 <= seed < SEED_LIMIT:
+            raise UsageError(f"--seeds {seed}: must be between 0 and {SEED_LIMIT - 1}")
     n_epochs = table.of_all["n_epochs"]
     if n_epochs is not None and n_epochs < 2:
         raise UsageError(

@@ -8,7 +8,6 @@ Torch is not imported here, so that `--help` and a wrong flag answer at once.
 
 import argparse
 import importlib.util
-import os
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import Field, fields
@@ -19,7 +18,15 @@ from typing import Any, TypeVar, get_args
 from re_sln.run import checks
 from re_sln.run.errors import UsageError
 from re_sln.run.flags import add_config_flag, expand_config
-from re_sln.run.presets import METHOD_TABLE, METHODS, PAPER_RATE, PRESETS, REAL_NOISE, sigma_for
+from re_sln.run.presets import (
+    METHOD_TABLE,
+    METHODS,
+    PAPER_RATE,
+    PRESETS,
+    REAL_NOISE,
+    correction_epoch,
+    sigma_for,
+)
 from re_sln.run.settings import Backend, Config, HeldOut, LabelChoice, SearchConfig, TableConfig
 
 T = TypeVar("T")
@@ -59,17 +66,6 @@ ALTERNATIVES = [
 ]
 
 
-def data_path(given: Path | None) -> Path | None:
-    """Where the data are: as given, else $DATA_ROOT, else the original's data/ if it is there.
-
-    None: shared decides.
-    """
-    if given is not None or "DATA_ROOT" in os.environ:
-        return given
-    published = Path(__file__).parents[1] / "data"
-    return published if published.is_dir() else None
-
-
 # ---- from flags to settings
 
 
@@ -94,7 +90,7 @@ def build_parser(script: str) -> argparse.ArgumentParser:
         allow_abbrev=False,
         description=summary,
         formatter_class=argparse.RawDescriptionHelpFormatter,
-        epilog=f"{METHOD_TABLE}\n\nexample: {example}",
+        epilog=f"{'' if script == 'tune' else METHOD_TABLE}\n\nexample: {example}".strip(),
     )
     described = [each for each in fields(Config) if script in each.metadata["scripts"]]
     described += fields(HeldOut) if script == "tune" else ()
@@ -137,6 +133,11 @@ def parse_search(argv: Sequence[str] | None) -> SearchConfig:
     given = read_flags(parser, argv)
 
     def search() -> SearchConfig:
+        if given["lc_n_epoch"] not in (None, -1) and not given["mo"]:
+            raise UsageError(
+                f"--lc_n_epoch {given['lc_n_epoch']} is not a valid combination without --mo, for "
+                "the EMA model corrects the labels: add --mo, or leave --lc_n_epoch out"
+            )
         training = complete({**given, "sigma": 0.5})  # any of the grid
         held_out = HeldOut(val_size=given["val_size"], augment_val=given["augment_val"])
         checks.check_held_out(held_out)
@@ -213,7 +214,7 @@ def complete(given: Mapping[str, Any]) -> Config:
     if values["lc_form"] is None:
         # Clothing1M's authors rebuild the set in every epoch, with nothing to recur to.
         values["lc_form"] = "fixed" if dataset == "clothing1m" else "recursive"
-    _fill_method(values, preset)
+    _fill_method(values)
     config = Config(**values)
     checks.check_noise(config)
     checks.check_numbers(config)
@@ -243,7 +244,7 @@ def _fill_noise(values: dict[str, Any]) -> None:
         values["p"] = PAPER_RATE
 
 
-def _fill_method(values: dict[str, Any], preset: Mapping[str, float]) -> None:
+def _fill_method(values: dict[str, Any]) -> None:
     """What was not given of sigma, MO and LC: by --method, else by the preset."""
     method = values["method"]
     if method is not None:
@@ -259,12 +260,16 @@ def _fill_method(values: dict[str, Any], preset: Mapping[str, float]) -> None:
             f"cross-entropy; or give --method ({', '.join(METHODS)})"
         )
     if values["lc_n_epoch"] is None:
-        values["lc_n_epoch"] = preset["lc_n_epoch"] if values["mo"] else -1
+        start = correction_epoch(values["dataset_name"], values["n_epochs"])
+        values["lc_n_epoch"] = start if values["mo"] else -1
 
 
 def _refuse_idle(parser: argparse.ArgumentParser, argv: Sequence[str], dataset: str) -> None:
     """Flags of the other dataset of train_real.py, which would be ignored in silence."""
-    idle = {"animal-10n": ("pretrained", "num_workers"), "clothing1m": ("depth", "width")}[dataset]
+    idle = {
+        "animal-10n": ("pretrained", "num_workers", "skip_broken"),
+        "clothing1m": ("depth", "width"),
+    }[dataset]
     words = {word.partition("=")[0] for word in argv}
     for name in idle:
         if f"--{name}" in words:

@@ -1,6 +1,7 @@
 """The sets of a run, on the device: images, noisy labels, what is tested."""
 
 import hashlib
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,9 +14,10 @@ from re_sln.method.disk_images import PER_CLASS, DiskImages
 from re_sln.method.images import server_of
 from re_sln.method.losses import one_hot
 from re_sln.method.train import EvaluationSet, TrainingSet
-from re_sln.run.config import data_path
+from re_sln.run.broken_images import whole_images
 from re_sln.run.errors import UsageError
 from re_sln.run.labels import noisy_training_set
+from re_sln.run.places import first_found
 from re_sln.run.settings import Config, HeldOut
 from shared import datasets
 from shared.datasets import animal10n, clothing1m
@@ -37,17 +39,21 @@ class RunData:
 
 
 def load_images(dataset_name: str, path: Path | None) -> ImageData:
-    """The images of --dataset_name, which is not Clothing1M; Animal-10N's in their 64 x 64."""
+    """The images of --dataset_name, which is not Clothing1M; Animal-10N's in their 64 x 64.
+
+    path: --data_path.
+    """
     if dataset_name == "animal-10n":
-        return datasets.load("animal10n", path, image_size=64)
-    return datasets.load(dataset_name, path)
+        print("reading the images of Animal-10N", file=sys.stderr, flush=True)
+        return first_found(lambda root: datasets.load("animal10n", root, image_size=64), path)
+    return first_found(lambda root: datasets.load(dataset_name, root), path)
 
 
 def load_data(config: Config, device: torch.device, held_out: HeldOut | None) -> RunData:
     """held_out: test on a part of the training set, as a search does. Raises UserError."""
     if config.dataset_name == "clothing1m":
         return _clothing1m(config, device)
-    data = load_images(config.dataset_name, data_path(config.data_path))
+    data = load_images(config.dataset_name, config.data_path)
     if config.dataset_name == "animal-10n":
         _write_file_lists(data.location)
     noise, train_images = noisy_training_set(config, data)
@@ -104,7 +110,7 @@ def split_off(
 
 def _clothing1m(config: Config, device: torch.device) -> RunData:
     """The hashes are those of the lists, not of a million images."""
-    files = clothing1m.load(datasets.data_root(data_path(config.data_path)))
+    files = first_found(clothing1m.load, config.data_path)
     listed_files = {
         "train": (files.train_files, files.train_labels, config.limit_train),
         "val": (files.val_files, files.val_labels, config.limit_test),
@@ -113,6 +119,8 @@ def _clothing1m(config: Config, device: torch.device) -> RunData:
     images, labels, digest = {}, {}, hashlib.sha256()
     for split, (paths, all_labels, limit) in listed_files.items():
         rows = evenly(len(paths), limit)
+        if config.skip_broken:
+            rows = rows[whole_images(files.root, [paths[row] for row in rows], config.num_workers)]
         chosen = [paths[row] for row in rows]
         labels[split] = all_labels[rows]
         images[split] = DiskImages(

@@ -1,5 +1,7 @@
 """A run: its networks, its data, its folder, and its state, which a checkpoint holds."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from functools import partial
@@ -19,6 +21,7 @@ from re_sln.run.errors import CheckpointError
 from re_sln.run.labels import nominal_rate
 from re_sln.run.record import read_config
 from re_sln.run.settings import Config, HeldOut
+from shared.run_folder import is_locked, locked
 
 N = TypeVar("N", bound=nn.Module)
 
@@ -74,22 +77,21 @@ class Experiment:
         self.rows = list(state["rows"])
 
 
-def build(config: Config) -> Experiment:
-    """The run, with --resume as far as it is; writes nothing but the custom noise asked for."""
+@contextmanager
+def build(config: Config) -> Iterator[Experiment]:
+    """The run, with --resume as far as it is; until the block ends no other process is in it."""
     run = prepare(config)
-    if config.resume:
-        checkpoint.resume(run, run.folder, run.device)
-    return run
+    with locked(run.folder):
+        _refuse_finished(config)  # another process may have been faster while the data were read
+        if config.resume:
+            checkpoint.resume(run, run.folder, run.device)
+        yield run
 
 
 def prepare(config: Config, held_out: HeldOut | None = None) -> Experiment:
     """The run before its first epoch. held_out: the part of the training set to test on."""
     device = choose_device(config.device)
-    if config.output_dir and not config.resume and (config.output_dir / checkpoint.LAST).exists():
-        raise CheckpointError(
-            f"{config.output_dir} holds a run already: add --resume to continue it, or choose "
-            "another --output_dir"
-        )
+    _refuse_finished(config)
     configure_torch(config.deterministic, device)
     data = load_data(config, device, held_out)
     if data.noise is not None:
@@ -108,6 +110,14 @@ def prepare(config: Config, held_out: HeldOut | None = None) -> Experiment:
         learner=build_learner(config, data.train_set.noisy.shape[1], device),
         identity=identity,
     )
+
+
+def _refuse_finished(config: Config) -> None:
+    if config.output_dir and not config.resume and (config.output_dir / checkpoint.LAST).exists():
+        raise CheckpointError(
+            f"{config.output_dir} holds a run already: add --resume to continue it, or choose "
+            "another --output_dir"
+        )
 
 
 def loop_settings(config: Config, device: torch.device) -> Settings:
@@ -165,7 +175,10 @@ def _network(config: Config, num_classes: int, device: torch.device) -> nn.Modul
 
 
 def find_folder(config: Config, identity: dict[str, Any]) -> tuple[Path, str]:
-    """The run folder and the id: --output_dir, or the newest of equal settings, or a new one."""
+    """The run folder and the id: --output_dir, or the newest of equal settings, or a new one.
+
+    A folder that a living process holds is not taken, unless it is --output_dir.
+    """
     given = config.output_dir
     if config.resume:
         for folder in [given] if given else sorted(Path("runs").glob("exp_*"), reverse=True):
@@ -174,7 +187,9 @@ def find_folder(config: Config, identity: dict[str, Any]) -> tuple[Path, str]:
                 raise CheckpointError(
                     f"{folder} holds a search of tune.py: choose another --output_dir"
                 )
-            if "exp_id" in recorded and (given or recorded.get("identity") == identity):
+            if "exp_id" not in recorded:
+                continue
+            if given or (recorded.get("identity") == identity and not is_locked(folder)):
                 return folder, recorded["exp_id"]
     # DEVIATION(re_sln): the time in an id always has six digits after the point; the original
     # leaves out zeros.

@@ -13,11 +13,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from re_sln.method.legacy_noise import GENERATOR, legacy_noise, rules_csv
-from re_sln.run.config import data_path
+from re_sln.run.places import data_places, first_found
 from re_sln.run.settings import LabelChoice
 from shared import datasets
 from shared.datasets.image_data import ImageData
-from shared.errors import UserError
+from shared.errors import UserError, explain
 from shared.files import write_atomically
 from shared.formats.alignment import aligned, is_noisy, unchanged
 from shared.formats.external import read_any, split_column, write_any
@@ -29,6 +29,14 @@ README_SEED = 123  # of every published custom file
 # realised rates differ from the nominal one by chance; further off, a file was made for another
 RATE_TOLERANCE = 0.02
 KINDS = {"sym": "symmetric", "asym": "asymmetric", "openset": "open_set", "dependent": "confidence"}
+
+
+class MissingLabelsError(NoiseFileError):
+    """The file that --noise_mode, --p and --custom_noise name is nowhere; `what` says just that."""
+
+    def __init__(self, what: str, fix: str) -> None:
+        super().__init__(f"{what}: {fix}")
+        self.what = what
 
 
 def noisy_training_set(
@@ -98,10 +106,8 @@ def _of_cifar(choice: LabelChoice, data: ImageData, may_make: bool) -> tuple[Pat
     if mode == "openset" and may_make:  # seed and rate define it; no file is needed
         print(f"note: no {name} in {places[0]}; made in memory from --seed {choice.seed}")
         return places[0] / name, _custom(choice, data)
-    raise NoiseFileError(
-        f"{name} of {data.name} is in none of {', '.join(map(str, places))}: "
-        f"{_how_to_get(choice, name)}"
-    )
+    missing = f"{name} of {data.name} is in none of {', '.join(map(str, places))}"
+    raise MissingLabelsError(missing, _how_to_get(choice, name))
 
 
 def _how_to_get(choice: LabelChoice, name: str) -> str:
@@ -129,12 +135,14 @@ def _how_to_get(choice: LabelChoice, name: str) -> str:
 
 def _folders(choice: LabelChoice) -> list[Path]:
     """Where csv files are looked for: re-sln's place, then that of `make data-sln-noise`."""
-    root = datasets.data_root(data_path(choice.data_path))
-    published = root / "label_noisy"
     return [
-        root / choice.dataset_name / "label_noisy",
-        published / "re_sln" / choice.dataset_name,
-        published / "sln" / choice.dataset_name,
+        root / folder
+        for root in data_places(choice.data_path)
+        for folder in (
+            f"{choice.dataset_name}/label_noisy",
+            f"label_noisy/re_sln/{choice.dataset_name}",
+            f"label_noisy/sln/{choice.dataset_name}",
+        )
     ]
 
 
@@ -179,8 +187,8 @@ def _keep(choice: LabelChoice, noise: NoiseFile, path: Path, data: ImageData) ->
         write_atomically(rules, rules_csv(mode, rate, data.class_names).encode())
     except OSError as error:
         raise NoiseFileError(
-            f"{path} cannot be written ({error.strerror}): give a data folder of your own with "
-            "--data_path, or leave out --make_new_custom_noise"
+            f"{explain(error)}. Or give a data folder of your own with --data_path, or leave out "
+            "--make_new_custom_noise"
         ) from error
     print(f"made {path} from seed {choice.seed}: measured rate {noise.header.measured_rate:.4f}")
 
@@ -209,8 +217,8 @@ def _with_foreign_images(
         return _published_images(images_file, _all_flags(found, data), data)
     else:
         pairs = open_set.pairs_for(found, open_set.DONOR_IMAGES, seeds=(choice.seed, README_SEED))
-    donors = datasets.load(open_set.DONOR_DATASET, data_path(choice.data_path)).train_images
-    return open_set.replace_images(data.train_images, donors, pairs)
+    donors = first_found(lambda root: datasets.load(open_set.DONOR_DATASET, root), choice.data_path)
+    return open_set.replace_images(data.train_images, donors.train_images, pairs)
 
 
 def _all_flags(found: NoiseFile, data: ImageData) -> NDArray[np.bool_]:

@@ -48,6 +48,12 @@ METHOD_TABLE = """the methods are
   sln_mo_lc  --sigma above 0   --mo    --lc_n_epoch between 1 and n_epochs - 1"""
 
 
+def correction_epoch(dataset_name: str, n_epochs: int) -> int:
+    """First epoch of label correction: the preset's, of a run too short for it after 5/6 of it."""
+    usual = int(PRESETS[dataset_name]["lc_n_epoch"])
+    return usual if usual < n_epochs else max(1, min(round(n_epochs * 5 / 6), n_epochs - 1))
+
+
 def name_of_method(sigma: float, mo: bool, lc_n_epoch: int) -> str:
     return "ce" if sigma == 0 else "sln" + "_mo" * bool(mo) + "_lc" * (lc_n_epoch != -1)
 

@@ -5,7 +5,8 @@ re-sln writes: config.yml and the model files.
 """
 
 import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -29,6 +30,17 @@ PUBLISHED_KEYS = (
     *("batch_size", "custom_noise", "dataset_name", "exp_id", "lc_n_epoch", "lr"),
     *("make_new_custom_noise", "mo", "n_epochs", "noise_mode", "p", "seed", "sigma"),
 )
+
+
+@contextmanager
+def naming(folder: Path) -> Iterator[None]:
+    """Errors of open files, whose name the system does not say, get that of their folder."""
+    try:
+        yield
+    except OSError as error:
+        if error.filename is None:
+            error.filename = str(folder)
+        raise
 
 
 class Recorder:
@@ -58,6 +70,12 @@ class Recorder:
         return self
 
     def __call__(self, row: Row) -> None:
+        with naming(self._run.folder):
+            self._write(row)
+        self._bar.update()
+        tqdm.write(_line(self._run, row))
+
+    def _write(self, row: Row) -> None:
         run = self._run
         best = max((past[run.selects_by] for past in run.rows), default=-1.0)
         self._metrics.append(row)
@@ -67,8 +85,6 @@ class Recorder:
         names = [checkpoint.BEST] if row[run.selects_by] > best else []
         names.append(checkpoint.LAST)  # written last: it is the one that counts
         checkpoint.save(run.state_dict(), *(run.folder / name for name in names))
-        self._bar.update()
-        tqdm.write(_line(run, row))
 
     def __exit__(
         self,
@@ -77,9 +93,10 @@ class Recorder:
         trace: TracebackType | None,
     ) -> None:
         self._bar.close()
-        self._events.close()
-        if self._wandb is not None:
-            self._wandb.finish()
+        with naming(self._run.folder):
+            self._events.close()
+            if self._wandb is not None:
+                self._wandb.finish()
 
 
 class Events:
@@ -188,13 +205,18 @@ def report(run: Experiment) -> None:
 
 
 def summary(rows: Sequence[Row]) -> dict[str, float]:
-    """Test accuracy in percent: last (what the papers report), mean of the last ten, best."""
-    accuracies = [row["accuracy"] for row in rows]
+    """Test accuracy in percent: last (what the papers report), mean of the last ten epochs, best.
+
+    Of the epochs that were evaluated, which must be one at least.
+    """
+    known = {row["epoch"]: row["accuracy"] for row in rows if row["accuracy"] is not None}
+    last_ten = [value for epoch, value in known.items() if epoch > rows[-1]["epoch"] - 10]
+    last, best_epoch = next(reversed(known.values())), max(known, key=known.__getitem__)
     return {
-        "last": accuracies[-1],
-        "last_10_mean": float(np.mean(accuracies[-10:])),
-        "best": max(accuracies),
-        "best_epoch": rows[int(np.argmax(accuracies))]["epoch"],
+        "last": last,
+        "last_10_mean": float(np.mean(last_ten or last)),
+        "best": known[best_epoch],
+        "best_epoch": best_epoch,
     }
 
 

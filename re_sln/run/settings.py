@@ -79,7 +79,7 @@ class LabelChoice:
         "seed of everything (0; the README's commands: 123)", default=0, decides=True
     )
     data_path: Path | None = flag(
-        "where the data are ($DATA_ROOT, else data/ beside this script or in the root)"
+        "where the data are ($DATA_ROOT, else data/ beside this script and in the root)"
     )
 
 
@@ -105,8 +105,8 @@ class Config(LabelChoice):
         decides=True,
     )
     lc_n_epoch: int = original_flag(
-        "first epoch of label correction, -1: none (with --mo: 250, digits 44, clothing1m 2; "
-        "without: -1)",
+        "first epoch of label correction, -1: none (with --mo: 250, digits 44, clothing1m 2, of a "
+        "shorter run five sixths of it; without: -1)",
         decides=True,
     )
     method: str | None = flag(
@@ -134,6 +134,11 @@ class Config(LabelChoice):
         "ImageNet weights of clothing1m's ResNet-50 (downloads torchvision's)", scripts=REAL
     )
     num_workers: int = flag("processes that decode clothing1m's images (8)", scripts=REAL)
+    skip_broken: bool = flag(
+        "read all images of clothing1m once and leave out those that cannot be read, by name",
+        default=False,
+        scripts=REAL,
+    )
     limit_train: int | None = flag("train on that many images, evenly spread over the set")
     limit_test: int | None = flag("test on that many images, evenly spread over the set")
     device: str = flag("auto, cpu, cuda, cuda:1, mps (auto)", default="auto")

@@ -24,16 +24,18 @@ from re_sln.analysis.accuracy_tables import (
 )
 from re_sln.method.train import Row
 from re_sln.run import checkpoint
-from re_sln.run.config import TABLE_NOISES, complete, data_path
+from re_sln.run.config import TABLE_NOISES, complete
 from re_sln.run.device import choose_device
 from re_sln.run.errors import CheckpointError
 from re_sln.run.experiment import prepare
-from re_sln.run.presets import METHODS, PAPER_RATE, PRESETS
+from re_sln.run.places import pinned
+from re_sln.run.presets import METHODS, PAPER_RATE
 from re_sln.run.record import read_config
 from re_sln.run.settings import Config, TableConfig
 from re_sln.search import ray_backend
-from shared import datasets
+from re_sln.search.ray_backend import Advice
 from shared.files import write_atomically
+from shared.run_folder import locked
 
 TRAININGS = ("ce", "sln_mo", "sln_mo_lc")
 # By METHODS: mean and deviation of 5 runs, last epoch.
@@ -72,11 +74,7 @@ def trainings(config: TableConfig) -> dict[str, Config]:
 
 def _training(config: TableConfig, folder: Path, own: Mapping[str, Any]) -> Config:
     given = {**config.of_all, **own, "p": PAPER_RATE, "output_dir": folder, "resume": True}
-    given["data_path"] = datasets.data_root(data_path(config.of_all["data_path"]))
-    if given["method"] == "sln_mo_lc" and given["n_epochs"] is not None:
-        usual = PRESETS[given["dataset_name"]]
-        start = round(given["n_epochs"] * usual["lc_n_epoch"] / usual["n_epochs"])
-        given["lc_n_epoch"] = min(max(start, 1), given["n_epochs"] - 1)
+    given["data_path"] = pinned(config.of_all["data_path"])
     training = complete(given)
     recorded = read_config(folder)
     if recorded is not None:
@@ -94,8 +92,8 @@ def _training(config: TableConfig, folder: Path, own: Mapping[str, Any]) -> Conf
 
 def _rows(training: Config) -> list[Row]:
     assert training.output_dir is not None
-    path = training.output_dir / "metrics.jsonl"
-    return finished_runs.read_metrics(path) if path.exists() else []
+    folder = training.output_dir
+    return finished_runs.read_metrics(folder) if (folder / "metrics.jsonl").exists() else []
 
 
 def _is_finished(training: Config) -> bool:
@@ -105,10 +103,23 @@ def _is_finished(training: Config) -> bool:
     return len(_rows(training)) >= training.n_epochs and model.exists()
 
 
+def _left(every: Mapping[str, Config]) -> dict[str, Config]:
+    return {name: own for name, own in every.items() if not _is_finished(own)}
+
+
 def fill(config: TableConfig, work: ray_backend.Work) -> int:
-    """Runs what is missing by `work`, prints the table, writes table.csv; the exit status."""
+    """Runs what is missing by `work`, prints the table, writes table.csv; the exit status.
+
+    No other process fills the same table meanwhile.
+    """
+    _check(config, _left(trainings(config)).values())  # before there is a folder
+    with locked(config.output_dir):
+        return _fill(config, work)
+
+
+def _fill(config: TableConfig, work: ray_backend.Work) -> int:
     every, columns = trainings(config), columns_of(config)
-    left = {name: own for name, own in every.items() if not _is_finished(own)}
+    left = _left(every)
     count = len(columns) * len(METHODS)
     print(
         f"{len(every)} trainings fill {count} cells, for SLN and SLN+MO are one; {len(left)} of "
@@ -116,10 +127,10 @@ def fill(config: TableConfig, work: ray_backend.Work) -> int:
         f"{config.output_dir}",
         flush=True,
     )
-    _check(config, left.values())
     failures = {}
     if left:
-        failures = ray_backend.run_all(config.backend, left, "training", work, _line)
+        advice = Advice("run the same command again", "try --amp off")
+        failures = ray_backend.run_all(config.backend, left, "training", work, _line, advice)
     for name, failure in failures.items():
         print(f"{name} stopped: {failure.message}", file=sys.stderr)
     table = collect(every)

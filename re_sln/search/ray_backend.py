@@ -19,7 +19,8 @@ import torch
 
 from re_sln.run.errors import UsageError
 from re_sln.run.settings import Backend, Config
-from shared.errors import UserError
+from re_sln.search.cores import usable_cores
+from shared.errors import UserError, explain
 
 Metrics = dict[str, Any]
 Work = Callable[[Config, Callable[[Metrics], None]], None]  # a training that reports its figures
@@ -35,6 +36,13 @@ class Failure(NamedTuple):
 
     status: int
     message: str
+
+
+class Advice(NamedTuple):
+    """What the script that runs the trainings can recommend, with flags that it has."""
+
+    again: str  # how to continue once a disk has space
+    not_finite: str  # what to change where a loss is not finite
 
 
 class Share(NamedTuple):
@@ -55,6 +63,7 @@ def run_all(
     parameter: str,
     work: Work,
     line: Callable[[Key, Metrics], str],
+    advice: Advice,
 ) -> dict[Key, Failure]:
     """Runs `work` on the settings of each job; returns those that failed.
 
@@ -62,12 +71,12 @@ def run_all(
     line: what to print when a job reports.
     """
     if backend.backend == "local":
-        return _run_here(jobs, work, line)
-    return _run_on_ray(backend, jobs, parameter, work, line)
+        return _run_here(jobs, work, line, advice)
+    return _run_on_ray(backend, jobs, parameter, work, line, advice)
 
 
 def _run_here(
-    jobs: Mapping[Key, Config], work: Work, line: Callable[[Key, Metrics], str]
+    jobs: Mapping[Key, Config], work: Work, line: Callable[[Key, Metrics], str], advice: Advice
 ) -> dict[Key, Failure]:
     threads, failures = torch.get_num_threads(), {}
     for key, config in jobs.items():
@@ -75,23 +84,26 @@ def _run_here(
         def show(metrics: Metrics, key: Key = key) -> None:
             print(line(key, metrics), flush=True)
 
-        failure = _attempt(work, config, show, threads)
+        failure = _attempt(work, config, show, threads, advice)
         if failure is not None:
             failures[key] = failure
     return failures
 
 
 def _attempt(
-    work: Work, config: Config, report: Callable[[Metrics], None], threads: int
+    work: Work, config: Config, report: Callable[[Metrics], None], threads: int, advice: Advice
 ) -> Failure | None:
     """One training; what the user can fix comes back as a message, whatever machine it ran on."""
     torch.set_num_threads(threads)
     try:
         work(config, report)
     except FloatingPointError as error:
-        return Failure(3, f"the loss is not finite ({error}): lower --lr, or try --amp off")
-    except (UserError, OSError) as error:
+        kept = "".join(f". {note}" for note in getattr(error, "__notes__", ()))
+        return Failure(3, f"the loss is not finite ({error}): {advice.not_finite}{kept}")
+    except UserError as error:
         return Failure(2, str(error))
+    except OSError as error:
+        return Failure(2, explain(error, advice.again))
     return None
 
 
@@ -101,6 +113,7 @@ def _run_on_ray(
     parameter: str,
     work: Work,
     line: Callable[[Key, Metrics], str],
+    advice: Advice,
 ) -> dict[Key, Failure]:
     folders = {key: _folder(config) for key, config in jobs.items()}
     device = next(iter(jobs.values())).device
@@ -114,7 +127,7 @@ def _run_on_ray(
     sent = {key: _for_any_machine(config, share) for key, config in jobs.items()}
 
     def trial(config: dict[str, Any]) -> None:
-        failure = _attempt(work, sent[config[parameter]], tune.report, threads)
+        failure = _attempt(work, sent[config[parameter]], tune.report, threads, advice)
         if failure is not None:
             tune.report({"failure": tuple(failure)})
 
@@ -168,8 +181,6 @@ def _connect(address: str | None) -> list[dict[str, float]]:
     os.environ["RAY_AIR_NEW_OUTPUT"] = "0"  # the other output prints tables in spite of verbose=0
     os.environ["TUNE_DISABLE_AUTO_CALLBACK_LOGGERS"] = "1"  # the trials write their own files
     os.environ["TUNE_PRINT_ALL_TRIAL_ERRORS"] = "0"
-    import ray
-
     logging.getLogger("ray").setLevel(logging.CRITICAL)
     address = address or os.environ.get("RAY_ADDRESS") or "local"
     python_path = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
@@ -178,16 +189,24 @@ def _connect(address: str | None) -> list[dict[str, float]]:
         # Inherited; a runtime_env would start every worker a second time.
         os.environ["PYTHONPATH"] = python_path
         own = {"include_dashboard": False, "object_store_memory": OBJECT_STORE_BYTES}
+        own["num_cpus"] = usable_cores()
     try:
+        import ray
+
         _knock(address)
         ray.init(address, log_to_driver=False, logging_level=logging.CRITICAL, **own)
-    except (OSError, RuntimeError, ValueError) as error:
-        first = str(error).strip().splitlines()[0]
+        return [node["Resources"] for node in ray.nodes() if node["Alive"]]
+    except Exception as error:  # Ray's own failures are of any kind
+        first = next(iter(str(error).strip().splitlines()), type(error).__name__)
+        if address == "local":
+            raise UsageError(
+                f"Ray does not start on this machine ({first}): --backend local trains without it, "
+                "one after the other"
+            ) from error
         raise UsageError(
             f"no Ray at {address} ({first}): start a cluster with `ray start --head`, leave out "
             "--ray_address (and RAY_ADDRESS) for one on this machine, or use --backend local"
         ) from error
-    return [node["Resources"] for node in ray.nodes() if node["Alive"]]
 
 
 def _knock(address: str) -> None:

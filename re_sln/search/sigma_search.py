@@ -1,5 +1,6 @@
 """The search for sigma: a trial for each value, and the one with the best validation accuracy."""
 
+import itertools
 import shlex
 from collections.abc import Mapping
 from dataclasses import replace
@@ -12,14 +13,15 @@ from re_sln.analysis import curves
 from re_sln.analysis.accuracy_tables import aligned
 from re_sln.method.train import Row
 from re_sln.run import checkpoint
-from re_sln.run.config import data_path
 from re_sln.run.device import choose_device
 from re_sln.run.errors import CheckpointError
 from re_sln.run.experiment import Experiment, prepare
+from re_sln.run.places import pinned
 from re_sln.run.record import read_config, write_config
 from re_sln.run.report import PUBLISHED_KEYS, write_published_config
 from re_sln.run.settings import Config, SearchConfig
 from re_sln.search import ray_backend
+from re_sln.search.ray_backend import Advice
 from re_sln.search.sigma_trial import (
     GRID,
     METRICS,
@@ -28,8 +30,8 @@ from re_sln.search.sigma_trial import (
     train_trial,
     trial_names,
 )
-from shared import datasets
 from shared.files import write_atomically
+from shared.run_folder import is_locked, locked
 
 Results = Mapping[float, list[Row]]  # the rows of the finished trials by sigma
 
@@ -37,7 +39,14 @@ Results = Mapping[float, list[Row]]  # the rows of the finished trials by sigma
 def search(config: SearchConfig) -> int:
     """Runs or continues the search, says which sigma is best, draws hp.png; the exit status."""
     config, sample = _check(config)
-    folder, trials = _find_or_make(config, sample)
+    folder = _find_folder(config, sample)
+    with locked(folder):
+        _refuse_begun(config.training)
+        trials = _trials(read_config(folder) or {}, folder) or _begin(config, sample, folder)
+        return _run(config, sample, folder, trials)
+
+
+def _run(config: SearchConfig, sample: Experiment, folder: Path, trials: dict[float, Path]) -> int:
     jobs = {sigma: _job(config, sigma, trial) for sigma, trial in trials.items()}
     n_epochs = config.training.n_epochs
     done = {sigma: len(read_rows(trial)) for sigma, trial in trials.items()}
@@ -54,7 +63,10 @@ def search(config: SearchConfig) -> int:
         return f"sigma={sigma:g} epoch={metrics['epoch']}/{n_epochs}, {', '.join(known)}"
 
     work = partial(train_trial, config.held_out)
-    failures = ray_backend.run_all(config.backend, left, "sigma", work, line) if left else {}
+    advice = Advice("run the same command with --resume", "lower --lr, or try --amp off")
+    failures = {}
+    if left:
+        failures = ray_backend.run_all(config.backend, left, "sigma", work, line, advice)
     rows = {sigma: read_rows(trial) for sigma, trial in trials.items()}
     results = {sigma: found for sigma, found in rows.items() if len(found) >= n_epochs}
     if any(sigma not in results and sigma not in failures for sigma in left):
@@ -68,29 +80,41 @@ def search(config: SearchConfig) -> int:
 def _check(config: SearchConfig) -> tuple[SearchConfig, Experiment]:
     """Reads data and noise once, so that problems with them are reported before any trial runs.
 
-    The settings come back with the rate that a noise file names, and an absolute data folder:
-    $DATA_ROOT may be unknown to a cluster.
+    The settings come back with the rate that a noise file names, and with $DATA_ROOT, which may
+    be unknown to a cluster.
     """
     training = config.training
+    _refuse_begun(training)
+    if config.backend.ray_address is None:
+        choose_device(training.device)
+    training = replace(training, data_path=pinned(training.data_path))
+    here = replace(training, device="cpu", amp="off", output_dir=None, resume=False)
+    sample = prepare(here, config.held_out)
+    return replace(config, training=replace(training, p=sample.config.p)), sample
+
+
+def _refuse_begun(training: Config) -> None:
     folder = training.output_dir
     if folder is not None and not training.resume and (folder / "config.yaml").exists():
         raise CheckpointError(
             f"{folder} holds a search or a run already: add --resume to continue it, or choose "
             "another --output_dir"
         )
-    if config.backend.ray_address is None:
-        choose_device(training.device)
-    training = replace(training, data_path=datasets.data_root(data_path(training.data_path)))
-    here = replace(training, device="cpu", amp="off", output_dir=None, resume=False)
-    sample = prepare(here, config.held_out)
-    return replace(config, training=replace(training, p=sample.config.p)), sample
 
 
-def _find_or_make(config: SearchConfig, sample: Experiment) -> tuple[Path, dict[float, Path]]:
-    """The folder of the search and those of its trials by sigma."""
-    given = config.training.output_dir
+def _identity(config: SearchConfig, sample: Experiment) -> dict[str, Any]:
+    """What decides every number of the search."""
     settings = {k: v for k, v in sample.identity.items() if k not in ("sigma", "bf16")}
-    settings |= {"val_size": config.held_out.val_size, "augment_val": config.held_out.augment_val}
+    held_out = config.held_out
+    return settings | {"val_size": held_out.val_size, "augment_val": held_out.augment_val}
+
+
+def _find_folder(config: SearchConfig, sample: Experiment) -> Path:
+    """The folder of the search: --output_dir, or the newest of equal settings, or a new one.
+
+    A folder that a living process holds is not taken, unless it is --output_dir.
+    """
+    given, settings = config.training.output_dir, _identity(config, sample)
     if config.training.resume:
         for folder in [given] if given else sorted(Path("hp").glob("hp_*"), reverse=True):
             recorded = read_config(folder) or {}
@@ -100,22 +124,34 @@ def _find_or_make(config: SearchConfig, sample: Experiment) -> tuple[Path, dict[
                 continue
             if given:
                 checkpoint.refuse_other_run(recorded["identity"], settings)
-            if recorded["identity"] == settings:
-                return folder, dict(zip(GRID, (folder / name for name in recorded["trials"])))
+            if recorded["identity"] == settings and (given or not is_locked(folder)):
+                return folder
         print("note: no search of these settings, starting a new one")
-    time = datetime.now().strftime(TIME_FORMAT)
-    folder = given or Path("hp") / f"hp_{time}"
-    names = trial_names(time)
+    if given:
+        return given
+    name = f"hp_{datetime.now().strftime(TIME_FORMAT)}"
+    folders = (Path("hp") / f"{name}{f'-{n}' if n > 1 else ''}" for n in itertools.count(1))
+    return next(folder for folder in folders if not folder.exists())
+
+
+def _trials(recorded: Mapping[str, Any], folder: Path) -> dict[float, Path]:
+    """The folders of the trials by sigma, as config.yaml names them; none of a new search."""
+    return dict(zip(GRID, (folder / name for name in recorded.get("trials", ()))))
+
+
+def _begin(config: SearchConfig, sample: Experiment, folder: Path) -> dict[float, Path]:
+    """Writes what the search is; the folders of its trials by sigma."""
+    names = trial_names(datetime.now().strftime(TIME_FORMAT))
     noise = sample.data.noise
     outcome = {
         "grid": list(GRID),
         "trials": names,
         "measured_noise_rate": None if noise is None else noise.header.measured_rate,
-        "identity": settings,
+        "identity": _identity(config, sample),
     }
     write_config(folder, {"exp_id": folder.name, **config.record(), **outcome})
     write_published_config(folder, config.training, folder.name, sigma=None)
-    return folder, dict(zip(GRID, (folder / name for name in names)))
+    return _trials(outcome, folder)
 
 
 def _job(config: SearchConfig, sigma: float, folder: Path) -> Config:

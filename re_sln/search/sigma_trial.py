@@ -22,9 +22,11 @@ from torch.utils.tensorboard import SummaryWriter
 from re_sln.analysis.finished_runs import read_csv
 from re_sln.method.train import Row, epochs
 from re_sln.run import checkpoint
-from re_sln.run.experiment import prepare
+from re_sln.run.experiment import Experiment, prepare
+from re_sln.run.report import naming
 from re_sln.run.settings import Config, HeldOut
 from shared.files import remove_unfinished, write_atomically
+from shared.run_folder import locked
 
 GRID = (0.1, 0.2, 0.5, 1.0)
 METRICS = (
@@ -48,6 +50,17 @@ def train_trial(
 ) -> None:
     """Trains config.sigma, or what is left of it, in config.output_dir; reports every epoch."""
     run = prepare(config, held_out)
+    with locked(run.folder):
+        try:
+            with naming(run.folder):
+                _train(run, report)
+        except FloatingPointError as error:
+            checkpoint.note_last_good(error, run.folder)
+            raise
+
+
+def _train(run: Experiment, report: Callable[[dict[str, Any]], None]) -> None:
+    config = run.config
     state = checkpoint.load_newest(run.folder, run.device)
     if state is not None:
         run.load_state_dict(state)

@@ -10,9 +10,10 @@ import yaml
 from conftest import SCRIPTS, environment
 
 from re_sln.run.checks import SEED_LIMIT
-from re_sln.run.config import parse, parse_search
+from re_sln.run.config import parse, parse_search, parse_table
 from re_sln.run.device import choose_device
 from re_sln.run.errors import UsageError
+from re_sln.search.paper_grid import trainings
 from shared.noise import open_set
 
 README = (
@@ -125,8 +126,12 @@ def test_a_method_sets_what_the_paper_used_unless_given(flags, expected):
             "between 1 and 299",
         ),
         (
-            "--dataset_name cifar10 --noise_mode sym --sigma 1 --mo --n_epochs 2",
+            "--dataset_name cifar10 --noise_mode sym --sigma 1 --mo --n_epochs 2 --lc_n_epoch 2",
             "-1 for no label correction",
+        ),
+        (
+            "--dataset_name cifar10 --noise_mode sym --sigma 1 --mo --n_epochs 1",
+            "--n_epochs 1: label correction needs an epoch before it",
         ),
         ("--dataset_name cifar10 --noise_mode sym --sigma 1 --method ce", "drop one of them"),
         ("--dataset_name cifar10 --noise_mode sym --p 40 --sigma 0", "40 percent is --p 0.4"),
@@ -147,6 +152,31 @@ def test_what_cannot_work_is_refused_with_what_can(capsys, flags, message):
     with pytest.raises(SystemExit, match="2"):
         parse("train_cifar", shlex.split(flags))
     assert message in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("dataset", "n_epochs", "start"),
+    [
+        ("digits", 12, 10),
+        ("digits", 45, 44),
+        ("digits", 44, 37),
+        ("cifar10", 60, 50),
+        ("cifar10", 250, 208),
+        ("cifar10", 251, 250),
+        ("cifar10", 300, 250),
+        ("cifar10", 2, 1),
+        ("clothing1m", 2, 1),
+    ],
+)
+def test_label_correction_of_a_shorter_run_starts_after_five_sixths_of_it(dataset, n_epochs, start):
+    noise = "" if dataset == "clothing1m" else "--noise_mode sym"
+    script = "train_real" if dataset == "clothing1m" else "train_cifar"
+    flags = f"--dataset_name {dataset} {noise} --method sln_mo_lc --n_epochs {n_epochs}"
+    assert parse(script, shlex.split(flags)).lc_n_epoch == start
+    if dataset in ("digits", "cifar10"):
+        table = parse_table(["--dataset_name", dataset, "--n_epochs", str(n_epochs)])
+        of_lc = [t for t in trainings(table).values() if t.method_name == "sln_mo_lc"]
+        assert {training.lc_n_epoch for training in of_lc} == {start}
 
 
 def test_devices_that_are_not_there_are_refused():

@@ -15,6 +15,8 @@ from re_sln.method.networks import WideResNet
 from re_sln.run import checkpoint
 from re_sln.run.config import parse
 from re_sln.run.errors import UsageError
+from re_sln.run.report import summary
+from shared.errors import UserError
 
 OLD_ID = "exp_2021-12-08 11:28:45.265396"
 
@@ -201,8 +203,36 @@ def test_a_torn_last_line_is_left_out_and_a_wrong_one_refused(trained, tmp_path)
     run = runs.find(str(tmp_path))
     assert len(runs.read_rows(run)) == 1
     (tmp_path / "metrics.jsonl").write_text("{}\n" + line)
-    with pytest.raises(UsageError, match="line 1 is no row"):
+    with pytest.raises(UserError, match="a line that is no row with 'epoch'"):
         runs.read_rows(run)
+
+
+@pytest.mark.parametrize("kind", ["log", "curve"])
+def test_a_log_of_two_runs_is_refused(tmp_path, kind):
+    config = "{dataset_name: digits, sigma: 0, mo: false, lc_n_epoch: -1, n_epochs: 2, seed: 1}"
+    (tmp_path / "config.yml").write_text(config)
+    rows = [{"epoch": epoch, "accuracy": 50.0} for epoch in (1, 1, 2, 2)]
+    (tmp_path / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    (tmp_path / "curve.csv").write_text("epoch,accuracy\n1,50\n1,50\n2,50\n")
+    run = runs.find(str(tmp_path if kind == "log" else tmp_path / "curve.csv"))
+    with pytest.raises(UserError, match=r"epoch 1 follows epoch 1.* two runs"):
+        runs.read_rows(run)
+
+
+def test_epochs_without_an_evaluation_count_as_epochs_and_not_as_evaluations(tmp_path):
+    config = "{dataset_name: digits, sigma: 0, mo: false, lc_n_epoch: -1, n_epochs: 30, seed: 1}"
+    (tmp_path / "config.yml").write_text(config)
+    known = {5: 90.0, 15: 20.0, 20: 30.0, 25: 40.0}
+    rows = [{"epoch": epoch, "accuracy": known.get(epoch)} for epoch in range(1, 31)]
+    rows[27]["accuracy"] = float("nan")
+    (tmp_path / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    found = runs.read_rows(runs.find(str(tmp_path)))
+    assert found[0]["accuracy"] is None
+    assert summary(found) == {"last": 40, "last_10_mean": 40, "best": 90, "best_epoch": 5}
+    assert summary(found[:20])["last_10_mean"] == 25
+    (tmp_path / "metrics.jsonl").write_text(json.dumps(rows[0]) + "\n")
+    with pytest.raises(UsageError, match="no figures yet"):
+        runs.read_rows(runs.find(str(tmp_path)))
 
 
 @pytest.mark.parametrize(

@@ -45,6 +45,7 @@ def test_the_published_layout_and_ours(run_script, tmp_path):
     assert done.stdout.splitlines()[-1] == f"all models saved, exp_id={exp_id}"
     assert len(exp_id) == len("exp_2021-12-08 11:28:45.265396")
     assert {path.name for path in run.iterdir() if not path.name.startswith("events")} == {
+        ".lock",
         "config.yaml",
         "metrics.jsonl",
         "last.ckpt",
