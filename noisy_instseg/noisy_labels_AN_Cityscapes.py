@@ -14,7 +14,12 @@ from pathlib import Path
 # the repository: the script runs from any folder
 sys.path.insert(0, str(Path(__file__).absolute().parents[1]))
 
-from shared.cli.coco import script_main
+from noisy_instseg.run.noise_script import main
+
+# To edit and run, as the original: what the flags are unless they are given.
+r = 0.2  # --rate
+p = ""  # --ann, clean annotations, such as "data/annotations/instances_train.json"
+p_a, p_g = p, ""  # --ann and --out; "": p_a with the noise in its name
 
 if __name__ == "__main__":
-    sys.exit(script_main("asymmetric", "cityscapes"))
+    sys.exit(main("asymmetric", "cityscapes", r, p_a, p_g))

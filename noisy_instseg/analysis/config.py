@@ -61,7 +61,7 @@ class FindNoisyFlags:
         ".manifest.json, if that exists)"
     )
     out: Path = added("the ranking to write (ranking.csv)", Path("ranking.csv"), metavar="CSV")
-    plot: Path | None = added("write a histogram of the losses", metavar="PNG")
+    plot: Path | None = added("write a picture of how the losses are spread", metavar="PNG")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -28,7 +28,7 @@ CURVES: tuple[tuple[str, Any], ...] = (
     (SKY, "-"),
 )
 MARKERS = "osD^vP"
-BARS = 30
+LONGEST_NAME = 90  # letters of a legend's line
 
 
 def png(figure: Figure) -> bytes:
@@ -38,46 +38,54 @@ def png(figure: Figure) -> bytes:
     return buffer.getvalue()
 
 
-def loss_histogram(
+def losses_of_labels(
     title: str, losses: NDArray[np.float64], changed: NDArray[np.bool_] | None
 ) -> bytes:
     """How the losses of annotations are spread.
 
     losses: (N,); changed: (N,) the label was made wrong; None: not known.
     """
-    figure = Figure(figsize=(7.5, 4.5), layout="constrained")
+    return png(draw_losses(title, losses, changed))
+
+
+def draw_losses(
+    title: str, losses: NDArray[np.float64], changed: NDArray[np.bool_] | None
+) -> Figure:
+    """The share of annotations with a loss above each value, a curve each for right and wrong.
+
+    Bars would need a logarithmic axis, on which neither areas nor sums can be read.
+    """
+    figure = Figure(figsize=(7.5, 4.8), layout="constrained")
     axes = figure.subplots()
-    edges = np.linspace(0, max(float(losses.max(initial=0)), 1e-3), BARS + 1)
-    parts = (
-        [(np.ones(len(losses), bool), BLUE, "", "all annotations")]
-        if changed is None
-        else [
-            (~changed, BLUE, "///", "label as it was"),
-            (changed, VERMILION, "\\\\\\", "label changed"),
-        ]
-    )
-    for chosen, colour, hatch, label in parts:
-        heights = np.histogram(losses[chosen], edges)[0]
-        axes.stairs(heights, edges, fill=True, alpha=0.35, color=colour)
-        axes.stairs(
-            heights,
-            edges,
-            edgecolor=colour,
-            hatch=hatch,
-            linewidth=1.2,
-            label=f"{label} ({chosen.sum():,})",
+    everything: NDArray[np.bool_] = np.ones(len(losses), np.bool_)
+    parts = [(everything, "all annotations")]
+    if changed is not None:
+        parts = [(~changed, "label as it was"), (changed, "label changed")]
+    finite = np.isfinite(losses)
+    end = max(1.05 * float(losses[finite].max(initial=0)), 1.0)
+    for (chosen, label), (colour, style) in zip(parts, CURVES):
+        values = np.sort(losses[chosen & finite])
+        if not len(values):
+            continue
+        above = 100 * (1 - np.arange(1, len(values) + 1) / len(values))
+        axes.step(
+            np.concatenate([[0], values, [end]]),
+            np.concatenate([[100], above, [0]]),
+            where="post",
+            color=colour,
+            linestyle=style,
+            label=f"{label} ({len(values):,})",
         )
-    # most losses are close to 0: on a linear scale nothing else would be seen
-    axes.set_yscale("symlog", linthresh=10)
     axes.set(
         title=title,
         xlabel="classification loss at the annotation's own box (nats)",
-        ylabel="number of annotations",
-        ylim=(0, None),
+        ylabel="annotations with a larger loss (%)",
+        xlim=(0, end),
+        ylim=(0, 102),
     )
     axes.grid(alpha=0.3)
-    axes.legend()
-    return png(figure)
+    figure.legend(loc="outside lower center", ncols=2, fontsize=9)
+    return figure
 
 
 def ap_by_epoch(
@@ -87,6 +95,13 @@ def ap_by_epoch(
 
     runs: epoch -> AP in [0, 1], by name; switches: where a run's second stage begins, by name.
     """
+    return png(draw_epochs(title, runs, switches))
+
+
+def draw_epochs(
+    title: str, runs: Mapping[str, Mapping[int, float]], switches: Mapping[str, float]
+) -> Figure:
+    """The figure of `ap_by_epoch`. A legend below covers no curve, and a single epoch is a dot."""
     figure = Figure(figsize=(7.5, 4.8), layout="constrained")
     axes = figure.subplots()
     for number, (name, values) in enumerate(runs.items()):
@@ -99,7 +114,7 @@ def ap_by_epoch(
             linestyle=style,
             marker="o" if len(values) <= 40 else None,
             markersize=3,
-            label=f"{name}: last {percent[-1]:.1f}",
+            label=f"{_short(name)}: last {percent[-1]:.1f}",
         )
     for place in sorted(set(switches.values())):
         axes.axvline(
@@ -109,14 +124,16 @@ def ap_by_epoch(
             linewidth=1,
             label=f"second stage, from epoch {place + 0.5:.0f} on",
         )
-    _percent_axes(axes, title, "epoch")
-    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    epochs = [epoch for values in runs.values() for epoch in values]
+    _percent_axes(axes, title, "epoch", [ap for values in runs.values() for ap in values.values()])
+    axes.set_xlim(min(epochs) - 0.6, max(epochs) + 0.6)
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
     figure.legend(
         loc="outside lower center",
         ncols=1 if len(runs) < 3 or max(map(len, runs)) > 36 else 2,
         fontsize=8,
     )
-    return png(figure)
+    return figure
 
 
 def ap_by_rate(title: str, points: Mapping[str, Sequence[tuple[float, Sequence[float]]]]) -> bytes:
@@ -124,6 +141,11 @@ def ap_by_rate(title: str, points: Mapping[str, Sequence[tuple[float, Sequence[f
 
     points: per method (noise rate in [0, 1], the APs in [0, 1] of all seeds), by ascending rate.
     """
+    return png(draw_rates(title, points))
+
+
+def draw_rates(title: str, points: Mapping[str, Sequence[tuple[float, Sequence[float]]]]) -> Figure:
+    """The figure of `ap_by_rate`."""
     figure = Figure(figsize=(7, 4.8), layout="constrained")
     axes = figure.subplots()
     for number, (name, of_method) in enumerate(points.items()):
@@ -151,12 +173,22 @@ def ap_by_rate(title: str, points: Mapping[str, Sequence[tuple[float, Sequence[f
             marker=MARKERS[number % len(MARKERS)],
             markersize=5,
         )
-    _percent_axes(axes, title, "training annotations with a changed class label (%)")
-    axes.set_ylim(bottom=0)
+    found = [ap for of_method in points.values() for _, aps in of_method for ap in aps]
+    _percent_axes(axes, title, "training annotations with a changed class label (%)", found)
+    rates = [100 * rate for of_method in points.values() for rate, _ in of_method]
+    axes.set_xlim(min(rates) - 2, max(rates) + 2)
     figure.legend(loc="outside lower center", fontsize=9)
-    return png(figure)
+    return figure
 
 
-def _percent_axes(axes: Axes, title: str, below: str) -> None:
+def _percent_axes(axes: Axes, title: str, below: str, aps: Sequence[float]) -> None:
+    """aps: all that are drawn, in [0, 1]; the axis begins just below 0, and ends above 1 %."""
     axes.set(title=title, xlabel=below, ylabel="mask AP, clean validation labels (%)")
+    top = max(1.0, 108 * max((ap for ap in aps if np.isfinite(ap)), default=0.0))
+    axes.set_ylim(-0.02 * top, top)  # a curve of zeros lies on no frame
     axes.grid(alpha=0.3)
+
+
+def _short(name: str) -> str:
+    """A long path keeps its end, which tells runs apart."""
+    return name if len(name) <= LONGEST_NAME else f"...{name[-LONGEST_NAME:]}"

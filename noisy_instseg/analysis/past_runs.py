@@ -4,11 +4,12 @@
     run.rows[-1]["segm_mAP"], run.max_epochs, run.method, run.noise_rate
 
 A run that continued from stage 1's checkpoint has rows of its own epochs only; those before are in
-the folder beside it whose name ends in `_nl_1`, where train_stages.py and the paper's commands put
-them.
+the folder of that checkpoint, which the run's config names, or in the folder `..._nl_1` beside it,
+where train_stages.py and the paper's commands put them.
 """
 
 import ast
+import math
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -35,6 +36,11 @@ class Run:
     rows: list[Row]  # by epoch, those of stage 1 included
     settings: dict[str, Any]  # top-level variables of the config that mmengine wrote
     first_epoch: int  # that this folder's run trained; above 1, stage 1 trained those before
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether the rows begin with the first epoch: stage 1's were found."""
+        return bool(self.rows[0]["epoch"] == 1)
 
     @property
     def loss(self) -> str:
@@ -72,7 +78,9 @@ class Run:
     def evaluated(self) -> dict[int, float]:
         """Epoch -> mask AP in [0, 1], of the epochs that were evaluated."""
         return {
-            row["epoch"]: row["segm_mAP"] for row in self.rows if row.get("segm_mAP") is not None
+            row["epoch"]: row["segm_mAP"]
+            for row in self.rows
+            if row.get("segm_mAP") is not None and math.isfinite(row["segm_mAP"])
         }
 
     @property
@@ -98,15 +106,29 @@ def read(folder: Path) -> Run:
             f"{folder}: no epoch is finished yet (no rows in {METRICS}); give the run folder of "
             "a training run"
         )
-    first = rows[0]["epoch"]
-    earlier = read_rows(stage_1_folder(folder)) if first > 1 else []
-    rows = [row for row in earlier if row["epoch"] < first] + rows
-    return Run(folder, rows, read_settings(folder), first)
+    first, settings = rows[0]["epoch"], read_settings(folder)
+    if first > 1:
+        rows = rows_before(first, folder, settings) + rows
+    return Run(folder, rows, settings, first)
 
 
-def stage_1_folder(folder: Path) -> Path:
-    """The stage 1 that a run continued from: ..._nl_1 beside ..._nl_2 or ..._ce."""
-    return folder.with_name(re.sub(r"_(nl_2|[a-z]+)$", "", folder.absolute().name) + "_nl_1")
+def rows_before(first: int, folder: Path, settings: dict[str, Any]) -> list[Row]:
+    """The rows of stage 1 up to the epoch before `first`; none where its folder is not found."""
+    for place in stage_1_folders(folder, settings):
+        rows = [row for row in read_rows(place) if row["epoch"] < first]
+        if rows and rows[-1]["epoch"] == first - 1:
+            return rows
+    return []
+
+
+def stage_1_folders(folder: Path, settings: dict[str, Any]) -> list[Path]:
+    """Where stage 1 may be: where its checkpoint was, beside the run, ..._nl_1 beside ..._nl_2."""
+    here = folder.absolute()
+    found = [here.with_name(re.sub(r"(?<![a-z])(nl_2|[a-z]+)$", "nl_1", here.name))]
+    if isinstance(checkpoint := settings.get("load_from"), str):
+        there = Path(checkpoint).absolute().parent
+        found = [there, here.with_name(there.name), *found]
+    return [place for place in found if place != here]
 
 
 def read_settings(folder: Path) -> dict[str, Any]:

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from noisy_instseg.analysis.figures import png
 from noisy_instseg.analysis.trained_model import batches
+from noisy_instseg.run.class_names import same_classes
 
 SIDE = 640  # pixels of an image's longer side when it is painted
 PAGE = (8.0, 11.0)  # inches, the most
@@ -85,16 +86,35 @@ def decode(segmentation: Any, height: int, width: int) -> NDArray[np.bool_]:
     return np.asarray(mask.decode(runs), bool)
 
 
+def labels_of(names: Sequence[str] | None, dataset: Any, checkpoint: Path) -> NDArray[np.int64]:
+    """(C,) the dataset's label of each class of a model. names: of the checkpoint, if it has them.
+
+    Raises UserError for other classes.
+    """
+    classes = list(dataset.metainfo["classes"])
+    if same_classes(names, classes, checkpoint, Path(dataset.ann_file)):
+        return np.arange(len(classes))
+    return np.array([classes.index(name) for name in names or ()], np.int64)
+
+
 def predict(
-    model: Any, cfg: Config, dataset: Any, indices: Sequence[int], score_thr: float
+    model: Any,
+    cfg: Config,
+    dataset: Any,
+    indices: Sequence[int],
+    score_thr: float,
+    labels: NDArray[np.int64],
 ) -> list[Instances]:
-    """What the model finds in these items with a score of `score_thr` or more."""
+    """What the model finds in these items with a score of `score_thr` or more.
+
+    labels: of `labels_of`.
+    """
     found = []
     with torch.no_grad():
         for batch in batches(cfg, dataset, indices):
             for sample in model.test_step(batch):
                 seen = sample.pred_instances[sample.pred_instances.scores >= score_thr].cpu()
-                parts = (seen.bboxes, seen.labels, seen.masks, seen.scores)
+                parts = (seen.bboxes, labels[seen.labels.numpy()], seen.masks, seen.scores)
                 found.append(Instances(*(np.asarray(part) for part in parts)))
     return found
 

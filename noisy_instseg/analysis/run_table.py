@@ -1,7 +1,7 @@
 """A table and a picture of several runs: mask AP of the last and of the best epoch, and its curve.
 
-A run of the second stage continues from the folder `..._nl_1` beside it, whose epochs are the
-beginning of its curve; a dotted line marks where the loss changes.
+A run of the second stage continues from stage 1's folder, whose epochs are the beginning of its
+curve; a dotted line marks where the loss changes.
 """
 
 from collections.abc import Sequence
@@ -52,7 +52,13 @@ def table(runs: dict[str, Run]) -> str:
             f"{100 * list(mask.values())[-1]:>7.1f}  {best_ap:>12}  {box_ap:>6}  {rate:>12}  "
             f"{run.seconds:>7.0f}"
         )
-    return "\n".join([*lines, "", *NOTES])
+    partial = [
+        f"{name}: begins with epoch {run.rows[0]['epoch']}, as the folder of the epochs before was "
+        f"not found beside {run.folder} (..._nl_1); seconds without those"
+        for name, run in runs.items()
+        if not run.is_whole
+    ]
+    return "\n".join([*lines, "", *NOTES, *partial])
 
 
 def report(folders: Sequence[Path], plot: Path | None) -> None:
@@ -62,8 +68,8 @@ def report(folders: Sequence[Path], plot: Path | None) -> None:
     for name, one in runs.items():
         if not one.evaluated:
             raise UserError(
-                f"{name}: no epoch was evaluated (trained with --no-validate?); tools/test.py "
-                "evaluates a checkpoint"
+                f"{name}: no epoch was evaluated, or to NaN alone; tools/test.py evaluates a "
+                "checkpoint"
             )
     print(table(runs))
     if plot is not None:

@@ -231,6 +231,11 @@ def run(flags: RobustnessFlags) -> None:
         write_results(flags.out, read_results(flags.out), kind_of(flags.out) or flags.kind)
         return print(f"wrote {flags.out / 'robustness.png'}")
     study = checked_study(flags)
+    with run_folder.locked(flags.out, "--out"):
+        _run(study, flags)
+
+
+def _run(study: Study, flags: RobustnessFlags) -> None:
     check_settings(study)
     # so that subprocess.run ends the training as well
     signal.signal(signal.SIGTERM, lambda *_: sys.exit("terminated"))

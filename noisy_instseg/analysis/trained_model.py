@@ -17,6 +17,7 @@ from torch.utils.data import DataLoader, Subset
 from noisy_instseg.run import checkpoints, experiment, run_folder
 from noisy_instseg.run.config import Settings
 from noisy_instseg.run.datasets import Part, parts_of
+from noisy_instseg.run.progress import watched
 from noisy_instseg.run.training import import_modules
 from shared.errors import UserError
 
@@ -29,17 +30,19 @@ def load_config(path: Path, settings: Settings, part: str) -> Config:
     return cfg
 
 
-def load_model(cfg: Config, checkpoint: Path, device: torch.device) -> nn.Module:
-    """The config's detector with the weights of a checkpoint, ready to predict.
+def load_model(
+    cfg: Config, checkpoint: Path, device: torch.device
+) -> tuple[nn.Module, tuple[str, ...] | None]:
+    """The config's detector with the weights of a checkpoint, ready to predict, and its classes.
 
-    Raises UserError.
+    None for a checkpoint that does not name them. Raises UserError.
     """
     state = checkpoints.load(run_folder.find(checkpoint))
     backbone = {**cfg.model.backbone, "init_cfg": None}  # all weights are in the checkpoint
     model: nn.Module = MODELS.build({**cfg.model, "backbone": backbone})
     checkpoints.check_weights(model.state_dict(), state, checkpoint)
     model.load_state_dict(state.get("state_dict", state))
-    return model.to(device).eval()
+    return model.to(device).eval(), checkpoints.class_names(state)
 
 
 def only_part(cfg: Config, name: str) -> Part:
@@ -66,10 +69,11 @@ def load_dataset(cfg: Config, name: str) -> Any:
 
 def batches(cfg: Config, dataset: Any, indices: Sequence[int]) -> Iterator[dict[str, Any]]:
     """Batches of the dataset's items as the model's data preprocessor takes them, in this order."""
-    loader = cfg.val_dataloader
-    yield from DataLoader(
+    settings = cfg.val_dataloader
+    loader = DataLoader(
         Subset(dataset, indices),
-        batch_size=loader.get("batch_size", 1),
+        batch_size=settings.get("batch_size", 1),
         collate_fn=pseudo_collate,
-        num_workers=loader.get("num_workers", 0),
+        num_workers=settings.get("num_workers", 0),
     )
+    yield from watched(loader, "looking at images", len(loader), "batch", least=100)

@@ -124,6 +124,18 @@ def check_weights(expected: Mapping[str, Any], checkpoint: Mapping[str, Any], pa
         )
 
 
+def class_names(checkpoint: Mapping[str, Any]) -> tuple[str, ...] | None:
+    """The classes that a checkpoint's columns stand for; None if it has weights alone."""
+    meta = checkpoint.get("meta")
+    meta = meta if isinstance(meta, Mapping) else {}
+    known = meta.get("dataset_meta")
+    for place in (known if isinstance(known, Mapping) else {}, meta):  # mmdetection 3 and 2
+        for key in ("classes", "CLASSES"):
+            if isinstance(names := place.get(key), list | tuple) and names:
+                return tuple(map(str, names))
+    return None
+
+
 def _neighbours(path: Path) -> str:
     """Other checkpoints in the folder, for the message."""
     names = [f"epoch_{epoch}.pth" for epoch, _ in run_folder.epochs_in(path.parent)]

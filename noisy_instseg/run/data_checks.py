@@ -3,9 +3,9 @@
     check(cfg, ("train", "val"))           # the dataloaders that will be used
     adopt_classes(cfg, ("train", "val"))   # configs of any COCO-format set: classes of the file
 
-mmdetection would be silent about some of it: its CocoDataset drops annotations of categories that
-the config does not list, and numbers the classes in the order of the file while it names them in
-the order of the config. Letters: C classes.
+mmdetection would be silent about some of it, such as annotations of categories that the config does
+not list, and would end in a traceback after an epoch for what only evaluation reads. Letters: C
+classes.
 """
 
 import math
@@ -16,11 +16,16 @@ from typing import Any
 
 from mmengine.config import Config
 
-from noisy_instseg.run.datasets import Part, parts_of
+from noisy_instseg.run.annotations import repaired, wrong_runs
+from noisy_instseg.run.datasets import Part, parts_of, some_of
+from noisy_instseg.run.device import is_first_process
+from noisy_instseg.run.errors import say
+from noisy_instseg.run.image_checks import check_samples, check_sizes
 from shared.coco import file as coco_file
 from shared.coco.classes import CocoError
 from shared.errors import UserError
 
+LARGE = 50_000_000  # bytes of an annotation file that takes seconds to read
 OTHER_CONFIG = (
     "use the config of this set, or configs/coco_format, which takes the classes from the file"
 )
@@ -65,7 +70,7 @@ def check_heads(cfg: Config, part: Part) -> None:
             if count is not None and count != len(part.classes):
                 raise UserError(
                     f"{name}.num_classes is {count}, and the {part.name} set has "
-                    f"{len(part.classes)} classes ({_some(part.classes)}): give --cfg-options "
+                    f"{len(part.classes)} classes ({some_of(part.classes)}): give --cfg-options "
                     f"{name}.num_classes={len(part.classes)}, or the classes with "
                     f"{part.name}_dataloader.dataset.{part.inner}metainfo.classes (background does "
                     "not count)"
@@ -86,6 +91,8 @@ def check_paths(part: Part) -> None:
 
 def read(part: Part) -> coco_file.CocoFile:
     """The annotations. UserError for a torn file, a repeated id or an unknown category."""
+    if (size := part.annotations.stat().st_size) > LARGE:
+        say(f"reading {part.annotations} ({size / 1e6:,.0f} MB)")
     try:
         return coco_file.read(part.annotations)
     except CocoError as error:
@@ -99,33 +106,37 @@ def check_annotations(part: Part, source: coco_file.CocoFile) -> None:
     check_images(part, source)
     if part.name == "train":
         check_objects(part, source)
+    if is_first_process():
+        check_sizes(part, source)
+        check_samples(part, source)
+        for note in repaired(source.content)[1]:
+            say(f"note: {part.annotations}: {note} (the file stays as it is)")
 
 
 def check_classes(part: Part, source: coco_file.CocoFile) -> None:
-    """The classes of config and file are the same, in one order, and no annotation is dropped."""
+    """The file has each class of the config once, in any order, and no annotation is dropped."""
     if part.classes is None:
         return
     path, names = part.annotations, [source.name_of(category) for category in source.categories]
     if missing := [name for name in part.classes if name not in names]:
         raise UserError(
-            f"{path} has no category {_some(missing)} of the config's {len(part.classes)} "
-            f"classes; it has {_some(names)}: {OTHER_CONFIG}"
+            f"{path} has no category {some_of(missing)} of the config's {len(part.classes)} "
+            f"classes; it has {some_of(names)}: {OTHER_CONFIG}"
         )
     dropped = {one for one in source.categories if source.name_of(one) not in part.classes}
     if count := sum(category in dropped for category in source.category_ids.tolist()):
         raise UserError(
             f"{count} annotations of {path} have a category that is none of the config's "
             f"{len(part.classes)} classes "
-            f"({_some([source.name_of(one) for one in sorted(dropped)])}), and mmdet would drop "
+            f"({some_of([source.name_of(one) for one in sorted(dropped)])}), and mmdet would drop "
             f"them silently: {OTHER_CONFIG}"
         )
-    kept = [name for name in names if name in part.classes]
-    if kept != list(part.classes):
-        raise UserError(
-            f"{path} lists its categories as {_some(kept)}, the config its classes as "
-            f"{_some(part.classes)}, and mmdet would number them as the file and name them as the "
-            "config: list each once, in the same order, in both"
-        )
+    for name in part.classes:
+        if names.count(name) > 1:
+            raise UserError(
+                f"{path} has {names.count(name)} categories named {name}: give each class one "
+                "category"
+            )
 
 
 # what mmdet reads of an entry
@@ -159,6 +170,11 @@ def check_fields(part: Part, source: coco_file.CocoFile) -> None:
     if len(sizes) < len(source.content["images"]):
         raise UserError(f"{part.annotations} gives two images one id: give each image its own")
     for position, entry in enumerate(source.content["annotations"]):
+        if entry.get("iscrowd", 0) not in (0, 1):
+            raise UserError(
+                f"{part.annotations}: annotations[{position}] has iscrowd "
+                f"{str(entry['iscrowd'])[:40]}: give 0 for a single object, 1 for a crowd"
+            )
         if entry["image_id"] not in sizes:
             raise UserError(
                 f"{part.annotations}: annotations[{position}] belongs to image "
@@ -177,13 +193,14 @@ def _wrong_shape(box: list[Any], mask: Any, size: list[int]) -> str:
     if len(box) != 4 or not _finite(box):
         return f"the box {str(box)[:60]}: give 4 finite numbers (x, y, width, height)"
     if isinstance(mask, dict):
-        if mask.get("size") == size:
-            return ""
         height, width = size
-        return (
-            f"a mask that is not {height} x {width} (height x width) as its image: give it that "
-            "size"
-        )
+        if mask.get("size") != size:
+            return (
+                f"a mask that is not {height} x {width} (height x width) as its image: give it "
+                "that size"
+            )
+        wrong = wrong_runs(mask, height, width)
+        return wrong and f"{wrong}: encode the mask again, as pycocotools.mask.encode does"
     for polygon in mask:
         points = isinstance(polygon, list) and len(polygon) >= 6 and len(polygon) % 2 == 0
         if not points or not _finite(polygon):
@@ -272,9 +289,3 @@ def adopt_classes(cfg: Config, parts: Iterable[str] = ("train",)) -> None:
         head["num_classes"] = len(classes)
         if "num_classes" in head.get("loss_cls", {}):
             head["loss_cls"]["num_classes"] = len(classes)
-
-
-def _some(names: Iterable[str], most: int = 8) -> str:
-    """A few of the names, for a message."""
-    names = list(names)
-    return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")

@@ -14,6 +14,7 @@ from mmengine.config import Config
 
 from shared.coco.classes import TABLES
 from shared.datasets import shapes
+from shared.errors import UserError
 
 CLASSES = {name: tuple(table.values()) for name, table in TABLES.items()} | {
     "shapes": shapes.CLASSES
@@ -47,8 +48,8 @@ HELP = {  # name in CLASSES, or none -> how to get images, how to get annotation
     "": (
         "name the set's folder with --data_root, or the images' with "
         "--cfg-options {part}_dataloader.dataset.{inner}data_prefix.img=FOLDER",
-        "name the set's folder with --data_root, a noisy training file with --noise_file, or "
-        "any file with --cfg-options {part}_dataloader.dataset.{inner}ann_file=FILE",
+        "name the set's folder with --data_root, or the file with "
+        "--cfg-options {part}_dataloader.dataset.{inner}ann_file=FILE",
     ),
 }
 
@@ -81,6 +82,12 @@ class Part:
     @property
     def given_classes(self) -> tuple[str, ...] | None:
         given = (self.settings.get("metainfo") or {}).get("classes")
+        if isinstance(given, str):
+            place = f"{self.name}_dataloader.dataset.{self.inner}metainfo.classes"
+            raise UserError(
+                f"{place} is the text {given!r}, and would be a class for each letter: give a "
+                f"list, such as --cfg-options '{place}=[{given}]'"
+            )
         return None if given is None else tuple(given)
 
     def help(self, kind: int) -> str:
@@ -117,3 +124,9 @@ def innermost(dataset: Any, inner: str = "") -> Iterator[tuple[str, Any]]:
 def annotation_file(settings: Any) -> Path:
     """The file of an innermost dataset, as mmengine joins it."""
     return Path(settings.get("data_root") or "", settings.get("ann_file") or "")
+
+
+def some_of(names: Iterable[str], most: int = 8) -> str:
+    """A few of the names, for a message."""
+    names = list(names)
+    return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")

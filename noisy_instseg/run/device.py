@@ -37,10 +37,10 @@ def prepare_environment(settings: Settings) -> None:
             os.environ["CUDA_VISIBLE_DEVICES"] = names[ids[0]]
 
 
-def choose_device(name: str) -> "torch.device":
+def choose_device(name: str, flag: str = "--device cuda") -> "torch.device":
     """auto: a GPU where there is one. The first thing that is slow: it imports torch.
 
-    Raises UserError for cuda where there is none.
+    flag: that asks for cuda. Raises UserError for cuda where there is none.
     """
     for category, text in OF_LIBRARIES:
         warnings.filterwarnings("ignore", text, category)
@@ -49,15 +49,16 @@ def choose_device(name: str) -> "torch.device":
     found = torch.cuda.is_available()
     if name == "cuda" and not found:
         raise UserError(
-            "no usable GPU: torch.cuda.is_available() is False here; leave out --device cuda and "
-            "--gpu-ids to use the CPU"
+            f"no usable GPU: torch.cuda.is_available() is False here; leave out {flag} to use the "
+            "CPU"
         )
     return torch.device("cuda" if found and name != "cpu" else "cpu")
 
 
 def join_processes(settings: Settings) -> None:
     """Refuses what this machine does not have; on CPUs, joins the other processes of the run."""
-    cuda = choose_device("cuda" if settings.gpu_ids else settings.device).type == "cuda"
+    wanted = ("cuda", "--gpu-ids") if settings.gpu_ids else (settings.device,)
+    cuda = choose_device(*wanted).type == "cuda"
     if settings.amp == "bf16" and not cuda:
         raise UserError("--amp bf16 needs a GPU: leave it out, float32 is the default")
     if settings.launcher != "none" and not cuda:

@@ -4,42 +4,63 @@ import contextlib
 import os
 import sys
 import tempfile
+import time
 from collections.abc import Callable
 from pathlib import Path
+from types import TracebackType
 
 from noisy_instseg.run.device import is_first_process, leave_process_group
-from shared.errors import UserError
+from shared.errors import UserError, explain
 
-NON_FINITE = 3
+NON_FINITE, INTERRUPTED = 3, 130
+PATIENCE = 30  # seconds in which the first of several processes comes to the same end
 # where dist_*.sh read the exit status; torch.distributed.run makes 1 of any
 STATUS_FILE = "NOISY_INSTSEG_STATUS"
 
 
 class NonFiniteLossError(FloatingPointError):
-    """A loss or a weight is NaN or infinite; the checkpoint of the last good epoch is kept."""
+    """A loss or a weight is NaN or infinite."""
 
 
-def exit_status(work: Callable[[], None], interrupted: str = "interrupted") -> int:
-    """Runs `work`. 0; 2 for input that cannot work; 3 for a NaN; 130 for Ctrl-C, `interrupted`."""
+def exit_status(
+    work: Callable[[], int | None], interrupted: str = "interrupted", again: str = ""
+) -> int:
+    """Runs `work`. 0 or what it returns; 2 for input that cannot work; 3 for a NaN; 130 for Ctrl-C.
+
+    interrupted: what to say then; again: how to go on once a full disk has space.
+    """
     status, message = 0, ""
     try:
-        work()
+        status = work() or 0
     except NonFiniteLossError as error:
         status, message = NON_FINITE, f"stopped: {error}"
     except UserError as error:
         status, message = 2, f"error: {error}"
     except OSError as error:  # such as a full disk
-        status = 2
-        message = f"error: {error}: check that the place exists, is yours to use and has room"
+        status, message = 2, f"error: {explain(error, again or 'run the same command again')}"
     except KeyboardInterrupt:
-        status, message = 130, interrupted
+        status, message = INTERRUPTED, interrupted
     finally:
         leave_process_group()
-    if status:
+    if status not in (0, INTERRUPTED) and not is_first_process():
+        time.sleep(PATIENCE)  # the first process says the same, and its end ends this one
+        print(message, file=sys.stderr, flush=True)
+    elif message:
         say(message)
-        if is_first_process() and (file := os.environ.get(STATUS_FILE)):
-            Path(file).write_text(f"{status}\n")
+    if status and is_first_process() and (file := os.environ.get(STATUS_FILE)):
+        Path(file).write_text(f"{status}\n")
     return status
+
+
+def _one_line(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+    """Ctrl-C where `exit_status` does not run yet, such as while this project is imported."""
+    if not issubclass(kind, KeyboardInterrupt):
+        return sys.__excepthook__(kind, error, trace)
+    print("interrupted", file=sys.stderr, flush=True)
+    os._exit(INTERRUPTED)
+
+
+sys.excepthook = _one_line
 
 
 def say(text: str) -> None:

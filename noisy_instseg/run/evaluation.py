@@ -7,7 +7,7 @@ from typing import Any
 
 from mmengine.config import Config, ConfigDict
 
-from noisy_instseg.run import experiment, run_folder
+from noisy_instseg.run import class_names, experiment, run_folder
 from noisy_instseg.run.config import EvaluateFlags
 from noisy_instseg.run.device import is_first_process
 from noisy_instseg.run.errors import check_output
@@ -38,13 +38,16 @@ def build(flags: EvaluateFlags) -> Any:
     from mmengine.runner import Runner
 
     from noisy_instseg.run import checkpoints
+    from noisy_instseg.run.hooks import ProgressHook
 
     import_modules(cfg)
-    expected = network_without_weights(cfg).state_dict()
-    checkpoints.check_weights(expected, checkpoints.load(path), path)
+    state = checkpoints.load(path)
+    class_names.number_as_trained(cfg, checkpoints.class_names(state), path, ["val", "test"])
+    checkpoints.check_weights(network_without_weights(cfg).state_dict(), state, path)
     wrap_for_cpu(cfg)
     runner = Runner.from_cfg(cfg)
     quiet(runner)
+    runner.register_hook(ProgressHook())
     runner.load_or_resume()
     if flags.fuse_conv_bn:
         from mmcv.cnn.utils import fuse_conv_bn

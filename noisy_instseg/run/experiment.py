@@ -19,12 +19,14 @@ from mmengine.config import Config, ConfigDict, DictAction
 from noisy_instseg.run import data_checks
 from noisy_instseg.run.config import Settings
 from noisy_instseg.run.datasets import annotation_file, innermost, parts_of
+from noisy_instseg.run.errors import say
 from shared.errors import UserError
 
 PROJECT = Path(__file__).absolute().parents[1]
 OWN = "noisy_instseg."
 MODULES = tuple(
-    f"{OWN}{name}" for name in ("plugins", "run.seeded", "run.hooks", "run.roi_extractor")
+    f"{OWN}{name}"
+    for name in ("plugins", "run.seeded", "run.hooks", "run.roi_extractor", "run.coco_reader")
 )
 # mmdetection 2.2's names -> 3.x's
 EVALUATION_OPTIONS = {"jsonfile_prefix": "outfile_prefix", "classwise": "classwise"}
@@ -41,30 +43,38 @@ OWN_KEYS = {
     "activation_checkpointing",
 }
 REPLACED = {  # keys that would have no effect -> what to give instead
-    "resume": "--resume",
-    "launcher": "--launcher",
-    "randomness": "--seed and --deterministic",
+    "resume": "train.py its --resume",
+    "launcher": "train.py or test.py their --launcher",
+    "randomness": "train.py its --seed and --deterministic",
     "data_root": "--data_root",
     "test_dataloader": "val_dataloader, which testing uses",
     "test_evaluator": "val_evaluator, which testing uses",
     "classes": "{train,val}_dataloader.dataset.metainfo.classes",
     "train_pipeline": "train_dataloader.dataset.pipeline",
     "test_pipeline": "val_dataloader.dataset.pipeline",
-    "vis_backends": "--wandb",
-    "visualizer": "--wandb",
+    "vis_backends": "train.py its --wandb",
+    "visualizer": "train.py its --wandb",
 }
 
 
-def load(config_path: Path, settings: Settings, parts: Sequence[str] = ("train", "val")) -> Config:
+def load(
+    config_path: Path,
+    settings: Settings,
+    parts: Sequence[str] = ("train", "val"),
+    trains: bool = False,
+) -> Config:
     """The final config. Raises UserError.
 
     parts: the datasets that have to be there; without "train" the config is one to test with.
+    trains: says first if the batch is not the published one.
     """
     cfg = read(config_path)
     recorded = forget_run(cfg)
     seed = recorded if settings.seed is None else settings.seed
     train_ann = merge(cfg, settings.options)
     check_numbers(cfg)
+    if trains:
+        note_batch(cfg)
     place_data(cfg, settings.data_root)
     if (noise_file := settings.noise_file or train_ann) is not None:
         use_annotations(cfg, Path(noise_file))
@@ -165,6 +175,34 @@ def check_numbers(cfg: Config) -> None:
             raise UserError(
                 f"{name} is {value!r}: give a whole number from 1 on, as in --cfg-options {name}=1"
             )
+
+
+def note_batch(cfg: Config) -> None:
+    """The learning rate belongs to the published batch: the first thing a run says."""
+    line, is_published = describe_batch(cfg, int(os.environ.get("WORLD_SIZE", 1)))
+    if not is_published:
+        say(f"note: {line}")
+
+
+def describe_batch(cfg: Config, processes: int) -> tuple[str, bool]:
+    """The images of a step, with the flags that make them the published number; whether they are.
+
+    processes: of the run.
+    """
+    images = cfg.train_dataloader.get("batch_size", 1)
+    batch = processes * images * cfg.optim_wrapper.get("accumulative_counts", 1)
+    scaling = cfg.get("auto_scale_lr") or {}
+    published = scaling.get("base_batch_size", batch)
+    line = f"batch: {processes} process(es) x {images} image(s) = {batch} a step"
+    if batch == published:
+        return line, True
+    if scaling.get("enable"):
+        return f"{line}; the learning rate, made for {published}, is scaled to it", True
+    return (
+        f"{line}; the learning rate is made for {published}. To train as published: --cfg-options "
+        f"train_dataloader.batch_size={max(1, published // processes)}; where memory does not "
+        "allow that, scale the learning rate: --cfg-options auto_scale_lr.enable=True"
+    ), False
 
 
 # ---- data

@@ -18,6 +18,7 @@ from mmengine.runner import Runner
 
 from noisy_instseg.run import checkpoints, run_folder, seeded
 from noisy_instseg.run.errors import NonFiniteLossError
+from noisy_instseg.run.progress import Progress
 from shared.files import write_atomically
 
 TIMING = ("seconds", "images_per_s")  # the only fields of a row that differ between two equal runs
@@ -53,15 +54,17 @@ class FiniteLossHook(Hook):
         losses = {name: _number(value) for name, value in (outputs or {}).items() if "loss" in name}
         if bad := [f"{name} {value}" for name, value in losses.items() if not math.isfinite(value)]:
             raise _not_finite(
+                runner,
                 f"epoch {runner.epoch + 1}, iteration {batch_idx + 1} of "
-                f"{len(runner.train_dataloader)}: {', '.join(bad)}"
+                f"{len(runner.train_dataloader)}: {', '.join(bad)}",
             )
 
     def after_train_epoch(self, runner: Runner) -> None:
         weights = [value.detach().sum() for value in runner.model.parameters()]
         if not torch.stack(weights).isfinite().all():
             raise _not_finite(
-                f"epoch {runner.epoch + 1}, after its last iteration: weights of the network"
+                runner,
+                f"epoch {runner.epoch + 1}, after its last iteration: the network's weights",
             )
 
 
@@ -152,8 +155,7 @@ class RunRecordHook(Hook):
         if hasattr(self, "started"):
             timing["seconds"] = round(time.perf_counter() - self.started, 3)
         if get_rank() == 0:
-            with open(Path(runner.work_dir, run_folder.METRICS), "a") as file:
-                file.write(json.dumps(row | timing) + "\n")
+            run_folder.append_row(Path(runner.work_dir), row | timing)
 
     # ---- resuming
 
@@ -192,11 +194,72 @@ class RunRecordHook(Hook):
         checkpoints.restore_history(checkpoint)
 
 
-def _not_finite(place: str) -> NonFiniteLossError:
+class ProgressHook(Hook):
+    """Signs of life within an epoch, and within evaluation and testing."""
+
+    priority = "VERY_LOW"  # nothing waits for it
+
+    def before_train_epoch(self, runner: Runner) -> None:
+        self._begin(f"epoch {runner.epoch + 1}", runner.train_dataloader)
+
+    def before_val_epoch(self, runner: Runner) -> None:
+        self._begin(f"evaluation after epoch {runner.epoch}", runner.val_dataloader)
+
+    def before_test_epoch(self, runner: Runner) -> None:
+        self._begin("testing", runner.test_dataloader)
+
+    def _begin(self, title: str, loader: Any) -> None:
+        self.progress, self.started = Progress(title, len(loader), "step"), time.perf_counter()
+        self.images = 0
+
+    def after_train_iter(
+        self,
+        runner: Runner,
+        batch_idx: int,
+        data_batch: Any = None,
+        outputs: dict[str, Any] | None = None,
+    ) -> None:
+        self._step(data_batch, (outputs or {}).get("loss"))
+
+    def after_val_iter(
+        self, runner: Runner, batch_idx: int, data_batch: Any = None, outputs: Any = None
+    ) -> None:
+        self._step(data_batch)
+
+    def after_test_iter(
+        self, runner: Runner, batch_idx: int, data_batch: Any = None, outputs: Any = None
+    ) -> None:
+        self._step(data_batch)
+
+    def _step(self, batch: Any, loss: Any = None) -> None:
+        self.images += len(batch["inputs"]) * get_world_size()
+
+        def more() -> str:
+            speed = f"{self.images / (time.perf_counter() - self.started):,.1f} images/s"
+            return speed if loss is None else f"loss {_number(loss):.3g}, {speed}"
+
+        self.progress.step(more)
+
+    def after_train_epoch(self, runner: Runner) -> None:
+        self.progress.close()
+
+    def after_val_epoch(self, runner: Runner, metrics: dict[str, float] | None = None) -> None:
+        self.progress.close()
+
+    def after_test_epoch(self, runner: Runner, metrics: dict[str, float] | None = None) -> None:
+        self.progress.close()
+
+
+def _not_finite(runner: Runner, place: str) -> NonFiniteLossError:
+    there = run_folder.epochs_in(Path(runner.work_dir))
+    kept = (
+        f"The checkpoint of the last good epoch is {there[0][1]}"
+        if there
+        else "No epoch was completed, so there is no checkpoint yet"
+    )
     return NonFiniteLossError(
-        f"not finite ({place}). The checkpoints of the epochs before are kept. A lower learning "
-        "rate may help: --cfg-options optim_wrapper.optimizer.lr=... or "
-        "optim_wrapper.clip_grad.max_norm=10"
+        f"not finite ({place}). {kept}. A lower learning rate may help, in a new --work-dir: "
+        "--cfg-options optim_wrapper.optimizer.lr=... or optim_wrapper.clip_grad.max_norm=10"
     )
 
 

@@ -3,6 +3,7 @@
 All of it is read without torch, so that wrong input is told before anything slow is imported.
 """
 
+import contextlib
 import json
 import platform
 import re
@@ -14,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from noisy_instseg.run.device import is_first_process
+from shared import run_folder as shared_run_folder
 from shared.errors import UserError
 from shared.files import write_atomically
 
@@ -83,6 +85,44 @@ def tear(path: Path) -> str | None:
 # ---- the folder
 
 
+@contextlib.contextmanager
+def locked(folder: Path, flag: str = "--work-dir") -> Iterator[None]:
+    """Keeps other runs out of the folder, which is made, for the whole life of this one.
+
+    A run that is refused, or ends before it has written anything, leaves nothing. Of several
+    processes, the first one locks. flag: that names the folder. Raises UserError, naming who is in
+    it.
+    """
+    if not is_first_process():
+        yield
+        return
+    made = [one for one in (folder, *folder.parents) if not one.exists()]  # the deepest first
+    lock = folder / shared_run_folder.LOCK
+    was_there, keep = lock.exists(), True
+    try:
+        with _in_our_words(flag), shared_run_folder.locked(folder):
+            yield
+    except UserError:
+        keep = False
+        raise
+    finally:
+        keep = was_there or (keep and is_run(folder)) or shared_run_folder.is_locked(folder)
+        if not keep:
+            lock.unlink(missing_ok=True)
+        for one in made:
+            with contextlib.suppress(OSError):  # there is something in it
+                one.rmdir()
+
+
+@contextlib.contextmanager
+def _in_our_words(flag: str) -> Iterator[None]:
+    """Names the flag of this project's tools, which is mmdetection's."""
+    try:
+        yield
+    except shared_run_folder.RunFolderError as error:
+        raise UserError(str(error).replace("--output_dir", flag)) from error
+
+
 def is_run(folder: Path) -> bool:
     """Whether a folder holds what a training run left."""
     return bool(epochs_in(folder)) or (folder / METRICS).exists()
@@ -99,15 +139,25 @@ def write_record(folder: Path, identity: Mapping[str, Any]) -> None:
 
 
 def read_rows(folder: Path) -> list[dict[str, Any]]:
-    """The rows of metrics.jsonl, up to the first that is torn."""
-    rows: list[dict[str, Any]] = []
-    path = folder / METRICS
-    for line in path.read_text().splitlines() if path.is_file() else []:
+    """The rows of metrics.jsonl, none without one; a last line that a kill cut off is left out.
+
+    Raises UserError for a log that two runs wrote.
+    """
+    if not (folder / METRICS).is_file():
+        return []
+    with _in_our_words("--work-dir"):
+        return shared_run_folder.read_rows(folder)
+
+
+def append_row(folder: Path, row: Mapping[str, Any]) -> None:
+    """By the first process alone. An OSError names the file."""
+    if is_first_process():
+        path = folder / METRICS
         try:
-            rows.append(json.loads(line))
-        except json.JSONDecodeError:
-            break
-    return rows
+            with path.open("a") as file:
+                file.write(json.dumps(row) + "\n")
+        except OSError as error:
+            raise OSError(error.errno, error.strerror, str(path)) from error
 
 
 def plain_metrics(metrics: Mapping[str, Any], kinds: Iterable[str]) -> dict[str, float | None]:

@@ -1,9 +1,10 @@
 """What tools/train.py and train_stages.py do: where a run starts, its Runner, what came out.
 
     cfg = experiment.load(config, settings)
-    runner = build(cfg, start_of(cfg, flags).checkpoint)
-    runner.train()                                          # mmengine's loop over epochs and steps
-    report(cfg)
+    with run_folder.locked(place(cfg, flags)):
+        runner = build(cfg, start_of(cfg, flags).checkpoint)
+        runner.train()                                      # mmengine's loop over epochs and steps
+        report(cfg)
 
 Everything a user can fix is found before a file is written, and mostly before mmdetection is
 imported (seconds).
@@ -24,6 +25,7 @@ from mmengine.config import Config
 
 from noisy_instseg.run import experiment, run_folder
 from noisy_instseg.run.config import NEWEST, Settings, StagesFlags, TrainFlags
+from noisy_instseg.run.datasets import parts_of
 from noisy_instseg.run.device import choose_device, is_first_process, join_processes
 from noisy_instseg.run.errors import say
 from shared.errors import UserError
@@ -50,11 +52,15 @@ class Start:
 # ---- one run
 
 
+def place(cfg: Config, flags: TrainFlags) -> Path:
+    """The run folder; sets cfg.work_dir."""
+    folder = Path(flags.work_dir or cfg.get("work_dir") or Path("work_dirs", flags.config.stem))
+    cfg.work_dir = str(folder)
+    return folder
+
+
 def start_of(cfg: Config, flags: TrainFlags) -> Start:
-    """Where the run of these flags begins; sets cfg.work_dir. Raises UserError."""
-    cfg.work_dir = str(
-        flags.work_dir or cfg.get("work_dir") or Path("work_dirs", flags.config.stem)
-    )
+    """Where the run of these flags, in cfg.work_dir, begins. Raises UserError."""
     path = _checkpoint_of(Path(cfg.work_dir), flags)
     load_torch(flags.settings)
     if path is not None:
@@ -128,16 +134,27 @@ def is_done(cfg: Config, epoch: int) -> bool:
 # ---- two stages
 
 
-def stages_of(flags: StagesFlags) -> Iterator[tuple[Config, Path | None]]:
-    """What is left to train, each with the checkpoint it continues from.
+@contextlib.contextmanager
+def stages_of(flags: StagesFlags) -> Iterator[Iterator[tuple[Config, Path | None]]]:
+    """What is left to train, each with the checkpoint it continues from; both folders are locked.
 
     Stage 1 to its end, then stage 2 from there; the caller trains one before it asks for the next.
     """
     paths = (flags.stage1_config, flags.stage2_config)
-    stages = [experiment.load(path, flags.settings) for path in paths]
+    stages = [experiment.load(path, flags.settings, trains=path == paths[0]) for path in paths]
     for cfg, path in zip(stages, paths):
         cfg.work_dir = str((flags.work_dir or Path("work_dirs")) / path.stem)
     check_stages(*stages)
+    with contextlib.ExitStack() as locks:
+        for cfg in stages:
+            locks.enter_context(run_folder.locked(Path(cfg.work_dir)))
+        yield _left_to_train(flags, *stages)
+
+
+def _left_to_train(
+    flags: StagesFlags, first: Config, second: Config
+) -> Iterator[tuple[Config, Path | None]]:
+    stages = first, second
     newest = [run_folder.newest_intact(Path(cfg.work_dir)) for cfg in stages]
     load_torch(flags.settings)
     from noisy_instseg.run import checkpoints
@@ -145,7 +162,6 @@ def stages_of(flags: StagesFlags) -> Iterator[tuple[Config, Path | None]]:
     for cfg, found in zip(stages, newest):
         if found is not None:
             checkpoints.check_same_run(found[1], experiment.identify(cfg))
-    first, second = stages
     at_first, at_second = newest
     if at_second is None:
         if at_first is None or not is_done(first, at_first[0]):
@@ -198,11 +214,13 @@ def build(cfg: Config, checkpoint: Path | None) -> Any:
     """mmengine's Runner, from a checkpoint or from the pretrained weights; makes the run folder."""
     from mmengine.runner import Runner
 
-    from noisy_instseg.run.hooks import RunRecordHook
+    from noisy_instseg.run.hooks import ProgressHook, RunRecordHook
+    from noisy_instseg.run.trial_build import check_settings
 
     gc.collect()  # the network of stage 1, before that of stage 2 is made
     import_modules(cfg)
-    network_without_weights(cfg)  # what is wrong with it is told before the run folder is made
+    # what is wrong with any of it is told before the run folder is made
+    check_settings(cfg, network_without_weights(cfg))
     if checkpoint is None:
         _check_pretrained(cfg)
     else:
@@ -214,6 +232,7 @@ def build(cfg: Config, checkpoint: Path | None) -> Any:
     run_folder.write_record(Path(cfg.work_dir), identity)
     quiet(runner)
     runner.register_hook(RunRecordHook(identity))
+    runner.register_hook(ProgressHook())
     _set_up(runner, cfg)
     return runner
 
@@ -267,6 +286,8 @@ def wrap_for_cpu(cfg: Config) -> None:
 
 def quiet(runner: Any) -> None:
     """Keeps mmengine's words about its own insides out of the log."""
+    # no traceback for a line on a full disk: the next checkpoint or row ends the run with a message
+    logging.raiseExceptions = False
     runner.logger.addFilter(
         lambda record: not any(text in record.getMessage() for text in HARMLESS)
     )
@@ -284,21 +305,20 @@ def _check_pretrained(cfg: Config) -> None:
     if cfg.get("load_from"):
         path = Path(cfg.load_from).expanduser()
         expected = network_without_weights(cfg).state_dict()
-        checkpoints.check_weights(expected, checkpoints.load(path), path)
+        state = checkpoints.load(path)
+        checkpoints.check_weights(expected, state, path)
+        names, part = checkpoints.class_names(state), next(parts_of(cfg, ["train"]))
+        if names is not None and names != part.classes:
+            say(
+                f"note: {path} was trained on the classes {', '.join(names[:8])}, in this order, "
+                "and its last layer begins with the weights of those"
+            )
 
 
 def _note_batch(runner: Any, cfg: Config) -> None:
-    """The learning rate belongs to the published batch; nothing changes either silently."""
-    images = cfg.train_dataloader.get("batch_size", 1)
-    batch = runner.world_size * images * cfg.optim_wrapper.get("accumulative_counts", 1)
-    published = (cfg.get("auto_scale_lr") or {}).get("base_batch_size", batch)
-    line = f"batch: {runner.world_size} process(es) x {images} image(s) = {batch} a step"
-    if batch != published:
-        line += (
-            f"; the learning rate is made for {published}. To train as published: --cfg-options "
-            f"train_dataloader.batch_size={max(1, published // runner.world_size)}"
-        )
-    runner.logger.log(logging.INFO if batch == published else logging.WARNING, line)
+    """In the log; on the terminal it stands first, see `experiment.load`."""
+    line, is_published = experiment.describe_batch(cfg, runner.world_size)
+    runner.logger.log(logging.INFO if is_published else logging.WARNING, line)
 
 
 def report(cfg: Config) -> None:

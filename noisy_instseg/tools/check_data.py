@@ -22,9 +22,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Exit status: 0; 2 for data that cannot work, with a message."""
     flags = parse(CheckDataFlags, argv)
 
-    from noisy_instseg.run import datasets, experiment  # mmengine, which --help does not wait for
-
     def work() -> None:
+        from noisy_instseg.run import datasets, experiment
+
         cfg = experiment.load(flags.config, flags.settings)
         for part in datasets.parts_of(cfg, ("train", "val")):
             print(f"{part.name}: {part.annotations} and its images are as the config expects them")

@@ -13,7 +13,6 @@ from pathlib import Path
 # the repository: the script runs from any folder
 sys.path.insert(0, str(Path(__file__).absolute().parents[2]))
 
-from noisy_instseg.analysis import run_table
 from noisy_instseg.analysis.config import CompareFlags
 from noisy_instseg.run.errors import exit_status
 from noisy_instseg.run.flags import parse
@@ -22,7 +21,13 @@ from noisy_instseg.run.flags import parse
 def main(argv: Sequence[str] | None = None) -> int:
     """Exit status: 0; 2 for input that cannot work, with a message."""
     flags = parse(CompareFlags, argv)
-    return exit_status(lambda: run_table.report(flags.runs, flags.plot))
+
+    def work() -> None:
+        from noisy_instseg.analysis import run_table
+
+        run_table.report(flags.runs, flags.plot)
+
+    return exit_status(work)
 
 
 if __name__ == "__main__":

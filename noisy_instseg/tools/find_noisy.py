@@ -33,18 +33,20 @@ def main(argv: Sequence[str] | None = None) -> int:
         device = choose_device(flags.settings.device)
 
         from noisy_instseg.analysis import figures, noise_ranking, trained_model
+        from noisy_instseg.run import class_names
 
         cfg = trained_model.load_config(flags.config, flags.settings, "train")
         path = trained_model.only_part(cfg, "train").annotations
         source = coco_file.read(path)
         changed = noise_ranking.changed_ids(source, path, flags.manifest)
-        model = trained_model.load_model(cfg, flags.checkpoint, device)
+        model, names = trained_model.load_model(cfg, flags.checkpoint, device)
+        class_names.number_as_trained(cfg, names, flags.checkpoint, ["train"])
         ranking = noise_ranking.rank_training_set(model, cfg, source, changed)
         write_atomically(flags.out, noise_ranking.encode_csv(ranking))
         print(f"{noise_ranking.report(ranking)}\n\nranking: {flags.out}")
         if flags.plot is not None:
             title = f"Loss at the annotations of {path.name}"
-            picture = figures.loss_histogram(title, ranking.losses, ranking.changed)
+            picture = figures.losses_of_labels(title, ranking.losses, ranking.changed)
             write_atomically(flags.plot, picture)
             print(f"picture: {flags.plot}")
 

@@ -40,8 +40,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         indices = prediction_page.spread(len(dataset), flags.images)
         columns = [[prediction_page.ground_truth(dataset.get_data_info(i)) for i in indices]]
         for checkpoint in flags.checkpoints:
-            model = trained_model.load_model(cfg, checkpoint, device)
-            found = prediction_page.predict(model, cfg, dataset, indices, flags.score_thr)
+            model, names = trained_model.load_model(cfg, checkpoint, device)
+            labels = prediction_page.labels_of(names, dataset, checkpoint)
+            found = prediction_page.predict(model, cfg, dataset, indices, flags.score_thr, labels)
             columns.append(found)
         page = prediction_page.paint_page(dataset, indices, ["ground truth", *titles], columns)
         write_atomically(flags.out, page)

@@ -13,7 +13,6 @@ from pathlib import Path
 # the repository: the script runs from any folder
 sys.path.insert(0, str(Path(__file__).absolute().parents[2]))
 
-from noisy_instseg.analysis import study
 from noisy_instseg.analysis.config import parse_robustness
 from noisy_instseg.run.errors import exit_status
 
@@ -21,7 +20,13 @@ from noisy_instseg.run.errors import exit_status
 def main(argv: Sequence[str] | None = None) -> int:
     """Exit status: 0; 2 for input that cannot work; 3 for a loss that is not finite."""
     flags = parse_robustness(argv)
-    return exit_status(lambda: study.run(flags))
+
+    def work() -> None:
+        from noisy_instseg.analysis import study
+
+        study.run(flags)
+
+    return exit_status(work)
 
 
 if __name__ == "__main__":

@@ -27,9 +27,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     flags = parse(EvaluateFlags, argv)
     prepare_environment(flags.settings)
 
-    from noisy_instseg.run import evaluation  # mmengine, which --help does not wait for
-
     def work() -> None:
+        from noisy_instseg.run import evaluation
+
         runner = evaluation.build(flags)
         evaluation.report(runner.test(), flags)
 

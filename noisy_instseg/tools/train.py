@@ -29,20 +29,20 @@ def main(argv: Sequence[str] | None = None) -> int:
     flags = parse(TrainFlags, argv)
     prepare_environment(flags.settings)
 
-    from noisy_instseg.run import experiment, training  # mmengine, which --help does not wait for
-
     def work() -> None:
-        cfg = experiment.load(flags.config, flags.settings)
-        start = training.start_of(cfg, flags)
-        if start.is_done:
-            return print(f"the run is done: {start.checkpoint}")
-        runner = training.build(cfg, start.checkpoint)
-        runner.train()
-        training.report(cfg)
+        from noisy_instseg.run import experiment, run_folder, training
 
-    return exit_status(
-        work, "interrupted; the same command with --resume continues after the last whole epoch"
-    )
+        cfg = experiment.load(flags.config, flags.settings, trains=True)
+        with run_folder.locked(training.place(cfg, flags)):
+            start = training.start_of(cfg, flags)
+            if start.is_done:
+                return print(f"the run is done: {start.checkpoint}")
+            runner = training.build(cfg, start.checkpoint)
+            runner.train()
+            training.report(cfg)
+
+    again = "the same command with --resume"
+    return exit_status(work, f"interrupted; {again} continues after the last whole epoch", again)
 
 
 if __name__ == "__main__":

@@ -26,12 +26,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     flags = parse(StagesFlags, argv)
     prepare_environment(flags.settings)
 
-    from noisy_instseg.run import training  # mmengine, which --help does not wait for
-
     def work() -> None:
-        for cfg, checkpoint in training.stages_of(flags):
-            training.build(cfg, checkpoint).train()
-            training.report(cfg)
+        from noisy_instseg.run import training
+
+        with training.stages_of(flags) as stages:
+            for cfg, checkpoint in stages:
+                training.build(cfg, checkpoint).train()
+                training.report(cfg)
 
     return exit_status(work, "interrupted; the same command continues after the last whole epoch")
 

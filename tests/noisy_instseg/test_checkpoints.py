@@ -138,6 +138,7 @@ def _no_internet(source: str, *_: object) -> None:
     raise checkpoints.download._RefusedError("no internet")
 
 
+@pytest.mark.training  # torchvision's import takes as long
 def test_imagenet_weights_that_could_not_be_downloaded(places):
     with pytest.raises(UserError) as refused:
         checkpoints.pretrained("torchvision://resnet50")
@@ -149,6 +150,7 @@ def test_imagenet_weights_that_could_not_be_downloaded(places):
         checkpoints.pretrained("torchvision://resnet5000")
 
 
+@pytest.mark.training  # torchvision's import takes as long
 def test_imagenet_weights_of_a_mirror_are_checked(places, monkeypatch):
     torch.save({"conv1.weight": torch.zeros(1)}, places / "weights")
     content = (places / "weights").read_bytes()

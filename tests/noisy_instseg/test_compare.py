@@ -5,6 +5,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 from conftest import TOOLS, tool
 
@@ -205,7 +206,7 @@ def test_looking_at_an_output_leaves_nothing_behind(tmp_path):
         (
             OSError(28, "No space left on device", "a.csv"),
             2,
-            "error: [Errno 28] No space left on device: 'a.csv': check",
+            "error: no space left to write a.csv: free some space, then run the same command again",
         ),
         (KeyboardInterrupt(), 130, "interrupted"),
     ],
@@ -218,3 +219,133 @@ def test_what_ends_a_tool_is_one_line(capsys, error, status, said):
     printed = capsys.readouterr().err
     assert printed.startswith(said)
     assert printed.count("\n") == 1
+
+
+# ---- where stage 1 is
+
+
+def test_folders_named_after_the_stage_alone_belong_together(tmp_path):
+    make_run(tmp_path / "nl_1", {epoch: epoch / 100 for epoch in range(1, 5)}, epochs=4)
+    second = make_run(tmp_path / "nl_2", {5: 0.2, 6: 0.3}, "NewCombinationLoss", epochs=6)
+    run = past_runs.read(second)
+    assert list(run.evaluated) == [1, 2, 3, 4, 5, 6]
+    assert run.is_whole
+    assert past_runs.read(make_run(tmp_path / "ce", {5: 0.2})).is_whole
+
+
+def test_the_config_says_where_stage_1_was(tmp_path):
+    make_run(tmp_path / "elsewhere/first", {1: 0.1, 2: 0.2}, epochs=2)
+    second = make_run(tmp_path / "second", {3: 0.3}, "NewCombinationLoss", epochs=3)
+    with (second / "second.py").open("a") as file:
+        file.write(f"load_from = {str(tmp_path / 'elsewhere/first/epoch_2.pth')!r}\n")
+    assert list(past_runs.read(second).evaluated) == [1, 2, 3]
+    moved = (tmp_path / "elsewhere/first").rename(tmp_path / "first")  # beside it, as it is called
+    assert list(past_runs.read(second).evaluated) == [1, 2, 3]
+    moved.rename(tmp_path / "lost")
+    assert list(past_runs.read(second).evaluated) == [3]
+
+
+def test_a_stage_1_of_other_epochs_is_none(two_stages):
+    late = make_run(two_stages.with_name("tiny_gce"), {9: 0.3})
+    assert list(past_runs.read(late).evaluated) == [9]
+
+
+def test_a_curve_that_begins_late_is_told(tmp_path, capsys):
+    run = make_run(tmp_path / "nl_2", {5: 0.2}, "NewCombinationLoss")
+    assert script.main([str(run)]) == 0
+    assert "nl_2: begins with epoch 5, as the folder of the epochs before was not found" in (
+        capsys.readouterr().out
+    )
+
+
+def test_a_log_of_two_runs_is_refused(tmp_path, capsys):
+    run = make_run(tmp_path / "run", {1: 0.1, 2: 0.2})
+    lines = (run / "metrics.jsonl").read_text()
+    (run / "metrics.jsonl").write_text(lines + lines)
+    assert script.main([str(run)]) == 2
+    assert "epoch 1 follows epoch 2: two runs wrote into one folder" in capsys.readouterr().err
+
+
+# ---- pictures of extreme input
+
+
+@pytest.mark.parametrize(
+    ("curves", "switches"),
+    [
+        ({"one": {1: 0.3}}, {}),
+        ({"zero": {1: 0.0, 2: 0.0}}, {}),
+        ({"late": {7: 0.3}, "long": {epoch: 0.5 for epoch in range(1, 300)}}, {"late": 6.5}),
+        ({"/".join(["a long name"] * 30): {1: 1.0, 2: 1e-9}}, {}),
+        ({f"run {number}": {1: number / 20, 2: 1.0} for number in range(20)}, {}),
+    ],
+)
+def test_curves_are_seen_and_nothing_covers_them(curves, switches):
+    figure = figures.draw_epochs("title", curves, switches)
+    axes = assert_legend_is_outside(figure)
+    low, high = axes.get_ylim()
+    assert -0.03 * high < low < 0
+    values = [100 * value for run in curves.values() for value in run.values()]
+    assert max(1, max(values)) <= high <= 108
+    epochs = [epoch for run in curves.values() for epoch in run]
+    left, right = axes.get_xlim()
+    assert left < min(epochs)
+    assert right > max(epochs)
+    ticks = [tick for tick in axes.get_xticks() if left <= tick <= right]
+    assert ticks
+    assert all(tick == int(tick) for tick in ticks)
+    for line in axes.lines[: len(curves)]:
+        assert len(line.get_xdata()) > 1 or line.get_marker() not in (None, "None")
+
+
+@pytest.mark.parametrize(
+    "points",
+    [{"CE": [(0.0, [0.0])]}, {"CE": [(0.0, [0.5, 0.6]), (1.0, [1e-6])], "nl": [(0.2, [1.0])]}],
+)
+def test_rates_have_room_around_them(points):
+    axes = assert_legend_is_outside(figures.draw_rates("title", points))
+    low, high = axes.get_ylim()
+    assert -0.03 * high < low < 0
+    assert high >= 1
+    left, right = axes.get_xlim()
+    rates = [100 * rate for found in points.values() for rate, _ in found]
+    assert (left, right) == (min(rates) - 2, max(rates) + 2)
+
+
+@pytest.mark.parametrize(
+    ("losses", "changed"),
+    [
+        ([0.0, 0.0, 0.0], [False, True, False]),
+        ([2.0], None),
+        ([1e-9, 1e4, 3.0, 0.1], [False, True, True, False]),
+        ([float("nan"), float("inf"), 1.0], [False, True, False]),
+        ([0.5, 0.7], [False, False]),
+    ],
+)
+def test_losses_are_drawn_as_shares_without_a_logarithm(losses, changed):
+    figure = figures.draw_losses(
+        "title", np.array(losses), None if changed is None else np.array(changed)
+    )
+    axes = assert_legend_is_outside(figure)
+    assert (axes.get_xscale(), axes.get_yscale(), axes.get_ylim()) == ("linear", "linear", (0, 102))
+    end = max(loss for loss in losses if np.isfinite(loss))
+    assert max(1, end) <= axes.get_xlim()[1] <= max(1, 1.05 * end)
+
+
+def test_the_share_is_of_annotations_with_a_larger_loss():
+    figure = figures.draw_losses("title", np.array([3.0, 1.0, 2.0, 4.0]), None)
+    (line,) = figure.axes[0].lines
+    heights = dict(zip(line.get_xdata().tolist(), line.get_ydata().tolist()))
+    assert heights == {0: 100, 1: 75, 2: 50, 3: 25, 4: 0, 4.2: 0}
+
+
+def assert_legend_is_outside(figure):
+    """The only axes, beside which the legend stands, in the picture."""
+    figures.png(figure)
+    (axes,), (legend,) = figure.axes, figure.legends
+    assert axes.get_legend() is None
+    box, picture = legend.get_window_extent(), figure.bbox
+    assert not box.overlaps(axes.get_window_extent())
+    assert box.x0 >= 0
+    assert box.x1 <= picture.width
+    assert box.y0 >= 0
+    return axes

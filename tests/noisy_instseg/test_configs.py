@@ -238,18 +238,6 @@ def test_every_schedule_names_its_end(family):
     assert cfg.train_cfg.max_epochs < max(cfg.param_scheduler[1].milestones) < epochs
 
 
-@pytest.fixture(scope="session")
-def models():
-    """mmdet's registry of models with the losses in it; the import takes seconds."""
-    from noisy_instseg import plugins  # noqa: F401, I001 - first: mmdet.models needs what it puts in place
-    import mmdet.models  # noqa: F401
-    from mmdet.registry import MODELS
-    from mmengine.registry import init_default_scope
-
-    init_default_scope("mmdet")
-    return MODELS
-
-
 @pytest.mark.parametrize("family", FAMILIES)
 @pytest.mark.parametrize("row", ROWS)
 def test_every_model_can_be_built(models, family, row):

@@ -47,7 +47,7 @@ def cityscapes_folder(root: Path, splits: tuple[str, ...] = ("train", "val", "te
                 path = root / base / split / city / f"{city}_000000_00000{number}{suffix}"
                 path.parent.mkdir(parents=True)
                 if base == "leftImg8bit":
-                    path.touch()  # the converter never opens images
+                    Image.new("RGB", (30, 20)).save(path)
                 else:
                     values = (
                         np.zeros((20, 30), np.uint16) if split == "test" else instance_ids(number)
@@ -69,7 +69,8 @@ def voc_folder(root: Path) -> Path:
         (devkit / f"ImageSets/Segmentation/{split}.txt").write_text("\n".join(names) + "\n")
         for name in names:
             save_voc(devkit, name, *voc_masks())
-            (devkit / f"JPEGImages/{name}.jpg").touch()
+            size = voc_masks()[0].shape[::-1]
+            Image.new("RGB", size).save(devkit / f"JPEGImages/{name}.jpg")
     return root
 
 

@@ -77,6 +77,7 @@ def test_huge_logits_stay_finite():
     assert ranking.losses.tolist() == [2e4, 0.0]
 
 
+@pytest.mark.training  # the import takes as long
 def test_detection_is_the_share_of_pairs_in_the_right_order():
     rng = np.random.default_rng(3)
     logits = rng.integers(-1, 2, (40, 3)).astype(float)  # few values, so that there are ties
@@ -103,6 +104,7 @@ def test_without_both_kinds_there_is_no_auc(changed, said):
     assert said in noise_ranking.report(ranking)
 
 
+@pytest.mark.training  # the import takes as long
 def test_the_report_counts_suspects_by_class():
     logits = np.array([[5.0, 0, 0], [0, 5.0, 0], [0, 0, 5.0], [0, 5.0, 0]])
     report = noise_ranking.report(
@@ -172,7 +174,7 @@ def test_logits_are_those_of_the_box_head_on_each_image_alone(stages, stage_conf
     cfg = trained_model.load_config(stage_configs[1], Settings(), "train")
     steps = [step for step in cfg.val_dataloader.dataset.pipeline if step.type == "Resize"]
     steps[0].scale = (96, 96)  # half as large again as the images
-    model = trained_model.load_model(cfg, stages / "tiny_nl_2/epoch_4.pth", torch.device("cpu"))
+    model, _ = trained_model.load_model(cfg, stages / "tiny_nl_2/epoch_4.pth", torch.device("cpu"))
     dataset = trained_model.load_dataset(cfg, "train")
     image_ids = [dataset.get_data_info(i)["img_id"] for i in range(len(dataset))]
     found = noise_ranking.read_annotations(
@@ -291,6 +293,7 @@ def test_bad_input_is_one_line_and_writes_nothing(
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.training  # the import takes as long
 def test_a_checkpoint_of_another_network_is_refused(stage_configs, tmp_path, capsys):
     torch.save({"state_dict": {"backbone.conv1.weight": torch.zeros(1)}}, tmp_path / "other.pth")
     assert (

@@ -5,7 +5,7 @@ refuse.
 import pytest
 import torch
 
-from noisy_instseg import losses, plugins  # noqa: F401  (registers the modules and, without mmcv's extension, its replacement)
+from noisy_instseg import losses
 from noisy_instseg.loss_modules import (
     GeneralizedCrossEntropyLoss,
     NewCombinationLoss,
@@ -25,10 +25,8 @@ def batch():
 
 
 @pytest.mark.parametrize("module", MODULES)
-def test_the_registry_builds_what_the_authors_configs_say(module):
-    from mmdet.registry import MODELS
-
-    built = MODELS.build(
+def test_the_registry_builds_what_the_authors_configs_say(models, module):
+    built = models.build(
         dict(
             type=module.__name__,
             use_sigmoid=False,
@@ -44,7 +42,7 @@ def test_the_registry_builds_what_the_authors_configs_say(module):
 
 
 @pytest.mark.parametrize("module", MODULES)
-def test_weights_and_reductions_are_mmdetections(module, batch):
+def test_weights_and_reductions_are_mmdetections(models, module, batch):
     from mmdet.models.losses.utils import weight_reduce_loss
 
     logits, labels, weight = batch
@@ -122,7 +120,7 @@ def test_the_sets_are_logged(batch):
         assert logged[name].item() == (sets == number).sum()
 
 
-def test_mmdetections_head_takes_the_loss_and_its_log():
+def test_mmdetections_head_takes_the_loss_and_its_log(models):
     from mmdet.models import Shared2FCBBoxHead
 
     loss_cls = dict(type="NewCombinationLoss", num_classes=C, log_partition=True)

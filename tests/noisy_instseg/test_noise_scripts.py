@@ -3,6 +3,7 @@ name.
 """
 
 import json
+import re
 import runpy
 import subprocess
 import sys
@@ -114,3 +115,50 @@ def test_bad_input_is_one_line_and_exit_code_2(clean, tmp_path):
     assert run.stderr.startswith("error: --out clean.json is the input file")
     assert len(run.stderr.splitlines()) == 1
     assert path.read_bytes() == before
+
+
+# ---- open the script, edit r and p, run it
+
+
+def edited(folder, short, dataset, **values):
+    """A copy of a script in a project of its own, with other values at the top."""
+    text = script(short, dataset).read_text()
+    for name, value in values.items():
+        text, count = re.subn(rf"(?m)^{name} = [^#]*", f"{name} = {value!r}  ", text)
+        assert count == 1, name
+    (folder / "noisy_instseg").mkdir(exist_ok=True)
+    path = folder / "noisy_instseg" / script(short, dataset).name
+    path.write_text(text.replace("Path(__file__)", f"Path({str(script(short, dataset))!r})"))
+    return path
+
+
+def run_edited(path, *flags, monkeypatch):
+    monkeypatch.setattr(sys, "argv", ["x", *flags])
+    monkeypatch.setattr(sys, "path", sys.path[:])
+    with pytest.raises(SystemExit) as stop:
+        runpy.run_path(str(path), run_name="__main__")
+    return stop.value.code
+
+
+@pytest.mark.parametrize(("short", "dataset"), SCRIPTS)
+def test_values_at_the_top_are_the_flags_defaults(short, dataset, clean, tmp_path, monkeypatch):
+    path = edited(tmp_path, short, dataset, r=0.4, p=str(clean(dataset)))
+    assert run_edited(path, monkeypatch=monkeypatch) == 0
+    manifest = read_manifest(tmp_path / f"clean_{short.lower()}40.manifest.json")
+    assert manifest.requested_rate == 0.4
+    flags = ["--rate", "0.1", "--out", str(tmp_path / "other.json")]
+    assert run_edited(path, *flags, monkeypatch=monkeypatch) == 0
+    assert read_manifest(tmp_path / "other.manifest.json").requested_rate == 0.1
+
+
+def test_the_authors_two_paths_may_be_edited(clean, tmp_path, monkeypatch, capsys):
+    path = edited(tmp_path, "SN", "VOC", p=str(clean("VOC")))
+    text = path.read_text()
+    out = str(tmp_path / "here.json")
+    path.write_text(text.replace('p_a, p_g = p, ""', f"p_a, p_g = p, {out!r}"))
+    assert run_edited(path, monkeypatch=monkeypatch) == 0
+    assert read_manifest(tmp_path / "here.manifest.json").requested_rate == 0.2
+    # a file made for the edited rate would be called wrongly
+    other = edited(tmp_path, "SN", "VOC", p=str(clean("VOC")))
+    assert run_edited(other, "--rate", "0.3", monkeypatch=monkeypatch) == 2
+    assert "--out" in capsys.readouterr().err

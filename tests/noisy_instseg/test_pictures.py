@@ -74,6 +74,7 @@ def test_a_palette_of_other_classes_is_not_used():
     assert len(many) == 12
 
 
+@pytest.mark.training  # the import takes as long
 @pytest.mark.parametrize(("scores", "winner"), [([0.9, 0.4], 0), ([0.4, 0.9], 1)])
 def test_where_masks_overlap_the_higher_score_is_seen(scores, winner):
     from noisy_instseg import plugins  # noqa: F401 - mmcv's operators, before mmdetection is imported
@@ -115,7 +116,7 @@ def test_labels_find_a_place_wherever_the_boxes_are(seed):
 
 @pytest.mark.parametrize(
     ("rows", "columns", "shape"),
-    [(1, 2, (64, 64)), (6, 3, (600, 800)), (4, 5, (1024, 2048)), (8, 3, (100, 50))],
+    [(1, 2, (64, 64)), (6, 3, (60, 80)), (4, 5, (102, 204)), (8, 3, (100, 50))],
 )
 def test_a_page_is_a_page(rows, columns, shape):
     image = np.full((*shape, 3), 90, np.uint8)

@@ -22,9 +22,11 @@ from typing import ClassVar
 # the repository: the script runs from any folder
 sys.path.insert(0, str(Path(__file__).absolute().parents[3]))
 
+from noisy_instseg.run.errors import exit_status  # first, for Ctrl-C while the others load
+
+# isort: split
 import numpy as np
 
-from noisy_instseg.run.errors import exit_status
 from noisy_instseg.run.flags import original, parse, positional
 from noisy_instseg.tools.convert_datasets import png_to_coco
 from shared.coco.classes import TABLES

@@ -9,6 +9,7 @@ nothing. Letters: H W pixels.
 
 import json
 import multiprocessing
+import signal
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -83,7 +84,9 @@ def convert(
     bar = {"total": len(jobs), "desc": name, "unit": "image", "disable": None}
     if processes == 1:
         return list(tqdm(map(one, jobs), **bar))
-    with multiprocessing.Pool(processes) as pool:
+    # Ctrl-C is for the first process, which ends the others
+    ignore = (signal.SIGINT, signal.SIG_IGN)
+    with multiprocessing.Pool(processes, signal.signal, ignore) as pool:
         return list(tqdm(pool.imap(one, jobs, chunksize=4), **bar))
 
 

@@ -1,0 +1,42 @@
+"""mmdetection's datasets and metrics read annotation files through this.
+
+As `annotations.repaired` has them, with a byte order mark or without, and numbered as the config's
+classes by name: mmdetection alone numbers classes as the file and names them as the config.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from mmdet.datasets import CocoDataset
+from mmdet.datasets.api_wrappers import COCO
+from mmdet.evaluation.metrics import coco_metric
+
+from noisy_instseg.run.annotations import by_name, repaired
+from shared.coco.file import parse_json
+
+
+class ReadableCoco(COCO):  # type: ignore[misc] # pycocotools has no types
+    """pycocotools' index of a file, for mmdetection."""
+
+    def __init__(self, annotation_file: str | None = None) -> None:
+        super().__init__()
+        if annotation_file is not None:
+            self.dataset, _ = repaired(parse_json(Path(annotation_file).read_bytes()))
+            self.createIndex()
+            self.img_ann_map, self.cat_img_map = self.imgToAnns, self.catToImgs
+
+    def get_cat_ids(
+        self, cat_names: Sequence[str] = (), sup_names: Any = (), cat_ids: Any = ()
+    ) -> list[int]:
+        """Ids of categories, in the order of cat_names if these are given."""
+        # DEVIATION(noisy_instseg): Classes are matched by name; mmdetection numbers them as the file
+        # and names them as the config.
+        if cat_names:
+            return by_name(self.dataset["categories"], cat_names)
+        found: list[int] = super().get_cat_ids([], sup_names, cat_ids)
+        return found
+
+
+CocoDataset.COCOAPI = ReadableCoco
+coco_metric.COCO = ReadableCoco
