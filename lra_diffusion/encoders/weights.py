@@ -210,9 +210,9 @@ def _unreachable(host: str) -> str | None:
         url = os.environ.get("HF_ENDPOINT", url)
     if not urllib.request.proxy_bypass(host):
         proxy = urllib.request.getproxies().get("https", url)
-        url = proxy if "//" in proxy else f"http://{proxy}"
+        url = proxy if "//" in proxy else f"//{proxy}"
     address = urllib.parse.urlsplit(url)
-    port = address.port or (80 if address.scheme == "http" else 443)
+    port = address.port or (443 if address.scheme == "https" else 80)
     try:
         socket.create_connection((address.hostname or host, port), timeout=CONNECTING).close()
     except OSError as error:

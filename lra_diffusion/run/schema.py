@@ -241,8 +241,8 @@ class TrainConfig(LabelConfig, Settings):
     eval_weights: str = flag(
         "--eval_weights",
         choices=("best", "raw", "ema"),
-        help="which weights count: the network's, their EMA, or whichever is better on the validation "
-        "images, raw if there are none (best)",
+        help="which weights count: the network's, their EMA, or whichever is better on the "
+        "validation images, raw if there are none (best)",
     )
     lr_horizon: int = flag("--lr_horizon", help="epochs of the learning rate's cosine (nepoch)")
     select: str = flag(

@@ -30,8 +30,8 @@ class ReadableCoco(COCO):  # type: ignore[misc] # pycocotools has no types
         self, cat_names: Sequence[str] = (), sup_names: Any = (), cat_ids: Any = ()
     ) -> list[int]:
         """Ids of categories, in the order of cat_names if these are given."""
-        # DEVIATION(noisy_instseg): Classes are matched by name; mmdetection numbers them as the file
-        # and names them as the config.
+        # DEVIATION(noisy_instseg): Classes are matched by name; mmdetection numbers them as the
+        # file and names them as the config.
         if cat_names:
             return by_name(self.dataset["categories"], cat_names)
         found: list[int] = super().get_cat_ids([], sup_names, cat_ids)
