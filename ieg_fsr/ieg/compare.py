@@ -16,7 +16,7 @@ from pathlib import Path
 # Where the package is, to be run by path from anywhere.
 sys.path.insert(0, str(Path(__file__).absolute().parents[1]))
 
-from ieg.run.errors import exit_status
+from ieg.run.errors import exit_status, importing
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -26,7 +26,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def work(argv: Sequence[str] | None) -> None:
     """Read, compare, draw."""
-    from ieg.analysis.runs import read_run, table  # in here, so that Ctrl-C is answered
+    with importing():
+        from ieg.analysis.runs import read_run, table
 
     parser = argparse.ArgumentParser(
         prog="python -m ieg.compare",
@@ -41,8 +42,9 @@ def work(argv: Sequence[str] | None) -> None:
         print("warning: the runs differ in dataset, noise file or seed", file=sys.stderr)
     print(table(runs))
     if given.plot:
-        from ieg.analysis.picture import picture  # matplotlib takes a second to import
-        from shared.files import write_atomically
+        with importing():
+            from ieg.analysis.picture import picture  # matplotlib takes a second to import
+            from shared.files import write_atomically
 
         write_atomically(given.plot, picture(runs))
         print(f"picture: {given.plot}")

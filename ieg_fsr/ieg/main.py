@@ -24,7 +24,7 @@ sys.path.insert(0, str(Path(__file__).absolute().parents[1]))
 # TensorFlow is verbose; its errors come as exceptions.
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
-from ieg.run.errors import exit_status
+from ieg.run.errors import exit_status, importing
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -34,15 +34,17 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def work(argv: Sequence[str] | None) -> None:
     """Build, train, report."""
-    from ieg.run.config import parse  # in here, so that Ctrl-C is answered while it is imported
+    with importing():
+        from ieg.run.config import parse
 
     config = parse(argv)  # TensorFlow takes seconds to import, and --help should not wait for it
 
-    from ieg.method.train import train
-    from ieg.run.devices import plain_errors
-    from ieg.run.experiment import build
-    from ieg.run.recording import Recording
-    from ieg.run.report import print_end, print_evaluation, print_start
+    with importing():
+        from ieg.method.train import train
+        from ieg.run.devices import plain_errors
+        from ieg.run.experiment import build
+        from ieg.run.recording import Recording
+        from ieg.run.report import print_end, print_evaluation, print_start
 
     with plain_errors():
         run = build(config)

@@ -10,7 +10,7 @@ import time
 
 import pytest
 import tensorflow as tf
-from conftest import PROJECT, environment
+from conftest import PROJECT, environment, heed_ctrl_c
 
 from ieg import compare
 from ieg.analysis import runs
@@ -134,8 +134,9 @@ def test_ctrl_c_in_compare_is_one_line(monkeypatch, capsys):
 
 
 @pytest.mark.training
-def test_ctrl_c_while_tensorflow_is_imported_is_one_line(tmp_path):
-    flags = ["--dataset=digits", "--network_name=wrn10-1"]
+@pytest.mark.parametrize("delay", [0, 0.3, 1])
+def test_ctrl_c_while_tensorflow_is_imported_is_one_line(tmp_path, delay):
+    flags = ["--dataset=digits", "--network_name=wrn10-1", "--max_iteration=1"]
     process = subprocess.Popen(
         [sys.executable, PROJECT / "ieg" / "main.py", *flags],
         cwd=tmp_path,
@@ -143,6 +144,7 @@ def test_ctrl_c_while_tensorflow_is_imported_is_one_line(tmp_path):
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
+        preexec_fn=heed_ctrl_c,
     )
     maps = f"/proc/{process.pid}/maps"
     while process.poll() is None:
@@ -150,8 +152,9 @@ def test_ctrl_c_while_tensorflow_is_imported_is_one_line(tmp_path):
             if "tensorflow" in file.read():
                 break
         time.sleep(0.001)
+    time.sleep(delay)
     process.send_signal(signal.SIGINT)
-    error = process.communicate()[1]
+    error = process.communicate(timeout=120)[1]
     assert process.returncode == 130, error
     assert error.splitlines()[-1] == "interrupted"
     assert "Traceback" not in error

@@ -15,7 +15,7 @@ import time
 
 import numpy as np
 import pytest
-from conftest import PROJECT, STEPS, TINY, environment, rows, variables
+from conftest import PROJECT, STEPS, TINY, environment, heed_ctrl_c, rows, variables
 
 from ieg.run import checkpoint
 from shared import run_folder
@@ -51,6 +51,7 @@ def start(*flags):
     return subprocess.Popen(
         [sys.executable, PROJECT / "ieg" / "main.py", *map(str, flags)],
         env=environment(),
+        preexec_fn=heed_ctrl_c,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,

@@ -1,7 +1,11 @@
 """What ends a command with a message instead of a traceback, and with which exit status."""
 
+import os
+import signal
 import sys
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 from shared.errors import UserError, explain
 
@@ -37,6 +41,29 @@ def exit_status(work: Callable[[], object]) -> int:
     except KeyboardInterrupt as error:
         return _said(130, error, "interrupted")
     return 0
+
+
+@contextmanager
+def importing() -> Iterator[None]:
+    """Ctrl-C in here ends the process at once, with nothing to clean up.
+
+    As an exception it can get lost inside of the import of a large library, which then goes on.
+    """
+
+    def stop(number: int, frame: object) -> None:
+        print("interrupted", file=sys.stderr, flush=True)
+        os._exit(130)
+
+    before = signal.getsignal(signal.SIGINT)
+    in_main = threading.current_thread() is threading.main_thread()
+    if not in_main or before is not signal.default_int_handler:  # ignored, or somebody else's
+        yield
+        return
+    signal.signal(signal.SIGINT, stop)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def _said(status: int, error: BaseException, message: str, way_on: str = "") -> int:
