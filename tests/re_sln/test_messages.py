@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from types import SimpleNamespace
 
 import pytest
 from conftest import SCRIPTS, TINY, environment
@@ -267,13 +268,12 @@ def test_ctrl_c_stops_all_pictures(monkeypatch, capsys):
 @pytest.mark.training
 @pytest.mark.parametrize("error", [Exception("the current node timed out"), AssertionError()])
 def test_ray_that_does_not_start_is_a_message(error, tmp_path, capsys, monkeypatch):
-    import ray
-
     def fail(*args, **more):
         assert more["num_cpus"] == cores.usable_cores()
         raise error
 
-    monkeypatch.setattr(ray, "init", fail)
+    # Ray itself, once imported, would keep what it read of the environment for other tests.
+    monkeypatch.setitem(sys.modules, "ray", SimpleNamespace(init=fail))
     monkeypatch.delenv("RAY_ADDRESS", raising=False)
     assert tune.main([*SEARCH, "--output_dir", str(tmp_path / "hp")]) == 2
     said = capsys.readouterr().err

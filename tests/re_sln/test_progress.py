@@ -75,6 +75,7 @@ def test_on_a_terminal_a_bar_that_goes_away(clock, monkeypatch):
 @pytest.mark.training
 def test_training_correction_and_test_show_signs_of_life(main, capsys, monkeypatch):
     monkeypatch.setattr(progress, "SECONDS", 0.0)
+    monkeypatch.setattr(progress, "_clock", progress._Clock())
     flags = ["--method", "sln_mo_lc", "--n_epochs", 2, "--output_dir", "run"]
     assert main(*TINY, *flags) == 0
     said = capsys.readouterr()
