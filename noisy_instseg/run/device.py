@@ -77,7 +77,10 @@ def is_first_process() -> bool:
     return int(os.environ.get("RANK", 0)) == 0
 
 
-def leave_process_group() -> None:
+def leave_process_group(together: bool) -> None:
+    """together: waits for the other processes; gloo aborts some that leave while others compute."""
     distributed = sys.modules.get("torch.distributed")
     if distributed is not None and distributed.is_available() and distributed.is_initialized():
+        if together:
+            distributed.barrier()
         distributed.destroy_process_group()

@@ -29,9 +29,10 @@ def exit_status(
 
     interrupted: what to say then; again: how to go on once a full disk has space.
     """
-    status, message = 0, ""
+    status, message, is_done = 0, "", False
     try:
         status = work() or 0
+        is_done = status == 0
     except NonFiniteLossError as error:
         status, message = NON_FINITE, f"stopped: {error}"
     except UserError as error:
@@ -41,7 +42,7 @@ def exit_status(
     except KeyboardInterrupt:
         status, message = INTERRUPTED, interrupted
     finally:
-        leave_process_group()
+        leave_process_group(together=is_done)
     if status not in (0, INTERRUPTED) and not is_first_process():
         time.sleep(PATIENCE)  # the first process says the same, and its end ends this one
         print(message, file=sys.stderr, flush=True)
