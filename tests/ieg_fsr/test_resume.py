@@ -87,7 +87,7 @@ def test_two_equal_commands_at_once_do_not_share_a_folder(tmp_path):
     third.send_signal(signal.SIGINT)
     error = third.communicate()[1]
     assert third.returncode == 130
-    assert re.search(r"^interrupted\. The checkpoint of iteration \d+ is kept in ", error)
+    assert re.search(r"(?m)^interrupted\. The checkpoint of iteration \d+ is kept in ", error)
     iterations = [row["iteration"] for row in rows(folder)]
     assert iterations == sorted(set(iterations))
 
