@@ -323,19 +323,23 @@ def check_positive(parser: argparse.ArgumentParser, name: str, value: float) -> 
         parser.error(f"--{name} {value}: must be above 0")
 
 
+FILLED_FOR_CE = ("nepoch", "batch_size", "diff_encoder", "width")  # by the dataset's preset
+
+
 def parse_ce(argv: Sequence[str] | None) -> CEConfig:
     """The configuration of train_CE.py."""
+    filled = {name: {key: preset[key] for key in FILLED_FOR_CE} for name, preset in PRESETS.items()}
     parser = build_parser(
         "train_CE",
         CEConfig,
         "Train a classifier by plain cross-entropy on noisy labels, to compare LRA-diffusion with.",
         "python train_CE.py --noise_type digits-1-0.35",
-        usual_presets(PRESETS),
+        usual_presets(filled),
     )
     alternatives = (("noise_type", "noise_file"), ("noise_type", "dataset"))
     values, _ = read(parser, argv, recorded=lambda _: OUTCOMES, alternatives=alternatives)
     _choose_dataset(parser, values)
-    for name in ("nepoch", "batch_size", "diff_encoder", "width"):
+    for name in FILLED_FOR_CE:
         values.setdefault(name, PRESETS[values["dataset"]][name])
     config = CEConfig(**values)
     ones = ("nepoch", "batch_size", "width", "limit_train", "limit_test")

@@ -47,7 +47,7 @@ class LabelChoice:
     """
 
     dataset_name: str = original_flag(
-        "what to train on; folder: your own images or .npz", decides=True, required=True
+        "what to train on (folder: your own images or .npz)", decides=True, required=True
     )
     noise_mode: str | None = original_flag(
         "kind of noise; not needed with --noise_file, or for folder, whose labels are then used "
