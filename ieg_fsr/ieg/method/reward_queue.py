@@ -190,6 +190,6 @@ class RewardQueue(tf.Module):  # type: ignore[misc]  # TensorFlow has no types
         parts = tf.data.Dataset.from_tensor_slices(ids).batch(READ_AT_ONCE).enumerate()
         images = parts.map(views, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
         starts = range(0, len(ids), READ_AT_ONCE)
-        for first, part in zip(starts, watched(images, "FSR's queue", len(starts))):
+        for part, first in zip(watched(images, "FSR's queue", len(starts)), starts):
             self.images.scatter_nd_update(places[first : first + READ_AT_ONCE, None], part)
         self.ids.scatter_nd_update(places[:, None], ids)
