@@ -15,6 +15,8 @@ from re_sln.run.report import TIMING
 
 # Networks this small gain nothing from more threads, and lose much beside other processes.
 torch.set_num_threads(1)
+# `make` exports it; here nobody names a folder unless a test does.
+os.environ.pop("DATA_ROOT", None)
 
 ROOT = Path(__file__).resolve().parents[2]
 SCRIPTS = ROOT / "re_sln"
