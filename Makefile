@@ -77,7 +77,7 @@ setup-noisy_instseg: .venv/noisy_instseg/.ready ## noisy_instseg's environment; 
 setup-%: .venv/%/.ready ## install an environment: shared, tests or a project
 	@:
 test: $(addprefix test-,shared repo $(PROJECTS)) ## every test
-test-fast: ## the tests that train nothing, in a few minutes
+test-fast: ## the tests that train nothing, in under two minutes
 	@$(MAKE) --no-print-directory -j2 -Otarget test ARGS="-m 'not training' $(ARGS)"
 test-%: tests/% .venv/tests/.ready ## the tests of one part: shared, repo or a project
 	$(if $(filter $*,$(PROJECTS)),@$(MAKE) --no-print-directory setup-$*)
