@@ -1,9 +1,16 @@
-"""The generative half of InstanceGM: q(Z|X,Y), p(X|Z,Y) and p(Y~|X,Y) for 32-pixel images.
+"""The generative half of InstanceGM: q(Z|X,Y), p(X|Z,Y) and p(Y~|X,Y).
 
-Shapes: R rows, C classes, Z latent size. Parameter names are those of the published checkpoints.
-Parameters with 10 classes and Z = 25: encoder 452,190, decoder 434,787, noisy-label head 411,190.
+Shapes: R rows, C classes, Z latent size, S x S pixels: 32 for CIFAR and Red Mini-ImageNet, 64 for
+Animal-10N, 224 for Clothing1M. Parameter names are those of the published checkpoints. Parameters
+of encoder, decoder and noisy-label head:
+
+    CIFAR-10     S  32, C 10, Z 25:    452,190    434,787    411,190
+    Animal-10N   S  64, C 10, Z 64:    959,148    478,915    475,702
+    Clothing1M   S 224, C 14, Z 25:  9,701,470  8,942,947  9,406,522
 """
 
+import math
+from itertools import pairwise
 from typing import NamedTuple
 
 import torch
@@ -12,35 +19,62 @@ from torch.nn import functional as F
 
 from instancegm.method.settings import Numerics
 
-TRUNK_CHANNELS = (32, 64, 128, 256)  # each halves the side of the image
+
+class _Up(NamedTuple):
+    """A transposed convolution of stride 2."""
+
+    kernel: int
+    padding: int
+    output_padding: int
 
 
-def _down(in_channels: int, channels: int) -> nn.Sequential:
+class _Geometry(NamedTuple):
+    """How images of one size become features, and arise from a latent code."""
+
+    channels: tuple[int, ...]  # of the trunk's convolutions of stride 2; the decoder goes back
+    kernel: int  # of the trunk
+    features_side: int  # of the trunk's last map
+    decoder_side: int  # of the decoder's first map
+    up: _Up  # from one number of channels to the one before
+    last_up: tuple[_Up, ...]  # between equal numbers of channels, up to the size of the image
+
+
+GEOMETRY = {  # by the side of the image
+    32: _Geometry((32, 64, 128, 256), 3, 2, 2, _Up(3, 1, 1), (_Up(3, 1, 1),)),
+    64: _Geometry((32, 64, 128, 256), 3, 4, 2, _Up(3, 1, 1), (_Up(3, 1, 1), _Up(2, 0, 0))),
+    224: _Geometry((32, 64, 128, 256, 512), 7, 4, 4, _Up(7, 1, 0), (_Up(9, 1, 1),)),
+}
+
+
+def _down_layer(in_channels: int, channels: int, kernel: int) -> nn.Sequential:
     return nn.Sequential(
-        nn.Conv2d(in_channels, channels, 3, stride=2, padding=1),
+        nn.Conv2d(in_channels, channels, kernel, stride=2, padding=1),
         nn.BatchNorm2d(channels),
         nn.LeakyReLU(),
     )
 
 
-def _up(in_channels: int, channels: int) -> nn.Sequential:
+def _up_layer(in_channels: int, channels: int, up: _Up) -> nn.Sequential:
     return nn.Sequential(
-        nn.ConvTranspose2d(in_channels, channels, 3, stride=2, padding=1, output_padding=1),
+        nn.ConvTranspose2d(in_channels, channels, up.kernel, 2, up.padding, up.output_padding),
         nn.BatchNorm2d(channels),
         nn.LeakyReLU(),
     )
 
 
 class _LabelledTrunk(nn.Module):
-    """Image and label to features (R, 1024): the label becomes a fourth image channel."""
+    """Image and label to features (R, `num_features`): the label becomes a fourth image channel."""
 
     def __init__(self, num_classes: int, image_size: int) -> None:
         super().__init__()
+        geometry = GEOMETRY[image_size]
         self.embed_class = nn.Linear(num_classes, image_size * image_size)
         self.embed_data = nn.Conv2d(3, 3, 1)
-        channels = (4, *TRUNK_CHANNELS)
-        self.encoder = nn.Sequential(*map(_down, channels[:-1], channels[1:]))
-        self.num_features = channels[-1] * (image_size // 2 ** len(TRUNK_CHANNELS)) ** 2
+        channels = (4, *geometry.channels)
+        self.encoder = nn.Sequential(
+            *(_down_layer(a, b, geometry.kernel) for a, b in pairwise(channels))
+        )
+        self.num_features = channels[-1] * geometry.features_side**2
 
     def features(self, images: Tensor, label: Tensor) -> Tensor:
         class_map = self.embed_class(label).view(-1, 1, *images.shape[2:])
@@ -49,7 +83,7 @@ class _LabelledTrunk(nn.Module):
 
 
 class LatentEncoder(_LabelledTrunk):
-    """q(Z|X,Y): images (R, 3, 32, 32) and label (R, C) to mu, log_var (R, Z)."""
+    """q(Z|X,Y): images (R, 3, S, S) and label (R, C) to mu, log_var (R, Z)."""
 
     def __init__(self, num_classes: int, z_dim: int, image_size: int = 32) -> None:
         super().__init__(num_classes, image_size)
@@ -62,7 +96,7 @@ class LatentEncoder(_LabelledTrunk):
 
 
 class NoisyLabelHead(_LabelledTrunk):
-    """p(Y~|X,Y): images (R, 3, 32, 32) and label (R, C) to logits of the noisy label (R, C)."""
+    """p(Y~|X,Y): images (R, 3, S, S) and label (R, C) to logits of the noisy label (R, C)."""
 
     def __init__(self, num_classes: int, image_size: int = 32) -> None:
         super().__init__(num_classes, image_size)
@@ -74,16 +108,24 @@ class NoisyLabelHead(_LabelledTrunk):
 
 
 class ImageDecoder(nn.Module):
-    """p(X|Z,Y): latent (R, Z) and label (R, C) to continuous Bernoulli means (R, 3, 32, 32)."""
+    """p(X|Z,Y): latent (R, Z) and label (R, C) to continuous Bernoulli means (R, 3, S, S)."""
 
-    def __init__(self, num_classes: int, z_dim: int) -> None:
+    def __init__(self, num_classes: int, z_dim: int, image_size: int = 32) -> None:
         super().__init__()
-        self.decoder_input = nn.Linear(z_dim + num_classes, 256 * 2 * 2)
-        self.decoder = nn.Sequential(_up(256, 128), _up(128, 64), _up(64, 32))
-        self.final_layer = nn.Sequential(*_up(32, 32), nn.Conv2d(32, 3, 3, padding=1), nn.Sigmoid())
+        geometry = GEOMETRY[image_size]
+        channels = geometry.channels[::-1]
+        self.start_shape = (channels[0], geometry.decoder_side, geometry.decoder_side)
+        self.decoder_input = nn.Linear(z_dim + num_classes, math.prod(self.start_shape))
+        self.decoder = nn.Sequential(*(_up_layer(a, b, geometry.up) for a, b in pairwise(channels)))
+        last = channels[-1]
+        self.final_layer = nn.Sequential(
+            *(part for up in geometry.last_up for part in _up_layer(last, last, up)),
+            nn.Conv2d(last, 3, 3, padding=1),
+            nn.Sigmoid(),
+        )
 
     def forward(self, latent: Tensor, label: Tensor) -> Tensor:
-        start = self.decoder_input(torch.cat([latent, label], dim=1)).view(-1, 256, 2, 2)
+        start = self.decoder_input(torch.cat([latent, label], dim=1)).view(-1, *self.start_shape)
         before_sigmoid = self.final_layer[:-1](self.decoder(start))
         # In float32, since bfloat16 would round what is near 1 to 1.
         return torch.sigmoid(before_sigmoid.float())
@@ -95,7 +137,7 @@ class VaeOutput(NamedTuple):
     label_sample: Tensor  # (R, C)
     mu: Tensor  # (R, Z)
     log_var: Tensor  # (R, Z)
-    reconstruction: Tensor  # (R, 3, H, W)
+    reconstruction: Tensor  # (R, 3, S, S)
     noisy_label_logits: Tensor  # (R, C)
 
 
@@ -104,24 +146,28 @@ class Vae(nn.Module):
 
     numerics "original" follows the published code: the latent noise is uniform on [0, 1) and a
     second sigmoid squeezes the reconstruction into (0.5, 0.7311). "paper": standard normal noise,
-    one sigmoid.
+    one sigmoid. image_size: S, the side of the images. Raises ValueError for a size without a
+    published geometry.
     """
 
     def __init__(
         self, num_classes: int, z_dim: int, numerics: Numerics = "original", image_size: int = 32
     ) -> None:
         super().__init__()
+        if image_size not in GEOMETRY:
+            sizes = ", ".join(map(str, GEOMETRY))
+            raise ValueError(f"no VAE for images of {image_size} pixels, only for one of {sizes}")
         self.numerics = numerics
         # DEVIATION(instancegm): no y_encoder; the original carries and saves 21 million parameters
         # that nothing uses.
         self.z_encoder = LatentEncoder(num_classes, z_dim, image_size)
-        self.x_decoder = ImageDecoder(num_classes, z_dim)
+        self.x_decoder = ImageDecoder(num_classes, z_dim, image_size)
         self.t_decoder = NoisyLabelHead(num_classes, image_size)
 
     def forward(
         self, images: Tensor, class_logits: Tensor, generator: torch.Generator | None = None
     ) -> VaeOutput:
-        """images: (R, 3, 32, 32) in [0, 1]; class_logits: (R, C), through which gradients pass."""
+        """images: (R, 3, S, S) in [0, 1]; class_logits: (R, C), through which gradients pass."""
         label_sample = gumbel_softmax(class_logits.float(), generator)
         mu, log_var = (part.float() for part in self.z_encoder(images, label_sample))
         draw = torch.rand if self.numerics == "original" else torch.randn
