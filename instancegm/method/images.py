@@ -1,14 +1,14 @@
-"""Images on the device, augmentation in batches, and the random numbers of an epoch.
+"""Images in batches: plain, or augmented at random; and the random numbers of an epoch.
 
-The whole training set lives on the device as uint8, padded with zeros; an augmentation is one
-gather. Every random draw comes from a generator made from (seed, epoch, stream name), so an epoch
-can be repeated without any state to restore.
+Every random draw comes from a generator made from (seed, epoch, stream name), so an epoch can be
+repeated without any state to restore.
 
 Shapes: N samples, B batch, H W pixels.
 """
 
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
+from typing import NamedTuple, Protocol
 
 import numpy as np
 import torch
@@ -30,11 +30,41 @@ def torch_stream(device: torch.device, seed: int, epoch: int, stream: str) -> to
     return torch.Generator(device).manual_seed(stream_seed(seed, epoch, stream))
 
 
-class DeviceImages:
-    """Images (N, H, W, 3) uint8 on a device, served as float (B, 3, H, W) in [0, 1].
+class Batch(NamedTuple):
+    """Some samples, and independent random augmentations of their images."""
 
-    `view` is RandomCrop(H, padding=crop_padding, zeros) and, if `flip`, RandomHorizontalFlip, drawn
-    per image; `plain` is the image.
+    index: Tensor  # (B,) int64, on the device
+    views: list[Tensor]  # each (B, 3, H, W) float32 in [0, 1]
+
+
+class Images(Protocol):
+    """N images, served as float (B, 3, H, W) in [0, 1] on a device.
+
+    `DeviceImages` holds them all; `FileImages` (run/image_files.py) reads them from disk.
+    """
+
+    device: torch.device
+    index_device: torch.device  # where the indices of batches are: that device, or the host
+
+    def __len__(self) -> int: ...
+
+    def plain(self, indices: Sequence[Tensor]) -> Iterator[Tensor]:
+        """The images themselves, a batch for each index (B,) int64."""
+
+    def views(
+        self, streams: Sequence[Iterable[Tensor]], counts: Sequence[int], seed: int
+    ) -> Iterator[tuple[Batch, ...]]:
+        """A batch of every stream in each step, until one is exhausted.
+
+        streams: indices (B,) int64, B may be 0; counts: how many augmentations of each image.
+        """
+
+
+class DeviceImages:
+    """Images (N, H, W, 3) uint8 that live on the device, padded with zeros.
+
+    A view is RandomCrop(H, padding=crop_padding, zeros) and, if `flip`, RandomHorizontalFlip, drawn
+    per image; it is one gather.
     """
 
     def __init__(
@@ -51,18 +81,27 @@ class DeviceImages:
         self._windows = padded.unfold(1, height, 1).unfold(2, width, 1).permute(0, 1, 2, 4, 5, 3)
         self._crop_padding = crop_padding
         self._flip = flip
-        self.device = device
+        self.device = self.index_device = device
         self.memory_format = torch.channels_last
 
     def __len__(self) -> int:
         return len(self._windows)
 
-    def plain(self, index: Tensor | slice) -> Tensor:
-        """The images themselves. index: (B,) int64 or a slice."""
-        return self._to_float(self._windows[index, self._crop_padding, self._crop_padding])
+    def plain(self, indices: Sequence[Tensor]) -> Iterator[Tensor]:
+        centre = self._crop_padding
+        return (self._to_float(self._windows[index, centre, centre]) for index in indices)
 
-    def view(self, index: Tensor, generator: torch.Generator) -> Tensor:
-        """One random augmentation of each image. index: (B,) int64."""
+    def views(
+        self, streams: Sequence[Iterable[Tensor]], counts: Sequence[int], seed: int
+    ) -> Iterator[tuple[Batch, ...]]:
+        generator = torch.Generator(self.device).manual_seed(seed)
+        for indices in zip(*streams):
+            yield tuple(
+                Batch(index, [self._view(index, generator) for _ in range(count)])
+                for index, count in zip(indices, counts)
+            )
+
+    def _view(self, index: Tensor, generator: torch.Generator) -> Tensor:
         size = (2, len(index))
         offsets = 2 * self._crop_padding + 1
         top, left = torch.randint(0, offsets, size, device=self.device, generator=generator)
@@ -86,6 +125,15 @@ def shuffled_batches(
 
 
 def endless_batches(index: Tensor, batch_size: int, generator: torch.Generator) -> Iterator[Tensor]:
-    """`shuffled_batches`, restarted whenever it is exhausted."""
+    """`shuffled_batches`, restarted whenever it is exhausted; of an empty index, empty ones."""
     while True:
         yield from shuffled_batches(index, batch_size, generator)
+
+
+def independent_batches(
+    index: Tensor, batch_size: int, generator: torch.Generator
+) -> Iterator[Tensor]:
+    """Without end: batches of distinct samples of the index (N,), each drawn from all of it."""
+    while True:
+        order = torch.randperm(len(index), device=index.device, generator=generator)
+        yield index[order[:batch_size]]

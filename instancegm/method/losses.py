@@ -63,12 +63,12 @@ def co_refine(
     return sharpen(weight * noisy_targets + (1.0 - weight) * probs, temperature)
 
 
-def mixup(rows: Tensor, partner: Tensor, coefficient: float) -> Tensor:
-    """Convex combination with the rows in another order.
+def mixup(rows: Tensor, partner: Tensor, coefficient: float, first: int | None = None) -> Tensor:
+    """Convex combination of the rows, or of the `first` ones, with the rows in another order.
 
     rows: (R, ...); partner: (R,) int64; coefficient: in [0.5, 1].
     """
-    return torch.lerp(rows[partner], rows, coefficient)
+    return torch.lerp(rows[partner[:first]], rows[:first], coefficient)
 
 
 def soft_cross_entropy(logits: Tensor, targets: Tensor) -> Tensor:
@@ -85,6 +85,15 @@ def squared_error(logits: Tensor, targets: Tensor) -> Tensor:
     logits, targets: (U, C). A scalar.
     """
     return (F.softmax(wide(logits), dim=1) - targets).square().mean()
+
+
+def negative_entropy(logits: Tensor) -> Tensor:
+    """Mean over rows of sum_c p log p, which punishes confidence; a scalar. logits: (R, C).
+
+    Published with DivideMix for asymmetric noise, used by InstanceGM's warm-up on Clothing1M.
+    """
+    log_probs = F.log_softmax(wide(logits), dim=1)
+    return (log_probs.exp() * log_probs).sum(dim=1).mean()
 
 
 def class_balance_penalty(logits: Tensor) -> Tensor:

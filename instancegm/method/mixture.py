@@ -80,25 +80,40 @@ class Split(NamedTuple):
     clean_prob: FloatArray  # of the labelled samples
 
 
-def split_by_clean_prob(clean_prob: FloatArray, threshold: float, at_least: int) -> Split:
-    """Samples above the threshold are labelled, the others unlabelled. clean_prob: (N,).
+def split_by_clean_prob(
+    clean_prob: FloatArray,
+    threshold: float,
+    at_least: int,
+    index: NDArray[np.int64] | None = None,
+) -> Split:
+    """Samples above the threshold are labelled, the others unlabelled.
 
-    If nothing passes, the `at_least` most probable samples are labelled, so that an epoch still has
-    a supervised signal. An empty unlabelled part is fine.
+    clean_prob: (M,); index: (M,) whose they are, None: those of the whole training set. If nothing
+    passes, the `at_least` most probable samples are labelled, so that an epoch still has a
+    supervised signal. An empty unlabelled part is fine.
     """
     # DEVIATION(instancegm): an empty split does not stop the run; the original's data loader raises
     # an error.
     chosen = clean_prob > threshold
     if not chosen.any():
         chosen[np.argsort(-clean_prob, kind="stable")[:at_least]] = True
-    return Split(np.flatnonzero(chosen), np.flatnonzero(~chosen), clean_prob[chosen])
+    index = np.arange(len(clean_prob)) if index is None else index
+    return Split(index[chosen], index[~chosen], clean_prob[chosen])
 
 
-def detection_auc(is_clean: NDArray[np.bool_] | None, clean_prob: FloatArray) -> float | None:
+def detection_auc(
+    is_clean: NDArray[np.bool_] | None,
+    clean_prob: FloatArray,
+    index: NDArray[np.int64] | None = None,
+) -> float | None:
     """Area under the ROC curve of finding clean labels; None where there is nothing to find.
 
-    is_clean: (N,), None where the truth is unknown.
+    is_clean: (N,), None where the truth is unknown; clean_prob: (N,), or (M,) of the samples of
+    `index`.
     """
-    if is_clean is None or is_clean.all() or not is_clean.any():
+    if is_clean is None:
         return None
-    return float(roc_auc_score(is_clean, clean_prob))
+    truth = is_clean if index is None else is_clean[index]
+    if truth.all() or not truth.any():
+        return None
+    return float(roc_auc_score(truth, clean_prob))

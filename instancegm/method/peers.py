@@ -6,6 +6,7 @@ Shapes: N training samples, M test samples, C classes, P peers.
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -13,8 +14,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from instancegm.method.images import DeviceImages, stream_seed
-from instancegm.method.networks import PreActResNet18
+from instancegm.method.images import Images, stream_seed
+from instancegm.method.networks import build_classifier
 from instancegm.method.settings import Settings
 from instancegm.method.signs import SILENT, SignsOfLife
 from instancegm.method.vae import Vae
@@ -29,18 +30,18 @@ class NonFiniteLossError(FloatingPointError):
 
 
 class TrainingSet(NamedTuple):
-    """N images on the device and their noisy labels there."""
+    """N images and, on their device, the noisy labels."""
 
-    images: DeviceImages
+    images: Images
     noisy_labels: Tensor  # (N,) int64 in [0, C)
     num_classes: int
     is_clean: NDArray[np.bool_] | None = None  # (N,), for the log; None where nobody knows
 
 
 class EvaluationSet(NamedTuple):
-    """M images on the device and their clean labels there."""
+    """M images and, on their device, the clean labels."""
 
-    images: DeviceImages
+    images: Images
     labels: Tensor  # (M,) int64 in [0, C)
 
 
@@ -80,14 +81,19 @@ def build_peer(
     num_classes: int,
     device: torch.device,
     autocast: Autocast = nullcontext,
+    weights: Path | None = None,
 ) -> Peer:
     """A classifier with SGD and, unless it is left out, a VAE with Adam.
 
-    The initial weights follow from the seed and the number.
+    The initial weights follow from the seed and the number; but for the last layer the classifier's
+    are those of the file `weights`, if it is given. Raises UserError if these do not fit.
     """
     torch.manual_seed(stream_seed(settings.seed, -1, f"weights {number}"))
     fused = device.type != "mps"
-    net = place(PreActResNet18(num_classes, settings.width), device)
+    net = build_classifier(
+        settings.network, num_classes, settings.width, weights, normalise=settings.normalise
+    )
+    net = place(net, device)
     sgd = torch.optim.SGD(
         net.parameters(),
         lr=settings.lr,
@@ -111,19 +117,23 @@ def place(module: nn.Module, device: torch.device) -> nn.Module:
 @torch.no_grad()
 def predict(
     nets: Sequence[nn.Module],
-    images: DeviceImages,
+    images: Images,
     autocast: Autocast,
     signs: SignsOfLife = SILENT,
     title: str = "predicting",
+    index: NDArray[np.int64] | None = None,
 ) -> Tensor:
-    """Logits of every network in eval mode on every image, in one pass: (P, N, C) float32."""
+    """Logits of every network in eval mode on every image, in one pass: (P, N, C) float32.
+
+    index: (M,) of some of the images.
+    """
     for net in nets:
         net.eval()
     batch_size = EVALUATION_BATCH.get(images.device.type, EVALUATION_BATCH["cuda"])
+    rows = torch.arange(len(images)) if index is None else torch.from_numpy(index)
+    indices = torch.split(rows.to(images.index_device), batch_size)
     batches = []
-    starts = range(0, len(images), batch_size)
-    for start in signs.over(starts, len(starts), title, batch_size):
-        batch = images.plain(slice(start, start + batch_size))
+    for batch in signs.over(images.plain(indices), len(indices), title, batch_size):
         with autocast():
             batches.append(torch.stack([net(batch).float() for net in nets]))
     logits = torch.cat(batches, dim=1)

@@ -12,6 +12,7 @@ from typing import Any, Literal
 
 Mode = Literal["instancegm", "ce"]
 Numerics = Literal["original", "paper"]
+Network = Literal["preact_resnet18", "vgg19_bn", "resnet50"]
 
 
 def setting(default: Any, meaning: str, allowed: str = "", choices: tuple[str, ...] = ()) -> Any:
@@ -61,6 +62,26 @@ class Settings:
     lr: float = setting(0.02, "SGD learning rate of the classifiers", "(0, inf)")
     weight_decay: float = setting(5e-4, "SGD weight decay of the classifiers", "[0, inf)")
     width: int = setting(64, "channels of the network's first stage", "[1, inf)")
+    network: Network = "preact_resnet18"
+    normalise: bool = setting(
+        False,
+        "normalise images by ImageNet's mean and deviation inside the classifiers (the published "
+        "code does not, although its ResNet-50 is pre-trained)",
+    )
+    confidence_penalty: bool = False  # add the negative entropy to the loss of warm-up
+
+    # Draws of a set that is too large, or too unbalanced, to be seen as a whole in every epoch
+    num_batches: int | None = setting(
+        None,
+        "batches in an epoch of each network, of equally many images of each class; by default the "
+        "whole training set",
+        "[1, inf)",
+    )
+    redraw_vae: bool = setting(
+        False,
+        "with --num_batches, draw the VAEs' images anew in every epoch (the published code keeps "
+        "one draw for the whole run)",
+    )
 
     # DivideMix
     p_threshold: float = setting(
@@ -72,6 +93,7 @@ class Settings:
     guess_eval: bool = setting(
         False, "guess and refine labels in eval mode (the published code does so in train mode)"
     )
+    unlabelled_loss: bool = True  # False: mix and learn from rows that begin with a labelled one
     loss_epochs: int = 1  # epochs whose losses are averaged before the mixture sees them
 
     # Generative part: Adam

@@ -1,4 +1,4 @@
-"""The command line of instanceGM.py: flags to a checked `Config`, presets filled in.
+"""The command lines of the four scripts: flags to a checked `Config`, presets filled in.
 
 Every field made by `setting` is a flag of the same name. A new hyper-parameter is a field there or
 in `method/settings.py`, and its use. Imported before torch, so that --help answers at once.
@@ -20,8 +20,8 @@ from typing import Any, Literal, get_args, get_origin
 
 from instancegm.method.settings import Settings, setting
 from instancegm.run.flags import add_config_flag, expand_config
+from instancegm.run.presets import DATASETS, HUMAN, REAL, SCRIPTS, of_dataset, of_noise
 
-Dataset = Literal["cifar10", "cifar100", "digits", "folder"]
 NOISE_MODES = ("instance", "sym", "asym", "none")
 
 # Published flags; the values are their spellings where these are not just --<name>.
@@ -44,52 +44,23 @@ PUBLISHED: dict[str, tuple[str, ...]] = {
     "seed": (),
     "gpuid": (),
     "id": (),
+    "saved": (),
+    "num_batches": (),
 }
 SPELLINGS = {**PUBLISHED, "no_vae": ("--no-vae",)}
+OF_SOME_SCRIPTS = {flag for script in SCRIPTS.values() for flag in script.flags}
 OF_THIS_COMMAND = ("resume", "evaluate")  # flags that config.yaml does not record
+PUBLISHED_PLACES = {  # where the original looks for data
+    "cifar10": Path("cifar-10"),
+    "cifar100": Path("cifar-100"),
+    "red_blue": Path("red_blue"),
+    "animal10N": Path("animal10N"),
+    "clothing1M": Path("clothing1M"),
+}
 OUTCOMES = (  # what config.yaml records beside the configuration
     *("method", "measured_noise_rate", "bf16", "data_sha256", "noisy_labels_sha256"),
     *("data_location", "device_used", "threads", "versions"),
 )
-
-PRESETS: dict[str, dict[str, Any]] = {
-    "cifar10": {},
-    "cifar100": {"warm_up": 30},
-    "folder": {},
-    # Three minutes on two cores; and a mirrored 2 is no digit.
-    "digits": {"num_epochs": 24, "lr_drop": 18, "width": 8, "flip": False},
-}
-# DEVIATION(instancegm): lambda_u and p_threshold follow DivideMix for symmetric and asymmetric
-# noise; the original leaves them at 25 and 0.5 unless told otherwise. DivideMix (ICLR 2020,
-# appendix) tuned lambda_u per rate for symmetric noise and sets 0 for asymmetric noise; the first
-# row whose bound the rate does not exceed counts. Instance-dependent noise is InstanceGM's own
-# case: 25 at every rate.
-SYMMETRIC_LAMBDA_U = {
-    "cifar100": ((0.35, 25.0), (1.0, 150.0)),
-    "default": ((0.35, 0.0), (0.85, 25.0), (1.0, 50.0)),
-}
-# At this rate DivideMix raises the threshold and averages losses over five epochs.
-FAR_END_OF_RATES = 0.9
-
-
-def preset(dataset: str, noise_mode: str, rate: float) -> dict[str, Any]:
-    """The settings that follow from the data set, the kind of noise and its rate."""
-    values = {
-        "lambda_u": Settings.lambda_u,
-        "p_threshold": Settings.p_threshold,
-        "loss_epochs": Settings.loss_epochs,
-        **PRESETS[dataset],
-    }
-    if noise_mode == "asym":
-        values["lambda_u"] = 0.0
-    elif noise_mode == "sym":
-        bounds = SYMMETRIC_LAMBDA_U.get(dataset, SYMMETRIC_LAMBDA_U["default"])
-        values["lambda_u"] = next(value for bound, value in bounds if rate <= bound)
-        if rate >= FAR_END_OF_RATES:
-            values["p_threshold"] = 0.6
-    if rate == FAR_END_OF_RATES:
-        values["loss_epochs"] = 5
-    return values
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -97,9 +68,21 @@ class Config(Settings):
     """Everything that a command line says, checked, with presets filled in."""
 
     # Data and noisy labels
-    dataset: Dataset = setting("cifar10", "what to train on; folder: your own images or .npz")
+    script: str = "instanceGM"
+    dataset: str = setting("cifar10", "what to train on; folder: your own images or .npz")
     data_path: Path | None = setting(
         None, "where the data is: its folder, a folder above it, or an .npz (./cifar-10, ...)"
+    )
+    labels: Path | None = setting(
+        None,
+        "with --dataset folder: a table of `filename,label` (names or numbers), for pictures that "
+        "do not lie in a folder for each class",
+    )
+    val_fraction: float | None = setting(
+        None,
+        "with --dataset folder: test on this share of the training images, held out, where there "
+        "are no test images",
+        "(0, 1)",
     )
     r: float = setting(0.5, "noise rate", "[0, 1]")
     noise_mode: str = setting(  # "file": that of --noise_file, where it is none of the others
@@ -108,6 +91,14 @@ class Config(Settings):
         "DivideMix, or none: the labels are noisy already, as those of folder are unless --r says "
         "otherwise",
         choices=NOISE_MODES,
+    )
+    noise_type: str | None = setting(
+        None,
+        "whose labels of cifar10n (worse, aggre, random1, random2, random3) or cifar100n (noisy) "
+        "to train on; the first one by default",
+    )
+    colour: Literal["red", "blue"] = setting(
+        "red", "wrong labels from the web (red), or drawn at random (blue)"
     )
     noise_file: str | None = setting(
         None,
@@ -122,6 +113,25 @@ class Config(Settings):
     )
     limit_test: int | None = setting(
         None, "test on that many images, evenly spread over the set", "[1, inf)"
+    )
+
+    skip_broken: bool = setting(
+        False, "leave out images that cannot be read, naming them, instead of refusing"
+    )
+    cache_dir: Path | None = setting(
+        None, "keep decoded images in this folder, for later runs as well"
+    )
+    saved: bool = setting(
+        False, "True: keep decoded images beside the data, for later runs as well"
+    )
+    num_workers: int = setting(4, "processes that decode images", "[0, inf)")
+
+    # Networks
+    pretrained: Literal["none", "imagenet"] = setting(
+        "none", "start the classifiers from ImageNet weights, or from scratch (none)"
+    )
+    weights: Path | None = setting(
+        None, "a file with ImageNet weights of the classifier, instead of downloading them"
     )
 
     # Machine
@@ -150,7 +160,7 @@ class Config(Settings):
 
     def with_noise(self, rate: float, mode: str) -> "Config":
         """The same with another rate and kind of noise, and the presets that go with them."""
-        filled = preset(self.dataset, mode, rate)
+        filled = of_noise(self.script, self.dataset, mode, rate)
         free = {name: value for name, value in filled.items() if name not in self.given}
         return replace(self, r=rate, noise_mode=mode, **free)
 
@@ -163,53 +173,76 @@ class Config(Settings):
         """--data_path, else None for $DATA_ROOT, else the published ./cifar-10 if it is there."""
         if self.data_path is not None or "DATA_ROOT" in os.environ:
             return self.data_path
-        published = Path(self.dataset.replace("cifar", "cifar-"))
-        return published if published.is_dir() else None
+        published = PUBLISHED_PLACES.get(self.dataset)
+        return published if published is not None and published.is_dir() else None
 
 
-def parse(argv: Sequence[str]) -> Config:
+def parse(argv: Sequence[str], script: str = "instanceGM") -> Config:
     """The configuration of a command line; exits with a message if something is wrong."""
-    parser, published, added = build_parser()
+    parser, published, added = build_parser(script)
     words = _with_config_file(parser, _expand_abbreviations(argv, published, added))
     typed, unknown = parser.parse_known_args(words)
-    # The published scripts ignore unknown flags in silence; old command lines must still run.
-    for word in unknown:
-        close = difflib.get_close_matches(word.split("=")[0], [*published, *added], n=1)
-        hint = f" (did you mean {close[0]}?)" if close else ""
-        print(
-            f"warning: ignored {word!r}, which is not a flag of this script{hint}", file=sys.stderr
-        )
+    _mind_unknown(parser, unknown, [*published, *added], script)
     given = {name: value for name, value in vars(typed).items() if name != "config"}
-    config = Config(**given, given=frozenset(given))
-    own_labels = config.dataset == "folder" and not {"r", "noise_file"} & config.given
-    mode = given.get("noise_mode", "none" if own_labels else "instance")
+    dataset = given.setdefault("dataset", SCRIPTS[script].datasets[0])
+    config = Config(
+        **{**of_dataset(script, dataset), **given}, script=script, given=frozenset(given)
+    )
     for problem in _wrong_values(config):
         parser.error(problem)
-    if mode == "none" and given.get("r", 0.0) != 0:
-        parser.error(f"--noise_mode none puts no noise on the labels: leave out --r {config.r}")
-    config = config.with_noise(0.0 if mode == "none" else config.r, mode)
+    if dataset in REAL or dataset in HUMAN:
+        config = config.with_noise(config.r, "human" if dataset in HUMAN else config.noise_mode)
+    else:
+        own_labels = dataset == "folder" and not {"r", "noise_file"} & config.given
+        mode = given.get("noise_mode", "none" if own_labels else "instance")
+        if mode == "none" and given.get("r", 0.0) != 0:
+            parser.error(f"--noise_mode none puts no noise on the labels: leave out --r {config.r}")
+        config = config.with_noise(0.0 if mode == "none" else config.r, mode)
     for problem in _wrong_combinations(config):
         parser.error(problem)
     return config
 
 
-def build_parser() -> tuple[argparse.ArgumentParser, dict[str, str], dict[str, str]]:
+def _mind_unknown(
+    parser: argparse.ArgumentParser, unknown: Sequence[str], known: Sequence[str], script: str
+) -> None:
+    """The published scripts ignore unknown flags in silence; old command lines must still run.
+
+    But for Clothing1M's, which refuses them; its noise has no rate, so that --r is let pass.
+    """
+    for word in unknown:
+        close = difflib.get_close_matches(word.split("=")[0], known, n=1)
+        hint = f" (did you mean {close[0]}?)" if close else ""
+        if SCRIPTS[script].strict:
+            parser.error(f"{word!r} is not a flag of this script{hint}: leave it out")
+        print(
+            f"warning: ignored {word!r}, which is not a flag of this script{hint}", file=sys.stderr
+        )
+
+
+def build_parser(
+    script: str = "instanceGM",
+) -> tuple[argparse.ArgumentParser, dict[str, str], dict[str, str]]:
     """The parser, and two tables flag -> field: the published flags and ours.
 
     What is not typed is not in the namespace, so that presets can fill it.
     """
+    about = SCRIPTS[script]
     parser = argparse.ArgumentParser(
-        description="InstanceGM (Garg et al., WACV 2023): train on instance-dependent label noise.",
-        epilog="Example: python instanceGM.py --dataset digits --r 0.4",
+        prog=f"{script}.py",
+        description=f"InstanceGM (Garg et al., WACV 2023): {about.title}.",
+        epilog=f"Example: {about.example}",
         argument_default=argparse.SUPPRESS,
     )
     groups = [parser.add_argument_group(title) for title in ("the paper's flags", "added here")]
     published: dict[str, str] = {}
     added: dict[str, str] = {}
     settings = {field.name: field for field in fields(Config) if field.metadata}
-    for name in [*PUBLISHED, *(name for name in settings if name not in PUBLISHED)]:
+    absent = OF_SOME_SCRIPTS - {*about.flags}
+    names = [*PUBLISHED, *(name for name in settings if name not in PUBLISHED)]
+    for name in (name for name in names if name not in absent):
         group, table = (groups[0], published) if name in PUBLISHED else (groups[1], added)
-        action = group.add_argument(*_spellings(name), **_argument(settings[name]))
+        action = group.add_argument(*_spellings(name), **_argument(settings[name], script))
         table.update(dict.fromkeys(action.option_strings, name))
     add_config_flag(groups[1])
     return parser, published, added
@@ -219,28 +252,46 @@ def _spellings(name: str) -> tuple[str, ...]:
     return SPELLINGS.get(name) or (f"--{name}",)
 
 
-def _argument(field: Field[Any]) -> dict[str, Any]:
+def _argument(field: Field[Any], script: str) -> dict[str, Any]:
     """How argparse reads the field: its type, its choices, its meaning with the default."""
     meaning, choices = field.metadata["meaning"], field.metadata["choices"]
+    about = SCRIPTS[script]
+    default = of_dataset(script, about.datasets[0]).get(field.name, field.default)
+    if field.name == "saved":
+        return {"dest": "saved", "help": meaning, "type": _yes_or_no, "metavar": "{True,False}"}
     if field.type is bool:
-        action = argparse.BooleanOptionalAction if field.default else "store_true"
+        action = argparse.BooleanOptionalAction if default else "store_true"
         return {"dest": field.name, "help": meaning, "action": action}
     parts = get_args(field.type)
     kind: Any = next((part for part in parts if part is not NoneType), field.type)
     if get_origin(field.type) is Literal:
         kind, choices = str, parts
-    if field.default not in (None, ""):
-        of_datasets = [f"; {k}: {v[field.name]}" for k, v in PRESETS.items() if field.name in v]
-        meaning += f" ({field.default}{''.join(of_datasets)})"
+    if field.name == "dataset":
+        default, choices = about.datasets[0], about.datasets
+    if default not in (None, ""):
+        of_datasets = [
+            f"; {name}: {DATASETS[name][field.name]}"
+            for name in about.datasets
+            if field.name in DATASETS.get(name, {})
+        ]
+        meaning += f" ({default}{''.join(of_datasets)})"
     return {"dest": field.name, "help": meaning, "type": kind, "choices": choices or None}
+
+
+def _yes_or_no(word: str) -> bool:
+    # DEVIATION(instancegm): --saved False means False; the original takes any word for True.
+    if word.lower() not in ("true", "false"):
+        raise argparse.ArgumentTypeError(f"{word!r}: give True or False")
+    return word.lower() == "true"
 
 
 def _with_config_file(parser: argparse.ArgumentParser, argv: list[str]) -> list[str]:
     """The command line with the entries of `--config FILE`, if that is given, in front."""
+    flags = {action.dest for action in parser._actions}
     outcomes = {
         *OUTCOMES,
-        "noise_mode=file",
-        *(field.name for field in fields(Config) if not field.metadata),
+        *("noise_mode=file", "noise_mode=human"),
+        *(field.name for field in fields(Config) if field.name not in flags),
     }
     alternatives = [("noise_file", "noise_mode"), ("noise_file", "r")]
     words = expand_config(
@@ -307,10 +358,25 @@ def _wrong_combinations(config: Config) -> Iterator[str]:
         )
     if config.dataset == "folder" and config.data_path is None and not config.evaluate:
         yield (
-            "--dataset folder needs --data_path: a folder with train/<class>/ and test/<class>/, "
-            "or an .npz"
+            "--dataset folder needs --data_path: a folder with a folder for each class, or with "
+            "train/ and test/ of these, or an .npz"
         )
-    if config.noise_mode == "asym" and config.dataset not in ("cifar10", "cifar100"):
+    for flag in ("labels", "val_fraction"):
+        if config.dataset != "folder" and config.__dict__[flag] is not None:
+            yield f"--{flag} is for --dataset folder, not for {config.dataset}: leave it out"
+    if config.dataset not in HUMAN and config.noise_type is not None:
+        yield f"--noise_type is for --dataset cifar10n and cifar100n, not for {config.dataset}"
+    if config.dataset in HUMAN:
+        for flag in {"noise_file", "noise_mode", "r"} & config.given:
+            yield f"--dataset {config.dataset} brings its labels: leave out --{flag}"
+    if config.redraw_vae and config.num_batches is None:
+        yield "--redraw_vae is about the draws of --num_batches: give that, or leave it out"
+    if config.weights is not None and config.pretrained == "none":
+        if "pretrained" in config.given:
+            yield "--pretrained none starts from scratch: leave out --weights"
+        else:
+            yield "--weights are for --pretrained imagenet: add that"
+    if config.noise_mode == "asym" and config.dataset not in ("cifar10", "cifar100", *REAL):
         yield (
             "--noise_mode asym knows the class pairs of cifar10 and cifar100 only; for another "
             "set make a noise file with `python -m shared noise make` and give it with "

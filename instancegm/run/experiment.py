@@ -7,20 +7,18 @@ from typing import Any
 
 import torch
 
-from instancegm.method.images import DeviceImages
 from instancegm.method.mixture import LossHistory
 from instancegm.method.peers import EvaluationSet, Peer, TrainingSet, build_peer
 from instancegm.method.settings import Settings
+from instancegm.method.signs import SILENT, SignsOfLife
 from instancegm.run import checkpoint
 from instancegm.run.config import Config
+from instancegm.run.data import run_data
 from instancegm.run.device import autocast, choose_device, configure_torch, use_bfloat16
 from instancegm.run.errors import CheckpointError, UsageError
-from instancegm.run.labels import labels_of_run
 from instancegm.run.published import setting_name
 from instancegm.run.record import Row
-from shared import datasets
-from shared.files import array_hash
-from shared.formats.alignment import evenly, is_noisy
+from shared.datasets.pretrained import imagenet_weights
 from shared.formats.noise_file import NoiseFile, label_hash
 from shared.run_folder import locked
 
@@ -41,7 +39,7 @@ class Experiment:
     device: torch.device
     peers: list[Peer]
     train_set: TrainingSet
-    test_set: EvaluationSet
+    tests: dict[str, EvaluationSet]  # "val" and "test", where there are such images
     history: LossHistory
     noise: NoiseFile  # of the N training samples; its `indices` are their positions in the dataset
     noise_word: str  # for the noise, in file names
@@ -63,7 +61,8 @@ class Experiment:
         if self.config.dataset != "folder" or self.data_location is None:
             return self.config.dataset
         name = re.sub(r"[^\w.-]", "_", self.data_location.resolve().stem)
-        return f"folder_{name}_{self.identity['data_sha256'][:8]}"
+        size = "" if self.config.image_size == 32 else self.config.image_size
+        return f"folder{size}_{name}_{self.identity['data_sha256'][:8]}"
 
     def state_dict(self) -> dict[str, Any]:
         return {
@@ -91,7 +90,7 @@ class Experiment:
         self.rows = list(state["rows"])
 
 
-def build(config: Config) -> Experiment:
+def build(config: Config, signs: SignsOfLife = SILENT) -> Experiment:
     """Reads and checks everything, and builds the networks; `RunFolder` resumes.
 
     Nothing is written but the noise file that the original keeps with the data.
@@ -101,67 +100,57 @@ def build(config: Config) -> Experiment:
         with locked(config.output_dir):  # to refuse at once; it is locked for good later
             refuse_to_overwrite(config.output_dir, config.resume)
     configure_torch(config.deterministic, device)
-    data = load_data(config)
-    labels = labels_of_run(config, data)
-    config, noise = labels.config, labels.noise
-    test_rows = evenly(len(data.test_labels), config.limit_test)
-    train_images, test_images = data.train_images[noise.indices], data.test_images[test_rows]
-    train_labels, test_labels = data.train_labels[noise.indices], data.test_labels[test_rows]
-    noisy = is_noisy(noise)
+    weights = _imagenet(config)  # whatever is missing is said before images are decoded
+    data = run_data(config, device, signs)
+    config, num_classes = data.config, len(data.class_names)
     # DEVIATION(instancegm): bfloat16 where the hardware has it; the original is float32 throughout.
     # `--amp off` is too.
     precision = autocast(config.amp, device)
     peers = [
-        build_peer(config, number, data.num_classes, device, precision)
+        build_peer(config, number, num_classes, device, precision, weights)
         for number in ((1,) if config.mode == "ce" else (1, 2))
     ]
     return Experiment(
         config=config,
-        folder=config.output_dir or Path("runs") / run_name(config, labels.word),
+        folder=config.output_dir or Path("runs") / run_name(config, data.noise_word),
         device=device,
         peers=peers,
-        train_set=TrainingSet(
-            DeviceImages(train_images, device, flip=config.flip, crop_padding=config.crop_padding),
-            torch.tensor(noise.noisy_labels, device=device),
-            data.num_classes,
-            None if noisy is None else ~noisy,
-        ),
-        test_set=EvaluationSet(
-            DeviceImages(test_images, device, crop_padding=0),
-            torch.from_numpy(test_labels).to(device),
-        ),
+        train_set=data.train_set,
+        tests=data.tests,
         history=LossHistory(len(peers), config.loss_epochs),
-        noise=noise,
-        noise_word=labels.word,
+        noise=data.noise,
+        noise_word=data.noise_word,
         class_names=data.class_names,
         data_location=data.location,
         identity={
             **_deciding_settings(config),
             "bf16": use_bfloat16(config.amp, device),
-            "data_sha256": array_hash(train_images, train_labels, test_images, test_labels),
-            "noisy_labels_sha256": label_hash(noise.noisy_labels),
+            "data_sha256": data.sha256,
+            "noisy_labels_sha256": label_hash(data.noise.noisy_labels),
         },
         rows=[],
     )
 
 
-def load_data(config: Config) -> datasets.ImageData:
-    data = datasets.load(config.dataset, config.where_data_is(), image_size=config.image_size)
-    if config.num_class not in (None, data.num_classes):
-        raise UsageError(
-            f"--num_class {config.num_class}, but {data.name} has {data.num_classes} classes: "
-            "leave the flag out"
-        )
-    return data
+def _imagenet(config: Config) -> Path | None:
+    """The file with ImageNet weights of the classifier, downloaded if need be; None: from scratch.
+
+    Raises UserError, saying where to get it.
+    """
+    if config.pretrained == "none" or config.width != Settings.width:
+        return None
+    return config.weights or imagenet_weights(config.network, config.where_data_is())
 
 
 def _deciding_settings(config: Config) -> dict[str, Any]:
     values = config.recorded()
+    implied = {"num_epochs", "flip", "loss_epochs"}  # the latter by dataset, noise and rate
     later = {
         field.name
         for field in fields(Settings)
-        if field.metadata and field.name != "num_epochs" and values[field.name] != field.default
+        if field.name not in implied and values[field.name] != field.default
     }
+    later |= {"pretrained"} if config.pretrained != "none" else set()
     return {name: values[name] for name in {*ALWAYS_IN_IDENTITY, *later}}
 
 

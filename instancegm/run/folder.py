@@ -1,6 +1,7 @@
 """The folder of a run in progress: one process's alone, written epoch by epoch."""
 
 import errno
+from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
@@ -17,6 +18,7 @@ from instancegm.run.experiment import Experiment, refuse_to_overwrite
 from instancegm.run.record import Metrics, Row, start_wandb, write_config
 from shared.files import remove_unfinished
 from shared.formats.noise_file import write
+from shared.datasets.red_mini_imagenet import RATE_MEANING
 from shared.run_folder import RunFolderError, is_locked, locked
 
 NO_SPACE = (errno.ENOSPC, errno.EDQUOT)
@@ -60,7 +62,7 @@ class RunFolder:
     def record(self, row: Row) -> None:
         """Logs an epoch and saves the state after it."""
         run = self._run
-        is_best = row["accuracy"] > max((past["accuracy"] for past in run.rows), default=-1.0)
+        is_best = improves(row, run.rows, "val_accuracy" if "val" in run.tests else "accuracy")
         self._metrics.append(row)
         published.write_logs(run.data_word, run.config, run.noise_word, run.rows)
         numbers = {name: value for name, value in row.items() if isinstance(value, int | float)}
@@ -68,14 +70,15 @@ class RunFolder:
             self._events.add_scalar(name, value, row["epoch"])
         self._events.flush()
         if self._wandb is not None:
-            self._wandb.log(numbers, step=row["epoch"])
+            self._wandb.log(published.wandb_metrics(row, run.config), step=row["epoch"])
+        for peer in run.peers:
+            if improves(row, run.rows[:-1], f"val_accuracy_{peer.number}"):
+                published.save_best_network(run.folder, run.config, peer)
         # In this order: the last one counts.
         names = [checkpoint.BEST, checkpoint.LAST] if is_best else [checkpoint.LAST]
         checkpoint.save(run.state_dict(), *(run.folder / name for name in names))
-        tqdm.write(
-            f"| Test Epoch #{row['epoch']}\t Accuracy: {row['accuracy']:.2f}%\t "
-            f"({row['seconds']:.1f} s)"
-        )
+        shown = "no test set" if row["accuracy"] is None else f"Accuracy: {row['accuracy']:.2f}%"
+        tqdm.write(f"| Test Epoch #{row['epoch']}\t {shown}\t ({row['seconds']:.1f} s)")
 
     def __exit__(
         self,
@@ -89,6 +92,12 @@ class RunFolder:
         if isinstance(error, OSError) and error.errno in NO_SPACE and error.filename is None:
             error.filename = str(folder)  # a log that is appended to does not say its name
         self._stack.__exit__(kind, error, trace)
+
+
+def improves(row: Row, earlier: Sequence[Row], name: str) -> bool:
+    """Whether this epoch's figure is above those of all earlier ones; not where there is none."""
+    value = row.get(name)
+    return value is not None and value > max((past[name] for past in earlier), default=-1.0)
 
 
 def _claim(run: Experiment, stack: ExitStack) -> Path:
@@ -133,11 +142,14 @@ def _recorded(run: Experiment) -> dict[str, Any]:
 
 def _print_start(run: Experiment) -> None:
     config, known = run.config, run.noise.header
+    sizes = [f"{len(part.images)} {name} images" for name, part in run.tests.items()]
     print(
-        f"{config.method} on {config.dataset}: {len(run.train_set.images)} training, "
-        f"{len(run.test_set.images)} test images"
+        f"{config.method} on {config.dataset}: {len(run.train_set.images)} training images of "
+        f"{config.image_size} x {config.image_size} pixels, {', '.join(sizes) or 'no test images'}"
     )
-    if known.measured_rate is None:
+    if config.dataset == "red_blue":
+        print(f"noise: {config.colour}, rate {config.r:g}, {RATE_MEANING}")
+    elif known.measured_rate is None:
         print("noise: none added; how many of the labels are wrong is not known")
     else:
         nominal = "" if known.nominal_rate is None else f"nominal rate {known.nominal_rate:g}, "
@@ -148,6 +160,9 @@ def _print_start(run: Experiment) -> None:
         f"{config.warm_up}, lr_drop {config.lr_drop}, lambda_u {config.lambda_u:g}, p_threshold "
         f"{config.p_threshold:g}, width {config.width}, batch_size {config.batch_size}"
     )
+    if config.network != "preact_resnet18":
+        start = "from scratch" if config.pretrained == "none" else "from ImageNet weights"
+        print(f"classifiers: {config.network}, {start}")
     few = few_samples(run.noise.noisy_labels, run.class_names, config.batch_size)
     if few is not None and config.mode != "ce":
         print(f"warning: {few}")

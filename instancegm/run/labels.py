@@ -8,8 +8,10 @@ from typing import NamedTuple
 import numpy as np
 
 from instancegm.run.config import Config
+from instancegm.run.presets import HUMAN, REAL
 from instancegm.run.published import rate_name
-from shared.datasets import ImageData
+from shared.datasets import ImageData, ImageFiles
+from shared.datasets.human_noise import human_labels
 from shared.files import array_hash
 from shared.formats.alignment import aligned, evenly, labels_for, subset, unchanged
 from shared.formats.external import read_any, split_column, write_any
@@ -32,18 +34,24 @@ class RunLabels(NamedTuple):
     word: str  # for this noise, in file names
 
 
-def labels_of_run(config: Config, data: ImageData) -> RunLabels:
+def labels_of_run(config: Config, data: ImageData | ImageFiles) -> RunLabels:
     """The noisy labels, checked against the dataset and cut to --limit_train.
 
     Raises NoiseFileError with the reason and the fix.
     """
     word = config.noise_mode
-    if config.noise_file:
+    if config.dataset in HUMAN:
+        _, file = human_labels(config.dataset, config.noise_type, config.where_data_is())
+        noise = aligned(read_any(file), data)
+        word = split_column(file)[1] or word
+        config = replace(config, r=_measured(noise))
+    elif config.noise_file:
         path, column = split_column(config.noise_file)
         word = re.sub(r"[^\w.-]", "_", path.stem if column is None else f"{path.stem}_{column}")
         noise = aligned(_without_open_set(read_any(config.noise_file)), data)
-        config = _with_rate_and_kind_of(noise, config)
-    elif config.noise_mode == "none":
+        if config.dataset not in REAL:
+            config = _with_rate_and_kind_of(noise, config)
+    elif config.noise_mode == "none" or config.dataset in REAL:
         noise = unchanged(data)
     else:
         noise = aligned(_made_or_kept(config, data), data)
@@ -61,7 +69,7 @@ def _with_rate_and_kind_of(noise: NoiseFile, config: Config) -> Config:
     nominal, measured, rate = noise.header.nominal_rate, noise.header.measured_rate, config.r
     assert measured is not None  # aligned: the clean labels are known
     if "r" not in config.given:
-        rate = round(measured, 2) if nominal is None else nominal
+        rate = _measured(noise) if nominal is None else nominal
     elif rate != nominal and abs(rate - measured) > RATE_TOLERANCE:
         raise NoiseFileError(
             f"--r {rate} contradicts {config.noise_file}, whose measured rate is {measured:.4f}: "
@@ -71,13 +79,26 @@ def _with_rate_and_kind_of(noise: NoiseFile, config: Config) -> Config:
     return config.with_noise(rate, modes.get(noise.header.kind or "", "file"))
 
 
-def _made_or_kept(config: Config, data: ImageData) -> NoiseFile:
+def _measured(noise: NoiseFile) -> float:
+    """The rate of labels whose clean ones are known, as a rate is given: two digits."""
+    assert noise.header.measured_rate is not None
+    return round(noise.header.measured_rate, 2)
+
+
+def _made_or_kept(config: Config, data: ImageData | ImageFiles) -> NoiseFile:
     """The labels of --noise_mode at rate --r, for the dataset as a whole.
 
     The original keeps `<rate>_<mode>.pt` with the data, and a file that is there is used if it can
     be of that rate; ours adds an .npz beside it that says how it was made. Data sets that share the
     folder do not share the file.
     """
+    on_disk = isinstance(data, ImageFiles)
+    if on_disk and config.noise_mode == "instance":
+        raise NoiseFileError(
+            "--noise_mode instance looks at the pixels of all images, which stay on disk here: "
+            "make a noise file with `python -m shared noise make --dataset folder --kind pdn` and "
+            "give it with --noise_file"
+        )
     recipe = Recipe(KINDS[config.noise_mode], config.r, NOISE_SEED)
     try:
         made = generate(recipe, data)
@@ -85,14 +106,16 @@ def _made_or_kept(config: Config, data: ImageData) -> NoiseFile:
         raise NoiseFileError(
             f"--noise_mode {config.noise_mode} does not work on {data.name}: {error}"
         ) from error
-    if data.location is None:
+    location = data.root if on_disk else data.location
+    if location is None:
         return made
-    folder = config.where_data_is() or data.location
+    folder = config.where_data_is() or location
     folder = folder if folder.is_dir() else folder.parent
     path = folder / f"{rate_name(config.r)}_{config.noise_mode}.pt"
     if data.name == "folder" or _of_other_data(path.with_suffix(".npz"), made):
         # Noise follows from the images too, so that labels alone do not tell two sets apart.
-        digest = array_hash(data.train_images, data.train_labels)
+        pictures = np.array(data.train_files) if on_disk else data.train_images
+        digest = array_hash(pictures, data.train_labels)
         path = path.with_name(f"{path.stem}_{data.name}_{digest[:8]}.pt")
     if path.exists():
         return _kept(path, made, data, config.r)

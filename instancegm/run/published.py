@@ -1,16 +1,29 @@
-"""The files of the original scripts: their names, their two logs, their checkpoints."""
+"""The files of the original scripts: their names, their logs, their checkpoints, their metrics."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
+from instancegm.method.losses import VaeLoss
+from instancegm.method.networks import load_classifier
+from instancegm.method.peers import Peer, place
+from instancegm.run import checkpoint
 from instancegm.run.config import Config
 from instancegm.run.errors import CheckpointError
+from instancegm.run.presets import REAL
 from instancegm.run.record import Row
 from shared.files import write_atomically
+
+# In saved/, where it is not <dataset>/checkpoint_<rate>.tar; one of them names a ResNet-152 that no
+# script has.
+CHECKPOINTS = {
+    "red_blue": "redBlue/checkpoint_",
+    "animal10N": "animal10N/checkpoint",
+    "clothing1M": "clothing1M/checkpoint_resnet152",
+}
 
 
 def rate_name(rate: float) -> str:
@@ -22,7 +35,9 @@ def rate_name(rate: float) -> str:
 
 def setting_name(data_word: str, config: Config, noise_word: str) -> str:
     """<dataset>_<rate>_<noise>: what logs and run folders are called."""
-    return "_".join([data_word, rate_name(config.r), noise_word])
+    # No noise is made for these: whatever the rate, the labels are the same.
+    rate = f"{config.r:.1f}" if config.dataset in REAL else rate_name(config.r)
+    return "_".join([data_word, rate, noise_word])
 
 
 def _method_suffix(config: Config) -> str:
@@ -30,18 +45,36 @@ def _method_suffix(config: Config) -> str:
 
 
 def write_logs(data_word: str, config: Config, noise_word: str, rows: Sequence[Row]) -> None:
-    """`checkpoint/<setting>_acc.txt` and `_stats.txt` in the original's words, typos included."""
-    setting = setting_name(data_word, config, noise_word)
-    prefix = Path("checkpoint") / f"{setting}{_method_suffix(config)}"
-    accuracy = [f"Epoch:{row['epoch']:d}   Accuracy:{row['accuracy']:.2f}\n" for row in rows]
+    """The logs below `checkpoint/` in the original's words, typos included.
+
+    `<setting>_acc.txt` and `_stats.txt`; of Clothing1M `<id>.txt`.
+    """
+    tested = [row for row in rows if row["accuracy"] is not None]
+    if config.dataset == "clothing1M":
+        lines = [
+            f"Validation Epoch:{row['epoch']:d}      Acc1:{row['val_accuracy_1']:.2f}  "
+            f"Acc2:{row['val_accuracy_2']:.2f}\n"
+            for row in rows
+            if "val_accuracy_2" in row
+        ]
+        if tested and tested[-1]["epoch"] == config.num_epochs:
+            lines.append(f"Test Accuracy:{tested[-1]['accuracy']:.2f}\n")
+        _write(f"{config.id}{_method_suffix(config)}.txt", lines)
+        return
+    prefix = f"{setting_name(data_word, config, noise_word)}{_method_suffix(config)}"
+    accuracy = [f"Epoch:{row['epoch']:d}   Accuracy:{row['accuracy']:.2f}\n" for row in tested]
     stats = [
         f"Numer of labeled samples:{row[f'n_labelled_{k}']:d}   AUC:{_auc(row, k):.3f}\n"
         for row in rows
-        if row["phase"] == "co_divide"
+        if row["phase"] == "co_divide" and config.dataset not in REAL  # whose truth is unknown
         for k in (1, 2)
     ]
-    for suffix, lines in (("_acc.txt", accuracy), ("_stats.txt", stats)):
-        write_atomically(prefix.with_name(prefix.name + suffix), "".join(lines).encode())
+    _write(f"{prefix}_acc.txt", accuracy)
+    _write(f"{prefix}_stats.txt", stats)
+
+
+def _write(name: str, lines: Sequence[str]) -> None:
+    write_atomically(Path("checkpoint") / name, "".join(lines).encode())
 
 
 def _auc(row: Row, k: int) -> float:
@@ -49,11 +82,40 @@ def _auc(row: Row, k: int) -> float:
     return float("nan") if value is None else value
 
 
+def wandb_metrics(row: Row, config: Config) -> dict[str, float]:
+    """The figures of an epoch, and again under the names that the original logs them by."""
+    numbers = {name: value for name, value in row.items() if isinstance(value, int | float)}
+    named: dict[str, float | None] = {"epochs": row["epoch"], "Test/accuracy": row["accuracy"]}
+    named["Test/top1.avg"] = row.get("accuracy_1")
+    if row["phase"] == "warm_up":
+        named["Loss/Warmup(CE)"] = row["loss_1"]
+    for k in (1, 2) if row["phase"] == "co_divide" else ():
+        terms = [row.get(f"{name}_{k}") for name in VaeLoss._fields]
+        vae = sum(terms) if None not in terms else None
+        total = row[f"loss_{k}"]
+        named |= {
+            f"Train/net{k}/total_loss": total,
+            f"Train/net{k}/DivideMix": total - (vae or 0.0),
+            f"Train/net{k}/vae_loss": vae,
+            f"Train/DM{k}/DivideMix_total": total - (vae or 0.0),
+            f"Train/DM{k}/labeled_loss": row[f"labelled_loss_{k}"],
+            f"Train/DM{k}/unlabeled_loss": row[f"unlabelled_loss_{k}"],
+            f"Train/VAE{k}/vae_loss_total": vae,
+        }
+        words = ("Reconstruction_VAE_x[1*]", "Noisy_label_CE[1*]")
+        words += ("Uniform_categorical_x[-0.00001*]", "Gaussian_z[-0.0003*]")
+        named |= {f"Train/VAE{k}/{word}": term for word, term in zip(words, terms)}
+    if config.dataset == "clothing1M":
+        named |= {f"Test/valid_acc_{k}": row.get(f"val_accuracy_{k}") for k in (1, 2)}
+        named["Test/acc"] = row["accuracy"]
+    return numbers | {name: value for name, value in named.items() if value is not None}
+
+
 def checkpoint_path(data_word: str, config: Config) -> Path:
     # DEVIATION(instancegm): each dataset has its own folder in saved; the original keeps CIFAR-100
     # in saved/cifar10 too.
-    name = f"checkpoint_{config.r}{_method_suffix(config)}.tar"
-    return Path("saved") / data_word / name
+    name = CHECKPOINTS.get(config.dataset, f"{data_word}/checkpoint_{config.r}")
+    return Path("saved") / f"{name}{_method_suffix(config)}.tar"
 
 
 def published_form(state: Mapping[str, Any]) -> dict[str, Any]:
@@ -67,10 +129,27 @@ def published_form(state: Mapping[str, Any]) -> dict[str, Any]:
     return form
 
 
+def save_best_network(folder: Path, config: Config, peer: Peer) -> None:
+    """The network as it was best on the validation set, in the run folder, and as published."""
+    paths = [folder / f"best_net{peer.number}.ckpt"]
+    if config.dataset == "clothing1M":
+        name = f"{config.id}{_method_suffix(config)}_net{peer.number}.pth.tar"
+        paths.append(Path("checkpoint") / name)
+    checkpoint.save(peer.net.state_dict(), *paths)
+
+
+def best_networks(folder: Path, peers: Sequence[Peer], device: torch.device) -> list[nn.Module]:
+    """The networks that `save_best_network` saved."""
+    states = [checkpoint.load(folder / f"best_net{peer.number}.ckpt", device) for peer in peers]
+    ...
+
+
 def network_states(state: Mapping[str, Any]) -> list[dict[str, Tensor]]:
     """State dicts of the one or two classifiers in a checkpoint, ours or the original's."""
     if "peers" in state:
         return [peer["net"] for peer in state["peers"]]
+    if state and all(isinstance(value, Tensor) for value in state.values()):
+        return [dict(state)]  # a network alone, such as <id>_net1.pth.tar
     published = [state[key] for key in ("net1_state_dict", "net2_state_dict") if key in state]
     if not published:
         entries = ", ".join(map(str, state))

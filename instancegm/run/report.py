@@ -9,9 +9,9 @@ from numpy.typing import NDArray
 from instancegm.analysis import plots
 from instancegm.analysis.runs import summary
 from instancegm.method.mixture import CleanFit
-from instancegm.method.peers import predict
+from instancegm.method.peers import ensemble_accuracy, predict
 from instancegm.method.signs import SILENT, SignsOfLife
-from instancegm.method.train import clean_fits
+from instancegm.method.train import fit_mixtures
 from instancegm.run import checkpoint, published
 from instancegm.run.classes import vanished
 from instancegm.run.experiment import Experiment
@@ -24,21 +24,15 @@ def report(run: Experiment, signs: SignsOfLife = SILENT) -> None:
     nets = [peer.net for peer in run.peers]
     precision = run.peers[0].autocast
     logits = predict(nets, run.train_set.images, precision, signs, "losses for the report")
-    fits = clean_fits(
-        logits, run.train_set.noisy_labels, run.history, run.config.seed, run.next_epoch
-    )
+    labels, seed = run.train_set.noisy_labels, run.config.seed
+    fits = fit_mixtures(list(logits), [labels] * len(nets), run.history, seed, run.next_epoch)
     predicted = logits.sum(dim=0).argmax(dim=1).cpu().numpy()
     _write_clean_prob(run, fits, predicted)
     _write_corrected_labels(run, fits, predicted)
     if len(run.peers) == 2:
         state = published.published_form(run.state_dict())
         checkpoint.save(state, published.checkpoint_path(run.data_word, run.config))
-    result = summary(run.rows)
-    print(
-        f"{run.config.method} test accuracy: best {result['best']:.2f} % (epoch "
-        f"{result['best_epoch']}), last {result['last']:.2f} %, mean of the last 10 "
-        f"{result['last_10_mean']:.2f} % (the paper does not say which it reports)"
-    )
+    _print_accuracies(run, signs)
     if run.config.plots:
         title = (
             f"{run.config.method} on {run.config.dataset}, noise rate {run.config.r:g}, seed "
@@ -47,6 +41,26 @@ def report(run: Experiment, signs: SignsOfLife = SILENT) -> None:
         path = run.folder / "plots.png"
         plots.draw(path, title, run.rows, fits, run.train_set.is_clean)
         print(f"plots: {path}")
+
+
+def _print_accuracies(run: Experiment, signs: SignsOfLife) -> None:
+    if "test" not in run.tests:
+        print("no test set, so no accuracy; what the labels are worth is in clean_prob.csv")
+        return
+    result = summary(run.rows)
+    print(
+        f"{run.config.method} test accuracy: best {result['best']:.2f} % (epoch "
+        f"{result['best_epoch']}), last {result['last']:.2f} %, mean of the last 10 "
+        f"{result['last_10_mean']:.2f} % (the paper does not say which it reports)"
+    )
+    if "val" in run.tests:
+        nets = published.best_networks(run.folder, run.peers, run.device)
+        logits = predict(nets, run.tests["test"].images, run.peers[0].autocast, signs, "test set")
+        accuracy = ensemble_accuracy(logits, run.tests["test"].labels)
+        print(
+            f"test accuracy of the networks that were best on the validation set: {accuracy:.2f} % "
+            "(as DivideMix reports; the published InstanceGM reports the last epoch's)"
+        )
 
 
 def _write_clean_prob(run: Experiment, fits: list[CleanFit], predicted: NDArray[np.int64]) -> None:

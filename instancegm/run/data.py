@@ -1,0 +1,263 @@
+"""The images and labels of a run: which train, which validate, which test."""
+
+import hashlib
+import sys
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from instancegm.method.images import DeviceImages, Images
+from instancegm.method.peers import EvaluationSet, TrainingSet
+from instancegm.method.signs import SignsOfLife
+from instancegm.run.config import Config
+from instancegm.run.errors import UsageError
+from instancegm.run.image_files import SHORTER_SIDE, FileImages, FilePool, pictures
+from instancegm.run.image_store import ImageStore, open_store
+from instancegm.run.labels import labels_of_run
+from instancegm.run.presets import HUMAN, SCRIPTS
+from shared import datasets
+from shared.datasets import DatasetError, ImageData, ImageFiles, clothing1m, human_noise, red_mini_imagenet
+from shared.datasets.image_folder import large_pictures, load_files
+from shared.files import array_hash
+from shared.formats.alignment import evenly, hold_out, is_noisy, subset
+from shared.formats.noise_file import NoiseFile
+
+Index = NDArray[np.int64]
+SKIP = "--skip_broken, which leaves out and names every image that cannot be read"
+CACHE = "cache"  # folder beside the data for --saved True
+
+
+@dataclass(frozen=True)
+class RunData:
+    """What a run trains and tests on."""
+
+    train_set: TrainingSet
+    tests: dict[str, EvaluationSet]  # "val" and "test", where there are such images
+    noise: NoiseFile  # of the N training samples; its `indices` are their positions in the dataset
+    noise_word: str  # for the noise, in file names
+    class_names: tuple[str, ...]  # C
+    location: Path | None  # None: embedded
+    sha256: str  # of all images and clean labels; of those on disk, of their names and sizes
+    config: Config  # with the rate and kind of the noise file, where there is one
+
+
+def load_data(config: Config) -> ImageData | ImageFiles:
+    """The dataset; raises UserError, saying how to get what is missing."""
+    place, size = config.where_data_is(), config.image_size
+    reading = {"skip_broken": config.skip_broken, "cache_dir": _cache(config)}
+    data: ImageData | ImageFiles
+    if config.dataset == "clothing1M":
+        data = clothing1m.load(datasets.data_root(place))
+    elif config.dataset == "red_blue":
+        root = datasets.data_root(place)
+        data = red_mini_imagenet.load(root, config.r, config.colour, size, **reading)
+    elif config.dataset == "folder" and _stays_on_disk(config):
+        data = load_files(datasets.data_root(place), labels=config.labels)
+    else:
+        name = human_noise.HUMAN[config.dataset][0] if config.dataset in HUMAN else config.dataset
+        data = datasets.load(
+            name.lower(), place, image_size=size, labels=config.labels, **reading
+        )
+    if config.num_class not in (None, data.num_classes):
+        raise UsageError(
+            f"--num_class {config.num_class}, but {data.name} has {data.num_classes} classes: "
+            "leave the flag out"
+        )
+    return data
+
+
+def _cache(config: Config) -> Path | None:
+    if config.cache_dir is None and config.saved:
+        return datasets.data_root(config.where_data_is()) / CACHE
+    return config.cache_dir
+
+
+def _stays_on_disk(config: Config) -> bool:
+    """Large pictures are cropped at random from files; an .npz is in memory anyway."""
+    return config.network == "resnet50" and datasets.data_root(config.data_path).is_dir()
+
+
+def run_data(config: Config, device: torch.device, signs: SignsOfLife) -> RunData:
+    """Everything a run looks at, on the device or served to it. Raises UserError."""
+    data = load_data(config)
+    labels = labels_of_run(config, data)
+    noise, tested = labels.noise, {"test": np.arange(len(data.test_labels))}
+    held_out = None
+    if config.val_fraction is not None:
+        if len(data.test_labels):
+            raise UsageError(
+                f"{data.location if isinstance(data, ImageData) else data.root} has test images: "
+                "leave out --val_fraction, which holds out training images to test on"
+            )
+        kept, rows = hold_out(noise.noisy_labels, config.val_fraction, config.seed)
+        held_out, noise = subset(noise, rows), subset(noise, kept)
+    noise = subset(noise, evenly(len(noise.noisy_labels), config.limit_train))
+    assert noise.indices is not None  # labels_of_run aligns them with the dataset
+    serve = _from_memory if isinstance(data, ImageData) else _from_disk
+    return serve(labels.config, labels.word, data, noise, held_out, device, signs)
+
+
+def _from_memory(
+    config: Config,
+    word: str,
+    data: ImageData,
+    noise: NoiseFile,
+    held_out: NoiseFile | None,
+    device: torch.device,
+    signs: SignsOfLife,
+) -> RunData:
+    images, labels = data.test_images, data.test_labels
+    if held_out is not None:
+        images, labels = data.train_images[held_out.indices], _best_known(held_out)
+    rows = evenly(len(labels), config.limit_test)
+    images, labels = images[rows], labels[rows]
+    train_images, clean = data.train_images[noise.indices], data.train_labels[noise.indices]
+    tests = {}
+    if len(labels):
+        served = DeviceImages(images, device, crop_padding=0)
+        tests["test"] = EvaluationSet(served, torch.from_numpy(labels).to(device))
+    served = DeviceImages(
+        train_images, device, flip=config.flip, crop_padding=config.crop_padding
+    )
+    return RunData(
+        train_set=_training_set(served, noise, data.num_classes, device),
+        tests=tests,
+        noise=noise,
+        noise_word=word,
+        class_names=data.class_names,
+        location=data.location,
+        sha256=array_hash(train_images, clean, images, labels),
+        config=config,
+    )
+
+
+def _from_disk(
+    config: Config,
+    word: str,
+    data: ImageFiles,
+    noise: NoiseFile,
+    held_out: NoiseFile | None,
+    device: torch.device,
+    signs: SignsOfLife,
+) -> RunData:
+    parts = {
+        "train": ([data.train_files[row] for row in noise.indices], noise.noisy_labels, None),
+        "val": (data.val_files, data.val_labels, config.limit_test),
+        "test": (data.test_files, data.test_labels, config.limit_test),
+    }
+    if held_out is not None:
+        files = [data.train_files[row] for row in held_out.indices]
+        parts["test"] = (files, _best_known(held_out), config.limit_test)
+    upright = config.dataset == "folder"
+    names: list[str] = []
+    first, labels = {}, {}
+    for part, (files, part_labels, limit) in parts.items():
+        rows = evenly(len(files), limit)
+        if config.skip_broken:
+            paths = [data.root / files[row] for row in rows]
+            rows = rows[_whole(paths, config.num_workers, upright, part, signs)]
+            if part == "train":
+                noise = subset(noise, rows)
+        first[part], labels[part] = len(names), part_labels[rows]
+        names += [files[row] for row in rows]
+    listing = [f"{name} {_size(data.root / name)}" for name in names]
+    paths = [data.root / name for name in names]
+    store = None if (cache := _cache(config)) is None else _store(cache, paths, config, signs)
+    pool = FilePool(paths, device, config.num_workers, upright=upright, store=store)
+    served = {part: FileImages(pool, first[part], len(labels[part])) for part in parts}
+    digest = hashlib.sha256("\n".join(listing).encode())
+    for part in labels.values():
+        digest.update(part.tobytes())
+    return RunData(
+        train_set=_training_set(served["train"], noise, data.num_classes, device),
+        tests={
+            part: EvaluationSet(served[part], torch.from_numpy(labels[part]).to(device))
+            for part in ("val", "test")
+            if len(labels[part])
+        },
+        noise=noise,
+        noise_word=word,
+        class_names=data.class_names,
+        location=data.root,
+        sha256=digest.hexdigest(),
+        config=config,
+    )
+
+
+def _training_set(
+    images: Images, noise: NoiseFile, num_classes: int, device: torch.device
+) -> TrainingSet:
+    noisy = is_noisy(noise)
+    labels = torch.tensor(noise.noisy_labels, device=device)
+    return TrainingSet(images, labels, num_classes, None if noisy is None else ~noisy)
+
+
+def _best_known(noise: NoiseFile) -> Index:
+    """The labels to test on: the clean ones, or where nobody knows them the given ones."""
+    return noise.noisy_labels if noise.clean_labels is None else noise.clean_labels
+
+
+def _whole(
+    paths: Sequence[Path], workers: int, upright: bool, part: str, signs: SignsOfLife
+) -> Index:
+    """Positions of the files that can be decoded; the others are named."""
+    found = signs.over(pictures(paths, workers, upright), len(paths), f"reading {part} images", 1)
+    whole = np.array([picture is not None for picture in found])
+    broken = [str(path) for path, is_whole in zip(paths, whole) if not is_whole]
+    if broken:
+        more = f" and {len(broken) - 10} more" if len(broken) > 10 else ""
+        print(
+            f"warning: {len(broken)} of {len(paths)} {part} images cannot be read and are left "
+            f"out: {', '.join(broken[:10])}{more}",
+            file=sys.stderr,
+        )
+    return np.flatnonzero(whole)
+
+
+def _store(
+    folder: Path, paths: Sequence[Path], config: Config, signs: SignsOfLife
+) -> ImageStore:
+    """The decoded pictures of all files, under a key of their names, sizes and times."""
+    upright = config.dataset == "folder"
+    stamps = [(str(path), *_stamp(path)) for path in paths]
+    key = hashlib.sha256(repr((SHORTER_SIDE, upright, stamps)).encode()).hexdigest()[:16]
+
+    def decoded() -> Iterator[NDArray[np.uint8]]:
+        found = pictures(paths, config.num_workers, upright)
+        for path, picture in zip(paths, signs.over(found, len(paths), "decoding images", 1)):
+            if picture is None:
+                raise DatasetError(f"{path} cannot be read: get the file again, or add {SKIP}")
+            yield picture
+
+    return open_store(folder, key, decoded, len(paths), 3 * SHORTER_SIDE**2)
+
+
+def _stamp(path: Path) -> tuple[int, int]:
+    """Bytes and time of the last change, 0 for none."""
+    try:
+        status = path.stat()
+    except OSError:
+        return 0, 0
+    return status.st_size, status.st_mtime_ns
+
+
+def _size(path: Path) -> int:
+    return _stamp(path)[0]
+
+
+def better_script(config: Config, files: Sequence[Path]) -> str | None:
+    """A line about a script for larger pictures, where these are much larger than what it takes."""
+    side = large_pictures(files, config.image_size)
+    if side is None:
+        return None
+    larger = "instanceGM_animal10N.py" if config.image_size < 64 and side < 200 else (
+        "instanceGM_clothing1M.py"
+    )
+    return (
+        f"note: pictures of about {side} pixels are reduced to {config.image_size}: {larger} "
+        f"trains at {64 if 'animal' in larger else 224}"
+    )
