@@ -4,7 +4,10 @@
     write_annotations(data.location)                   # pins the order of the samples
 
 The labels of the 50,000 training images are as people gave them (about 8 % wrong); there are no
-clean ones. A sample is a file `<class>_<name>.jpg`. Samples come in the order of `training.csv` and
+clean ones. A sample is a file `<class>_<name>.jpg`, or lies in a folder of its class's name or
+number (`training/cat/...`). Labels are the publisher's numbers in both layouts; code that reads
+class folders by torchvision's ImageFolder, as InstanceGM's does, numbers them by the alphabet
+instead (cat, cheetah, chimpanzee, ...). Samples come in the order of `training.csv` and
 `testing.csv` where these stand beside the folders and list exactly the files that are there, for
 the original code wrote them in whatever order the disk gave, and users may hold noise files or
 figures based on it; else sorted by name. Images that are not square are resized to a square, not
@@ -21,8 +24,9 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from shared.datasets import folders, image_folder
+from shared.datasets import folders
 from shared.datasets.cifar import SEARCH_DEPTH, walk
+from shared.datasets.decoding import is_image, read_images
 from shared.datasets.image_data import DatasetError, ImageData
 from shared.files import write_atomically
 
@@ -47,17 +51,30 @@ _FILE_NAME = re.compile(r"([0-9]+)_.+", re.ASCII)
 _HEAD = ["img_paths", "targets"]  # as the original code wrote them
 
 
-def load(root: Path, image_size: int) -> ImageData:
-    """The dataset at or below `root`; images come back as (N, image_size, image_size, 3) uint8."""
+def load(
+    root: Path, image_size: int, *, skip_broken: bool = False, cache_dir: Path | None = None
+) -> ImageData:
+    """The dataset at or below `root`; images come back as (N, image_size, image_size, 3) uint8.
+
+    skip_broken, cache_dir: see `decoding.read_images`.
+    """
     if image_size < 1:
         raise DatasetError(f"image_size is {image_size}; it must be at least 1")
     folder = find(root)
     # Names are checked before anything is decoded.
-    train, test = (_samples(folder, split) for split in _SPLITS)
-    train_images, test_images = (
-        image_folder.read_images([folder / split / name for name in names], image_size, crop=False)
-        for split, names in zip(_SPLITS, (train, test))
-    )
+    samples = [(folder / split, _samples(folder, split)) for split in _SPLITS]
+    parts = []
+    for place, names in samples:
+        found = read_images(
+            [place / name for name in names],
+            image_size,
+            place=place,
+            crop=False,
+            skip_broken=skip_broken,
+            cache_dir=cache_dir,
+        )
+        parts.append((found.images, [names[row] for row in found.rows]))
+    (train_images, train), (test_images, test) = parts
     return ImageData(
         "animal10n",
         train_images,
@@ -148,18 +165,12 @@ def _samples(folder: Path, split: str) -> list[str]:
 
 
 def _file_names(folder: Path) -> list[str]:
-    """Names of the images in `folder`, sorted, each checked for its class."""
-    names = sorted(path.name for path in folder.iterdir() if image_folder.is_image(path))
+    """Names of the images in `folder` or its class folders, sorted, each checked for its class."""
+    names = sorted(path.name for path in folder.iterdir() if is_image(path))
     if not names:
-        inside = sorted(path.name for path in folder.iterdir() if path.is_dir())
-        layout = (
-            f"folders ({', '.join(inside[:3])}, ...) instead of files <class>_<name>.jpg: rename "
-            "training to train and testing to test, and read it with --dataset folder, or "
-        )
-        raise DatasetError(
-            f"{folder} has no images{f', but {layout}' if inside else ': '}unpack Animal-10N there "
-            "again"
-        )
+        names = _names_in_classes(folder)
+    if not names:
+        raise DatasetError(f"{folder} has no images: unpack Animal-10N there again")
     for name in names:
         if _label(name) is None:
             raise DatasetError(
@@ -169,7 +180,34 @@ def _file_names(folder: Path) -> list[str]:
     return names
 
 
+def _names_in_classes(folder: Path) -> list[str]:
+    """The same as `<class folder>/<name>`; empty without class folders."""
+    inside = sorted(p.name for p in folder.iterdir() if p.is_dir() and not p.name.startswith("."))
+    if unknown := [name for name in inside if _class(name) is None]:
+        raise DatasetError(
+            f"{folder} has folders ({', '.join(unknown[:3])}, ...) that are no class of "
+            f"Animal-10N: name them {', '.join(CLASS_NAMES)} or by their numbers, 0 to 9; other "
+            "classes are read as train/<class>/ and test/<class>/ with --dataset folder"
+        )
+    return [
+        f"{name}/{path.name}"
+        for name in inside
+        for path in sorted((folder / name).iterdir())
+        if is_image(path)
+    ]
+
+
+def _class(folder: str) -> int | None:
+    """The label of a class folder, named or numbered."""
+    name = re.sub(r"[_-]", " ", folder.lower()).replace("jaguar", "jaguer")
+    if name in CLASS_NAMES:
+        return CLASS_NAMES.index(name)
+    return int(name) if len(name) == 1 and name in "0123456789" else None
+
+
 def _label(name: str) -> int | None:
+    if "/" in name:
+        return _class(name.partition("/")[0])
     match = _FILE_NAME.fullmatch(name)
     label = int(match[1]) if match and len(match[1]) < 4 else -1
     return label if 0 <= label < len(CLASS_NAMES) else None

@@ -64,7 +64,7 @@ class _UnreachableError(_RefusedError):
 class Expected:
     """What a file must be; nothing given, nothing checked."""
 
-    sha256: str | None = None
+    sha256: str | None = None  # whole, or its first digits where no more is known
     md5: str | None = None
     size: int | None = None  # bytes
     limit: int | None = None  # bytes, at most
@@ -76,7 +76,9 @@ class Expected:
         if self.size is not None and path.stat().st_size != self.size:
             return f"it has {path.stat().st_size:,} bytes, expected {self.size:,}"
         for algorithm, expected in (("sha256", self.sha256), ("md5", self.md5)):
-            if expected is not None and (found := _digest(path, algorithm)) != expected.lower():
+            if expected is None:
+                continue
+            if not (found := _digest(path, algorithm)).startswith(expected.lower()):
                 return f"its {algorithm} is {found}, expected {expected.lower()}"
         return None
 
@@ -104,9 +106,9 @@ def fetch(
 ) -> Path:
     """The file of `url` at `target`, checked; returns `target`. Does nothing when it is there.
 
-    limit: bytes, at most. names: what the file may be called in DATA_MIRROR, which is asked first,
-    besides the bare name. Raises DownloadError when no source has the file or its content is not as
-    expected.
+    sha256: whole, or its first digits. limit: bytes, at most. names: what the file may be called in
+    DATA_MIRROR, which is asked first, besides the bare name. Raises DownloadError when no source
+    has the file or its content is not as expected.
     """
     if urlsplit(url).scheme != "https":
         raise DownloadError(

@@ -1,66 +1,175 @@
-"""Users' own images: a folder `train/<class>/*.png`, `test/<class>/*.png`, or an `.npz` of arrays.
+"""Users' own images: a folder of pictures, or an `.npz` of arrays (`shared.datasets.image_arrays`).
 
-Classes are the sorted names of the folders in `train`; files come in sorted order, so that noise
-files stay valid. An `.npz` holds `train_images` (N, H, W, 3) or grey (N, H, W) uint8,
-`train_labels` (N,) integers in [0, C), the same for `test_`, and optionally `class_names` (C,).
-Pictures are turned as their EXIF data say; 16-bit grey is scaled from its range to 8 bits. Of
-another size than the one asked for, the short side is resized to it (bilinear) and the middle is
-cut out: a warning says how many pictures lose their edges.
+    data = image_folder.load(Path("pictures"), image_size=32)          # ImageData
+    files = image_folder.load_files(Path("pictures"))                  # ImageFiles, nothing decoded
+
+| in the folder | read as |
+|---|---|
+| `train/<class>/*.png`, `test/<class>/*.png` | training and test images |
+| `train/<class>/*.png` alone | training images; the test part is empty |
+| `<class>/*.png` | the same |
+| any, with a CSV `filename,label` (`folder_labels`) | training images: those listed |
+
+With a CSV and `test/<class>/` there are test images, too. Classes are the sorted names of the
+folders, or of the CSV's labels; pictures come in sorted order, so that noise files stay valid, and
+are named by their path below the folder of training images. Links are followed, folders below a
+class folder belong to the class. Pictures are turned as their EXIF data say; 16-bit grey is scaled
+to 8 bits. Of another size than the one asked for, the short side is resized to it (bilinear) and
+the middle is cut out: a warning says how many pictures lose their edges.
 """
 
+import statistics
+import sys
 import warnings
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
-from PIL import Image, ImageOps
+from PIL import Image
 
-from shared.datasets.image_data import DatasetError, ImageData
+from shared.datasets import folder_labels, image_arrays
+from shared.datasets.decoding import SUFFIXES, is_image, read_images
+from shared.datasets.folders import walk
+from shared.datasets.image_data import DatasetError, ImageData, ImageFiles
+from shared.errors import printable
+from shared.labels import Labels
 
-SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".webp", ".gif", ".tif", ".tiff", ".ppm", ".pgm"}
+LARGE = 3  # times the size asked for: then most of a picture is lost
+_OTHER_NAMES = ("val", "valid", "validation", "testing")  # that people give a test set
+_LOOKED_AT = 50  # pictures, by which the size of all is judged
 _LAYOUT = (
-    "expected train/<class>/*.png and test/<class>/*.png in the folder, or an .npz file of arrays"
+    "expected train/<class>/*.png (and test/<class>/*.png), or <class>/*.png in the folder, or an "
+    ".npz file of arrays; or list the labels of pictures in a CSV filename,label (--labels)"
 )
 
 
-def load(path: Path, image_size: int) -> ImageData:
-    """The dataset of a folder or `.npz` file; images are (N, image_size, image_size, 3) uint8."""
+@dataclass(frozen=True)
+class _Part:
+    """The pictures of a split; N of them."""
+
+    folder: Path  # that the names are below
+    files: list[Path]
+    labels: Labels  # (N,) in [0, C)
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        return tuple(file.relative_to(self.folder).as_posix() for file in self.files)
+
+
+def load(
+    path: Path,
+    image_size: int,
+    *,
+    labels: Path | None = None,
+    skip_broken: bool = False,
+    cache_dir: Path | None = None,
+) -> ImageData:
+    """The dataset of a folder or `.npz` file; images are (N, image_size, image_size, 3) uint8.
+
+    labels: a CSV of labels. skip_broken, cache_dir: see `decoding.read_images`. Raises
+    DatasetError.
+    """
     if image_size < 1:
         raise DatasetError(f"image_size is {image_size}; it must be at least 1")
-    if path.is_dir():
-        return _load_folder(path, image_size)
     if path.is_file():
-        return _load_npz(path, image_size)
-    raise DatasetError(f"{path.absolute()} does not exist: {_LAYOUT}; pass its path (--data_path)")
-
-
-# ---- image folders
-
-
-def _load_folder(path: Path, image_size: int) -> ImageData:
-    classes = tuple(_class_folders(path / "train"))
-    if unknown := [name for name in _class_folders(path / "test") if name not in classes]:
-        raise DatasetError(
-            f"{path / 'test'} has classes that {path / 'train'} lacks: {', '.join(unknown)}; "
-            f"the names must be equal (train has {', '.join(classes)})"
+        if labels is not None:
+            raise DatasetError(f"{path} has its own labels: leave --labels out, or give a folder")
+        return image_arrays.load(path, image_size)
+    train, test, classes = _found(path, labels)
+    arrays = []
+    for part in (train, test):
+        found = read_images(
+            part.files, image_size, place=part.folder, skip_broken=skip_broken, cache_dir=cache_dir
         )
-    train_files, train_labels = _labelled_files(path / "train", classes)
-    test_files, test_labels = _labelled_files(path / "test", classes)
-    train_images, test_images = (
-        read_images(files, image_size) for files in (train_files, test_files)
-    )
-    names = tuple(file.relative_to(path / "train").as_posix() for file in train_files)
+        names = tuple(part.names[row] for row in found.rows)
+        arrays.append((found.images, part.labels[found.rows], names))
+    (train_images, train_labels, names), (test_images, test_labels, _) = arrays
     return ImageData(
         "folder", train_images, train_labels, test_images, test_labels, classes, path, names
     )
 
 
-def _class_folders(folder: Path) -> list[str]:
-    names = (
-        sorted(p.name for p in folder.iterdir() if _is_class_folder(p)) if folder.is_dir() else []
+def load_files(path: Path, *, labels: Path | None = None) -> ImageFiles:
+    """Files and labels of a folder of pictures, for those who decode them; none is opened.
+
+    The validation part is empty, and the test part where there are no test images. labels: a CSV
+    of labels. Raises DatasetError.
+    """
+    if path.is_file():
+        raise DatasetError(
+            f"{path} is a file, and here the pictures are read one by one: give a folder of them"
+        )
+    train, test, classes = _found(path, labels)
+    train_files, test_files = (
+        [file.relative_to(path).as_posix() for file in part.files] for part in (train, test)
     )
+    none: Labels = np.zeros(0, np.int64)
+    return ImageFiles(
+        "folder", path, train_files, train.labels, [], none, test_files, test.labels, classes
+    )
+
+
+def large_pictures(files: Sequence[Path], image_size: int) -> int | None:
+    """The median short side in pixels, if it is at least LARGE times image_size; else None.
+
+    Only the headers of a few files are read, spread evenly; what cannot be read is passed over.
+    """
+    sides = []
+    for position in np.linspace(0, len(files) - 1, min(len(files), _LOOKED_AT)).astype(int):
+        try:
+            with warnings.catch_warnings(action="ignore"), Image.open(files[position]) as picture:
+                sides.append(min(picture.size))
+        except Exception:  # Pillow's decoders raise whatever they like
+            continue
+    median = round(statistics.median(sides)) if sides else 0
+    return median if sides and median >= LARGE * image_size else None
+
+
+# ---- what is where
+
+
+def _found(path: Path, labels: Path | None) -> tuple[_Part, _Part, tuple[str, ...]]:
+    """Training and test pictures and the names of the classes."""
+    if not path.is_dir():
+        raise DatasetError(
+            f"{path.absolute()} does not exist: {_LAYOUT}; pass its path (--data_path)"
+        )
+    if labels is not None:
+        return _listed(path, labels)
+    below_train = (path / "train").is_dir()
+    if not below_train and (path / "test").is_dir():
+        raise DatasetError(
+            f"{path.absolute()} has test/, but no train/: move the class folders of the training "
+            "images into train/"
+        )
+    folder = path / "train" if below_train else path
+    classes = tuple(_class_folders(folder))
+    train = _labelled_files(folder, classes)
+    if not below_train:
+        return train, _Part(path, [], np.zeros(0, np.int64)), classes
+    return train, _test(path, classes, str(path / "train")), classes
+
+
+def _test(path: Path, classes: Sequence[str], source: str) -> _Part:
+    """The test pictures; none where there is no folder test. source: what names the classes."""
+    folder = path / "test"
+    if not folder.is_dir():
+        for name in _OTHER_NAMES:
+            if (path / name).is_dir():
+                note = f"note: {path / name} is not read; to test on it, call or link it test"
+                print(printable(note), file=sys.stderr)
+        return _Part(path, [], np.zeros(0, np.int64))
+    if unknown := [name for name in _class_folders(folder) if name not in classes]:
+        raise DatasetError(
+            f"{folder} has classes that {source} lacks: {', '.join(unknown)}; the names must be "
+            f"equal ({source} has {', '.join(classes)})"
+        )
+    return _labelled_files(folder, classes)
+
+
+def _class_folders(folder: Path) -> list[str]:
+    names = sorted(p.name for p in folder.iterdir() if _is_class_folder(p))
     if not names:
         raise DatasetError(f"{folder.absolute()} has no class folders: {_LAYOUT}")
     return names
@@ -70,19 +179,14 @@ def _is_class_folder(path: Path) -> bool:
     return path.is_dir() and not path.name.startswith(".")
 
 
-def is_image(path: Path) -> bool:
-    """Whether the name is that of an image file; hidden ones are left out."""
-    return path.suffix.lower() in SUFFIXES and not path.name.startswith(".")
-
-
-def _labelled_files(folder: Path, classes: Sequence[str]) -> tuple[list[Path], NDArray[np.int64]]:
-    """Image files below `folder`, class by class, and their labels (N,) int64."""
+def _labelled_files(folder: Path, classes: Sequence[str]) -> _Part:
+    """Image files below `folder`, class by class."""
     files: list[Path] = []
     labels: list[int] = []
     for label, name in enumerate(classes):
         if not (folder / name).is_dir():  # a class without test images
             continue
-        found = sorted(path for path in (folder / name).iterdir() if is_image(path))
+        found = _pictures(folder / name)
         if not found:
             raise DatasetError(
                 f"{folder / name} has no images ({', '.join(sorted(SUFFIXES))}): add some or "
@@ -90,161 +194,35 @@ def _labelled_files(folder: Path, classes: Sequence[str]) -> tuple[list[Path], N
             )
         files += found
         labels += [label] * len(found)
-    return files, np.array(labels, dtype=np.int64)
+    return _Part(folder, files, np.array(labels, dtype=np.int64))
 
 
-def read_images(files: Sequence[Path], image_size: int, *, crop: bool = True) -> NDArray[np.uint8]:
-    """(N, image_size, image_size, 3) uint8; read in threads, which Pillow lets run in parallel.
-
-    crop: cut out the middle of a picture that is not square, instead of squashing it.
-    """
-    images = np.empty((len(files), image_size, image_size, 3), dtype=np.uint8)
-
-    def read_into(index: int) -> bool:
-        images[index], is_square = _read_image(files[index], image_size, crop)
-        return is_square
-
-    with ThreadPoolExecutor() as pool:
-        cropped = sum(not is_square for is_square in pool.map(read_into, range(len(files))))
-    if crop and cropped:
-        _warn_of_cropping(files[0].parent.parent, cropped, len(files), image_size)
-    return images
+def _pictures(folder: Path) -> list[Path]:
+    """All pictures at or below a folder, links followed, in sorted order."""
+    return sorted(path for place in walk(folder) for path in place.iterdir() if is_image(path))
 
 
-def _warn_of_cropping(place: Path, cropped: int, count: int, image_size: int) -> None:
-    warnings.warn(
-        f"{cropped:,} of {count:,} pictures of {place} are not square: their short side is resized "
-        f"to {image_size} pixels, and the middle is cut out",
-        stacklevel=2,
-    )
-
-
-def _read_image(file: Path, image_size: int, crop: bool) -> tuple[NDArray[np.uint8], bool]:
-    """The pixels, (image_size, image_size, 3), and whether the picture is square."""
-    try:
-        with Image.open(file) as opened:
-            image = _eight_bits(ImageOps.exif_transpose(opened))
-            return _resized(image, image_size, crop), image.width == image.height
-    # Pillow's decoders raise whatever they like: OSError, SyntaxError, struct.error, ...
-    except Exception as error:
-        raise DatasetError(
-            f"{file} is not a readable image ({error}): repair or delete it"
-        ) from error
-
-
-def _eight_bits(image: Image.Image) -> Image.Image:
-    """The image as RGB; greys of more than 8 bits are scaled from their range, 0 to 65,535."""
-    if image.mode not in ("I", "F") and not image.mode.startswith("I;16"):
-        return image.convert("RGB")
-    grey = np.asarray(image).astype(np.float64)
-    white = next((white for white in (255.0, 65_535.0) if grey.max() <= white), grey.max())
-    if image.mode.startswith("I"):
-        white = max(white, 65_535.0)
-    elif grey.max() <= 1:
-        white = 1.0
-    scaled = np.clip(grey * (255 / white), 0, 255).round().astype(np.uint8)
-    return Image.fromarray(scaled).convert("RGB")
-
-
-def _resized(image: Image.Image, image_size: int, crop: bool = True) -> NDArray[np.uint8]:
-    if image.size != (image_size, image_size):
-        scale = image_size / min(image.size)
-        width, height = (round(side * scale) if crop else image_size for side in image.size)
-        image = image.resize((width, height), Image.Resampling.BILINEAR)
-        left, top = (width - image_size) // 2, (height - image_size) // 2
-        image = image.crop((left, top, left + image_size, top + image_size))
-    return np.asarray(image, dtype=np.uint8)
-
-
-# ---- npz files
-
-
-def _load_npz(path: Path, image_size: int) -> ImageData:
-    arrays = _read_arrays(path)
-    train_labels, test_labels = _labels(path, arrays, "train"), _labels(path, arrays, "test")
-    names = _class_names(path, arrays, train_labels)
-    source = "class_names" if "class_names" in arrays else "train_labels"
-    for split, labels in (("train", train_labels), ("test", test_labels)):
-        if labels.min() < 0 or labels.max() >= len(names):
-            raise DatasetError(
-                f"{path}: {split}_labels range from {labels.min()} to {labels.max()}, expected 0 "
-                f"to {len(names) - 1} ({len(names)} classes, by {source}): renumber them"
-            )
-    train_images, test_images = (
-        _images(path, arrays, split, image_size) for split in ("train", "test")
-    )
-    return ImageData("folder", train_images, train_labels, test_images, test_labels, names, path)
-
-
-def _read_arrays(path: Path) -> dict[str, NDArray[np.generic]]:
-    needed = ("train_images", "train_labels", "test_images", "test_labels")
-    try:
-        names: list[str] = []
-        arrays: dict[str, NDArray[np.generic]] = {}
-        with path.open("rb") as stream:
-            file = np.load(stream, allow_pickle=False)
-            if isinstance(file, np.lib.npyio.NpzFile):
-                names = file.files
-                arrays = {name: file[name] for name in (*needed, "class_names") if name in names}
-    # numpy, zipfile and zlib have a dozen errors for damaged files between them.
-    except Exception as error:
-        raise DatasetError(
-            f"{path} is not a readable .npz of plain arrays ({error}): write it with numpy.savez; "
-            "lists of objects are not read, class_names must be an array of text"
-        ) from error
-    if missing := [name for name in needed if name not in arrays]:
-        found = ", ".join(sorted(names)) or "no named arrays"
-        raise DatasetError(
-            f"{path} lacks {', '.join(missing)} (it has {found}): write it with numpy.savez"
+def _listed(path: Path, labels: Path) -> tuple[_Part, _Part, tuple[str, ...]]:
+    """The pictures that a CSV labels, and those in class folders of test."""
+    tested = path / "test"
+    has_test = tested.is_dir() and any(_is_class_folder(child) for child in tested.iterdir())
+    files = [file for file in _pictures(path) if not (has_test and tested in file.parents)]
+    names = [file.relative_to(path).as_posix() for file in files]
+    trained = path / "train"
+    beside = trained if trained.is_dir() else path
+    folders = sorted(child.name for child in beside.iterdir() if _is_class_folder(child))
+    found = folder_labels.read(labels, names, folders)
+    chosen = [files[row] for row in found.rows]
+    if len(chosen) < len(files):
+        print(
+            printable(
+                f"{len(files) - len(chosen):,} of {len(files):,} pictures of {path} are not "
+                f"in {labels} and are left out"
+            ),
+            file=sys.stderr,
         )
-    return arrays
-
-
-def _images(
-    path: Path, arrays: dict[str, NDArray[np.generic]], split: str, image_size: int
-) -> NDArray[np.uint8]:
-    images, count = arrays[f"{split}_images"], len(arrays[f"{split}_labels"])
-    what = f"{path}: {split}_images have shape {images.shape} and type {images.dtype}"
-    if images.dtype != np.uint8:
-        raise DatasetError(
-            f"{what}, expected uint8 in 0..255: convert them, such as by "
-            "(images * 255).astype(numpy.uint8)"
-        )
-    if images.ndim == 3:
-        images = np.repeat(images[..., None], 3, axis=3)
-    if images.ndim != 4 or images.shape[3] != 3 or 0 in images.shape:
-        raise DatasetError(f"{what}, expected (N, H, W, 3), or (N, H, W) for grey: transpose them")
-    if len(images) != count:
-        raise DatasetError(
-            f"{path}: {len(images)} {split}_images but {count} {split}_labels; one label for "
-            "each image"
-        )
-    if images.shape[1:3] == (image_size, image_size):
-        return images.astype(np.uint8, copy=False)
-    if images.shape[1] != images.shape[2]:
-        _warn_of_cropping(path, count, count, image_size)
-    return np.stack([_resized(Image.fromarray(image), image_size) for image in images])
-
-
-def _labels(path: Path, arrays: dict[str, NDArray[np.generic]], split: str) -> NDArray[np.int64]:
-    labels = arrays[f"{split}_labels"]
-    if labels.ndim != 1 or labels.dtype.kind not in "iu" or not len(labels):
-        raise DatasetError(
-            f"{path}: {split}_labels have shape {labels.shape} and type {labels.dtype}, "
-            "expected one integer in 0..C-1 for each image: labels.astype(numpy.int64).ravel()"
-        )
-    return labels.astype(np.int64)
-
-
-def _class_names(
-    path: Path, arrays: dict[str, NDArray[np.generic]], labels: NDArray[np.int64]
-) -> tuple[str, ...]:
-    if "class_names" not in arrays:
-        return tuple(str(label) for label in range(int(labels.max()) + 1))
-    names = arrays["class_names"]
-    if names.ndim != 1 or names.dtype.kind != "U" or not len(names):
-        raise DatasetError(
-            f"{path}: class_names have shape {names.shape} and type {names.dtype}, expected "
-            "(C,) text"
-        )
-    return tuple(str(name) for name in names)
+    folder = trained if all(trained in file.parents for file in chosen) else path
+    train = _Part(folder, chosen, found.labels)
+    if not has_test:
+        return train, _Part(path, [], np.zeros(0, np.int64)), found.class_names
+    return train, _test(path, found.class_names, str(labels)), found.class_names

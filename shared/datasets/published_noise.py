@@ -232,4 +232,5 @@ NOISE: dict[str, PublishedNoise] = {noise.name: noise for noise in _FILES}
 COLLECTIONS: dict[str, tuple[str, ...]] = {
     "sln-noise": ("sln", "re_sln"),
     "pmd-noise": ("lra_diffusion", "plc"),
+    "cifar_n": ("cifar_n",),
 }

@@ -5,9 +5,10 @@
 
 Names: `cifar10`, `cifar100`; `animal10n` (`shared.datasets.animal10n`); `digits`, 1,797 real
 handwritten digits that come with scikit-learn; `folder`, your own images (an image folder or an
-`.npz` file, see `shared.datasets.image_folder`). Those too large for memory are given as files and
-labels by functions of their own, which FILE_READERS names. `shapes` has instances instead of
-labels: fetch() generates its files (`shared.datasets.shapes`).
+`.npz` file, see `shared.datasets.image_folder`). `red_mini_imagenet` has a training set for each
+noise rate, those too large for memory are given as files and labels: they have functions of their
+own, which OWN_READERS names. `shapes` has instances instead of labels: fetch() generates its files
+(`shared.datasets.shapes`).
 """
 
 import contextlib
@@ -25,6 +26,7 @@ from shared.datasets import (
     folders,
     food101n,
     image_folder,
+    red_mini_imagenet,
     shapes,
     webvision,
 )
@@ -41,18 +43,20 @@ LISTS: dict[str, Callable[[Path], ImageFiles]] = {
     "food101n": food101n.load,
     "webvision": webvision.load,
 }
-# The same for a message
-FILE_READERS: dict[str, str] = {
+# What load() does not read, and what does, for a message
+OWN_READERS: dict[str, str] = {
+    "red_mini_imagenet": "shared.datasets.red_mini_imagenet.load",
     "clothing1m": "shared.datasets.clothing1m.load",
     "food101n": "shared.datasets.food101n.load",
     "webvision": "shared.datasets.webvision.load",
     "ilsvrc2012": "shared.datasets.webvision.load_ilsvrc2012",
 }
 # To be found by fetch(), but not to be loaded into arrays
-FILE_NAMES: tuple[str, ...] = (*FILE_READERS, "shapes")
+FILE_NAMES: tuple[str, ...] = (*OWN_READERS, "shapes")
 # Of what is not downloaded
 _FINDERS: dict[str, Callable[[Path], Path]] = {
     "animal10n": animal10n.find,
+    "red_mini_imagenet": red_mini_imagenet.find,
     "clothing1m": clothing1m.find,
     "food101n": food101n.find,
     "webvision": webvision.find,
@@ -70,11 +74,20 @@ def data_root(path: str | Path | None = None) -> Path:
     return Path(os.environ.get("DATA_ROOT") or _REPOSITORY / "data").expanduser()
 
 
-def load(name: str, path: str | Path | None = None, *, image_size: int = 32) -> ImageData:
+def load(
+    name: str,
+    path: str | Path | None = None,
+    *,
+    image_size: int = 32,
+    labels: Path | None = None,
+    skip_broken: bool = False,
+    cache_dir: Path | None = None,
+) -> ImageData:
     """The dataset `name` from `path` (default: data_root()); never downloads.
 
     image_size: pixels per side of `animal10n` and `folder`, whose images are resized to it; the
-    others are always 32. Raises DatasetError.
+    others are always 32. labels: of `folder`, a CSV `filename,label`. skip_broken, cache_dir: of
+    picture files, see `decoding.read_images`; the others have none. Raises DatasetError.
     """
     _check_name(name, NAMES)
     if image_size != 32 and name not in _ANY_SIZE:
@@ -82,18 +95,45 @@ def load(name: str, path: str | Path | None = None, *, image_size: int = 32) -> 
             f"{name} has 32 x 32 images, not {image_size}; image_size is for "
             f"{' and '.join(_ANY_SIZE)}"
         )
+    _check_labels(name, labels)
     if name == "digits":
         return load_digits()
     if name == "folder":
-        return image_folder.load(data_root(path), image_size)
+        return image_folder.load(
+            data_root(path),
+            image_size,
+            labels=labels,
+            skip_broken=skip_broken,
+            cache_dir=cache_dir,
+        )
     if name == "animal10n":
-        return animal10n.load(data_root(path), image_size)
+        return animal10n.load(
+            data_root(path), image_size, skip_broken=skip_broken, cache_dir=cache_dir
+        )
     return _load_cifar(CIFAR[name], data_root(path))
 
 
-def load_labels(name: str, path: str | Path | None = None) -> ImageData | ImageFiles:
-    """The dataset, for its labels: `load`, or files and labels where it is too large for memory."""
-    return LISTS[name](data_root(path)) if name in LISTS else load(name, path)
+def load_labels(
+    name: str, path: str | Path | None = None, *, labels: Path | None = None
+) -> ImageData | ImageFiles:
+    """The dataset, for its labels: no picture file is opened where its name or place has them.
+
+    labels: see `load`.
+    """
+    _check_labels(name, labels)
+    root = data_root(path)
+    if name in LISTS:
+        return LISTS[name](root)
+    if name == "folder" and not root.is_file():
+        return image_folder.load_files(root, labels=labels)
+    return load(name, path, labels=labels)
+
+
+def _check_labels(name: str, labels: Path | None) -> None:
+    if labels is not None and name != "folder":
+        raise DatasetError(
+            f"--labels is for pictures of your own (--dataset folder): leave it out for {name}"
+        )
 
 
 def fetch(name: str, path: str | Path | None = None) -> Path:
@@ -133,9 +173,12 @@ def _check_name(name: str, allowed: tuple[str, ...]) -> None:
                 "COCO-format files"
             )
         if name in FILE_NAMES:
-            raise DatasetError(
-                f"{name} is too large for memory: {FILE_READERS[name]} gives its files and labels"
+            why = (
+                "has a training set for each rate"
+                if name == red_mini_imagenet.NAME
+                else ("is too large for memory")
             )
+            raise DatasetError(f"{name} {why}: {OWN_READERS[name]} gives it")
         raise DatasetError(f"unknown dataset {name!r}; choose one of {', '.join(allowed)}")
 
 

@@ -10,15 +10,14 @@ Letters: N training samples, M samples that the file labels.
 """
 
 import math
-import posixpath
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, replace
-from pathlib import PurePosixPath
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from shared.datasets import file_names
 from shared.datasets.image_data import ImageData, ImageFiles
 from shared.formats.noise_file import NoiseFile, NoiseFileError, label_hash, make
 from shared.labels import Labels, checked_labels
@@ -88,12 +87,7 @@ def _rows_of(wanted: Sequence[str], names: Sequence[str], dataset: str) -> Label
             "as .npz first, with `python -m shared noise convert FILE OUT.npz --dataset ... "
             "--data_path ...`"
         )
-    common = PurePosixPath(posixpath.commonpath([posixpath.dirname(name) for name in names]))
-    rows = {PurePosixPath(name).relative_to(common).parts: row for row, name in enumerate(names)}
-    last: dict[str, int] = {}
-    for parts, row in rows.items():  # -1: several folders have a file of that name
-        last[parts[-1]] = -1 if parts[-1] in last else row
-    found = [_row_of(PurePosixPath(name.replace("\\", "/")).parts, rows, last) for name in wanted]
+    found = file_names.positions(wanted, names)
     missing = [name for name, row in zip(wanted, found) if row < 0]
     if missing:
         raise NoiseFileError(
@@ -101,17 +95,7 @@ def _rows_of(wanted: Sequence[str], names: Sequence[str], dataset: str) -> Label
             f"are not in the training set of {dataset} (or several are), which begins with "
             f"{names[0]}: choose a file made for it"
         )
-    return np.array(found, np.int64)
-
-
-def _row_of(
-    parts: tuple[str, ...], rows: Mapping[tuple[str, ...], int], last: Mapping[str, int]
-) -> int:
-    """The row of a file whose name may begin with folders that the dataset does not know."""
-    ends = (parts[start:] for start in range(len(parts)))
-    return next(
-        (rows[end] for end in ends if end in rows), last.get(parts[-1], -1) if parts else -1
-    )
+    return found
 
 
 def _in_torchvision_order(noise: NoiseFile, clean: Labels) -> NoiseFile:
@@ -239,6 +223,46 @@ def origin(noise: NoiseFile) -> dict[str, Any]:
     """The header's fields that stay true of a part of the labels."""
     of_the_whole = ("version", "measured_rate", "clean_labels_sha256")
     return {name: value for name, value in asdict(noise.header).items() if name not in of_the_whole}
+
+
+def hold_out(labels: Labels, fraction: float, seed: int) -> tuple[Labels, Labels]:
+    """Positions that are kept and positions that are held out, both ascending, by chance.
+
+    labels: (N,) in [0, C). round(fraction N) samples are held out, of each class as near to its
+    share as whole numbers allow; every class keeps at least one. The same arguments give the same
+    split. Raises NoiseFileError where that cannot be.
+    """
+    found, sizes = np.unique(labels, return_counts=True)
+    most = len(labels) - len(found)
+    if not 0 < fraction < 1:
+        raise NoiseFileError(f"--val_fraction {fraction} is not between 0 and 1: 0.1 means 10 %")
+    wanted = round(fraction * len(labels))
+    if not 0 < wanted <= most:
+        advice = f"at most {most / max(1, len(labels)):.2f}" if wanted else "a larger one"
+        raise NoiseFileError(
+            f"--val_fraction {fraction} of {len(labels):,} samples in {len(found)} classes would "
+            f"hold out {wanted:,} of them, and each class must keep one: choose {advice}, or "
+            "leave it out"
+        )
+    counts = _shares(sizes, wanted)
+    rng = np.random.default_rng([seed, *b"hold out"])
+    chosen = [
+        rng.permutation(np.flatnonzero(labels == label))[:count]
+        for label, count in zip(found, counts)
+    ]
+    out = np.sort(np.concatenate(chosen))
+    return np.setdiff1d(np.arange(len(labels)), out), out
+
+
+def _shares(sizes: Labels, wanted: int) -> list[int]:
+    """How many of each class make up `wanted`, by largest remainder; one of each is left."""
+    ideal = sizes * (wanted / sizes.sum())
+    counts = np.minimum(ideal.astype(np.int64), sizes - 1)
+    while (short := wanted - int(counts.sum())) > 0:
+        lacking = np.where(counts < sizes - 1, ideal - counts, -np.inf)
+        open_classes = int((counts < sizes - 1).sum())
+        counts[np.argsort(-lacking, kind="stable")[: min(short, open_classes)]] += 1
+    return [int(count) for count in counts]
 
 
 def is_noisy(noise: NoiseFile) -> NDArray[np.bool_] | None:

@@ -208,10 +208,10 @@ def test_what_is_there_instead_is_named(tmp_path):
         assert words in str(caught.value)
 
 
-def test_class_folders_are_named_with_the_way_on(tmp_path):
+def test_folders_of_other_classes_are_named_with_the_way_on(tmp_path):
     for split in ("training", "testing"):
-        (tmp_path / "animal-10n" / split / "cat").mkdir(parents=True)
-    with pytest.raises(DatasetError, match=r"folders \(cat, \.\.\.\) instead of.*--dataset folder"):
+        (tmp_path / "animal-10n" / split / "bird").mkdir(parents=True)
+    with pytest.raises(DatasetError, match=r"folders \(bird, \.\.\.\) that.*--dataset folder"):
         load("animal10n", tmp_path)
 
 
