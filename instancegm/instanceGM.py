@@ -22,7 +22,12 @@ from instancegm.run.errors import exit_status
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Exit status: 0; 2 for input that cannot work; 3 for a loss that is not finite."""
-    config = parse(sys.argv[1:] if argv is None else argv)
+    return run("instanceGM", argv)
+
+
+def run(script: str, argv: Sequence[str] | None) -> int:
+    """What each of the paper's four scripts does, with its own flags and presets."""
+    config = parse(sys.argv[1:] if argv is None else argv, script)
 
     def work() -> None:
         from tqdm import tqdm
@@ -37,12 +42,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         signs = SignsOfLife()
         if config.evaluate:
             return evaluate(config.evaluate, config, signs)
-        run = build(config)
+        run = build(config, signs)
         with RunFolder(run) as folder:
             epochs = train(
                 run.peers,
                 run.train_set,
-                run.test_set,
+                run.tests,
                 run.config,
                 run.history,
                 run.next_epoch,

@@ -8,7 +8,8 @@ Shapes: N samples, B batch, H W pixels.
 
 import zlib
 from collections.abc import Iterable, Iterator, Sequence
-from typing import NamedTuple, Protocol
+from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -30,7 +31,8 @@ def torch_stream(device: torch.device, seed: int, epoch: int, stream: str) -> to
     return torch.Generator(device).manual_seed(stream_seed(seed, epoch, stream))
 
 
-class Batch(NamedTuple):
+@dataclass(frozen=True)
+class Batch:
     """Some samples, and independent random augmentations of their images."""
 
     index: Tensor  # (B,) int64, on the device

@@ -3,8 +3,9 @@
 import hashlib
 import sys
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -18,12 +19,13 @@ from instancegm.run.errors import UsageError
 from instancegm.run.image_files import SHORTER_SIDE, FileImages, FilePool, pictures
 from instancegm.run.image_store import ImageStore, open_store
 from instancegm.run.labels import labels_of_run
-from instancegm.run.presets import HUMAN, SCRIPTS
+from instancegm.run.presets import HUMAN
 from shared import datasets
-from shared.datasets import DatasetError, ImageData, ImageFiles, clothing1m, human_noise, red_mini_imagenet
+from shared.datasets import clothing1m, human_noise, red_mini_imagenet
+from shared.datasets.image_data import AnyData, DatasetError, ImageData, ImageFiles
 from shared.datasets.image_folder import large_pictures, load_files
 from shared.files import array_hash
-from shared.formats.alignment import evenly, hold_out, is_noisy, subset
+from shared.formats.alignment import evenly, hold_out, is_noisy, subset, unchanged
 from shared.formats.noise_file import NoiseFile
 
 Index = NDArray[np.int64]
@@ -45,11 +47,11 @@ class RunData:
     config: Config  # with the rate and kind of the noise file, where there is one
 
 
-def load_data(config: Config) -> ImageData | ImageFiles:
+def load_data(config: Config) -> AnyData:
     """The dataset; raises UserError, saying how to get what is missing."""
     place, size = config.where_data_is(), config.image_size
-    reading = {"skip_broken": config.skip_broken, "cache_dir": _cache(config)}
-    data: ImageData | ImageFiles
+    reading: dict[str, Any] = {"skip_broken": config.skip_broken, "cache_dir": _cache(config)}
+    data: AnyData
     if config.dataset == "clothing1M":
         data = clothing1m.load(datasets.data_root(place))
     elif config.dataset == "red_blue":
@@ -58,10 +60,10 @@ def load_data(config: Config) -> ImageData | ImageFiles:
     elif config.dataset == "folder" and _stays_on_disk(config):
         data = load_files(datasets.data_root(place), labels=config.labels)
     else:
-        name = human_noise.HUMAN[config.dataset][0] if config.dataset in HUMAN else config.dataset
-        data = datasets.load(
-            name.lower(), place, image_size=size, labels=config.labels, **reading
+        name = (
+            human_noise.HUMAN[config.dataset].dataset if config.dataset in HUMAN else config.dataset
         )
+        data = datasets.load(name.lower(), place, image_size=size, labels=config.labels, **reading)
     if config.num_class not in (None, data.num_classes):
         raise UsageError(
             f"--num_class {config.num_class}, but {data.name} has {data.num_classes} classes: "
@@ -85,20 +87,41 @@ def run_data(config: Config, device: torch.device, signs: SignsOfLife) -> RunDat
     """Everything a run looks at, on the device or served to it. Raises UserError."""
     data = load_data(config)
     labels = labels_of_run(config, data)
-    noise, tested = labels.noise, {"test": np.arange(len(data.test_labels))}
-    held_out = None
+    noise, held_out = labels.noise, None
     if config.val_fraction is not None:
         if len(data.test_labels):
             raise UsageError(
-                f"{data.location if isinstance(data, ImageData) else data.root} has test images: "
-                "leave out --val_fraction, which holds out training images to test on"
+                f"{data.location} has test images: leave out --val_fraction, which holds out "
+                "training images to test on"
             )
         kept, rows = hold_out(noise.noisy_labels, config.val_fraction, config.seed)
         held_out, noise = subset(noise, rows), subset(noise, kept)
     noise = subset(noise, evenly(len(noise.noisy_labels), config.limit_train))
-    assert noise.indices is not None  # labels_of_run aligns them with the dataset
-    serve = _from_memory if isinstance(data, ImageData) else _from_disk
-    return serve(labels.config, labels.word, data, noise, held_out, device, signs)
+    return _served(labels.config, labels.word, data, noise, held_out, device, signs)
+
+
+def test_data(config: Config, device: torch.device, signs: SignsOfLife) -> RunData:
+    """The same with a single training image, for who only tests."""
+    if config.val_fraction is not None:  # the labels decide what is held out
+        return run_data(replace(config, limit_train=2), device, signs)
+    data = load_data(config)
+    noise = subset(unchanged(data), np.arange(1))
+    return _served(config, config.noise_mode, data, noise, None, device, signs)
+
+
+def _served(
+    config: Config,
+    word: str,
+    data: AnyData,
+    noise: NoiseFile,
+    held_out: NoiseFile | None,
+    device: torch.device,
+    signs: SignsOfLife,
+) -> RunData:
+    """noise: of the images to train on; held_out: of those to test on, if the set has no others."""
+    if isinstance(data, ImageData):
+        return _from_memory(config, word, data, noise, held_out, device)
+    return _from_disk(config, word, data, noise, held_out, device, signs)
 
 
 def _from_memory(
@@ -108,7 +131,6 @@ def _from_memory(
     noise: NoiseFile,
     held_out: NoiseFile | None,
     device: torch.device,
-    signs: SignsOfLife,
 ) -> RunData:
     images, labels = data.test_images, data.test_labels
     if held_out is not None:
@@ -120,9 +142,7 @@ def _from_memory(
     if len(labels):
         served = DeviceImages(images, device, crop_padding=0)
         tests["test"] = EvaluationSet(served, torch.from_numpy(labels).to(device))
-    served = DeviceImages(
-        train_images, device, flip=config.flip, crop_padding=config.crop_padding
-    )
+    served = DeviceImages(train_images, device, flip=config.flip, crop_padding=config.crop_padding)
     return RunData(
         train_set=_training_set(served, noise, data.num_classes, device),
         tests=tests,
@@ -144,17 +164,20 @@ def _from_disk(
     device: torch.device,
     signs: SignsOfLife,
 ) -> RunData:
-    parts = {
+    assert noise.indices is not None  # labels_of_run aligns them with the dataset
+    parts: dict[str, tuple[list[str], Index, int | None]] = {
         "train": ([data.train_files[row] for row in noise.indices], noise.noisy_labels, None),
         "val": (data.val_files, data.val_labels, config.limit_test),
         "test": (data.test_files, data.test_labels, config.limit_test),
     }
     if held_out is not None:
+        assert held_out.indices is not None
         files = [data.train_files[row] for row in held_out.indices]
         parts["test"] = (files, _best_known(held_out), config.limit_test)
     upright = config.dataset == "folder"
     names: list[str] = []
-    first, labels = {}, {}
+    first: dict[str, int] = {}
+    labels: dict[str, Index] = {}
     for part, (files, part_labels, limit) in parts.items():
         rows = evenly(len(files), limit)
         if config.skip_broken:
@@ -170,8 +193,8 @@ def _from_disk(
     pool = FilePool(paths, device, config.num_workers, upright=upright, store=store)
     served = {part: FileImages(pool, first[part], len(labels[part])) for part in parts}
     digest = hashlib.sha256("\n".join(listing).encode())
-    for part in labels.values():
-        digest.update(part.tobytes())
+    for each in labels.values():
+        digest.update(each.tobytes())
     return RunData(
         train_set=_training_set(served["train"], noise, data.num_classes, device),
         tests={
@@ -218,9 +241,7 @@ def _whole(
     return np.flatnonzero(whole)
 
 
-def _store(
-    folder: Path, paths: Sequence[Path], config: Config, signs: SignsOfLife
-) -> ImageStore:
+def _store(folder: Path, paths: Sequence[Path], config: Config, signs: SignsOfLife) -> ImageStore:
     """The decoded pictures of all files, under a key of their names, sizes and times."""
     upright = config.dataset == "folder"
     stamps = [(str(path), *_stamp(path)) for path in paths]
@@ -254,8 +275,10 @@ def better_script(config: Config, files: Sequence[Path]) -> str | None:
     side = large_pictures(files, config.image_size)
     if side is None:
         return None
-    larger = "instanceGM_animal10N.py" if config.image_size < 64 and side < 200 else (
-        "instanceGM_clothing1M.py"
+    larger = (
+        "instanceGM_animal10N.py"
+        if config.image_size < 64 and side < 200
+        else ("instanceGM_clothing1M.py")
     )
     return (
         f"note: pictures of about {side} pixels are reduced to {config.image_size}: {larger} "

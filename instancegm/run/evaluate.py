@@ -7,18 +7,24 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from instancegm.method.images import DeviceImages
-from instancegm.method.networks import PreActResNet18
+from instancegm.method.networks import load_classifier
 from instancegm.method.peers import ensemble_accuracy, place, predict
 from instancegm.method.signs import SILENT, SignsOfLife
 from instancegm.run import checkpoint
-from instancegm.run.config import PRESETS, Config
+from instancegm.run.config import Config
+from instancegm.run.data import test_data
 from instancegm.run.device import autocast, choose_device
 from instancegm.run.errors import CheckpointError, UsageError
-from instancegm.run.experiment import load_data
+from instancegm.run.presets import SCRIPTS
 from instancegm.run.published import network_states
 from instancegm.run.record import read_config
-from shared.formats.alignment import evenly
+
+# What decides the test images of a run, beside the place of the data
+OF_THE_DATA = (
+    *("labels", "val_fraction", "colour", "noise_file", "noise_mode", "noise_type", "r", "seed"),
+    *("limit_test", "skip_broken"),
+)
+PATHS = ("labels",)
 
 
 def evaluate(path: Path, config: Config, signs: SignsOfLife = SILENT) -> None:
@@ -34,21 +40,28 @@ def evaluate(path: Path, config: Config, signs: SignsOfLife = SILENT) -> None:
     states = [checkpoint.load(file, device) for file in files]
     networks = [network_states(state) for state in states]
     config = _with_dataset_of(files[0], states[0], networks[0][0], config)
-    data = load_data(config)
-    rows = evenly(len(data.test_labels), config.limit_test)
-    images = DeviceImages(data.test_images[rows], device, crop_padding=0)
-    labels = torch.from_numpy(data.test_labels[rows]).to(device)
-    for file, peers in zip(files, networks):
-        nets = [network_from_state(state, data.num_classes, device) for state in peers]
-        logits = predict(nets, images, autocast(config.amp, device), signs, str(file))
-        alone = [
-            f"network {k} {ensemble_accuracy(each[None], labels):.2f} %"
-            for k, each in enumerate(logits, start=1)
-        ]
-        print(
-            f"{file}: test accuracy {ensemble_accuracy(logits, labels):.2f} % "
-            f"({', '.join(alone)}; {len(labels)} images)"
+    data = test_data(config, device, signs)
+    if not data.tests:
+        raise UsageError(
+            f"{data.location} has no test images to score on: add a folder test/, or hold some "
+            "training images out with --val_fraction"
         )
+    for file, state, saved in zip(files, states, networks):
+        normalise = state.get("identity", {}).get("normalise", config.normalise)
+        nets = [
+            network_from_state(each, len(data.class_names), device, normalise) for each in saved
+        ]
+        for name, part in data.tests.items():
+            title = f"{file}, {name} set"
+            logits = predict(nets, part.images, autocast(config.amp, device), signs, title)
+            alone = [
+                f"network {k} {ensemble_accuracy(each[None], part.labels):.2f} %"
+                for k, each in enumerate(logits, start=1)
+            ]
+            print(
+                f"{file}: {name} accuracy {ensemble_accuracy(logits, part.labels):.2f} % "
+                f"({', '.join(alone)}; {len(part.labels)} images)"
+            )
 
 
 def _with_dataset_of(
@@ -59,16 +72,21 @@ def _with_dataset_of(
     Ours name it. The original's do not: saved/<dataset>/ does, but for CIFAR-100, whose files the
     original puts to those of CIFAR-10; its 100 classes tell.
     """
-    if "dataset" not in config.given:
+    datasets = SCRIPTS[config.script].datasets
+    if not config.chose("dataset"):
         if "identity" in state:
             name = state["identity"]["dataset"]
-        else:
+            if name not in datasets:
+                raise _of_another_script(file, name)
+        elif config.script == "instanceGM":
             folder = file.absolute().parent.name
-            names = [name for name in PRESETS if folder == name or folder.startswith(f"{name}_")]
+            names = [name for name in datasets if folder == name or folder.startswith(f"{name}_")]
             name = names[0] if names else config.dataset
             if name == "cifar10" and len(network.get("linear.weight", ())) == 100:
                 name = "cifar100"
             print(f"note: {file} is taken to be of {name}; --dataset says otherwise")
+        else:
+            name = config.dataset
         config = replace(config, dataset=name)
     if config.dataset == "folder" and config.data_path is None:
         run = read_config(file.parent) or {}
@@ -76,6 +94,11 @@ def _with_dataset_of(
             raise UsageError(f"{file} was trained on images of your own: say where, --data_path")
         config = replace(config, data_path=Path(run["data_location"]))
     return config
+
+
+def _of_another_script(path: Path, dataset: str) -> UsageError:
+    script = next((name for name, each in SCRIPTS.items() if dataset in each.datasets), None)
+    return UsageError(f"{path} is a run of {script}.py: evaluate it with that script")
 
 
 def _as_in_the_run(folder: Path, config: Config) -> Config:
@@ -86,26 +109,19 @@ def _as_in_the_run(folder: Path, config: Config) -> Config:
             f"{folder / 'config.yaml'} is not the configuration of a run: give the folder of a "
             "run, or a checkpoint file"
         )
-    location = run.get("data_location")
-    of_run: dict[str, Any] = {
-        "amp": "bf16" if run.get("bf16") else "off",
-        "data_path": Path(location) if location else None,
-        "limit_test": run.get("limit_test"),
-    }
-    free = {name: value for name, value in of_run.items() if name not in config.given}
-    return replace(config, **free)
+    if run.get("script", config.script) != config.script:
+        raise UsageError(f"{folder} is a run of {run['script']}.py: evaluate it with that script")
+    of_run = {name: run[name] for name in OF_THE_DATA if run.get(name) is not None}
+    of_run |= {name: Path(of_run[name]) for name in PATHS if name in of_run}
+    of_run["amp"] = "bf16" if run.get("bf16") else "off"
+    of_run["data_path"] = Path(run["data_location"]) if run.get("data_location") else None
+    return replace(
+        config, **{name: value for name, value in of_run.items() if not config.chose(name)}
+    )
 
 
 def network_from_state(
-    state: dict[str, Tensor], num_classes: int, device: torch.device
+    state: dict[str, Tensor], num_classes: int, device: torch.device, normalise: bool = False
 ) -> nn.Module:
-    """A classifier as wide as the saved one, with its weights."""
-    try:
-        net = PreActResNet18(num_classes, width=len(state["conv1.weight"]))
-        net.load_state_dict(state)
-    except (KeyError, RuntimeError) as error:
-        raise CheckpointError(
-            f"the checkpoint's network does not fit {num_classes} classes; is it of another "
-            f"--dataset? ({str(error).splitlines()[-1].strip()})"
-        ) from error
-    return place(net, device)
+    """A classifier as wide as the saved one, with its weights; raises UserError."""
+    return place(load_classifier(state, num_classes, normalise=normalise), device)

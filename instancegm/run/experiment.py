@@ -15,7 +15,7 @@ from instancegm.run import checkpoint
 from instancegm.run.config import Config
 from instancegm.run.data import run_data
 from instancegm.run.device import autocast, choose_device, configure_torch, use_bfloat16
-from instancegm.run.errors import CheckpointError, UsageError
+from instancegm.run.errors import CheckpointError
 from instancegm.run.published import setting_name
 from instancegm.run.record import Row
 from shared.datasets.pretrained import imagenet_weights

@@ -16,9 +16,9 @@ from instancegm.run import checkpoint, published
 from instancegm.run.classes import few_samples
 from instancegm.run.experiment import Experiment, refuse_to_overwrite
 from instancegm.run.record import Metrics, Row, start_wandb, write_config
+from shared.datasets.red_mini_imagenet import RATE_MEANING
 from shared.files import remove_unfinished
 from shared.formats.noise_file import write
-from shared.datasets.red_mini_imagenet import RATE_MEANING
 from shared.run_folder import RunFolderError, is_locked, locked
 
 NO_SPACE = (errno.ENOSPC, errno.EDQUOT)

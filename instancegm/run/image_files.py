@@ -20,8 +20,8 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 
 from instancegm.method.images import Batch
 from instancegm.run.image_store import ImageStore
+from shared.datasets.decoding import open_rgb
 from shared.datasets.image_data import DatasetError
-from shared.datasets.image_folder import open_rgb
 
 SHORTER_SIDE, CROP = 256, 224
 # A sample, how many views of it (0: the centre), and the seed of these
@@ -143,7 +143,9 @@ class FileImages:
         return self._count
 
     def plain(self, indices: Sequence[Tensor]) -> Iterator[Tensor]:
-        items = ([(self._first + i, 0, ()) for i in index.tolist()] for index in indices)
+        items: Iterator[list[Item]] = (
+            [(self._first + i, 0, ()) for i in index.tolist()] for index in indices
+        )
         return (_to_float(crops[:, 0]) for crops in self._pool.decoded(items))
 
     def views(
@@ -192,10 +194,11 @@ def pictures(
     paths: Sequence[Path], workers: int, upright: bool
 ) -> Iterator[NDArray[np.uint8] | None]:
     """Every file as `read` gives it, None where it is broken; decoded by so many processes."""
-    yield from DataLoader(
+    loader: DataLoader[NDArray[np.uint8] | None] = DataLoader(
         _Pictures(paths, upright), batch_size=None, num_workers=workers, collate_fn=_as_it_is
     )
+    yield from loader
 
 
-def _as_it_is(picture: NDArray[np.uint8] | None) -> NDArray[np.uint8] | None:
-    return picture
+def _as_it_is(picture: Any) -> Any:
+    return picture  # torch would make a tensor of it

@@ -10,8 +10,8 @@ import numpy as np
 from instancegm.run.config import Config
 from instancegm.run.presets import HUMAN, REAL
 from instancegm.run.published import rate_name
-from shared.datasets import ImageData, ImageFiles
 from shared.datasets.human_noise import human_labels
+from shared.datasets.image_data import AnyData, ImageData
 from shared.files import array_hash
 from shared.formats.alignment import aligned, evenly, labels_for, subset, unchanged
 from shared.formats.external import read_any, split_column, write_any
@@ -34,7 +34,7 @@ class RunLabels(NamedTuple):
     word: str  # for this noise, in file names
 
 
-def labels_of_run(config: Config, data: ImageData | ImageFiles) -> RunLabels:
+def labels_of_run(config: Config, data: AnyData) -> RunLabels:
     """The noisy labels, checked against the dataset and cut to --limit_train.
 
     Raises NoiseFileError with the reason and the fix.
@@ -85,20 +85,13 @@ def _measured(noise: NoiseFile) -> float:
     return round(noise.header.measured_rate, 2)
 
 
-def _made_or_kept(config: Config, data: ImageData | ImageFiles) -> NoiseFile:
+def _made_or_kept(config: Config, data: AnyData) -> NoiseFile:
     """The labels of --noise_mode at rate --r, for the dataset as a whole.
 
     The original keeps `<rate>_<mode>.pt` with the data, and a file that is there is used if it can
     be of that rate; ours adds an .npz beside it that says how it was made. Data sets that share the
     folder do not share the file.
     """
-    on_disk = isinstance(data, ImageFiles)
-    if on_disk and config.noise_mode == "instance":
-        raise NoiseFileError(
-            "--noise_mode instance looks at the pixels of all images, which stay on disk here: "
-            "make a noise file with `python -m shared noise make --dataset folder --kind pdn` and "
-            "give it with --noise_file"
-        )
     recipe = Recipe(KINDS[config.noise_mode], config.r, NOISE_SEED)
     try:
         made = generate(recipe, data)
@@ -106,15 +99,14 @@ def _made_or_kept(config: Config, data: ImageData | ImageFiles) -> NoiseFile:
         raise NoiseFileError(
             f"--noise_mode {config.noise_mode} does not work on {data.name}: {error}"
         ) from error
-    location = data.root if on_disk else data.location
-    if location is None:
+    if data.location is None:
         return made
-    folder = config.where_data_is() or location
+    folder = config.where_data_is() or data.location
     folder = folder if folder.is_dir() else folder.parent
     path = folder / f"{rate_name(config.r)}_{config.noise_mode}.pt"
     if data.name == "folder" or _of_other_data(path.with_suffix(".npz"), made):
         # Noise follows from the images too, so that labels alone do not tell two sets apart.
-        pictures = np.array(data.train_files) if on_disk else data.train_images
+        pictures = data.train_images if isinstance(data, ImageData) else np.array(data.train_files)
         digest = array_hash(pictures, data.train_labels)
         path = path.with_name(f"{path.stem}_{data.name}_{digest[:8]}.pt")
     if path.exists():
@@ -145,7 +137,7 @@ def _of_other_data(path: Path, made: NoiseFile) -> bool:
     )
 
 
-def _kept(path: Path, made: NoiseFile, data: ImageData, rate: float) -> NoiseFile:
+def _kept(path: Path, made: NoiseFile, data: AnyData, rate: float) -> NoiseFile:
     """The labels of the file, or the same `made`, whose header says more."""
     try:
         found = _without_open_set(read_any(path))

@@ -1,5 +1,6 @@
 """The files of the original scripts: their names, their logs, their checkpoints, their metrics."""
 
+import copy
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -8,8 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from instancegm.method.losses import VaeLoss
-from instancegm.method.networks import load_classifier
-from instancegm.method.peers import Peer, place
+from instancegm.method.peers import Peer
 from instancegm.run import checkpoint
 from instancegm.run.config import Config
 from instancegm.run.errors import CheckpointError
@@ -24,6 +24,12 @@ CHECKPOINTS = {
     "animal10N": "animal10N/checkpoint",
     "clothing1M": "clothing1M/checkpoint_resnet152",
 }
+
+
+VAE_TERMS = (  # the factors are part of the names, and the same for every data set
+    *("Reconstruction_VAE_x[1*]", "Noisy_label_CE[1*]"),
+    *("Uniform_categorical_x[-0.00001*]", "Gaussian_z[-0.0003*]"),
+)
 
 
 def rate_name(rate: float) -> str:
@@ -90,8 +96,8 @@ def wandb_metrics(row: Row, config: Config) -> dict[str, float]:
     if row["phase"] == "warm_up":
         named["Loss/Warmup(CE)"] = row["loss_1"]
     for k in (1, 2) if row["phase"] == "co_divide" else ():
-        terms = [row.get(f"{name}_{k}") for name in VaeLoss._fields]
-        vae = sum(terms) if None not in terms else None
+        terms = [row[f"{name}_{k}"] for name in VaeLoss._fields if f"{name}_{k}" in row]
+        vae = sum(terms) if terms else None
         total = row[f"loss_{k}"]
         named |= {
             f"Train/net{k}/total_loss": total,
@@ -102,9 +108,7 @@ def wandb_metrics(row: Row, config: Config) -> dict[str, float]:
             f"Train/DM{k}/unlabeled_loss": row[f"unlabelled_loss_{k}"],
             f"Train/VAE{k}/vae_loss_total": vae,
         }
-        words = ("Reconstruction_VAE_x[1*]", "Noisy_label_CE[1*]")
-        words += ("Uniform_categorical_x[-0.00001*]", "Gaussian_z[-0.0003*]")
-        named |= {f"Train/VAE{k}/{word}": term for word, term in zip(words, terms)}
+        named |= {f"Train/VAE{k}/{word}": term for word, term in zip(VAE_TERMS, terms)}
     if config.dataset == "clothing1M":
         named |= {f"Test/valid_acc_{k}": row.get(f"val_accuracy_{k}") for k in (1, 2)}
         named["Test/acc"] = row["accuracy"]
@@ -140,8 +144,12 @@ def save_best_network(folder: Path, config: Config, peer: Peer) -> None:
 
 def best_networks(folder: Path, peers: Sequence[Peer], device: torch.device) -> list[nn.Module]:
     """The networks that `save_best_network` saved."""
-    states = [checkpoint.load(folder / f"best_net{peer.number}.ckpt", device) for peer in peers]
-    ...
+    nets = []
+    for peer in peers:
+        net = copy.deepcopy(peer.net)
+        net.load_state_dict(checkpoint.load(folder / f"best_net{peer.number}.ckpt", device))
+        nets.append(net)
+    return nets
 
 
 def network_states(state: Mapping[str, Any]) -> list[dict[str, Tensor]]:

@@ -56,6 +56,14 @@ class ImageFiles:
         return len(self.class_names)
 
     @property
+    def location(self) -> Path:
+        """root, under the name that ImageData has for it."""
+        return self.root
+
+    @property
     def train_names(self) -> tuple[str, ...]:
         """train_files, under the name that ImageData has for them."""
         return tuple(self.train_files)
+
+
+AnyData = ImageData | ImageFiles  # of which labels and names are enough

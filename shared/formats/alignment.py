@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from shared.datasets import file_names
-from shared.datasets.image_data import ImageData, ImageFiles
+from shared.datasets.image_data import AnyData
 from shared.formats.noise_file import NoiseFile, NoiseFileError, label_hash, make
 from shared.labels import Labels, checked_labels
 
@@ -168,9 +168,7 @@ def _check_plausible(noise: NoiseFile, clean: Labels, dataset: str, num_classes:
     )
 
 
-def aligned(
-    found: NoiseFile, data: ImageData | ImageFiles, *, accept: bool = False, **better: Any
-) -> NoiseFile:
+def aligned(found: NoiseFile, data: AnyData, *, accept: bool = False, **better: Any) -> NoiseFile:
     """The same labels, checked, with the dataset's as the clean ones and its rows as indices.
 
     better: fields of the header that the caller knows better. Raises NoiseFileError as `labels_for`
@@ -198,7 +196,7 @@ def aligned(
     )
 
 
-def unchanged(data: ImageData) -> NoiseFile:
+def unchanged(data: AnyData) -> NoiseFile:
     """The dataset's own labels, taken as they are; how many of them are wrong is not known."""
     return make(
         data.train_labels,

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from shared.datasets.image_data import ImageData
+from shared.datasets.image_data import AnyData, ImageData
 from shared.formats.noise_file import WITH_TRUE_CLASS, WITHOUT_TRUE_CLASS
 from shared.labels import Labels
 from shared.noise import generators, ieg_splits, long_tail, open_set, pmd, transitions
@@ -46,7 +46,7 @@ class Made:
 class Kind:
     """A row of the table."""
 
-    make: Callable[["Recipe", ImageData, Floats | None], Made]
+    make: Callable[["Recipe", AnyData, Floats | None], Made]
     help: str  # lines for a terminal
     options: tuple[str, ...] = ()  # fields of Recipe besides rate and seed
     file: str | None = None  # the array of FILES that it needs
@@ -126,7 +126,12 @@ FILES = {
 }
 
 
-def _pdn(recipe: "Recipe", data: ImageData, _: Floats | None) -> Made:
+def _pdn(recipe: "Recipe", data: AnyData, _: Floats | None) -> Made:
+    if not isinstance(data, ImageData):
+        raise ValueError(
+            "it looks at the pixels of all images, which stay on disk here: make a noise file with "
+            "`python -m shared noise make --kind pdn`, which reads them at 32 pixels"
+        )
     images, classes = data.train_images, data.num_classes
     return Made(
         generators.part_dependent(
@@ -135,7 +140,7 @@ def _pdn(recipe: "Recipe", data: ImageData, _: Floats | None) -> Made:
     )
 
 
-def _symmetric(recipe: "Recipe", data: ImageData, _: Floats | None) -> Made:
+def _symmetric(recipe: "Recipe", data: AnyData, _: Floats | None) -> Made:
     include = recipe.include_true_class is not False
     labels = generators.symmetric(
         data.train_labels,
@@ -149,7 +154,7 @@ def _symmetric(recipe: "Recipe", data: ImageData, _: Floats | None) -> Made:
     return Made(labels, convention=convention, how=_independent(recipe))
 
 
-def _asymmetric(recipe: "Recipe", data: ImageData, _: Floats | None) -> Made:
+def _asymmetric(recipe: "Recipe", data: AnyData, _: Floats | None) -> Made:
     name = recipe.map_for(data.name)
     assert name is not None  # map_for sees to it
     rules = generators.ASYMMETRIC_MAPS[name]
@@ -165,7 +170,7 @@ def _asymmetric(recipe: "Recipe", data: ImageData, _: Floats | None) -> Made:
     return Made(labels, class_map=name, how=_independent(recipe))
 
 
-def _pair_flip(recipe: "Recipe", data: ImageData, _: Floats | None) -> Made:
+def _pair_flip(recipe: "Recipe", data: AnyData, _: Floats | None) -> Made:
     labels = generators.pair_flip(
         data.train_labels,
         recipe.known_rate,
@@ -180,20 +185,20 @@ def _independent(recipe: "Recipe") -> str:
     return "independent draws" if recipe.independent else ""
 
 
-def _open_set(recipe: "Recipe", data: ImageData, _: Floats | None) -> Made:
+def _open_set(recipe: "Recipe", data: AnyData, _: Floats | None) -> Made:
     size = len(data.train_labels)
     pairs = open_set.draw_pairs(size, open_set.DONOR_IMAGES, recipe.known_rate, recipe.seed)
     flags, how = open_set.flags(pairs, size), f"images of {open_set.DONOR_DATASET}"
     return Made(data.train_labels, open_set=flags, convention=None, how=how)
 
 
-def _confidence(recipe: "Recipe", data: ImageData, mean_probs: Floats | None) -> Made:
+def _confidence(recipe: "Recipe", data: AnyData, mean_probs: Floats | None) -> Made:
     assert mean_probs is not None  # `generate` sees to it
     labels = generators.confidence_dependent(data.train_labels, mean_probs, recipe.known_rate)
     return Made(labels, has_seed=False)
 
 
-def _pmd(recipe: "Recipe", data: ImageData, eta: Floats | None) -> Made:
+def _pmd(recipe: "Recipe", data: AnyData, eta: Floats | None) -> Made:
     """Labels of the first samples, as many as eta has rows."""
     assert eta is not None  # `generate` sees to it
     eta, size = pmd.checked_posteriors(eta), len(data.train_labels)
@@ -215,7 +220,7 @@ def _pmd(recipe: "Recipe", data: ImageData, eta: Floats | None) -> Made:
     )
 
 
-def _transition(recipe: "Recipe", data: ImageData, matrix: Floats | None) -> Made:
+def _transition(recipe: "Recipe", data: AnyData, matrix: Floats | None) -> Made:
     assert matrix is not None  # `generate` sees to it
     matrix = transitions.checked_transitions(matrix, data.num_classes)
     rng = np.random.default_rng(recipe.seed)
@@ -229,8 +234,8 @@ def _transition(recipe: "Recipe", data: ImageData, matrix: Floats | None) -> Mad
     return Made(labels, convention=None, rate=min(1.0, max(0.0, rate)), how=how)
 
 
-def _ieg(noise: str, class_map: str | None) -> Callable[["Recipe", ImageData, Floats | None], Made]:
-    def make(recipe: "Recipe", data: ImageData, _: Floats | None) -> Made:
+def _ieg(noise: str, class_map: str | None) -> Callable[["Recipe", AnyData, Floats | None], Made]:
+    def make(recipe: "Recipe", data: AnyData, _: Floats | None) -> Made:
         """IEG's labels without its probe set, by ascending row."""
         given = recipe.probe_ratio
         ratio = ieg_splits.PROBE_RATIO if given is None else given
@@ -255,7 +260,7 @@ def _ieg(noise: str, class_map: str | None) -> Callable[["Recipe", ImageData, Fl
     return make
 
 
-def _long_tail(recipe: "Recipe", data: ImageData, _: Floats | None) -> Made:
+def _long_tail(recipe: "Recipe", data: AnyData, _: Floats | None) -> Made:
     assert recipe.imbalance is not None  # Recipe sees to it
     rows = long_tail.subset(data.train_labels, recipe.imbalance, recipe.seed)
     # As in IEG, noise on a long tail begins a stream of its own.

@@ -5,7 +5,7 @@ noise = generate(Recipe("pdn", rate=0.5), datasets.load("cifar10"))
 
 from dataclasses import dataclass
 
-from shared.datasets.image_data import ImageData
+from shared.datasets.image_data import AnyData
 from shared.formats import noise_file
 from shared.formats.noise_file import NoiseFile
 from shared.labels import checked_rate, checked_seed
@@ -112,7 +112,7 @@ class Recipe:
 
 def generate(
     recipe: Recipe,
-    data: ImageData,
+    data: AnyData,
     mean_probs: Floats | None = None,
     eta: Floats | None = None,
     matrix: Floats | None = None,
