@@ -1,22 +1,54 @@
-"""Parameter counts and names of the published networks, and the peculiarities that a count does not
-show.
+"""The classifiers: sizes and names of the published ones, the peculiarities that these do not show,
+and how weights get in and out.
 """
+
+import pickle
 
 import pytest
 import torch
+from torch import nn
 from torch.nn import functional as F
+from torchvision import models
 
-from instancegm.method.networks import PreActBlock, PreActResNet18
-from instancegm.method.vae import ImageDecoder, LatentEncoder, NoisyLabelHead, Vae, gumbel_softmax
+from instancegm.method.networks import (
+    NETWORKS,
+    PreActBlock,
+    PreActResNet18,
+    build_classifier,
+    load_classifier,
+    normalised,
+    vgg19_bn,
+)
+from instancegm.method.vae import Vae
+from shared.errors import UserError
+
+NARROW = {"preact_resnet18": 2, "vgg19_bn": 4, "resnet50": 2}
 
 
 def count(module):
     return sum(parameter.numel() for parameter in module.parameters())
 
 
-@pytest.mark.parametrize(("classes", "parameters"), [(10, 11_171_274), (100, 11_217_444)])
-def test_preact_resnet18_has_the_published_size(classes, parameters):
-    assert count(PreActResNet18(classes)) == parameters
+def narrow(name, classes, **options):
+    return build_classifier(name, classes, NARROW[name], **options)
+
+
+def shapes(module):
+    return [(name, tuple(value.shape)) for name, value in module.state_dict().items()]
+
+
+@pytest.mark.parametrize(
+    ("name", "classes", "parameters"),
+    [
+        ("preact_resnet18", 10, 11_171_274),
+        ("preact_resnet18", 100, 11_217_444),
+        ("vgg19_bn", 10, 139_622_218),
+        ("resnet50", 14, 23_536_718),
+    ],
+)
+def test_classifiers_have_the_published_size(name, classes, parameters):
+    with torch.device("meta"):
+        assert count(build_classifier(name, classes)) == parameters
 
 
 def test_preact_resnet18_has_the_names_of_published_checkpoints():
@@ -44,66 +76,157 @@ def test_the_network_ends_without_normalisation():
     assert torch.allclose(net(x), net.linear(features.mean(dim=(2, 3))), rtol=1e-5, atol=1e-5)
 
 
-@pytest.mark.parametrize(
-    ("classes", "z_dim", "encoder", "decoder", "head"),
-    [
-        (10, 25, 452_190, 434_787, 411_190),
-        (100, 25, 544_350, 526_947, 595_600),
-        (100, 64, 624_300, 566_883, 595_600),
-    ],
-)
-def test_vae_parts_have_the_published_size(classes, z_dim, encoder, decoder, head):
-    parts = LatentEncoder(classes, z_dim), ImageDecoder(classes, z_dim), NoisyLabelHead(classes)
-    assert tuple(map(count, parts)) == (encoder, decoder, head)
+def test_vgg19_bn_is_that_of_torchvision():
+    with torch.device("meta"):
+        ours, theirs = vgg19_bn(1000), models.vgg19_bn()
+        assert shapes(ours) == shapes(theirs)
+        for part in ("features", "avgpool", "classifier"):
+            assert str(getattr(ours, part)) == str(getattr(theirs, part))
 
 
-def test_vae_state_has_the_prefixes_of_published_checkpoints():
-    prefixes = {name.split(".")[0] for name in Vae(10, 25).state_dict()}
-    assert prefixes == {"z_encoder", "x_decoder", "t_decoder"}
+def test_a_narrow_vgg19_bn_computes_as_torchvisions_does():
+    ours = vgg19_bn(5, width=4).eval()
+    with torch.device("meta"):
+        theirs = models.VGG(ours.features, init_weights=False).eval()
+    theirs.classifier = ours.classifier
+    images = torch.rand(2, 3, 64, 64)
+    assert torch.equal(ours(images), theirs(images))
 
 
-def test_vae_follows_its_numerics():
+def test_width_scales_every_layer_of_vgg19_bn():
+    with torch.device("meta"):
+        wide, slim = shapes(vgg19_bn(10)), shapes(vgg19_bn(10, width=8))
+    assert [name for name, _ in wide] == [name for name, _ in slim]
+    for (name, full), (_, part) in zip(wide, slim):
+        for size, less in zip(full, part):
+            fixed = size == 3 or (size == 10 and name.startswith("classifier.6"))  # kernels, ends
+            assert less == (size if fixed else size // 8), name
+
+
+def test_the_head_of_a_narrow_vgg_is_not_fainter_than_the_published_one():
+    """Torchvision's 0.01 keeps a signal of 25,088 and 4,096 inputs, and loses one of 512."""
     torch.manual_seed(0)
-    images, logits = torch.rand(64, 3, 32, 32), torch.randn(64, 10)
-    original, paper = Vae(10, 25, "original").eval(), Vae(10, 25, "paper").eval()
-    paper.load_state_dict(original.state_dict())
-    with torch.no_grad():
-        squeezed = original(images, logits).reconstruction
-        plain = paper(images, logits).reconstruction
-        label, mu, log_var, reconstruction, noisy = original(
-            images, logits, torch.Generator().manual_seed(3)
-        )
-        again = original(images, logits, torch.Generator().manual_seed(3))
-    assert squeezed.min() > 0.5
-    assert squeezed.max() < 0.7311
-    assert plain.min() < 0.5
-    assert label.shape == (64, 10)
-    assert mu.shape == log_var.shape == (64, 25)
-    assert reconstruction.shape == images.shape
-    assert noisy.shape == (64, 10)
-    assert torch.equal(again.reconstruction, reconstruction)
+    for width in (8, 32):
+        hidden = vgg19_bn(10, width).classifier[3].weight
+        assert hidden.std().item() * hidden.shape[1] ** 0.5 == pytest.approx(0.64, rel=0.02)
 
 
-def test_the_original_latent_noise_is_uniform(monkeypatch):
-    """With a decoder that returns the latent code, the noise itself can be seen."""
-    vae = Vae(2, 4000, "original")
-    seen = {}
-    monkeypatch.setattr(
-        vae.z_encoder, "forward", lambda images, label: (torch.zeros(1, 4000), torch.zeros(1, 4000))
+def test_width_scales_the_bottlenecks_of_resnet50():
+    with torch.device("meta"):
+        net = build_classifier("resnet50", 14, width=4)
+        assert shapes(build_classifier("resnet50", 1000)) == shapes(models.resnet50())
+    stages = [net.layer1, net.layer2, net.layer3, net.layer4]
+    assert [stage[0].conv2.out_channels for stage in stages] == [4, 8, 16, 32]
+    assert net.fc.in_features == 2048
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_a_state_dict_tells_network_and_width(name):
+    torch.manual_seed(0)
+    net = narrow(name, 3).eval()
+    again = load_classifier(net.state_dict(), 3).eval()
+    images = torch.rand(2, 3, 32, 32)
+    assert torch.equal(again(images), net(images))
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_a_start_from_weights_replaces_only_the_head(name, tmp_path):
+    state = narrow(name, 7).state_dict()
+    # Files from before torch 0.4.1, such as the first ones of torchvision, do not count batches.
+    old = {key: value for key, value in state.items() if not key.endswith("_tracked")}
+    torch.save(old, tmp_path / "w.pth")
+    for classes in (3, 7):
+        net = narrow(name, classes, weights=tmp_path / "w.pth")
+        head = f"{NETWORKS[name].head}."
+        for key, value in net.state_dict().items():
+            if key.startswith(head):
+                assert len(value) == classes
+                assert classes == 3 or key.endswith("bias") or not value.equal(state[key])
+            else:
+                assert value.equal(state[key]), key
+
+
+def test_weights_that_do_not_fit_are_refused_with_file_and_reason(tmp_path):
+    path = tmp_path / "w.pth"
+
+    def refusal(state, name="vgg19_bn", width=4):
+        torch.save(state, path)
+        with pytest.raises(UserError) as caught:
+            build_classifier(name, 3, width, path)
+        message = str(caught.value)
+        assert str(path) in message
+        return message
+
+    vgg = narrow("vgg19_bn", 7).state_dict()
+    assert "--width 8: features.0.weight has shape (4, 3, 3, 3), not (8" in refusal(vgg, width=8)
+    assert "resnet50 --width 4: it lacks conv1.weight, and" in refusal(vgg, "resnet50")
+    fewer = {key: value for key, value in vgg.items() if key != "features.4.running_mean"}
+    assert refusal(fewer).endswith("it lacks features.4.running_mean")
+    more = {**vgg, "features.53.weight": torch.zeros(1)}  # as those of a deeper network
+    assert refusal(more).endswith("features.53.weight is not of this network")
+    for foreign in ({"state_dict": vgg}, [1, 2]):
+        assert "holds no state dict" in refusal(foreign)
+
+
+class Trap:
+    def __reduce__(self):
+        return print, ("the file was executed",)
+
+
+def test_weights_that_cannot_be_read_are_refused(tmp_path, capsys):
+    path = tmp_path / "w.pth"
+    torch.save(narrow("vgg19_bn", 7).state_dict(), path)
+    whole = path.read_bytes()
+    for content in (whole[: len(whole) // 2], b"no weights", b"", pickle.dumps(Trap(), protocol=2)):
+        path.write_bytes(content)
+        with pytest.raises(UserError, match=r"w\.pth: no weights that can be read safely"):
+            narrow("vgg19_bn", 3, weights=path)
+    assert not capsys.readouterr().out
+    with pytest.raises(FileNotFoundError, match=r"none\.pth"):
+        narrow("vgg19_bn", 3, weights=tmp_path / "none.pth")
+
+
+def test_saved_networks_that_do_not_fit_are_refused():
+    state = narrow("resnet50", 7).state_dict()
+    with pytest.raises(UserError, match=r"resnet50 of 7 classes does not fit 14 classes; is it of"):
+        load_classifier(state, 14)
+    del state["layer3.1.bn2.weight"]
+    with pytest.raises(UserError, match=r"resnet50 is damaged: it lacks layer3\.1\.bn2\.weight"):
+        load_classifier(state, 7)
+    for foreign in (nn.Linear(2, 2).state_dict(), {"fc.weight": torch.zeros(14, 2048)}):
+        with pytest.raises(UserError, match="none of preact_resnet18, vgg19_bn, resnet50"):
+            load_classifier(foreign, 14)
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_normalisation_is_of_the_classifier_and_leaves_its_state_alone(name):
+    torch.manual_seed(0)
+    plain = narrow(name, 3).eval()
+    net = load_classifier(plain.state_dict(), 3, normalise=True).eval()
+    assert list(net.state_dict()) == list(plain.state_dict())
+    images = torch.rand(2, 3, 32, 32)
+    normal = torch.stack(
+        [
+            (images[:, channel] - mean) / std
+            for channel, (mean, std) in enumerate([(0.485, 0.229), (0.456, 0.224), (0.406, 0.225)])
+        ],
+        dim=1,
     )
-    decode = vae.x_decoder.forward
-    monkeypatch.setattr(vae.x_decoder, "forward", lambda z, y: seen.update(z=z) or decode(z, y))
-    for numerics, low in (("original", 0.0), ("paper", -6.0)):
-        vae.numerics = numerics
-        vae.eval()(torch.rand(1, 3, 32, 32), torch.zeros(1, 2), torch.Generator().manual_seed(0))
-        assert seen["z"].min() >= low
-        assert (seen["z"].min() < 0) == (numerics == "paper")
-    assert seen["z"].std() == pytest.approx(1.0, abs=0.05)
+    assert torch.allclose(net(images), plain(normal), rtol=1e-5, atol=1e-6)
+    assert narrow(name, 3, normalise=True).double()(images.double()).dtype == torch.float64
+    assert normalised(plain) is plain
 
 
-def test_gumbel_softmax_samples_the_categorical_distribution():
-    logits = torch.log(torch.tensor([[0.1, 0.2, 0.7]])).expand(20_000, 3)
-    sample = gumbel_softmax(logits, torch.Generator().manual_seed(0))
-    assert torch.allclose(sample.sum(dim=1), torch.ones(20_000), rtol=0, atol=1e-5)
-    frequencies = torch.bincount(sample.argmax(dim=1)) / 20_000
-    assert frequencies.tolist() == pytest.approx([0.1, 0.2, 0.7], abs=0.015)
+@pytest.mark.training
+@pytest.mark.parametrize(("name", "size"), [("vgg19_bn", 64), ("resnet50", 224)])
+def test_gradients_of_the_vae_reach_the_classifier(name, size):
+    torch.manual_seed(0)
+    net, vae = narrow(name, 14), Vae(14, 25, image_size=size)
+    images = torch.rand(2, 3, size, size)
+    output = vae(images, net(images))
+    assert output.reconstruction.shape == images.shape
+    (output.reconstruction.mean() + output.noisy_label_logits.mean()).backward()
+    for module in (net, vae.x_decoder, vae.t_decoder):
+        assert all(parameter.grad.isfinite().all() for parameter in module.parameters())
+    head = net.get_submodule(NETWORKS[name].head)
+    assert head.weight.grad.abs().max() > 0
