@@ -188,10 +188,9 @@ def parse(argv: Sequence[str], script: str = "instanceGM") -> Config:
     typed, unknown = parser.parse_known_args(words)
     _mind_unknown(parser, unknown, [*published, *added], script)
     given = {name: value for name, value in vars(typed).items() if name != "config"}
-    dataset = given.setdefault("dataset", SCRIPTS[script].datasets[0])
-    config = Config(
-        **{**of_dataset(script, dataset), **given}, script=script, given=frozenset(given)
-    )
+    dataset = given.get("dataset", SCRIPTS[script].datasets[0])
+    known = {"script": script, "dataset": dataset, **of_dataset(script, dataset), **given}
+    config = Config(**known, given=frozenset(given))
     for problem in _wrong_values(config):
         parser.error(problem)
     if dataset in REAL or dataset in HUMAN:
@@ -373,6 +372,11 @@ def _wrong_combinations(config: Config) -> Iterator[str]:
     if config.dataset in HUMAN:
         for flag in {"noise_file", "noise_mode", "r"} & config.given:
             yield f"--dataset {config.dataset} brings its labels: leave out --{flag}"
+    if config.pretrained == "imagenet" and config.width != Settings.width and not config.weights:
+        yield (
+            f"ImageNet weights are for --width {Settings.width}: leave --width out, or start from "
+            "scratch with --pretrained none"
+        )
     if config.redraw_vae and config.num_batches is None:
         yield "--redraw_vae is about the draws of --num_batches: give that, or leave it out"
     if config.weights is not None and config.pretrained == "none":

@@ -137,7 +137,8 @@ def _imagenet(config: Config) -> Path | None:
 
     Raises UserError, saying where to get it.
     """
-    if config.pretrained == "none" or config.width != Settings.width:
+    goes_on = config.resume and config.output_dir and (config.output_dir / checkpoint.LAST).exists()
+    if config.pretrained == "none" or goes_on:
         return None
     return config.weights or imagenet_weights(config.network, config.where_data_is())
 

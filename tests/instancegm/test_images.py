@@ -9,6 +9,7 @@ import torch
 from instancegm.method.images import (
     DeviceImages,
     endless_batches,
+    independent_batches,
     shuffled_batches,
     stream_seed,
     torch_stream,
@@ -34,7 +35,7 @@ def as_uint8(batch):
 
 
 def test_plain_images_are_the_pixels_in_zero_to_one():
-    batch = DeviceImages(IMAGES, CPU).plain(slice(3, 9))
+    (batch,) = DeviceImages(IMAGES, CPU).plain([torch.arange(3, 9)])
     assert batch.dtype == torch.float32
     assert batch.is_contiguous(memory_format=torch.channels_last)
     assert (as_uint8(batch) == IMAGES[3:9]).all()
@@ -45,7 +46,8 @@ def test_plain_images_are_the_pixels_in_zero_to_one():
 def test_a_view_is_a_random_crop_and_flip_of_its_own_image(flip):
     images = DeviceImages(IMAGES, CPU, flip=flip)
     index = torch.arange(40).repeat(20)
-    batch = as_uint8(images.view(index, torch_stream(CPU, 1, 0, "views")))
+    ((served,),) = images.views([[index]], [1], seed=1)
+    batch = as_uint8(served.views[0])
     known = [all_views(image) for image in IMAGES]
     drawn = [
         known[i][row.tobytes()] for i, row in zip(index.tolist(), batch)
@@ -76,3 +78,26 @@ def test_endless_batches_start_anew_in_another_order():
     first, second = torch.cat(batches[:2]).tolist(), torch.cat(batches[2:]).tolist()
     assert sorted(first) == sorted(second) == list(range(6))
     assert first != second
+
+
+def test_streams_are_served_side_by_side_until_one_is_exhausted():
+    images = DeviceImages(IMAGES, CPU)
+    first, second = torch.arange(6).split(4), [torch.tensor([9]), torch.tensor([], dtype=int)] * 9
+    steps = list(images.views([first, second], [2, 1], seed=1))
+    assert [[batch.index.tolist() for batch in step] for step in steps] == [
+        [[0, 1, 2, 3], [9]],
+        [[4, 5], []],
+    ]
+    assert [[len(batch.views) for batch in step] for step in steps] == [[2, 1]] * 2
+    assert not torch.equal(*steps[0][0].views)
+    again = list(images.views([first, second], [2, 1], seed=1))
+    assert torch.equal(steps[1][0].views[1], again[1][0].views[1])
+
+
+def test_independent_batches_are_of_distinct_samples_of_all():
+    index = torch.arange(100, 110)
+    batches = list(islice(independent_batches(index, 6, torch_stream(CPU, 0, 0, "x")), 30))
+    assert all(len(set(batch.tolist())) == 6 for batch in batches)
+    assert {*torch.cat(batches).tolist()} == {*index.tolist()}
+    assert torch.cat(batches).bincount()[100:].min() < 30 * 6 / 10
+    assert len(next(independent_batches(index, 64, torch_stream(CPU, 0, 0, "x")))) == 10

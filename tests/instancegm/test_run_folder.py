@@ -74,7 +74,7 @@ def test_a_folder_in_use_is_refused_and_nothing_in_it_is_touched(small, tmp_path
 
 def test_a_folder_in_use_is_refused_before_anything_is_read(small, tmp_path, monkeypatch):
     (tmp_path / "run").mkdir()
-    monkeypatch.setattr("instancegm.run.experiment.load_data", lambda _: pytest.fail("too late"))
+    monkeypatch.setattr("instancegm.run.experiment.run_data", lambda *_: pytest.fail("too late"))
     with locked(tmp_path / "run"), pytest.raises(ValueError, match="in use"):
         small("--output_dir", "run")
 

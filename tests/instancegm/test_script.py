@@ -217,7 +217,7 @@ def test_a_loss_that_is_not_finite_stops_with_status_3_and_keeps_the_last_good_e
     assert main(*TINY, "--num_epochs 1 --output_dir run") == 0
     good = (tmp_path / "run" / "last.ckpt").read_bytes()
     monkeypatch.setattr(
-        "instancegm.method.train.soft_cross_entropy",
+        "instancegm.method.step.soft_cross_entropy",
         lambda logits, targets: logits.sum() * float("nan"),
     )
     assert main(*TINY, "--num_epochs 2 --output_dir run --resume") == 3

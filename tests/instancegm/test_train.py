@@ -24,6 +24,7 @@ from instancegm.method.vae import Vae
 
 CPU = torch.device("cpu")
 CLASSES = 3
+ALL = np.arange(14)
 
 
 class Linear(torch.nn.Module):
@@ -71,22 +72,25 @@ def split_of(labelled, count=14, clean_prob=0.8):
 
 def test_one_dividemix_step_matches_the_algorithm_written_out(monkeypatch):
     # Augmentations draw nothing here.
-    monkeypatch.setattr(DeviceImages, "view", lambda self, index, generator: self.plain(index))
+    monkeypatch.setattr(
+        DeviceImages, "_view", lambda self, index, generator: next(self.plain([index]))
+    )
     train_set, chosen = training_set(), settings()
     first, other = peer(1, Linear()), peer(2, Linear())
     weight, bias = (p.detach().double().numpy().copy() for p in first.net.parameters())
     other_weight, other_bias = (p.detach().double().numpy() for p in other.net.parameters())
     labelled = [0, 2, 3, 5, 7, 8, 9, 11]
     epoch = 12
-    co_divide_epoch(first, other, split_of(labelled), train_set, chosen, epoch)
+    co_divide_epoch(first, other, split_of(labelled), ALL, train_set, chosen, epoch)
 
-    generator = torch_stream(CPU, 5, epoch, "co-divide 1")
-    x_index = np.array(labelled)[torch.randperm(8, generator=generator).numpy()]
-    u_index = np.array([i for i in range(14) if i not in labelled])[
-        torch.randperm(6, generator=generator).numpy()
-    ]
-    partner = torch.randperm(28, generator=generator).numpy()
-    draw = np.random.default_rng(stream_seed(5, epoch, "mixup 1")).beta(4.0, 4.0)
+    def order(stream, count):
+        generator = torch_stream(CPU, 5, epoch, f"co-divide 1{stream}")
+        return torch.randperm(count, generator=generator).numpy()
+
+    x_index = np.array(labelled)[order(", labelled", 8)]
+    u_index = np.array([i for i in range(14) if i not in labelled])[order(", unlabelled", 6)]
+    partner = order("", 28)
+    draw = np.random.default_rng(stream_seed(5, epoch, "co-divide 1, mixup")).beta(4.0, 4.0)
     coefficient = max(draw, 1 - draw)
 
     def probabilities(w, b, x):
@@ -97,7 +101,7 @@ def test_one_dividemix_step_matches_the_algorithm_written_out(monkeypatch):
     def sharpened(p):
         return p**2 / (p**2).sum(axis=1, keepdims=True)
 
-    images = train_set.images.plain(slice(None)).flatten(1).double().numpy()
+    images = next(train_set.images.plain([torch.arange(14)])).flatten(1).double().numpy()
     x, u = images[x_index], images[u_index]
     targets_u = sharpened(
         (2 * probabilities(weight, bias, u) + 2 * probabilities(other_weight, other_bias, u)) / 4
@@ -139,7 +143,13 @@ def test_a_step_moves_one_peer_and_its_running_statistics_once_per_train_mode_fo
         copy.deepcopy(part.state_dict()) for part in (first.net, first.vae, other.net, other.vae)
     ]
     terms = co_divide_epoch(
-        first, other, split_of([0, 1, 2, 3, 4]), training_set(), settings(guess_eval=guess_eval), 11
+        first,
+        other,
+        split_of([0, 1, 2, 3, 4]),
+        ALL,
+        training_set(),
+        settings(guess_eval=guess_eval),
+        11,
     )
     assert moved(states[0], first.net.state_dict())
     assert moved(states[1], first.vae.state_dict())
@@ -164,14 +174,15 @@ def test_the_generative_loss_trains_the_classifier_too():
     results = []
     for vae in (True, False):
         first, other = peer(1, vae=vae), peer(2)
-        co_divide_epoch(first, other, split_of([0, 1, 2]), training_set(), settings(), 11)
+        co_divide_epoch(first, other, split_of([0, 1, 2]), ALL, training_set(), settings(), 11)
         results.append(first.net.linear.weight.detach())
     assert not torch.equal(*results)
 
 
 def test_an_empty_unlabelled_part_leaves_a_supervised_step():
     first, other = peer(1), peer(2)
-    terms = co_divide_epoch(first, other, split_of(list(range(14))), training_set(), settings(), 11)
+    split = split_of(list(range(14)))
+    terms = co_divide_epoch(first, other, split, ALL, training_set(), settings(), 11)
     assert terms["unlabelled_loss"] == 0.0
     assert math.isfinite(terms["loss"])
 
@@ -181,15 +192,18 @@ def test_a_batch_of_one_class_and_one_sample_is_fine():
     train_set.noisy_labels.zero_()
     first, other = peer(1, vae=True), peer(2)
     assert math.isfinite(
-        co_divide_epoch(first, other, split_of([4]), train_set, settings(), 11)["loss"]
+        co_divide_epoch(first, other, split_of([4]), ALL, train_set, settings(), 11)["loss"]
     )
 
 
 def test_warm_up_takes_batches_of_twice_the_size_and_lowers_the_loss():
     train_set, first = training_set(32), peer(1)
-    losses = [warm_up_epoch(first, train_set, settings(), epoch)["loss"] for epoch in range(15)]
-    assert first.net.bn1.num_batches_tracked == 15 * 2
-    assert losses[-1] < losses[0]
+    losses = [
+        warm_up_epoch(first, np.arange(32), train_set, settings(), epoch)["loss"]
+        for epoch in range(40)
+    ]
+    assert first.net.bn1.num_batches_tracked == 40 * 2
+    assert sum(losses[-5:]) < sum(losses[:5])
 
 
 def test_a_loss_that_is_not_finite_names_the_step():
@@ -198,7 +212,7 @@ def test_a_loss_that_is_not_finite_names_the_step():
     with pytest.raises(
         NonFiniteLossError, match="epoch 3, warm-up of network 1, step 1 of 1: loss nan"
     ):
-        warm_up_epoch(first, training_set(), settings(), 3)
+        warm_up_epoch(first, ALL, training_set(), settings(), 3)
 
 
 def test_predict_serves_all_networks_in_eval_mode_in_order():
@@ -208,8 +222,39 @@ def test_predict_serves_all_networks_in_eval_mode_in_order():
     assert logits.shape == (2, 700, CLASSES)
     assert nets[0].bn1.num_batches_tracked == 0
     with torch.no_grad():
-        alone = nets[1].eval()(train_set.images.plain(slice(690, 700)))
+        alone = nets[1].eval()(next(train_set.images.plain([torch.arange(690, 700)])))
     assert torch.allclose(logits[1, 690:], alone, atol=1e-5, rtol=1e-4)
+
+
+def test_without_unlabelled_loss_only_rows_that_begin_labelled_are_forwarded():
+    """Clothing1M's step: partners of both kinds, targets of both, no L_u."""
+
+    class Counting(Linear):
+        rows = 0
+
+        def forward(self, images):
+            self.rows += len(images) if torch.is_grad_enabled() else 0
+            return super().forward(images)
+
+    first, other = peer(1, Counting()), peer(2, Linear())
+    terms = co_divide_epoch(
+        first, other, split_of([0, 1, 2]), ALL, training_set(), settings(unlabelled_loss=False), 11
+    )
+    assert first.net.rows == 6
+    assert terms["unlabelled_loss"] == 0.0
+    full = peer(1, Counting())
+    co_divide_epoch(full, other, split_of([0, 1, 2]), ALL, training_set(), settings(), 11)
+    assert full.net.rows == 6 + 2 * 8
+
+
+def test_the_confidence_penalty_is_the_negative_entropy_and_not_of_plain_cross_entropy():
+    def loss(**changes):
+        first = peer(1, Linear())
+        return warm_up_epoch(first, ALL, training_set(), settings(**changes), 0)["loss"]
+
+    plain, penalised = loss(), loss(confidence_penalty=True)
+    assert -math.log(CLASSES) < penalised - plain < 0
+    assert loss(confidence_penalty=True, mode="ce") == plain
 
 
 def test_the_ensemble_sums_logits_not_probabilities():
