@@ -82,7 +82,8 @@ def load(
         found = read_images(
             part.files, image_size, place=part.folder, skip_broken=skip_broken, cache_dir=cache_dir
         )
-        names = tuple(part.names[row] for row in found.rows)
+        all_names = part.names
+        names = tuple(all_names[row] for row in found.rows)
         arrays.append((found.images, part.labels[found.rows], names))
     (train_images, train_labels, names), (test_images, test_labels, _) = arrays
     return ImageData(
