@@ -63,7 +63,9 @@ def read_images(
     def decode(append: Callable[[_Pixels], object]) -> Faults:
         broken: dict[int, str] = {}
         cropped = 0
-        found = watched(_decoded(files, image_size, crop), len(files), f"reading {place}")
+        found = watched(
+            _decoded(files, image_size, crop), len(files), f"reading {'/'.join(place.parts[-2:])}"
+        )
         for position, (pixels, fault, is_square) in enumerate(found):
             if fault:
                 broken[position] = fault
