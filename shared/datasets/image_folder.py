@@ -26,10 +26,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
 
 from shared.datasets import folder_labels, image_arrays
-from shared.datasets.decoding import SUFFIXES, is_image, read_images
+from shared.datasets.decoding import SUFFIXES, is_image, opened, read_images
 from shared.datasets.folders import walk
 from shared.datasets.image_data import DatasetError, ImageData, ImageFiles
 from shared.errors import printable
@@ -120,7 +119,7 @@ def large_pictures(files: Sequence[Path], image_size: int) -> int | None:
     sides = []
     for position in np.linspace(0, len(files) - 1, min(len(files), _LOOKED_AT)).astype(int):
         try:
-            with warnings.catch_warnings(action="ignore"), Image.open(files[position]) as picture:
+            with warnings.catch_warnings(action="ignore"), opened(files[position]) as picture:
                 sides.append(min(picture.size))
         except Exception:  # Pillow's decoders raise whatever they like
             continue

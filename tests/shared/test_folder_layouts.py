@@ -142,8 +142,8 @@ def test_large_pictures_are_told_by_their_headers(tmp_path):
 
 def test_large_pictures_looks_at_a_few_of_many(tmp_path, monkeypatch):
     file, opened = save(tmp_path / "a.png", 1), []
-    original = image_folder.Image.open
-    monkeypatch.setattr(image_folder.Image, "open", lambda f: opened.append(f) or original(f))
+    original = image_folder.opened
+    monkeypatch.setattr(image_folder, "opened", lambda f: opened.append(f) or original(f))
     assert large_pictures([file] * 5000, 28) == 84
     assert len(opened) == 50
 
