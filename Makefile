@@ -30,6 +30,9 @@ quickstart: instancegm-digits ## the shortest way to a trained model: instancegm
 instancegm-digits: setup-instancegm ## plain cross-entropy and InstanceGM on the same noisy digits (about 5 minutes)
 instancegm-cifar10: setup-instancegm data-cifar10 ## InstanceGM on CIFAR-10, RATE=0.5 (for a GPU; two cores would take weeks)
 instancegm-cifar100: setup-instancegm data-cifar100 ## InstanceGM on CIFAR-100, RATE=0.5
+instancegm-red: setup-instancegm data-red_mini_imagenet ## InstanceGM on Red Mini-ImageNet, RATE=0.2
+instancegm-animal10n: setup-instancegm data-animal10n ## InstanceGM on Animal-10N, whose labels are noisy by themselves
+instancegm-clothing1m: setup-instancegm data-clothing1m ## InstanceGM on Clothing1M, whose labels are noisy by themselves
 ##@ SLN
 re_sln-digits: setup-re_sln ## CE, SLN, SLN+MO and SLN+MO+LC on the same noisy digits (about 4 minutes)
 sln_data = $(if $(NOISE_FILE),,$(if $(filter openset,$(NOISE)),data-cifar100,data-sln-noise))

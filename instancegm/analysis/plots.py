@@ -64,14 +64,14 @@ def _accuracy(axes: Axes, rows: Sequence[Row]) -> None:
             )
     axes.plot(
         epochs,
-        [row["accuracy"] for row in rows],
+        [np.nan if row["accuracy"] is None else row["accuracy"] for row in rows],
         linewidth=2,
         marker="o",
         markersize=size,
         color="black",
         label="both (reported)" if "accuracy_1" in rows[0] else "the network",
     )
-    known = [row for row in rows if np.isfinite(row["accuracy"])]
+    known = [row for row in rows if row["accuracy"] is not None and np.isfinite(row["accuracy"])]
     if known:
         best = summary(known)
         axes.plot(
@@ -85,6 +85,8 @@ def _accuracy(axes: Axes, rows: Sequence[Row]) -> None:
         )
     else:
         axes.set_ylim(0.0, 100.0)
+        if all(row["accuracy"] is None for row in rows):
+            axes.text(0.5, 0.5, "no test set", ha="center", transform=axes.transAxes)
     warm_up = sum(row["phase"] == "warm_up" for row in rows)
     if 0 < warm_up < len(rows):
         axes.axvline(epochs[warm_up] - 0.5, color="grey", linestyle=":", label="end of warm-up")

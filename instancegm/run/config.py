@@ -162,7 +162,7 @@ class Config(Settings):
         """The same with another rate and kind of noise, and the presets that go with them."""
         filled = of_noise(self.script, self.dataset, mode, rate)
         free = {name: value for name, value in filled.items() if name not in self.given}
-        return replace(self, r=rate, noise_mode=mode, **free)
+        return replace(self, **free | {"r": rate, "noise_mode": mode})
 
     def chose(self, name: str) -> bool:
         """Whether the command line, or a --config file, sets this field."""
@@ -193,6 +193,8 @@ def parse(argv: Sequence[str], script: str = "instanceGM") -> Config:
     config = Config(**known, given=frozenset(given))
     for problem in _wrong_values(config):
         parser.error(problem)
+    if dataset == "clothing1M" and "r" in given:
+        print("warning: ignored --r: nobody adds noise to Clothing1M's labels", file=sys.stderr)
     if dataset in REAL or dataset in HUMAN:
         config = config.with_noise(config.r, "human" if dataset in HUMAN else config.noise_mode)
     else:

@@ -23,13 +23,15 @@ from instancegm.run.presets import HUMAN
 from shared import datasets
 from shared.datasets import clothing1m, human_noise, red_mini_imagenet
 from shared.datasets.image_data import AnyData, DatasetError, ImageData, ImageFiles
-from shared.datasets.image_folder import large_pictures, load_files
+from shared.datasets.image_folder import load_files, note_on_size
 from shared.files import array_hash
 from shared.formats.alignment import evenly, hold_out, is_noisy, subset, unchanged
 from shared.formats.noise_file import NoiseFile
 
 Index = NDArray[np.int64]
-SKIP = "--skip_broken, which leaves out and names every image that cannot be read"
+SKIP = "add --skip_broken, which leaves out and names every image that cannot be read"
+BETTER_SCRIPTS = "instanceGM_animal10N.py trains at 64, instanceGM_clothing1M.py at 224"
+NAMED = 10  # of the images that cannot be read
 CACHE = "cache"  # folder beside the data for --saved True
 
 
@@ -47,7 +49,7 @@ class RunData:
     config: Config  # with the rate and kind of the noise file, where there is one
 
 
-def load_data(config: Config) -> AnyData:
+def load_data(config: Config, signs: SignsOfLife) -> AnyData:
     """The dataset; raises UserError, saying how to get what is missing."""
     place, size = config.where_data_is(), config.image_size
     reading: dict[str, Any] = {"skip_broken": config.skip_broken, "cache_dir": _cache(config)}
@@ -64,6 +66,12 @@ def load_data(config: Config) -> AnyData:
             human_noise.HUMAN[config.dataset].dataset if config.dataset in HUMAN else config.dataset
         )
         data = datasets.load(name.lower(), place, image_size=size, labels=config.labels, **reading)
+    if isinstance(data, ImageFiles) and config.skip_broken:
+        data = _without_broken(data, config, signs)
+    elif config.dataset == "folder" and isinstance(data, ImageData):
+        note = note_on_size(data, BETTER_SCRIPTS)
+        if note is not None:
+            print(f"note: {note}")
     if config.num_class not in (None, data.num_classes):
         raise UsageError(
             f"--num_class {config.num_class}, but {data.name} has {data.num_classes} classes: "
@@ -85,7 +93,7 @@ def _stays_on_disk(config: Config) -> bool:
 
 def run_data(config: Config, device: torch.device, signs: SignsOfLife) -> RunData:
     """Everything a run looks at, on the device or served to it. Raises UserError."""
-    data = load_data(config)
+    data = load_data(config, signs)
     labels = labels_of_run(config, data)
     noise, held_out = labels.noise, None
     if config.val_fraction is not None:
@@ -104,7 +112,7 @@ def test_data(config: Config, device: torch.device, signs: SignsOfLife) -> RunDa
     """The same with a single training image, for who only tests."""
     if config.val_fraction is not None:  # the labels decide what is held out
         return run_data(replace(config, limit_train=2), device, signs)
-    data = load_data(config)
+    data = load_data(config, signs)
     noise = subset(unchanged(data), np.arange(1))
     return _served(config, config.noise_mode, data, noise, None, device, signs)
 
@@ -174,23 +182,17 @@ def _from_disk(
         assert held_out.indices is not None
         files = [data.train_files[row] for row in held_out.indices]
         parts["test"] = (files, _best_known(held_out), config.limit_test)
-    upright = config.dataset == "folder"
     names: list[str] = []
     first: dict[str, int] = {}
     labels: dict[str, Index] = {}
     for part, (files, part_labels, limit) in parts.items():
         rows = evenly(len(files), limit)
-        if config.skip_broken:
-            paths = [data.root / files[row] for row in rows]
-            rows = rows[_whole(paths, config.num_workers, upright, part, signs)]
-            if part == "train":
-                noise = subset(noise, rows)
         first[part], labels[part] = len(names), part_labels[rows]
         names += [files[row] for row in rows]
     listing = [f"{name} {_size(data.root / name)}" for name in names]
     paths = [data.root / name for name in names]
     store = None if (cache := _cache(config)) is None else _store(cache, paths, config, signs)
-    pool = FilePool(paths, device, config.num_workers, upright=upright, store=store)
+    pool = FilePool(paths, device, config.num_workers, upright=_upright(config), store=store)
     served = {part: FileImages(pool, first[part], len(labels[part])) for part in parts}
     digest = hashlib.sha256("\n".join(listing).encode())
     for each in labels.values():
@@ -224,26 +226,37 @@ def _best_known(noise: NoiseFile) -> Index:
     return noise.noisy_labels if noise.clean_labels is None else noise.clean_labels
 
 
-def _whole(
-    paths: Sequence[Path], workers: int, upright: bool, part: str, signs: SignsOfLife
-) -> Index:
-    """Positions of the files that can be decoded; the others are named."""
-    found = signs.over(pictures(paths, workers, upright), len(paths), f"reading {part} images", 1)
-    whole = np.array([picture is not None for picture in found])
-    broken = [str(path) for path, is_whole in zip(paths, whole) if not is_whole]
-    if broken:
-        more = f" and {len(broken) - 10} more" if len(broken) > 10 else ""
-        print(
-            f"warning: {len(broken)} of {len(paths)} {part} images cannot be read and are left "
-            f"out: {', '.join(broken[:10])}{more}",
-            file=sys.stderr,
-        )
-    return np.flatnonzero(whole)
+def _without_broken(data: ImageFiles, config: Config, signs: SignsOfLife) -> ImageFiles:
+    """The set without the files that cannot be decoded, which are named."""
+    kept: dict[str, Any] = {}
+    for part in ("train", "val", "test"):
+        files, labels = getattr(data, f"{part}_files"), getattr(data, f"{part}_labels")
+        found = pictures([data.root / name for name in files], config.num_workers, _upright(config))
+        shown = signs.over(found, len(files), f"reading {part} images", 1)
+        broken = {row for row, picture in enumerate(shown) if picture is None}
+        rows = [row for row in range(len(files)) if row not in broken]
+        kept |= {f"{part}_files": [files[row] for row in rows], f"{part}_labels": labels[rows]}
+        if broken:
+            names = [files[row] for row in sorted(broken)[:NAMED]]
+            more = f" and {len(broken) - NAMED:,} more" if len(broken) > NAMED else ""
+            print(
+                f"warning: {len(broken):,} of {len(files):,} {part} images of {data.root} cannot "
+                f"be read and are left out: {', '.join(names)}{more}",
+                file=sys.stderr,
+            )
+    if not kept["train_files"]:
+        raise DatasetError(f"none of the training images in {data.root} can be read")
+    return replace(data, **kept)
+
+
+def _upright(config: Config) -> bool:
+    """Own pictures are turned as their EXIF data say; the published loaders do not look at them."""
+    return config.dataset == "folder"
 
 
 def _store(folder: Path, paths: Sequence[Path], config: Config, signs: SignsOfLife) -> ImageStore:
     """The decoded pictures of all files, under a key of their names, sizes and times."""
-    upright = config.dataset == "folder"
+    upright = _upright(config)
     stamps = [(str(path), *_stamp(path)) for path in paths]
     key = hashlib.sha256(repr((SHORTER_SIDE, upright, stamps)).encode()).hexdigest()[:16]
 
@@ -251,7 +264,7 @@ def _store(folder: Path, paths: Sequence[Path], config: Config, signs: SignsOfLi
         found = pictures(paths, config.num_workers, upright)
         for path, picture in zip(paths, signs.over(found, len(paths), "decoding images", 1)):
             if picture is None:
-                raise DatasetError(f"{path} cannot be read: get the file again, or add {SKIP}")
+                raise DatasetError(f"{path} cannot be read: get the file again, or {SKIP}")
             yield picture
 
     return open_store(folder, key, decoded, len(paths), 3 * SHORTER_SIDE**2)
@@ -268,19 +281,3 @@ def _stamp(path: Path) -> tuple[int, int]:
 
 def _size(path: Path) -> int:
     return _stamp(path)[0]
-
-
-def better_script(config: Config, files: Sequence[Path]) -> str | None:
-    """A line about a script for larger pictures, where these are much larger than what it takes."""
-    side = large_pictures(files, config.image_size)
-    if side is None:
-        return None
-    larger = (
-        "instanceGM_animal10N.py"
-        if config.image_size < 64 and side < 200
-        else ("instanceGM_clothing1M.py")
-    )
-    return (
-        f"note: pictures of about {side} pixels are reduced to {config.image_size}: {larger} "
-        f"trains at {64 if 'animal' in larger else 224}"
-    )

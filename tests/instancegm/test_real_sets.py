@@ -1,4 +1,4 @@
-"""Red Mini-ImageNet, Animal-10N, Clothing1M: their scripts on miniature trees, as users run them."""
+"""Red Mini-ImageNet, Animal-10N, Clothing1M: their scripts on miniature trees, as users do."""
 
 import json
 import os

@@ -1,0 +1,119 @@
+"""Images on disk against torchvision's transforms, and what a kill leaves of the decoded ones."""
+
+import numpy as np
+import pytest
+import torch
+import trees
+from PIL import Image
+from torchvision import transforms
+
+from instancegm.run.errors import UsageError
+from instancegm.run.image_files import FileImages, FilePool, pictures, read
+from instancegm.run.image_store import open_store
+from shared.datasets.image_data import DatasetError
+
+CPU = torch.device("cpu")
+SIZES = [(300, 280), (256, 256), (700, 260), (200, 231)]
+
+
+@pytest.fixture(scope="module")
+def paths(tmp_path_factory):
+    root = tmp_path_factory.mktemp("pictures")
+    for number, size in enumerate(SIZES):
+        trees.save(root / f"{number}.png", trees.picture(number + 3, number, size))
+    return [root / f"{number}.png" for number in range(len(SIZES))]
+
+
+@pytest.fixture(scope="module")
+def images(paths):
+    return FileImages(FilePool(paths, CPU, 0, upright=False), 0, len(paths))
+
+
+def as_tensors(paths, transform):
+    return torch.stack([transform(Image.open(path).convert("RGB")) for path in paths])
+
+
+def test_plain_images_are_those_of_torchvision(paths, images):
+    expected = as_tensors(
+        paths,
+        transforms.Compose(
+            [transforms.Resize(256), transforms.CenterCrop(224), transforms.ToTensor()]
+        ),
+    )
+    found = torch.cat(list(images.plain([torch.tensor([0, 1]), torch.tensor([2, 3])])))
+    assert found.shape == (4, 3, 224, 224)
+    assert torch.equal(found, expected)
+
+
+def test_a_view_is_a_crop_of_the_resized_picture_mirrored_or_not(paths, images):
+    whole = [np.asarray(transforms.Resize(256)(Image.open(path))) for path in paths]
+    index = torch.arange(4).repeat(6)
+    ((batch,),) = images.views([[index]], [2], seed=3)
+    assert torch.equal(batch.index, index)
+    places = set()
+    for view in batch.views:
+        pixels = (view * 255).round().to(torch.uint8).permute(0, 2, 3, 1).numpy()
+        for number, crop in zip(index.tolist(), pixels):
+            places.add((number, place_of(crop, whole[number])))
+    assert len(places) > 40  # of 48 draws
+    assert {mirrored for _, (_, _, mirrored) in places} == {0, 1}
+
+
+def place_of(crop, picture):
+    """(top, left, mirrored) of a crop; fails where it is none."""
+    for mirrored, candidate in enumerate((crop, crop[:, ::-1])):
+        corners = (picture[:-223, :-223] == candidate[0, 0]).all(axis=2)
+        for top, left in zip(*corners.nonzero()):
+            if (picture[top : top + 224, left : left + 224] == candidate).all():
+                return int(top), int(left), mirrored
+    raise AssertionError("not a crop of the picture")
+
+
+def test_streams_share_the_workers_and_end_together(images):
+    first, endless = torch.arange(4).split(3), [torch.tensor([2]), torch.tensor([], dtype=int)] * 9
+    steps = list(images.views([first, endless], [2, 1], seed=1))
+    assert [[batch.index.tolist() for batch in step] for step in steps] == [
+        [[0, 1, 2], [2]],
+        [[3], []],
+    ]
+    assert [len(batch.views) for batch in steps[0]] == [2, 1]
+    again = list(images.views([first, endless], [2, 1], seed=1))
+    assert torch.equal(steps[1][0].views[1], again[1][0].views[1])
+    assert not torch.equal(steps[1][0].views[1], steps[1][0].views[0])
+
+
+def test_own_pictures_are_turned_as_their_exif_data_say(tmp_path):
+    trees.save(tmp_path / "x.jpg", trees.picture(3, 0, (512, 256)))
+    exif = Image.Exif()
+    exif[274] = 6
+    Image.open(tmp_path / "x.jpg").save(tmp_path / "x.jpg", exif=exif)
+    assert read(tmp_path / "x.jpg", upright=True).shape == (512, 256, 3)
+    assert read(tmp_path / "x.jpg", upright=False).shape == (256, 512, 3)
+
+
+def test_a_broken_picture_has_a_name_and_a_way_on(tmp_path):
+    path = tmp_path / "broken.jpg"
+    path.write_bytes(b"\xff\xd8\xff")
+    with pytest.raises(DatasetError, match=r"broken\.jpg.*--skip_broken"):
+        read(path, upright=False)
+    assert [each is None for each in pictures([path], 0, upright=True)] == [True]
+
+
+def test_a_store_is_made_once_and_half_a_store_is_none(paths, tmp_path):
+    asked = []
+
+    def decoded(until=4):
+        asked.append(until)
+        yield from (read(path, upright=False) for path in paths[:until])
+        if until < len(paths):
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        open_store(tmp_path, "key", lambda: decoded(2), 4, 1)
+    assert list(tmp_path.iterdir()) == []
+    for _ in range(2):
+        store = open_store(tmp_path, "key", decoded, 4, 1)
+    assert asked == [2, 4]
+    assert all((store[k] == read(path, upright=False)).all() for k, path in enumerate(paths))
+    with pytest.raises(UsageError, match="--cache_dir"):
+        open_store(tmp_path, "other", decoded, 4, 2**60)
