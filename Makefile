@@ -28,6 +28,7 @@ help: ## print this list
 quickstart: instancegm-digits ## the shortest way to a trained model: instancegm-digits, from nothing
 ##@ InstanceGM
 instancegm-digits: setup-instancegm ## plain cross-entropy and InstanceGM on the same noisy digits (about 5 minutes)
+instancegm-own-pictures: setup-instancegm ## the same comparison on picture files in folders of classes, at 64 pixels (about 10 minutes)
 instancegm-cifar10: setup-instancegm data-cifar10 ## InstanceGM on CIFAR-10, RATE=0.5 (for a GPU; two cores would take weeks)
 instancegm-cifar100: setup-instancegm data-cifar100 ## InstanceGM on CIFAR-100, RATE=0.5
 instancegm-red: setup-instancegm data-red_mini_imagenet ## InstanceGM on Red Mini-ImageNet, RATE=0.2

@@ -118,7 +118,7 @@ class Settings:
     crop_padding: int = setting(
         4, "pixels of zeros around an image before it is cropped at random", "[0, inf)"
     )
-    flip: bool = True  # mirror images at random
+    flip: bool = setting(True, "mirror images at random")
 
     @property
     def method(self) -> str:

@@ -16,6 +16,7 @@ from instancegm.run.config import Config
 from instancegm.run.data import run_data
 from instancegm.run.device import autocast, choose_device, configure_torch, use_bfloat16
 from instancegm.run.errors import CheckpointError
+from instancegm.run.presets import of_dataset
 from instancegm.run.published import setting_name
 from instancegm.run.record import Row
 from shared.datasets.pretrained import imagenet_weights
@@ -145,11 +146,13 @@ def _imagenet(config: Config) -> Path | None:
 
 def _deciding_settings(config: Config) -> dict[str, Any]:
     values = config.recorded()
-    implied = {"num_epochs", "flip", "loss_epochs"}  # the latter by dataset, noise and rate
+    implied = {"num_epochs", "loss_epochs"}  # the latter by noise and rate
+    # Checkpoints of digits are older than --flip.
+    usual = {"flip": of_dataset(config.script, config.dataset).get("flip", Settings.flip)}
     later = {
         field.name
         for field in fields(Settings)
-        if field.name not in implied and values[field.name] != field.default
+        if field.name not in implied and values[field.name] != usual.get(field.name, field.default)
     }
     later |= {"pretrained"} if config.pretrained != "none" else set()
     return {name: values[name] for name in {*ALWAYS_IN_IDENTITY, *later}}

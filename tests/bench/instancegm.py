@@ -5,7 +5,7 @@
 
 CIFAR-10's shapes: batch 64, PreAct ResNet-18, VAE of 25 dimensions. The two settings take turns,
 step by step, so that a machine whose speed drifts slows both; the ratio is the figure to trust. The
-images are random: the arithmetic does not depend on what is in them.
+images are random: the arithmetic does not depend on what is in them. Then Clothing1M's loader.
 """
 
 import argparse
@@ -21,11 +21,12 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from statistics import median
+from typing import TypeVar
 
 import numpy as np
 import torch
 
-from instancegm.method.images import DeviceImages, torch_stream
+from instancegm.method.images import DeviceImages, independent_batches, torch_stream
 from instancegm.method.mixture import Split
 from instancegm.method.peers import Peer, TrainingSet, build_peer, predict
 from instancegm.method.settings import Settings
@@ -33,8 +34,10 @@ from instancegm.method.train import co_divide_epoch, warm_up_epoch
 from instancegm.run.device import autocast, choose_device, use_bfloat16
 from instancegm.run.errors import UsageError
 from shared import noise
+from tests.bench.instancegm_loader import decoding, waiting_share
 
 SAMPLES, CLASSES = 50_000, 10
+T = TypeVar("T")
 
 
 @dataclass
@@ -76,12 +79,13 @@ def build(
 
 
 def warm_up_step(setting: Setting) -> None:
-    warm_up_epoch(setting.peers[0], setting.first_128, setting.settings, 0)
+    warm_up_epoch(setting.peers[0], np.arange(128), setting.first_128, setting.settings, 0)
 
 
 def co_divide_step(setting: Setting) -> None:
     split = Split(np.arange(64), np.arange(64, 128), np.full(64, 0.8))
-    co_divide_epoch(*setting.peers, split, setting.first_256, setting.settings, 30)
+    everything = np.arange(len(setting.first_256.images))
+    co_divide_epoch(*setting.peers, split, everything, setting.first_256, setting.settings, 30)
 
 
 def evaluate(setting: Setting) -> None:
@@ -92,12 +96,10 @@ def evaluate(setting: Setting) -> None:
 def draw_views(setting: Setting) -> None:
     """What a co-divide step takes from the data: 4 x 64 augmentations, and 128 for the VAE."""
     images = setting.everything.images
-    generator = torch_stream(images.device, 1, 0, "bench")
-    index = torch.randint(0, len(images), (64,), device=images.device)
-    for _ in range(4):
-        images.view(index, generator)
-    order = torch.randperm(len(images), device=images.device, generator=generator)
-    images.view(order[:128], generator)
+    order = torch_stream(images.device, 1, 0, "bench")
+    index = torch.arange(len(images), device=images.device)
+    streams = [independent_batches(index, size, order) for size in (64, 64, 128)]
+    next(images.views(streams, (2, 2, 1), seed=1))
 
 
 def seconds(work: Callable[[], None], device: torch.device) -> float:
@@ -132,7 +134,7 @@ def peak_memory_gib(device: str, amp: str, channels_last: bool) -> float:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 2**30
 
 
-def in_fresh_process(work: Callable[..., float], *arguments: object) -> float:
+def in_fresh_process(work: Callable[..., T], *arguments: object) -> T:
     with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
         return pool.submit(work, *arguments).result()
 
@@ -146,13 +148,21 @@ def main() -> int:
     parser = argparse.ArgumentParser(description="Benchmark of InstanceGM at CIFAR-10's shapes.")
     parser.add_argument("--steps", type=int, default=5, help="timed repetitions of each figure (5)")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda (auto)")
+    parser.add_argument(
+        "--pictures", type=int, default=2000, help="pictures that the loader decodes (2000)"
+    )
+    parser.add_argument("--workers", type=int, default=2, help="processes that decode them (2)")
     parser.add_argument("--json", type=Path, help="also write the figures to this file")
     args = parser.parse_args()
     try:
         device = choose_device(args.device)
     except UsageError as error:
         parser.error(str(error))
-    # First of all: a process counts what its parent held when it was made.
+    loader = {
+        **in_fresh_process(decoding, args.pictures, args.workers),
+        **in_fresh_process(waiting_share, device, args.workers, args.steps),
+    }
+    # Before the big arrays: a process counts what its parent held when it was made.
     memory = [
         in_fresh_process(peak_memory_gib, str(device), amp, last)
         for amp, last in (("auto", True), ("off", False))
@@ -185,6 +195,7 @@ def main() -> int:
     for name, (new, old) in figures.items():
         print(f"{name:<36}{new:14.3g}{old:14.3g}{new / old:8.2f}")
     single = {
+        **loader,
         "data share of a co-divide step, %": 100 * views / co_divide[0],
         "PDN noise of 50,000 images, s": pdn_seconds,
     }

@@ -1,11 +1,13 @@
 """Red Mini-ImageNet, Animal-10N, Clothing1M: their scripts on miniature trees, as users do."""
 
-import json
+import importlib
 import os
 import signal
 import subprocess
 import sys
 import time
+from types import SimpleNamespace
+from typing import ClassVar
 
 import pytest
 import torch
@@ -23,7 +25,10 @@ SETS = {
     "instanceGM_animal10N": (trees.animal10n, SMALL),
     "instanceGM_clothing1M": (
         trees.clothing1m,
-        [*SMALL, "--num_batches", "2", "--pretrained", "none", "--num_workers", "1"],
+        [
+            *(*SMALL, "--batch_size", "4", "--num_batches", "2"),
+            *("--pretrained", "none", "--num_workers", "1"),
+        ],
     ),
 }
 
@@ -34,90 +39,99 @@ def data(tmp_path_factory):
     return {script: make(tmp_path_factory.mktemp(script)) for script, (make, _) in SETS.items()}
 
 
-def command(script, data, *flags):
-    fixed = SETS[script][1]
-    return [
-        *(sys.executable, str(ROOT / "instancegm" / f"{script}.py")),
-        *("--data_path", str(data[script]), *fixed, *map(str, flags)),
-    ]
+def words(script, data, *flags):
+    return ["--data_path", str(data[script]), *SETS[script][1], *map(str, flags)]
 
 
-def run(words, folder):
-    return subprocess.run(
-        words, cwd=folder, env=environment(), capture_output=True, text=True, timeout=300
-    )
+def main(script, arguments):
+    """The script in this process."""
+    return importlib.import_module(f"instancegm.{script}").main(arguments)
 
 
-def killed_after_epoch(words, folder, epoch):
-    """Runs the command and kills it with -9 as soon as the log has that epoch."""
+@pytest.fixture
+def finish(data, tmp_path, monkeypatch, capsys):
+    """Runs a script on its set to its end, in an empty folder, and returns what it printed."""
+    monkeypatch.chdir(tmp_path)
+
+    def run(script, *flags):
+        status = main(script, words(script, data, *flags))
+        output = capsys.readouterr()
+        assert status == 0, output.err
+        return output.out
+
+    return run
+
+
+def killed_after_epoch(script, arguments, folder, epoch):
+    """Runs the script and kills it with -9 as soon as the log has that epoch."""
     process = subprocess.Popen(
-        words, cwd=folder, env=environment(), stdout=subprocess.DEVNULL, start_new_session=True
+        [sys.executable, str(ROOT / "instancegm" / f"{script}.py"), *arguments],
+        cwd=folder,
+        env=environment(),
+        stdout=subprocess.DEVNULL,
+        start_new_session=True,
     )
-    log = folder / "run" / "metrics.jsonl"
+    log = folder / "broken" / "metrics.jsonl"
     deadline = time.monotonic() + 240
     while process.poll() is None and time.monotonic() < deadline:
         if log.exists() and len(log.read_text().splitlines()) > epoch:
             os.killpg(process.pid, signal.SIGKILL)
-        time.sleep(0.05)
+        time.sleep(0.02)
     assert process.wait() != 0, "it was done before it could be killed"
 
 
 @pytest.mark.parametrize("script", SETS)
-def test_two_epochs_a_kill_and_a_resume_bit_for_bit(script, data, tmp_path):
-    flags = ["--num_epochs", "2", "--output_dir", "run"]
-    whole, broken = tmp_path / "whole", tmp_path / "broken"
-    for folder in (whole, broken):
-        folder.mkdir()
-    result = run(command(script, data, *flags), whole)
-    assert result.returncode == 0, result.stderr
-    killed_after_epoch(command(script, data, *flags), broken, 0)
-    result = run(command(script, data, *flags, "--resume"), broken)
-    assert result.returncode == 0, result.stderr
-    assert rows(broken / "run") == rows(whole / "run")
-    last = torch.load(whole / "run" / "last.ckpt", weights_only=True)
-    again = torch.load(broken / "run" / "last.ckpt", weights_only=True)
-    for one, other in zip(last["peers"], again["peers"]):
+def test_two_epochs_a_kill_and_a_resume_bit_for_bit(script, data, finish, tmp_path, capsys):
+    finish(script, "--num_epochs", "2", "--output_dir", "whole")
+    broken = ["--num_epochs", "2", "--output_dir", "broken"]
+    killed_after_epoch(script, words(script, data, *broken), tmp_path, 0)
+    assert "resumed: epoch" in finish(script, *broken, "--resume")
+    assert rows(tmp_path / "broken") == rows(tmp_path / "whole")
+    states = [
+        torch.load(tmp_path / name / "last.ckpt", weights_only=True) for name in ("whole", "broken")
+    ]
+    for one, other in zip(*(state["peers"] for state in states)):
         assert all(torch.equal(value, other["net"][name]) for name, value in one["net"].items())
-    evaluated = run([*command(script, data)[:2], "--evaluate", "run"], whole)
-    assert evaluated.returncode == 0, evaluated.stderr
-    assert f"test accuracy {rows(whole / 'run')[-1]['accuracy']:.2f} %" in evaluated.stdout
+    assert main(script, ["--evaluate", "whole"]) == 0
+    accuracy = rows(tmp_path / "whole")[-1]["accuracy"]
+    assert f"test accuracy {accuracy:.2f} %" in capsys.readouterr().out
 
 
-@pytest.fixture
-def finished(data, tmp_path):
-    """Runs a script of a set to its end; returns the folder it ran in."""
-
-    def finish(script, *flags):
-        result = run(command(script, data, *flags, "--output_dir", "run"), tmp_path)
-        assert result.returncode == 0, result.stderr
-        return tmp_path, result.stdout
-
-    return finish
-
-
-def test_files_of_animal10n_are_the_published_ones(finished):
-    folder, output = finished("instanceGM_animal10N", "--num_epochs", "1")
+def test_files_of_animal10n_are_the_published_ones(finish, tmp_path):
+    output = finish("instanceGM_animal10N", "--num_epochs", "1", "--output_dir", "run")
     assert "64 x 64 pixels" in output
     assert "vgg19_bn, from scratch" in output
-    lines = (folder / "checkpoint/animal10N_0.1_instance_acc.txt").read_text().splitlines()
+    lines = (tmp_path / "checkpoint/animal10N_0.1_instance_acc.txt").read_text().splitlines()
     assert [line.split()[0] for line in lines] == ["Epoch:0", "Epoch:1"]
-    assert (folder / "checkpoint/animal10N_0.1_instance_stats.txt").read_text() == ""
-    saved = torch.load(folder / "saved/animal10N/checkpoint.tar", weights_only=True)
+    assert (tmp_path / "checkpoint/animal10N_0.1_instance_stats.txt").read_text() == ""
+    saved = torch.load(tmp_path / "saved/animal10N/checkpoint.tar", weights_only=True)
     assert {"epoch", "net1_state_dict", "vae2_state_dict", "loss_1"} <= saved.keys()
     assert "classifier.6.weight" in saved["net1_state_dict"]
 
 
-def test_files_of_red_mini_imagenet_are_the_published_ones(finished):
-    folder, output = finished("instanceGM_redMini", "--num_epochs", "1", "--no-vae")
+def test_files_of_red_mini_imagenet_are_the_published_ones(finish, tmp_path):
+    output = finish("instanceGM_redMini", "--num_epochs", "1", "--no-vae", "--output_dir", "run")
     assert "not that of wrong labels" in output
-    assert (folder / "checkpoint/red_blue_0.4_instance_dividemix_acc.txt").exists()
-    assert (folder / "saved/redBlue/checkpoint__dividemix.tar").exists()
+    assert (tmp_path / "checkpoint/red_blue_0.4_instance_dividemix_acc.txt").exists()
+    assert (tmp_path / "saved/redBlue/checkpoint__dividemix.tar").exists()
 
 
-def test_files_of_clothing1m_are_the_published_ones(finished):
-    folder, output = finished("instanceGM_clothing1M", "--num_epochs", "1")
-    *epochs, last = (folder / "checkpoint/clothing1m.txt").read_text().splitlines()
-    table = rows(folder / "run")
+def test_files_and_metrics_of_clothing1m_are_the_published_ones(finish, tmp_path, monkeypatch):
+    class Logged:
+        numbers: ClassVar = []
+
+        def log(self, numbers, step):
+            self.numbers.append(numbers)
+
+        def finish(self):
+            pass
+
+    monkeypatch.setitem(sys.modules, "wandb", SimpleNamespace(init=lambda **_: Logged()))
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: name)
+    flags = ("--num_epochs", "1", "--output_dir", "run", "--wandb")
+    output = finish("instanceGM_clothing1M", *flags)
+    *epochs, last = (tmp_path / "checkpoint/clothing1m.txt").read_text().splitlines()
+    table = rows(tmp_path / "run")
     assert epochs == [
         f"Validation Epoch:{row['epoch']}      Acc1:{row['val_accuracy_1']:.2f}  "
         f"Acc2:{row['val_accuracy_2']:.2f}"
@@ -126,93 +140,12 @@ def test_files_of_clothing1m_are_the_published_ones(finished):
     assert last == f"Test Accuracy:{table[-1]['accuracy']:.2f}"
     assert "best on the validation set" in output
     for k in (1, 2):
-        net = torch.load(folder / f"checkpoint/clothing1m_net{k}.pth.tar", weights_only=True)
+        net = torch.load(tmp_path / f"checkpoint/clothing1m_net{k}.pth.tar", weights_only=True)
         assert net["fc.weight"].shape[0] == trees.CLOTHES
-    assert (folder / "saved/clothing1M/checkpoint_resnet152.tar").exists()
+    assert (tmp_path / "saved/clothing1M/checkpoint_resnet152.tar").exists()
     assert {row["unlabelled_loss_1"] for row in table if row["phase"] == "co_divide"} == {0.0}
-
-
-@pytest.mark.parametrize("script", SETS)
-def test_the_baselines_run_on_every_set(script, data, tmp_path):
-    words = command(script, data, "--num_epochs", "0", "--output_dir", "run", "--mode", "ce")
-    result = run(words, tmp_path)
-    assert result.returncode == 0, result.stderr
-    assert {row["phase"] for row in rows(tmp_path / "run")} == {"warm_up"}
-
-
-def test_broken_and_missing_pictures_are_refused_by_name_or_skipped(tmp_path):
-    root = trees.clothing1m(tmp_path / "clothes")
-    damaged, missing = (root / f"images/3/{k:02}/noisy_train_3,{k}.jpg" for k in (0, 1))
-    damaged.write_bytes(damaged.read_bytes()[:200])
-    missing.unlink()
-    words = command("instanceGM_clothing1M", {"instanceGM_clothing1M": root}, "--num_epochs", "0")
-    result = run(words, tmp_path)
-    assert result.returncode == 2
-    assert "--skip_broken" in result.stderr
-    assert any(path.name in result.stderr for path in (damaged, missing))
-    assert "Traceback" not in result.stderr
-    result = run([*words, "--skip_broken", "--output_dir", "run"], tmp_path)
-    assert result.returncode == 0, result.stderr
-    assert damaged.name in result.stderr
-    assert missing.name in result.stderr
-    assert "40 training images" in result.stdout
-
-
-def test_decoded_pictures_are_kept_and_give_the_same_numbers(data, tmp_path):
-    flags = ["--num_epochs", "1", "--no-vae"]
-    results = []
-    for name, cache in (("a", []), ("b", ["--cache_dir", "kept"]), ("c", ["--cache_dir", "kept"])):
-        words = command("instanceGM_clothing1M", data, *flags, "--output_dir", name, *cache)
-        assert run(words, tmp_path).returncode == 0
-        results.append(rows(tmp_path / name))
-    assert results[0] == results[1] == results[2]
-    assert len(list((tmp_path / "kept").iterdir())) == 2
-
-
-def test_the_number_of_workers_changes_nothing(data, tmp_path):
-    results = []
-    for workers in ("0", "3"):
-        words = command(
-            *("instanceGM_clothing1M", data, "--num_epochs", "1", "--no-vae"),
-            *("--num_workers", workers, "--output_dir", workers),
-        )
-        assert run(words, tmp_path).returncode == 0
-        results.append(rows(tmp_path / workers))
-    assert results[0] == results[1]
-
-
-@pytest.mark.parametrize("script", SETS)
-def test_absent_data_are_explained(script, tmp_path):
-    result = run([*command(script, {script: tmp_path / "none"}), "--num_epochs", "0"], tmp_path)
-    assert result.returncode == 2
-    assert "is missing" in result.stderr
-    assert "--data_path" in result.stderr
-
-
-def test_wandb_gets_the_published_names(data, tmp_path):
-    (tmp_path / "wandb.py").write_text(
-        "import json\n"
-        "class Run:\n"
-        "    def log(self, numbers, step): print('LOG', json.dumps(numbers))\n"
-        "    def finish(self): pass\n"
-        "def init(**_): return Run()\n"
-    )
-    words = command("instanceGM_clothing1M", data, "--num_epochs", "1", "--wandb")
-    result = subprocess.run(
-        words,
-        cwd=tmp_path,
-        env={**environment(), "PYTHONPATH": str(tmp_path)},
-        capture_output=True,
-        text=True,
-        timeout=300,
-    )
-    assert result.returncode == 0, result.stderr
-    first, second = (
-        json.loads(line.removeprefix("LOG "))
-        for line in result.stdout.splitlines()
-        if line.startswith("LOG ")
-    )
-    assert {"Loss/Warmup(CE)", "Test/accuracy", "Test/top1.avg", "Test/valid_acc_2"} <= first.keys()
+    first, second = Logged.numbers
+    assert {"Loss/Warmup(CE)", "Test/accuracy", "Test/top1.avg", "Test/valid_acc_2"} <= {*first}
     of_a_network = [
         *("Train/net{}/total_loss", "Train/net{}/DivideMix", "Train/net{}/vae_loss"),
         *("Train/DM{}/DivideMix_total", "Train/DM{}/labeled_loss", "Train/DM{}/unlabeled_loss"),
@@ -220,11 +153,63 @@ def test_wandb_gets_the_published_names(data, tmp_path):
         *("Train/VAE{}/Noisy_label_CE[1*]", "Train/VAE{}/Uniform_categorical_x[-0.00001*]"),
         "Train/VAE{}/Gaussian_z[-0.0003*]",
     ]
-    assert {name.format(k) for name in of_a_network for k in (1, 2)} <= second.keys()
-    assert second["Train/net1/total_loss"] == pytest.approx(
-        second["Train/net1/DivideMix"] + second["Train/net1/vae_loss"]
-    )
+    assert {name.format(k) for name in of_a_network for k in (1, 2)} <= {*second}
+    parts = second["Train/net1/DivideMix"] + second["Train/net1/vae_loss"]
+    assert second["Train/net1/total_loss"] == pytest.approx(parts)
     assert second["epochs"] == 1
+
+
+@pytest.mark.parametrize("script", SETS)
+def test_plain_cross_entropy_runs_on_every_set(script, finish, tmp_path):
+    finish(script, "--num_epochs", "0", "--output_dir", "run", "--mode", "ce")
+    assert {row["phase"] for row in rows(tmp_path / "run")} == {"warm_up"}
+
+
+@pytest.mark.parametrize("workers", ["0", "2"])
+def test_broken_and_missing_pictures_are_refused_by_name_or_skipped(
+    tmp_path, monkeypatch, capsys, workers
+):
+    monkeypatch.chdir(tmp_path)
+    root = trees.clothing1m(tmp_path / "clothes")
+    damaged, missing = (root / f"images/3/{k:02}/noisy_train_3,{k}.jpg" for k in (0, 1))
+    damaged.write_bytes(damaged.read_bytes()[:200])
+    missing.unlink()
+    script = "instanceGM_clothing1M"
+    flags = ("--num_epochs", "0", "--num_workers", workers, "--no-vae", "--num_batches", "9")
+    arguments = words(script, {script: root}, *flags)
+    assert main(script, arguments) == 2
+    error = capsys.readouterr().err
+    assert "--skip_broken" in error
+    assert any(path.name in error for path in (damaged, missing))
+    assert main(script, [*arguments, "--skip_broken", "--output_dir", "run"]) == 0
+    output = capsys.readouterr()
+    assert damaged.name in output.err
+    assert missing.name in output.err
+    assert "40 training images" in output.out
+
+
+def test_neither_workers_nor_kept_pictures_change_a_number(finish, tmp_path):
+    variants = (
+        ("--num_workers", "0"),
+        ("--num_workers", "3"),
+        ("--cache_dir", "kept"),
+        ("--cache_dir", "kept"),
+    )
+    results = []
+    for number, flags in enumerate(variants):
+        flags += ("--num_epochs", "1", "--no-vae", "--output_dir", str(number))
+        finish("instanceGM_clothing1M", *flags)
+        results.append(rows(tmp_path / str(number)))
+    assert all(each == results[0] for each in results)
+    assert len(list((tmp_path / "kept").iterdir())) == 2
+
+
+@pytest.mark.parametrize("script", SETS)
+def test_absent_data_are_explained(script, tmp_path, capsys):
+    assert main(script, words(script, {script: tmp_path / "none"})) == 2
+    error = capsys.readouterr().err
+    assert "is missing" in error
+    assert "--data_path" in error
 
 
 PUBLISHED = {  # the paper's table of hyper-parameters
@@ -285,16 +270,12 @@ def test_clothing1m_refuses_unknown_flags_and_lets_the_rate_pass(capsys):
     assert "True or False" in capsys.readouterr().err
 
 
-def test_a_run_is_repeated_from_its_own_config(finished, data, tmp_path):
-    folder, _ = finished("instanceGM_animal10N", "--num_epochs", "0", "--mode", "ce")
-    settings = yaml.safe_load((folder / "run" / "config.yaml").read_text())
-    assert settings["script"] == "instanceGM_animal10N"
-    words = command("instanceGM_animal10N", data)[:2]
-    again = run([*words, "--config", "run/config.yaml", "--output_dir", "again"], folder)
-    assert again.returncode == 0, again.stderr
-    assert rows(folder / "again") == rows(folder / "run")
-    other = run(
-        [sys.executable, str(ROOT / "instancegm/instanceGM.py"), "--evaluate", "run"], folder
-    )
-    assert other.returncode == 2
-    assert "instanceGM_animal10N.py" in other.stderr
+def test_a_run_is_repeated_from_its_own_config_by_its_own_script(finish, tmp_path, capsys):
+    script = "instanceGM_animal10N"
+    finish(script, "--num_epochs", "0", "--mode", "ce", "--output_dir", "run")
+    settings = yaml.safe_load((tmp_path / "run" / "config.yaml").read_text())
+    assert settings["script"] == script
+    assert main(script, ["--config", "run/config.yaml", "--output_dir", "again"]) == 0
+    assert rows(tmp_path / "again") == rows(tmp_path / "run")
+    assert main("instanceGM", ["--evaluate", "run"]) == 2
+    assert f"{script}.py" in capsys.readouterr().err
