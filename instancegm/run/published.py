@@ -19,6 +19,8 @@ from shared.files import write_atomically
 
 # In saved/, where it is not <dataset>/checkpoint_<rate>.tar; one of them names a ResNet-152 that no
 # script has.
+# DEVIATION(instancegm): published checkpoints are written at the end; the original overwrites those
+# of these sets after every epoch, as last.ckpt is here.
 CHECKPOINTS = {
     "red_blue": "redBlue/checkpoint_",
     "animal10N": "animal10N/checkpoint",
@@ -88,6 +90,8 @@ def _auc(row: Row, k: int) -> float:
     return float("nan") if value is None else value
 
 
+# DEVIATION(instancegm): Weights & Biases get the means of an epoch; the original logs the loss of
+# warm-up per iteration, and images and gradients besides.
 def wandb_metrics(row: Row, config: Config) -> dict[str, float]:
     """The figures of an epoch, and again under the names that the original logs them by."""
     numbers = {name: value for name, value in row.items() if isinstance(value, int | float)}
