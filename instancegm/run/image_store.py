@@ -8,6 +8,7 @@ int64: where each begins, its height and width. It is written last, so that a st
 half written is not taken for one.
 """
 
+import io
 import os
 import shutil
 from collections.abc import Callable, Iterable
@@ -60,7 +61,7 @@ def open_store(
                 "folder, or leave the flag out"
             )
         _write(pixels, index, pictures())
-    return ImageStore(pixels, np.load(index))
+    return ImageStore(pixels, np.load(index, allow_pickle=False))
 
 
 def _write(pixels: Path, index: Path, pictures: Iterable[NDArray[np.uint8]]) -> None:
@@ -78,8 +79,6 @@ def _write(pixels: Path, index: Path, pictures: Iterable[NDArray[np.uint8]]) -> 
 
 
 def _npy(array: NDArray[np.int64]) -> bytes:
-    import io
-
     buffer = io.BytesIO()
     np.save(buffer, array)
     return buffer.getvalue()

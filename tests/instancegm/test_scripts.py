@@ -41,3 +41,27 @@ def test_cifar_takes_a_rate_or_a_file(dataset):
     assert commands(dataset, RATE="0.2", NOISE_FILE="a/b.npz") == [
         f"{train} --noise_file a/b.npz --r 0.2 {runs}-a_b.npz-seed123"
     ]
+
+
+def test_own_pictures_are_written_once_and_trained_on_by_the_recipe_of_animal10n():
+    run = "runs/instancegm-own-pictures-0.4-seed1"
+    noise, pictures, baseline, method, _ = commands("own-pictures", SEED="1")
+    assert noise.endswith(f"--exclude_true_class --rate 0.4 --out {run}/noise.npz")
+    assert pictures == f"instancegm/scripts/write_pictures.py {run}/noise.npz {run}/pictures"
+    assert f"--data_path {run}/pictures --seed 1 --resume" in method
+    assert baseline.endswith(f"--mode ce --output_dir {run}/ce")
+
+
+def test_the_real_sets_take_seed_and_rate():
+    assert commands("red", RATE="0.6", SEED="2") == [
+        "instancegm/instanceGM_redMini.py --r 0.6 --seed 2 --resume "
+        "--output_dir runs/instancegm-red-0.6-seed2"
+    ]
+    assert commands("animal10n", ARGS="--mode ce") == [
+        "instancegm/instanceGM_animal10N.py --seed 123 --resume --saved True "
+        "--output_dir runs/instancegm-animal10n-seed123-mode_ce --mode ce"
+    ]
+    assert commands("clothing1m") == [
+        "instancegm/instanceGM_clothing1M.py --seed 123 --resume "
+        "--output_dir runs/instancegm-clothing1m-seed123"
+    ]

@@ -1,0 +1,36 @@
+"""Digits as picture files in a folder for each class, as people have their own.
+
+    python instancegm/scripts/write_pictures.py noise.npz pictures
+
+Training pictures lie in the folder of their noisy label, test pictures in that of their true one;
+all are 64 x 64.
+"""
+
+import sys
+from pathlib import Path
+
+from PIL import Image
+
+# The repository, so that the script runs from any folder.
+sys.path.insert(0, str(Path(__file__).absolute().parents[2]))
+
+from shared import datasets
+from shared.formats.noise_file import read
+
+
+def main(noise_file: str, folder: str) -> None:
+    digits, noise = datasets.load("digits"), read(Path(noise_file))
+    unfinished = Path(f"{folder}.part")
+    for split, images, labels in (
+        ("train", digits.train_images, noise.noisy_labels),
+        ("test", digits.test_images, digits.test_labels),
+    ):
+        for number, (image, label) in enumerate(zip(images, labels)):
+            path = unfinished / split / str(label) / f"{number:04}.png"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(image).resize((64, 64), Image.Resampling.NEAREST).save(path)
+    unfinished.rename(folder)
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
