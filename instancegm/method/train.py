@@ -166,8 +166,8 @@ def clean_fits(
     drawn: positions in the training set, of each network its own; equal where it is all of them.
     """
     title = f"epoch {epoch}, losses of the training set"
-    # DEVIATION(instancegm): every drawn sample has a loss of its own; the original's buffers of fixed
-    # length leave zeros, which count as the cleanest samples.
+    # DEVIATION(instancegm): every drawn sample has a loss of its own; the original's buffers of
+    # fixed length leave zeros, which count as the cleanest samples.
     labels = [train_set.noisy_labels[torch.from_numpy(index)] for index in drawn]
     if settings.num_batches is None:  # one pass over the images serves both networks
         logits = list(predict_of(peers, train_set, drawn[0], signs, title))

@@ -71,8 +71,10 @@ class RunFolder:
         self._events.flush()
         if self._wandb is not None:
             self._wandb.log(published.wandb_metrics(row, run.config), step=row["epoch"])
+        alone = len(run.peers) == 1
         for peer in run.peers:
-            if improves(row, run.rows[:-1], f"val_accuracy_{peer.number}"):
+            name = "val_accuracy" if alone else f"val_accuracy_{peer.number}"
+            if improves(row, run.rows[:-1], name):
                 published.save_best_network(run.folder, run.config, peer)
         # In this order: the last one counts.
         names = [checkpoint.BEST, checkpoint.LAST] if is_best else [checkpoint.LAST]

@@ -13,7 +13,7 @@ from instancegm.run.published import rate_name
 from shared.datasets.human_noise import human_labels
 from shared.datasets.image_data import AnyData, ImageData
 from shared.files import array_hash
-from shared.formats.alignment import aligned, evenly, labels_for, subset, unchanged
+from shared.formats.alignment import aligned, labels_for, unchanged
 from shared.formats.external import read_any, split_column, write_any
 from shared.formats.noise_file import NoiseFile, NoiseFileError, measured_rate, read, write
 from shared.noise.recipe import Recipe, generate
@@ -35,7 +35,7 @@ class RunLabels(NamedTuple):
 
 
 def labels_of_run(config: Config, data: AnyData) -> RunLabels:
-    """The noisy labels, checked against the dataset and cut to --limit_train.
+    """The noisy labels of the whole training set, checked against it.
 
     Raises NoiseFileError with the reason and the fix.
     """
@@ -55,9 +55,6 @@ def labels_of_run(config: Config, data: AnyData) -> RunLabels:
         noise = unchanged(data)
     else:
         noise = aligned(_made_or_kept(config, data), data)
-    count = len(noise.noisy_labels)
-    if config.limit_train is not None and config.limit_train < count:
-        noise = subset(noise, evenly(count, config.limit_train))
     return RunLabels(noise, config, word)
 
 
