@@ -119,9 +119,10 @@ def draw(run: "Run", request: Request) -> None:
         raise UsageError(
             f"{run.folder} is a curve without a network: give a run folder, or --plot_type curves"
         )
-    if run.settings["dataset_name"] == "clothing1m":
+    dataset = run.settings["dataset_name"]
+    if dataset == "clothing1m" or run.settings.get("network") == "resnet50":
         raise UsageError(
-            f"{run.exp_id} is a ResNet-50 on Clothing1M, whose images stay on the disk: of it only "
+            f"{run.exp_id} is a ResNet-50 on {dataset}, whose images stay on the disk: of it only "
             "--plot_type curves can be drawn"
         )
     path = run.assets / f"{finished_runs.title(run)}-{FILE_NAMES[request.plot_type]}.png"
@@ -137,11 +138,12 @@ def picture(run: "Run", request: Request) -> bytes:
 
     title = finished_runs.title(run)
     choice = scores.label_choice(run, request.data_path)
-    data = load_images(choice.dataset_name, choice.data_path)
+    data = load_images(choice)
     device = choose_device(request.device)
     if request.plot_type == "tsne":
-        points, labels = scores.mapped_features(run, data, device)
-        return sample_figures.feature_map(title, points, labels, data.class_names)
+        points, labels = scores.mapped_features(run, data, choice, device)
+        tested = len(data.test_labels) > 0
+        return sample_figures.feature_map(title, points, labels, data.class_names, tested=tested)
     said = scores.score(run, data, choice, device)
     noisy, clean = is_noisy(said.noise), said.noise.clean_labels
     if request.plot_type == "pred_probs":

@@ -61,8 +61,11 @@ def compare(runs: Mapping[str, Rows]) -> bytes:
     styles: dict[str, str] = {}
     for name, rows in runs.items():
         epochs = [row["epoch"] for row in rows]
-        label = f"{name}: last {summary(rows)['last']:.2f} %"
-        line = _drawn(tested, epochs, column(rows, "accuracy"), label=label)
+        accuracies = column(rows, "accuracy")
+        label = f"{name}: no test set"
+        if not np.isnan(accuracies).all():
+            label = f"{name}: last {summary(rows)['last']:.2f} %"
+        line = _drawn(tested, epochs, accuracies, label=label)
         last_base = rows[-1].get("accuracy_test_base")
         if "mo" in name.split("-") and last_base is not None:  # it is SLN, without its average
             base, label = column(rows, "accuracy_test_base"), "its network, without averaging"

@@ -47,7 +47,11 @@ def read_results(places: Sequence[Path]) -> tuple[list[Result], list[str]]:
     results, remarks = [], []
     for run in finished_runs.find_all(places):
         try:
-            results.append(tables.result_of(run, finished_runs.read_rows(run)))
+            rows = finished_runs.read_rows(run)
+            if all(row["accuracy"] is None for row in rows):
+                remarks.append(f"left out: {run.exp_id} has no test set, and so no accuracy")
+                continue
+            results.append(tables.result_of(run, rows))
         except UserError as error:
             remarks.append(f"left out: {error}")
     return results, remarks

@@ -47,6 +47,10 @@ def label_choice(run: Run, data_path: Path | None) -> LabelChoice:
         custom_noise=known.get("custom_noise", False),
         make_new_custom_noise=False,
         noise_file=known.get("noise_file"),
+        noise_type=known.get("noise_type"),
+        labels=None if known.get("labels") is None else Path(known["labels"]),
+        skip_broken=bool(known.get("skip_broken")),
+        cache_dir=None if known.get("cache_dir") is None else Path(known["cache_dir"]),
         seed=known["seed"],
         data_path=data_path,
     )
@@ -108,13 +112,20 @@ def score(run: Run, data: ImageData, choice: LabelChoice, device: torch.device) 
 
 @torch.no_grad()
 def mapped_features(
-    run: Run, data: ImageData, device: torch.device
+    run: Run, data: ImageData, choice: LabelChoice, device: torch.device
 ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
-    """t-SNE (M, 2) of what the classifier sees of test images, spread evenly, and labels (M,)."""
+    """t-SNE (M, 2) of what the classifier sees of test images, spread evenly, and labels (M,).
+
+    Without test images those of training, and the labels trained on.
+    """
     from sklearn.manifold import TSNE  # slow to import, and only needed here
 
-    rows = evenly(len(data.test_labels), TSNE_SAMPLES)
-    source = server_of(data, device)(data.test_images[rows])
+    images, labels = data.test_images, data.test_labels
+    if len(labels) == 0:
+        noise, images = training_set(run, data, choice)
+        labels = noise.noisy_labels
+    rows = evenly(len(labels), TSNE_SAMPLES)
+    source = server_of(data, device)(images[rows])
     net = finished_runs.load_model(run).to(device).eval()
     batches = in_order(len(rows), BATCH, device)
     shown = watched(source.plain(batches), "features", len(batches), len(rows))
@@ -122,4 +133,4 @@ def mapped_features(
     print(f"t-SNE of {len(rows)} samples", file=sys.stderr, flush=True)
     perplexity = min(30.0, (len(rows) - 1) / 3)
     tsne = TSNE(perplexity=perplexity, init="pca", random_state=run.settings["seed"])
-    return tsne.fit_transform(seen), data.test_labels[rows]
+    return tsne.fit_transform(seen), labels[rows]
