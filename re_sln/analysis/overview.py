@@ -25,7 +25,10 @@ def collect(given: Sequence[Path] | None, out: Path) -> None:
     if not results and not trials:
         where = ", ".join(map(str, places))
         where = where or f"{Path.cwd()}, which has none of the folders {', '.join(HERE)}"
-        raise UsageError(f"no finished epoch of any run in {where}: give run folders with --runs")
+        why = "".join(f"\n  {remark}" for remark in remarks)
+        raise UsageError(
+            f"no tested epoch of any run in {where}: give run folders with --runs{why}"
+        )
     kept, left_out = tables.comparable(results)
     for dataset, found in kept.items():
         chosen, said = tables.cells(dataset, found)

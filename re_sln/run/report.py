@@ -235,14 +235,16 @@ def summary(rows: Sequence[Row]) -> dict[str, float]:
 
 def print_start(run: Experiment) -> None:
     config, data = run.config, run.data
-    tested = [f"{len(each.labels):,} {name} images" for name, each in data.test_sets.items()]
+    tested = [f"{len(each.labels):,} {name}" for name, each in data.test_sets.items()]
     side = data.train_set.images.side
     print(
         f"{config.method_name} on {config.dataset_name}: {len(data.train_set.noisy):,} training "
-        f"images of {side} x {side} pixels, {', '.join(tested)}"
+        f"images of {side} x {side} pixels, {', '.join(tested)} images"
     )
     if not run.is_tested:
-        print("no test set: no test accuracy; --val_fraction 0.1 holds out a part of the pictures")
+        print(
+            "no test set, so no test accuracy; --val_fraction 0.1 holds out a part of the pictures"
+        )
     elif config.val_fraction is not None and config.dataset_name == "folder":
         print(_on_held_out(run))
     for remark in data.remarks:
@@ -256,10 +258,13 @@ def print_start(run: Experiment) -> None:
         if config.noise_type is not None:
             source = f"people's labels, {config.noise_type}"
         print(f"noise: {source}{nominal}, measured rate {data.noise.header.measured_rate:.4f}")
+    network = f"depth {config.depth}, width {config.width}"
+    if config.has_resnet:
+        network = f"pretrained {config.pretrained}"
     print(
         f"settings: n_epochs {config.n_epochs}, batch_size {config.batch_size}, lr {config.lr:g}, "
         f"sigma {config.sigma:g}, lc_n_epoch {config.lc_n_epoch}, ema_decay {config.ema_decay:g}, "
-        f"depth {config.depth}, width {config.width}, seed {config.seed}"
+        f"{network}, seed {config.seed}"
     )
     precision = "bfloat16 autocast" if run.identity["bf16"] else "float32"
     print(f"{run.device}, {precision}; run folder {run.folder}")
