@@ -37,9 +37,9 @@ class Scores(NamedTuple):
 def label_choice(run: Run, data_path: Path | None) -> LabelChoice:
     """Where the run's data and noise are; nothing is made again."""
     known = run.settings
-    recorded = known.get("data_path") or known.get("data_location")
-    if data_path is None and recorded is not None and Path(recorded).exists():
-        data_path = Path(recorded)
+    recorded = (known.get(name) for name in ("data_path", "data_location"))
+    if data_path is None:
+        data_path = next((Path(p) for p in recorded if p is not None and Path(p).exists()), None)
     return LabelChoice(
         dataset_name=known["dataset_name"],
         noise_mode=known.get("noise_mode"),
