@@ -18,8 +18,10 @@ NAMES = ["a/1.png", "a/2.png", "b/2.png", "c d.jpg"]
         "Label;File;more\ncat;a/1.png;9\ndog;c d.jpg;9\n",
         'path\tclass\n"a/1.png"\t"cat"\nc d.jpg\tdog\n',
         ",image,target\n0,1.png,cat\n1,c d.jpg,dog\n",
-        "/home/me/set/a/1.png,cat\n..\\set\\c d.jpg,dog\n",
+        "/elsewhere/set/a/1.png,cat\n..\\set\\c d.jpg,dog\n",
         "1.png cat\nc d.jpg dog\n",
+        "id,breed\na/1,cat\nc d,dog\n",
+        "class,picture\ncat,a/1\ndog,c d\n",
     ],
 )
 def test_forms(tmp_path, text):

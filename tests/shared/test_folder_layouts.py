@@ -7,7 +7,7 @@ import pytest
 from picture_files import greys, save, truncate
 
 from shared.datasets import DatasetError, image_folder, load, load_labels
-from shared.datasets.image_folder import large_pictures, load_files
+from shared.datasets.image_folder import large_pictures, load_files, note_on_size
 
 PICTURES = {"cat/a.png": 10, "cat/deep/b.png": 20, "dog/c.png": 30}
 
@@ -46,11 +46,35 @@ def test_linked_classes_and_pictures_are_read(tmp_path):
     assert described(load("folder", root)) == EXPECTED
 
 
-def test_a_test_set_without_training_set_is_refused(tmp_path):
-    write(tmp_path)
-    write(tmp_path / "test")
-    with pytest.raises(DatasetError, match=r"has test/, but no train/: move the class folders"):
+@pytest.mark.parametrize(
+    ("places", "named"),
+    [
+        ((".", "test"), "test"),
+        (("Train", "Test"), "Test, Train"),
+        (("training", "testing"), "testing, training"),
+        ((".", "val"), "val"),
+    ],
+)
+def test_parts_of_a_dataset_are_not_taken_for_classes(tmp_path, places, named):
+    for place in places:
+        write(tmp_path / place)
+    with pytest.raises(DatasetError, match=f"has {named}, which looks like a part of a dataset"):
         load("folder", tmp_path)
+
+
+def test_pictures_of_trains_are_a_class(tmp_path):
+    write(tmp_path, {"bus/a.png": 10, "train/b.png": 20, "test/c.png": 30})
+    assert load("folder", tmp_path).class_names == ("bus", "test", "train")
+    write(tmp_path / "flat", {"train/b.png": 20, "test/c.png": 30})
+    with pytest.raises(DatasetError, match="has test, train, which looks like a part"):
+        load("folder", tmp_path / "flat")
+
+
+def test_a_test_set_without_classes_is_none(tmp_path, capsys):
+    write(tmp_path / "train")
+    write(tmp_path / "test", {"a.png": 1})
+    assert described(load("folder", tmp_path)) == EXPECTED
+    assert "test has no class folders, so there is no test set" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("name", ["val", "valid", "validation", "testing"])
@@ -118,10 +142,19 @@ def test_large_pictures_are_told_by_their_headers(tmp_path):
 
 def test_large_pictures_looks_at_a_few_of_many(tmp_path, monkeypatch):
     file, opened = save(tmp_path / "a.png", 1), []
-    original = image_folder.Image.open
-    monkeypatch.setattr(image_folder.Image, "open", lambda f: opened.append(f) or original(f))
+    original = image_folder.opened
+    monkeypatch.setattr(image_folder, "opened", lambda f: opened.append(f) or original(f))
     assert large_pictures([file] * 5000, 28) == 84
     assert len(opened) == 50
+
+
+@pytest.mark.parametrize("below", ["train", "."])
+def test_a_run_at_a_small_size_is_told(tmp_path, below):
+    write(tmp_path / below)
+    note = note_on_size(load("folder", tmp_path, image_size=28), "a.py trains at 64")
+    assert note == "pictures of about 84 pixels are reduced to 28: a.py trains at 64"
+    assert note_on_size(load("folder", tmp_path), "a.py") is None
+    assert note_on_size(load("digits"), "a.py") is None
 
 
 # ---- npz

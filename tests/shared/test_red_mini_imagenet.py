@@ -167,6 +167,7 @@ def test_what_is_missing_is_told(tmp_path, capsys):
     error = capsys.readouterr().err
     assert "Red Mini-ImageNet is missing" in error
     assert red_mini_imagenet.ADDRESS in error
+    assert "pass its path (--path), or set DATA_ROOT" in error  # as this command calls it
     write_lists(tmp_path / "lists")
     (tmp_path / "dataset_no_images.zip").write_bytes(b"")
     with pytest.raises(DatasetError) as caught:
