@@ -119,10 +119,9 @@ def draw(run: "Run", request: Request) -> None:
         raise UsageError(
             f"{run.folder} is a curve without a network: give a run folder, or --plot_type curves"
         )
-    dataset = run.settings["dataset_name"]
-    if dataset == "clothing1m" or run.settings.get("network") == "resnet50":
+    if run.settings["dataset_name"] == "clothing1m":
         raise UsageError(
-            f"{run.exp_id} is a ResNet-50 on {dataset}, whose images stay on the disk: of it only "
+            f"{run.exp_id} is a ResNet-50 on Clothing1M, whose images stay on the disk: of it only "
             "--plot_type curves can be drawn"
         )
     path = run.assets / f"{finished_runs.title(run)}-{FILE_NAMES[request.plot_type]}.png"
@@ -132,13 +131,12 @@ def draw(run: "Run", request: Request) -> None:
 
 def picture(run: "Run", request: Request) -> bytes:
     from re_sln.analysis import finished_runs, sample_figures, scores
-    from re_sln.run.data import load_images
     from re_sln.run.device import choose_device
     from shared.formats.alignment import is_noisy
 
     title = finished_runs.title(run)
     choice = scores.label_choice(run, request.data_path)
-    data = load_images(choice)
+    data = scores.load_data(run, choice)
     device = choose_device(request.device)
     if request.plot_type == "tsne":
         points, labels = scores.mapped_features(run, data, choice, device)

@@ -18,8 +18,9 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+from torch import nn
 
-from re_sln.method.networks import WideResNet, wide_resnet_from
+from re_sln.method.networks import network_from
 from re_sln.method.train import Row
 from re_sln.run import checkpoint
 from re_sln.run.errors import UsageError
@@ -325,11 +326,11 @@ def _scalars(folder: Path, tags: Sequence[str]) -> dict[str, dict[int, float]]:
 # ---- the network
 
 
-def load_model(run: Run) -> WideResNet:
+def load_model(run: Run) -> nn.Module:
     """The reported network: the EMA model if there is one; of an unfinished run the last one."""
     for path in (run.models / "model_ema.pth", run.models / "model.pth"):
         if path.is_file():
-            return wide_resnet_from(checkpoint.load(path))
+            return network_from(checkpoint.load(path))
     last = run.folder / checkpoint.LAST
     if not last.is_file():
         raise UsageError(
@@ -339,4 +340,4 @@ def load_model(run: Run) -> WideResNet:
     state = checkpoint.load(last).get("average" if run.settings.get("mo") else "net")
     if not isinstance(state, dict):
         raise UsageError(f"{last} is no checkpoint of train_cifar.py or train_real.py")
-    return wide_resnet_from(state)
+    return network_from(state)

@@ -3,7 +3,7 @@
 Shapes: B batch, C classes. Initialisation is PyTorch's default.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import torch
@@ -99,6 +99,30 @@ def resnet50(num_classes: int, weights: Path | None) -> nn.Module:
 def published_names(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """A state dict without the prefix that DataParallel gave the names of runs on several GPUs."""
     return {name.removeprefix("module."): value for name, value in state.items()}
+
+
+def network_from(state: Mapping[str, Tensor]) -> nn.Module:
+    """The network of either kind with these weights, which are ours or published.
+
+    Raises UserError.
+    """
+    state = published_names(state)
+    if "fc.weight" not in state:
+        return wide_resnet_from(state)
+    net = resnet50(len(state["fc.weight"]), None)
+    try:
+        net.load_state_dict(state)
+    except RuntimeError as error:
+        raise UserError(f"the weights are not those of a ResNet-50: {error}") from error
+    return net
+
+
+def features_of(net: nn.Module) -> Callable[[Tensor], Tensor]:
+    """What the classifier of the network sees, from images; the network is used up."""
+    if isinstance(net, WideResNet):
+        return net.features
+    net.fc = nn.Identity()
+    return net
 
 
 def wide_resnet_from(state: Mapping[str, Tensor]) -> WideResNet:

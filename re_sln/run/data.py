@@ -151,7 +151,6 @@ def split_off(
 def _from_disk(config: Config, device: torch.device) -> RunData:
     """Clothing1M, or own pictures at 224. The hashes are of the lists, not of a million images."""
     own = config.dataset_name == "folder"
-    opened, usual = (open_rgb, "imagenet") if own else (plain_rgb, "clothing1m")
     if own:
         files, noise = _own_files(config)
     else:
@@ -166,13 +165,13 @@ def _from_disk(config: Config, device: torch.device) -> RunData:
         rows = evenly(len(paths), limit)
         if config.skip_broken:
             names = [paths[row] for row in rows]
+            opened = open_rgb if own else plain_rgb
             rows = rows[whole_images(files.root, names, config.num_workers, opened)]
         if split == "train" and noise is not None:
             noise = subset(noise, rows)
         chosen = [paths[row] for row in rows]
         labels[split] = all_labels[rows]
-        places = [files.root / path for path in chosen]
-        images[split] = DiskImages(places, device, config.num_workers, opened, NORMALISATION[usual])
+        images[split] = images_on_disk(files, chosen, device, config.num_workers)
         digest.update("\n".join(chosen).encode() + labels[split].tobytes())
     num_classes = len(files.class_names)
     noisy = one_hot(torch.tensor(labels["train"], device=device), num_classes)
@@ -194,11 +193,26 @@ def _from_disk(config: Config, device: torch.device) -> RunData:
     )
 
 
+def images_on_disk(
+    files: ImageFiles, names: Sequence[str], device: torch.device, workers: int
+) -> DiskImages:
+    """Some of the files: own pictures are turned by EXIF and normalised as ImageNet's."""
+    own = files.name == "folder"
+    opened, usual = (open_rgb, "imagenet") if own else (plain_rgb, "clothing1m")
+    places = [files.root / name for name in names]
+    return DiskImages(places, device, workers, opened, NORMALISATION[usual])
+
+
+def load_files(choice: LabelChoice) -> ImageFiles:
+    """Own pictures, for those who decode them at 224 x 224. Raises UserError."""
+    return first_found(
+        lambda root: image_folder.load_files(root, labels=choice.labels), choice.data_path
+    )
+
+
 def _own_files(config: Config) -> tuple[ImageFiles, NoiseFile]:
     """The pictures of --data_path with the labels to train on."""
-    files = first_found(
-        lambda root: image_folder.load_files(root, labels=config.labels), config.data_path
-    )
+    files = load_files(config)
     noise, out = _without_held_out(config, labels_of_files(config, files), files)
     if len(out):
         tested = [files.train_files[row] for row in out]
