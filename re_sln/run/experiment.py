@@ -17,7 +17,7 @@ from re_sln.method.train import Learner, Row, Settings
 from re_sln.run import checkpoint
 from re_sln.run.data import RunData, load_data
 from re_sln.run.device import autocast, choose_device, configure_torch, use_bfloat16
-from re_sln.run.errors import CheckpointError
+from re_sln.run.errors import CheckpointError, UsageError
 from re_sln.run.labels import nominal_rate
 from re_sln.run.places import pinned
 from re_sln.run.record import read_config
@@ -160,7 +160,13 @@ def pretrained_weights(config: Config) -> Path | None:
     if not config.has_resnet or config.pretrained == FROM_SCRATCH:
         return None
     if config.pretrained != "imagenet":
-        return Path(str(config.pretrained))
+        path = Path(str(config.pretrained))
+        if not path.is_file():
+            raise UsageError(
+                f"--pretrained {path}: no such file; give imagenet, {FROM_SCRATCH}, or a file of "
+                "weights"
+            )
+        return path
     root = None if config.dataset_name == "folder" else pinned(config.data_path)
     return imagenet_weights("resnet50", root, flag="--pretrained FILE")
 

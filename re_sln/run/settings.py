@@ -48,9 +48,7 @@ class LabelChoice:
     """
 
     dataset_name: str = original_flag(
-        "what to train on (folder: your own pictures; cifar10n, cifar100n: people's labels)",
-        decides=True,
-        required=True,
+        "what to train on (folder: your own pictures)", decides=True, required=True
     )
     noise_mode: str | None = original_flag(
         "kind of noise; not needed with --noise_file, or for folder, whose labels are then used "
@@ -107,11 +105,11 @@ class LabelChoice:
 class Config(LabelChoice):
     """All settings of one training, checked."""
 
-    batch_size: int = original_flag("images a step (128; digits: 64, clothing1m: 32)", decides=True)
+    batch_size: int = original_flag("images a step (128; digits: 64, ResNet-50: 32)", decides=True)
     # Does not decide: a finished run may be prolonged.
-    n_epochs: int = original_flag("epochs, counted from 1 (300; digits: 55, clothing1m: 10)")
+    n_epochs: int = original_flag("epochs, counted from 1 (300; digits: 55, ResNet-50: 10)")
     lr: float = original_flag(
-        "learning rate, constant (0.001; digits: 0.05); clothing1m: a tenth after epoch 5",
+        "learning rate, constant (0.001; digits: 0.05); ResNet-50: a tenth after epoch 5",
         decides=True,
     )
     sigma: float = original_flag(
@@ -125,7 +123,7 @@ class Config(LabelChoice):
         decides=True,
     )
     lc_n_epoch: int = original_flag(
-        "first epoch of label correction, -1: none (with --mo: 250, digits 44, clothing1m 2, of a "
+        "first epoch of label correction, -1: none (with --mo: 250, digits 44, ResNet-50 2, of a "
         "shorter run five sixths of it; without: -1)",
         decides=True,
     )
@@ -154,8 +152,8 @@ class Config(LabelChoice):
         "resnet50: of folder at 224 pixels; else the usual one of the data set", scripts=()
     )
     pretrained: str | None = flag(
-        "the ResNet-50 starts from imagenet (torchvision's weights, downloaded), none (from "
-        "scratch), or a file (imagenet)",
+        "what the ResNet-50 of clothing1m and folder starts from: imagenet (torchvision's weights, "
+        "downloaded), none, or a file of such weights (imagenet)",
         scripts=REAL,
     )
     num_workers: int = flag("processes that decode 224-pixel images (8)", scripts=REAL)

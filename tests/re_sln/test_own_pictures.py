@@ -14,6 +14,7 @@ from re_sln.method import disk_images
 from re_sln.run import checkpoint, experiment
 from re_sln.run.config import parse, parse_search
 from re_sln.run.data import load_data
+from re_sln.run.errors import UsageError
 from shared.datasets.archives import DownloadError
 from shared.formats import noise_file
 
@@ -312,11 +313,15 @@ def test_from_scratch_is_another_run(mine, tmp_path, monkeypatch):
     given = {}
     monkeypatch.setattr(experiment, "resnet50", lambda count, weights: torch.nn.Linear(2, count))
     monkeypatch.setattr(experiment, "imagenet_weights", lambda *a, **more: "weights")
+    (tmp_path / "a.pth").write_text("")
     for pretrained in ("none", "imagenet", "a.pth"):
         words = ["--dataset_name", "folder", "--data_path", "mine", "--method", "ce"]
         config = parse("train_real", [*words, "--pretrained", pretrained])
         given[pretrained] = experiment.prepare(config).identity.get("pretrained")
     assert given == {"none": "none", "imagenet": None, "a.pth": None}
+    config = parse("train_real", [*words, "--pretrained", "b.pth"])
+    with pytest.raises(UsageError, match="no such file; give imagenet, none, or a file"):
+        experiment.prepare(config)
 
 
 # ---- flags
