@@ -73,7 +73,10 @@ def compare(runs: Mapping[str, Rows]) -> bytes:
             _drawn(tested, epochs, base, ":", color=line.get_color(), linewidth=1, label=label)
         _drawn(trained, epochs, column(rows, "accuracy_train"), color=line.get_color())
         styles |= _losses(loss, epochs, rows, line.get_color())
-    tested.set(title="Test accuracy, against clean labels", ylabel="top-1 (%)")
+    tested.set(title="Test accuracy, against the labels of the test set", ylabel="top-1 (%)")
+    if all(np.isnan(column(rows, "accuracy")).all() for rows in runs.values()):
+        tested.text(0.5, 0.5, "no test set", transform=tested.transAxes, ha="center")
+        tested.set(yticks=[])
     loss.set(title="Training loss", ylabel="cross-entropy, noise of SLN included")
     trained.set(
         title="Training accuracy, against the noisy labels\n(after label correction: the "
