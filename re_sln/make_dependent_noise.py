@@ -120,12 +120,13 @@ def _refuse_present(path: Path) -> None:
 
 def make_noise(request: Request) -> None:
     """Trains the teacher and writes the noise file."""
-    from re_sln.run.data import load_images
+    from re_sln.run.places import first_found
+    from shared import datasets
     from shared.formats.external import write_any
     from shared.formats.noise_file import WITHOUT_TRUE_CLASS, make
     from shared.noise import GENERATOR, confidence_dependent
 
-    data = load_images(request.dataset_name, request.data_path)
+    data = first_found(lambda root: datasets.load(request.dataset_name, root), request.data_path)
     noisy = confidence_dependent(data.train_labels, mean_probabilities(request, data), request.p)
     noise = make(
         noisy,

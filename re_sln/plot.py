@@ -131,17 +131,17 @@ def draw(run: "Run", request: Request) -> None:
 
 def picture(run: "Run", request: Request) -> bytes:
     from re_sln.analysis import finished_runs, sample_figures, scores
-    from re_sln.run.data import load_images
     from re_sln.run.device import choose_device
     from shared.formats.alignment import is_noisy
 
     title = finished_runs.title(run)
     choice = scores.label_choice(run, request.data_path)
-    data = load_images(choice.dataset_name, choice.data_path)
+    data = scores.load_data(run, choice)
     device = choose_device(request.device)
     if request.plot_type == "tsne":
-        points, labels = scores.mapped_features(run, data, device)
-        return sample_figures.feature_map(title, points, labels, data.class_names)
+        points, labels = scores.mapped_features(run, data, choice, device)
+        tested = len(data.test_labels) > 0
+        return sample_figures.feature_map(title, points, labels, data.class_names, tested=tested)
     said = scores.score(run, data, choice, device)
     noisy, clean = is_noisy(said.noise), said.noise.clean_labels
     if request.plot_type == "pred_probs":

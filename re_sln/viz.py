@@ -3,6 +3,7 @@
     python viz.py digits --noise_mode sym --p 0.4 --seed 123     # viz/digits_sym_p_0.4_made.png
     python viz.py cifar10 --noise_mode sym --p 0.4 --custom_noise --seed 123
     python viz.py animal-10n --seed 123
+    python viz.py folder --data_path my_images --labels labels.csv
 
 Prints the noise rate and, where they are beside the labels, the rules of re-sln's generator. Images
 are not augmented; the true class of a noisy one is in brackets.
@@ -17,15 +18,18 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).absolute().parents[1]))  # the script runs from any folder
 
 from re_sln.run.config import add_flags, choose_labels
-from re_sln.run.errors import UsageError, exit_status
+from re_sln.run.errors import exit_status
 from re_sln.run.settings import LabelChoice
+from shared.errors import UserError
 
-DATASETS = ("cifar10", "cifar100", "digits", "animal-10n")
+DATASETS = ("cifar10", "cifar100", "cifar10n", "cifar100n", "digits", "animal-10n", "folder")
 # Flags of train_cifar.py that a dataset has here, beside --seed and --data_path.
 NOISE_FLAGS = {
     **dict.fromkeys(DATASETS, ("noise_mode", "p", "custom_noise", "noise_file")),
+    **dict.fromkeys(("cifar10n", "cifar100n"), ("noise_type",)),
     "digits": ("noise_mode", "p", "noise_file"),
-    "animal-10n": (),
+    "animal-10n": ("skip_broken", "cache_dir"),
+    "folder": ("noise_mode", "p", "noise_file", "labels", "skip_broken", "cache_dir"),
 }
 LARGEST_SEED = 2**32 - 33  # legacy numpy takes 32 bits, and a panel adds its number
 
@@ -49,7 +53,7 @@ def parse(argv: Sequence[str] | None) -> LabelChoice:
         parser.error(f"--seed {given['seed']}: must be between 0 and {LARGEST_SEED}")
     try:
         return choose_labels(**given)
-    except UsageError as error:
+    except UserError as error:
         parser.error(str(error))
 
 
@@ -66,7 +70,7 @@ def show(choice: LabelChoice) -> None:
     from re_sln.run.labels import noisy_training_set, rules_file
     from shared.files import write_atomically
 
-    data = load_images(choice.dataset_name, choice.data_path)
+    data = load_images(choice)
     noise, images = noisy_training_set(choice, data, may_make=False)
     print(
         f"dataset: {choice.dataset_name}, {len(images)} training images, {data.num_classes} classes"
@@ -89,10 +93,14 @@ def show(choice: LabelChoice) -> None:
 def picture_path(choice: LabelChoice) -> Path:
     """`viz/<dataset>_<mode>_p_<p>_<custom|paper|made>.png`, or `viz/<dataset>_<noise file>.png`."""
     name = choice.dataset_name
+    if choice.noise_type:
+        name += f"_{choice.noise_type}"
     if choice.noise_file:
         name += f"_{Path(choice.noise_file).stem}"
     elif choice.noise_mode:
-        source = "custom" if choice.custom_noise else "made" if name == "digits" else "paper"
+        source = (
+            "custom" if choice.custom_noise else "paper" if name.startswith("cifar") else "made"
+        )
         name += f"_{choice.noise_mode}_p_{choice.p}_{source}"
     return Path("viz") / f"{name}.png"
 

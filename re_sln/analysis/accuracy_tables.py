@@ -24,7 +24,7 @@ AS_GIVEN = "as given"  # nobody added noise
 # Runs that differ in one of these are of another kind, and are not averaged with each other.
 RECIPE = (
     *("n_epochs", "limit_train", "limit_test", "batch_size", "lr"),
-    *("ema_decay", "depth", "width"),
+    *("ema_decay", "depth", "width", "network"),
 )
 Rows = Sequence[Row]
 

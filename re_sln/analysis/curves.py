@@ -61,8 +61,11 @@ def compare(runs: Mapping[str, Rows]) -> bytes:
     styles: dict[str, str] = {}
     for name, rows in runs.items():
         epochs = [row["epoch"] for row in rows]
-        label = f"{name}: last {summary(rows)['last']:.2f} %"
-        line = _drawn(tested, epochs, column(rows, "accuracy"), label=label)
+        accuracies = column(rows, "accuracy")
+        label = f"{name}: no test set"
+        if not np.isnan(accuracies).all():
+            label = f"{name}: last {summary(rows)['last']:.2f} %"
+        line = _drawn(tested, epochs, accuracies, label=label)
         last_base = rows[-1].get("accuracy_test_base")
         if "mo" in name.split("-") and last_base is not None:  # it is SLN, without its average
             base, label = column(rows, "accuracy_test_base"), "its network, without averaging"
@@ -70,7 +73,10 @@ def compare(runs: Mapping[str, Rows]) -> bytes:
             _drawn(tested, epochs, base, ":", color=line.get_color(), linewidth=1, label=label)
         _drawn(trained, epochs, column(rows, "accuracy_train"), color=line.get_color())
         styles |= _losses(loss, epochs, rows, line.get_color())
-    tested.set(title="Test accuracy, against clean labels", ylabel="top-1 (%)")
+    tested.set(title="Test accuracy, against the labels of the test set", ylabel="top-1 (%)")
+    if all(np.isnan(column(rows, "accuracy")).all() for rows in runs.values()):
+        tested.text(0.5, 0.5, "no test set", transform=tested.transAxes, ha="center")
+        tested.set(yticks=[])
     loss.set(title="Training loss", ylabel="cross-entropy, noise of SLN included")
     trained.set(
         title="Training accuracy, against the noisy labels\n(after label correction: the "

@@ -18,13 +18,14 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+from torch import nn
 
-from re_sln.method.networks import WideResNet, wide_resnet_from
+from re_sln.method.networks import network_from
 from re_sln.method.train import Row
 from re_sln.run import checkpoint
 from re_sln.run.errors import UsageError
 from re_sln.run.labels import KINDS, rate_name
-from re_sln.run.presets import NOISE_MODES, PRESETS, REAL_NOISE, name_of_method
+from re_sln.run.presets import HUMAN_NOISE, NOISE_MODES, PRESETS, REAL_NOISE, name_of_method
 from shared import run_folder
 from shared.formats.noise_file import NoiseFileError, read
 
@@ -175,9 +176,14 @@ def checked_settings(settings: Any, path: Path) -> dict[str, Any]:
 
 
 def noise_mode(run: Run) -> str | None:
-    """sym, asym, openset, dependent, or what its noise file calls it; None: no noise was added."""
+    """sym, asym, openset, dependent, whose labels they are, or what its noise file calls it.
+
+    None: no noise was added.
+    """
     if run.settings["dataset_name"] in REAL_NOISE:
         return None
+    if run.settings["dataset_name"] in HUMAN_NOISE:
+        return str(run.settings.get("noise_type"))
     mode: str | None = run.settings.get("noise_mode")
     if mode is not None or not run.settings.get("noise_file"):
         return mode
@@ -190,9 +196,14 @@ def noise_mode(run: Run) -> str | None:
 
 
 def noise_source(run: Run) -> str | None:
-    """custom: of re-sln's generator; paper; file: --noise_file; made: in memory; None: no noise."""
+    """custom: of re-sln's generator; paper; file: --noise_file; made: in memory; human: CIFAR-N's.
+
+    None: no noise.
+    """
     if noise_mode(run) is None:
         return None
+    if run.settings["dataset_name"] in HUMAN_NOISE:
+        return "human"
     if run.settings.get("noise_file"):
         return "file"
     if run.settings.get("custom_noise"):
@@ -214,8 +225,8 @@ def title(run: Run) -> str:
 def read_rows(run: Run) -> list[Row]:
     """One row an epoch, with the columns of metrics.jsonl as far as they are known.
 
-    An epoch without an evaluation has no accuracy (None). Raises UserError if there is no row, or
-    if two runs wrote into one log.
+    An epoch without an evaluation has no accuracy (None), a run without a test set in no epoch.
+    Raises UserError if there is no row, or if two runs wrote into one log.
     """
     metrics = run.folder / "metrics.jsonl"
     if run.folder.suffix == ".csv":
@@ -224,7 +235,7 @@ def read_rows(run: Run) -> list[Row]:
         rows = read_metrics(run.folder)
     else:
         rows = _read_events(run)
-    if all(row["accuracy"] is None for row in rows):
+    if all(row["accuracy"] is None and row.get("loss_train") is None for row in rows):
         raise UsageError(
             f"{run.exp_id} has no figures yet: neither rows in {metrics} nor TensorBoard events "
             f"with accuracy/test in {run.folder}; wait for its first epoch, or copy that folder "
@@ -315,11 +326,11 @@ def _scalars(folder: Path, tags: Sequence[str]) -> dict[str, dict[int, float]]:
 # ---- the network
 
 
-def load_model(run: Run) -> WideResNet:
+def load_model(run: Run) -> nn.Module:
     """The reported network: the EMA model if there is one; of an unfinished run the last one."""
     for path in (run.models / "model_ema.pth", run.models / "model.pth"):
         if path.is_file():
-            return wide_resnet_from(checkpoint.load(path))
+            return network_from(checkpoint.load(path))
     last = run.folder / checkpoint.LAST
     if not last.is_file():
         raise UsageError(
@@ -329,4 +340,4 @@ def load_model(run: Run) -> WideResNet:
     state = checkpoint.load(last).get("average" if run.settings.get("mo") else "net")
     if not isinstance(state, dict):
         raise UsageError(f"{last} is no checkpoint of train_cifar.py or train_real.py")
-    return wide_resnet_from(state)
+    return network_from(state)

@@ -25,7 +25,10 @@ def collect(given: Sequence[Path] | None, out: Path) -> None:
     if not results and not trials:
         where = ", ".join(map(str, places))
         where = where or f"{Path.cwd()}, which has none of the folders {', '.join(HERE)}"
-        raise UsageError(f"no finished epoch of any run in {where}: give run folders with --runs")
+        why = "".join(f"\n  {remark}" for remark in remarks)
+        raise UsageError(
+            f"no tested epoch of any run in {where}: give run folders with --runs{why}"
+        )
     kept, left_out = tables.comparable(results)
     for dataset, found in kept.items():
         chosen, said = tables.cells(dataset, found)
@@ -47,7 +50,11 @@ def read_results(places: Sequence[Path]) -> tuple[list[Result], list[str]]:
     results, remarks = [], []
     for run in finished_runs.find_all(places):
         try:
-            results.append(tables.result_of(run, finished_runs.read_rows(run)))
+            rows = finished_runs.read_rows(run)
+            if all(row["accuracy"] is None for row in rows):
+                remarks.append(f"left out: {run.exp_id} has no test set, and so no accuracy")
+                continue
+            results.append(tables.result_of(run, rows))
         except UserError as error:
             remarks.append(f"left out: {error}")
     return results, remarks

@@ -153,9 +153,18 @@ def sample_dissection(
 
 
 def feature_map(
-    title: str, points: NDArray[np.floating], labels: NDArray[np.int64], names: Sequence[str]
+    title: str,
+    points: NDArray[np.floating],
+    labels: NDArray[np.int64],
+    names: Sequence[str],
+    *,
+    tested: bool = True,
 ) -> bytes:
-    """Test samples as dots, coloured by class. points: (N, 2); labels: (N,) in [0, C); names: C."""
+    """Samples as dots, coloured by class. points: (N, 2); labels: (N,) in [0, C); names: C.
+
+    tested: they are test samples with their classes, else training samples with their noisy labels.
+    """
+    samples, class_kind = ("test", "true class") if tested else ("training", "noisy label")
     figure, axes = plt.subplots(figsize=(7, 5.5), layout="constrained")
     figure.suptitle(title)
     few = len(names) <= 20
@@ -166,11 +175,11 @@ def feature_map(
     if few:
         for label, name in enumerate(names):
             axes.scatter([], [], color=colours(label), s=30, label=name)
-        axes.legend(title="true class", loc="center left", bbox_to_anchor=(1, 0.5))
+        axes.legend(title=class_kind, loc="center left", bbox_to_anchor=(1, 0.5))
     else:
-        figure.colorbar(dots, label="true class, by number")
+        figure.colorbar(dots, label=f"{class_kind}, by number")
     axes.set(
-        title=f"{len(points)} test samples: features before the classifier, t-SNE",
+        title=f"{len(points)} {samples} samples: features before the classifier, t-SNE",
         xticks=[],
         yticks=[],
     )

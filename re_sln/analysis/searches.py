@@ -69,7 +69,7 @@ def read_trial(folder: Path) -> Trial | None:
 
 def search_table(trials: Sequence[Trial]) -> list[list[str]]:
     """A line for each sigma, a column for each source of noise; trials: of one kind of noise."""
-    order = ("paper", "custom", "made", "file", AS_GIVEN)
+    order = ("paper", "custom", "made", "file", "human", AS_GIVEN)
     sources = sorted({trial.source for trial in trials}, key=order.index)
     lines = [["sigma", *sources, "mean"]]
     for sigma in sorted({trial.sigma for trial in trials}):

@@ -1,10 +1,10 @@
-"""Clothing1M, whose million images stay on disk and are decoded by worker processes.
+"""Images that stay on disk and are decoded by worker processes: Clothing1M, own pictures at 224.
 
-As in the code of SLN's authors. In training: shorter side to 256, RandomCrop(224), random mirror;
-in tests: shorter side to 256, the centre 224 x 224.
+As the code of SLN's authors shows Clothing1M. In training: shorter side to 256, RandomCrop(224),
+random mirror; in tests: shorter side to 256, the centre 224 x 224.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -14,13 +14,19 @@ from PIL import Image
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from re_sln.method.images import NORMALISATION
 from re_sln.method.progress import watched
 from shared.datasets.image_data import DatasetError
 
 SHORTER_SIDE, CROP = 256, 224
 CHECKED_AT_ONCE = 100
 PER_CLASS = 18_976  # images of each class in an epoch, drawn for every epoch
+Opener = Callable[[Path], Image.Image]  # an RGB image, or any exception; must be picklable
+
+
+def plain_rgb(path: Path) -> Image.Image:
+    """The image as it is stored, which is how Clothing1M is read."""
+    with Image.open(path) as file:
+        return file.convert("RGB")
 
 
 class _Files(Dataset[Tensor]):
@@ -29,18 +35,18 @@ class _Files(Dataset[Tensor]):
     An item is (position, seed); seed None: the centre, else a random crop.
     """
 
-    def __init__(self, paths: Sequence[Path]) -> None:
-        self._paths = paths
+    def __init__(self, paths: Sequence[Path], opened: Opener) -> None:
+        self._paths, self._opened = paths, opened
 
     def __getitem__(self, item: tuple[int, int | None]) -> Tensor:
         position, seed = item
         try:
-            with Image.open(self._paths[position]) as file:
-                image = file.convert("RGB")
+            image = self._opened(self._paths[position])
         except Exception as error:  # Pillow's decoders raise whatever they like
             raise DatasetError(
-                f"{self._paths[position]} cannot be read ({error}): get the file again, or add "
-                "--skip_broken, which leaves out and names every image that cannot be read"
+                f"{self._paths[position]} cannot be read ({error.__cause__ or error}): get the "
+                "file again, or add --skip_broken, which leaves out and names every image that "
+                "cannot be read"
             ) from error
         scale = SHORTER_SIDE / min(image.size)
         width, height = (max(SHORTER_SIDE, int(side * scale)) for side in image.size)
@@ -58,38 +64,49 @@ class _Files(Dataset[Tensor]):
 class _Check(Dataset[bool]):
     """Whether a file can be decoded, one after the other."""
 
-    def __init__(self, paths: Sequence[Path]) -> None:
-        self._paths = paths
+    def __init__(self, paths: Sequence[Path], opened: Opener) -> None:
+        self._paths, self._opened = paths, opened
 
     def __getitem__(self, position: int) -> bool:
         try:
-            with Image.open(self._paths[position]) as file:
-                file.convert("RGB")
+            self._opened(self._paths[position])
         except Exception:
             return False
         return True
 
 
-def readable(paths: Sequence[Path], workers: int) -> NDArray[np.bool_]:
+def readable(paths: Sequence[Path], workers: int, opened: Opener) -> NDArray[np.bool_]:
     """Which of the N files can be decoded, (N,); `workers` processes read them."""
     batches = torch.split(torch.arange(len(paths)), CHECKED_AT_ONCE)
     loader = DataLoader(
-        _Check(paths), batch_sampler=[index.tolist() for index in batches], num_workers=workers
+        _Check(paths, opened),
+        batch_sampler=[index.tolist() for index in batches],
+        num_workers=workers,
     )
     shown = watched(loader, "reading all images", len(batches), len(paths))
     return torch.cat([found.bool() for found in shown]).numpy()
 
 
 class DiskImages:
-    """`Images` of N files; `workers` processes decode the batches ahead (0: this one does)."""
+    """`Images` of N files; `workers` processes decode the batches ahead (0: this one does).
+
+    normalisation: mean and standard deviation of the three channels, of pixels in [0, 1].
+    """
 
     evaluation_batch = 128
 
-    def __init__(self, paths: Sequence[Path], device: torch.device, workers: int) -> None:
-        self._files, self._workers, self.device = _Files(paths), workers, device
+    def __init__(
+        self,
+        paths: Sequence[Path],
+        device: torch.device,
+        workers: int,
+        opened: Opener,
+        normalisation: tuple[Sequence[float], Sequence[float]],
+    ) -> None:
+        self._files, self._workers, self.device = _Files(paths, opened), workers, device
+        self.side = CROP
         mean, std = (
-            torch.tensor(values, device=device)[None, :, None, None]
-            for values in NORMALISATION["clothing1m"]
+            torch.tensor(values, device=device)[None, :, None, None] for values in normalisation
         )
         self._scale, self._shift = 1.0 / (255.0 * std), mean / std
         self._count = len(paths)

@@ -26,6 +26,7 @@ NORMALISATION: dict[str, tuple[tuple[float, ...], tuple[float, ...]]] = {
     "cifar10": ((0.49139968, 0.48215841, 0.44653091), (0.20220212, 0.19931542, 0.20086346)),
     "cifar100": ((0.50707516, 0.48654887, 0.44091784), (0.26733429, 0.25643846, 0.27615047)),
     "clothing1m": ((0.6959, 0.6537, 0.6371), (0.3113, 0.3192, 0.3214)),
+    "imagenet": ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),
 }
 
 
@@ -33,6 +34,7 @@ class Images(Protocol):
     """N normalised images, batches of float (B, 3, H, W): DeviceImages, or DiskImages."""
 
     device: torch.device
+    side: int  # pixels
     evaluation_batch: int  # images at once where no gradient is needed; changes the speed only
 
     def __len__(self) -> int: ...
@@ -73,7 +75,7 @@ class DeviceImages:
         )
         self._scale, self._shift = 1.0 / (255.0 * std), mean / std
         self._padding, self._flip = padding, flip
-        self.device = device
+        self.device, self.side = device, height
         # On a CPU, larger activations leave the cache.
         self.evaluation_batch = 128 if device.type == "cpu" else 1000
         self.memory_format = torch.channels_last

@@ -1,9 +1,9 @@
-"""WRN-28-2 under the state-dict names of SLN's published checkpoints; ResNet-50 for Clothing1M.
+"""WRN-28-2 under the state-dict names of SLN's published checkpoints; ResNet-50 for 224 pixels.
 
 Shapes: B batch, C classes. Initialisation is PyTorch's default.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import torch
@@ -74,31 +74,23 @@ class WideResNet(nn.Module):
 
 
 def resnet50(num_classes: int, weights: Path | None) -> nn.Module:
-    """torchvision's ResNet-50 with ImageNet weights and a new head.
+    """torchvision's ResNet-50 with a new head: images (B, 3, 224, 224) float -> logits (B, C).
 
-    weights: a state dict on disk; None: downloads them.
+    weights: a state dict on disk, with 1,000 classes as that of ImageNet; None: random ones. Raises
+    UserError.
     """
-    import torchvision  # takes a second, and only Clothing1M needs it
+    import torchvision  # takes a second, and only 224-pixel images need it
 
     net = torchvision.models.resnet50()
-    published = torchvision.models.ResNet50_Weights.IMAGENET1K_V1
-    try:
-        if weights is None:
-            state = published.get_state_dict(
-                progress=True, check_hash=True, map_location="cpu", weights_only=True
-            )
-        else:
-            state = torch.load(weights, map_location="cpu", weights_only=True)
-        net.load_state_dict(state)
-    except Exception as error:
-        if weights is None:
-            problem = (
-                f"the ImageNet weights could not be downloaded: get {published.url} and give the "
-                "file with --pretrained"
-            )
-        else:
-            problem = f"--pretrained {weights} holds no weights of a ResNet-50; get {published.url}"
-        raise UserError(f"{problem} ({error})") from error
+    if weights is not None:
+        try:
+            net.load_state_dict(torch.load(weights, map_location="cpu", weights_only=True))
+        except Exception as error:
+            raise UserError(
+                f"--pretrained {weights} holds no weights of a ResNet-50 with 1,000 classes "
+                f"({' '.join(str(error).split())[:200]}): leave it out for torchvision's, or get "
+                f"{torchvision.models.ResNet50_Weights.IMAGENET1K_V1.url}"
+            ) from error
     net.fc = nn.Linear(net.fc.in_features, num_classes)
     result: nn.Module = net
     return result
@@ -107,6 +99,30 @@ def resnet50(num_classes: int, weights: Path | None) -> nn.Module:
 def published_names(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """A state dict without the prefix that DataParallel gave the names of runs on several GPUs."""
     return {name.removeprefix("module."): value for name, value in state.items()}
+
+
+def network_from(state: Mapping[str, Tensor]) -> nn.Module:
+    """The network of either kind with these weights, which are ours or published.
+
+    Raises UserError.
+    """
+    state = published_names(state)
+    if "fc.weight" not in state:
+        return wide_resnet_from(state)
+    net = resnet50(len(state["fc.weight"]), None)
+    try:
+        net.load_state_dict(state)
+    except RuntimeError as error:
+        raise UserError(f"the weights are not those of a ResNet-50: {error}") from error
+    return net
+
+
+def features_of(net: nn.Module) -> Callable[[Tensor], Tensor]:
+    """What the classifier of the network sees, from images; the network is used up."""
+    if isinstance(net, WideResNet):
+        return net.features
+    net.fc = nn.Identity()
+    return net
 
 
 def wide_resnet_from(state: Mapping[str, Tensor]) -> WideResNet:

@@ -97,7 +97,7 @@ def epochs(
 ) -> Iterator[Row]:
     """Trains from `first_epoch` to the last one; yields the figures of each. Epochs count from 1.
 
-    test_sets: by name; the last one is the reported one.
+    test_sets: by name; the last one is the reported one. Figures of one without images are None.
     """
     device = train_set.images.device
     for epoch in range(first_epoch, settings.n_epochs + 1):
@@ -198,24 +198,32 @@ def correct_labels(
 def test(
     learner: Learner, test_sets: dict[str, EvaluationSet], settings: Settings, epoch: int
 ) -> Row:
-    """Loss and accuracy of both models on every set, `accuracy_test_ema` and so on."""
+    """Loss and accuracy of both models on every set, `accuracy_test_ema` and so on.
+
+    None where a set has no images.
+    """
     figures = {
         f"{figure}_{name}_{model}": value
         for name, test_set in test_sets.items()
         for model, net in (("base", learner.net), ("ema", learner.ema.net))
         for figure, value in evaluate(net, test_set, settings, epoch).items()
     }
-    row = dict(zip(figures, torch.stack(list(figures.values())).tolist()))
-    if bad := [name for name, value in row.items() if not math.isfinite(value)]:
+    known = {name: value for name, value in figures.items() if value is not None}
+    row: Row = dict.fromkeys(figures)
+    if known:
+        row |= zip(known, torch.stack(list(known.values())).tolist())
+    if bad := [name for name in known if not math.isfinite(row[name])]:
         raise NonFiniteLossError(f"epoch {epoch}, test: {', '.join(bad)}")
     return row
 
 
 def evaluate(
     net: nn.Module, test_set: EvaluationSet, settings: Settings, epoch: int
-) -> dict[str, Tensor]:
-    """Mean cross-entropy and accuracy in percent, as scalars on the device."""
+) -> dict[str, Tensor | None]:
+    """Mean cross-entropy and accuracy in percent, as scalars on the device; None without images."""
     images, labels = test_set.images, test_set.labels
+    if len(labels) == 0:
+        return {"loss": None, "accuracy": None}
     batches = in_order(len(images), images.evaluation_batch, labels.device)
     if test_set.augmented:
         shown = images.views(batches, stream_seed(settings.seed, epoch, "validation"))

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from re_sln.method.disk_images import readable
+from re_sln.method.disk_images import Opener, readable
 from shared.files import write_atomically
 
 SHARD = 10_000  # files
@@ -19,7 +19,9 @@ KNOWN = "checked_images.json"  # by shard: the files that cannot be read
 NAMED = 20
 
 
-def whole_images(root: Path, names: Sequence[str], workers: int) -> NDArray[np.int64]:
+def whole_images(
+    root: Path, names: Sequence[str], workers: int, opened: Opener
+) -> NDArray[np.int64]:
     """Positions of the images below `root` that can be read; names and counts the others."""
     known = _read(root / KNOWN)
     broken: list[str] = []
@@ -28,7 +30,9 @@ def whole_images(root: Path, names: Sequence[str], workers: int) -> NDArray[np.i
         key = hashlib.sha256("\n".join(shard).encode()).hexdigest()
         # Those known to be broken may have been repaired.
         unsure = known.get(key, shard)
-        whole = readable([root / name for name in unsure], workers) if unsure else np.ones(0, bool)
+        whole = np.ones(0, bool)
+        if unsure:
+            whole = readable([root / name for name in unsure], workers, opened)
         found = [name for name, good in zip(unsure, whole) if not good]
         broken += found
         if known.get(key) != found:

@@ -4,7 +4,7 @@ Everything here raises UsageError with what was found and what to do.
 """
 
 from re_sln.run.errors import UsageError
-from re_sln.run.presets import METHOD_TABLE, NOISE_MODES, REAL_NOISE
+from re_sln.run.presets import HUMAN_NOISE, METHOD_TABLE, NOISE_MODES, REAL_NOISE
 from re_sln.run.settings import Backend, Config, HeldOut, LabelChoice, TableConfig
 
 # Legacy numpy takes 32 bits, and open-set noise adds 123 to the seed.
@@ -15,7 +15,26 @@ def check_noise(choice: LabelChoice) -> None:
     """Refuses noise that does not exist. Raises UsageError."""
     dataset, mode, p = choice.dataset_name, choice.noise_mode, choice.p
     if dataset in REAL_NOISE:
+        if choice.noise_file:
+            raise UsageError(
+                f"--noise_file: the labels of {dataset} are noisy by themselves: leave it out"
+            )
         return
+    if dataset in HUMAN_NOISE:
+        others = ("noise_mode", "p", "custom_noise", "make_new_custom_noise", "noise_file")
+        given = {name: getattr(choice, name) for name in others}
+        found = [f"--{k}" for k, v in given.items() if v is not None and v is not False]
+        if found:
+            raise UsageError(
+                f"{', '.join(found)}: the labels of {dataset} are people's, and --noise_type says "
+                "whose: leave out the rest"
+            )
+        return
+    if choice.noise_type:
+        raise UsageError(
+            f"--noise_type {choice.noise_type} is for {' and '.join(HUMAN_NOISE)}, not for "
+            f"{dataset}: leave it out, or choose one of these with --dataset_name"
+        )
     modes = {"cifar10": NOISE_MODES, "cifar100": ("sym", "asym", "dependent")}.get(
         dataset, ("sym", "asym")
     )
@@ -25,8 +44,8 @@ def check_noise(choice: LabelChoice) -> None:
         )
     if dataset == "folder" and choice.data_path is None:
         raise UsageError(
-            "--dataset_name folder needs --data_path: a folder with train/<class>/ and "
-            "test/<class>/, or an .npz"
+            "--dataset_name folder needs --data_path: a folder of pictures with train/<class>/ "
+            "(and test/<class>/) or <class>/, or an .npz"
         )
     if mode is None and not choice.noise_file:
         if dataset != "folder":
@@ -76,6 +95,8 @@ def check_numbers(config: Config) -> None:
             raise UsageError(f"--{name} {value}: must be at least {low}")
     if config.seed >= SEED_LIMIT:
         raise UsageError(f"--seed {config.seed}: must be below {SEED_LIMIT}")
+    if config.val_fraction is not None and not 0 < config.val_fraction < 1:
+        raise UsageError(f"--val_fraction {config.val_fraction}: lies between 0 and 1, as 0.1")
     if not config.lr > 0:
         raise UsageError(f"--lr {config.lr}: must be greater than 0")
     if not 0 <= config.ema_decay < 1:

@@ -19,6 +19,7 @@ from re_sln.run import checks
 from re_sln.run.errors import UsageError
 from re_sln.run.flags import add_config_flag, expand_config
 from re_sln.run.presets import (
+    HUMAN_NOISE,
     METHOD_TABLE,
     METHODS,
     PAPER_RATE,
@@ -28,8 +29,10 @@ from re_sln.run.presets import (
     sigma_for,
 )
 from re_sln.run.settings import Backend, Config, HeldOut, LabelChoice, SearchConfig, TableConfig
+from shared.errors import UserError
 
 T = TypeVar("T")
+SMALL_IMAGES = ("cifar10", "cifar100", *HUMAN_NOISE, "digits", "folder")
 TABLE_DATASETS, TABLE_NOISES = ("cifar10", "cifar100", "digits"), ("sym", "asym", "dependent")
 OF_ALL_TRAININGS = (
     *("n_epochs", "batch_size", "depth", "width", "limit_train", "limit_test"),
@@ -39,17 +42,18 @@ OF_ALL_TRAININGS = (
 SCRIPTS = {
     "train_cifar": (
         "Train CE, SLN, SLN+MO or SLN+MO+LC on noisy labels (Chen et al., ICLR 2021).",
-        ("cifar10", "cifar100", "digits", "folder"),
+        SMALL_IMAGES,
         "python train_cifar.py --dataset_name cifar10 --noise_mode sym --p 0.4 --method sln_mo_lc",
     ),
     "train_real": (
-        "The same on labels that are noisy by themselves: Animal-10N and Clothing1M.",
-        REAL_NOISE,
+        "The same on labels that are noisy by themselves: Animal-10N, Clothing1M, and your own "
+        "pictures at 224 pixels.",
+        (*REAL_NOISE, "folder"),
         "python train_real.py --dataset_name animal-10n --method sln_mo_lc",
     ),
     "tune": (
         "Choose sigma among 0.1, 0.2, 0.5, 1.0 by the accuracy on held-out noisy labels.",
-        ("cifar10", "cifar100", "digits", "folder"),
+        SMALL_IMAGES,
         "python tune.py --dataset_name digits --noise_mode sym --p 0.4 --n_epochs 20",
     ),
 }
@@ -63,7 +67,16 @@ ALTERNATIVES = [
     *({"method", name} for name in ("sigma", "mo", "lc_n_epoch")),
     *({"noise_file", name} for name in ("noise_mode", "p", "custom_noise")),
     {"noise_file", "make_new_custom_noise"},
+    *({"noise_type", name} for name in ("noise_mode", "p", "noise_file")),
 ]
+DECIDE_PRESETS = ("dataset_name", "noise_mode")
+# Flags that a dataset of train_real.py would ignore in silence; elsewhere all but folder these.
+FOR_FILES = ("labels", "val_fraction", "skip_broken", "cache_dir")
+IDLE = {
+    "animal-10n": ("pretrained", "num_workers", "labels", "val_fraction"),
+    "clothing1m": ("depth", "width", "labels", "val_fraction", "cache_dir"),
+    "folder": ("depth", "width", "cache_dir"),
+}
 
 
 # ---- from flags to settings
@@ -109,11 +122,13 @@ def read_flags(parser: argparse.ArgumentParser, argv: Sequence[str] | None) -> d
     kinds = (Config, HeldOut, Backend)
     known = {*OUTCOMES, *(each.name for kind in kinds for each in fields(kind))}
     own = {action.dest for action in parser._actions}
+    single = {action.dest for action in parser._actions if action.nargs is None}
     words = expand_config(
         parser,
         sys.argv[1:] if argv is None else argv,
         recorded=known - own,
         alternatives=ALTERNATIVES,
+        decides=[name for name in DECIDE_PRESETS if name in single],
     )
     return vars(parser.parse_args(words))
 
@@ -122,8 +137,9 @@ def parse(script: str, argv: Sequence[str] | None) -> Config:
     """The settings of `train_cifar` or `train_real`; exits with a message if something is wrong."""
     parser = build_parser(script)
     given = read_flags(parser, argv)
-    if script == "train_real":
-        _refuse_idle(parser, sys.argv[1:] if argv is None else argv, given["dataset_name"])
+    _refuse_idle(parser, script, argv, given["dataset_name"])
+    if script == "train_real" and given["dataset_name"] == "folder":
+        given["network"] = "resnet50"
     return _or_exit(parser, lambda: complete(given))
 
 
@@ -131,6 +147,7 @@ def parse_search(argv: Sequence[str] | None) -> SearchConfig:
     """The settings of tune.py; exits with a message if something is wrong."""
     parser = build_parser("tune")
     given = read_flags(parser, argv)
+    _refuse_idle(parser, "tune", argv, given["dataset_name"])
 
     def search() -> SearchConfig:
         if given["lc_n_epoch"] not in (None, -1) and not given["mo"]:
@@ -193,28 +210,31 @@ def _backend(given: Mapping[str, Any]) -> Backend:
 def _or_exit(parser: argparse.ArgumentParser, make: Callable[[], T]) -> T:
     try:
         return make()
-    except UsageError as error:
+    except UserError as error:
         parser.error(str(error))
 
 
 def complete(given: Mapping[str, Any]) -> Config:
     """The settings of a training, from values by flag: presets filled in, combinations checked.
 
-    Raises UsageError.
+    Raises UserError.
     """
     values = {each.name: each.metadata["default"] for each in fields(Config)}
     values |= {k: v for k, v in given.items() if k in values and v is not None}
-    dataset, preset = values["dataset_name"], PRESETS[values["dataset_name"]]
+    dataset = values["dataset_name"]
+    recipe = "clothing1m" if values["network"] == "resnet50" else dataset
     _fill_noise(values)
     for name in ("batch_size", "n_epochs", "lr", "ema_decay", "depth", "width"):
         if values[name] is None:
-            values[name] = preset[name]
+            values[name] = PRESETS[recipe][name]
     if values["num_workers"] is None:
-        values["num_workers"] = 8 if dataset in REAL_NOISE else 0
+        values["num_workers"] = 8 if recipe in REAL_NOISE else 0
+    if values["pretrained"] is None and recipe == "clothing1m":
+        values["pretrained"] = "imagenet"
     if values["lc_form"] is None:
         # Clothing1M's authors rebuild the set in every epoch, with nothing to recur to.
-        values["lc_form"] = "fixed" if dataset == "clothing1m" else "recursive"
-    _fill_method(values)
+        values["lc_form"] = "fixed" if recipe == "clothing1m" else "recursive"
+    _fill_method(values, recipe)
     config = Config(**values)
     checks.check_noise(config)
     checks.check_numbers(config)
@@ -229,7 +249,7 @@ def complete(given: Mapping[str, Any]) -> Config:
 
 
 def choose_labels(**given: Any) -> LabelChoice:
-    """The labels alone, of some values by flag. Raises UsageError."""
+    """The labels alone, of some values by flag. Raises UserError."""
     values = {each.name: each.metadata["default"] for each in fields(LabelChoice)} | given
     _fill_noise(values)
     choice = LabelChoice(**values)
@@ -240,15 +260,28 @@ def choose_labels(**given: Any) -> LabelChoice:
 def _fill_noise(values: dict[str, Any]) -> None:
     if values["dataset_name"] in REAL_NOISE:
         values |= {"custom_noise": None, "make_new_custom_noise": None}
+    if values["dataset_name"] in HUMAN_NOISE:
+        values["noise_type"] = _noise_type(values["dataset_name"], values["noise_type"])
+    if values["labels"] is not None:
+        values["labels"] = values["labels"].absolute()  # plot.py is started from anywhere
     if values["noise_mode"] is not None and values["p"] is None:
         values["p"] = PAPER_RATE
 
 
-def _fill_method(values: dict[str, Any]) -> None:
+def _noise_type(dataset: str, given: str | None) -> str:
+    """One of the names that --noise_type lists; CIFAR-N's own spellings will do."""
+    from shared.datasets import human_noise  # reads no data, but imports those who do
+
+    column = human_noise.column(dataset, given)
+    names = human_noise.HUMAN[dataset].columns
+    return next(name for name in names if names[name] == column)
+
+
+def _fill_method(values: dict[str, Any], recipe: str) -> None:
     """What was not given of sigma, MO and LC: by --method, else by the preset."""
     method = values["method"]
     if method is not None:
-        usual = sigma_for(values["dataset_name"], values["noise_mode"])
+        usual = sigma_for(recipe, values["noise_mode"])
         if values["sigma"] is None:
             values["sigma"] = 0.0 if method == "ce" else usual
         values["mo"] = values["mo"] or "mo" in method
@@ -260,17 +293,16 @@ def _fill_method(values: dict[str, Any]) -> None:
             f"cross-entropy; or give --method ({', '.join(METHODS)})"
         )
     if values["lc_n_epoch"] is None:
-        start = correction_epoch(values["dataset_name"], values["n_epochs"])
+        start = correction_epoch(recipe, values["n_epochs"])
         values["lc_n_epoch"] = start if values["mo"] else -1
 
 
-def _refuse_idle(parser: argparse.ArgumentParser, argv: Sequence[str], dataset: str) -> None:
-    """Flags of the other dataset of train_real.py, which would be ignored in silence."""
-    idle = {
-        "animal-10n": ("pretrained", "num_workers", "skip_broken"),
-        "clothing1m": ("depth", "width"),
-    }[dataset]
-    words = {word.partition("=")[0] for word in argv}
-    for name in idle:
+def _refuse_idle(
+    parser: argparse.ArgumentParser, script: str, argv: Sequence[str] | None, dataset: str
+) -> None:
+    """Flags of other datasets on the command line; a --config file may have them."""
+    words = {word.partition("=")[0] for word in (sys.argv[1:] if argv is None else argv)}
+    elsewhere = () if dataset == "folder" else FOR_FILES
+    for name in IDLE[dataset] if script == "train_real" else elsewhere:
         if f"--{name}" in words:
             parser.error(f"--{name} does nothing for {dataset}: leave it out")

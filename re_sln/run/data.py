@@ -1,29 +1,32 @@
 """The sets of a run, on the device: images, noisy labels, what is tested."""
 
 import hashlib
-import sys
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from sklearn.model_selection import train_test_split
 
-from re_sln.method.disk_images import PER_CLASS, DiskImages
-from re_sln.method.images import server_of
+from re_sln.method.disk_images import PER_CLASS, DiskImages, plain_rgb
+from re_sln.method.images import NORMALISATION, SIDE, server_of
 from re_sln.method.losses import one_hot
 from re_sln.method.train import EvaluationSet, TrainingSet
 from re_sln.run.broken_images import whole_images
 from re_sln.run.errors import UsageError
-from re_sln.run.labels import noisy_training_set
+from re_sln.run.labels import labels_of_files, noisy_training_set
 from re_sln.run.places import first_found
-from re_sln.run.settings import Config, HeldOut
+from re_sln.run.presets import IMAGES_OF
+from re_sln.run.settings import Config, HeldOut, LabelChoice
 from shared import datasets
-from shared.datasets import animal10n, clothing1m
-from shared.datasets.image_data import ImageData
+from shared.datasets import animal10n, clothing1m, image_folder
+from shared.datasets.decoding import open_rgb
+from shared.datasets.image_data import ImageData, ImageFiles
 from shared.files import array_hash
-from shared.formats.alignment import evenly, is_noisy, subset
+from shared.formats.alignment import evenly, hold_out, is_noisy, subset
 from shared.formats.noise_file import NoiseFile, label_hash
 
 
@@ -36,32 +39,36 @@ class RunData:
     noise: NoiseFile | None  # of the N training samples; None: Clothing1M, whose list is long
     location: Path | None  # None: embedded
     hashes: dict[str, str]  # of all that is in the sets
+    remarks: Sequence[str] = ()  # to be printed
 
 
-def load_images(dataset_name: str, path: Path | None) -> ImageData:
-    """The images of --dataset_name, which is not Clothing1M; Animal-10N's in their 64 x 64.
-
-    path: --data_path.
-    """
-    if dataset_name == "animal-10n":
-        print("reading the images of Animal-10N", file=sys.stderr, flush=True)
-        return first_found(lambda root: datasets.load("animal10n", root, image_size=64), path)
-    return first_found(lambda root: datasets.load(dataset_name, root), path)
+def load_images(choice: LabelChoice) -> ImageData:
+    """The images of --dataset_name at 32 x 32, Animal-10N's in their 64 x 64. Raises UserError."""
+    name = IMAGES_OF.get(choice.dataset_name, choice.dataset_name)
+    options: dict[str, Any] = {}
+    if name in ("animal10n", "folder"):
+        options = {"skip_broken": choice.skip_broken, "cache_dir": choice.cache_dir}
+        options |= {"labels": choice.labels} if name == "folder" else {"image_size": 64}
+    return first_found(lambda root: datasets.load(name, root, **options), choice.data_path)
 
 
 def load_data(config: Config, device: torch.device, held_out: HeldOut | None) -> RunData:
     """held_out: test on a part of the training set, as a search does. Raises UserError."""
-    if config.dataset_name == "clothing1m":
-        return _clothing1m(config, device)
-    data = load_images(config.dataset_name, config.data_path)
+    if config.has_resnet:
+        return _from_disk(config, device)
+    data = load_images(config)
     if config.dataset_name == "animal-10n":
         _write_file_lists(data.location)
     noise, train_images = noisy_training_set(config, data)
+    noise, out = _without_held_out(config, noise, data)
     noise = subset(noise, evenly(len(noise.noisy_labels), config.limit_train))
     on_device = server_of(data, device)
     if held_out is None:
-        rows = evenly(len(data.test_labels), config.limit_test)
-        name, tested, labels = "test", data.test_images[rows], data.test_labels[rows]
+        name, tested, labels = "test", data.test_images, data.test_labels
+        if len(out):
+            tested, labels = data.train_images[out], data.train_labels[out]
+        rows = evenly(len(labels), config.limit_test)
+        tested, labels = tested[rows], labels[rows]
     else:
         kept, rows = split_off(noise.noisy_labels, held_out.val_size, config.seed)
         validation, noise = subset(noise, rows), subset(noise, kept)
@@ -81,7 +88,40 @@ def load_data(config: Config, device: torch.device, held_out: HeldOut | None) ->
             "data_sha256": array_hash(images, tested, labels),
             "noisy_labels_sha256": label_hash(noise.noisy_labels),
         },
+        remarks=_on_large_pictures(data),
     )
+
+
+def _on_large_pictures(data: ImageData) -> Sequence[str]:
+    """What is better for pictures that lose most of themselves."""
+    if data.name != "folder" or data.location is None or not data.location.is_dir():
+        return ()
+    places = (data.location / "train", data.location)
+    folder = next((each for each in places if (each / data.train_names[0]).exists()), places[1])
+    side = image_folder.large_pictures([folder / name for name in data.train_names], SIDE)
+    if side is None:
+        return ()
+    return (
+        f"note: pictures of about {side} pixels are reduced to {SIDE}: `python train_real.py "
+        f"--dataset_name folder --data_path {data.location}` trains at 224",
+    )
+
+
+def _without_held_out(
+    config: Config, noise: NoiseFile, data: ImageData | ImageFiles
+) -> tuple[NoiseFile, NDArray[np.int64]]:
+    """The labels to train on, and the rows of the training set that --val_fraction tests on."""
+    if config.val_fraction is None or config.dataset_name != "folder":
+        return noise, np.zeros(0, np.int64)
+    if len(data.test_labels):
+        raise UsageError(
+            f"--val_fraction {config.val_fraction}: {config.data_path} has a test set of "
+            f"{len(data.test_labels):,} images: leave it out"
+        )
+    assert noise.indices is not None
+    own = data.train_labels[noise.indices]  # whatever noise was added to them
+    kept, out = hold_out(own, config.val_fraction, config.seed)
+    return subset(noise, kept), noise.indices[out]
 
 
 def _write_file_lists(location: Path | None) -> None:
@@ -108,9 +148,13 @@ def split_off(
     return np.sort(kept), np.sort(held_out)
 
 
-def _clothing1m(config: Config, device: torch.device) -> RunData:
-    """The hashes are those of the lists, not of a million images."""
-    files = first_found(clothing1m.load, config.data_path)
+def _from_disk(config: Config, device: torch.device) -> RunData:
+    """Clothing1M, or own pictures at 224. The hashes are of the lists, not of a million images."""
+    own = config.dataset_name == "folder"
+    if own:
+        files, noise = _own_files(config)
+    else:
+        files, noise = first_found(clothing1m.load, config.data_path), None
     listed_files = {
         "train": (files.train_files, files.train_labels, config.limit_train),
         "val": (files.val_files, files.val_labels, config.limit_test),
@@ -120,29 +164,62 @@ def _clothing1m(config: Config, device: torch.device) -> RunData:
     for split, (paths, all_labels, limit) in listed_files.items():
         rows = evenly(len(paths), limit)
         if config.skip_broken:
-            rows = rows[whole_images(files.root, [paths[row] for row in rows], config.num_workers)]
+            names = [paths[row] for row in rows]
+            opened = open_rgb if own else plain_rgb
+            rows = rows[whole_images(files.root, names, config.num_workers, opened)]
+        if split == "train" and noise is not None:
+            noise = subset(noise, rows)
         chosen = [paths[row] for row in rows]
         labels[split] = all_labels[rows]
-        images[split] = DiskImages(
-            [files.root / path for path in chosen], device, config.num_workers
-        )
+        images[split] = images_on_disk(files, chosen, device, config.num_workers)
         digest.update("\n".join(chosen).encode() + labels[split].tobytes())
     num_classes = len(files.class_names)
     noisy = one_hot(torch.tensor(labels["train"], device=device), num_classes)
-    per_class = _per_class(labels["train"], num_classes)
+    wrong = None if noise is None else is_noisy(noise)
+    is_wrong = None if wrong is None else torch.tensor(wrong, device=device)
+    per_class = None if own else _per_class(labels["train"], num_classes)
     return RunData(
-        train_set=TrainingSet(images["train"], noisy, None, per_class),
+        train_set=TrainingSet(images["train"], noisy, is_wrong, per_class),
         test_sets={
             split: EvaluationSet(images[split], torch.tensor(labels[split], device=device))
-            for split in ("val", "test")
+            for split in (("test",) if own else ("val", "test"))
         },
-        noise=None,
+        noise=noise,
         location=files.root,
         hashes={
             "data_sha256": digest.hexdigest(),
             "noisy_labels_sha256": label_hash(labels["train"]),
         },
     )
+
+
+def images_on_disk(
+    files: ImageFiles, names: Sequence[str], device: torch.device, workers: int
+) -> DiskImages:
+    """Some of the files: own pictures are turned by EXIF and normalised as ImageNet's."""
+    own = files.name == "folder"
+    opened, usual = (open_rgb, "imagenet") if own else (plain_rgb, "clothing1m")
+    places = [files.root / name for name in names]
+    return DiskImages(places, device, workers, opened, NORMALISATION[usual])
+
+
+def load_files(choice: LabelChoice) -> ImageFiles:
+    """Own pictures, for those who decode them at 224 x 224. Raises UserError."""
+    return first_found(
+        lambda root: image_folder.load_files(root, labels=choice.labels), choice.data_path
+    )
+
+
+def _own_files(config: Config) -> tuple[ImageFiles, NoiseFile]:
+    """The pictures of --data_path with the labels to train on."""
+    files = load_files(config)
+    noise, out = _without_held_out(config, labels_of_files(config, files), files)
+    if len(out):
+        tested = [files.train_files[row] for row in out]
+        files = replace(files, test_files=tested, test_labels=files.train_labels[out])
+    assert noise.indices is not None
+    trained = [files.train_files[row] for row in noise.indices]
+    return replace(files, train_files=trained, train_labels=noise.noisy_labels), noise
 
 
 def _per_class(labels: NDArray[np.int64], num_classes: int) -> int:

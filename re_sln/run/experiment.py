@@ -1,6 +1,6 @@
 """A run: its networks, its data, its folder, and its state, which a checkpoint holds."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import datetime
@@ -17,13 +17,16 @@ from re_sln.method.train import Learner, Row, Settings
 from re_sln.run import checkpoint
 from re_sln.run.data import RunData, load_data
 from re_sln.run.device import autocast, choose_device, configure_torch, use_bfloat16
-from re_sln.run.errors import CheckpointError
+from re_sln.run.errors import CheckpointError, UsageError
 from re_sln.run.labels import nominal_rate
+from re_sln.run.places import pinned
 from re_sln.run.record import read_config
 from re_sln.run.settings import Config, HeldOut
+from shared.datasets.pretrained import imagenet_weights
 from shared.run_folder import is_locked, locked
 
 N = TypeVar("N", bound=nn.Module)
+FROM_SCRATCH = "none"  # of --pretrained
 
 
 @dataclass
@@ -41,12 +44,19 @@ class Experiment:
     rows: list[Row] = field(default_factory=list)  # of the finished epochs
 
     @property
+    def is_tested(self) -> bool:
+        return all(len(each.labels) for each in self.data.test_sets.values())
+
+    @property
     def next_epoch(self) -> int:
         return len(self.rows) + 1
 
     @property
     def selects_by(self) -> str:
-        """The figure whose best epoch is kept; Clothing1M has a clean validation set for that."""
+        """The figure whose best epoch is kept; Clothing1M has a clean validation set for that.
+
+        It is None in every row of a run without test images.
+        """
         return "accuracy_val_ema" if self.config.dataset_name == "clothing1m" else "accuracy"
 
     def state_dict(self) -> dict[str, Any]:
@@ -93,12 +103,15 @@ def prepare(config: Config, held_out: HeldOut | None = None) -> Experiment:
     device = choose_device(config.device)
     _refuse_finished(config)
     configure_torch(config.deterministic, device)
+    weights = pretrained_weights(config)  # before a million images are looked at
     data = load_data(config, device, held_out)
     if data.noise is not None:
         config = replace(config, p=nominal_rate(config, data.noise))
     # DEVIATION(re_sln): bfloat16 where the hardware has it; the original is float32, its targets
     # and loss even float64.
     identity = config.deciding() | {"bf16": use_bfloat16(config.amp, device)} | data.hashes
+    if config.pretrained == FROM_SCRATCH:
+        identity["pretrained"] = FROM_SCRATCH
     folder, exp_id = find_folder(config, identity)
     return Experiment(
         config=config,
@@ -107,7 +120,7 @@ def prepare(config: Config, held_out: HeldOut | None = None) -> Experiment:
         device=device,
         settings=loop_settings(config, device),
         data=data,
-        learner=build_learner(config, data.train_set.noisy.shape[1], device),
+        learner=build_learner(config, data.train_set.noisy.shape[1], device, weights),
         identity=identity,
     )
 
@@ -125,35 +138,56 @@ def loop_settings(config: Config, device: torch.device) -> Settings:
     return Settings(
         batch_size=config.batch_size,
         n_epochs=config.n_epochs,
-        learning_rate=partial(learning_rate, config.dataset_name, config.lr),
+        learning_rate=partial(learning_rate, config),
         sigma=config.sigma,
         mo=config.mo,
         lc_n_epoch=config.lc_n_epoch,
         recursive=config.lc_form == "recursive",
         plain_scoring=config.lc_images == "plain",
-        soft_predictions=config.dataset_name == "clothing1m",
+        soft_predictions=config.has_resnet,
         seed=config.seed,
         autocast=autocast(config.amp, device),
     )
 
 
-def learning_rate(dataset_name: str, lr: float, epoch: int) -> float:
-    """Constant; for Clothing1M a tenth after epoch 5, as the authors have it."""
-    return lr / 10 if dataset_name == "clothing1m" and epoch > 5 else lr
+def learning_rate(config: Config, epoch: int) -> float:
+    """Constant; of the ResNet-50 a tenth after epoch 5, as the authors have it."""
+    return config.lr / 10 if config.has_resnet and epoch > 5 else config.lr
 
 
-def build_learner(config: Config, num_classes: int, device: torch.device) -> Learner:
-    """Network, EMA model and optimizer; of two networks drawn, both start from the second one."""
+def pretrained_weights(config: Config) -> Path | None:
+    """The file that the ResNet-50 starts from; None: from random weights. Raises UserError."""
+    if not config.has_resnet or config.pretrained == FROM_SCRATCH:
+        return None
+    if config.pretrained != "imagenet":
+        path = Path(str(config.pretrained))
+        if not path.is_file():
+            raise UsageError(
+                f"--pretrained {path}: no such file; give imagenet, {FROM_SCRATCH}, or a file of "
+                "weights"
+            )
+        return path
+    root = None if config.dataset_name == "folder" else pinned(config.data_path)
+    return imagenet_weights("resnet50", root, flag="--pretrained FILE")
+
+
+def build_learner(
+    config: Config, num_classes: int, device: torch.device, weights: Path | None = None
+) -> Learner:
+    """Network, EMA model and optimizer; of two networks drawn, both start from the second one.
+
+    weights: of the ResNet-50, see `pretrained_weights`.
+    """
     # DEVIATION(re_sln): CE and SLN start from the second network drawn, as SLN+MO does; re-sln
     # without --mo trains the first one. The authors' code keeps an EMA model in every run, as here.
     torch.manual_seed(config.seed)
-    net, average = (_network(config, num_classes, device) for _ in range(2))
+    net, average = (_network(config, num_classes, device, weights) for _ in range(2))
     ema = MomentumModel(net, average, config.ema_decay)
     optimizer = torch.optim.SGD(
         net.parameters(),
         lr=config.lr,
         momentum=0.9,
-        weight_decay=1e-3 if config.dataset_name == "clothing1m" else 5e-4,
+        weight_decay=1e-3 if config.has_resnet else 5e-4,
         fused=device.type != "mps",
     )
     if config.compile:
@@ -165,13 +199,21 @@ def on_device(net: N, device: torch.device) -> N:
     return net.to(device).to(memory_format=torch.channels_last)
 
 
-def _network(config: Config, num_classes: int, device: torch.device) -> nn.Module:
+def _network(
+    config: Config, num_classes: int, device: torch.device, weights: Path | None
+) -> nn.Module:
     net: nn.Module
-    if config.dataset_name == "clothing1m":
-        net = resnet50(num_classes, config.pretrained)
+    if config.has_resnet:
+        net = resnet50(num_classes, weights)
     else:
         net = WideResNet(num_classes, config.depth, config.width)
     return on_device(net, device)
+
+
+def same_run(recorded: Mapping[str, Any], identity: Mapping[str, Any]) -> bool:
+    """Whether a config.yaml is of that identity; what an older one does not name is None there."""
+    known = recorded.get("identity") or {}
+    return all(known.get(name) == identity.get(name) for name in {*known, *identity})
 
 
 def find_folder(config: Config, identity: dict[str, Any]) -> tuple[Path, str]:
@@ -189,7 +231,7 @@ def find_folder(config: Config, identity: dict[str, Any]) -> tuple[Path, str]:
                 )
             if "exp_id" not in recorded:
                 continue
-            if given or (recorded.get("identity") == identity and not is_locked(folder)):
+            if given or (same_run(recorded, identity) and not is_locked(folder)):
                 return folder, recorded["exp_id"]
     # DEVIATION(re_sln): the time in an id always has six digits after the point; the original
     # leaves out zeros.

@@ -14,9 +14,11 @@ from numpy.typing import NDArray
 
 from re_sln.method.legacy_noise import GENERATOR, legacy_noise, rules_csv
 from re_sln.run.places import data_places, first_found
+from re_sln.run.presets import HUMAN_NOISE
 from re_sln.run.settings import LabelChoice
 from shared import datasets
-from shared.datasets.image_data import ImageData
+from shared.datasets import human_noise
+from shared.datasets.image_data import ImageData, ImageFiles
 from shared.errors import UserError, explain
 from shared.files import write_atomically
 from shared.formats.alignment import aligned, is_noisy, unchanged
@@ -48,6 +50,8 @@ def noisy_training_set(
     the reason and the fix.
     """
     try:
+        if choice.dataset_name in HUMAN_NOISE:
+            return _of_people(choice, data), data.train_images
         if choice.noise_file:
             path, _ = split_column(choice.noise_file)
             found = read_any(choice.noise_file)
@@ -67,6 +71,38 @@ def noisy_training_set(
         raise
     except ValueError as error:  # a generator's, of arguments that no flag can be blamed for alone
         raise NoiseFileError(f"no such noise on {data.name}: {error}") from error
+
+
+def labels_of_files(choice: LabelChoice, files: ImageFiles) -> NoiseFile:
+    """The labels of pictures that stay on the disk: their own, or those of --noise_file.
+
+    Raises NoiseFileError.
+    """
+    if choice.noise_file is None:
+        return make(
+            files.train_labels,
+            indices=np.arange(len(files.train_labels)),
+            dataset=files.name,
+            split="train",
+            num_classes=files.num_classes,
+            kind="none",
+        )
+    noise = aligned(read_any(choice.noise_file), files)
+    if noise.open_set is not None and noise.open_set.any():
+        raise NoiseFileError(
+            f"{choice.noise_file} replaces images by those of another data set, and pictures at "
+            "224 pixels stay as they are: give a file of closed-set noise"
+        )
+    return noise
+
+
+def _of_people(choice: LabelChoice, data: ImageData) -> NoiseFile:
+    """CIFAR-N's labels of --noise_type."""
+    dataset, noise_type = choice.dataset_name, choice.noise_type
+    _, file = first_found(
+        lambda root: human_noise.human_labels(dataset, noise_type, root), choice.data_path
+    )
+    return aligned(read_any(file), data)
 
 
 def nominal_rate(choice: LabelChoice, noise: NoiseFile) -> float | None:

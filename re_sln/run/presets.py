@@ -4,6 +4,9 @@ NOISE_MODES = ("sym", "asym", "openset", "dependent")
 METHODS = ("ce", "sln", "sln_mo", "sln_mo_lc")
 PAPER_RATE = 0.4  # --p where it is not given
 REAL_NOISE = ("animal-10n", "clothing1m")  # nobody added it, so it has no kind and no rate
+HUMAN_NOISE = ("cifar10n", "cifar100n")  # CIFAR with the labels that people gave (CIFAR-N)
+# What `shared` calls the images, where it has another name for them.
+IMAGES_OF = {"animal-10n": "animal10n", "cifar10n": "cifar10", "cifar100n": "cifar100"}
 PAPER: dict[str, float] = {
     "batch_size": 128,
     "n_epochs": 300,
@@ -27,6 +30,8 @@ DIGITS: dict[str, float] = {
 PRESETS: dict[str, dict[str, float]] = {
     "cifar10": PAPER,
     "cifar100": PAPER,
+    "cifar10n": PAPER,
+    "cifar100n": PAPER,
     "folder": PAPER,
     "animal-10n": PAPER,
     # The authors' own recipe (they train ResNet-50, so depth and width do not matter).
@@ -60,4 +65,5 @@ def name_of_method(sigma: float, mo: bool, lc_n_epoch: int) -> str:
 
 def sigma_for(dataset_name: str, noise_mode: str | None) -> float:
     """The paper's sigma; for noise it does not have, 0.2 on CIFAR-100, elsewhere 0.5."""
-    return SIGMAS.get((dataset_name, noise_mode), 0.2 if dataset_name == "cifar100" else 0.5)
+    usual = 0.2 if dataset_name in ("cifar100", "cifar100n") else 0.5
+    return SIGMAS.get((dataset_name, noise_mode), usual)

@@ -5,6 +5,7 @@ re-sln writes: config.yml and the model files.
 """
 
 import io
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -77,12 +78,13 @@ class Recorder:
 
     def _write(self, row: Row) -> None:
         run = self._run
-        best = max((past[run.selects_by] for past in run.rows), default=-1.0)
+        reached = row[run.selects_by]  # None without a test set: then only the last epoch is kept
+        best = max((past[run.selects_by] for past in run.rows if reached is not None), default=-1.0)
         self._metrics.append(row)
         self._events.add(row)
         if self._wandb is not None:
             self._wandb.log({k: v for k, v in row.items() if v is not None}, step=row["epoch"])
-        names = [checkpoint.BEST] if row[run.selects_by] > best else []
+        names = [checkpoint.BEST] if reached is not None and reached > best else []
         names.append(checkpoint.LAST)  # written last: it is the one that counts
         checkpoint.save(run.state_dict(), *(run.folder / name for name in names))
 
@@ -115,15 +117,14 @@ class Events:
         self._writers: dict[str, SummaryWriter] = {}
 
     def add(self, row: Row) -> None:
-        events = {
-            "accuracy/train": row["accuracy_train"] / 100,
-            "accuracy/test": row["accuracy"] / 100,
-            "loss/test": row[f"loss_test_{self._reported}"],
-        }
+        events = {"accuracy/train": row["accuracy_train"] / 100}
+        if row["accuracy"] is not None:
+            events["accuracy/test"] = row["accuracy"] / 100
+            events["loss/test"] = row[f"loss_test_{self._reported}"]
         events |= {
             name.replace("_", "/", 1): value / (100 if name.startswith("accuracy") else 1)
             for name, value in row.items()
-            if name.endswith(("_base", "_ema"))
+            if name.endswith(("_base", "_ema")) and value is not None
         }
         for tag, value in events.items():
             self._add("", tag, value, row["epoch"])
@@ -185,6 +186,17 @@ def report(run: Experiment) -> None:
         torch.save(dict(state), buffer)
         write_atomically(folder / name, buffer.getvalue())
 
+    if run.is_tested:
+        _print_accuracies(run)
+    else:
+        print(
+            f"{run.config.method_name}: no test set, so no test accuracy; training accuracy "
+            f"{run.rows[-1]['accuracy_train']:.2f} %, against the labels trained on"
+        )
+    print(f"all models saved, exp_id={run.exp_id}")
+
+
+def _print_accuracies(run: Experiment) -> None:
     result, last = summary(run.rows), run.rows[-1]
     names = {"base": "network", "ema": "EMA model"}
     reported, other = ("ema", "base") if run.config.mo else ("base", "ema")
@@ -201,7 +213,8 @@ def report(run: Experiment) -> None:
             f"{chosen['accuracy_test_ema']:.2f} % (epoch {chosen['epoch']})"
         )
     print(f"{names[other]}, last epoch: {last[f'accuracy_test_{other}']:.2f} %")
-    print(f"all models saved, exp_id={run.exp_id}")
+    if run.config.val_fraction is not None and run.config.dataset_name == "folder":
+        print(_on_held_out(run))
 
 
 def summary(rows: Sequence[Row]) -> dict[str, float]:
@@ -222,21 +235,36 @@ def summary(rows: Sequence[Row]) -> dict[str, float]:
 
 def print_start(run: Experiment) -> None:
     config, data = run.config, run.data
-    tested = [f"{len(each.labels)} {name} images" for name, each in data.test_sets.items()]
+    tested = [f"{len(each.labels):,} {name}" for name, each in data.test_sets.items()]
+    side = data.train_set.images.side
     print(
-        f"{config.method_name} on {config.dataset_name}: {len(data.train_set.noisy)} training "
-        f"images, {', '.join(tested)}"
+        f"{config.method_name} on {config.dataset_name}: {len(data.train_set.noisy):,} training "
+        f"images of {side} x {side} pixels, {', '.join(tested)} images"
     )
+    if not run.is_tested:
+        print(
+            "no test set, so no test accuracy; --val_fraction 0.1 holds out a part of the pictures"
+        )
+    elif config.val_fraction is not None and config.dataset_name == "folder":
+        print(_on_held_out(run))
+    for remark in data.remarks:
+        print(remark)
+    _warn_of_slow_average(run)
     if data.train_set.is_noisy is None or data.noise is None:
         print("noise: none added; how many of the labels are wrong is not known")
     else:
         nominal = "" if config.p is None else f" {config.p:g}"
         source = config.noise_file or config.noise_mode
+        if config.noise_type is not None:
+            source = f"people's labels, {config.noise_type}"
         print(f"noise: {source}{nominal}, measured rate {data.noise.header.measured_rate:.4f}")
+    network = f"depth {config.depth}, width {config.width}"
+    if config.has_resnet:
+        network = f"pretrained {config.pretrained}"
     print(
         f"settings: n_epochs {config.n_epochs}, batch_size {config.batch_size}, lr {config.lr:g}, "
         f"sigma {config.sigma:g}, lc_n_epoch {config.lc_n_epoch}, ema_decay {config.ema_decay:g}, "
-        f"depth {config.depth}, width {config.width}, seed {config.seed}"
+        f"{network}, seed {config.seed}"
     )
     precision = "bfloat16 autocast" if run.identity["bf16"] else "float32"
     print(f"{run.device}, {precision}; run folder {run.folder}")
@@ -244,11 +272,37 @@ def print_start(run: Experiment) -> None:
         print(f"resumed: epoch {len(run.rows)} of {config.n_epochs} is done")
 
 
+def _warn_of_slow_average(run: Experiment) -> None:
+    """Few pictures make few steps, and the average of a short run is mostly its first weights."""
+    config = run.config
+    steps = config.n_epochs * math.ceil(len(run.data.train_set.noisy) / config.batch_size)
+    averaged = 1 / (1 - config.ema_decay)
+    if config.dataset_name == "folder" and config.mo and steps < 3 * averaged:
+        print(
+            f"note: the EMA model averages the last {averaged:,.0f} steps or so, and the run has "
+            f"{steps:,}: more --n_epochs or a smaller --ema_decay suit it better"
+        )
+
+
+def _on_held_out(run: Experiment) -> str:
+    """What the accuracy on the samples of --val_fraction means."""
+    [test_set] = run.data.test_sets.values()
+    labels = "their labels as they are in the folder, without the noise added to the others"
+    if run.data.train_set.is_noisy is None:
+        labels = "their given labels, some of which may be wrong"
+    return f"tested on {len(test_set.labels):,} held-out pictures, against {labels}"
+
+
 def _line(run: Experiment, row: Mapping[str, Any]) -> str:
     """An epoch in the original's words: accuracies are fractions there."""
     reported = f"{list(run.data.test_sets)[-1]}_{'ema' if run.config.mo else 'base'}"
-    return (
+    line = (
         f"epoch={row['epoch']}/{run.config.n_epochs}, loss_epoch={row['loss_train']:.4f}, "
-        f"acc_epoch={row['accuracy_train'] / 100:.4f}, loss_test={row[f'loss_{reported}']:.4f}, "
+        f"acc_epoch={row['accuracy_train'] / 100:.4f}"
+    )
+    if row["accuracy"] is None:
+        return line
+    return (
+        f"{line}, loss_test={row[f'loss_{reported}']:.4f}, "
         f"accuracy_test={row['accuracy'] / 100:.4f}"
     )

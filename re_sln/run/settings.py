@@ -16,6 +16,7 @@ from re_sln.run.presets import METHODS, NOISE_MODES, name_of_method
 TRAINING = ("train_cifar", "train_real")
 NOISY = ("train_cifar", "tune")
 REAL = ("train_real",)
+ALL = (*TRAINING, "tune")
 
 
 def flag(
@@ -23,7 +24,7 @@ def flag(
     *,
     default: object = None,
     decides: bool = False,
-    scripts: Sequence[str] = (*TRAINING, "tune"),
+    scripts: Sequence[str] = ALL,
     original: bool = False,
     **of_argparse: Any,
 ) -> Any:
@@ -47,7 +48,7 @@ class LabelChoice:
     """
 
     dataset_name: str = original_flag(
-        "what to train on (folder: your own images or .npz)", decides=True, required=True
+        "what to train on (folder: your own pictures)", decides=True, required=True
     )
     noise_mode: str | None = original_flag(
         "kind of noise; not needed with --noise_file, or for folder, whose labels are then used "
@@ -73,13 +74,30 @@ class LabelChoice:
     noise_file: str | None = flag(
         "noisy labels from a file, of any project: .npz .pt .csv .npy .json; FILE:COLUMN chooses "
         "one of several",
+    )
+    noise_type: str | None = flag(
+        "whose labels: worse, aggre, random1, random2 or random3 of cifar10n (worse); noisy of "
+        "cifar100n",
+        decides=True,
         scripts=NOISY,
     )
     seed: int = original_flag(
         "seed of everything (0; the README's commands: 123)", default=0, decides=True
     )
     data_path: Path | None = flag(
-        "where the data are ($DATA_ROOT, else data/ beside this script and in the root)"
+        "where the data are ($DATA_ROOT, else data/ beside this script and in the root); of "
+        "folder: the folder"
+    )
+    labels: Path | None = flag(
+        "CSV filename,label of the pictures of folder, wherever they lie below --data_path",
+        metavar="FILE.csv",
+    )
+    skip_broken: bool = flag(
+        "leave out, by name, pictures that cannot be read (they are an error)", default=False
+    )
+    cache_dir: Path | None = flag(
+        "where decoded pictures are kept for the next run, of folder at 32 pixels and animal-10n",
+        metavar="DIR",
     )
 
 
@@ -87,11 +105,11 @@ class LabelChoice:
 class Config(LabelChoice):
     """All settings of one training, checked."""
 
-    batch_size: int = original_flag("images a step (128; digits: 64, clothing1m: 32)", decides=True)
+    batch_size: int = original_flag("images a step (128; digits: 64, ResNet-50: 32)", decides=True)
     # Does not decide: a finished run may be prolonged.
-    n_epochs: int = original_flag("epochs, counted from 1 (300; digits: 55, clothing1m: 10)")
+    n_epochs: int = original_flag("epochs, counted from 1 (300; digits: 55, ResNet-50: 10)")
     lr: float = original_flag(
-        "learning rate, constant (0.001; digits: 0.05); clothing1m: a tenth after epoch 5",
+        "learning rate, constant (0.001; digits: 0.05); ResNet-50: a tenth after epoch 5",
         decides=True,
     )
     sigma: float = original_flag(
@@ -105,7 +123,7 @@ class Config(LabelChoice):
         decides=True,
     )
     lc_n_epoch: int = original_flag(
-        "first epoch of label correction, -1: none (with --mo: 250, digits 44, clothing1m 2, of a "
+        "first epoch of label correction, -1: none (with --mo: 250, digits 44, ResNet-50 2, of a "
         "shorter run five sixths of it; without: -1)",
         decides=True,
     )
@@ -130,14 +148,20 @@ class Config(LabelChoice):
     ema_decay: float = flag("alpha of the EMA model (0.999; digits: 0.99)", decides=True)
     depth: int = flag("layers of the wide residual network, 6 n + 4 (28; digits: 10)", decides=True)
     width: int = flag("its widening factor (2; digits: 1)", decides=True)
-    pretrained: Path | None = flag(
-        "ImageNet weights of clothing1m's ResNet-50 (downloads torchvision's)", scripts=REAL
+    network: str | None = flag(
+        "resnet50: of folder at 224 pixels; else the usual one of the data set", scripts=()
     )
-    num_workers: int = flag("processes that decode clothing1m's images (8)", scripts=REAL)
-    skip_broken: bool = flag(
-        "read all images of clothing1m once and leave out those that cannot be read, by name",
-        default=False,
+    pretrained: str | None = flag(
+        "what the ResNet-50 of clothing1m and folder starts from: imagenet (torchvision's weights, "
+        "downloaded), none, or a file of such weights (imagenet)",
         scripts=REAL,
+    )
+    num_workers: int = flag("processes that decode 224-pixel images (8)", scripts=REAL)
+    val_fraction: float | None = flag(
+        "share of a folder without test/ that is held out and tested on, with its labels as they "
+        "are before noise is added here",
+        decides=True,
+        scripts=TRAINING,
     )
     limit_train: int | None = flag("train on that many images, evenly spread over the set")
     limit_test: int | None = flag("test on that many images, evenly spread over the set")
@@ -160,6 +184,11 @@ class Config(LabelChoice):
         default=False,
         scripts=TRAINING,
     )
+
+    @property
+    def has_resnet(self) -> bool:
+        """A ResNet-50 on 224-pixel images that stay on the disk; else a WRN on 32 pixels."""
+        return self.network == "resnet50" or self.dataset_name == "clothing1m"
 
     @property
     def method_name(self) -> str:

@@ -243,6 +243,7 @@ def _for_any_machine(config: Config, share: Share) -> Config:
     return replace(
         config,
         data_path=config.data_path and config.data_path.absolute(),
+        cache_dir=config.cache_dir and config.cache_dir.absolute(),
         output_dir=_folder(config),
         noise_file=config.noise_file and os.path.abspath(config.noise_file),
         device="cuda" if share.gpus else config.device,

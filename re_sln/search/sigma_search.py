@@ -15,7 +15,7 @@ from re_sln.method.train import Row
 from re_sln.run import checkpoint
 from re_sln.run.device import choose_device
 from re_sln.run.errors import CheckpointError
-from re_sln.run.experiment import Experiment, prepare
+from re_sln.run.experiment import Experiment, prepare, same_run
 from re_sln.run.places import pinned
 from re_sln.run.record import read_config, write_config
 from re_sln.run.report import PUBLISHED_KEYS, write_published_config
@@ -124,7 +124,7 @@ def _find_folder(config: SearchConfig, sample: Experiment) -> Path:
                 continue
             if given:
                 checkpoint.refuse_other_run(recorded["identity"], settings)
-            if recorded["identity"] == settings and (given or not is_locked(folder)):
+            if same_run(recorded, settings) and (given or not is_locked(folder)):
                 return folder
         print("note: no search of these settings, starting a new one")
     if given:
@@ -200,6 +200,8 @@ def _print_start(config: SearchConfig, sample: Experiment, folder: Path, left: i
         f"{len(data.train_set.noisy)} training images, {len(data.test_sets['val'].labels)} held "
         f"out; noise: {noise}"
     )
+    for remark in data.remarks:
+        print(remark)
     print(f"chosen by the {_judge(config)}, after the last epoch; folder {folder}")
     how = "Ray Tune" if config.backend.backend == "ray" else "one after the other"
     print(f"{left} of {len(GRID)} trials to run: {how}", flush=True)

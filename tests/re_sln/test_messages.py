@@ -47,8 +47,13 @@ MODULES = {
     "results.py": ("results",),
     "make_dependent_noise.py": ("make_dependent_noise",),
 }
-# A share that only a search splits off; a part of a command in backticks.
-EXPLAINED = [("run/data.py", "--val_size"), ("run/labels.py", "--exclude_true_class")]
+# A share that only a search splits off; a part of a command in backticks; of networks that only
+# train_real.py has.
+EXPLAINED = [
+    ("run/data.py", "--val_size"),
+    ("run/labels.py", "--exclude_true_class"),
+    ("run/experiment.py", "--pretrained"),
+]
 
 
 def flags_of(script):

@@ -43,7 +43,7 @@ def drawn(monkeypatch, tmp_path):
         (figures, "feature_map"),
         (curves, "compare"),
     ):
-        monkeypatch.setattr(module, name, lambda *args: calls.append(args) or b"png")
+        monkeypatch.setattr(module, name, lambda *args, **_: calls.append(args) or b"png")
     return calls
 
 
@@ -220,7 +220,7 @@ def small(name, classes=10):
 
 
 def test_a_run_of_the_original_reads_the_labels_that_its_config_names(drawn, tmp_path, monkeypatch):
-    monkeypatch.setattr(datasets, "load", lambda name, path=None, image_size=32: small(name))
+    monkeypatch.setattr(datasets, "load", lambda name, path=None, **_: small(name))
     folder = tmp_path / "data" / "cifar10" / "label_noisy"
     folder.mkdir(parents=True)
     labels = small("cifar10").train_labels
@@ -238,7 +238,7 @@ def test_a_run_of_the_original_reads_the_labels_that_its_config_names(drawn, tmp
 
 
 def test_of_animal_10n_nobody_knows_which_labels_are_right(drawn, tmp_path, monkeypatch):
-    monkeypatch.setattr(datasets, "load", lambda name, path=None, image_size=32: small(name))
+    monkeypatch.setattr(datasets, "load", lambda name, path=None, **_: small(name))
     write_old_run(tmp_path, OLD_ID, {**REAL, "sigma": 0.5, "mo": True}, [0.1])
     write_old_model(
         tmp_path, OLD_ID, WideResNet(10, depth=10, width=1).state_dict(), "model_ema.pth"
@@ -298,9 +298,7 @@ def test_what_cannot_be_drawn_is_said(trained, drawn, tmp_path, capsys, monkeypa
     write_old_run(
         tmp_path, OLD_ID, {"dataset_name": "clothing1m", "noise_mode": None, "p": None}, [0.1]
     )
-    monkeypatch.setattr(
-        datasets, "load", lambda name, path=None, image_size=32: small(name, classes=3)
-    )
+    monkeypatch.setattr(datasets, "load", lambda name, path=None, **_: small(name, classes=3))
     write_old_run(tmp_path, "exp_2", REAL, [0.1])
     write_old_model(tmp_path, "exp_2", WideResNet(10, depth=10, width=1).state_dict())
     wrong = {

@@ -10,6 +10,7 @@ from conftest import TINY
 from PIL import Image
 
 from re_sln.method import progress
+from re_sln.method.disk_images import plain_rgb
 from re_sln.run import broken_images
 from re_sln.run.broken_images import whole_images
 from re_sln.run.config import parse
@@ -140,19 +141,19 @@ def test_what_was_checked_is_not_read_again_and_a_repaired_image_counts(
     names = [f"images/noisy_train/{i}.jpg" for i in range(28)]
     real, read = broken_images.readable, []
 
-    def interrupted(paths, workers):
+    def interrupted(paths, workers, opened):
         read.append(len(paths))
         if len(read) == 3:
             raise KeyboardInterrupt
-        return real(paths, workers)
+        return real(paths, workers, opened)
 
     monkeypatch.setattr(broken_images, "readable", interrupted)
     with pytest.raises(KeyboardInterrupt):
-        whole_images(clothing, names, 0)
-    assert whole_images(clothing, names, 0).tolist() == [i for i in range(28) if i != 3]
+        whole_images(clothing, names, 0, plain_rgb)
+    assert whole_images(clothing, names, 0, plain_rgb).tolist() == [i for i in range(28) if i != 3]
     assert read == [10, 10, 8, 1, 8]  # the broken one and the shard that the kill lost
     good = (clothing / names[0]).read_bytes()
     (clothing / names[3]).write_bytes(good)
-    assert len(whole_images(clothing, names, 0)) == 28
+    assert len(whole_images(clothing, names, 0, plain_rgb)) == 28
     known = json.loads((clothing / broken_images.KNOWN).read_text())
     assert set(map(tuple, known.values())) == {()}

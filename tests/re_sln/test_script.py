@@ -360,8 +360,11 @@ def test_animal10n_trains_and_its_published_config_has_no_noise(
         str(animal10n),
         "--depth",
         "10",
+        "--cache_dir",
+        "cache",
     ]
     assert train_real.main(flags) == 0
+    assert list((tmp_path / "cache").iterdir())
     [config] = (tmp_path / "configs").glob("*/config.yml")
     published = yaml.safe_load(config.read_text())
     assert all(
