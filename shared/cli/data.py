@@ -4,6 +4,7 @@ import argparse
 from pathlib import Path
 
 from shared.cli.common import SubParsers, add_command, say
+from shared.errors import UserError
 
 EXAMPLES = """\
 examples:
@@ -66,7 +67,11 @@ def add_parser(commands: SubParsers) -> None:
 
 
 def _run(args: argparse.Namespace) -> None:
-    say(get(args.name, args.path))
+    try:
+        say(get(args.name, args.path))
+    except UserError as error:  # the flag has another name here
+        known = "--data_path; of ieg_fsr --dataset_dir"
+        raise UserError(str(error).replace(known, "--path")) from error
 
 
 def get(name: str, path: Path | None) -> str:

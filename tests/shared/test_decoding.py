@@ -61,7 +61,7 @@ def test_broken_pictures_are_refused_with_their_number_and_the_flag(files):
     assert "2 of 7 pictures" in text
     assert "--skip_broken" in text
     assert "truncated.jpg is not a readable image (" in text
-    assert "missing.png is not a readable image (" in text
+    assert "missing.png is not a readable image (No such file or directory)" in text
 
 
 def test_of_many_broken_pictures_the_first_are_named(tmp_path):
@@ -72,6 +72,13 @@ def test_of_many_broken_pictures_the_first_are_named(tmp_path):
     with pytest.raises(DatasetError, match=r"9 of 10 [\s\S]*4\.png[\s\S]*and 4 more") as caught:
         read_images(files, 16, place=tmp_path)
     assert "5.png" not in str(caught.value)
+
+
+def test_a_pipe_is_no_picture(tmp_path):
+    os.mkfifo(tmp_path / "pipe.png")
+    files = [save(tmp_path / "good.png", 1), tmp_path / "pipe.png"]
+    with pytest.raises(DatasetError, match=r"pipe\.png is not .*\(not a regular file\)"):
+        read_images(files, 16, place=tmp_path)
 
 
 def test_where_no_picture_can_be_read_nothing_is_skipped(tmp_path):
