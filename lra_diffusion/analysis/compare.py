@@ -112,11 +112,9 @@ def votes(runs: dict[str, Run]) -> dict[str, float]:
 def table(runs: dict[str, Run]) -> str:
     """Accuracies in percent and seconds of training and testing, a line a method."""
     baselines = votes(runs)
-    # Own pictures may be wrongly labelled in a test set, too.
-    own = any(run.config.get("dataset") == "folder" for run in runs.values())
     width = max(len("method"), *map(len, (*runs, *baselines)))
     lines = [
-        f"test accuracy (%), against {'given' if own else 'clean'} labels",
+        f"test accuracy (%), against {test_labels(runs)} labels",
         f"{'method':<{width}}  {'last':>6}  {'mean of last 10 tested':>22}  {'of epochs':>9}  "
         f"{'best':>6}  {'by validation':>13}  {'seconds':>7}",
     ]
@@ -131,6 +129,12 @@ def table(runs: dict[str, Run]) -> str:
     none = "  ".join(f"{'-':>{column}}" for column in (22, 9, 6, 13, 7))
     lines += [f"{name:<{width}}  {vote:6.2f}  {none}" for name, vote in baselines.items()]
     return "\n".join(lines)
+
+
+def test_labels(runs: dict[str, Run]) -> str:
+    """What the labels of the test sets are: those of own pictures may be wrong."""
+    own = any(run.config.get("dataset") == "folder" for run in runs.values())
+    return "given" if own else "clean"
 
 
 def _shown(accuracy: float | None) -> str:
@@ -168,6 +172,7 @@ def compare(folders: Sequence[Path], plot: Path | None) -> None:
     print(f"{noise}\n{table(runs)}")
     if plot is not None:
         curves = {name: run.rows for name, run in runs.items()}
-        picture = accuracy_curves(f"Test accuracy by epoch: {noise}", curves, votes(runs))
+        title = f"Test accuracy by epoch: {noise}"
+        picture = accuracy_curves(title, curves, votes(runs), test_labels(runs))
         write_atomically(plot, picture)
         print(f"curves: {plot}")

@@ -240,11 +240,15 @@ def _label_curves(
 
 
 def accuracy_curves(
-    title: str, runs: Mapping[str, Sequence[Row]], votes: Mapping[str, float]
+    title: str,
+    runs: Mapping[str, Sequence[Row]],
+    votes: Mapping[str, float],
+    labels: str = "clean",
 ) -> bytes:
     """Test accuracy by epoch.
 
-    runs: rows of each run by name, epochs without evaluation left out; votes: accuracies (%).
+    runs: rows of each run by name, epochs without evaluation left out; votes: accuracies (%);
+    labels: what those of the test set are.
     """
     long = max(map(len, (*runs, *votes)), default=0) > 30
     lines = len(runs) + len(votes)
@@ -279,7 +283,7 @@ def accuracy_curves(
             linewidth=1.2,
             label=f"{name}: {accuracy:.2f} %",
         )
-    axes.set(xlabel="epoch", ylabel="test accuracy, clean labels (%)")
+    axes.set(xlabel="epoch", ylabel=f"test accuracy, {labels} labels (%)")
     axes.set_title(title, fontsize=12 if len(title) < 60 else 9, wrap=True)
     last = max((row["epoch"] for rows in runs.values() for row in rows), default=1)
     axes.set_xlim(0, last + max(1, 0.03 * last))

@@ -131,7 +131,8 @@ def accuracies(
     best = settings.eval_weights
     if best == "best":  # of equal ones, and without validation images, those the paper reports: raw
         best = "raw"
-        if "val" in test_sets and row["accuracy_val_ema"] > row["accuracy_val_raw"]:
+        raw, ema = (row.get(f"accuracy_val_{kind}") for kind in kinds)
+        if raw is not None and ema > raw:
             best = "ema"
     reported = list(test_sets)[-1]
     return row | {

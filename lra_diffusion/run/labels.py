@@ -81,7 +81,7 @@ def rows_of(config: LabelConfig, data: ImageData | ImageFiles) -> Rows:
 def training_labels(config: LabelConfig, data: ImageData | ImageFiles) -> NoiseFile:
     """The labels to train on, --limit_train of them, checked against the dataset.
 
-    Their `indices` are the rows of the training set, ascending. Raises NoiseFileError or UsageError.
+    Their `indices` are rows of the training set, ascending. Raises NoiseFileError or UsageError.
     """
     if data.num_classes < 2:
         raise UsageError(
