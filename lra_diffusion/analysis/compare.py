@@ -114,7 +114,7 @@ def table(runs: dict[str, Run]) -> str:
     baselines = votes(runs)
     width = max(len("method"), *map(len, (*runs, *baselines)))
     lines = [
-        f"test accuracy (%), against {test_labels(runs)} labels",
+        f"test accuracy (%), against {labels_tested(runs)} labels",
         f"{'method':<{width}}  {'last':>6}  {'mean of last 10 tested':>22}  {'of epochs':>9}  "
         f"{'best':>6}  {'by validation':>13}  {'seconds':>7}",
     ]
@@ -131,7 +131,7 @@ def table(runs: dict[str, Run]) -> str:
     return "\n".join(lines)
 
 
-def test_labels(runs: dict[str, Run]) -> str:
+def labels_tested(runs: dict[str, Run]) -> str:
     """What the labels of the test sets are: those of own pictures may be wrong."""
     own = any(run.config.get("dataset") == "folder" for run in runs.values())
     return "given" if own else "clean"
@@ -173,6 +173,6 @@ def compare(folders: Sequence[Path], plot: Path | None) -> None:
     if plot is not None:
         curves = {name: run.rows for name, run in runs.items()}
         title = f"Test accuracy by epoch: {noise}"
-        picture = accuracy_curves(title, curves, votes(runs), test_labels(runs))
+        picture = accuracy_curves(title, curves, votes(runs), labels_tested(runs))
         write_atomically(plot, picture)
         print(f"curves: {plot}")

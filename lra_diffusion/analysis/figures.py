@@ -172,11 +172,13 @@ def ddim_trajectories(
     true: Labels,
     predicted: Labels,
     class_names: Sequence[str],
+    truth: str = "true",
 ) -> bytes:
     """The label of each test image on its way back from the start to a class, beside the image.
 
     images: (M, H, W, 3); points: (S + 1, M, C) of y, the start first; times: (S + 1,) diffusion
-    times of the points, falling; true, predicted: (M,) in [0, C); class_names: C.
+    times of the points, falling; true, predicted: (M,) in [0, C); class_names: C; truth: what is
+    known of `true`, else "given".
     """
     figure = Figure(figsize=(9, 0.9 + 1.55 * len(images)), layout="constrained")
     figure.suptitle(title)
@@ -184,10 +186,11 @@ def ddim_trajectories(
     for row, (picture, axes) in enumerate(grid):
         picture.imshow(images[row], interpolation="nearest")
         picture.set(xticks=[], yticks=[])
-        verdict = "right" if predicted[row] == true[row] else "wrong"
+        words = ("right", "wrong") if truth == "true" else ("as given", "other")
+        verdict = words[int(predicted[row] != true[row])]
         names = [_short(class_names[label[row]]) for label in (true, predicted)]
-        picture.set_title(f"true {names[0]}\npredicted {names[1]}\n({verdict})", fontsize=7.5)
-        _label_curves(axes, points[:, row], times, int(true[row]), int(predicted[row]))
+        picture.set_title(f"{truth} {names[0]}\npredicted {names[1]}\n({verdict})", fontsize=7.5)
+        _label_curves(axes, points[:, row], times, int(true[row]), int(predicted[row]), truth)
         if row < len(images) - 1:
             axes.tick_params(labelbottom=False)
     grid[-1, 1].set_xlabel("diffusion time t (steps of the forward process)")
@@ -199,7 +202,12 @@ def ddim_trajectories(
 
 
 def _label_curves(
-    axes: Axes, points: NDArray[np.floating], times: Sequence[int], true: int, predicted: int
+    axes: Axes,
+    points: NDArray[np.floating],
+    times: Sequence[int],
+    true: int,
+    predicted: int,
+    truth: str,
 ) -> None:
     """One image's y by time. points: (S + 1, C)."""
     others = [c for c in range(points.shape[1]) if c not in (true, predicted)]
@@ -214,7 +222,7 @@ def _label_curves(
         linewidth=2,
         marker="o",
         markersize=3,
-        label="true class",
+        label=f"{truth} class",
     )
     if predicted != true:
         axes.plot(

@@ -109,4 +109,5 @@ def trajectories(
         labels[rows].cpu().numpy(),
         predicted[rows].cpu().numpy(),
         data.class_names,
+        "given" if data.name == "folder" else "true",
     )

@@ -236,11 +236,11 @@ def build(config: TrainConfig) -> Iterator[Experiment]:
 def prepare(config: TrainConfig, device: torch.device) -> Prepared:
     """All of a run but its folder."""
     configure_torch(config.deterministic, device)
-    first_weights = imagenet_weights(config)  # early, since what is missing is told before the work
     data = load(config, device)
     _check_k(config, len(data.train.labels))
     if config.select == "test" and "test" not in data.tested and not config.legacy:
         raise UsageError("--select test: there is no test set; leave it out")
+    first_weights = imagenet_weights(config)  # what is missing is told before the long work
     data, features = compute_features(config, data, device, training=True)
     assert features.bank is not None  # as it is training
     labels, test_sets = data.train.labels, features.test_sets(data)

@@ -8,7 +8,7 @@ from dataclasses import replace
 
 from shared import datasets
 from shared.datasets.image_data import ImageData
-from shared.datasets.image_folder import large_pictures
+from shared.datasets.image_folder import note_on_size
 
 from .labels import split
 from .presets import HUMAN
@@ -27,16 +27,8 @@ def in_memory(config: CommonConfig, name: str) -> ImageData:
         skip_broken=config.skip_broken,
         cache_dir=config.cache_dir,
     )
-    if data.location is not None and data.train_names:
-        folder = data.location / "train"
-        if not (folder / data.train_names[0]).exists():  # the names are below the whole place
-            folder = data.location
-        files = [folder / name for name in data.train_names]
-        if side := large_pictures(files, SIDE):
-            print(
-                f"note: pictures of about {side} pixels are reduced to {SIDE}: "
-                "`train_Food101N.py --dataset folder` trains at 224"
-            )
+    if note := note_on_size(data, "`train_Food101N.py --dataset folder` trains at 224"):
+        print(f"note: {note}")
     return data
 
 
