@@ -6,6 +6,8 @@ Chen et al., "Label-Retrieval-Augmented Diffusion Models for Learning from Noisy
     python train_Clothing1M.py --gpu_devices 0 1 2 3 --nepoch 200 --warmup_epochs 1 \\
         --feature_dim 1024
 
+    python train_Clothing1M.py --dataset folder --data_path my_images    # your own, balanced
+
 `python -m shared data clothing1m` says where the images come from. The run is that of
 train_CIFAR.py.
 """

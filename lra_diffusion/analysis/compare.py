@@ -13,6 +13,7 @@ from typing import Any
 
 from lra_diffusion.analysis.figures import accuracy_curves
 from lra_diffusion.run.errors import UsageError
+from lra_diffusion.run.presets import HUMAN
 from lra_diffusion.run.record import read_config
 from lra_diffusion.run.report import Row, summary
 from shared.files import write_atomically
@@ -50,7 +51,7 @@ class Run:
     def last_10_epochs(self) -> str:
         """First and last of the ten epochs that were tested last; not every epoch is tested."""
         tested = [row["epoch"] for row in self.rows if row.get("accuracy") is not None][-10:]
-        return f"{tested[0]}-{tested[-1]}" if len(tested) > 1 else str(tested[0])
+        return "-".join(str(epoch) for epoch in sorted({*tested[:1], *tested[-1:]})) or "-"
 
     @property
     def at_best_validation(self) -> float | None:
@@ -71,7 +72,8 @@ def read_run(folder: Path) -> Run:
     rows = [_checked(row) for row in read_rows(folder)]
     if not rows:
         raise ValueError("no epoch is finished yet")
-    if all(row.get("accuracy") is None for row in rows):
+    # Own pictures may have no test set.
+    if config.get("dataset") != "folder" and all(row.get("accuracy") is None for row in rows):
         raise ValueError("no epoch has a test accuracy")
     return Run(folder, config, rows)
 
@@ -112,7 +114,7 @@ def table(runs: dict[str, Run]) -> str:
     baselines = votes(runs)
     width = max(len("method"), *map(len, (*runs, *baselines)))
     lines = [
-        "test accuracy (%), against clean labels",
+        f"test accuracy (%), against {labels_tested(runs)} labels",
         f"{'method':<{width}}  {'last':>6}  {'mean of last 10 tested':>22}  {'of epochs':>9}  "
         f"{'best':>6}  {'by validation':>13}  {'seconds':>7}",
     ]
@@ -120,13 +122,23 @@ def table(runs: dict[str, Run]) -> str:
         result, chosen = summary(run.rows), run.at_best_validation
         seconds = sum(row.get("seconds") or 0 for row in run.rows)
         lines.append(
-            f"{name:<{width}}  {result['last']:6.2f}  {result['last_10_mean']:22.2f}  "
-            f"{run.last_10_epochs:>9}  {result['best']:6.2f}  "
-            f"{'-' if chosen is None else f'{chosen:.2f}':>13}  {seconds:7.0f}"
+            f"{name:<{width}}  {_shown(result['last']):>6}  {_shown(result['last_10_mean']):>22}  "
+            f"{run.last_10_epochs:>9}  {_shown(result['best']):>6}  {_shown(chosen):>13}  "
+            f"{seconds:7.0f}"
         )
     none = "  ".join(f"{'-':>{column}}" for column in (22, 9, 6, 13, 7))
     lines += [f"{name:<{width}}  {vote:6.2f}  {none}" for name, vote in baselines.items()]
     return "\n".join(lines)
+
+
+def labels_tested(runs: dict[str, Run]) -> str:
+    """What the labels of the test sets are: those of own pictures may be wrong."""
+    own = any(run.config.get("dataset") == "folder" for run in runs.values())
+    return "given" if own else "clean"
+
+
+def _shown(accuracy: float | None) -> str:
+    return "-" if accuracy is None or math.isnan(accuracy) else f"{accuracy:.2f}"
 
 
 def noise_of(runs: Sequence[Run]) -> str:
@@ -142,6 +154,7 @@ def noise_of(runs: Sequence[Run]) -> str:
     rate = config.get("measured_noise_rate")
     source = config.get("noise_file") or config.get("dataset") or "noisy labels"
     name = str(config.get("noise_type") or Path(source).stem)
+    name = f"{source}-{name}" if source in HUMAN else name
     return name if rate is None else f"{name}, {100 * rate:.1f} % of the labels wrong"
 
 
@@ -159,6 +172,7 @@ def compare(folders: Sequence[Path], plot: Path | None) -> None:
     print(f"{noise}\n{table(runs)}")
     if plot is not None:
         curves = {name: run.rows for name, run in runs.items()}
-        picture = accuracy_curves(f"Test accuracy by epoch: {noise}", curves, votes(runs))
+        title = f"Test accuracy by epoch: {noise}"
+        picture = accuracy_curves(title, curves, votes(runs), labels_tested(runs))
         write_atomically(plot, picture)
         print(f"curves: {plot}")

@@ -10,18 +10,23 @@ from lra_diffusion.run.data import on_device
 from lra_diffusion.run.device import autocast, choose_device
 from lra_diffusion.run.errors import UsageError
 from lra_diffusion.run.labels import split
+from lra_diffusion.run.own_pictures import in_memory, judged
 from lra_diffusion.run.tool_schema import KNNConfig
-from shared import datasets
 from shared.formats.alignment import evenly
 
 
 def measure(config: KNNConfig) -> float:
     """Prints and returns the accuracy in percent."""
     device = choose_device(config.device)
-    data = datasets.load(config.data, config.data_path)
+    data = judged(in_memory(config, config.data))
     rows = split(data)[0]
     rows = rows[evenly(len(rows), config.limit_train)]
     tested = evenly(len(data.test_labels), config.limit_test)
+    if not len(tested):
+        raise UsageError(
+            f"{data.location} has neither test images nor a class of ten, of which one validates: "
+            "nothing can be judged; add some in test/<class>/"
+        )
     if config.k > len(rows):
         raise UsageError(
             f"--k {config.k}: there are {len(rows)} training images; give that or less"

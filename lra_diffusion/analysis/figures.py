@@ -172,11 +172,13 @@ def ddim_trajectories(
     true: Labels,
     predicted: Labels,
     class_names: Sequence[str],
+    truth: str = "true",
 ) -> bytes:
     """The label of each test image on its way back from the start to a class, beside the image.
 
     images: (M, H, W, 3); points: (S + 1, M, C) of y, the start first; times: (S + 1,) diffusion
-    times of the points, falling; true, predicted: (M,) in [0, C); class_names: C.
+    times of the points, falling; true, predicted: (M,) in [0, C); class_names: C; truth: what is
+    known of `true`, else "given".
     """
     figure = Figure(figsize=(9, 0.9 + 1.55 * len(images)), layout="constrained")
     figure.suptitle(title)
@@ -184,10 +186,11 @@ def ddim_trajectories(
     for row, (picture, axes) in enumerate(grid):
         picture.imshow(images[row], interpolation="nearest")
         picture.set(xticks=[], yticks=[])
-        verdict = "right" if predicted[row] == true[row] else "wrong"
+        words = ("right", "wrong") if truth == "true" else ("as given", "other")
+        verdict = words[int(predicted[row] != true[row])]
         names = [_short(class_names[label[row]]) for label in (true, predicted)]
-        picture.set_title(f"true {names[0]}\npredicted {names[1]}\n({verdict})", fontsize=7.5)
-        _label_curves(axes, points[:, row], times, int(true[row]), int(predicted[row]))
+        picture.set_title(f"{truth} {names[0]}\npredicted {names[1]}\n({verdict})", fontsize=7.5)
+        _label_curves(axes, points[:, row], times, int(true[row]), int(predicted[row]), truth)
         if row < len(images) - 1:
             axes.tick_params(labelbottom=False)
     grid[-1, 1].set_xlabel("diffusion time t (steps of the forward process)")
@@ -199,7 +202,12 @@ def ddim_trajectories(
 
 
 def _label_curves(
-    axes: Axes, points: NDArray[np.floating], times: Sequence[int], true: int, predicted: int
+    axes: Axes,
+    points: NDArray[np.floating],
+    times: Sequence[int],
+    true: int,
+    predicted: int,
+    truth: str,
 ) -> None:
     """One image's y by time. points: (S + 1, C)."""
     others = [c for c in range(points.shape[1]) if c not in (true, predicted)]
@@ -214,7 +222,7 @@ def _label_curves(
         linewidth=2,
         marker="o",
         markersize=3,
-        label="true class",
+        label=f"{truth} class",
     )
     if predicted != true:
         axes.plot(
@@ -240,11 +248,15 @@ def _label_curves(
 
 
 def accuracy_curves(
-    title: str, runs: Mapping[str, Sequence[Row]], votes: Mapping[str, float]
+    title: str,
+    runs: Mapping[str, Sequence[Row]],
+    votes: Mapping[str, float],
+    labels: str = "clean",
 ) -> bytes:
     """Test accuracy by epoch.
 
-    runs: rows of each run by name, epochs without evaluation left out; votes: accuracies (%).
+    runs: rows of each run by name, epochs without evaluation left out; votes: accuracies (%);
+    labels: what those of the test set are.
     """
     long = max(map(len, (*runs, *votes)), default=0) > 30
     lines = len(runs) + len(votes)
@@ -279,7 +291,7 @@ def accuracy_curves(
             linewidth=1.2,
             label=f"{name}: {accuracy:.2f} %",
         )
-    axes.set(xlabel="epoch", ylabel="test accuracy, clean labels (%)")
+    axes.set(xlabel="epoch", ylabel=f"test accuracy, {labels} labels (%)")
     axes.set_title(title, fontsize=12 if len(title) < 60 else 9, wrap=True)
     last = max((row["epoch"] for rows in runs.values() for row in rows), default=1)
     axes.set_xlim(0, last + max(1, 0.03 * last))

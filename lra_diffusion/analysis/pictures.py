@@ -14,7 +14,7 @@ from lra_diffusion.method.images import channels
 from lra_diffusion.method.networks import Model
 from lra_diffusion.method.retrieval import Bank
 from lra_diffusion.run.config import SCRIPTS, recorded_config, run_name
-from lra_diffusion.run.data import RunData, load
+from lra_diffusion.run.data import load
 from lra_diffusion.run.device import autocast, configure_torch
 from lra_diffusion.run.errors import UsageError
 from lra_diffusion.run.experiment import device_of
@@ -22,6 +22,7 @@ from lra_diffusion.run.features import compute_features
 from lra_diffusion.run.finished import check_model, load_model
 from lra_diffusion.run.record import read_config
 from lra_diffusion.run.schema import TrainConfig
+from lra_diffusion.run.splits import RunData
 from shared.files import write_atomically
 from shared.formats import noise_file
 from shared.formats.alignment import evenly
@@ -46,7 +47,7 @@ def draw(run: Path, out: Path, moved: Mapping[str, Any]) -> None:
     identity = (read_config(run) or {}).get("identity") or {}
     check_model(finished, data, features, identity.get("fp_encoder"))
     encoder = features.encoder.name if features.encoder else "given"
-    title = f"{encoder} features, {data.name}"
+    title = f"{encoder} features, {config.dataset}"
     pictures = {}
     if data.clean is not None and features.bank is not None:
         labels = data.train.labels
@@ -60,8 +61,13 @@ def draw(run: Path, out: Path, moved: Mapping[str, Any]) -> None:
             data.clean,
             min(config.k, count),
         )
-    test_set = list(features.test_sets(data).values())[-1]
     title = f"Labels by reverse diffusion: {title}"
+    test_sets = features.test_sets(data)
+    if data.tested:
+        test_set = test_sets[[*data.tested][-1]]
+    else:  # own pictures that all train
+        assert features.bank is not None  # as for training
+        test_set = EvaluationSet(data.train.images, data.train.labels, features.bank)
     pictures["trajectories.png"] = trajectories(title, finished.model, data, test_set, config)
     for name, picture in pictures.items():
         write_atomically(out / name, picture)
@@ -103,4 +109,5 @@ def trajectories(
         labels[rows].cpu().numpy(),
         predicted[rows].cpu().numpy(),
         data.class_names,
+        "given" if data.name == "folder" else "true",
     )

@@ -217,9 +217,19 @@ def _sha256(features: Tensor) -> str:
     return hashlib.sha256(features.numpy().data).hexdigest()
 
 
-def from_files(train_npy: Path, test_npy: Path, counts: tuple[int, int]) -> tuple[Tensor, Tensor]:
-    """The users' own features (N, D) and (M, D) float32; counts: N and M."""
+def from_files(
+    train_npy: Path, test_npy: Path | None, counts: tuple[int, int]
+) -> tuple[Tensor, Tensor]:
+    """The users' own features (N, D) and (M, D) float32; counts: N and M.
+
+    test_npy: None where M is 0, and only then.
+    """
     train = _features_in(train_npy, "--fp_embed_train", counts[0])
+    if (test_npy is None) != (counts[1] == 0):
+        fix = "leave it out" if test_npy else "give their features, from the same encoder"
+        raise UsageError(f"--fp_embed_test: there are {counts[1]} test images; {fix}")
+    if test_npy is None:
+        return torch.from_numpy(train), torch.zeros(0, train.shape[1])
     test = _features_in(test_npy, "--fp_embed_test", counts[1])
     if train.shape[1] != test.shape[1]:
         raise UsageError(

@@ -120,7 +120,7 @@ def train(
     images: DeviceImages,
     augment: nn.Module,
     settings: Settings,
-    judge: Callable[[], float],
+    judge: Callable[[], float | None],
     first_epoch: int = 1,
 ) -> Iterator[Row]:
     """Trains from `first_epoch` to the last one and yields a row of figures after each.

@@ -102,7 +102,8 @@ def epochs(
     """Trains from `first_epoch` to the last one and yields a row of figures after each.
 
     test_sets: by name; the accuracy on the set `test` is the row's `accuracy`, on any other
-    `accuracy_<name>`. recorded: (N, C) float32, is overwritten in every epoch, see `train_epoch`.
+    `accuracy_<name>`; None for an empty set. recorded: (N, C) float32, is overwritten in every
+    epoch, see `train_epoch`.
     """
     for epoch in range(first_epoch, settings.n_epochs + 1):
         start = time.perf_counter()
@@ -113,7 +114,9 @@ def epochs(
         row |= train_epoch(classifier, train_set, settings, epoch, recorded)
         seconds = time.perf_counter() - start
         for name, test_set in test_sets.items():
-            accuracy = _evaluated(classifier.net, test_set, settings, f"epoch {epoch}, {name}")
+            accuracy = None
+            if len(test_set.labels):
+                accuracy = _evaluated(classifier.net, test_set, settings, f"epoch {epoch}, {name}")
             row["accuracy" if name == "test" else f"accuracy_{name}"] = accuracy
         yield row | {
             "seconds": round(time.perf_counter() - start, 3),

@@ -110,7 +110,8 @@ def accuracies(
     """Accuracies in percent of the weights and their EMA on each set, None where not evaluated.
 
     accuracy: on the last of the sets, by the weights that count (--eval_weights); weights: which
-    these are; selection: what chooses the best epoch, None without images to choose by.
+    these are; selection: what chooses the best epoch, None without images to choose by. An empty
+    set has no accuracy either.
     """
     kinds = ("raw",) if settings.eval_weights == "raw" else ("raw", "ema")
     row: Row = {f"accuracy_{name}_{kind}": None for name in test_sets for kind in kinds}
@@ -122,13 +123,16 @@ def accuracies(
     start = time.perf_counter()
     models = [learner.model(kind) for kind in kinds]
     for name, test_set in test_sets.items():
+        if not len(test_set.labels):
+            continue
         for kind, predicted in zip(kinds, predict(models, test_set, settings, learner.autocast)):
             right = (predicted.argmax(dim=1) == test_set.labels).float()
             row[f"accuracy_{name}_{kind}"] = 100 * right.mean().item()
     best = settings.eval_weights
     if best == "best":  # of equal ones, and without validation images, those the paper reports: raw
         best = "raw"
-        if "val" in test_sets and row["accuracy_val_ema"] > row["accuracy_val_raw"]:
+        raw, ema = (row.get(f"accuracy_val_{kind}") for kind in kinds)
+        if raw is not None and ema > raw:
             best = "ema"
     reported = list(test_sets)[-1]
     return row | {

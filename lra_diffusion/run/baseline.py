@@ -13,13 +13,14 @@ from lra_diffusion.method import classifier
 from lra_diffusion.method.classifier import Classifier, LabelledImages, Settings
 from shared.formats.noise_file import write
 
-from .config import noise_name
-from .data import RunData, load
+from .config import noise_name, noise_source
+from .data import load
 from .device import autocast, choose_device, configure_torch, use_bfloat16
 from .folder import RunFolder, claimed, reserved
 from .record import Row
-from .report import chosen, start_lines, summary
+from .report import NO_TEST_SET, chosen, start_lines, summary
 from .schema import CEConfig
+from .splits import RunData
 
 NETWORK = ("nepoch", "batch_size", "diff_encoder", "width")
 DECIDING = ("dataset", *NETWORK, "lr", "seed", "limit_train", "limit_test")
@@ -41,19 +42,17 @@ class Baseline:
         """Logs an epoch and saves the state; validation, if there is any, chooses the best one."""
         is_best = self.folder.log(row | {"selection": row.get("accuracy_val")})
         self.folder.save(is_best)
+        tested = row["accuracy"]
         tqdm.write(
             f"epoch: {row['epoch']}, loss: {row['loss']:.4f}, accuracy on the noisy labels: "
-            f"{row['accuracy_train']:.2f}%, test accuracy: {row['accuracy']:.2f}%"
+            f"{row['accuracy_train']:.2f}%, "
+            f"{'no test set' if tested is None else f'test accuracy: {tested:.2f}%'}"
         )
 
     def print_start(self) -> None:
         config, data, settings = self.config, self.data, dataclasses.asdict(self.config)
-        assert data.noise is not None  # images in memory have labels of their own
-        sizes = {"training": len(data.train.labels)}
-        sizes |= {name: len(part.labels) for name, part in data.tests.items()}
-        noise = config.noise_type or config.noise_file
-        rate = data.noise.header.measured_rate
-        print("\n".join(start_lines(f"CE on {config.dataset}", sizes, rate, noise)))
+        about, held_out = f"CE on {config.dataset}", config.val_fraction is not None
+        print("\n".join(start_lines(about, data, noise_source(config), held_out)))
         shown = (*NETWORK, "lr", "seed")
         print("settings: " + ", ".join(f"{name} {settings[name]}" for name in shown))
         precision = "bfloat16 autocast" if self.folder.identity["bf16"] else "float32"
@@ -63,6 +62,12 @@ class Baseline:
 
     def print_end(self) -> None:
         result, best = summary(self.folder.rows), chosen(self.folder.rows)
+        if "test" not in self.data.tested:
+            if best is not None:
+                val, epoch = best["selection"], best["epoch"]
+                print(f"best validation accuracy: {val:.2f} % (epoch {epoch})")
+            print(f"{NO_TEST_SET}\nrun folder: {self.folder.path}")
+            return
         print(
             f"CE test accuracy: last {result['last']:.2f} %, mean of the last 10 "
             f"{result['last_10_mean']:.2f} %, best {result['best']:.2f} % (epoch "

@@ -12,13 +12,19 @@ from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from .dataset_flags import (
+    OF_OWN_FILES,
+    OF_OWN_PICTURES,
+    check_own_pictures,
+    choose_dataset,
+)
 from .fields import build_parser, check_at_least, read, restore
-from .presets import IN_MEMORY, LEGACY, PRESETS
+from .presets import HUMAN, IN_MEMORY, LEGACY, OWN_PICTURES, PRESETS
 from .schema import CEConfig, LabelConfig, TrainConfig
 
 MAX_DDIM_STEPS = 500  # half of method.diffusion.TIMESTEPS
-DEFAULT_NOISE = "cifar10-1-0.35"
 LABELS_FOLDER = Path("noise_label")  # where LRA-diffusion looks for labels
+DECIDES = ("dataset", "noise_type", "noise_file")  # what names the dataset, and so the preset
 WEBVISION_MODEL = Path("model/LRA-diffusion_WebVision.pt")
 # What a config.yaml holds besides fields of a configuration.
 OUTCOMES = (
@@ -32,22 +38,24 @@ OUTCOMES = (
     "versions",
     "prolonged",
 )
-# script -> its datasets, what it does, an example
+# script -> its datasets, the first by default, what it does, an example
 SCRIPTS: dict[str, tuple[tuple[str, ...], str, str]] = {
     "train_CIFAR": (
-        IN_MEMORY,
-        "Train LRA-diffusion on CIFAR-10, CIFAR-100, digits or your own images (Chen et al., "
-        "NeurIPS 2023).",
+        (*IN_MEMORY, *HUMAN),
+        "Train LRA-diffusion on CIFAR-10, CIFAR-100, digits or your own pictures at 32 pixels "
+        "(Chen et al., NeurIPS 2023).",
         "--noise_type cifar10-1-0.35 --fp_encoder SimCLR --nepoch 200 --warmup_epochs 5",
     ),
     "train_Food101N": (
-        ("food101n",),
-        "Train LRA-diffusion on Food-101N, tested on Food-101.",
+        ("food101n", "folder"),
+        "Train LRA-diffusion on Food-101N, tested on Food-101, or on your own pictures at 224 "
+        "pixels.",
         "--gpu_devices 0 --nepoch 200 --warmup_epochs 1 --feature_dim 1024",
     ),
     "train_Clothing1M": (
-        ("clothing1m",),
-        "Train LRA-diffusion on Clothing1M, on the images that CC selected.",
+        ("clothing1m", "folder"),
+        "Train LRA-diffusion on Clothing1M, on the images that CC selected, or on your own "
+        "pictures at 224 pixels.",
         "--gpu_devices 0 --nepoch 200 --warmup_epochs 1 --feature_dim 1024",
     ),
     "train_WebVision": (
@@ -61,9 +69,7 @@ SCRIPTS: dict[str, tuple[tuple[str, ...], str, str]] = {
         f"--eval_only {WEBVISION_MODEL}",
     ),
 }
-_OF_CIFAR = (
-    *("noise_type", "dataset", "noise_dir", "noise_file", "cut_labels", "no_validation", "width"),
-)
+_OF_32_PIXELS = ("noise_type", "noise_dir", "width")
 _OF_TRAINING = (
     *("weighted", "exclude_self", "fp_queries", "bank_transform", "freeze_encoder", "ema_decay"),
     *("eval_weights", "lr_horizon", "select", "legacy", "lr", "resume", "wandb"),
@@ -77,11 +83,15 @@ def parser_of(script: str) -> argparse.ArgumentParser:
     """The parser of a script of SCRIPTS."""
     datasets, description, example = SCRIPTS[script]
     presets = {name: _preset(script, name) for name in datasets}
-    of_files = ("gpu_devices", "skip_broken")
-    without: tuple[str, ...] = of_files if script == "train_CIFAR" else _OF_CIFAR
+    without: tuple[str, ...] = ("gpu_devices",) if script == "train_CIFAR" else _OF_32_PIXELS
+    without += () if "folder" in datasets else ("dataset", *OF_OWN_FILES)
     without += _OF_TRAINING if script == "test_ILSVRC2012" else ()
     example = f"python {script}.py {example}"
-    return build_parser(script, TrainConfig, description, example, presets, without)
+    parser = build_parser(script, TrainConfig, description, example, presets, without)
+    for action in parser._actions:
+        if action.dest == "dataset":
+            action.choices = datasets
+    return parser
 
 
 def parse(script: str, argv: Sequence[str] | None) -> TrainConfig:
@@ -96,15 +106,25 @@ def parse(script: str, argv: Sequence[str] | None) -> TrainConfig:
 
     alternatives = (("noise_type", "noise_file"), ("noise_type", "dataset"))
     encoders = (("fp_encoder", "fp_embed_train"), ("fp_encoder", "fp_embed_test"))
-    values, given = read(parser, argv, recorded=recorded, alternatives=(*alternatives, *encoders))
+    values, given = read(
+        parser,
+        argv,
+        recorded=recorded,
+        alternatives=(*alternatives, *encoders),
+        decides=DECIDES,
+    )
     values["script"] = script
+    only_theirs: tuple[str, ...] = OF_OWN_FILES
     if script == "train_CIFAR":
-        _choose_dataset(parser, values)
-    else:
-        values["dataset"] = SCRIPTS[script][0][0]
+        choose_dataset(parser, values)
+        only_theirs = (*OF_OWN_PICTURES, "skip_broken")
+    values.setdefault("dataset", SCRIPTS[script][0][0])
+    check_own_pictures(parser, values, values["dataset"], only_theirs)
     _refuse_idle(parser, values, given)
     config = TrainConfig(**_filled(values))
     _check(parser, config)
+    if config.encoder_weights == "imagenet":  # another word for the default
+        return dataclasses.replace(config, encoder_weights=None)
     return config
 
 
@@ -114,71 +134,23 @@ def recorded_config(entries: Mapping[str, Any]) -> TrainConfig:
     return TrainConfig(**{**_filled(values), **values, "resume": False, "eval_only": None})
 
 
+def _recipe(script: str, dataset: str) -> str:
+    """The dataset whose settings count: pictures of one's own are trained on as the script's."""
+    return SCRIPTS[script][0][0] if dataset == "folder" and script != "train_CIFAR" else dataset
+
+
 def _preset(script: str, dataset: str) -> dict[str, Any]:
-    preset = PRESETS[dataset]
+    recipe = _recipe(script, dataset)
+    preset = PRESETS[recipe] | (OWN_PICTURES.get(recipe, {}) if dataset == "folder" else {})
     return {**preset, "num_workers": 4} if script == "test_ILSVRC2012" else preset
-
-
-def _choose_dataset(parser: argparse.ArgumentParser, values: dict[str, Any]) -> None:
-    """Sets `dataset`, from the noise where that names it, and refuses noise that contradicts it."""
-    noise_type, noise_file = values.get("noise_type"), values.get("noise_file")
-    dataset = values.get("dataset")
-    if noise_type and noise_file:
-        parser.error(
-            "--noise_type and --noise_file both say which labels to train on: drop one of them"
-        )
-    if not (dataset or noise_type or noise_file):
-        values["noise_type"] = noise_type = DEFAULT_NOISE
-    if noise_type:
-        named = noise_type.split("-")[0]
-        if named not in IN_MEMORY:
-            parser.error(
-                f"--noise_type {noise_type}: {named} is not a dataset; a name is "
-                "<dataset>-<type>-<rate>, like cifar10-1-0.35, cifar100-1-0.70_U_0.3 or "
-                "digits-1-0.35"
-            )
-        if dataset not in (None, named):
-            parser.error(
-                f"--noise_type {noise_type} is noise of {named}, not of --dataset {dataset}: "
-                "drop one"
-            )
-        dataset = named
-    elif dataset is None:
-        dataset = _dataset_of(parser, str(noise_file))
-    if dataset == "folder" and values.get("data_path") is None:
-        parser.error(
-            "--dataset folder needs --data_path: a folder with train/<class>/ and test/<class>/, "
-            "or an .npz"
-        )
-    noisy = dataset == "folder" or noise_type or noise_file or values.get("eval_only")
-    if not noisy:
-        parser.error(
-            f"which noisy labels? `python make_pmd.py --dataset {dataset} --rate 0.35` makes "
-            f"--noise_type {dataset}-1-0.35; or give any --noise_file"
-        )
-    values["dataset"] = dataset
-
-
-def _dataset_of(parser: argparse.ArgumentParser, noise_file: str) -> str:
-    """The dataset in the header of a noise file."""
-    from shared.formats.external import read_any
-    from shared.formats.noise_file import NoiseFileError
-
-    try:
-        named = read_any(noise_file).header.dataset
-    except (NoiseFileError, OSError) as error:
-        parser.error(str(error))
-    if named not in IN_MEMORY:
-        found = "does not say which images" if named is None else f"is for {named}"
-        parser.error(f"--noise_file {noise_file} {found}: add --dataset ({', '.join(IN_MEMORY)})")
-    return named
 
 
 def _refuse_idle(
     parser: argparse.ArgumentParser, values: Mapping[str, Any], given: Collection[str]
 ) -> None:
     """Flags that others leave without effect, so that nobody believes they had one."""
-    encoder = values.get("diff_encoder", PRESETS[values["dataset"]]["diff_encoder"])
+    preset = _preset(values["script"], values["dataset"])
+    encoder = values.get("diff_encoder", preset["diff_encoder"])
     idle = {
         "--fp_embed_train, which are features already": (
             values.get("fp_embed_train"),
@@ -195,7 +167,7 @@ def _refuse_idle(
 def _filled(given: Mapping[str, Any]) -> dict[str, Any]:
     """Sets what was not given: by --legacy, else by the preset of the dataset."""
     values, dataset = dict(given), given["dataset"]
-    legacy = LEGACY[dataset] if values.get("legacy") else {}
+    legacy = LEGACY[_recipe(values["script"], dataset)] if values.get("legacy") else {}
     # The published code ignores these flags where it sets them itself.
     for name in ("warmup_epochs", "lr_horizon"):
         if name in legacy and values.get(name, legacy[name]) != legacy[name]:
@@ -258,17 +230,18 @@ def _check(parser: argparse.ArgumentParser, config: TrainConfig) -> None:
 
 
 def _check_networks(parser: argparse.ArgumentParser, config: TrainConfig) -> None:
-    in_memory, large = config.dataset in IN_MEMORY, config.diff_encoder.endswith("_l")
-    if (config.fp_embed_train is None) != (config.fp_embed_test is None):
+    large = config.diff_encoder.endswith("_l")
+    both = (config.fp_embed_train is None) == (config.fp_embed_test is None)
+    if not both and (config.dataset != "folder" or config.fp_embed_train is None):
         parser.error(
             "--fp_embed_train and --fp_embed_test belong together: give both, from the same encoder"
         )
-    if config.fp_embed_train is not None and not in_memory:
+    if config.fp_embed_train is not None and config.on_disk:
         parser.error(
-            f"--fp_embed_train is for CIFAR, digits and folders; {config.dataset} computes its "
-            "own and keeps them"
+            f"--fp_embed_train is for images in memory (train_CIFAR.py); {config.script}.py "
+            "computes its own features and keeps them"
         )
-    if not in_memory and not large:
+    if config.on_disk and not large:
         parser.error(
             f"--diff_encoder {config.diff_encoder} is for 32-pixel images: "
             f"take {config.diff_encoder}_l"
@@ -296,9 +269,17 @@ def _check_labels_and_wandb(parser: argparse.ArgumentParser, config: LabelConfig
 def noise_name(config: LabelConfig) -> str:
     """The noise as names of runs have it."""
     name = config.noise_type
+    if config.dataset in HUMAN:
+        return f"{config.dataset}-{name}"
     if not name:
         name = Path(config.noise_file).stem if config.noise_file else config.dataset
     return name.replace(":", "_")
+
+
+def noise_source(config: LabelConfig) -> str | None:
+    """Where the noisy labels are from, as a run says it; None if they are the images' own."""
+    human = config.dataset in HUMAN
+    return noise_name(config) if human else config.noise_type or config.noise_file
 
 
 def run_name(config: TrainConfig) -> str:
@@ -337,8 +318,12 @@ def parse_ce(argv: Sequence[str] | None) -> CEConfig:
         usual_presets(filled),
     )
     alternatives = (("noise_type", "noise_file"), ("noise_type", "dataset"))
-    values, _ = read(parser, argv, recorded=lambda _: OUTCOMES, alternatives=alternatives)
-    _choose_dataset(parser, values)
+    values, _ = read(
+        parser, argv, recorded=lambda _: OUTCOMES, alternatives=alternatives, decides=DECIDES
+    )
+    choose_dataset(parser, values)
+    only_theirs = (*OF_OWN_PICTURES, "skip_broken", "cache_dir")
+    check_own_pictures(parser, values, values["dataset"], only_theirs)
     for name in FILLED_FOR_CE:
         values.setdefault(name, PRESETS[values["dataset"]][name])
     config = CEConfig(**values)

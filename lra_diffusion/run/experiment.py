@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torchvision import models
 from tqdm import tqdm
 
@@ -22,17 +22,19 @@ from lra_diffusion.method.guide import Cached, Guide, OnTheFly
 from lra_diffusion.method.networks import LargeResNet, NoisePredictor, SmallResNet, WeightAverage
 from lra_diffusion.method.retrieval import Bank, majority_vote
 from lra_diffusion.method.train import Learner, TrainingSet
+from shared.datasets import pretrained
 from shared.formats.noise_file import write
 
 from . import report
-from .config import run_name
-from .data import RunData, load
+from .config import noise_source, run_name
+from .data import load
 from .device import autocast, choose_device, configure_torch, use_bfloat16
 from .errors import UsageError
 from .features import Features, compute_features
 from .folder import RunFolder, claimed, encode, may_publish, publish, reserved
 from .record import Row
 from .schema import TrainConfig
+from .splits import RunData
 
 # Settings that decide every number of a run, together with the hashes of what it reads.
 DECIDING = (
@@ -45,17 +47,29 @@ SHOWN = (
     *("k", "diff_encoder", "feature_dim", "nepoch", "batch_size", "warmup_epochs"),
     *("ddim_n_step", "seed"),
 )
+NO_WEIGHTS = (
+    "Give a file of torchvision's weights with --pretrained FILE, or start from random ones with "
+    "--pretrained none"
+)
 
 
 # ---- networks
 
 
 def build_learner(
-    config: TrainConfig, num_classes: int, feature_dim: int, device: torch.device
+    config: TrainConfig,
+    num_classes: int,
+    feature_dim: int,
+    device: torch.device,
+    first_weights: Mapping[str, Tensor] | None,
 ) -> Learner:
-    """Predictor and diffusion encoder, drawn from --seed, their EMA and their optimizer."""
+    """Predictor and diffusion encoder, drawn from --seed, their EMA and their optimizer.
+
+    first_weights: of the encoder, see `imagenet_weights`.
+    """
     torch.manual_seed(config.seed)
-    encoder = diffusion_encoder(config).to(device).to(memory_format=torch.channels_last)
+    encoder = diffusion_encoder(config, first_weights).to(device)
+    encoder = encoder.to(memory_format=torch.channels_last)
     predictor = NoisePredictor(num_classes, feature_dim, config.feature_dim).to(device)
     trained: list[nn.Module] = [predictor] if config.freeze_encoder else [predictor, encoder]
     if config.freeze_encoder:
@@ -69,30 +83,40 @@ def build_learner(
     return Learner(predictor, encoder, average, optimizer, autocast(config.amp, device))
 
 
-def diffusion_encoder(config: TrainConfig) -> nn.Module:
-    """A 32-pixel ResNet with random weights, or a 224-pixel one that starts from ImageNet's."""
+def diffusion_encoder(config: TrainConfig, first: Mapping[str, Tensor] | None) -> nn.Module:
+    """A 32-pixel ResNet with random weights, or a 224-pixel one that starts from `first`."""
     if not config.diff_encoder.endswith("_l"):
         return SmallResNet(config.diff_encoder, config.feature_dim, config.width)
-    name, source = config.diff_encoder.removesuffix("_l"), config.encoder_weights
+    name = config.diff_encoder.removesuffix("_l")
     net = LargeResNet(name, config.feature_dim)
-    if source == "none":
-        return net
-    fix = (
-        "Give a file of torchvision's weights with --encoder_weights FILE, or start from random "
-        "ones with none"
-    )
-    if source is not None:
-        state = weights.read(Path(source))
-    else:
-        published = models.get_model_weights(name)["IMAGENET1K_V1"]
-        state = weights.downloaded(
-            lambda: published.get_state_dict(check_hash=True, weights_only=True),
-            f"--diff_encoder {config.diff_encoder}",
-            fix,
-            weights.PYTORCH,
-        )
-    weights.load_into(net, state, source or name, fix, optional="myfc")
+    if first is not None:
+        source = config.encoder_weights or name
+        weights.load_into(net, first, source, NO_WEIGHTS, optional="myfc")
     return net
+
+
+def imagenet_weights(config: TrainConfig) -> Mapping[str, Tensor] | None:
+    """What the diffusion encoder starts from: a file, or torchvision's; None for random weights.
+
+    Raises DownloadError or UsageError.
+    """
+    name, source = config.diff_encoder.removesuffix("_l"), config.encoder_weights
+    if name == config.diff_encoder or source == "none":
+        return None
+    if source is not None:
+        return weights.read(Path(source))
+    if name in pretrained.NETWORKS:
+        # A folder of one's own pictures is no place for other files.
+        place = None if config.dataset == "folder" else config.data_path
+        return weights.read(pretrained.imagenet_weights(name, place, flag="--pretrained FILE"))
+    published = models.get_model_weights(name)["IMAGENET1K_V1"]
+    state: weights.State = weights.downloaded(
+        lambda: published.get_state_dict(check_hash=True, weights_only=True),
+        f"--diff_encoder {config.diff_encoder}",
+        NO_WEIGHTS,
+        weights.PYTORCH,
+    )
+    return state
 
 
 # ---- a run
@@ -138,7 +162,7 @@ class Experiment(Prepared):
             model = self.learner.model(row["weights"])
             publish(*self.model_places(), encode(*model, about=self._about()))
         self.folder.save(is_best)
-        for line in report.epoch_lines(row, is_best, self.config.select, list(self.test_sets)):
+        for line in report.epoch_lines(row, is_best, self.config.select, [*self.data.tested]):
             tqdm.write(line)
 
     def _about(self) -> dict[str, Any]:
@@ -151,13 +175,8 @@ class Experiment(Prepared):
 
     def print_start(self) -> None:
         config, data = self.config, self.data
-        names = {"val": "validation", "test": "test"}
-        sizes = {"training": len(data.train.labels)}
-        sizes |= {names[name]: len(part.labels) for name, part in data.tests.items()}
-        noise = config.noise_type or config.noise_file
-        rate = None if data.noise is None else data.noise.header.measured_rate
-        lines = report.start_lines(f"LRA-diffusion on {data.name}", sizes, rate, noise)
-        print(f"{lines[0]}, {data.num_classes} classes\n{lines[1]}")
+        about, held_out = f"LRA-diffusion on {config.dataset}", config.val_fraction is not None
+        print("\n".join(report.start_lines(about, data, noise_source(config), held_out)))
         settings = dataclasses.asdict(config)
         print(f"features: {self.features.source[:80]}")
         print("settings: " + ", ".join(f"{name} {settings[name]}" for name in SHOWN))
@@ -165,11 +184,18 @@ class Experiment(Prepared):
             f"{data.train.images.device}, encoders in "
             f"{'bfloat16' if self.bf16 else 'float32'}; run folder {self.folder.path}"
         )
-        votes = (
+        votes = [
             f"{value:.2f} % ({name.removeprefix('knn_accuracy_')})"
             for name, value in self.fixed.items()
-        )
-        print(f"majority vote of the {config.k} nearest neighbours' labels: {', '.join(votes)}")
+            if value is not None
+        ]
+        if votes:
+            print(f"majority vote of the {config.k} nearest neighbours' labels: {', '.join(votes)}")
+        if config.per_class and self.train_set.per_class != config.per_class:
+            print(
+                f"an epoch takes {self.train_set.per_class} images of each class, as many as the "
+                "smallest has"
+            )
         own, published = self.model_places()
         if not may_publish(own, published):
             print(f"note: {published} is of another run and stays; this run's model will be {own}")
@@ -183,7 +209,7 @@ class Experiment(Prepared):
 
     def print_end(self) -> None:
         rows, (own, published) = self.folder.rows, self.model_places()
-        print("\n".join(report.end_lines(rows, self.config.select, list(self.test_sets))))
+        print("\n".join(report.end_lines(rows, self.config.select, [*self.data.tested])))
         if report.chosen(rows):
             model = published if may_publish(own, published) else own
             print(f"model: {model}; run folder: {self.folder.path}")
@@ -212,6 +238,9 @@ def prepare(config: TrainConfig, device: torch.device) -> Prepared:
     configure_torch(config.deterministic, device)
     data = load(config, device)
     _check_k(config, len(data.train.labels))
+    if config.select == "test" and "test" not in data.tested and not config.legacy:
+        raise UsageError("--select test: there is no test set; leave it out")
+    first_weights = imagenet_weights(config)  # what is missing is told before the long work
     data, features = compute_features(config, data, device, training=True)
     assert features.bank is not None  # as it is training
     labels, test_sets = data.train.labels, features.test_sets(data)
@@ -226,14 +255,18 @@ def prepare(config: TrainConfig, device: torch.device) -> Prepared:
         guide = OnTheFly(features.encoder, bank, labels, config.k, config.exclude_self, amp)
     per_class = config.per_class
     if per_class is not None:  # at most what the smallest class has
-        per_class = min(per_class, int(labels.bincount(minlength=data.num_classes).min()))
+        sizes = labels.bincount()
+        per_class = min(per_class, int(sizes[sizes > 0].min()))
     clean = None if data.clean is None else torch.tensor(data.clean, device=device)
-    fixed = {}
+    fixed: Row = {f"knn_accuracy_{name}": None for name in test_sets}
     for name, test_set in test_sets.items():
+        if not len(test_set.labels):
+            continue
         nearest = labels[bank.nearest(test_set.features, config.k, progress=True).index]
         right = majority_vote(nearest, data.num_classes) == test_set.labels
         fixed[f"knn_accuracy_{name}"] = 100 * right.float().mean().item()
-    learner = build_learner(config, data.num_classes, features.bank.shape[1], device)
+    dim = features.bank.shape[1]
+    learner = build_learner(config, data.num_classes, dim, device, first_weights)
     train_set = TrainingSet(data.train.images, labels, clean, guide, per_class)
     return Prepared(config, data, features, learner, train_set, test_sets, fixed, bf16)
 

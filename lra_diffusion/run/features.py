@@ -4,7 +4,7 @@ Letters: N training images, M test images, D width of the features.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -16,11 +16,11 @@ from lra_diffusion.method.evaluate import EvaluationSet
 from shared import datasets
 from shared.files import array_hash
 
-from .data import RunData, Split, check_classes
 from .device import autocast, use_bfloat16
 from .errors import UsageError
 from .image_files import DiskImages
 from .schema import TrainConfig
+from .splits import RunData, Split, check_classes
 
 NAMED = 5  # broken images that a message names
 TOO_MANY = 1000  # broken images: the data are not there, so that the pass need not go on
@@ -37,7 +37,7 @@ class Features:
     tests: dict[str, Tensor]
 
     def test_sets(self, data: RunData) -> dict[str, EvaluationSet]:
-        """The last one is the reported one."""
+        """The last one is the reported one; of own pictures it may be empty."""
         return {
             name: EvaluationSet(part.images, part.labels, self.tests[name])
             for name, part in data.tests.items()
@@ -74,19 +74,21 @@ def compute_features(
     found: dict[str, Tensor] = {}
     broken: dict[tuple[str, int], str] = {}
     for name, part in splits.items():
+        if not len(part.labels):  # own pictures without a test set
+            found[name] = torch.zeros(0, encoder.dim, device=device)
+            continue
         found[name], unread = _cached_features(config, data.name, name, part, encoder)
         broken |= {(name, row): reason for row, reason in unread.items()}
     if broken:
         _tell_broken(config, splits, broken)
-        for name in {name for name, _ in broken}:
-            rows = {row for part, row in broken if part == name}
-            kept = [row for row in range(len(found[name])) if row not in rows]
-            splits[name] = splits[name].without(rows)
+        classes = data.train.labels.unique().tolist()
+        rows = {name: {row for part, row in broken if part == name} for name, _ in broken}
+        data = data.without(rows)
+        for name, unread_rows in rows.items():
+            kept = [row for row in range(len(found[name])) if row not in unread_rows]
             found[name] = found[name][torch.tensor(kept, dtype=torch.int64, device=device)]
-    train = splits.pop("train", data.train)
-    data = replace(data, train=train, tests=splits)
-    if training and broken:
-        check_classes(train.labels, data.num_classes, "get the missing files again")
+        if training:
+            check_classes(data.train.labels, classes, "get the missing files again")
     bank = found.pop("train", None)
     return data, Features(encoder.identity, encoder.identity, encoder, bank, found)
 
@@ -127,7 +129,9 @@ def _cached_features(
         "transform": f"train {seed}" if augmented else "test",
         "precision": "bfloat16" if use_bfloat16(config.amp, device) else "float32",
     }
-    folder = config.cache_dir or datasets.data_root(config.data_path) / "embeddings"
+    # In a folder of one's own pictures, every folder may be a class.
+    place = None if dataset == "folder" else config.data_path
+    folder = config.cache_dir or datasets.data_root(place) / "embeddings"
     parts = embeddings.Parts(folder, key, part.rows_sha256, config.skip_broken)
 
     def note(row: int, reason: str) -> None:

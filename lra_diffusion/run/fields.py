@@ -94,16 +94,17 @@ def read(
     *,
     recorded: Callable[[Collection[str]], Collection[str]] = lambda given: (),
     alternatives: Sequence[Collection[str]] = (),
+    decides: Collection[str] = ("dataset",),
 ) -> tuple[dict[str, Any], frozenset[str]]:
     """Values by field, and the fields that the command line itself gives.
 
-    recorded: from those, the entries of a config.yaml that are to be skipped; alternatives: see
-    `flags.expand_config`.
+    recorded: from those, the entries of a config.yaml that are to be skipped; alternatives,
+    decides: see `flags.expand_config`.
     """
     argv = sys.argv[1:] if argv is None else argv
     given = frozenset(vars(parser.parse_args(argv)))
     skipped = recorded(given)
-    argv = expand_config(parser, argv, recorded=skipped, alternatives=alternatives)
+    argv = expand_config(parser, argv, recorded=skipped, alternatives=alternatives, decides=decides)
     values = vars(parser.parse_args(argv))
     values.pop("config", None)
     return {

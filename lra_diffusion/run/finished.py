@@ -13,13 +13,16 @@ from lra_diffusion.method.networks import Model, SmallResNet, model_of
 
 from . import checkpoint
 from .config import WEBVISION_MODEL
-from .data import SIDE, RunData, load
+from .data import load
 from .device import autocast, configure_torch
 from .errors import UsageError
 from .experiment import device_of
 from .features import Features, compute_features
 from .folder import read_about
+from .own_pictures import SIDE
+from .report import NAMES, NO_TEST_SET
 from .schema import TrainConfig
+from .splits import RunData
 
 
 class Finished(NamedTuple):
@@ -127,10 +130,11 @@ def evaluate_model(config: TrainConfig) -> dict[str, float]:
     data, features = compute_features(config, data, device, training=False)
     check_model(finished, data, features)
     accuracies, amp = {}, autocast(config.amp, device)
-    names = {"val": "validation", "test": "test"}
-    if config.dataset == "webvision":
-        names["test"] = "ILSVRC2012"
+    names = NAMES | ({"test": "ILSVRC2012"} if config.dataset == "webvision" else {})
     for name, test_set in features.test_sets(data).items():
+        if name not in data.tested:
+            print(NO_TEST_SET)
+            continue
         start = time.perf_counter()
         predicted = predict([finished.model], test_set, config, amp)[0].argmax(dim=1)
         accuracies[name] = 100 * (predicted == test_set.labels).float().mean().item()

@@ -1,7 +1,8 @@
 """Images that stay on disk, decoded by worker processes at 224 pixels.
 
-Those of Food-101N, Clothing1M, WebVision and ILSVRC2012. For training the shorter side is resized
-to 256, and RandomCrop(224) and a random mirror follow; of test images the centre is cut out.
+Those of Food-101N, Clothing1M, WebVision and ILSVRC2012, and own pictures. For training the shorter
+side is resized to 256, and RandomCrop(224) and a random mirror follow; of test images the centre is
+cut out.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -15,6 +16,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from lra_diffusion.method.images import Normalisation, channels
 from lra_diffusion.run.errors import UsageError
+from shared.datasets.decoding import open_rgb
 
 SHORTER_SIDE, CROP = 256, 224
 
@@ -42,18 +44,16 @@ class _Files(Dataset[tuple[Tensor, str]]):
     An item is (position, seed); seed None: the centre, else a random augmentation.
     """
 
-    def __init__(self, paths: Sequence[Path], bicubic: bool) -> None:
-        self._paths, self._bicubic = paths, bicubic
+    def __init__(self, paths: Sequence[Path], bicubic: bool, own: bool) -> None:
+        self._paths, self._bicubic, self._own = paths, bicubic, own
 
     def __getitem__(self, item: tuple[int, int | None]) -> tuple[Tensor, str]:
         position, seed = item
         try:
-            with Image.open(self._paths[position]) as file:
-                # DEVIATION(lra_diffusion): grey and CMYK pictures are converted to RGB; Food-101N's
-                # loader fails on them.
-                image = file.convert("RGB")
+            image = open_rgb(self._paths[position]) if self._own else _as_is(self._paths[position])
         except Exception as error:  # whatever damage makes PIL's decoders stumble over
-            reason = next(iter(str(error).splitlines()), "") or type(error).__name__
+            cause = error.__cause__ or error  # `open_rgb` itself names the file, as others do
+            reason = next(iter(str(cause).splitlines()), "") or type(cause).__name__
             return torch.zeros(3, CROP, CROP, dtype=torch.uint8), reason
         width, height = resized(*image.size, rounded=self._bicubic)
         how = Image.Resampling.BICUBIC if self._bicubic else Image.Resampling.BILINEAR
@@ -69,11 +69,19 @@ class _Files(Dataset[tuple[Tensor, str]]):
         return torch.from_numpy(pixels).permute(2, 0, 1), ""
 
 
+def _as_is(path: Path) -> Image.Image:
+    with Image.open(path) as file:
+        # DEVIATION(lra_diffusion): grey and CMYK pictures are converted to RGB; Food-101N's loader
+        # fails on them.
+        return file.convert("RGB")
+
+
 class DiskImages:
     """`Images` (method/images.py) of N files, whose batches are decoded ahead.
 
     workers: by so many processes; 0: in this one. bicubic: resize as the published code does for
-    Food-101N and WebVision, else bilinearly as torchvision's Resize.
+    Food-101N and WebVision, else bilinearly as torchvision's Resize. own: turned as their EXIF data
+    say, and 16-bit grey scaled to 8 bits, which published code does not do.
     """
 
     evaluation_batch = 128
@@ -85,9 +93,10 @@ class DiskImages:
         device: torch.device,
         workers: int,
         bicubic: bool,
+        own: bool = False,
     ) -> None:
-        self._files, self._workers, self.device = _Files(paths, bicubic), workers, device
-        self._bicubic, self.paths = bicubic, paths
+        self._files, self._workers, self.device = _Files(paths, bicubic, own), workers, device
+        self._bicubic, self._own, self.paths = bicubic, own, paths
         self.on_broken: Callable[[int, str], None] = self._refuse
         self.normalisation = normalisation
         mean, std = channels(normalisation, device)
@@ -100,7 +109,8 @@ class DiskImages:
     def subset(self, rows: Sequence[int]) -> "DiskImages":
         """Some of the images."""
         paths = [self.paths[row] for row in rows]
-        return DiskImages(paths, self.normalisation, self.device, self._workers, self._bicubic)
+        how = (self._workers, self._bicubic, self._own)
+        return DiskImages(paths, self.normalisation, self.device, *how)
 
     def _refuse(self, position: int, reason: str) -> None:
         """What a broken file means unless `on_broken` is something else."""

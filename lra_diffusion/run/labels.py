@@ -3,23 +3,27 @@
     training_labels(config, datasets.load("cifar10"))  # a NoiseFile of the images to train on
 
 CIFAR trains on its first 45,000 images, which is what PMD's label files cover; the last 5,000
-validate, with clean labels.
+validate, with clean labels. Own pictures validate with the labels that came with them.
 """
 
 from dataclasses import replace
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from shared import datasets
-from shared.datasets.image_data import ImageData
-from shared.formats.alignment import aligned, evenly, subset
+from shared.datasets.human_noise import human_labels
+from shared.datasets.image_data import ImageData, ImageFiles
+from shared.formats.alignment import aligned, evenly, hold_out, subset
 from shared.formats.external import read_any
 from shared.formats.noise_file import NoiseFile, NoiseFileError, make
 from shared.labels import Labels
 
 from .config import LABELS_FOLDER
+from .errors import UsageError
+from .presets import HUMAN
 from .schema import LabelConfig
 
 ENDINGS = (".npy", ".npz")
@@ -27,7 +31,15 @@ CIFAR_TRAIN_IMAGES = 45_000  # of 50,000, what PMD's label files cover; the rest
 SCRIPTS_FOLDER = Path(__file__).parents[1]
 
 
-def split(data: ImageData, no_validation: bool = False) -> tuple[Labels, Labels]:
+class Rows(NamedTuple):
+    """Rows of the training set, each ascending."""
+
+    trains: Labels
+    validates: Labels
+    tests: Labels  # held out by --val_fraction
+
+
+def split(data: ImageData | ImageFiles, no_validation: bool = False) -> tuple[Labels, Labels]:
     """Rows of the training set to train on and to validate on, both ascending.
 
     CIFAR: the first 45,000 and the last 5,000, as PMD's label files have it. Elsewhere every tenth
@@ -44,12 +56,39 @@ def split(data: ImageData, no_validation: bool = False) -> tuple[Labels, Labels]
     return np.flatnonzero(~validates), np.flatnonzero(validates)
 
 
-def training_labels(config: LabelConfig, data: ImageData) -> NoiseFile:
+def rows_of(config: LabelConfig, data: ImageData | ImageFiles) -> Rows:
+    """What each training image is for. Raises UsageError or NoiseFileError."""
+    trains, validates = split(data, config.no_validation)
+    if config.val_fraction is None:
+        return Rows(trains, validates, np.zeros(0, np.int64))
+    if len(data.test_labels):
+        raise UsageError(
+            f"{config.data_path} has test images: leave out --val_fraction, which holds out "
+            "training images to test on"
+        )
+    # Before the validation images are taken off: then label files of those that are trained on
+    # without --val_fraction cover those that are with it.
+    _, tests = hold_out(data.train_labels, config.val_fraction, config.seed)
+    rows = Rows(np.setdiff1d(trains, tests), np.setdiff1d(validates, tests), tests)
+    if len(lost := np.setdiff1d(data.train_labels, data.train_labels[rows.trains])):
+        raise UsageError(
+            f"--val_fraction {config.val_fraction} leaves no image of class "
+            f"{data.class_names[lost[0]]} to train on: lower it, or add --no_validation"
+        )
+    return rows
+
+
+def training_labels(config: LabelConfig, data: ImageData | ImageFiles) -> NoiseFile:
     """The labels to train on, --limit_train of them, checked against the dataset.
 
-    Their `indices` are the rows of the training set, ascending. Raises NoiseFileError.
+    Their `indices` are rows of the training set, ascending. Raises NoiseFileError or UsageError.
     """
-    rows, _ = split(data, config.no_validation)
+    if data.num_classes < 2:
+        raise UsageError(
+            f"{config.data_path} has one class, {data.class_names[0]}, so that there is nothing to "
+            "learn: make a folder for each class, or list the labels of all pictures (--labels)"
+        )
+    rows = rows_of(config, data).trains
     kept = rows[evenly(len(rows), config.limit_train)]
     if not config.noise_type and not config.noise_file:
         # The users' own images, whose labels are noisy as they are.
@@ -60,7 +99,7 @@ def training_labels(config: LabelConfig, data: ImageData) -> NoiseFile:
             split="train",
             num_classes=data.num_classes,
         )
-    found = read_any(config.noise_file or find_file(config))
+    found = read_any(_source(config))
     if found.open_set is not None and found.open_set.any():
         raise NoiseFileError(
             "the file replaces images (open-set noise) instead of labels: take closed-set noise"
@@ -73,8 +112,15 @@ def training_labels(config: LabelConfig, data: ImageData) -> NoiseFile:
     return subset(noise, place[kept])
 
 
+def _source(config: LabelConfig) -> str | Path:
+    """The file of the labels, with its column where it has several."""
+    if config.dataset in HUMAN:
+        return human_labels(config.dataset, config.noise_type, config.data_path)[1]
+    return config.noise_file or find_file(config)
+
+
 def _check_cover(
-    config: LabelConfig, data: ImageData, rows: Labels, labelled: NDArray[np.int64]
+    config: LabelConfig, data: ImageData | ImageFiles, rows: Labels, labelled: NDArray[np.int64]
 ) -> None:
     """The file must label the images to train on, and no others without --cut_labels."""
     found = f"{config.noise_type or config.noise_file} labels {len(labelled)} images of {data.name}"
@@ -87,12 +133,15 @@ def _check_cover(
             f"{found}, but {len(rows)} are to be trained on (image {missing[0]} has no label): "
             f"{fix}"
         )
-    if len(labelled) > len(rows) and not config.cut_labels:
+    cut = config.cut_labels or config.dataset in HUMAN
+    if len(labelled) > len(rows) and not cut:
+        held_out = "" if config.val_fraction is None else " or test"
         first = "the first " if data.name.startswith("cifar") else ""
         raise NoiseFileError(
             f"{found}, but {first}{len(rows)} are to be trained on, the other "
-            f"{len(labelled) - len(rows)} validate with clean labels: add --cut_labels to take the "
-            "labels of the training images, or --no_validation to train on all of them"
+            f"{len(labelled) - len(rows)} validate{held_out} with "
+            "clean labels: add --cut_labels to take the labels of the training images"
+            f"{'' if held_out else ', or --no_validation to train on all of them'}"
         )
 
 

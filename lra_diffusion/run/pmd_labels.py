@@ -11,7 +11,6 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from shared import datasets
 from shared.datasets.image_data import ImageData
 from shared.files import write_atomically
 from shared.formats.external import encode_any, format_of, read_any
@@ -24,6 +23,7 @@ from shared.noise.recipe import Recipe, generate
 from .config import LABELS_FOLDER
 from .device import choose_device
 from .errors import UsageError
+from .own_pictures import in_memory
 from .pmd_teacher import training_part
 from .tool_schema import PMDConfig
 
@@ -70,7 +70,7 @@ class Plan:
 
 def load(config: PMDConfig) -> tuple[ImageData, Labels]:
     """The training part of the dataset, and its rows in the whole training set, (N,)."""
-    part, rows = training_part(datasets.load(config.dataset, config.data_path), config.limit_train)
+    part, rows = training_part(in_memory(config, config.dataset), config.limit_train)
     # DEVIATION(lra_diffusion): two classes have no formula of their own; PLC's generator has one
     # for them, in which only one class is ever mislabelled.
     if part.num_classes < 2:

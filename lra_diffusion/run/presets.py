@@ -46,10 +46,14 @@ DIGITS = {
     "ema_decay": 0.99,
     "fp_queries": "cached",
 }
-IN_MEMORY = ("cifar10", "cifar100", "digits", "folder")  # datasets of train_CIFAR.py
+IN_MEMORY = ("cifar10", "cifar100", "digits", "folder")  # at 32 pixels
+# CIFAR with the labels that people gave (`shared.datasets.human_noise`); no source has settings of
+# its own for them.
+HUMAN = {"cifar10n": "cifar10", "cifar100n": "cifar100"}
 PRESETS: dict[str, dict[str, Any]] = {
     "cifar10": PAPER,
     "cifar100": PAPER,
+    **dict.fromkeys(HUMAN, PAPER),
     "digits": DIGITS,
     "folder": PAPER,
     "food101n": {**FILES, "nepoch": 100, "fp_queries": "cached", "exclude_self": True},
@@ -59,11 +63,13 @@ PRESETS: dict[str, dict[str, Any]] = {
 # --legacy: what the published code does, whatever its paper says.
 _FROZEN = {"freeze_encoder": True, "batch_statistics": True, "bank_transform": "train"}
 LEGACY: dict[str, dict[str, Any]] = {
-    **{name: {**_FROZEN, "lr_horizon": 1000} for name in IN_MEMORY},
+    **{name: {**_FROZEN, "lr_horizon": 1000} for name in (*IN_MEMORY, *HUMAN)},
     "food101n": {**_FROZEN, "lr_horizon": 200, "warmup_epochs": 10, "select": "test"},
     "clothing1m": {"warmup_epochs": 1},
     "webvision": {"warmup_epochs": 1},
 }
+# What else a script's preset has for own pictures: CC's network knows Clothing1M's classes.
+OWN_PICTURES: dict[str, dict[str, Any]] = {"clothing1m": {"fp_encoder": "CLIP"}}
 # The usual recipe of SimCLR on CIFAR; the authors of LRA-diffusion publish weights and not how they
 # were made.
 _SIMCLR: dict[str, Any] = {

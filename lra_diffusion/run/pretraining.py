@@ -17,7 +17,6 @@ from lra_diffusion.encoders import simclr
 from lra_diffusion.encoders.networks import SimCLRNet
 from lra_diffusion.method.images import DeviceImages
 from lra_diffusion.method.retrieval import knn_accuracy
-from shared import datasets
 from shared.datasets.image_data import ImageData
 from shared.formats.alignment import evenly
 from shared.labels import Labels
@@ -27,6 +26,7 @@ from .device import autocast, choose_device, configure_torch, use_bfloat16
 from .errors import UsageError
 from .folder import RunFolder, claimed, encode, may_publish, publish, reserved
 from .labels import split
+from .own_pictures import in_memory, judged
 from .record import Row
 from .tool_schema import SimCLRConfig
 
@@ -59,7 +59,9 @@ class Pretraining:
             simclr.features(net, self.test_images, everyone, amp),
         )
 
-    def knn_accuracy(self) -> float:
+    def knn_accuracy(self) -> float | None:
+        if not len(self.test_labels):
+            return None
         bank, queries = self.features()
         return knn_accuracy(bank, self.bank[1], queries, self.test_labels)
 
@@ -101,17 +103,22 @@ class Pretraining:
         """Writes the encoder's file, and says how good its features are."""
         own, published = self.folder.places(f"SimCLR_128_{self.config.dataset}.pt")
         free = publish(own, published, encode(self.learner.net, as_list=False))
+        if len(self.test_labels):
+            self._print_quality()
+        print(f"encoder written to {published if free else own}")
+
+    def _print_quality(self) -> None:
         (bank, queries), labels = self.features(), (self.bank[1], self.test_labels)
         nearest = knn_accuracy(bank, labels[0], queries, labels[1])
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", ConvergenceWarning)
             arrays = (bank, labels[0], queries, labels[1])
             probe = simclr.linear_probe(*(part.cpu().numpy() for part in arrays))
+        which = "given" if self.config.dataset == "folder" else "clean"
         print(
-            f"frozen features, clean labels: linear probe accuracy {probe:.2f} %, KNN accuracy "
-            f"{nearest:.2f} % on {len(queries)} test images"
+            f"frozen features, {which} labels: linear probe accuracy {probe:.2f} %, KNN accuracy "
+            f"{nearest:.2f} % on {len(queries)} images"
         )
-        print(f"encoder written to {published if free else own}")
 
 
 @contextmanager
@@ -123,7 +130,7 @@ def build(config: SimCLRConfig) -> Iterator[Pretraining]:
     device = choose_device(config.device)
     with reserved(config):
         configure_torch(config.deterministic, device)
-        data = datasets.load(config.dataset, config.data_path)
+        data = judged(in_memory(config, config.dataset))
         kept, tested = _rows(config, data)
         values = dataclasses.asdict(config)
         identity = {name: values[name] for name in DECIDING}

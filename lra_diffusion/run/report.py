@@ -4,22 +4,31 @@ Accuracies are in percent; an epoch without evaluation has the accuracy None.
 """
 
 import math
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+if TYPE_CHECKING:
+    from .splits import RunData
+
 Row = dict[str, Any]  # the figures of an epoch; `epoch` counts from 1
+NAMES = {"val": "validation", "test": "test"}  # of the sets that are tested on
+NO_TEST_SET = "no test set, so no test accuracy; --val_fraction 0.1 holds a tenth out to test on"
 # The only fields of a row that differ between two equal runs.
 TIMING = ("seconds", "evaluation_seconds", "images_per_s")
 
 
 def chosen(rows: Sequence[Row]) -> Row | None:
-    """The row of the best epoch: by validation, the first of equal ones; else the last tested."""
-    tested = [row for row in rows if row.get("accuracy") is not None]
-    if not tested or tested[-1]["selection"] is None:
-        return tested[-1] if tested else None
-    return max(tested, key=lambda row: row["selection"])
+    """The row of the best epoch: by validation, the first of equal ones; else the last evaluated.
+
+    Where there is no test set, an evaluated epoch still says of which weights.
+    """
+    shown = ("accuracy", "selection", "weights")
+    evaluated = [row for row in rows if any(row.get(name) is not None for name in shown)]
+    if not evaluated or evaluated[-1]["selection"] is None:
+        return evaluated[-1] if evaluated else None
+    return max(evaluated, key=lambda row: row["selection"])
 
 
 def summary(rows: Sequence[Row], name: str = "accuracy") -> dict[str, float]:
@@ -40,19 +49,30 @@ def summary(rows: Sequence[Row], name: str = "accuracy") -> dict[str, float]:
     }
 
 
-def start_lines(
-    what: str, sizes: Mapping[str, int], rate: float | None, noise: str | None
-) -> list[str]:
-    """The first lines of a run: its images and its noise.
+def start_lines(what: str, data: "RunData", noise: str | None, held_out: bool) -> list[str]:
+    """The first lines of a run: its images and its noise, and what own pictures leave open.
 
-    sizes: images by what they are for; rate: share of wrong labels; noise: None if none was added.
+    noise: where the labels are from, None if none was added; held_out: is the test set one of
+    training images?
     """
+    sizes = {"training": len(data.train.labels)}
+    sizes |= {NAMES[name]: count for name, count in data.tested.items()}
     counts = ", ".join(f"{count} {name}" for name, count in sizes.items())
+    side, rate = data.image_side, data.noise and data.noise.header.measured_rate
+    lines = [f"{what}: {counts} images, {data.num_classes} classes, {side} x {side} pixels"]
     if rate is not None:
-        noise_line = f"noise: {noise}, measured rate {rate:.4f}"
+        lines.append(f"noise: {noise}, measured rate {rate:.4f}")
     else:
-        noise_line = "noise: none added; how many of the labels are wrong is not known"
-    return [f"{what}: {counts} images", noise_line]
+        lines.append("noise: none added; how many of the labels are wrong is not known")
+    if data.name != "folder":
+        return lines
+    as_they_came = [NAMES[name] for name in data.tested if name == "val" or held_out]
+    if as_they_came and data.clean is None:
+        lines.append(
+            f"note: {' and '.join(as_they_came)} images keep the labels that came with them, some "
+            "of which may be wrong"
+        )
+    return lines if "test" in data.tested else [*lines, f"note: {NO_TEST_SET}"]
 
 
 def epoch_lines(row: Row, is_best: bool, select: str, splits: Sequence[str]) -> list[str]:
@@ -61,11 +81,11 @@ def epoch_lines(row: Row, is_best: bool, select: str, splits: Sequence[str]) -> 
     drawn = "" if right is None else f", drawn labels right: {right:.2f}%"
     start = f"epoch: {row['epoch']}, "
     lines = [f"{start}loss: {row['loss']:.4f}{drawn}, {row['images_per_s']:.0f} images/s"]
-    if row["accuracy"] is not None:
-        weights, names = row["weights"], {"val": "validation", "test": "test"}
+    if row["weights"] is not None and splits:
+        weights = row["weights"]
         shown = (
             f"{name} accuracy: {row[f'accuracy_{split}_{weights}']:.2f}%"
-            for split, name in names.items()
+            for split, name in NAMES.items()
             if split in splits
         )
         lines += [
@@ -87,6 +107,13 @@ def end_lines(rows: Sequence[Row], select: str, splits: Sequence[str]) -> list[s
     best, result = chosen(rows), summary(rows)
     if best is None:
         return ["no epoch was tested: with --legacy that needs more epochs than the warm-up has"]
+    if best["accuracy"] is None:
+        val = best["selection"]
+        how = "the last one" if val is None else f"the best on validation images, {val:.2f} %"
+        return [
+            f"the model is that of epoch {best['epoch']}, {how} ({best['weights']} weights)",
+            NO_TEST_SET,
+        ]
     how = "after the last epoch (there is no validation set)"
     if best["selection"] is not None:
         by_val = "at the best validation accuracy (what the paper reports)"

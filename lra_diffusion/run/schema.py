@@ -13,7 +13,7 @@ from typing import Any
 from lra_diffusion.method.settings import Settings
 
 from .fields import ENCODER, PUBLISHED, flag
-from .presets import IN_MEMORY
+from .presets import HUMAN, IN_MEMORY
 
 ON_OFF: dict[str, Any] = {"action": argparse.BooleanOptionalAction}
 CLIP_ACTIVATIONS = ("quickgelu", "gelu")
@@ -30,6 +30,24 @@ class CommonConfig:
         "--data_path",
         default=None,
         help="where the data are ($DATA_ROOT, else data/ in the repository's root)",
+    )
+    labels: Path | None = flag(
+        "--labels",
+        default=None,
+        metavar="FILE.csv",
+        help="of your own pictures: a table filename,label (names or numbers), for pictures that "
+        "do not lie in a folder for each class",
+    )
+    skip_broken: bool = flag(
+        "--skip_broken",
+        default=False,
+        help="leave out pictures on disk that cannot be read, instead of stopping; they are named",
+    )
+    cache_dir: Path | None = flag(
+        "--cache_dir",
+        default=None,
+        help="folder for features of f_p (embeddings/ below the data), and for your own pictures "
+        "at 32 pixels, so that they are decoded once",
     )
     seed: int = flag("--seed", default=123, help="seed of everything ({})")
     limit_train: int | None = flag(
@@ -75,13 +93,14 @@ class LabelConfig(RunConfig):
         group=PUBLISHED,
         default=None,
         help="noisy labels by the name of their file in noise_label/, without its ending; what is "
-        "in front of the first - names the dataset (cifar10-1-0.35)",
+        "in front of the first - names the dataset (cifar10-1-0.35); with --dataset cifar10n "
+        "worse (the default), aggre, random1, random2 or random3",
     )
     dataset: str = flag(
         "--dataset",
-        choices=IN_MEMORY,
+        choices=(*IN_MEMORY, *HUMAN),
         help="what to train on, if neither --noise_type nor the header of --noise_file says it; "
-        "folder: your own images or .npz",
+        "folder: your own pictures or .npz; cifar10n, cifar100n: with the labels that people gave",
     )
     noise_dir: Path | None = flag(
         "--noise_dir",
@@ -106,12 +125,24 @@ class LabelConfig(RunConfig):
         default=False,
         help="train on all training images, none held out; the last epoch counts",
     )
+    val_fraction: float | None = flag(
+        "--val_fraction",
+        default=None,
+        metavar="F",
+        help="of your own pictures: test on this share of the training ones, held out by --seed, "
+        "where there is no test/; with the labels that came with them",
+    )
     width: int = flag("--width", help="channels of the first stage of a 32-pixel network ({})")
     wandb: bool = flag(
         "--wandb",
         default=False,
         help="log to Weights & Biases; offline unless WANDB_MODE says otherwise",
     )
+
+    @property
+    def on_disk(self) -> bool:
+        """Are the images decoded at 224 pixels, batch by batch?"""
+        return False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -193,18 +224,7 @@ class TrainConfig(LabelConfig, Settings):
         group=ENCODER,
         default=None,
         metavar="NPY",
-        help="features (M, D) of the test images, with --fp_embed_train",
-    )
-    cache_dir: Path | None = flag(
-        "--cache_dir",
-        group=ENCODER,
-        default=None,
-        help="folder of cached features (embeddings/ below the data)",
-    )
-    skip_broken: bool = flag(
-        "--skip_broken",
-        default=False,
-        help="leave out images on disk that cannot be read, instead of stopping; they are named",
+        help="features (M, D) of the test images, if there are any, with --fp_embed_train",
     )
     eval_only: Path | None = flag(
         "--eval_only",
@@ -258,11 +278,16 @@ class TrainConfig(LabelConfig, Settings):
     lr: float = flag("--lr", help="peak learning rate of Adam ({})")
     encoder_weights: str | None = flag(
         "--encoder_weights",
+        "--pretrained",
         default=None,
-        help="ImageNet weights of an _l encoder: a file, or none; else torchvision's are "
-        "downloaded",
+        help="first weights of an _l encoder: imagenet (torchvision's, downloaded; the default), a "
+        "file of such weights, or none",
     )
     per_class: int | None  # images of each class in an epoch; None: all
+
+    @property
+    def on_disk(self) -> bool:
+        return self.script != "train_CIFAR"
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any, get_type_hints
 
 from .config import LABELS_FOLDER, OUTCOMES, check_positive, usual_presets
+from .dataset_flags import check_own_pictures
 from .fields import build_parser, check_at_least, read
 from .presets import SIMCLR, TEACHERS
 from .schema import TrainConfig
@@ -14,7 +15,7 @@ DEFAULT_FACTOR = 1.2  # of PMD noise
 # Settings of a run that may differ when its pictures are drawn: where things are and are computed.
 MOVABLE = (
     *("data_path", "device", "amp", "num_workers", "fp_encoder", "CLIP_type", "CLIP_activation"),
-    *("fp_weights", "fp_embed_train", "fp_embed_test", "cache_dir", "skip_broken"),
+    *("fp_weights", "fp_embed_train", "fp_embed_test", "cache_dir", "skip_broken", "labels"),
 )
 
 
@@ -30,6 +31,7 @@ def parse_simclr(argv: Sequence[str] | None) -> SimCLRConfig:
     values, _ = read(parser, argv, recorded=lambda _: {*OUTCOMES, "hidden"})
     values = {**SIMCLR[values.get("dataset", "cifar10")], **values}
     config = SimCLRConfig(**values)
+    check_own_pictures(parser, values, config.dataset)
     least = {"nepoch": 1, "batch_size": 2, "width": 1, "limit_train": 2, "limit_test": 1}
     check_at_least(parser, values, least)
     for name in ("lr", "temperature"):
@@ -54,7 +56,9 @@ def parse_pmd(argv: Sequence[str] | None) -> PMDConfig:
             parser.error(f"--{one} and --{other} do not go together: leave one of them out")
     if "network" in values:
         values["network"] = TEACHER_NETWORKS[values["network"]]
-    values = {**TEACHERS[values.get("dataset", "cifar10")], **values}
+    dataset = values.get("dataset", "cifar10")
+    check_own_pictures(parser, values, dataset)
+    values = {**TEACHERS[dataset], **values}
     if "rate" not in values:
         values.setdefault("noise_factor", DEFAULT_FACTOR)
     out = values.get("out")
@@ -75,6 +79,7 @@ def parse_knn(argv: Sequence[str] | None) -> KNNConfig:
         without=("seed", "output_dir", "deterministic"),
     )
     values, _ = read(parser, argv)
+    check_own_pictures(parser, values, values.get("data", "cifar10"), flag="--data")
     check_at_least(
         parser, values, dict.fromkeys(("k", "batch_size", "limit_train", "limit_test"), 1)
     )

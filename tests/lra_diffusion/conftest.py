@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from lra_diffusion.run import folder, image_files
 from lra_diffusion.run.report import TIMING
 
 # Networks this small gain nothing from more, and lose much when other processes compute.
@@ -42,3 +43,38 @@ def run_script(tmp_path: Path) -> Callable[..., subprocess.CompletedProcess[str]
         )
 
     return run
+
+
+@pytest.fixture
+def small_crops(tmp_path, monkeypatch) -> list[str]:
+    """An empty folder, where images on disk are cut to 32 pixels (224 take a minute, and change
+    nothing), and the flags of a tiny encoder, timm's smallest.
+    """
+    import timm
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("DATA_ROOT", str(tmp_path / "data"))
+    monkeypatch.setattr(image_files, "SHORTER_SIDE", 36)
+    monkeypatch.setattr(image_files, "CROP", 32)
+    torch.manual_seed(0)
+    torch.save(timm.create_model("test_resnet", num_classes=0).state_dict(), "backbone.pth")
+    return ["--fp_encoder", "test_resnet", "--fp_weights", "backbone.pth"]
+
+
+@pytest.fixture
+def interrupted(monkeypatch) -> Callable[[Callable[[], int]], None]:
+    """Lets a run be stopped by Ctrl-C when its second epoch is to be saved."""
+
+    def stop(run: Callable[[], int]) -> None:
+        save = folder.RunFolder.save
+
+        def saved(self: folder.RunFolder, is_best: bool) -> None:
+            if len(self.rows) == 2:
+                raise KeyboardInterrupt
+            save(self, is_best)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(folder.RunFolder, "save", saved)
+            assert run() == 130
+
+    return stop

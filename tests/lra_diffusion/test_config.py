@@ -14,7 +14,7 @@ from lra_diffusion.run import config
 from lra_diffusion.run.config import parse
 from lra_diffusion.run.record import plain
 from lra_diffusion.run.schema import CLIP_TYPES, NETWORKS
-from lra_diffusion.run.tool_config import parse_pmd
+from lra_diffusion.run.tool_config import parse_knn, parse_pmd, parse_simclr
 from shared.formats.noise_file import make, write
 from shared.noise.pmd import ON_TOP_SEED
 
@@ -169,6 +169,25 @@ def test_the_name_of_the_noise_names_the_dataset():
         ("train_Food101N", "--diff_encoder resnet50", "take resnet50_l"),
         ("train_Food101N", "--fp_embed_train a.npy --fp_embed_test b.npy", "computes its own"),
         ("train_WebVision", "--noise_type cifar10-1-0.35", "unrecognized arguments"),
+        ("train_WebVision", "--dataset folder", "unrecognized arguments"),
+        ("train_Food101N", "--dataset folder", "needs --data_path"),
+        ("train_Food101N", "--dataset clothing1m", "invalid choice"),
+        ("train_Food101N", "--labels a.csv", "--labels is for pictures of your own"),
+        ("train_Food101N", "--noise_file a.npz", "--noise_file is for pictures of your own"),
+        ("train_Clothing1M", "--no_validation", "not for clothing1m: leave it out"),
+        ("train_Clothing1M", "--val_fraction .1", "--val_fraction is for pictures of your own"),
+        ("train_CIFAR", "--skip_broken", "--skip_broken is for pictures of your own"),
+        ("train_CIFAR", "--labels a.csv", "not for cifar10: leave it out"),
+        (
+            "train_CIFAR",
+            "--dataset folder --data_path x --val_fraction 10",
+            "a share lies between 0 and 1",
+        ),
+        (
+            "train_CIFAR",
+            "--dataset folder --data_path x --fp_embed_test a.npy",
+            "belong together",
+        ),
     ],
 )
 def test_what_cannot_work_is_refused(script, line, message, capsys):
@@ -176,6 +195,33 @@ def test_what_cannot_work_is_refused(script, line, message, capsys):
         parse(script, shlex.split(line))
     assert refusal.value.code == 2
     assert message in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("parse_tool", "line"),
+    [
+        (parse_knn, "--skip_broken"),
+        (parse_knn, "--data folder"),
+        (parse_pmd, "--labels a.csv"),
+        (parse_simclr, "--cache_dir a"),
+        (config.parse_ce, "--noise_type digits-1-0.35 --cache_dir a"),
+    ],
+)
+def test_what_is_for_own_pictures_is_refused_by_the_other_scripts(parse_tool, line, capsys):
+    with pytest.raises(SystemExit, match="2"):
+        parse_tool(shlex.split(line))
+    flag = "--data " if parse_tool is parse_knn else "--dataset "
+    assert f"{flag}folder" in capsys.readouterr().err
+
+
+def test_own_pictures_are_trained_on_as_the_dataset_of_the_script():
+    own = ["--dataset", "folder", "--data_path", "x"]
+    for script, same in (("train_Food101N", {}), ("train_Clothing1M", {"fp_encoder": "CLIP"})):
+        mine, published = (
+            dataclasses.asdict(parse(script, words)) for words in (own, ["--data_path", "x"])
+        )
+        assert mine == {**published, "dataset": "folder", **same}
+    assert parse("train_Food101N", [*own, "--legacy"]).lr_horizon == 200
 
 
 @pytest.mark.parametrize("script", config.SCRIPTS)
@@ -214,6 +260,16 @@ def test_a_config_file_gives_settings_that_flags_override(tmp_path, capsys):
     with pytest.raises(SystemExit, match="2"):
         parse("train_CIFAR", ["--config", str(file)])
     assert "kk is not a flag of this script" in capsys.readouterr().err
+
+
+def test_settings_of_another_dataset_are_told(tmp_path, capsys):
+    file = tmp_path / "config.yaml"
+    file.write_text("dataset: digits\nseed: 7\n")
+    for parse_tool in (parse_simclr, parse_pmd):
+        assert parse_tool(["--config", str(file), "--dataset", "digits"]).seed == 7
+        assert capsys.readouterr().err == ""
+        parse_tool(["--config", str(file), "--dataset", "cifar10"])
+        assert f"note: --dataset is not {file}'s, but all settings" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("script", config.SCRIPTS)

@@ -92,6 +92,26 @@ def test_a_view_depends_on_seed_and_image_alone(tmp_path):
     assert together.is_contiguous(memory_format=torch.channels_last)
 
 
+def test_own_pictures_are_turned_and_16_bit_grey_is_scaled(tmp_path):
+    upright = np.zeros((256, 256, 3), np.uint8)
+    upright[:128] = 250
+    exif = Image.Exif()
+    exif[0x0112] = 6  # as a camera says that it was held sideways
+    Image.fromarray(np.rot90(upright)).save(tmp_path / "turned.png", exif=exif)
+    Image.fromarray(np.full((256, 256), 40_000, np.uint16)).save(tmp_path / "deep.png")
+    paths, plain = [tmp_path / "turned.png", tmp_path / "deep.png"], ((0.0,) * 3, (1 / 255,) * 3)
+    how = (paths, plain, torch.device("cpu"), 0, True)
+    [[turned, deep]] = DiskImages(*how, own=True).plain(in_order(2, 2, torch.device("cpu")))
+    middle = upright[16 : 16 + CROP, 16 : 16 + CROP].transpose(2, 0, 1)
+    np.testing.assert_allclose(turned.numpy(), middle, atol=1e-3)
+    assert round(deep[0, 0, 0].item()) == 156  # of 255, as 40,000 of 65,535
+    # Published sets are read as the published code reads them; a part of own ones as all of them.
+    [[as_it_lies, _]] = DiskImages(*how).plain(in_order(2, 2, torch.device("cpu")))
+    assert not torch.equal(as_it_lies, turned)
+    [[again]] = DiskImages(*how, own=True).subset([0]).plain(in_order(1, 1, torch.device("cpu")))
+    assert torch.equal(again, turned)
+
+
 def test_a_worker_that_cannot_read_gives_the_same_message(tmp_path):
     path = tmp_path / "text.jpg"
     path.write_text("no picture")

@@ -2,20 +2,12 @@
 
 import numpy as np
 import pytest
+from tiny import cifar
 
 from lra_diffusion.run.labels import find_file, split, training_labels
 from lra_diffusion.run.schema import LabelConfig
 from shared.datasets.image_data import ImageData
 from shared.formats.noise_file import NoiseFileError, make, write
-
-
-def cifar() -> ImageData:
-    """CIFAR-10 in size, with images of one pixel."""
-    labels = np.arange(50_000) * 7 % 10
-    pixels = np.zeros((50_000, 1, 1, 3), np.uint8)
-    return ImageData(
-        "cifar10", pixels, labels, pixels[:10], labels[:10], tuple(map(str, range(10))), None
-    )
 
 
 def flags(**given) -> LabelConfig:

@@ -41,7 +41,7 @@ def cifar(monkeypatch):
     labels = np.random.default_rng(0).integers(0, 10, 50_000)
     images = np.zeros((50_000, 1, 1, 3), np.uint8)
     data = ImageData("cifar10", images, labels, images[:10], labels[:10], NAMES, None)
-    monkeypatch.setattr(datasets, "load", lambda name, path=None: data)
+    monkeypatch.setattr(datasets, "load", lambda name, path=None, **reading: data)
     return data
 
 

@@ -12,6 +12,7 @@ from lra_diffusion.run import config, tool_config
 
 IN_MEMORY, ON_DISK = ["train_CIFAR"], ["train_Food101N", "train_Clothing1M", "train_WebVision"]
 LRA = [*IN_MEMORY, *ON_DISK]
+OWN_FILES = ["train_Food101N", "train_Clothing1M"]  # take pictures of one's own
 TRAINING = [*LRA, "train_CE", "train_SimCLR", "make_pmd"]
 FEATURES = [*LRA, "test_ILSVRC2012", "KNN_test", "plot"]
 # Modules whose messages name flags: the scripts that print them, and the flags of other commands
@@ -23,20 +24,24 @@ PRINTED_BY = {
     "encoders/frozen.py": (FEATURES, {"--dataset"}),
     "method/retrieval.py": ([*LRA, "KNN_test"], set()),
     "run/checkpoint.py": (TRAINING, set()),
-    "run/data.py": (LRA, set()),
+    "run/disk_data.py": (ON_DISK, set()),
     "run/device.py": ([*TRAINING, *FEATURES], set()),
     "run/errors.py": (TRAINING, set()),  # where `trains` says so
     "run/experiment.py": (LRA, {"--gpu_devices"}),
     "run/features.py": ([*ON_DISK, "test_ILSVRC2012", "plot"], set()),
     "run/finished.py": ([*LRA, "test_ILSVRC2012"], set()),
     "run/image_files.py": ([*ON_DISK, "test_ILSVRC2012", "plot"], {"--shm-size"}),
-    "run/labels.py": (["train_CIFAR", "train_CE"], {"--rate"}),
+    # Noise goes by name in the first two alone.
+    "run/labels.py": (["train_CIFAR", "train_CE", *OWN_FILES], {"--rate", "--noise_type"}),
+    "run/own_pictures.py": ([], {"--dataset"}),
     "run/pmd_labels.py": (["make_pmd"], set()),
     "run/pmd_teacher.py": (["make_pmd"], set()),
     "run/pretraining.py": (["train_SimCLR"], set()),
-    "run/report.py": (LRA, set()),
+    # What is said of pictures of one's own.
+    "run/report.py": (["train_CIFAR", *OWN_FILES], set()),
     # By parts of a parser; see the tests of run/config.py.
     "run/config.py": ([], set()),
+    "run/dataset_flags.py": ([], set()),
     "run/tool_config.py": ([], set()),
     "run/folder.py": (TRAINING, {"--lr_horizon"}),  # where the run has one
     # The features of a run: KNN_test computes none of the user's own.

@@ -162,8 +162,8 @@ def test_labels_play_no_part_in_training(main, tmp_path, monkeypatch):
     assert main(*TINY, "--output_dir", "true") == 0
     load = datasets.load
 
-    def shuffled(name, path=None):
-        data = load(name, path)
+    def shuffled(name, path=None, **reading):
+        data = load(name, path, **reading)
         data.train_labels[:] = np.random.default_rng(0).permutation(data.train_labels)
         return data
 

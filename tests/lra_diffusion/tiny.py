@@ -11,6 +11,7 @@ from PIL import Image
 from lra_diffusion.encoders.networks import CCNet, SimCLRNet
 from lra_diffusion.run.labels import split
 from shared import datasets
+from shared.datasets.image_data import ImageData
 from shared.formats.noise_file import make, write
 
 SMALL = [
@@ -102,3 +103,27 @@ def picture(path: Path, value: int, mode: str = "RGB") -> None:
     """A JPEG of 40 x 30 pixels, lighter for higher values."""
     path.parent.mkdir(parents=True, exist_ok=True)
     Image.new("RGB", (40, 30), (value % 256, 255 - value % 256, 128)).convert(mode).save(path)
+
+
+def own_pictures(root: Path, *folders: str, count: int = 12, side: int = 40) -> list[str]:
+    """`count` PNGs of each class in every folder, cats reddish and dogs greenish; their names."""
+    names, rng = [], np.random.default_rng(0)
+    for folder in folders:
+        for channel, kind in enumerate(("cat", "dog")):
+            for i in range(count):
+                pixels = rng.integers(0, 120, (side, side, 3), dtype=np.uint8)
+                pixels[..., channel] += 100
+                path = root / folder / kind / f"{i:02}.png"
+                path.parent.mkdir(parents=True, exist_ok=True)
+                Image.fromarray(pixels).save(path)
+                names.append(path.relative_to(root).as_posix())
+    return names
+
+
+def cifar() -> ImageData:
+    """CIFAR-10 in size, with images of one pixel."""
+    labels = np.arange(50_000) * 7 % 10
+    pixels = np.zeros((50_000, 1, 1, 3), np.uint8)
+    return ImageData(
+        "cifar10", pixels, labels, pixels[:10], labels[:10], tuple(map(str, range(10))), None
+    )
