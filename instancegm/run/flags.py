@@ -47,9 +47,10 @@ def expand_config(
     if path is None:
         return list(argv)
     actions = {action.dest: action for action in parser._actions if action.option_strings}
+    found = _read(parser, path)
     settings = {
         name: value
-        for name, value in _read(parser, path).items()
+        for name, value in found.items()
         if name not in NOT_TAKEN_OVER
         and not {name, f"{name}={value}"} & {*recorded}
         and not any(name in group and given.keys() & {*group} for group in alternatives)
@@ -66,7 +67,7 @@ def expand_config(
     ]
     _check(parser, path, flags)
     for name in decides:
-        if name in settings and name in given and str(given[name]) != str(settings[name]):
+        if found.get(name) is not None and str(given.get(name, found[name])) != str(found[name]):
             print(
                 f"note: --{name} is not {path}'s, but all settings that no flag names are; they "
                 "may not suit it",

@@ -17,7 +17,7 @@ cropped.
 import csv
 import io
 import re
-import warnings
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -28,6 +28,7 @@ from shared.datasets import folders
 from shared.datasets.cifar import SEARCH_DEPTH, walk
 from shared.datasets.decoding import is_image, read_images
 from shared.datasets.image_data import DatasetError, ImageData
+from shared.errors import printable
 from shared.files import write_atomically
 
 ADDRESS = "https://dm.kaist.ac.kr/datasets/animal-10n/"
@@ -156,10 +157,13 @@ def _samples(folder: Path, split: str) -> list[str]:
     listed = list(_listed_names(path))
     if sorted(listed) == names:
         return listed
-    warnings.warn(
-        f"{path} lists {len(listed):,} files that are not the {len(names):,} in {folder / split}, "
-        "so samples come sorted by name: restore the files, or delete the list",
-        stacklevel=2,
+    print(
+        printable(
+            f"note: {path} lists {len(listed):,} files that are not the {len(names):,} in "
+            f"{folder / split}, so samples come sorted by name: restore the files, or delete the "
+            "list"
+        ),
+        file=sys.stderr,
     )
     return names
 

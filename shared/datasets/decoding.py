@@ -10,7 +10,6 @@ the next run. Letters: N files, n readable ones, S = image_size.
 
 import stat
 import sys
-import warnings
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -127,10 +126,12 @@ def _report(broken: Sequence[tuple[Path, str]], count: int, place: Path, skip_br
 
 def warn_of_cropping(place: Path, cropped: int, count: int, image_size: int) -> None:
     """Say that pictures lose their edges."""
-    warnings.warn(
-        f"{cropped:,} of {count:,} pictures of {place} are not square: their short side is resized "
-        f"to {image_size} pixels, and the middle is cut out",
-        stacklevel=2,
+    print(
+        printable(
+            f"note: {cropped:,} of {count:,} pictures of {place} are not square: their short side "
+            f"is resized to {image_size} pixels, and the middle is cut out"
+        ),
+        file=sys.stderr,
     )
 
 
