@@ -79,14 +79,7 @@ def labels_of_files(choice: LabelChoice, files: ImageFiles) -> NoiseFile:
     Raises NoiseFileError.
     """
     if choice.noise_file is None:
-        return make(
-            files.train_labels,
-            indices=np.arange(len(files.train_labels)),
-            dataset=files.name,
-            split="train",
-            num_classes=files.num_classes,
-            kind="none",
-        )
+        return unchanged(files)
     noise = aligned(read_any(choice.noise_file), files)
     if noise.open_set is not None and noise.open_set.any():
         raise NoiseFileError(

@@ -6,7 +6,8 @@ Training labels are noisy (about 38 % wrong), those of the validation and test i
 people. The lists of the publisher are read (`<split>_key_list.txt`, one file name a line, and
 `noisy_label_kv.txt`, `clean_label_kv.txt`, lines of file name and label), in `annotations` or
 beside it, or those of SLN's authors (`annotations/<split>.txt`, lines of file name and label). File
-names are relative to the dataset's folder, or to `images` in it. The order is the lists'.
+names are relative to the dataset's folder, or to `images` in it; or `images/` is a part of the name
+and the files lie in the dataset's folder, as InstanceGM has them. The order is the lists'.
 """
 
 from pathlib import Path
@@ -38,6 +39,7 @@ CLASS_NAMES = (
 )
 SEARCH_DEPTH = 2  # levels of sub-folders: deeper down there are thousands of folders of images
 SELECTIONS = ("noisy_train", "clean_train", "cc")  # which images to train on
+PREFIX = "images/"
 CC_LISTS = ("cc_select_img.txt", "cc_select_label.txt")
 CC_ADDRESS = "https://github.com/puar-playground/LRA-diffusion"
 
@@ -64,6 +66,9 @@ def load(path: str | Path, selection: str = "noisy_train") -> ImageFiles:
     if selection == "cc":
         splits = [_cc_lists(lists), *splits]
     root = _image_root(folder, splits[0][0][0], lists)
+    if root is None:  # InstanceGM's layout: the lists say images/0/00/..., which lie in 0/00
+        root = folder
+        splits = [([name.removeprefix(PREFIX) for name in names], each) for names, each in splits]
     for files, _ in splits:
         file_lists.check_ends(root, files, f"a list in {lists} names it: unpack all image archives")
     (train, train_labels), (val, val_labels), (test, test_labels) = splits
@@ -138,10 +143,13 @@ def _partly(place: Path, selection: str) -> list[str]:
     return []
 
 
-def _image_root(folder: Path, first: str, lists: Path) -> Path:
+def _image_root(folder: Path, first: str, lists: Path) -> Path | None:
+    """What the names in the lists are relative to; None: to `folder`, but for PREFIX."""
     for root in (folder, folder / "images"):
         if (root / first).is_file():
             return root
+    if (folder / first.removeprefix(PREFIX)).is_file():
+        return None
     raise DatasetError(
         f"the images of Clothing1M are missing: {first}, the first in {lists}, is neither in "
         f"{folder} nor in {folder / 'images'} ({nearest(folder / 'images' / first)}): unpack the "

@@ -79,6 +79,14 @@ def test_the_lists_of_slns_authors_are_read(tmp_path, strip):
     assert_complete(clothing1m.load(tmp_path), tmp_path / strip, strip)
 
 
+def test_images_without_their_folder_are_found_as_instancegm_has_them(tmp_path):
+    write_official(tmp_path, ".")
+    for files in SPLITS.values():
+        for name in files:
+            write(tmp_path / name.removeprefix("images/"), ["never opened"])
+    assert_complete(clothing1m.load(tmp_path), tmp_path, "images/")
+
+
 def test_the_publishers_lists_come_first(tmp_path):
     write_official(tmp_path)
     write_plain(tmp_path)
