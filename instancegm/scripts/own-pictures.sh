@@ -4,7 +4,7 @@
 source "$(dirname "$0")/common.sh"
 run=$(run_folder instancegm-own-pictures 0.4)
 train=("$PYTHON" instancegm/instanceGM_animal10N.py --dataset folder --data_path "$run/pictures" --seed "$SEED" --resume
-  --width 8 --no-flip --num_epochs 24 --warm_up 10 --lr_drop 18)
+  --width 8 --no-flip --num_epochs 16 --warm_up 8 --lr_drop 12)
 
 [[ -d $run/pictures ]] || {
   "$PYTHON" -m shared noise make --dataset digits --kind symmetric --exclude_true_class --rate "${RATE:-0.4}" --out "$run/noise.npz"
