@@ -307,10 +307,16 @@ def _with_config_file(parser: argparse.ArgumentParser, argv: list[str]) -> list[
         decides=("dataset", "noise_mode", "r"),
     )
     from_file = words[: len(words) - len(argv)]
-    if any(word.startswith("--noise_file=") for word in from_file):
-        # A noise file says its kind itself, and config.yaml records what it said.
-        from_file = [word for word in from_file if not word.startswith("--noise_mode=")]
+    # What says its rate and kind itself; config.yaml records what it said.
+    outcome = ["--noise_mode="] if _has(from_file, "--noise_file=") else []
+    if _has(from_file, *(f"--dataset={name}" for name in HUMAN)):
+        outcome = ["--noise_mode=", "--r="]
+    from_file = [word for word in from_file if not word.startswith(tuple(outcome))]
     return [*from_file, *argv]
+
+
+def _has(words: Sequence[str], *starts: str) -> bool:
+    return any(word.startswith(starts) for word in words)
 
 
 def _expand_abbreviations(

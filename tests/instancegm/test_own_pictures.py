@@ -13,6 +13,7 @@ from instancegm import instanceGM, instanceGM_animal10N, instanceGM_clothing1M
 from instancegm.method.signs import SILENT
 from instancegm.run.config import parse
 from instancegm.run.data import run_data
+from shared.datasets.image_data import ImageData
 from shared.formats.noise_file import read
 
 SMALL = [
@@ -137,6 +138,36 @@ def test_weights_that_do_not_fit_are_refused(line, message, capsys):
     with pytest.raises(SystemExit):
         parse(line.split(), "instanceGM_animal10N")
     assert message in capsys.readouterr().err
+
+
+@pytest.fixture
+def human(tmp_path, monkeypatch):
+    """A tiny CIFAR-10 with people's labels, as `make data-cifar10 data-cifar_n` leave them."""
+    monkeypatch.chdir(tmp_path)
+    rng = np.random.default_rng(0)
+    clean = np.arange(200) % 10
+    images = rng.integers(0, 256, (200, 32, 32, 3), dtype=np.uint8)
+    names = tuple("abcdefghij")
+    data = ImageData("cifar10", images, clean, images[:20], clean[:20], names, tmp_path)
+    monkeypatch.setattr("shared.datasets.load", lambda *_, **__: data)
+    columns = {"clean_label": clean, "worse_label": np.roll(clean, 1), "aggre_label": clean.copy()}
+    columns["aggre_label"][:20] = 9 - clean[:20]
+    (tmp_path / "label_noisy/cifar_n").mkdir(parents=True)
+    torch.save(columns, tmp_path / "label_noisy/cifar_n/CIFAR-10_human.pt")
+    return columns
+
+
+@pytest.mark.training
+def test_a_run_on_human_labels_is_named_after_them_and_can_be_repeated(human, tmp_path):
+    flags = ["--dataset", "cifar10n", "--noise_type", "aggre", "--data_path", str(tmp_path)]
+    flags += ["--width", "1", "--batch_size", "16", "--num_epochs", "0", "--mode", "ce"]
+    assert instanceGM.main(flags) == 0
+    (run,) = (tmp_path / "runs").iterdir()
+    assert run.name == "cifar10n_0.1_aggre_label_ce_seed123"
+    assert (read(run / "noise.npz").noisy_labels == human["aggre_label"]).all()
+    assert yaml.safe_load((run / "config.yaml").read_text())["lambda_u"] == 0.0
+    assert instanceGM.main(["--config", str(run / "config.yaml"), "--output_dir", "again"]) == 0
+    assert rows(tmp_path / "again") == rows(run)
 
 
 def test_human_labels_by_name_bring_a_preset_of_their_own():
