@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 from ieg.input import names
+from ieg.input.own_pictures import MEMORY_SIDE
 from ieg.method.schedules import SCHEDULES
 from ieg.method.settings import METHODS, PseudoLoss, parse_pseudo_loss
 from ieg.run.flags import Aside, Flag, add_flags, check_limits, flags_of, flags_of_file
@@ -43,7 +44,7 @@ GROUPS = {  # the first field of each group in --help
     "learning_rate": "optimizer (published flags)",
     "meta_momentum": "re-weighting (published flags)",
     "ds_include_metadata": "published flags of little or no effect",
-    "noise_file": "added here",
+    "noise_type": "added here",
 }
 
 
@@ -198,9 +199,25 @@ class Config:
     )
     dropout_rate: Annotated[float, Aside("refused: no published network implements it")] = 0.0
 
+    noise_type: Annotated[
+        str | None, Aside("cifar10n: whose labels, such as aggre; the same as cifar10n_aggre")
+    ] = None
     noise_file: Annotated[
         str | None,
         Aside("--dataset=file: noisy labels of any format; FILE:COLUMN chooses one of several"),
+    ] = None
+    labels: Annotated[
+        Path | None, Aside("folder: a CSV filename,label for pictures wherever they lie in it")
+    ] = None
+    val_fraction: Annotated[
+        float | None,
+        Flag("folder without test images: share to hold out to test on", above=0, below=1),
+    ] = None
+    skip_broken: Annotated[
+        bool, Aside("folder: leave out and name the pictures that cannot be read")
+    ] = False
+    cache_dir: Annotated[
+        Path | None, Aside("folder: keep the pictures there as decoded; not for resnet50")
     ] = None
     output_dir: Annotated[Path | None, Aside("the run folder itself")] = None
     published_layout: Annotated[bool, Aside("run folders without the method's name")] = False
@@ -258,7 +275,14 @@ def parse(argv: Sequence[str] | None = None) -> Config:
             f"--noise_file and --dataset={config.dataset} both say what the labels are: drop one, "
             "or write --dataset=file"
         )
-    names.parse(config.dataset)
+    if config.cache_dir is not None and picture_side(config) > MEMORY_SIDE:
+        parser.error(
+            f"--cache_dir keeps pictures of {MEMORY_SIDE} pixels, but --network_name="
+            f"{config.network_name} takes crops of the files: leave it out"
+        )
+    # One name for one run, whichever way it was given.
+    spec = names.parse(config.dataset, config.noise_type)
+    config = replace(config, dataset=spec.name, noise_type=None)
     # DEVIATION(ieg_fsr): what fsr forces is set before the data are read; the original sets it too
     # late, so its users must give --ds_include_metadata and --probe_dataset_hold_ratio=0
     # themselves.
@@ -307,6 +331,11 @@ def _refuse_what_is_not_there(parser: argparse.ArgumentParser, config: Config) -
 
 
 # ---- what follows from a Config
+
+
+def picture_side(config: Config) -> int:
+    """Pixels of a side that the network is made for, and that a folder of pictures is seen at."""
+    return 224 if config.network_name == "resnet50" else MEMORY_SIDE
 
 
 def recorded(config: Config) -> dict[str, Any]:

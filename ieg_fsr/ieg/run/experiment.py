@@ -20,6 +20,7 @@ from ieg import networks
 from ieg.input import tasks
 from ieg.input.batches import pass_order, train_stream
 from ieg.input.image_sources import Source
+from ieg.input.own_pictures import Wishes
 from ieg.input.tasks import Task
 from ieg.method import schedules
 from ieg.method.reward_queue import RewardQueue
@@ -30,7 +31,7 @@ from ieg.method.train import Figures, evaluate
 from ieg.method.trainer import Trainer, network_of
 from ieg.run import checkpoint, devices
 from ieg.run.checkpoint import Record
-from ieg.run.config import Config, deciding, run_folder
+from ieg.run.config import Config, deciding, picture_side, run_folder
 from ieg.run.errors import CheckpointError, UsageError
 from shared.errors import UserError
 from shared.formats.noise_file import label_hash
@@ -89,9 +90,12 @@ class Experiment:
         """Restores what an evaluation needs; the steps done."""
         state = {name: part for name, part in self.trainer.state().items() if name in EVALUATED}
         step = self.config.restore_step
-        done = checkpoint.restore(self.folder, state, self.record, step, SAME_TO_EVALUATE)
+        # The last two say what was held out.
+        held_out = ("val_fraction", "seed") if self.config.val_fraction is not None else ()
+        same = SAME_TO_EVALUATE + held_out
+        done = checkpoint.restore(self.folder, state, self.record, step, same)
         if not done:
-            flags = ", ".join(f"--{name}" for name in SAME_TO_EVALUATE)
+            flags = ", ".join(f"--{name}" for name in same)
             raise CheckpointError(
                 f"{self.folder} has no checkpoint to evaluate: train first, with the same {flags}"
             )
@@ -100,11 +104,14 @@ class Experiment:
     # DEVIATION(ieg_fsr): ImageNet is evaluated for every method that asks; in the original's last
     # release for FSR alone.
     def evaluate(self) -> dict[str, Figures]:
-        """Figures of every evaluation set; the first one is what the papers report."""
-        second = self.task.second_evaluation
-        sets = {"val": self.task.evaluation} | ({} if second is None else {"test": second})
+        """Figures of every evaluation set there is; the first one is what the papers report."""
+        sets = {"val": self.task.evaluation, "test": self.task.second_evaluation}
         size, averages = self.config.val_batch_size, self.config.use_ema
-        return {name: evaluate(self.trainer, part, size, averages) for name, part in sets.items()}
+        return {
+            name: evaluate(self.trainer, part, size, averages)
+            for name, part in sets.items()
+            if part is not None
+        }
 
     def batches(self, first_step: int) -> Iterator[Batch]:
         """Endless batches for all replicas of this process, from a step on."""
@@ -149,6 +156,11 @@ def build(config: Config) -> Experiment:
     if config.mode == "train":
         _check(config, task, replicas)
         _check_folder(folder)
+    elif task.evaluation is None:
+        raise UsageError(
+            f"{task.name} has no test images to evaluate on: put some into test/<class>/, or give "
+            "the --val_fraction that the run was trained with"
+        )
     on_gpu = bool(tf.config.list_logical_devices("GPU"))
     jit_compile = config.jit_compile == "on" or (config.jit_compile == "auto" and on_gpu)
     identity = {**deciding(config), "replicas": replicas, **hashes(task)}
@@ -170,11 +182,26 @@ def load_task(config: Config) -> Task:
             limit_train=config.limit_train,
             limit_test=config.limit_test,
             use_imagenet_as_eval=config.use_imagenet_as_eval,
+            wishes=Wishes(
+                side=picture_side(config),
+                labels=config.labels,
+                val_fraction=config.val_fraction,
+                skip_broken=config.skip_broken,
+                cache_dir=config.cache_dir,
+            ),
         )
     except UserError as error:
-        # `shared` says it for all projects, whose flag for the data has another name.
-        text = str(error).replace("--data_path; of ieg_fsr --dataset_dir", "--dataset_dir")
-        raise type(error)(text.replace("--data_path", "--dataset_dir")) from error
+        raise type(error)(with_own_flag(str(error))) from error
+
+
+def with_own_flag(text: str) -> str:
+    """A message of `shared`, which says it for all projects, with this project's flag for the data.
+
+    What it says of a command of `shared` itself, where it recommends one, stays.
+    """
+    ours, command, theirs = text.partition("`python -m shared")
+    ours = ours.replace("--data_path; of ieg_fsr --dataset_dir", "--dataset_dir")
+    return ours.replace("--data_path", "--dataset_dir") + command + theirs
 
 
 def data_dir(given: Path | None) -> Path | None:
@@ -239,7 +266,8 @@ def hashes(task: Task) -> dict[str, str]:
 
 def _image_hash(source: Source) -> str:
     ids = np.linspace(0, len(source.labels) - 1, min(16, len(source.labels))).astype(np.int64)
-    images = source.unscale(source.plain(tf.constant(ids)))
+    # As a graph, whose errors about files are not wrapped in Python's.
+    images = source.unscale(tf.function(source.plain)(tf.constant(ids)))
     return hashlib.sha256(np.ascontiguousarray(images.numpy()).tobytes()).hexdigest()
 
 
