@@ -94,7 +94,7 @@ def test_large_pictures_are_told_of_the_network_for_them(tmp_path, capsys):
         (tmp_path / "large" / place).parent.mkdir(parents=True)
         Image.new("RGB", (300, 200)).save(tmp_path / "large" / place)
     folder(tmp_path / "large")
-    told = "note: pictures of about 200 pixels are reduced to 32: --network_name=resnet50 trains at"
+    told = "note: pictures of about 200 pixels are reduced to 32: --network_name=resnet50 "
     assert told in capsys.readouterr().out
     folder(tmp_path / "large", wishes=LARGE)
     assert "reduced" not in capsys.readouterr().out

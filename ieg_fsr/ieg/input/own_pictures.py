@@ -152,5 +152,5 @@ def _mention_large_pictures(data: ImageData) -> None:
     if side is not None:
         print(
             f"note: pictures of about {side} pixels are reduced to {MEMORY_SIDE}: "
-            "--network_name=resnet50 trains at 224"
+            "--network_name=resnet50 (resnet50v1 with --pretrained=imagenet) trains at 224"
         )

@@ -19,7 +19,11 @@ from ieg.method.schedules import SCHEDULES
 from ieg.method.settings import METHODS, PseudoLoss, parse_pseudo_loss
 from ieg.run.flags import Aside, Flag, add_flags, check_limits, flags_of, flags_of_file
 
-NETWORKS = "wrn28-10, resnet29, resnet32, resnet18, resnet50, or wrn<depth>-<width> such as wrn28-2"
+NETWORKS = (
+    "wrn28-10, resnet29, resnet32, resnet18, resnet50, wrn<depth>-<width> such as wrn28-2, or "
+    "resnet50v1, which is added here"
+)
+PRETRAINED = "resnet50v1"  # the network that there are ImageNet weights for
 PSEUDO_LOSS = PseudoLoss("all", 1.0, 0.1, 2.0)
 CHECKPOINT_PATH = Path(tempfile.gettempdir(), "ieg")
 EXAMPLES = """examples:
@@ -122,7 +126,7 @@ class Config:
         int, Flag("cosine: epochs in which the rate rises from 0", least=0)
     ] = 0
     weight_decay: Annotated[float, Flag("of resnet32 and resnet18 only", least=0)] = 5e-4
-    l2_weight_decay: Annotated[float, Flag("of resnet50 only", least=0)] = 4e-4
+    l2_weight_decay: Annotated[float, Flag("of resnet50 and resnet50v1", least=0)] = 4e-4
     label_smoothing: Annotated[float, Flag("supervised and fsr", least=0, below=1)] = 0.0
 
     meta_momentum: Annotated[float, Flag("of the look-ahead of ieg and fsr", least=0)] = 0.9
@@ -206,6 +210,10 @@ class Config:
         str | None,
         Aside("--dataset=file: noisy labels of any format; FILE:COLUMN chooses one of several"),
     ] = None
+    pretrained: Annotated[
+        str | None,
+        Flag(f"{PRETRAINED}: start from Keras' ImageNet weights", choices=("imagenet",)),
+    ] = None
     labels: Annotated[
         Path | None, Aside("folder: a CSV filename,label for pictures wherever they lie in it")
     ] = None
@@ -217,7 +225,7 @@ class Config:
         bool, Aside("folder: leave out and name the pictures that cannot be read")
     ] = False
     cache_dir: Annotated[
-        Path | None, Aside("folder: keep the pictures there as decoded; not for resnet50")
+        Path | None, Aside("folder: keep the pictures there as decoded, 32 pixels wide")
     ] = None
     output_dir: Annotated[Path | None, Aside("the run folder itself")] = None
     published_layout: Annotated[bool, Aside("run folders without the method's name")] = False
@@ -280,6 +288,11 @@ def parse(argv: Sequence[str] | None = None) -> Config:
             f"--cache_dir keeps pictures of {MEMORY_SIDE} pixels, but --network_name="
             f"{config.network_name} takes crops of the files: leave it out"
         )
+    if config.pretrained and config.network_name != PRETRAINED:
+        parser.error(
+            f"--pretrained={config.pretrained}: no published weights fit {config.network_name}; "
+            f"give --network_name={PRETRAINED}, Keras' ResNet-50, or leave --pretrained out"
+        )
     # One name for one run, whichever way it was given.
     spec = names.parse(config.dataset, config.noise_type)
     config = replace(config, dataset=spec.name, noise_type=None)
@@ -314,7 +327,8 @@ def _refuse_what_is_not_there(parser: argparse.ArgumentParser, config: Config) -
     if config.pretrained_ckpt or config.fix_network_features or config.dropout_rate:
         parser.error(
             "--pretrained_ckpt, --fix_network_features and --dropout_rate do nothing in the "
-            "published networks: leave them out"
+            "published networks: leave them out; for a start from ImageNet weights give "
+            f"--network_name={PRETRAINED} --pretrained=imagenet"
         )
     if config.meta_partial_level != 0:
         parser.error(
@@ -335,7 +349,7 @@ def _refuse_what_is_not_there(parser: argparse.ArgumentParser, config: Config) -
 
 def picture_side(config: Config) -> int:
     """Pixels of a side that the network is made for, and that a folder of pictures is seen at."""
-    return 224 if config.network_name == "resnet50" else MEMORY_SIDE
+    return 224 if config.network_name in ("resnet50", "resnet50v1") else MEMORY_SIDE
 
 
 def recorded(config: Config) -> dict[str, Any]:

@@ -29,10 +29,13 @@ from ieg.method.settings import Settings
 from ieg.method.step import Batch
 from ieg.method.train import Figures, evaluate
 from ieg.method.trainer import Trainer, network_of
+from ieg.networks import pretrained
 from ieg.run import checkpoint, devices
 from ieg.run.checkpoint import Record
 from ieg.run.config import Config, deciding, picture_side, run_folder
 from ieg.run.errors import CheckpointError, UsageError
+from shared import datasets
+from shared.datasets import download
 from shared.errors import UserError
 from shared.formats.noise_file import label_hash
 from shared.run_folder import locked
@@ -144,6 +147,7 @@ def build(config: Config) -> Experiment:
         networks.check(config.network_name, config.bottleneck_relu == "restored")
     except ValueError as error:
         raise UsageError(f"--network_name: {error}") from error
+    weights = imagenet_file() if config.pretrained and config.mode == "train" else None
     strategy = devices.strategy(
         cpu_replicas=config.cpu_replicas, deterministic=config.deterministic, tf32=config.tf32
     )
@@ -164,7 +168,7 @@ def build(config: Config) -> Experiment:
     on_gpu = bool(tf.config.list_logical_devices("GPU"))
     jit_compile = config.jit_compile == "on" or (config.jit_compile == "auto" and on_gpu)
     identity = {**deciding(config), "replicas": replicas, **hashes(task)}
-    trainer = build_trainer(config, task, strategy, iter_epoch, jit_compile)
+    trainer = build_trainer(config, task, strategy, iter_epoch, jit_compile, weights)
     record = Record(json.loads(json.dumps(identity)), [])
     plan = plan_of(config, iter_epoch)
     return Experiment(config, folder, task, strategy, trainer, record, plan, jit_compile)
@@ -202,6 +206,15 @@ def with_own_flag(text: str) -> str:
     ours, command, theirs = text.partition("`python -m shared")
     ours = ours.replace("--data_path; of ieg_fsr --dataset_dir", "--dataset_dir")
     return ours.replace("--data_path", "--dataset_dir") + command + theirs
+
+
+def imagenet_file() -> Path:
+    """The ImageNet weights, downloaded if need be; not below --dataset_dir, which may be pictures.
+
+    Raises DownloadError.
+    """
+    target = datasets.data_root(data_dir(None)) / "pretrained" / pretrained.FILE
+    return download.fetch(pretrained.URL, target, md5=pretrained.MD5, limit=pretrained.LIMIT)
 
 
 def data_dir(given: Path | None) -> Path | None:
@@ -304,8 +317,12 @@ def build_trainer(
     strategy: tf.distribute.Strategy,
     iter_epoch: int,
     jit_compile: bool,
+    weights: Path | None = None,
 ) -> Trainer:
-    """Network, state and compiled steps; the same flags give the same initial weights."""
+    """Network, state and compiled steps; the same flags give the same initial weights.
+
+    weights: a file to start from instead.
+    """
     policy = "mixed_bfloat16" if config.mixed_precision else "float32"
     keras.mixed_precision.set_global_policy(policy)
     with strategy.scope():
@@ -316,6 +333,9 @@ def build_trainer(
             seed=config.seed,
             relu_in_bottleneck=config.bottleneck_relu == "restored",
         )
+    if weights is not None:
+        networks.load_imagenet(model, weights)
+        print(f"the network starts from the ImageNet weights {weights}")
     decay: dict[str, Any] = {
         "weight_decay": config.weight_decay,
         "l2_weight_decay": config.l2_weight_decay,
