@@ -34,6 +34,7 @@ examples:
   python -m shared noise info CIFAR-10_human.pt             (lists its columns with their rates)
   python -m shared noise convert CIFAR-10_human.pt:worse_label worse.csv
   python -m shared noise convert cifar10-1-0.35.npy pmd.npz --dataset cifar10 --data_path data
+  python -m shared noise convert found.csv found.npz --dataset folder --data_path pictures
   python -m shared noise compare sym0.4.npz sym0.4_custom.csv
   python -m shared noise info train_sn20.manifest.json      (what `make --format coco` did)
   python -m shared noise compare instances_train.json train_sn20.json
@@ -59,6 +60,8 @@ examples:
   python -m shared noise make --dataset cifar10 --kind pmd --pmd_type 1 --eta eta.npy --rate 0.35 \\
       --out cifar10-1-0.35.npz
   python -m shared noise make --dataset cifar10 --kind transition --matrix T.csv --out mine.npz
+  python -m shared noise make --dataset folder --data_path pictures --labels labels.csv \\
+      --kind symmetric --rate 0.2 --out sym0.2.npz
   python -m shared noise make --dataset cifar10 --kind ieg_uniform --rate 0.4 --probe_ratio 0.002 \\
       --out ieg0.4.npz
   python -m shared noise make --dataset cifar10 --kind long_tail --imbalance 0.02 --rate 0.2 \\
@@ -175,6 +178,7 @@ def _run_make(a: argparse.Namespace) -> None:
     labels_only = {OPTIONS[name].flag_of(value): value for name, value in options.items()}
     labels_only |= {f"--{name}": path for name, path in files.items()}
     labels_only |= {"--data_path": a.data_path, "--image_size": a.image_size}
+    labels_only |= {"--labels": a.labels, "--skip_broken": a.skip_broken or None}
     coco_only = {"--ann": a.ann, "--mode": a.mode, "--manifest": a.manifest}
     coco_cli.check_format(
         a.format, a.dataset, a.kind, given(labels_only), given(coco_only), a.ann is not None
@@ -187,8 +191,18 @@ def _run_make(a: argparse.Namespace) -> None:
         return
     seed = usual_seed(a.kind) if a.seed is None else a.seed
     recipe = Recipe(a.kind, a.rate, seed, **options | {"independent": bool(a.independent)})
-    size = 32 if a.image_size is None else a.image_size
-    run_make(recipe, a.dataset, a.data_path, size, files, a.out, a.force)
+
+    def read() -> datasets.ImageData:
+        size = 32 if a.image_size is None else a.image_size
+        return datasets.load(
+            a.dataset,
+            a.data_path,
+            image_size=size,
+            labels=a.labels,
+            skip_broken=a.skip_broken,
+        )
+
+    run_make(recipe, a.dataset, read, files, a.out, a.force)
 
 
 def _add_add(actions: SubParsers) -> None:
@@ -249,6 +263,17 @@ def _add_dataset_options(
     parser.add_argument(
         "--data_path", metavar="DIR", help="where the dataset is; default: $DATA_ROOT, else data"
     )
+    parser.add_argument(
+        "--labels",
+        type=Path,
+        metavar="CSV",
+        help="with --dataset folder: its labels, as lines filename,label (names or numbers)",
+    )
+    parser.add_argument(
+        "--skip_broken",
+        action="store_true",
+        help="leave out pictures of the dataset that cannot be read, as training with it does",
+    )
     if not required:
         parser.add_argument(
             "--accept_labels",
@@ -258,4 +283,5 @@ def _add_dataset_options(
 
 
 def _source(a: argparse.Namespace, file: str, column: str | None = None) -> Source:
-    return Source(file, column, a.dataset, a.data_path, a.accept_labels)
+    flags = a.data_path, a.accept_labels, a.labels, a.skip_broken
+    return Source(file, column, a.dataset, *flags)

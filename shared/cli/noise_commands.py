@@ -1,7 +1,7 @@
 """What `python -m shared noise make|add|info|convert|compare` do, once the flags are parsed."""
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -31,6 +31,8 @@ class Source:
     dataset: str | None = None
     data_path: str | None = None
     accept: bool = False  # labels that look like those of other samples
+    labels: Path | None = None  # of the dataset `folder`, a CSV
+    skip_broken: bool = False  # leave out pictures of the dataset that cannot be read
 
     @property
     def title(self) -> str:
@@ -41,10 +43,14 @@ class Source:
         """The noise file; with a dataset, checked against it and completed by its clean labels."""
         noise = external.read_any(self.file, self.column)
         if self.dataset is None:
-            if self.data_path is not None:
-                raise NoiseFileError("--data_path says where, but not which dataset: add --dataset")
+            if flags := [flag for flag in self.dataset_flags() if flag != "--column"]:
+                raise NoiseFileError(
+                    f"{flags[0]} is about a dataset, and does not say which: add --dataset"
+                )
             return noise, None
-        data = datasets.load_labels(self.dataset, self.data_path)
+        data = datasets.load_labels(
+            self.dataset, self.data_path, labels=self.labels, skip_broken=self.skip_broken
+        )
         rows, noisy = labels_for(
             noise,
             dataset=data.name,
@@ -69,22 +75,27 @@ class Source:
 
     def dataset_flags(self) -> list[str]:
         """The flags about a dataset, or a column, that were given."""
-        flags = {"--column": self.column, "--dataset": self.dataset, "--data_path": self.data_path}
+        flags = {
+            "--column": self.column,
+            "--dataset": self.dataset,
+            "--data_path": self.data_path,
+            "--labels": self.labels,
+            "--skip_broken": self.skip_broken or None,
+        }
         return given(dict(flags))
 
 
 def run_make(
     recipe: Recipe,
     dataset: str,
-    data_path: str | None,
-    image_size: int,
+    read: Callable[[], ImageData],
     files: dict[str, Path | None],
     out: Path,
     force: bool,
 ) -> None:
     """Generate noisy labels and write them; what cannot work is refused before data is read.
 
-    files: the arrays of `kinds.FILES` that were given.
+    read: loads the dataset. files: the arrays of `kinds.FILES` that were given.
     """
     recipe.check_for(dataset)
     format = external.format_of(out)
@@ -93,8 +104,7 @@ def run_make(
             f"a .{format} file cannot say which images are replaced: write .npz or .csv"
         )
     arrays = {name: _read_array(recipe.kind, name, path) for name, path in files.items()}
-    data = datasets.load(dataset, data_path, image_size=image_size)
-    _save(out, generate(recipe, data, **arrays), format, force)
+    _save(out, generate(recipe, read(), **arrays), format, force)
 
 
 def _read_array(kind: str, name: str, path: Path | None) -> Floats | None:

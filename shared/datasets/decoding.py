@@ -8,6 +8,7 @@ array that is returned, or into a file of `cache_dir` that is mapped into memory
 the next run. Letters: N files, n readable ones, S = image_size.
 """
 
+import stat
 import sys
 import warnings
 from collections.abc import Callable, Iterator, Sequence
@@ -63,7 +64,9 @@ def read_images(
     def decode(append: Callable[[_Pixels], object]) -> Faults:
         broken: dict[int, str] = {}
         cropped = 0
-        found = watched(_decoded(files, image_size, crop), len(files), f"reading {place}")
+        found = watched(
+            _decoded(files, image_size, crop), len(files), f"reading {'/'.join(place.parts[-2:])}"
+        )
         for position, (pixels, fault, is_square) in enumerate(found):
             if fault:
                 broken[position] = fault
@@ -147,21 +150,36 @@ def _decoded(
 def _read(file: Path, image_size: int, crop: bool) -> tuple[_Pixels, str, bool]:
     try:
         image = open_rgb(file)
-        return resized(image, image_size, crop), "", image.width == image.height
     except DatasetError as error:
-        return np.empty(0, np.uint8), str(error.__cause__), True
+        return np.empty(0, np.uint8), _why(error.__cause__, file), True
+    return resized(image, image_size, crop), "", image.width == image.height
 
 
 def open_rgb(file: Path) -> Image.Image:
     """A picture of any size, turned as its EXIF data say, in RGB of 8 bits; or a DatasetError."""
     try:
-        with Image.open(file) as opened:
-            return _eight_bits(ImageOps.exif_transpose(opened))
+        with opened(file) as picture:
+            return _eight_bits(ImageOps.exif_transpose(picture))
+    except MemoryError:  # no fault of the picture
+        raise
     # Pillow's decoders raise whatever they like: OSError, SyntaxError, struct.error, ...
     except Exception as error:
         raise DatasetError(
-            f"{file} is not a readable image ({error}): repair or delete it"
+            f"{file} is not a readable image ({_why(error, file)}): repair or delete it"
         ) from error
+
+
+def opened(file: Path) -> Image.Image:
+    """The picture with its header read, for a `with`; raises what Pillow does."""
+    if not stat.S_ISREG(file.stat().st_mode):  # a pipe would wait for ever
+        raise OSError("not a regular file")
+    return Image.open(file)
+
+
+def _why(error: BaseException | None, file: Path) -> str:
+    """The reason without the name of the file, which is said anyway."""
+    text = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+    return text.replace(f" {str(file)!r}", "")
 
 
 def _eight_bits(image: Image.Image) -> Image.Image:

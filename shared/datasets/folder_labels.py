@@ -3,12 +3,14 @@
     filename,label          a header is not needed where the first line names a picture
     a/1.png,cat             names of classes, or their numbers
     2.png,dog               a bare name will do where only one picture is called so
+    3,dog                   and where all names lack their endings
 
 Cells are separated by commas, tabs or semicolons, or in lists without a header by the last space.
 """
 
 import csv
 import io
+import posixpath
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -22,7 +24,17 @@ from shared.datasets.image_data import DatasetError
 from shared.labels import Labels
 
 MOST_CLASSES = 10_000
-_FILE_COLUMNS = ("filename", "file_name", "file", "path", "image", "img_paths", "name")
+_FILE_COLUMNS = (
+    "filename",
+    "file_name",
+    "file",
+    "path",
+    "image",
+    "img_paths",
+    "name",
+    "image_id",
+    "id",
+)
 _LABEL_COLUMNS = ("label", "labels", "class", "target", "targets", "label_noisy", "category")
 _NUMBER = re.compile(r"[0-9]{1,9}(\.0*)?", re.ASCII)
 _NAMED = 3  # of the pictures that something is wrong with
@@ -46,7 +58,10 @@ def read(path: Path, names: Sequence[str], folders: Sequence[str]) -> Labelled:
     wrong.
     """
     wanted, texts = _columns(path)
-    rows = file_names.positions(wanted, names)
+    if not any(is_image(Path(name)) for name in wanted):  # names without .png
+        rows = file_names.positions(wanted, [posixpath.splitext(name)[0] for name in names])
+    else:
+        rows = file_names.positions(wanted, names)
     if missing := [name for name, row in zip(wanted, rows) if row < 0]:
         raise DatasetError(
             f"{path}: {len(missing):,} of {len(wanted):,} pictures, such as "
@@ -132,6 +147,10 @@ def _head(path: Path, row: list[str]) -> tuple[int, int, int]:
     names = [name.lower() for name in row]
     file = next((names.index(name) for name in _FILE_COLUMNS if name in names), None)
     label = next((names.index(name) for name in _LABEL_COLUMNS if name in names), None)
+    if len(names) == 2 and file is None and label is not None:
+        file = 1 - label
+    if len(names) == 2 and label is None and file is not None:
+        label = 1 - file
     if file is None or label is None:
         raise DatasetError(
             f"{path} begins with {','.join(row)[:80]!r}: expected the columns filename,label"

@@ -17,7 +17,8 @@ class DatasetError(UserError):
 class ImageData:
     """A dataset in memory.
 
-    N training and M test images, H x W pixels, C classes; the order of samples is fixed.
+    N training and M test images (M may be 0: no test set), H x W pixels, C classes; the order of
+    samples is fixed.
     """
 
     name: str
@@ -38,7 +39,7 @@ class ImageData:
 class ImageFiles:
     """A dataset too large for memory: files and labels.
 
-    N training, V validation and M test images, C classes.
+    N training, V validation and M test images, of which V and M may be 0, C classes.
     """
 
     name: str

@@ -26,10 +26,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
 
 from shared.datasets import folder_labels, image_arrays
-from shared.datasets.decoding import SUFFIXES, is_image, read_images
+from shared.datasets.decoding import SUFFIXES, is_image, opened, read_images
 from shared.datasets.folders import walk
 from shared.datasets.image_data import DatasetError, ImageData, ImageFiles
 from shared.errors import printable
@@ -37,6 +36,7 @@ from shared.labels import Labels
 
 LARGE = 3  # times the size asked for: then most of a picture is lost
 _OTHER_NAMES = ("val", "valid", "validation", "testing")  # that people give a test set
+_PARTS = {"train", "training", "test", *_OTHER_NAMES, "eval", "dev"}
 _LOOKED_AT = 50  # pictures, by which the size of all is judged
 _LAYOUT = (
     "expected train/<class>/*.png (and test/<class>/*.png), or <class>/*.png in the folder, or an "
@@ -82,7 +82,8 @@ def load(
         found = read_images(
             part.files, image_size, place=part.folder, skip_broken=skip_broken, cache_dir=cache_dir
         )
-        names = tuple(part.names[row] for row in found.rows)
+        all_names = part.names
+        names = tuple(all_names[row] for row in found.rows)
         arrays.append((found.images, part.labels[found.rows], names))
     (train_images, train_labels, names), (test_images, test_labels, _) = arrays
     return ImageData(
@@ -118,12 +119,26 @@ def large_pictures(files: Sequence[Path], image_size: int) -> int | None:
     sides = []
     for position in np.linspace(0, len(files) - 1, min(len(files), _LOOKED_AT)).astype(int):
         try:
-            with warnings.catch_warnings(action="ignore"), Image.open(files[position]) as picture:
+            with warnings.catch_warnings(action="ignore"), opened(files[position]) as picture:
                 sides.append(min(picture.size))
         except Exception:  # Pillow's decoders raise whatever they like
             continue
     median = round(statistics.median(sides)) if sides else 0
     return median if sides and median >= LARGE * image_size else None
+
+
+def note_on_size(data: ImageData, better: str) -> str | None:
+    """A line for a run whose images are much smaller than the pictures of its folder, else None.
+
+    better: what trains at their size, such as "train_real.py trains at 224".
+    """
+    place = data.location
+    if place is None or not data.train_names:
+        return None
+    below = place / "train" if (place / "train" / data.train_names[0]).is_file() else place
+    size = data.train_images.shape[1]
+    side = large_pictures([below / name for name in data.train_names], size)
+    return f"pictures of about {side} pixels are reduced to {size}: {better}" if side else None
 
 
 # ---- what is where
@@ -137,30 +152,42 @@ def _found(path: Path, labels: Path | None) -> tuple[_Part, _Part, tuple[str, ..
         )
     if labels is not None:
         return _listed(path, labels)
-    below_train = (path / "train").is_dir()
-    if not below_train and (path / "test").is_dir():
+    if _folders(path / "train"):
+        classes = tuple(_folders(path / "train"))
+        train = _labelled_files(path / "train", classes)
+        return train, _test(path, classes, str(path / "train")), classes
+    classes = tuple(_folders(path))
+    _check_classes(path, classes)
+    return _labelled_files(path, classes), _Part(path, [], np.zeros(0, np.int64)), classes
+
+
+def _check_classes(path: Path, names: Sequence[str]) -> None:
+    """Refuse folders at the root that are no classes; one that is called train may be vehicles."""
+    if not names:
+        raise DatasetError(f"{path.absolute()} has no class folders: {_LAYOUT}")
+    parts = [name for name in names if name.lower() in _PARTS]
+    if parts and (len(parts) == len(names) or any(_folders(path / name) for name in parts)):
         raise DatasetError(
-            f"{path.absolute()} has test/, but no train/: move the class folders of the training "
-            "images into train/"
+            f"{path.absolute()} has {', '.join(parts)}, which looks like a part of a dataset, not "
+            f"like a class: {_LAYOUT}"
         )
-    folder = path / "train" if below_train else path
-    classes = tuple(_class_folders(folder))
-    train = _labelled_files(folder, classes)
-    if not below_train:
-        return train, _Part(path, [], np.zeros(0, np.int64)), classes
-    return train, _test(path, classes, str(path / "train")), classes
 
 
 def _test(path: Path, classes: Sequence[str], source: str) -> _Part:
     """The test pictures; none where there is no folder test. source: what names the classes."""
     folder = path / "test"
-    if not folder.is_dir():
-        for name in _OTHER_NAMES:
-            if (path / name).is_dir():
-                note = f"note: {path / name} is not read; to test on it, call or link it test"
-                print(printable(note), file=sys.stderr)
+    if not _folders(folder):
+        notes = [
+            f"note: {path / name} is not read; to test on it, call or link it test"
+            for name in _OTHER_NAMES
+            if (path / name).is_dir()
+        ]
+        if folder.is_dir():
+            notes = [f"note: {folder} has no class folders, so there is no test set"]
+        for note in notes:
+            print(printable(note), file=sys.stderr)
         return _Part(path, [], np.zeros(0, np.int64))
-    if unknown := [name for name in _class_folders(folder) if name not in classes]:
+    if unknown := [name for name in _folders(folder) if name not in classes]:
         raise DatasetError(
             f"{folder} has classes that {source} lacks: {', '.join(unknown)}; the names must be "
             f"equal ({source} has {', '.join(classes)})"
@@ -168,15 +195,10 @@ def _test(path: Path, classes: Sequence[str], source: str) -> _Part:
     return _labelled_files(folder, classes)
 
 
-def _class_folders(folder: Path) -> list[str]:
-    names = sorted(p.name for p in folder.iterdir() if _is_class_folder(p))
-    if not names:
-        raise DatasetError(f"{folder.absolute()} has no class folders: {_LAYOUT}")
-    return names
-
-
-def _is_class_folder(path: Path) -> bool:
-    return path.is_dir() and not path.name.startswith(".")
+def _folders(path: Path) -> list[str]:
+    """The sorted names of the folders in a folder, hidden ones left out; none without it."""
+    inside = path.iterdir() if path.is_dir() else ()
+    return sorted(child.name for child in inside if child.is_dir() and child.name[0] != ".")
 
 
 def _labelled_files(folder: Path, classes: Sequence[str]) -> _Part:
@@ -205,13 +227,14 @@ def _pictures(folder: Path) -> list[Path]:
 def _listed(path: Path, labels: Path) -> tuple[_Part, _Part, tuple[str, ...]]:
     """The pictures that a CSV labels, and those in class folders of test."""
     tested = path / "test"
-    has_test = tested.is_dir() and any(_is_class_folder(child) for child in tested.iterdir())
+    has_test = bool(_folders(tested))
     files = [file for file in _pictures(path) if not (has_test and tested in file.parents)]
     names = [file.relative_to(path).as_posix() for file in files]
     trained = path / "train"
-    beside = trained if trained.is_dir() else path
-    folders = sorted(child.name for child in beside.iterdir() if _is_class_folder(child))
-    found = folder_labels.read(labels, names, folders)
+    classes = _folders(trained) if trained.is_dir() else _folders(path)
+    if has_test and not trained.is_dir():
+        classes.remove("test")
+    found = folder_labels.read(labels, names, classes)
     chosen = [files[row] for row in found.rows]
     if len(chosen) < len(files):
         print(

@@ -13,6 +13,7 @@ import contextlib
 import hashlib
 import io
 import json
+import math
 import os
 import shutil
 import sys
@@ -92,16 +93,19 @@ def _entry(place: Path, count: int, image_size: int) -> tuple[NDArray[np.uint8],
         faults = Faults(
             {int(row): str(why) for row, why in about["broken"].items()}, int(about["cropped"])
         )
-        shape = (count - len(faults.broken), image_size, image_size, 3)
-        if not shape[0]:
-            return np.empty(shape, np.uint8), faults
-        # Copy-on-write: torch.from_numpy warns about arrays that are read-only.
-        images = np.load(place / _IMAGES, mmap_mode="c", allow_pickle=False)
+        header = _header(rows := count - len(faults.broken), image_size)
+        with (place / _IMAGES).open("rb") as file:
+            known = file.read(len(header)) == header
+            size = file.seek(0, os.SEEK_END) - len(header)
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return None
-    if images.shape != shape or images.dtype != np.uint8:
+    shape = (rows, image_size, image_size, 3)
+    if not known or size != math.prod(shape):
         return None
-    return np.asarray(images), faults
+    if not rows:
+        return np.empty(shape, np.uint8), faults
+    # Copy-on-write: torch.from_numpy warns about arrays that are read-only.
+    return np.asarray(np.memmap(place / _IMAGES, np.uint8, "c", len(header), shape)), faults
 
 
 def _write(place: Path, count: int, image_size: int, decode: Callable[[Append], Faults]) -> None:

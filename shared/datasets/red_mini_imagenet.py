@@ -17,7 +17,7 @@ Images are squashed to the size asked for, which keeps these square ones as they
 """
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 from shared.datasets import file_lists, folders
@@ -34,6 +34,7 @@ RATE_MEANING = (
     "not that of wrong labels, which is lower: some web images are what their label says"
 )
 _VALIDATION = "clean_validation"
+_TRAIN_PLACES = ("all_images", "noisy_images", "training")  # folders of training images
 _IMAGENET_NAME = re.compile(r"n[0-9]{8}.*", re.ASCII)
 _LIST_NAME = re.compile(r"(red|blue)_noise_nl_([0-9.]+)", re.ASCII)
 
@@ -92,8 +93,10 @@ def load(
 
 def rates(root: Path, colour: str = "red") -> tuple[float, ...]:
     """The rates of a colour that are at or below `root`, ascending; empty without the set."""
-    folder = next(_folders(root), None)
-    return () if folder is None else tuple(sorted(_lists(folder, colour)))
+    try:
+        return tuple(sorted(_lists(find(root), colour)))
+    except DatasetError:
+        return ()
 
 
 def web_share(data: ImageData) -> float | None:
@@ -114,10 +117,14 @@ def find(root: Path) -> Path:
     Raises DatasetError, saying how to get the dataset.
     """
     found: list[str] = []
-    for folder in _folders(root):
+    for folder in folders.walk(root, SEARCH_DEPTH):
+        if not any(_lists(folder, colour) for colour in COLOURS):
+            continue
         missing = [
             name for name in ("validation", f"split/{_VALIDATION}") if not (folder / name).exists()
         ]
+        if not any((folder / name).is_dir() for name in _TRAIN_PLACES):
+            missing.append(_TRAIN_PLACES[0])
         if not missing:
             return folder
         found.append(f"{folder}, but it lacks {' and '.join(missing)}")
@@ -136,15 +143,6 @@ def find(root: Path) -> Path:
     wanted = "a folder mini-imagenet with split/, all_images/ and validation/ in it"
     raise DatasetError(
         folders.missing("Red Mini-ImageNet", wanted, root, SEARCH_DEPTH, found, ways)
-    )
-
-
-def _folders(root: Path) -> Iterator[Path]:
-    """Folders at or below `root` with lists of training images, nearest first."""
-    return (
-        folder
-        for folder in folders.walk(root, SEARCH_DEPTH)
-        if any(_lists(folder, colour) for colour in COLOURS)
     )
 
 
@@ -176,8 +174,10 @@ def _list(folder: Path, rate: float, colour: str) -> Path:
 
 def _train_places(folder: Path, source: Path) -> list[str]:
     """Folders that training images may be in, as patterns with the label."""
-    places = ["all_images", "noisy_images", f"training/{source.name}/{{label}}"]
-    return [place for place in places if (folder / place.partition("{")[0]).is_dir()] or places[:1]
+    there = [place for place in _TRAIN_PLACES[:2] if (folder / place).is_dir()]
+    if (folder / "training" / source.name).is_dir():
+        there.append(f"training/{source.name}/{{label}}")
+    return there or [_TRAIN_PLACES[0]]
 
 
 def _located(folder: Path, samples: Samples, places: Sequence[str]) -> Samples:
@@ -193,8 +193,8 @@ def _located(folder: Path, samples: Samples, places: Sequence[str]) -> Samples:
 
 def _class_names(folder: Path) -> tuple[str, ...]:
     """The names in class_name.txt, or the numbers where it does not name all classes."""
-    for path in (folder / "class_name.txt", folder / "split" / "class_name.txt"):
-        if path.is_file():
+    for place in (folder, folder / "split", folder.parent):
+        if (path := place / "class_name.txt").is_file():
             names = tuple(text for _, text in file_lists.lines(path))
             if len(names) == NUM_CLASSES:
                 return names

@@ -114,19 +114,23 @@ def load(
 
 
 def load_labels(
-    name: str, path: str | Path | None = None, *, labels: Path | None = None
+    name: str,
+    path: str | Path | None = None,
+    *,
+    labels: Path | None = None,
+    skip_broken: bool = False,
 ) -> ImageData | ImageFiles:
-    """The dataset, for its labels: no picture file is opened where its name or place has them.
+    """The dataset, for its labels; pictures of `folder` are opened only to skip broken ones.
 
-    labels: see `load`.
+    labels, skip_broken: see `load`.
     """
     _check_labels(name, labels)
     root = data_root(path)
     if name in LISTS:
         return LISTS[name](root)
-    if name == "folder" and not root.is_file():
+    if name == "folder" and not root.is_file() and not skip_broken:
         return image_folder.load_files(root, labels=labels)
-    return load(name, path, labels=labels)
+    return load(name, path, labels=labels, skip_broken=skip_broken)
 
 
 def _check_labels(name: str, labels: Path | None) -> None:

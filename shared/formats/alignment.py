@@ -238,7 +238,8 @@ def hold_out(labels: Labels, fraction: float, seed: int) -> tuple[Labels, Labels
         raise NoiseFileError(f"--val_fraction {fraction} is not between 0 and 1: 0.1 means 10 %")
     wanted = round(fraction * len(labels))
     if not 0 < wanted <= most:
-        advice = f"at most {most / max(1, len(labels)):.2f}" if wanted else "a larger one"
+        largest = math.floor(1000 * most / max(1, len(labels))) / 1000
+        advice = f"at most {largest}" if wanted else "a larger one"
         raise NoiseFileError(
             f"--val_fraction {fraction} of {len(labels):,} samples in {len(found)} classes would "
             f"hold out {wanted:,} of them, and each class must keep one: choose {advice}, or "

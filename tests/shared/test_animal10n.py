@@ -220,3 +220,40 @@ def test_a_linked_dataset_is_found(tmp_path):
     (tmp_path / "data").mkdir()
     (tmp_path / "data/animal-10n").symlink_to(tmp_path / "elsewhere/animal-10n")
     assert len(load("animal10n", tmp_path / "data").train_labels) == len(TRAIN)
+
+
+# ---- class folders
+
+
+@pytest.mark.parametrize(
+    "folders",
+    [
+        {"cat": 0, "guinea pig": 9, "jaguer": 5, "wolf": 2},
+        {"Cat": 0, "guinea_pig": 9, "jaguar": 5, "wolf": 2},
+        {"0": 0, "9": 9, "5": 5, "2": 2},
+    ],
+)
+def test_class_folders_have_the_publishers_numbers(tmp_path, folders):
+    for name, label in folders.items():
+        for split in ("training", "testing"):
+            grey = 10 * label + 1
+            save(tmp_path / "animal10N" / split / name / "x.png", Image.new("L", (64, 64), grey))
+    data = load("animal10n", tmp_path)
+    assert sorted(data.train_labels) == [0, 2, 5, 9]
+    assert greys(data.train_images) == (10 * data.train_labels + 1).tolist()
+    assert data.train_names == tuple(f"{name}/x.png" for name in sorted(folders))
+    assert data.class_names == animal10n.CLASS_NAMES
+    np.testing.assert_array_equal(data.test_labels, data.train_labels)
+    write_annotations(data.location)
+    assert load("animal10n", tmp_path).train_names == data.train_names
+
+
+def test_broken_images_are_skipped(folder, tmp_path):
+    (folder / "training/3_a_2.png").write_bytes(b"not an image")
+    (folder / "training.csv").write_text(
+        "img_paths,targets\n9_a.PNG,9\n3_a_2.png,3\n0_a.png,0\n0_z.png,0\n3_b.png,3\n"
+    )
+    data = load("animal10n", tmp_path, skip_broken=True, cache_dir=tmp_path / "cache")
+    assert data.train_names == ("9_a.PNG", "0_a.png", "0_z.png", "3_b.png")
+    assert data.train_labels.tolist() == [9, 0, 0, 3]
+    assert greys(data.train_images) == [90, 2, 1, 30]

@@ -126,7 +126,7 @@ def damage(images: Path, what: str) -> None:
         ("unknown class", "lacks: bird"),
         ("empty class", "eel has no images"),
         ("empty test class", "cat has no images"),
-        ("no train", "has test/, but no train/"),
+        ("no train", "has test, which looks like a part of a dataset"),
     ],
 )
 def test_faults_of_an_image_folder_are_named(images, what, message):
