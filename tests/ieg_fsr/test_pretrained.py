@@ -11,7 +11,7 @@ from PIL import Image
 
 from ieg import networks
 from ieg.networks import pretrained
-from ieg.run import config, experiment
+from ieg.run import config
 from shared.datasets import download
 from shared.datasets.download import DownloadError
 
@@ -59,7 +59,7 @@ def test_the_features_are_those_of_keras(keras_network, file):
 
 
 @pytest.mark.training
-def test_a_run_starts_from_the_file_and_is_not_resumed_without(
+def test_a_run_starts_from_the_file_and_is_evaluated_without(
     main, file, tmp_path, monkeypatch, capsys
 ):
     for number in range(4):
@@ -71,15 +71,16 @@ def test_a_run_starts_from_the_file_and_is_not_resumed_without(
     (tmp_path / "data" / "pretrained" / pretrained.FILE).symlink_to(file)
     monkeypatch.setenv("DATA_ROOT", str(tmp_path / "data"))
     flags = [*FLAGS, "--network_name=resnet50v1", "--batch_size=2", "--max_iteration=1"]
-    flags += ["--probe_dataset_hold_ratio=0"]
+    flags += ["--probe_dataset_hold_ratio=0", "--val_fraction=0.5"]
     assert main(*flags, "--pretrained=imagenet") == 2
     assert "is not the file of https://storage.googleapis.com" in capsys.readouterr().err
     monkeypatch.setattr(pretrained, "MD5", None)
     assert main(*flags, "--pretrained=imagenet") == 0
     assert f"starts from the ImageNet weights {tmp_path}" in capsys.readouterr().out
     assert len(rows(tmp_path / "run")) == 1
-    assert main(*flags) == 2
-    assert "pretrained: imagenet then, None now" in capsys.readouterr().err
+    monkeypatch.setenv("DATA_ROOT", str(tmp_path))
+    assert main(*flags, "--mode=evaluation") == 0
+    assert "Evaluation (val)" in capsys.readouterr().out
 
 
 def test_the_file_is_not_looked_for_among_the_pictures(main, monkeypatch, tmp_path, capsys):
@@ -102,13 +103,7 @@ def test_no_weights_fit_the_published_networks(capsys, network):
         config.parse([f"--network_name={network}", "--pretrained=imagenet"])
     said = capsys.readouterr().err
     assert f"no published weights fit {network}; give --network_name=resnet50v1" in said
+    with pytest.raises(SystemExit, match="2"):
+        config.parse(["--network_name=resnet50v1"])
+    assert "add --pretrained=imagenet" in capsys.readouterr().err
     assert config.parse(["--network_name=resnet50v1", "--pretrained=imagenet"]).pretrained
-
-
-def test_evaluation_needs_no_file(monkeypatch):
-    monkeypatch.setattr(experiment, "imagenet_file", None)
-    given = config.parse([*FLAGS, "--network_name=resnet50v1", "--pretrained=imagenet"])
-    with pytest.raises(TypeError):
-        experiment.build(given)
-    with pytest.raises(ValueError, match="mine does not exist"):
-        experiment.build(config.replace(given, mode="evaluation"))

@@ -17,7 +17,7 @@ from ieg.input import names
 from ieg.input.own_pictures import MEMORY_SIDE
 from ieg.method.schedules import SCHEDULES
 from ieg.method.settings import METHODS, PseudoLoss, parse_pseudo_loss
-from ieg.run.flags import Aside, Flag, add_flags, check_limits, flags_of, flags_of_file
+from ieg.run.flags import Aside, Flag, add_flags, check_limits, flags_of, flags_of_file, rising
 
 NETWORKS = (
     "wrn28-10, resnet29, resnet32, resnet18, resnet50, wrn<depth>-<width> such as wrn28-2, or "
@@ -50,19 +50,6 @@ GROUPS = {  # the first field of each group in --help
     "ds_include_metadata": "published flags of little or no effect",
     "noise_type": "added here",
 }
-
-
-def _rising(text: str) -> tuple[int, ...]:
-    """`160,180` as numbers."""
-    try:
-        values = tuple(int(part) for part in text.split(","))
-    except ValueError:
-        values = ()
-    if not values or values[0] < 1 or values != tuple(sorted(set(values))):
-        raise argparse.ArgumentTypeError(
-            f"{text!r}: expected rising whole numbers from 1 on, such as 160,180"
-        )
-    return values
 
 
 def _pseudo_loss(text: str) -> PseudoLoss | None:
@@ -116,10 +103,10 @@ class Config:
     cos_t_mul: Annotated[float, Flag("each cosine cycle is so much longer", least=1)] = 1.5
     cos_m_mul: Annotated[float, Flag("... and starts so much lower", above=0)] = 0.9
     decay_steps: Annotated[
-        tuple[int, ...], Flag("steps of the other schedules", parse=_rising, shown="500")
+        tuple[int, ...], Flag("steps of the other schedules", parse=rising, shown="500")
     ] = (500,)
     decay_epochs: Annotated[
-        tuple[int, ...], Flag("the same in epochs, with --max_epoch", parse=_rising, shown="1")
+        tuple[int, ...], Flag("the same in epochs, with --max_epoch", parse=rising, shown="1")
     ] = (1,)
     decay_rate: Annotated[float, Flag("factor of custom_step", least=0)] = 0.1
     warmup_epochs: Annotated[
@@ -292,6 +279,11 @@ def parse(argv: Sequence[str] | None = None) -> Config:
         parser.error(
             f"--pretrained={config.pretrained}: no published weights fit {config.network_name}; "
             f"give --network_name={PRETRAINED}, Keras' ResNet-50, or leave --pretrained out"
+        )
+    if config.network_name == PRETRAINED and not config.pretrained and config.mode == "train":
+        parser.error(
+            f"--network_name={PRETRAINED} is there to start from ImageNet weights: add "
+            "--pretrained=imagenet, or train --network_name=resnet50 from scratch"
         )
     # One name for one run, whichever way it was given.
     spec = names.parse(config.dataset, config.noise_type)
