@@ -67,6 +67,8 @@ def test_sizes_and_initial_values(name, classes, side, parameters, variables, no
             variance = 2 / (size * filters)
         elif name == "resnet50":
             variance = 1 / (size * channels)
+        elif name == "resnet50v1":
+            variance = 2 / (size * channels)
         else:
             variance = 2 / (size * (channels + filters))
         sigma = variance**0.5
