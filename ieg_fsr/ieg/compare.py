@@ -39,7 +39,7 @@ def work(argv: Sequence[str] | None) -> None:
     given = parser.parse_args(argv)
     runs = [read_run(folder) for folder in given.runs]
     if len({run.labels for run in runs}) > 1:
-        print("warning: the runs differ in dataset, noise file or seed", file=sys.stderr)
+        print("warning: the runs differ in dataset, labels or seed", file=sys.stderr)
     print(table(runs))
     if given.plot:
         with importing():

@@ -9,6 +9,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
@@ -23,6 +24,8 @@ import tensorflow as tf  # after the settings that it reads once
 
 from ieg.main import main as ieg_main
 from ieg.run.log import TIMING
+from shared import datasets
+from shared.datasets.image_data import ImageData
 
 CPU = tf.config.list_physical_devices("CPU")[0]
 # For two replicas.
@@ -89,6 +92,21 @@ def variables(folder: Path, iteration: int) -> dict[str, bytes]:
     return {
         name: reader.get_tensor(name).tobytes() for name in names if not name.startswith("record")
     }
+
+
+def tiny_cifar(monkeypatch, per_class=40):
+    """`cifar10` and `cifar100` of few small images, so that nothing has to be there."""
+
+    def read(name, path=None, **_):
+        if name not in datasets.CIFAR:
+            return real(name, path)
+        names = datasets.CIFAR[name].class_names
+        labels = np.random.default_rng(0).permutation(np.repeat(np.arange(len(names)), per_class))
+        images = np.random.default_rng(1).integers(0, 256, (len(labels), 32, 32, 3), dtype=np.uint8)
+        return ImageData(name, images, labels, images[:50].copy(), labels[:50], names, None)
+
+    real = datasets.load
+    monkeypatch.setattr(datasets, "load", read)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

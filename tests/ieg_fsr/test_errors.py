@@ -120,6 +120,14 @@ def test_messages_of_shared_name_the_flag_for_the_data_that_this_command_has(tmp
         assert "--data_path" not in str(caught.value)
 
 
+def test_a_recommended_command_of_shared_keeps_its_own_flags():
+    said = "not there (--data_path; of ieg_fsr --dataset_dir), or pass --data_path; "
+    command = "`python -m shared noise convert F O` (with --data_path) writes one"
+    assert experiment.with_own_flag(said + command) == (
+        f"not there (--dataset_dir), or pass --dataset_dir; {command}"
+    )
+
+
 def test_usage_errors_keep_their_words(capsys):
     assert said(raising(UsageError("give 20 or 30")), capsys) == (2, "error: give 20 or 30\n")
 

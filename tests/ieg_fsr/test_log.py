@@ -50,7 +50,7 @@ def metrics(loss, **more):
 def progress(*steps, evaluations=None):
     """(iteration, metrics), the last one evaluated or not; samples may follow the metrics."""
     unread = [(number, 0.05, figures, *(samples or [{}])) for number, figures, *samples in steps]
-    return Progress(train.read(unread), False, evaluations or {}, {})
+    return Progress(train.read(unread), False, evaluations, {})
 
 
 def test_a_row_has_the_means_since_the_last_evaluation_and_weights_in_units_of_the_uniform_weight(

@@ -10,7 +10,7 @@ from ieg.networks import batch_norm
 
 # name, classes, side of the image -> parameters, trainable variables, layers of batch
 # normalisation; as published
-LARGE = ("resnet50", "resnet32", "wrn28-10")
+LARGE = ("resnet50", "resnet50v1", "resnet32", "wrn28-10")
 SIZES = [
     ("resnet29", 10, 32, 840_730, 89, 28),
     ("resnet29", 100, 32, 863_860, 89, 28),
@@ -19,6 +19,7 @@ SIZES = [
     ("resnet18", 10, 32, 269_626, 59, 19),
     ("resnet18", 100, 32, 275_476, 59, 19),
     ("resnet50", 50, 224, 23_602_802, 153, 49),
+    ("resnet50v1", 10, 224, 23_528_522, 161, 53),
     ("wrn28-10", 100, 32, 36_278_324, 77, 25),
 ]
 
@@ -66,6 +67,8 @@ def test_sizes_and_initial_values(name, classes, side, parameters, variables, no
             variance = 2 / (size * filters)
         elif name == "resnet50":
             variance = 1 / (size * channels)
+        elif name == "resnet50v1":
+            variance = 2 / (size * channels)
         else:
             variance = 2 / (size * (channels + filters))
         sigma = variance**0.5
@@ -98,7 +101,7 @@ def test_wide_networks_of_other_sizes(name, parameters):
 @pytest.mark.parametrize("name", ["wrn28", "wrn12-2", "wrn4-1", "wrn28-0", "resnet34", "WRN28-10"])
 def test_an_unknown_network_is_refused_with_the_grammar(name):
     with pytest.raises(
-        ValueError, match=r"wrn28-10, resnet29, resnet32, resnet18, resnet50, or wrn<depth>-<width>"
+        ValueError, match=r"wrn28-10, resnet29, resnet32, resnet18, resnet50, resnet50v1, or wrn"
     ):
         build(name)
     with pytest.raises(ValueError, match="unknown network"):

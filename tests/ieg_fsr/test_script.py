@@ -310,7 +310,10 @@ def test_a_users_own_images(main, tmp_path, capsys):
     assert (
         main(*flags, "--method=fsr", "--batch_size=10", "--queue_capacity=6", "--queue_bs=3") == 0
     )
-    assert "60 training images, 60 to evaluate on, 3 classes" in capsys.readouterr().out
+    assert (
+        "60 training images of 32 x 32 pixels, 60 to evaluate on, 3 classes"
+        in capsys.readouterr().out
+    )
     assert rows(tmp_path / "run")[-1]["accuracy_top5"] == 100  # of three classes
 
 

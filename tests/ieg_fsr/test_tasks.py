@@ -4,12 +4,13 @@ import contextlib
 
 import numpy as np
 import pytest
+from conftest import tiny_cifar
 from PIL import Image
 
 from ieg.input.names import EXAMPLES, IMBALANCE_FACTORS, Name, parse
 from ieg.input.tasks import load
 from shared import datasets
-from shared.datasets.image_data import DatasetError, ImageData
+from shared.datasets.image_data import DatasetError
 from shared.formats import external
 from shared.formats.alignment import labels_for
 from shared.formats.noise_file import NoiseFileError, encode, make
@@ -20,21 +21,6 @@ SEED = 12345
 
 def digits(name="digits_uniform_0.4", **options):
     return load(name, **{"data_dir": None, "probe_ratio": 0.02, "seed": SEED, **options})
-
-
-def tiny_cifar(monkeypatch, per_class=40):
-    """`cifar10` and `cifar100` of few small images, so that nothing has to be there."""
-
-    def read(name, path=None, **_):
-        if name not in datasets.CIFAR:
-            return real(name, path)
-        names = datasets.CIFAR[name].class_names
-        labels = np.random.default_rng(0).permutation(np.repeat(np.arange(len(names)), per_class))
-        images = np.random.default_rng(1).integers(0, 256, (len(labels), 32, 32, 3), dtype=np.uint8)
-        return ImageData(name, images, labels, images[:50].copy(), labels[:50], names, None)
-
-    real = datasets.load
-    monkeypatch.setattr(datasets, "load", read)
 
 
 # ---- names
@@ -54,6 +40,16 @@ def tiny_cifar(monkeypatch, per_class=40):
         ("folder_uniform_1", Name("folder_uniform_1", "folder", "uniform", 1.0)),
         ("file", Name("file", None, "file")),
         ("file_digits", Name("file_digits", "digits", "file")),
+        ("cifar10n", Name("cifar10n_worse", "cifar10", "human", human=("cifar10n", "worse"))),
+        (
+            "cifar10n_rand2",
+            Name("cifar10n_random2", "cifar10", "human", human=("cifar10n", "random2")),
+        ),
+        (
+            "cifar10n_aggre_label",
+            Name("cifar10n_aggre", "cifar10", "human", human=("cifar10n", "aggre")),
+        ),
+        ("cifar100n", Name("cifar100n_noisy", "cifar100", "human", human=("cifar100n", "noisy"))),
         ("webvisionmini", Name("webvisionmini", "webvisionmini", "web", probe_per_class=10)),
         ("webvisionmini_3", Name("webvisionmini_3", "webvisionmini", "web", probe_per_class=3)),
     ],
@@ -102,6 +98,8 @@ def test_every_published_imbalance_parses(dataset, factor):
         ("webvisionmini_0", "from 1 on"),
         ("webvisionmini_ten", "from 1 on"),
         ("file_webvisionmini", "after file_ comes one of cifar10, cifar100, digits, folder"),
+        ("cifar10n_uniform_0.4", "no noise type 'uniform_0.4': choose --noise_type worse or aggre"),
+        ("cifar100n_worse", "no noise type 'worse': choose --noise_type noisy"),
         ("mnist", "there is no 'mnist'"),
         ("", "there is no ''"),
     ],
@@ -111,6 +109,14 @@ def test_near_misses_are_told_what_is_wrong_and_what_there_is(name, problem):
         parse(name)
     assert problem in str(caught.value)
     assert all(example in str(caught.value) for example in EXAMPLES)
+
+
+def test_a_noise_type_beside_the_name():
+    assert parse("cifar10n", "aggre") == parse("cifar10n_aggre")
+    with pytest.raises(DatasetError, match="both say which labels: leave out --noise_type"):
+        parse("cifar10n_aggre", "worse")
+    with pytest.raises(DatasetError, match="is for the labels that people gave"):
+        parse("cifar10_uniform_0.4", "worse")
 
 
 def test_every_example_is_a_name():

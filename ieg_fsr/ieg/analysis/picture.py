@@ -1,6 +1,7 @@
 """The picture of several runs: accuracy by epoch, and the weights of clean and of noisy samples."""
 
 import io
+import math
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -51,12 +52,16 @@ def drawn(runs: Sequence[Run]) -> Figure:
 
 
 def _curves(axes: Axes, runs: Sequence[Run]) -> None:
+    tested = False
     for number, (run, label) in enumerate(zip(runs, labels_of(runs))):
         colour, style = LOOKS[run.name]
         marker = MARKERS[number % len(MARKERS)] if len(run.rows) <= MARKED else None
         epochs = [row["epoch"] for row in run.rows]
         accuracies = run.accuracies()
+        tested = tested or not all(map(math.isnan, accuracies))
         axes.plot(epochs, accuracies, style, color=colour, label=label, marker=marker, mfc="none")
+    if not tested:
+        axes.text(0.5, 0.5, "no test set", transform=axes.transAxes, ha="center")
     raw = {run.accuracy_name for run in runs}
     of = "" if len(raw) > 1 else " of the averaged weights" if "accuracy_ema" in raw else " (raw)"
     axes.set(title=f"Accuracy{of}", xlabel="epoch", ylabel="test accuracy (%)")

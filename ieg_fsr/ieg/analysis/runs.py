@@ -31,7 +31,8 @@ class Run:
     @property
     def labels(self) -> tuple[Any, ...]:
         """What runs that can be compared have in common."""
-        return self.config["dataset"], self.config.get("noise_file"), self.config["seed"]
+        names = ("dataset", "noise_file", "labels", "val_fraction", "seed")
+        return tuple(self.config.get(name) for name in names)
 
     @property
     def accuracy_name(self) -> str:

@@ -4,7 +4,10 @@ Every method of a Source can be called in a tf.data map; random views are functi
 seed (2,) int32. Shapes: N samples, B batch, H W pixels.
 """
 
+import io
+import os
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
@@ -12,6 +15,8 @@ import tensorflow as tf
 from numpy.typing import NDArray
 
 from ieg.augment import imagenet_ops, policies, views
+from shared.datasets.decoding import open_rgb
+from shared.datasets.image_data import DatasetError
 
 # Black pixels at each side before the random crop.
 PADDING = {"cifar": 2, "long_tail": 4, "digits": 0}
@@ -167,3 +172,30 @@ class FileSource:
 
     def unscale(self, images: tf.Tensor) -> tf.Tensor:
         return views.unscale(images, "cifar")
+
+
+class PictureSource(FileSource):
+    """Files of whatever format and mode cameras and people leave, seen as those of FileSource.
+
+    Pillow decodes them, turned as their EXIF data say.
+    """
+
+    def _read(self, row: tf.Tensor) -> tf.Tensor:
+        """The picture of one row as an encoded image that TensorFlow reads."""
+        path = tf.gather(self._items, row)
+        content, problem = tf.numpy_function(
+            _as_bitmap, [path], [tf.string, tf.string], stateful=False
+        )
+        with tf.control_dependencies([tf.debugging.Assert(problem == "", [problem])]):
+            return tf.ensure_shape(content, [])
+
+
+def _as_bitmap(path: Any) -> tuple[bytes, str]:
+    """A picture, and why there is none. path: text, or in eager mode an array of it."""
+    try:
+        picture = open_rgb(Path(os.fsdecode(np.asarray(path).item())))
+    except DatasetError as error:
+        return b"", f"{error}, or start anew with --skip_broken, which leaves such pictures out"
+    stream = io.BytesIO()
+    picture.save(stream, "BMP")  # nothing is compressed, for it is decoded at once
+    return stream.getvalue(), ""

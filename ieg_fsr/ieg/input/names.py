@@ -2,8 +2,12 @@
 
     parse("cifar10_imbal_0.02_0.2")
 
-is CIFAR-10, its smallest class 2 % of the largest, 20 % of the labels drawn at random. Parsing
-reads no data; a name that is none is a DatasetError with the whole grammar and what was wrong.
+is CIFAR-10, its smallest class 2 % of the largest, 20 % of the labels drawn at random;
+
+    parse("cifar10n", "worse")
+
+is what `cifar10n_worse` is, the labels that people gave. Parsing reads no data; a name that is none
+is a DatasetError with the whole grammar and what was wrong.
 """
 
 import difflib
@@ -11,6 +15,7 @@ import re
 from dataclasses import dataclass
 from typing import NoReturn
 
+from shared.datasets.human_noise import HUMAN, column
 from shared.datasets.image_data import DatasetError
 
 # Smallest over largest class; those with published results.
@@ -18,6 +23,7 @@ IMBALANCE_FACTORS = (1.0, 0.1, 0.05, 0.02, 0.01, 0.005)
 # What labels of a noise file can belong to.
 FILE_DATASETS = ("cifar10", "cifar100", "digits", "folder")
 PROBE_PER_CLASS = 10  # of webvisionmini
+_TYPES = HUMAN["cifar10n"].columns
 
 _GRAMMAR = (
     ("cifar10 | cifar100", "cifar10", "the labels as they are"),
@@ -27,6 +33,8 @@ _GRAMMAR = (
     ("cifar10_imbal_F", "cifar10_imbal_0.02", "long tail: smallest class over largest"),
     ("cifar100_imbal_F", "cifar100_imbal_0.01", "the same"),
     ("cifar10_imbal_F_RATE", "cifar10_imbal_0.02_0.2", "both; cifar100 alike"),
+    ("cifar10n | cifar10n_TYPE", "cifar10n_worse", f"people's labels: {', '.join(_TYPES)}"),
+    ("cifar100n | cifar100n_noisy", "cifar100n_noisy", "people's labels of cifar100"),
     ("digits | digits_uniform_RATE", "digits_uniform_0.4", "1,797 digits that need no download"),
     ("folder | folder_uniform_RATE", "folder_uniform_0.4", "your own images at --dataset_dir"),
     ("file", "file", "labels of --noise_file, which names its dataset"),
@@ -43,15 +51,26 @@ class Name:
 
     name: str
     dataset: str | None  # one of FILE_DATASETS or "webvisionmini"; None: the noise file says it
-    noise: str = "none"  # or "uniform", "asymmetric", "file", "web"
+    noise: str = "none"  # or "uniform", "asymmetric", "human", "file", "web"
     rate: float = 0.0  # in [0, 1], of uniform and asymmetric noise
     imbalance: float | None = None  # one of IMBALANCE_FACTORS, or no long tail
     probe_per_class: int | None = None  # webvisionmini alone; the others have a ratio
+    human: tuple[str, str] | None = None  # cifar10n or cifar100n, and which labels of it
 
 
-def parse(name: str) -> Name:
-    """The meaning of `name`; raises DatasetError."""
+def parse(name: str, noise_type: str | None = None) -> Name:
+    """The meaning of `name`; raises DatasetError.
+
+    noise_type: which of the labels that people gave, where the name does not say it.
+    """
     dataset, *words = name.split("_")
+    if dataset in HUMAN:
+        return _human(name, dataset, "_".join(words), noise_type)
+    if noise_type is not None:
+        raise DatasetError(
+            f"--noise_type is for the labels that people gave ({' and '.join(HUMAN)}), not for "
+            f"--dataset {name}, whose name says what its noise is: leave it out"
+        )
     if dataset in ("cifar10", "cifar100"):
         return _cifar(name, dataset, words)
     if dataset in ("digits", "folder"):
@@ -85,6 +104,21 @@ def _plain_or_uniform(name: str, dataset: str, words: list[str]) -> Name:
         kinds = kinds if dataset.startswith("cifar") else "uniform"
         _refuse(name, f"after {dataset}_ comes {kinds}, not {words[0]!r}")
     return Name(name, dataset, "uniform", _only_rate(name, words))
+
+
+def _human(name: str, dataset: str, word: str, noise_type: str | None) -> Name:
+    if word and noise_type is not None:
+        raise DatasetError(
+            f"--dataset {name} and --noise_type {noise_type} both say which labels: leave out "
+            f"--noise_type, or write --dataset {dataset}"
+        )
+    columns = HUMAN[dataset].columns
+    try:
+        chosen = column(dataset, word or noise_type)
+    except DatasetError as error:
+        _refuse(name, str(error))
+    kind = next(kind for kind, known in columns.items() if known == chosen)
+    return Name(f"{dataset}_{kind}", HUMAN[dataset].dataset, "human", human=(dataset, kind))
 
 
 def _long_tail(name: str, dataset: str, numbers: list[str]) -> Name:

@@ -4,22 +4,24 @@
 
 `parse` (names.py) says what names there are. CIFAR-10 and -100, digits and users' own
 images are split as in the original (shared.noise.ieg_splits), with the same legacy draws: 1,000
-clean probe images held out for a ratio of 0.02, noise on the rest. Shapes: N training samples, C
-classes.
+clean probe images held out for a ratio of 0.02, noise on the rest. Shapes: M images that could be
+trained on, N training samples, C classes.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ieg.input import long_tail_files, webvision_mini
-from ieg.input.image_sources import ArraySource, Source
+from ieg.input import long_tail_files, own_pictures, webvision_mini
+from ieg.input.image_sources import ArraySource, PictureSource, Source
 from ieg.input.names import FILE_DATASETS, Name, parse
+from ieg.input.own_pictures import NO_WISHES, Wishes
 from shared import datasets
-from shared.datasets.image_data import DatasetError, ImageData
+from shared.datasets.human_noise import human_labels
+from shared.datasets.image_data import DatasetError, ImageData, ImageFiles
 from shared.formats.alignment import aligned, evenly, origin
 from shared.formats.external import read_any
 from shared.formats.noise_file import (
@@ -41,7 +43,7 @@ class Task:
     class_names: tuple[str, ...]
     train: Source
     probe: Source | None  # clean labels; classes in turn
-    evaluation: Source
+    evaluation: Source | None  # None: there are no test images
     second_evaluation: Source | None  # ImageNet's validation images of WebVision mini's classes
     noise: NoiseFile | None  # of the N training samples, with their rows in the dataset
     location: Path | None  # None for embedded data
@@ -51,11 +53,35 @@ class Task:
 class _Candidates:
     """Images to train on, before the probe is held out."""
 
-    data: ImageData
-    rows: NDArray[np.int64]  # (M,) positions in data.train_images
+    data: ImageData | ImageFiles
+    rows: NDArray[np.int64]  # (M,) positions in the training images of data
     noisy: NDArray[np.int64] | None  # (M,) noisy labels; None: made when the probe is held out
     known: dict[str, Any]  # fields of the noise file's header
     view: str
+    test_rows: NDArray[np.int64] | None = None  # held out of the training images to test on
+
+    def source(
+        self,
+        rows: NDArray[np.int64],
+        labels: NDArray[np.int64],
+        clean: NDArray[np.int64] | None,
+        of_test: bool = False,
+    ) -> Source:
+        """Training images, or test images, with labels; all (N,)."""
+        data = self.data
+        if isinstance(data, ImageFiles):
+            names = data.test_files if of_test else data.train_files
+            return PictureSource([str(data.root / names[row]) for row in rows], labels, gold=clean)
+        images = data.test_images if of_test else data.train_images
+        return ArraySource(images, labels, view=self.view, rows=rows, gold=clean)
+
+    def test(self, order: NDArray[np.int64]) -> Source:
+        """Test images in some order of all of them."""
+        if self.test_rows is None:
+            labels = self.data.test_labels[order]
+            return self.source(order, labels, labels, of_test=True)
+        rows = self.test_rows[order]
+        return self.source(rows, self.data.train_labels[rows], None)
 
 
 def load(
@@ -68,21 +94,26 @@ def load(
     limit_train: int | None = None,
     limit_test: int | None = None,
     use_imagenet_as_eval: bool = False,
+    wishes: Wishes = NO_WISHES,
 ) -> Task:
     """The dataset `name` from data_dir (None: $DATA_ROOT or data/); never downloads anything.
 
     probe_ratio: share of the training images held out with clean labels, 0 for no probe
     (webvisionmini: 0 for none, else the name says how many). noise_file: for the names `file...`;
-    limit_train, limit_test: evenly spread subsets of so many samples. Raises DatasetError, or
-    NoiseFileError where the noise file is at fault.
+    limit_train, limit_test: evenly spread subsets of so many samples; wishes: about users' own
+    pictures. Raises DatasetError, or NoiseFileError where the noise file is at fault.
     """
     spec = parse(name)
     _check_flags(spec, probe_ratio, noise_file, limit_train, limit_test, use_imagenet_as_eval)
+    if spec.dataset not in (None, "folder"):
+        _refuse(wishes, spec.dataset)
     if spec.dataset == "webvisionmini":
         return _webvision(
             spec, data_dir, probe_ratio, seed, limit_train, limit_test, use_imagenet_as_eval
         )
-    found = _candidates(spec, data_dir, probe_ratio, seed, noise_file)
+    found = _candidates(spec, data_dir, probe_ratio, seed, noise_file, wishes)
+    if wishes.val_fraction is not None:
+        found = _without_held_out(found, spec, wishes.val_fraction, seed)
     return _task(spec, found, probe_ratio, seed, limit_train, limit_test)
 
 
@@ -120,19 +151,30 @@ def _check_flags(
         )
 
 
+def _refuse(wishes: Wishes, dataset: str) -> None:
+    if flags := wishes.given():
+        raise DatasetError(
+            f"{' and '.join(flags)} {'is' if len(flags) == 1 else 'are'} for your own pictures "
+            f"(--dataset=folder), not for {dataset}: leave out what is not for it"
+        )
+
+
 def _candidates(
     spec: Name,
     data_dir: str | Path | None,
     probe_ratio: float,
     seed: int,
     noise_file: str | Path | None,
+    wishes: Wishes,
 ) -> _Candidates:
+    if spec.human is not None:
+        _, noise_file = human_labels(*spec.human, data_dir)
     if noise_file:
-        return _from_file(spec, data_dir, noise_file)
+        return _from_file(spec, data_dir, noise_file, wishes)
     assert spec.dataset is not None  # but for files
     if spec.imbalance is not None:
         return _long_tail(spec, data_dir, seed)
-    data = datasets.load(spec.dataset, data_dir)
+    data = _dataset(spec.dataset, data_dir, wishes)
     known: dict[str, Any] = {"kind": "none"}
     if spec.noise != "none":
         # In the words of `python -m shared noise make`, which makes the same labels.
@@ -165,7 +207,15 @@ def _long_tail(spec: Name, data_dir: str | Path | None, seed: int) -> _Candidate
     return _Candidates(data, rows, noisy if spec.rate else None, known, "long_tail")
 
 
-def _from_file(spec: Name, data_dir: str | Path | None, path: str | Path) -> _Candidates:
+def _dataset(name: str, data_dir: str | Path | None, wishes: Wishes) -> ImageData | ImageFiles:
+    if name == "folder":
+        return own_pictures.load(data_dir, wishes)
+    return datasets.load(name, data_dir)
+
+
+def _from_file(
+    spec: Name, data_dir: str | Path | None, path: str | Path, wishes: Wishes
+) -> _Candidates:
     found = read_any(path)
     dataset = spec.dataset or found.header.dataset
     if dataset not in FILE_DATASETS:
@@ -181,14 +231,24 @@ def _from_file(spec: Name, data_dir: str | Path | None, path: str | Path) -> _Ca
             f"{path} replaces images (open-set noise), which is not done here: give a file of "
             "labels"
         )
-    data = datasets.load(dataset, data_dir)
+    if dataset != "folder":
+        _refuse(wishes, dataset)
+    data = _dataset(dataset, data_dir, wishes)
     noise = aligned(found, data)
     assert noise.indices is not None  # those of the dataset
     return _Candidates(data, noise.indices, noise.noisy_labels, origin(noise), _view(data))
 
 
-def _view(data: ImageData) -> str:
+def _view(data: ImageData | ImageFiles) -> str:
     return "digits" if data.name == "digits" else "cifar"
+
+
+def _without_held_out(found: _Candidates, spec: Name, fraction: float, seed: int) -> _Candidates:
+    """The candidates less a part that they are tested on."""
+    labels, made_here = found.data.train_labels[found.rows], spec.noise != "none"
+    kept, out = own_pictures.held_out(labels, fraction, seed, made_here)
+    noisy = None if found.noisy is None else found.noisy[kept]
+    return replace(found, rows=found.rows[kept], noisy=noisy, test_rows=found.rows[out])
 
 
 # DEVIATION(ieg_fsr): the probe is held out of CIFAR for every method; the last release of the
@@ -238,27 +298,17 @@ def _task(
     record = make(
         labels, clean_labels=known_clean, indices=rows[train_ids], **{**found.known, **where}
     )
-
-    def source(
-        images: NDArray[np.uint8],
-        rows: NDArray[np.int64],
-        labels: NDArray[np.int64],
-        clean: NDArray[np.int64] | None,
-    ) -> ArraySource:
-        return ArraySource(images, labels, view=found.view, rows=rows, gold=clean)
-
-    train = source(data.train_images, rows[train_ids], labels, known_clean)
+    train = found.source(rows[train_ids], labels, known_clean)
     probe = None
     if len(parts.probe_ids):
         trusted = parts.probe_labels
-        probe = source(data.train_images, rows[parts.probe_ids], trusted, trusted)
-    order = parts.test_ids(len(data.test_labels))
-    order = order[evenly(len(order), limit_test)]
-    test_labels = data.test_labels[order]
-    test = source(data.test_images, order, test_labels, test_labels)
-    return Task(
-        spec.name, classes, data.class_names, train, probe, test, None, record, data.location
-    )
+        probe = found.source(rows[parts.probe_ids], trusted, trusted)
+    test = None
+    if tested := len(data.test_labels if found.test_rows is None else found.test_rows):
+        order = parts.test_ids(tested)
+        test = found.test(order[evenly(tested, limit_test)])
+    location = data.root if isinstance(data, ImageFiles) else data.location
+    return Task(spec.name, classes, data.class_names, train, probe, test, None, record, location)
 
 
 def _webvision(

@@ -45,7 +45,7 @@ class Progress:
 
     steps: list[TrainedStep]  # one at least
     queue_refreshed: bool
-    evaluations: dict[str, Figures]  # by the name of the set; empty where none was due
+    evaluations: dict[str, Figures] | None  # by the name of the set; None where none was due
     timing: Figures  # seconds and steps of training since the last evaluation
 
     @property
@@ -71,7 +71,7 @@ def train(
 
     batches: from step `done` on. evaluate_all: figures of every evaluation set. queue_order: (N,)
     ids in the order in which FSR's queue first meets them. Raises NonFiniteLossError before ruined
-    weights could be saved.
+    weights could be saved. Without an evaluation set, evaluations are empty when they are due.
     """
     queue = trainer.queue
     if queue is not None and not done:
@@ -102,7 +102,11 @@ def train(
         steps, unread = read(unread), []
         last_read = time.perf_counter()
         timing = {"seconds": last_read - since, "steps": timed}
-        evaluations = finite(iteration, evaluate_all()) if due else {}
+        evaluations = None
+        if due:
+            evaluations = finite(iteration, evaluate_all())
+            if not evaluations:
+                check_weights(iteration, trainer.weights)
         yield Progress(steps, refreshed, evaluations, timing)
         if due:
             since, timed = time.perf_counter(), 0
@@ -133,6 +137,12 @@ def finite(iteration: int, evaluations: dict[str, Figures]) -> dict[str, Figures
                 f"iteration {iteration}, evaluation ({name}): loss {figures['loss']}"
             )
     return evaluations
+
+
+def check_weights(iteration: int, weights: Sequence[tf.Variable]) -> None:
+    """What no evaluation shows: whether the last step has ruined the weights."""
+    if not all(np.isfinite(weight.numpy()).all() for weight in weights):
+        raise NonFiniteLossError(f"iteration {iteration}: weights that are not finite")
 
 
 def evaluate(trainer: Trainer, source: Source, batch_size: int, averages: bool) -> Figures:

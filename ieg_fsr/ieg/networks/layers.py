@@ -3,7 +3,7 @@
 Their names and initial values depend on the network and the seed alone.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, TypeAlias
 
 import keras
@@ -49,7 +49,7 @@ class Builder:
         """A convolution without bias."""
         padding = "same"
         if self._explicit and stride > 1:
-            x, padding = layers.ZeroPadding2D(size // 2, name=self._name("pad"))(x), "valid"
+            x, padding = self.pad(x, size // 2), "valid"
         kernel = self._kernel(size, filters, self._next_seed())
         return layers.Conv2D(
             filters,
@@ -73,8 +73,17 @@ class Builder:
     def add(self, *terms: Symbol) -> Symbol:
         return layers.Add(name=self._name("add"))(list(terms))
 
-    def max_pool(self, x: Symbol, size: int, stride: int) -> Symbol:
-        return layers.MaxPooling2D(size, stride, "same", name=self._name("max_pool"))(x)
+    def max_pool(self, x: Symbol, size: int, stride: int, padding: str = "same") -> Symbol:
+        return layers.MaxPooling2D(size, stride, padding, name=self._name("max_pool"))(x)
+
+    def pad(self, x: Symbol, each: int) -> Symbol:
+        """Zeros on all four sides."""
+        return layers.ZeroPadding2D(each, name=self._name("pad"))(x)
+
+    def affine(self, x: Symbol, factor: float, offsets: Sequence[float]) -> Symbol:
+        """Fixed: factor x + offsets (channels,), in float32."""
+        name = self._name("affine")
+        return layers.Rescaling(factor, list(offsets), dtype="float32", name=name)(x)
 
     def shortcut(self, x: Symbol, filters: int, stride: int, padding: str = "valid") -> Symbol:
         """x in another shape: the mean over stride x stride pixels, zero channels on both sides."""

@@ -6,7 +6,8 @@ bias (C,). Images are (B, H, W, 3) in [-1, 1].
 
 wrn28-10: Zagoruyko & Komodakis, BMVC 2016, in AutoAugment's variant with long skips; resnet29,
 resnet18, resnet50: He et al., "Identity Mappings", ECCV 2016; resnet32: He et al., CVPR 2016.
-"resnet18" has 20 layers; the name is the original's.
+"resnet18" has 20 layers; the name is the original's. resnet50v1, He et al., CVPR 2016, is not the
+original's: it is the one that ImageNet weights are there for (pretrained.py).
 """
 
 import re
@@ -20,11 +21,13 @@ from tensorflow import Tensor
 
 from ieg.networks.layers import Builder, Symbol
 
-NAMES = ("wrn28-10", "resnet29", "resnet32", "resnet18", "resnet50")
+NAMES = ("wrn28-10", "resnet29", "resnet32", "resnet18", "resnet50", "resnet50v1")
 GRAMMAR = (
     f"{', '.join(NAMES)}, or wrn<depth>-<width> with depth 10, 16, 22, 28, ... (6 n + 4), "
     "such as wrn28-2"
 )
+RESNET50_BLOCKS = (3, 4, 6, 3)
+IMAGENET_MEAN = (123.68, 116.779, 103.939)  # red, green, blue of 0 to 255, as Keras takes it
 WRN_DECAY, RESNET29_DECAY = 5e-4, 1e-4  # no flag moves these
 
 
@@ -52,6 +55,8 @@ def build(
         return _resnet29(images, num_classes, relu_in_bottleneck, seed)
     if name == "resnet50":
         return _resnet50(images, num_classes, seed)
+    if name == "resnet50v1":
+        return _resnet50v1(images, num_classes, seed)
     return _resnet_without_projections(images, num_classes, name, seed)
 
 
@@ -88,8 +93,8 @@ def regularisation(
 ) -> Tensor:
     """R(theta), a scalar. variables: values of all trainable variables, in the model's order.
 
-    weight_decay is that of resnet32 and resnet18, l2_weight_decay that of resnet50; the others have
-    their own.
+    weight_decay is that of resnet32 and resnet18, l2_weight_decay that of resnet50 and resnet50v1;
+    the others have their own.
     """
     if _name(network) == "resnet29":  # as published: no 1/2, no biases, no batch normalisation
         return RESNET29_DECAY * 2.0 * _half_squares([v for v in variables if len(v.shape) > 1])
@@ -112,6 +117,7 @@ def meta_regularisation(
         "resnet32": weight_decay,
         "resnet18": weight_decay,
         "resnet50": l2_weight_decay,
+        "resnet50v1": l2_weight_decay,
     }
     rate = WRN_DECAY if _wrn_size(name) else rates[name]
     return rate * _half_squares(variables)
@@ -214,7 +220,7 @@ def _resnet50(images: Symbol, num_classes: int, seed: int) -> keras.Model:
         seed, lambda size, filters, seed: kernel(seed), explicit_padding=True, momentum=0.997
     )
     x = make.max_pool(make.conv(images, 64, 7, 2), 3, 2)
-    for stage, blocks in enumerate((3, 4, 6, 3)):
+    for stage, blocks in enumerate(RESNET50_BLOCKS):
         filters = 64 * 2**stage
         for block in range(blocks):
             stride = 2 if stage > 0 and block == 0 else 1
@@ -226,3 +232,25 @@ def _resnet50(images: Symbol, num_classes: int, seed: int) -> keras.Model:
     return make.model(
         "resnet50", images, make.norm_relu(x), num_classes, initializers.GlorotUniform
     )
+
+
+def _resnet50v1(images: Symbol, num_classes: int, seed: int) -> keras.Model:
+    """ResNet-50 with activation after the additions, for images of 224 x 224.
+
+    The first convolution of a block has its stride, as in He et al. and in Keras.
+    """
+    make = Builder(
+        seed, lambda size, filters, seed: initializers.HeNormal(seed), explicit_padding=True
+    )
+    x = make.affine(images, 127.5, [127.5 - mean for mean in IMAGENET_MEAN])
+    x = make.norm_relu(make.conv(x, 64, 7, 2))
+    x = make.max_pool(make.pad(x, 1), 3, 2, "valid")
+    for stage, blocks in enumerate(RESNET50_BLOCKS):
+        filters = 64 * 2**stage
+        for block in range(blocks):
+            stride = 2 if stage > 0 and block == 0 else 1
+            shortcut = make.norm(make.conv(x, 4 * filters, 1, stride)) if block == 0 else x
+            y = make.norm_relu(make.conv(x, filters, 1, stride))
+            y = make.norm_relu(make.conv(y, filters, 3))
+            x = make.relu(make.add(make.norm(make.conv(y, 4 * filters, 1)), shortcut))
+    return make.model("resnet50v1", images, x, num_classes, initializers.GlorotUniform)

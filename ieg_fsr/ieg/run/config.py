@@ -14,11 +14,16 @@ from pathlib import Path
 from typing import Annotated, Any
 
 from ieg.input import names
+from ieg.input.own_pictures import MEMORY_SIDE
 from ieg.method.schedules import SCHEDULES
 from ieg.method.settings import METHODS, PseudoLoss, parse_pseudo_loss
-from ieg.run.flags import Aside, Flag, add_flags, check_limits, flags_of, flags_of_file
+from ieg.run.flags import Aside, Flag, add_flags, check_limits, flags_of, flags_of_file, rising
 
-NETWORKS = "wrn28-10, resnet29, resnet32, resnet18, resnet50, or wrn<depth>-<width> such as wrn28-2"
+NETWORKS = (
+    "wrn28-10, resnet29, resnet32, resnet18, resnet50, wrn<depth>-<width> such as wrn28-2, or "
+    "resnet50v1, which is added here"
+)
+PRETRAINED = "resnet50v1"  # the network that there are ImageNet weights for
 PSEUDO_LOSS = PseudoLoss("all", 1.0, 0.1, 2.0)
 CHECKPOINT_PATH = Path(tempfile.gettempdir(), "ieg")
 EXAMPLES = """examples:
@@ -43,21 +48,8 @@ GROUPS = {  # the first field of each group in --help
     "learning_rate": "optimizer (published flags)",
     "meta_momentum": "re-weighting (published flags)",
     "ds_include_metadata": "published flags of little or no effect",
-    "noise_file": "added here",
+    "noise_type": "added here",
 }
-
-
-def _rising(text: str) -> tuple[int, ...]:
-    """`160,180` as numbers."""
-    try:
-        values = tuple(int(part) for part in text.split(","))
-    except ValueError:
-        values = ()
-    if not values or values[0] < 1 or values != tuple(sorted(set(values))):
-        raise argparse.ArgumentTypeError(
-            f"{text!r}: expected rising whole numbers from 1 on, such as 160,180"
-        )
-    return values
 
 
 def _pseudo_loss(text: str) -> PseudoLoss | None:
@@ -111,17 +103,17 @@ class Config:
     cos_t_mul: Annotated[float, Flag("each cosine cycle is so much longer", least=1)] = 1.5
     cos_m_mul: Annotated[float, Flag("... and starts so much lower", above=0)] = 0.9
     decay_steps: Annotated[
-        tuple[int, ...], Flag("steps of the other schedules", parse=_rising, shown="500")
+        tuple[int, ...], Flag("steps of the other schedules", parse=rising, shown="500")
     ] = (500,)
     decay_epochs: Annotated[
-        tuple[int, ...], Flag("the same in epochs, with --max_epoch", parse=_rising, shown="1")
+        tuple[int, ...], Flag("the same in epochs, with --max_epoch", parse=rising, shown="1")
     ] = (1,)
     decay_rate: Annotated[float, Flag("factor of custom_step", least=0)] = 0.1
     warmup_epochs: Annotated[
         int, Flag("cosine: epochs in which the rate rises from 0", least=0)
     ] = 0
     weight_decay: Annotated[float, Flag("of resnet32 and resnet18 only", least=0)] = 5e-4
-    l2_weight_decay: Annotated[float, Flag("of resnet50 only", least=0)] = 4e-4
+    l2_weight_decay: Annotated[float, Flag("of resnet50 and resnet50v1", least=0)] = 4e-4
     label_smoothing: Annotated[float, Flag("supervised and fsr", least=0, below=1)] = 0.0
 
     meta_momentum: Annotated[float, Flag("of the look-ahead of ieg and fsr", least=0)] = 0.9
@@ -198,9 +190,29 @@ class Config:
     )
     dropout_rate: Annotated[float, Aside("refused: no published network implements it")] = 0.0
 
+    noise_type: Annotated[
+        str | None, Aside("cifar10n: whose labels, such as aggre; the same as cifar10n_aggre")
+    ] = None
     noise_file: Annotated[
         str | None,
         Aside("--dataset=file: noisy labels of any format; FILE:COLUMN chooses one of several"),
+    ] = None
+    pretrained: Annotated[
+        str | None,
+        Flag(f"{PRETRAINED}: start from Keras' ImageNet weights", choices=("imagenet",)),
+    ] = None
+    labels: Annotated[
+        Path | None, Aside("folder: a CSV filename,label for pictures wherever they lie in it")
+    ] = None
+    val_fraction: Annotated[
+        float | None,
+        Flag("folder without test images: share to hold out to test on", above=0, below=1),
+    ] = None
+    skip_broken: Annotated[
+        bool, Aside("folder: leave out and name the pictures that cannot be read")
+    ] = False
+    cache_dir: Annotated[
+        Path | None, Aside("folder: keep the pictures there as decoded, 32 pixels wide")
     ] = None
     output_dir: Annotated[Path | None, Aside("the run folder itself")] = None
     published_layout: Annotated[bool, Aside("run folders without the method's name")] = False
@@ -258,7 +270,24 @@ def parse(argv: Sequence[str] | None = None) -> Config:
             f"--noise_file and --dataset={config.dataset} both say what the labels are: drop one, "
             "or write --dataset=file"
         )
-    names.parse(config.dataset)
+    if config.cache_dir is not None and picture_side(config) > MEMORY_SIDE:
+        parser.error(
+            f"--cache_dir keeps pictures of {MEMORY_SIDE} pixels, but --network_name="
+            f"{config.network_name} takes crops of the files: leave it out"
+        )
+    if config.pretrained and config.network_name != PRETRAINED:
+        parser.error(
+            f"--pretrained={config.pretrained}: no published weights fit {config.network_name}; "
+            f"give --network_name={PRETRAINED}, Keras' ResNet-50, or leave --pretrained out"
+        )
+    if config.network_name == PRETRAINED and not config.pretrained and config.mode == "train":
+        parser.error(
+            f"--network_name={PRETRAINED} is there to start from ImageNet weights: add "
+            "--pretrained=imagenet, or train --network_name=resnet50 from scratch"
+        )
+    # One name for one run, whichever way it was given.
+    spec = names.parse(config.dataset, config.noise_type)
+    config = replace(config, dataset=spec.name, noise_type=None)
     # DEVIATION(ieg_fsr): what fsr forces is set before the data are read; the original sets it too
     # late, so its users must give --ds_include_metadata and --probe_dataset_hold_ratio=0
     # themselves.
@@ -290,7 +319,8 @@ def _refuse_what_is_not_there(parser: argparse.ArgumentParser, config: Config) -
     if config.pretrained_ckpt or config.fix_network_features or config.dropout_rate:
         parser.error(
             "--pretrained_ckpt, --fix_network_features and --dropout_rate do nothing in the "
-            "published networks: leave them out"
+            "published networks: leave them out; for a start from ImageNet weights give "
+            f"--network_name={PRETRAINED} --pretrained=imagenet"
         )
     if config.meta_partial_level != 0:
         parser.error(
@@ -307,6 +337,11 @@ def _refuse_what_is_not_there(parser: argparse.ArgumentParser, config: Config) -
 
 
 # ---- what follows from a Config
+
+
+def picture_side(config: Config) -> int:
+    """Pixels of a side that the network is made for, and that a folder of pictures is seen at."""
+    return 224 if config.network_name in ("resnet50", "resnet50v1") else MEMORY_SIDE
 
 
 def recorded(config: Config) -> dict[str, Any]:

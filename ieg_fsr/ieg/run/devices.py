@@ -124,6 +124,7 @@ def of_system(error: Exception) -> OSError | None:
 def _short(error: tf.errors.OpError) -> str:
     """What TensorFlow says, without the places in its graph."""
     text = re.sub(r"\{\{\w+ [^}]*\}\}|\[Op:\w+\]", "", error.message)
+    if of_file := re.search(r"assertion failed: \[(.*)\]", text):  # by image_sources.py
+        return of_file[1]
     lines = [line.strip() for line in text.splitlines() if line.strip()]
-    of_image = (line for line in reversed(lines) if "not a JPEG or PNG" in line)
-    return next(of_image, lines[0] if lines else str(error))[:300]
+    return (lines[0] if lines else str(error))[:300]

@@ -20,6 +20,7 @@ from ieg import networks
 from ieg.input import tasks
 from ieg.input.batches import pass_order, train_stream
 from ieg.input.image_sources import Source
+from ieg.input.own_pictures import Wishes
 from ieg.input.tasks import Task
 from ieg.method import schedules
 from ieg.method.reward_queue import RewardQueue
@@ -28,10 +29,13 @@ from ieg.method.settings import Settings
 from ieg.method.step import Batch
 from ieg.method.train import Figures, evaluate
 from ieg.method.trainer import Trainer, network_of
+from ieg.networks import pretrained
 from ieg.run import checkpoint, devices
 from ieg.run.checkpoint import Record
-from ieg.run.config import Config, deciding, run_folder
+from ieg.run.config import Config, deciding, picture_side, run_folder
 from ieg.run.errors import CheckpointError, UsageError
+from shared import datasets
+from shared.datasets import download
 from shared.errors import UserError
 from shared.formats.noise_file import label_hash
 from shared.run_folder import locked
@@ -89,9 +93,12 @@ class Experiment:
         """Restores what an evaluation needs; the steps done."""
         state = {name: part for name, part in self.trainer.state().items() if name in EVALUATED}
         step = self.config.restore_step
-        done = checkpoint.restore(self.folder, state, self.record, step, SAME_TO_EVALUATE)
+        # The last two say what was held out.
+        held_out = ("val_fraction", "seed") if self.config.val_fraction is not None else ()
+        same = SAME_TO_EVALUATE + held_out
+        done = checkpoint.restore(self.folder, state, self.record, step, same)
         if not done:
-            flags = ", ".join(f"--{name}" for name in SAME_TO_EVALUATE)
+            flags = ", ".join(f"--{name}" for name in same)
             raise CheckpointError(
                 f"{self.folder} has no checkpoint to evaluate: train first, with the same {flags}"
             )
@@ -100,11 +107,14 @@ class Experiment:
     # DEVIATION(ieg_fsr): ImageNet is evaluated for every method that asks; in the original's last
     # release for FSR alone.
     def evaluate(self) -> dict[str, Figures]:
-        """Figures of every evaluation set; the first one is what the papers report."""
-        second = self.task.second_evaluation
-        sets = {"val": self.task.evaluation} | ({} if second is None else {"test": second})
+        """Figures of every evaluation set there is; the first one is what the papers report."""
+        sets = {"val": self.task.evaluation, "test": self.task.second_evaluation}
         size, averages = self.config.val_batch_size, self.config.use_ema
-        return {name: evaluate(self.trainer, part, size, averages) for name, part in sets.items()}
+        return {
+            name: evaluate(self.trainer, part, size, averages)
+            for name, part in sets.items()
+            if part is not None
+        }
 
     def batches(self, first_step: int) -> Iterator[Batch]:
         """Endless batches for all replicas of this process, from a step on."""
@@ -137,6 +147,7 @@ def build(config: Config) -> Experiment:
         networks.check(config.network_name, config.bottleneck_relu == "restored")
     except ValueError as error:
         raise UsageError(f"--network_name: {error}") from error
+    weights = imagenet_file() if config.pretrained and config.mode == "train" else None
     strategy = devices.strategy(
         cpu_replicas=config.cpu_replicas, deterministic=config.deterministic, tf32=config.tf32
     )
@@ -149,10 +160,15 @@ def build(config: Config) -> Experiment:
     if config.mode == "train":
         _check(config, task, replicas)
         _check_folder(folder)
+    elif task.evaluation is None:
+        raise UsageError(
+            f"{task.name} has no test images to evaluate on: put some into test/<class>/, or give "
+            "the --val_fraction that the run was trained with"
+        )
     on_gpu = bool(tf.config.list_logical_devices("GPU"))
     jit_compile = config.jit_compile == "on" or (config.jit_compile == "auto" and on_gpu)
     identity = {**deciding(config), "replicas": replicas, **hashes(task)}
-    trainer = build_trainer(config, task, strategy, iter_epoch, jit_compile)
+    trainer = build_trainer(config, task, strategy, iter_epoch, jit_compile, weights)
     record = Record(json.loads(json.dumps(identity)), [])
     plan = plan_of(config, iter_epoch)
     return Experiment(config, folder, task, strategy, trainer, record, plan, jit_compile)
@@ -170,11 +186,35 @@ def load_task(config: Config) -> Task:
             limit_train=config.limit_train,
             limit_test=config.limit_test,
             use_imagenet_as_eval=config.use_imagenet_as_eval,
+            wishes=Wishes(
+                side=picture_side(config),
+                labels=config.labels,
+                val_fraction=config.val_fraction,
+                skip_broken=config.skip_broken,
+                cache_dir=config.cache_dir,
+            ),
         )
     except UserError as error:
-        # `shared` says it for all projects, whose flag for the data has another name.
-        text = str(error).replace("--data_path; of ieg_fsr --dataset_dir", "--dataset_dir")
-        raise type(error)(text.replace("--data_path", "--dataset_dir")) from error
+        raise type(error)(with_own_flag(str(error))) from error
+
+
+def with_own_flag(text: str) -> str:
+    """A message of `shared`, which says it for all projects, with this project's flag for the data.
+
+    What it says of a command of `shared` itself, where it recommends one, stays.
+    """
+    ours, command, theirs = text.partition("`python -m shared")
+    ours = ours.replace("--data_path; of ieg_fsr --dataset_dir", "--dataset_dir")
+    return ours.replace("--data_path", "--dataset_dir") + command + theirs
+
+
+def imagenet_file() -> Path:
+    """The ImageNet weights, downloaded if need be; not below --dataset_dir, which may be pictures.
+
+    Raises DownloadError.
+    """
+    target = datasets.data_root(data_dir(None)) / "pretrained" / pretrained.FILE
+    return download.fetch(pretrained.URL, target, md5=pretrained.MD5, limit=pretrained.LIMIT)
 
 
 def data_dir(given: Path | None) -> Path | None:
@@ -239,7 +279,8 @@ def hashes(task: Task) -> dict[str, str]:
 
 def _image_hash(source: Source) -> str:
     ids = np.linspace(0, len(source.labels) - 1, min(16, len(source.labels))).astype(np.int64)
-    images = source.unscale(source.plain(tf.constant(ids)))
+    # As a graph, whose errors about files are not wrapped in Python's.
+    images = source.unscale(tf.function(source.plain)(tf.constant(ids)))
     return hashlib.sha256(np.ascontiguousarray(images.numpy()).tobytes()).hexdigest()
 
 
@@ -276,8 +317,12 @@ def build_trainer(
     strategy: tf.distribute.Strategy,
     iter_epoch: int,
     jit_compile: bool,
+    weights: Path | None = None,
 ) -> Trainer:
-    """Network, state and compiled steps; the same flags give the same initial weights."""
+    """Network, state and compiled steps; the same flags give the same initial weights.
+
+    weights: a file to start from instead.
+    """
     policy = "mixed_bfloat16" if config.mixed_precision else "float32"
     keras.mixed_precision.set_global_policy(policy)
     with strategy.scope():
@@ -288,6 +333,9 @@ def build_trainer(
             seed=config.seed,
             relu_in_bottleneck=config.bottleneck_relu == "restored",
         )
+    if weights is not None:
+        networks.load_imagenet(model, weights)
+        print(f"the network starts from the ImageNet weights {weights}")
     decay: dict[str, Any] = {
         "weight_decay": config.weight_decay,
         "l2_weight_decay": config.l2_weight_decay,

@@ -79,6 +79,19 @@ def _plain(kind: Any) -> Any:
     return next(part for part in (*get_args(kind), kind) if part is not NoneType)
 
 
+def rising(text: str) -> tuple[int, ...]:
+    """`160,180` as numbers."""
+    try:
+        values = tuple(int(part) for part in text.split(","))
+    except ValueError:
+        values = ()
+    if not values or values[0] < 1 or values != tuple(sorted(set(values))):
+        raise argparse.ArgumentTypeError(
+            f"{text!r}: expected rising whole numbers from 1 on, such as 160,180"
+        )
+    return values
+
+
 def _add_switch(group: Any, name: str, default: Any, text: str) -> None:
     """A switch with absl's spellings: --flag, --noflag, --flag=true, --flag=false."""
     help_ = f"{text} ({'on' if default else 'off'})"

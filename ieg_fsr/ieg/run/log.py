@@ -52,6 +52,15 @@ EVALUATION_TAGS = {
 }
 
 
+def unknown(averages: bool) -> dict[str, None]:
+    """The figures of a row where there is no evaluation set. averages: those of the EMA model too.
+
+    The names are those of `ieg.method.train.evaluate`.
+    """
+    names = [name for name in EVALUATION_TAGS if averages or not name.endswith("_ema")]
+    return dict.fromkeys([*names, "loss_eval"])
+
+
 class Log:
     """metrics.jsonl and the TensorBoard events of a run.
 
@@ -100,13 +109,17 @@ class Log:
                 self._sums[name] = self._sums.get(name, 0.0) + value
             if self._finer:
                 self._follow_classes(step.samples)
-            evaluated = bool(progress.evaluations) and step.iteration == progress.iteration
+            evaluated = progress.evaluations is not None and step.iteration == progress.iteration
             every = self._method in ("l2r", "ieg") or step.iteration % READ_EVERY == 0
             if every or evaluated or step.iteration == 1:
                 self._write_step(step)
-        return self._row(progress, more) if progress.evaluations else None
+        if progress.evaluations is None:
+            return None
+        return self._row(progress, list(progress.evaluations.values()), more)
 
-    def _row(self, progress: Progress, more: Mapping[str, float | None]) -> Row:
+    def _row(
+        self, progress: Progress, evaluations: Sequence[Figures], more: Mapping[str, float | None]
+    ) -> Row:
         iteration, learning_rate = progress.steps[-1][:2]
         row: Row = {
             "iteration": iteration,
@@ -117,7 +130,7 @@ class Log:
             if metric in self._sums:
                 row[name] = factor * self._sums[metric] / self._steps
         row |= self._weight_figures()
-        for number, figures in enumerate(progress.evaluations.values()):
+        for number, figures in enumerate(evaluations):
             prefix = "" if number == 0 else "imagenet_"
             for name, value in figures.items():
                 if name != "count":
@@ -127,7 +140,7 @@ class Log:
         self.rows.append(row)
         with open(self._path, "a") as file:
             file.write(_line(row))
-        self._write_evaluations(iteration, list(progress.evaluations.values()))
+        self._write_evaluations(iteration, evaluations)
         return row
 
     def close(self) -> None:
@@ -196,7 +209,7 @@ class Log:
                 if "accuracy_ema" in figures:
                     tf.summary.scalar(f"acc{suffix}/ema_error", 100 - figures["accuracy_ema"])
                 tf.summary.scalar(f"loss{suffix}/eval", figures["loss"])
-        if self._copy:
+        if self._copy and found:
             self._copy_to_train(iteration, found[0])
         self._train.flush()
         self._eval.flush()

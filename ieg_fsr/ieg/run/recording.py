@@ -22,7 +22,7 @@ from ieg.method.train import Progress
 from ieg.run import checkpoint, report
 from ieg.run.config import recorded
 from ieg.run.experiment import Experiment
-from ieg.run.log import Log
+from ieg.run.log import Log, unknown
 from shared.files import write_atomically
 from shared.formats.noise_file import write
 
@@ -84,7 +84,9 @@ class Recording:
         loss = progress.steps[-1].figures["loss/net"]
         self._bar.set_postfix(loss=f"{loss:.3g}", refresh=False)
         more: dict[str, float | None] = {}
-        if queue is not None and progress.evaluations:
+        if run.task.evaluation is None and progress.evaluations is not None:
+            more |= unknown(run.config.use_ema)
+        if queue is not None and progress.evaluations is not None:
             more["queue_purity"] = queue.purity()
         row = self._log.write(progress, **more, **self._speed(progress))
         if queue is not None and progress.queue_refreshed:

@@ -39,10 +39,14 @@ def summary(rows: Sequence[dict[str, Any]], name: str) -> dict[str, float | None
 def print_start(run: Experiment, done: int) -> None:
     task, config, plan = run.task, run.config, run.plan
     labels = f" with the labels of {Path(config.noise_file).name}" if config.noise_file else ""
-    probe = "" if task.probe is None else f", {len(task.probe.labels)} trusted images"
+    probe = "" if task.probe is None else f", {len(task.probe.labels):,} trusted images"
+    height, width = task.train.image_shape[:2]
+    tested = "no test set"
+    if task.evaluation is not None:
+        tested = f"{len(task.evaluation.labels):,} to evaluate on"
     print(
-        f"{config.method} on {task.name}{labels}: {len(task.train.labels)} training images{probe}, "
-        f"{len(task.evaluation.labels)} to evaluate on, {task.num_classes} classes"
+        f"{config.method} on {task.name}{labels}: {len(task.train.labels):,} training images of "
+        f"{height} x {width} pixels{probe}, {tested}, {task.num_classes} classes"
     )
     if task.train.gold is None:
         print("noise: how many of the labels are wrong is not known")
@@ -75,9 +79,10 @@ def line(row: Mapping[str, Any]) -> str:
         f"iteration {row['iteration']} (epoch {row['epoch']:.1f})",
         f"loss {row['loss']:.4f}",
         f"training accuracy {row['accuracy_train']:.2f} %",
-        f"accuracy {row['accuracy']:.2f} %",
     ]
-    if "accuracy_ema" in row:
+    if row["accuracy"] is not None:
+        parts.append(f"accuracy {row['accuracy']:.2f} %")
+    if row.get("accuracy_ema") is not None:
         parts.append(f"of averaged weights {row['accuracy_ema']:.2f} %")
     clean, noisy = row.get("weight_clean"), row.get("weight_noisy")
     if clean is not None and noisy is not None:
@@ -86,6 +91,12 @@ def line(row: Mapping[str, Any]) -> str:
 
 
 def print_end(run: Experiment) -> None:
+    if run.task.evaluation is None:
+        print(
+            f"{run.config.method}: {run.plan.max_iteration} steps are done; no test set, so there "
+            f"are no accuracies; the run is in {run.folder}"
+        )
+        return
     averaged = run.config.use_ema
     result = summary(run.record.rows, "accuracy_ema" if averaged else "accuracy")
     print(
