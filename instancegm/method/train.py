@@ -136,6 +136,7 @@ def warm_up_epoch(
         [1],
         stream_seed(settings.seed, epoch, f"{name}, views"),
     )
+    seed_dropout(settings, epoch, name)
     penalised = settings.confidence_penalty and settings.mode != "ce"
     losses: list[Tensor] = []
     peer.net.train()
@@ -232,6 +233,7 @@ def co_divide_epoch(
         [2, 2, 0 if peer.vae is None else 1],
         stream_seed(settings.seed, epoch, f"{name}, views"),
     )
+    seed_dropout(settings, epoch, name)
     ramp_steps = len(split.labelled) // batch_size + 1
 
     terms: list[Tensor] = []
@@ -263,6 +265,11 @@ def co_divide_epoch(
     names += VaeLoss._fields if peer.vae else ()
     where = f"epoch {epoch}, training of network {peer.number}"
     return mean_losses(torch.stack(terms), names, where)
+
+
+def seed_dropout(settings: Settings, epoch: int, name: str) -> None:
+    """Dropout (VGG's) takes no generator: torch's global one is seeded for every epoch."""
+    torch.manual_seed(stream_seed(settings.seed, epoch, f"{name}, dropout"))
 
 
 def step_indices(

@@ -81,9 +81,11 @@ def load_data(config: Config, signs: SignsOfLife) -> AnyData:
 
 
 def _cache(config: Config) -> Path | None:
-    if config.cache_dir is None and config.saved:
-        return datasets.data_root(config.where_data_is()) / CACHE
-    return config.cache_dir
+    if config.cache_dir is not None or not config.saved:
+        return config.cache_dir
+    # Not into a folder of own pictures, where a folder is a class.
+    place = None if config.dataset == "folder" else config.where_data_is()
+    return datasets.data_root(place) / CACHE
 
 
 def _stays_on_disk(config: Config) -> bool:

@@ -141,7 +141,9 @@ def _imagenet(config: Config) -> Path | None:
     goes_on = config.resume and config.output_dir and (config.output_dir / checkpoint.LAST).exists()
     if config.pretrained == "none" or goes_on:
         return None
-    return config.weights or imagenet_weights(config.network, config.where_data_is())
+    # Not into a folder of own pictures, where a folder is a class.
+    place = None if config.dataset == "folder" else config.where_data_is()
+    return config.weights or imagenet_weights(config.network, place)
 
 
 def _deciding_settings(config: Config) -> dict[str, Any]:

@@ -120,6 +120,7 @@ class FilePool:
             collate_fn=_collate,
             persistent_workers=workers > 0,
             pin_memory=device.type == "cuda",
+            generator=torch.Generator(),  # not torch's global one, from which dropout draws
         )
 
     def decoded(self, batches: Iterable[list[Item]]) -> Iterator[Tensor]:
