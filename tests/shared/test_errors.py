@@ -3,6 +3,7 @@
 import errno
 import os
 import resource
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -80,4 +81,23 @@ def test_a_limit_on_the_size_of_files_is_told_by_the_command(tmp_path):
     assert done.returncode == 2
     assert done.stderr.startswith("error: cannot write n.csv (File too large): ")
     assert "`ulimit -f`" in done.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_ctrl_c_while_importing_is_one_line(tmp_path):
+    flags = ["--dataset", "digits", "--kind", "symmetric", "--rate", "0.2", "--out", "n.csv"]
+    process = subprocess.Popen(
+        [sys.executable, "-X", "importtime", "-m", "shared", "noise", "make", *flags],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    for line in process.stderr:
+        if line.split("|")[-1].strip().startswith("numpy."):  # its parts come before itself
+            break
+    process.send_signal(signal.SIGINT)
+    lines = [line for line in process.stderr if not line.startswith("import time:")]
+    assert process.wait(timeout=60) == 130
+    assert lines == ["interrupted; run the same command again\n"]
     assert list(tmp_path.iterdir()) == []
