@@ -153,3 +153,10 @@ def test_archives_that_are_not_unpacked_are_named(tmp_path):
     (tmp_path / "Food101N/Food-101N_release.zip").write_bytes(b"")
     with pytest.raises(DatasetError, match=r"Food-101N_release\.zip, which is not unpacked: "):
         food101n.load(tmp_path)
+
+
+def test_a_linked_dataset_is_found(tmp_path):
+    write_all(tmp_path / "elsewhere")
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data/Food101N").symlink_to(tmp_path / "elsewhere")
+    assert food101n.load(tmp_path / "data").root == tmp_path / "data/Food101N"

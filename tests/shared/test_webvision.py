@@ -192,3 +192,10 @@ def test_what_is_missing_is_told_with_the_way_to_get_it(tmp_path, capsys):
         DatasetError, match=r"too large for memory: shared\.datasets\.webvision\.load_ilsvrc2012"
     ):
         datasets.load("ilsvrc2012", tmp_path)
+
+
+def test_a_linked_dataset_is_found(tmp_path):
+    write_webvision(tmp_path / "elsewhere/WebVision")
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data/WebVision").symlink_to(tmp_path / "elsewhere/WebVision")
+    assert webvision.load(tmp_path / "data").train_labels.tolist() == [1, 0, 49]
