@@ -1,7 +1,14 @@
-"""The command line: `python -m shared noise make|add|info|convert|compare` and `... data`."""
+"""The command line: `python -m shared noise make|add|info|convert|compare` and `... data`.
+
+From any other folder: `python /path/to/shared ...`.
+"""
 
 import argparse
 import sys
+from pathlib import Path
+
+# The repository, so that it runs from any folder.
+sys.path.insert(0, str(Path(__file__).absolute().parents[1]))
 
 from shared.errors import AGAIN, explain, printable
 
