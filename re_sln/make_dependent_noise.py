@@ -95,19 +95,17 @@ def main(argv: Sequence[str] | None = None) -> int:
 def make_noise_once(request: Request) -> None:
     """Makes the file while no other process makes the same one."""
     from shared.formats.external import format_of
-    from shared.run_folder import RunFolderError, locked
+    from shared.run_folder import locked
 
     format_of(request.out)  # refused before the hours of training
     _refuse_present(request.out)
     try:
-        with locked(request.place_of_lock):
+        with locked(request.place_of_lock, "--out"):
             try:
                 _refuse_present(request.out)
                 make_noise(request)
             finally:
                 shutil.rmtree(request.place_of_lock, ignore_errors=True)
-    except RunFolderError as error:
-        raise UsageError(str(error).replace("--output_dir", "--out")) from error
     except FloatingPointError as error:
         error.add_note("Try --amp off")
         raise

@@ -1,6 +1,5 @@
 """What writing files safely and recognising data takes, in every project."""
 
-import errno
 import hashlib
 import os
 import secrets
@@ -11,14 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from shared.errors import UserError
-
-_FIXES = {
-    errno.ENOSPC: "the disk is full: free some space, and run the same command again",
-    errno.EDQUOT: "your quota is used up: free some space, and run the same command again",
-    errno.EROFS: "the place is read-only: choose another folder",
-    errno.EACCES: "choose a folder that can be written to, or change its permissions",
-    errno.EPERM: "choose a folder that can be written to, or change its permissions",
-}
+from shared.errors import fix_for as fix_for  # shared.datasets takes it from here
 
 
 def write_atomically(path: str | Path, data: bytes) -> None:
@@ -74,11 +66,6 @@ def save(path: Path, content: bytes, flag: str = "") -> None:
             f"cannot write {f'{flag} ' if flag else ''}{path} ({error.strerror or error}): "
             f"{fix_for(error)}"
         ) from error
-
-
-def fix_for(error: OSError) -> str:
-    """What helps where a file cannot be written."""
-    return _FIXES.get(error.errno or 0, "choose a folder that can be written to")
 
 
 def array_hash(*arrays: NDArray[Any]) -> str:

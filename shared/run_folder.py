@@ -31,10 +31,11 @@ class RunFolderError(UserError):
 
 
 @contextmanager
-def locked(folder: Path) -> Iterator[None]:
+def locked(folder: Path, flag: str = "--output_dir") -> Iterator[None]:
     """Keeps other processes out of the run folder, which is made if missing, until the block ends.
 
-    Raises RunFolderError, naming the process and its host, where another one is in it.
+    flag: that names another place. Raises RunFolderError, naming the process and its host, where
+    another one is in it.
     """
     folder.mkdir(parents=True, exist_ok=True)
     lock = FileLock(folder / LOCK)
@@ -43,7 +44,7 @@ def locked(folder: Path) -> Iterator[None]:
     except Timeout as error:
         raise RunFolderError(
             f"{folder} is in use by {_holder(folder)}: wait until it is done, stop it, or choose "
-            "another --output_dir"
+            f"another {flag}"
         ) from error
     except NotImplementedError:  # a file system without locks
         print(f"note: {folder} cannot be locked, so take care to start one run at a time in it")

@@ -3,6 +3,7 @@
 Letters: N training images, C classes.
 """
 
+import shutil
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from shared import run_folder
 from shared.datasets.image_data import ImageData
 from shared.files import write_atomically
 from shared.formats.external import encode_any, format_of, read_any
@@ -116,10 +118,23 @@ def noisy_labels(
 
 
 def write_labels(plan: Plan, noise: NoiseFile, pmd_rate: float) -> list[Path]:
-    """Writes --out, or the published file and ours; nothing where other labels are in the way."""
+    """Writes --out, or the published file and ours; nothing where other labels are in the way.
+
+    Raises RunFolderError where another process writes them.
+    """
     name, out = plan.name(pmd_rate), plan.config.out
     files = [out] if out else [plan.folder / f"{name}.{ending}" for ending in plan.formats]
     contents = {path: encode_any(noise, format_of(path)) for path in files}
+    place_of_lock = files[0].with_name(f".{files[0].name}.lock")
+    with run_folder.locked(place_of_lock, "--out"):
+        try:
+            _write(contents, noise)
+        finally:
+            shutil.rmtree(place_of_lock, ignore_errors=True)
+    return files
+
+
+def _write(contents: dict[Path, bytes], noise: NoiseFile) -> None:
     # DEVIATION(lra_diffusion): a label file is never replaced by another one of its name; PLC's
     # generator writes over it, though the name tells neither seed nor teacher.
     for path in contents:
@@ -130,7 +145,6 @@ def write_labels(plan: Plan, noise: NoiseFile, pmd_rate: float) -> list[Path]:
             )
     for path, content in contents.items():
         write_atomically(path, content)
-    return files
 
 
 def _has_labels(path: Path, noise: NoiseFile) -> bool:

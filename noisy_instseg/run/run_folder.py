@@ -100,7 +100,7 @@ def locked(folder: Path, flag: str = "--work-dir") -> Iterator[None]:
     lock = folder / shared_run_folder.LOCK
     was_there, keep = lock.exists(), True
     try:
-        with _in_our_words(flag), shared_run_folder.locked(folder):
+        with shared_run_folder.locked(folder, flag):
             yield
     except UserError:
         keep = False
@@ -112,15 +112,6 @@ def locked(folder: Path, flag: str = "--work-dir") -> Iterator[None]:
         for one in made:
             with contextlib.suppress(OSError):  # there is something in it
                 one.rmdir()
-
-
-@contextlib.contextmanager
-def _in_our_words(flag: str) -> Iterator[None]:
-    """Names the flag of this project's tools, which is mmdetection's."""
-    try:
-        yield
-    except shared_run_folder.RunFolderError as error:
-        raise UserError(str(error).replace("--output_dir", flag)) from error
 
 
 def is_run(folder: Path) -> bool:
@@ -145,8 +136,7 @@ def read_rows(folder: Path) -> list[dict[str, Any]]:
     """
     if not (folder / METRICS).is_file():
         return []
-    with _in_our_words("--work-dir"):
-        return shared_run_folder.read_rows(folder)
+    return shared_run_folder.read_rows(folder)
 
 
 def append_row(folder: Path, row: Mapping[str, Any]) -> None:

@@ -101,8 +101,10 @@ def parts(tmp_path, monkeypatch):
     return make
 
 
+@pytest.mark.parametrize("seconds", [0.0, 30.0])  # written at once, or when it is interrupted
 @pytest.mark.parametrize("views", [None, 3])
-def test_what_a_kill_leaves_is_not_computed_again(parts, views, tmp_path):
+def test_what_a_kill_leaves_is_not_computed_again(parts, views, seconds, tmp_path, monkeypatch):
+    monkeypatch.setattr(embeddings, "SECONDS", seconds)
     _, images = device_images()
     images.evaluation_batch = 2
     whole = embed(encoder(Mean()), images, nullcontext, views)

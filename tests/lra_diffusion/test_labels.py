@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+import torch
 from tiny import cifar
 
 from lra_diffusion.run.labels import find_file, split, training_labels
@@ -123,6 +124,14 @@ def test_users_own_labels_are_taken_as_they_are():
     assert set(folder.train_labels[validates]) == set(range(10))
     np.testing.assert_array_equal(noise.noisy_labels, folder.train_labels[rows])
     assert noise.header.measured_rate is None
+
+
+def test_tensors_beside_a_matrix_and_a_rate_are_labels(tmp_path):
+    noisy = published(tmp_path / "part.npy")
+    value = {"mine": torch.tensor(noisy), "T": torch.eye(10), "noise_rate": 0.3}
+    torch.save(value, tmp_path / "part.pt")
+    noise = training_labels(flags(noise_file="part.pt"), cifar())
+    np.testing.assert_array_equal(noise.noisy_labels, noisy)
 
 
 def test_open_set_noise_is_refused():

@@ -24,6 +24,7 @@ from shared.datasets.image_data import ImageData
 from shared.formats import external, noise_file
 from shared.formats.alignment import labels_for
 from shared.noise import ASYMMETRIC_MAPS, pmd
+from shared.run_folder import locked
 
 FEW = ["--dataset", "digits", "--limit_train", "96", "--device", "cpu"]
 NAMES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
@@ -176,6 +177,23 @@ def test_saved_outputs_give_the_published_file_ours_and_the_same_with_noise_on_t
     assert main(*flags) == 2
     assert "holds other labels" in capsys.readouterr().err
     assert np.array_equal(np.load(folder / "cifar10-3-0.35.npy"), other)
+
+
+def test_label_files_are_written_by_one_process_at_a_time(main, tmp_path, eta, capsys):
+    folder, flags = tmp_path / "noise_label", ["--eta", "eta.npy", "--rate", 0.35]
+    with locked(folder / ".cifar10-1-0.35.npy.lock"):
+        assert main(*flags) == 2
+    error = capsys.readouterr().err
+    assert f"is in use by process {os.getpid()} on " in error
+    assert "another --out\n" in error
+    assert not list(folder.glob("[!.]*"))
+    assert main(*flags) == 0
+    assert sorted(path.name for path in folder.glob("*cifar10*")) == [
+        "cifar10-1-0.35.npy",
+        "cifar10-1-0.35.npz",
+    ]
+    with locked(tmp_path / ".a.npz.lock"):
+        assert main(*flags, "--out", "a.npz") == 2
 
 
 def test_confusions_are_the_shares_of_each_clean_class():

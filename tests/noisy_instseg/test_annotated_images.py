@@ -83,6 +83,15 @@ def test_the_first_image_is_decoded(cityscapes):
     assert f"{image} cannot be decoded" in message(cfg)
 
 
+def test_the_first_mask_is_decoded(cityscapes, monkeypatch):
+    def torn(runs):
+        raise ValueError("torn")
+
+    cfg, _ = cityscapes
+    monkeypatch.setattr("pycocotools.mask.decode", torn)
+    assert "the mask of annotations[0] cannot be decoded (torn): give polygons" in message(cfg)
+
+
 def test_classes_given_as_a_text_are_no_letters(cityscapes):
     cfg, _ = cityscapes
     next(parts_of(cfg, ("val",))).settings["metainfo"] = {"classes": "circle"}

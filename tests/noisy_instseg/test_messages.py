@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from conftest import ROOT, SHAPES, TOOLS, environment, main, rows
 
-from noisy_instseg.analysis.config import FindNoisyFlags, PicturesFlags
+from noisy_instseg.analysis.config import CompareFlags, FindNoisyFlags, PicturesFlags
 from noisy_instseg.run import experiment, flags, progress, run_folder
 from noisy_instseg.run.config import CheckDataFlags, EvaluateFlags, StagesFlags, TrainFlags
 from shared.errors import UserError
@@ -27,8 +27,9 @@ TOOL_FLAGS = {
     "check_data": CheckDataFlags,
     "find_noisy": FindNoisyFlags,
     "pictures": PicturesFlags,
+    "compare": CompareFlags,
 }
-READ_CONFIGS = set(TOOL_FLAGS)
+READ_CONFIGS = set(TOOL_FLAGS) - {"compare"}
 TRAIN = {"train", "train_stages"}
 SAID_BY = {  # module -> tools whose messages it words
     "run/datasets.py": READ_CONFIGS,
@@ -38,9 +39,15 @@ SAID_BY = {  # module -> tools whose messages it words
     "run/trial_build.py": TRAIN,
     "run/checkpoints.py": READ_CONFIGS,
     "run/hooks.py": TRAIN,
+    "run/training.py": {"train"},  # the other one goes on by itself
+    "run/evaluation.py": {"test"},
     "analysis/trained_model.py": {"find_noisy", "pictures"},
     "analysis/noise_ranking.py": {"find_noisy"},
     "analysis/prediction_page.py": {"pictures"},
+    "analysis/run_table.py": {"compare"},
+    "tools/train.py": {"train"},
+    "tools/find_noisy.py": {"find_noisy"},
+    "tools/pictures.py": {"pictures"},
 }
 # of the converters, of those who say which tool's they are, or of what only such a flag leads to
 OTHERS = {"--nproc", "--out-dir", "--noise_file"}

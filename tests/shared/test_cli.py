@@ -260,6 +260,13 @@ def test_as_a_program(tmp_path):
     assert bad.stderr.count("\n") == 1
 
 
+def test_by_path_it_runs_from_any_folder(tmp_path):
+    command = [sys.executable, str(ROOT / "shared"), "data", "list"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "cifar10" in done.stdout
+
+
 @pytest.mark.parametrize(
     "command", [[], ["noise"], ["noise", "make"], ["noise", "add"], ["noise", "info"], ["data"]]
 )

@@ -280,3 +280,11 @@ def test_a_noise_file_may_go_by_the_names_of_the_list(tmp_path, capsys):
     made = noise_file.read(out)
     assert made.indices.tolist() == list(range(len(lines)))[::-1]
     np.testing.assert_array_equal(made.clean_labels, data.train_labels[::-1])
+
+
+def test_a_linked_dataset_is_found(tmp_path):
+    write_official(tmp_path / "elsewhere")
+    write_images(tmp_path / "elsewhere")
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data/clothing1m").symlink_to(tmp_path / "elsewhere")
+    assert_complete(clothing1m.load(tmp_path / "data"), tmp_path / "data/clothing1m")

@@ -356,8 +356,10 @@ def test_a_mirror_may_be_a_file_address_or_behind_a_link(tmp_path, monkeypatch):
 
 
 def test_no_more_is_taken_than_the_limit(mirror, tmp_path, monkeypatch):
-    with pytest.raises(DownloadError, match="bytes or more, expected 500,000 at most"):
-        fetch(NOWHERE, tmp_path / "data.bin", limit=500_000)
+    with pytest.raises(
+        DownloadError, match="it has 524,288 bytes or more, expected 500,000 at most"
+    ):
+        fetch(NOWHERE, tmp_path / "data.bin", limit=500_000)  # two pieces, not all of CONTENT
     assert os.listdir(tmp_path) == []
     (tmp_path / "mirror").mkdir()
     (tmp_path / "mirror/data.bin").write_bytes(CONTENT)

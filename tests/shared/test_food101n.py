@@ -6,6 +6,7 @@ import pytest
 from shared import datasets
 from shared.__main__ import main
 from shared.datasets import DatasetError, food101n
+from shared.formats import noise_file
 
 CLASSES = [
     f"dish_{number:03}" for number in reversed(range(101))
@@ -153,3 +154,20 @@ def test_archives_that_are_not_unpacked_are_named(tmp_path):
     (tmp_path / "Food101N/Food-101N_release.zip").write_bytes(b"")
     with pytest.raises(DatasetError, match=r"Food-101N_release\.zip, which is not unpacked: "):
         food101n.load(tmp_path)
+
+
+def test_a_linked_dataset_is_found(tmp_path):
+    write_all(tmp_path / "elsewhere")
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data/Food101N").symlink_to(tmp_path / "elsewhere")
+    assert food101n.load(tmp_path / "data").root == tmp_path / "data/Food101N"
+
+
+def test_a_noise_file_may_go_by_the_names_of_the_list(tmp_path):
+    write_all(tmp_path)
+    (tmp_path / "noisy.txt").write_text("dish_099/c.jpg 1\ndish_100/a,1.jpg 100\n")
+    out, flags = tmp_path / "n.npz", ["--dataset", "food101n", "--data_path", str(tmp_path)]
+    assert main(["noise", "convert", str(tmp_path / "noisy.txt"), str(out), *flags]) == 0
+    made = noise_file.read(out)
+    assert made.indices.tolist() == [2, 0]
+    assert (made.noisy_labels.tolist(), made.clean_labels.tolist()) == ([1, 100], [1, 0])

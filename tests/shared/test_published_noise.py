@@ -158,3 +158,31 @@ def test_cifar_is_known_by_its_size_and_two_checksums():
         assert re.fullmatch("[0-9a-f]{64}", spec.archive_sha256)
         assert re.fullmatch("[0-9a-f]{32}", spec.archive_md5)
         assert 160 << 20 < spec.archive_bytes < 170 << 20
+
+
+def test_everything_that_is_known_of_a_file_goes_to_its_download(tmp_path, monkeypatch):
+    asked = {}
+
+    def fetch(url, target, **known):
+        asked[target.name] = known
+        raise DownloadError("not here")
+
+    monkeypatch.setattr(download, "fetch", fetch)
+    name = next(name for name in NOISE if name.startswith("sln/"))
+    for wanted in (
+        lambda: fetch_noise(name, tmp_path),
+        lambda: datasets.fetch("cifar10", tmp_path),
+    ):
+        with pytest.raises(DownloadError):
+            wanted()
+    assert asked[name.rpartition("/")[2]] == {
+        "sha256": NOISE[name].sha256,
+        "limit": published_noise.MAX_BYTES,
+        "names": (f"label_noisy/{name}", name),
+    }
+    spec = datasets.CIFAR["cifar10"]
+    assert asked[spec.archive_name] == {
+        "sha256": spec.archive_sha256,
+        "md5": spec.archive_md5,
+        "size": spec.archive_bytes,
+    }

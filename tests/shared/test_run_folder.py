@@ -44,6 +44,13 @@ def test_a_second_process_is_refused_and_told_who_holds_the_folder(tmp_path, hol
     assert is_locked(tmp_path / "run"), "a refused attempt took the lock away"
 
 
+@pytest.mark.parametrize("flag", [(), ("--work-dir",)])
+def test_the_message_advises_the_flag_of_its_command(tmp_path, holder, flag):
+    advice = f"choose another {(*flag, '--output_dir')[0]}$"
+    with pytest.raises(RunFolderError, match=advice), locked(tmp_path / "run", *flag):
+        pass
+
+
 def test_a_killed_process_leaves_no_lock(tmp_path, holder):
     os.kill(holder.pid, signal.SIGKILL)
     holder.wait()

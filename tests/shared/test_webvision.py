@@ -6,6 +6,7 @@ import pytest
 from shared import datasets
 from shared.__main__ import main
 from shared.datasets import DatasetError, webvision
+from shared.formats import noise_file
 
 TRAIN = {
     "google/q0002/b.jpg": 1,
@@ -192,3 +193,21 @@ def test_what_is_missing_is_told_with_the_way_to_get_it(tmp_path, capsys):
         DatasetError, match=r"too large for memory: shared\.datasets\.webvision\.load_ilsvrc2012"
     ):
         datasets.load("ilsvrc2012", tmp_path)
+
+
+def test_a_linked_dataset_is_found(tmp_path):
+    write_webvision(tmp_path / "elsewhere/WebVision")
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data/WebVision").symlink_to(tmp_path / "elsewhere/WebVision")
+    assert webvision.load(tmp_path / "data").train_labels.tolist() == [1, 0, 49]
+
+
+def test_a_noise_file_may_go_by_the_names_of_the_list(tmp_path):
+    write_webvision(tmp_path / "WebVision")
+    names = [name.removeprefix("WebVision/") for name in webvision.load(tmp_path).train_files]
+    (tmp_path / "noisy.txt").write_text(f"{names[2]} 7\n{names[0]} 8\n")
+    out, flags = tmp_path / "n.npz", ["--dataset", "webvision", "--data_path", str(tmp_path)]
+    assert main(["noise", "convert", str(tmp_path / "noisy.txt"), str(out), *flags]) == 0
+    made = noise_file.read(out)
+    assert made.indices.tolist() == [2, 0]
+    assert (made.noisy_labels.tolist(), made.clean_labels.tolist()) == ([7, 8], [49, 1])
