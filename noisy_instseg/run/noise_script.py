@@ -28,14 +28,12 @@ def main(
     flags = list(sys.argv[1:] if argv is None else argv)
     if p_a and not p_g and not _given("--rate", flags) and not _given("--ann", flags):
         p_g = str(Path(p_a).with_name(f"{Path(p_a).stem}_{SHORT[kind]}{100 * r:g}.json"))
-    own = {"--rate": str(r), "--ann": p_a, "--out": p_g}
-    # a flag that is given stands behind its default, and counts
-    defaults = [word for flag, value in own.items() if value for word in (flag, value)]
 
     def work() -> int:
         from shared.cli.coco import script_main
 
-        return script_main(kind, dataset, [*defaults, *flags])
+        ann, out = (Path(path) if path else None for path in (p_a, p_g))
+        return script_main(kind, dataset, flags, rate=r, ann=ann, out=out)
 
     return exit_status(work)
 

@@ -22,7 +22,7 @@ from shared.coco.classes import CocoError
 from shared.coco.file import CocoFile
 from shared.coco.manifest import Manifest
 from shared.coco.noise import CocoNoise, Recipe
-from shared.errors import printable
+from shared.errors import explain, printable
 from shared.files import must_write, save
 
 # DEVIATION(noisy_instseg): The noise has a seed; the scripts draw from numpy's global generator,
@@ -223,8 +223,19 @@ def compare(first: str, second: str, given: Sequence[str]) -> str:
     return coco_report.compare(coco_file.read(first), coco_file.read(second), (first, second))
 
 
-def script_main(kind: str, dataset: str, arguments: Sequence[str] | None = None) -> int:
-    """A script of the paper, whose name is kind and dataset; 0, or 2 with a message on stderr."""
+def script_main(
+    kind: str,
+    dataset: str,
+    arguments: Sequence[str] | None = None,
+    *,
+    rate: float = SCRIPT_RATE,
+    ann: Path | None = None,
+    out: Path | None = None,
+) -> int:
+    """A script of the paper, whose name is kind and dataset; 0, or 2 with a message on stderr.
+
+    rate, ann, out: what --rate, --ann and --out are unless they are given.
+    """
     parser = argparse.ArgumentParser(
         description=f"Give COCO-format annotations {kind} class noise of {dataset} (Yang et al., "
         "ECCV 2020).",
@@ -233,19 +244,24 @@ def script_main(kind: str, dataset: str, arguments: Sequence[str] | None = None)
         "`python -m shared noise info` reads the manifest.",
         allow_abbrev=False,
     )
+    shown = "; default: %(default)s"
     parser.add_argument(
         "--ann",
         type=Path,
-        required=True,
+        default=ann,
+        required=ann is None,
         metavar="IN",
-        help="clean annotations, of the training set",
+        help=f"clean annotations, of the training set{shown if ann else ''}",
     )
     parser.add_argument(
-        "--out", type=Path, required=True, metavar="OUT", help="noisy annotations to write, .json"
+        "--out",
+        type=Path,
+        default=out,
+        required=out is None,
+        metavar="OUT",
+        help=f"noisy annotations to write, .json{shown if out else ''}",
     )
-    parser.add_argument(
-        "--rate", type=float, default=SCRIPT_RATE, help="noise rate in [0, 1]; default: %(default)s"
-    )
+    parser.add_argument("--rate", type=float, default=rate, help=f"noise rate in [0, 1]{shown}")
     parser.add_argument("--seed", type=int, default=DEFAULT_SEED, help="default: %(default)s")
     parser.add_argument(
         "--mode", choices=coco_noise.MODES, default=coco_noise.MODES[0], help="default: %(default)s"
@@ -259,6 +275,7 @@ def script_main(kind: str, dataset: str, arguments: Sequence[str] | None = None)
     try:
         run_make(make)
     except (ValueError, OSError) as error:  # CocoError is a ValueError
-        print(f"error: {printable(str(error))}", file=sys.stderr)
+        text = explain(error) if isinstance(error, OSError) else str(error)
+        print(f"error: {printable(text)}", file=sys.stderr)
         return 2
     return 0

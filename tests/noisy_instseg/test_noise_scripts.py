@@ -151,6 +151,19 @@ def test_values_at_the_top_are_the_flags_defaults(short, dataset, clean, tmp_pat
     assert read_manifest(tmp_path / "other.manifest.json").requested_rate == 0.1
 
 
+def test_the_help_shows_the_values_at_the_top(clean, tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("COLUMNS", "1000")
+    path = edited(tmp_path, "AN", "COCO", r=0.45, p="in.json")
+    assert run_edited(path, "--help", monkeypatch=monkeypatch) == 0
+    shown = capsys.readouterr().out
+    for default in ("0.45", "in.json", "in_an45.json"):
+        assert f"default: {default}\n" in shown
+    assert run_edited(script("AN", "COCO"), "--help", monkeypatch=monkeypatch) == 0
+    shown = capsys.readouterr().out
+    assert "noise rate in [0, 1]; default: 0.2\n" in shown
+    assert "clean annotations, of the training set\n" in shown
+
+
 def test_the_authors_two_paths_may_be_edited(clean, tmp_path, monkeypatch, capsys):
     path = edited(tmp_path, "SN", "VOC", p=str(clean("VOC")))
     text = path.read_text()
