@@ -2,6 +2,8 @@
 
 import errno
 import os
+import sys
+from types import TracebackType
 
 AGAIN = "run the same command again"
 
@@ -84,3 +86,13 @@ def explain(error: OSError, again: str = AGAIN) -> str:
     if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
         return f"{place} is not accessible to user {os.getuid()} ({error.strerror}): {fix}"
     return f"{place} cannot be used ({error.strerror}): {fix}"
+
+
+def say_interrupted(
+    kind: type[BaseException], error: BaseException, trace: TracebackType | None
+) -> None:
+    """A sys.excepthook: one line for Ctrl-C before `exit_status` runs, while a project loads."""
+    if not issubclass(kind, KeyboardInterrupt):
+        return sys.__excepthook__(kind, error, trace)
+    print(f"interrupted; {AGAIN}", file=sys.stderr, flush=True)
+    os._exit(130)

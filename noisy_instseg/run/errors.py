@@ -7,7 +7,6 @@ import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
-from types import TracebackType
 
 from noisy_instseg.run.device import is_first_process, leave_process_group
 from shared.errors import UserError, explain
@@ -51,17 +50,6 @@ def exit_status(
     if status and is_first_process() and (file := os.environ.get(STATUS_FILE)):
         Path(file).write_text(f"{status}\n")
     return status
-
-
-def _one_line(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
-    """Ctrl-C where `exit_status` does not run yet, such as while this project is imported."""
-    if not issubclass(kind, KeyboardInterrupt):
-        return sys.__excepthook__(kind, error, trace)
-    print("interrupted", file=sys.stderr, flush=True)
-    os._exit(INTERRUPTED)
-
-
-sys.excepthook = _one_line
 
 
 def say(text: str) -> None:

@@ -214,6 +214,14 @@ runpy.run_path(path, run_name="__main__")
 
 
 @pytest.mark.parametrize("script", COMMANDS)
+def test_ctrl_c_before_the_flags_are_read_is_one_line(script, tmp_path):
+    command = [sys.executable, "-c", STOPS, str(SCRIPTS / f"{script}.py"), "re_sln.run.errors"]
+    done = subprocess.run(command, cwd=tmp_path, env=environment(), capture_output=True, text=True)
+    assert done.returncode == 130
+    assert done.stderr == "interrupted; run the same command again\n"
+
+
+@pytest.mark.parametrize("script", COMMANDS)
 def test_ctrl_c_while_importing_is_one_line(script, tmp_path):
     """When the script is just about to import torch, which takes seconds."""
     command = [sys.executable, "-c", STOPS, str(SCRIPTS / f"{script}.py"), "torch"]
