@@ -16,7 +16,7 @@ from noisy_instseg.run.annotations import by_name, repaired
 from shared.coco.file import parse_json
 
 
-class ReadableCoco(COCO):  # type: ignore[misc] # pycocotools has no types
+class ReadableCoco(COCO):
     """pycocotools' index of a file, for mmdetection."""
 
     def __init__(self, annotation_file: str | None = None) -> None:
