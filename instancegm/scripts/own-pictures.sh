@@ -1,10 +1,10 @@
 #!/usr/bin/env bash
 # Digits as picture files in folders of classes, 40 % of them in the wrong one: cross-entropy and InstanceGM by the recipe of
-# Animal-10N at 64 pixels, with a narrow network: RATE=0.4 SEED=123 ARGS=
+# Animal-10N at 64 pixels, with a narrow network and a schedule for few pictures: RATE=0.4 SEED=123 ARGS=
 source "$(dirname "$0")/common.sh"
 run=$(run_folder instancegm-own-pictures 0.4)
 train=("$PYTHON" instancegm/instanceGM_animal10N.py --dataset folder --data_path "$run/pictures" --seed "$SEED" --resume
-  --width 8 --no-flip --num_epochs 16 --warm_up 8 --lr_drop 12)
+  --width 8 --no-flip --lr 0.02 --num_epochs 16 --warm_up 8 --lr_drop 12)
 
 [[ -d $run/pictures ]] || {
   "$PYTHON" -m shared noise make --dataset digits --kind symmetric --exclude_true_class --rate "${RATE:-0.4}" --out "$run/noise.npz"
