@@ -34,10 +34,9 @@ def report(run: Experiment, signs: SignsOfLife = SILENT) -> None:
         checkpoint.save(state, published.checkpoint_path(run.data_word, run.config))
     _print_accuracies(run, signs)
     if run.config.plots:
-        title = (
-            f"{run.config.method} on {run.config.dataset}, noise rate {run.config.r:g}, seed "
-            f"{run.config.seed}"
-        )
+        added = run.config.noise_mode != "none"
+        labels = f"noise rate {run.config.r:g}" if added else "labels as they are"
+        title = f"{run.config.method} on {run.config.dataset}, {labels}, seed {run.config.seed}"
         path = run.folder / "plots.png"
         plots.draw(path, title, run.rows, fits, run.train_set.is_clean)
         print(f"plots: {path}")
