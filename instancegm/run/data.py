@@ -18,7 +18,7 @@ from instancegm.run.config import Config
 from instancegm.run.errors import UsageError
 from instancegm.run.image_files import SHORTER_SIDE, FileImages, FilePool, pictures
 from instancegm.run.image_store import ImageStore, open_store
-from instancegm.run.labels import labels_of_run
+from instancegm.run.labels import RATE_TOLERANCE, labels_of_run
 from instancegm.run.presets import HUMAN
 from shared import datasets
 from shared.datasets import clothing1m, human_noise, red_mini_imagenet
@@ -59,6 +59,7 @@ def load_data(config: Config, signs: SignsOfLife) -> AnyData:
     elif config.dataset == "red_blue":
         root = datasets.data_root(place)
         data = red_mini_imagenet.load(root, config.r, config.colour, size, **reading)
+        _check_web_share(data, config)
     elif config.dataset == "folder" and _stays_on_disk(config):
         data = load_files(datasets.data_root(place), labels=config.labels)
     else:
@@ -78,6 +79,17 @@ def load_data(config: Config, signs: SignsOfLife) -> AnyData:
             "leave the flag out"
         )
     return data
+
+
+def _check_web_share(data: ImageData, config: Config) -> None:
+    """Warns where the names of the images say another rate than the list that --r chose."""
+    share = red_mini_imagenet.web_share(data)
+    if config.colour == "red" and share is not None and abs(share - config.r) > RATE_TOLERANCE:
+        print(
+            f"warning: {share:.3f} of the training images come from the web, by their names, and "
+            f"not the {config.r:g} of --r: is the list of {data.location} another one?",
+            file=sys.stderr,
+        )
 
 
 def _cache(config: Config) -> Path | None:

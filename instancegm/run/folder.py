@@ -150,7 +150,7 @@ def _print_start(run: Experiment) -> None:
         f"{config.image_size} x {config.image_size} pixels, {', '.join(sizes) or 'no test images'}"
     )
     if config.dataset == "red_blue":
-        print(f"noise: {config.colour}, rate {config.r:g}, {RATE_MEANING}")
+        print(f"noise: {config.colour}, rate {config.r:g}; {RATE_MEANING}")
     elif known.measured_rate is None:
         print("noise: none added; how many of the labels are wrong is not known")
     else:

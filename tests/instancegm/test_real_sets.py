@@ -57,7 +57,7 @@ def finish(data, tmp_path, monkeypatch, capsys):
         status = main(script, words(script, data, *flags))
         output = capsys.readouterr()
         assert status == 0, output.err
-        return output.out
+        return output.out + output.err
 
     return run
 
@@ -111,6 +111,7 @@ def test_files_of_animal10n_are_the_published_ones(finish, tmp_path):
 def test_files_of_red_mini_imagenet_are_the_published_ones(finish, tmp_path):
     output = finish("instanceGM_redMini", "--num_epochs", "1", "--no-vae", "--output_dir", "run")
     assert "not that of wrong labels" in output
+    assert "warning: 0.500 of the training images come from the web" in output  # half of the tree
     assert (tmp_path / "checkpoint/red_blue_0.4_instance_dividemix_acc.txt").exists()
     assert (tmp_path / "saved/redBlue/checkpoint__dividemix.tar").exists()
 
