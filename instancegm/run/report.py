@@ -35,8 +35,8 @@ def report(run: Experiment, signs: SignsOfLife = SILENT) -> None:
     _print_accuracies(run, signs)
     if run.config.plots:
         added = run.config.noise_mode != "none"
-        labels = f"noise rate {run.config.r:g}" if added else "labels as they are"
-        title = f"{run.config.method} on {run.config.dataset}, {labels}, seed {run.config.seed}"
+        noise = f"noise rate {run.config.r:g}" if added else "labels as they are"
+        title = f"{run.config.method} on {run.config.dataset}, {noise}, seed {run.config.seed}"
         path = run.folder / "plots.png"
         plots.draw(path, title, run.rows, fits, run.train_set.is_clean)
         print(f"plots: {path}")

@@ -200,6 +200,7 @@ COMMANDS = {
 }
 STOPS = """
 import os, runpy, signal, sys
+signal.signal(signal.SIGINT, signal.default_int_handler)
 path, module = sys.argv[1:3]
 sys.argv = [path, *sys.argv[3:]]
 
@@ -248,6 +249,8 @@ def test_ctrl_c_in_the_middle_is_one_line(script, tmp_path):
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
+        # A shell that starts the tests in the background makes them ignore Ctrl-C.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
     )
     deadline = time.monotonic() + 200
     while not [*tmp_path.rglob("last.ckpt"), *tmp_path.glob("n.npz.ckpt")]:

@@ -92,6 +92,8 @@ def test_ctrl_c_while_importing_is_one_line(tmp_path):
         env={**os.environ, "PYTHONPATH": str(ROOT)},
         stderr=subprocess.PIPE,
         text=True,
+        # A shell that starts the tests in the background makes them ignore Ctrl-C.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
     )
     for line in process.stderr:
         if line.split("|")[-1].strip().startswith("numpy."):  # its parts come before itself
