@@ -15,7 +15,7 @@ from instancegm.run import checkpoint
 from instancegm.run.config import Config
 from instancegm.run.data import run_data
 from instancegm.run.device import autocast, choose_device, configure_torch, use_bfloat16
-from instancegm.run.errors import CheckpointError
+from instancegm.run.errors import CheckpointError, UsageError
 from instancegm.run.presets import of_dataset
 from instancegm.run.published import setting_name
 from instancegm.run.record import Row
@@ -134,13 +134,20 @@ def build(config: Config, signs: SignsOfLife = SILENT) -> Experiment:
 
 
 def _imagenet(config: Config) -> Path | None:
-    """The file with ImageNet weights of the classifier, downloaded if need be; None: from scratch.
+    """The file with ImageNet weights of the classifier, downloaded if need be.
 
-    Raises UserError, saying where to get it.
+    None: from scratch, or from a checkpoint that can be read. Raises UserError, saying where to get
+    it.
     """
-    goes_on = config.resume and config.output_dir and (config.output_dir / checkpoint.LAST).exists()
-    if config.pretrained == "none" or goes_on:
+    if config.pretrained == "none":
         return None
+    # A torn checkpoint needs the weights again. On "meta" the tensors take no memory.
+    if config.resume and config.output_dir and checkpoint.load_newest(config.output_dir, "meta"):
+        return None
+    if config.weights is not None and not config.weights.is_file():
+        raise UsageError(
+            f"--weights {config.weights}: no such file; without the flag they are downloaded"
+        )
     # Not into a folder of own pictures, where a folder is a class.
     place = None if config.dataset == "folder" else config.where_data_is()
     return config.weights or imagenet_weights(config.network, place)

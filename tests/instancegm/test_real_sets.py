@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 from types import SimpleNamespace
 from typing import ClassVar
 
@@ -15,6 +16,7 @@ import trees
 import yaml
 from conftest import ROOT, environment, rows
 
+from instancegm.method.networks import build_classifier
 from instancegm.run.config import parse
 
 pytestmark = pytest.mark.training
@@ -205,6 +207,25 @@ def test_absent_data_are_explained(script, tmp_path, capsys):
     error = capsys.readouterr().err
     assert "is missing" in error
     assert "--data_path" in error
+
+
+def test_a_missing_file_of_weights_is_said_before_pictures_are_decoded(finish, data, capsys):
+    flags = ("--pretrained", "imagenet", "--weights", "none.pth", "--cache_dir", "kept")
+    assert main("instanceGM_clothing1M", words("instanceGM_clothing1M", data, *flags)) == 2
+    assert "--weights none.pth: no such file" in capsys.readouterr().err
+    assert not Path("kept").exists()
+
+
+def test_a_run_whose_checkpoints_are_torn_starts_from_the_weights_again(finish, tmp_path):
+    torch.manual_seed(0)
+    torch.save(build_classifier("resnet50", 1000, 4).state_dict(), tmp_path / "w.pth")
+    flags = ("--pretrained", "imagenet", "--weights", "w.pth", "--mode", "ce", "--num_epochs", "0")
+    finish("instanceGM_clothing1M", *flags, "--output_dir", "run")
+    first = rows(tmp_path / "run")
+    for name in ("last.ckpt", "best.ckpt"):
+        (tmp_path / "run" / name).write_bytes(b"torn")
+    finish("instanceGM_clothing1M", *flags, "--output_dir", "run", "--resume")
+    assert rows(tmp_path / "run") == first
 
 
 PUBLISHED = {  # the paper's table of hyper-parameters
