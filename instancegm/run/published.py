@@ -129,6 +129,8 @@ def checkpoint_path(data_word: str, config: Config) -> Path:
 def published_form(state: Mapping[str, Any]) -> dict[str, Any]:
     """The dictionary that the original script saves at the end, from ours with two networks."""
     form = {"epoch": state["epoch"]}
+    if state["identity"].get("normalise"):
+        form["normalise"] = True  # the networks do, and their parameters do not say so
     for number, (peer, losses) in enumerate(zip(state["peers"], state["losses"]), start=1):
         form[f"net{number}_state_dict"] = peer["net"]
         form[f"vae{number}_state_dict"] = peer.get("vae", {})

@@ -16,7 +16,7 @@ import trees
 import yaml
 from conftest import ROOT, environment, rows
 
-from instancegm.method.networks import build_classifier
+from instancegm.method.networks import build_classifier, load_classifier
 from instancegm.run.config import parse
 
 pytestmark = pytest.mark.training
@@ -226,6 +226,23 @@ def test_a_run_whose_checkpoints_are_torn_starts_from_the_weights_again(finish, 
         (tmp_path / "run" / name).write_bytes(b"torn")
     finish("instanceGM_clothing1M", *flags, "--output_dir", "run", "--resume")
     assert rows(tmp_path / "run") == first
+
+
+def test_every_checkpoint_of_a_run_that_normalises_is_scored_so(finish, tmp_path, monkeypatch):
+    script = "instanceGM_animal10N"
+    finish(script, "--num_epochs", "0", "--normalise", "--output_dir", "run")
+    built = []
+
+    def spy(state, num_classes, *, normalise):
+        built.append(normalise)
+        return load_classifier(state, num_classes, normalise=normalise)
+
+    monkeypatch.setattr("instancegm.run.evaluate.load_classifier", spy)
+    bare = torch.load("run/last.ckpt")["peers"][0]["net"]
+    torch.save(bare, "run/best_net1.ckpt")  # as with a validation set
+    for path in ("run", "saved/animal10N/checkpoint.tar", "run/best_net1.ckpt"):
+        finish(script, "--evaluate", path)
+    assert built == [True] * 7
 
 
 PUBLISHED = {  # the paper's table of hyper-parameters
