@@ -1,7 +1,6 @@
 """The command lines of the four scripts: flags to a checked `Config`, presets filled in.
 
-Every field made by `setting` is a flag of the same name. A new hyper-parameter is a field there or
-in `method/settings.py`, and its use. Imported before torch, so that --help answers at once.
+A field made by `setting` is a flag of its name. Imported before torch: --help answers at once.
 """
 
 # ruff: noqa: RUF009  (`setting` makes a field)
@@ -114,7 +113,6 @@ class Config(Settings):
     limit_test: int | None = setting(
         None, "test on that many images, evenly spread over the set", "[1, inf)"
     )
-
     skip_broken: bool = setting(
         False, "leave out images that cannot be read, naming them, instead of refusing"
     )
@@ -250,6 +248,8 @@ def build_parser(
         action = group.add_argument(*_spellings(name), **_argument(settings[name], script))
         table.update(dict.fromkeys(action.option_strings, name))
     add_config_flag(groups[1])
+    # In a config.yaml: that of another script would train another network.
+    parser.add_argument("--script", choices=(script,), help=argparse.SUPPRESS)
     return parser, published, added
 
 

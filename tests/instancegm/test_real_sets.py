@@ -310,5 +310,8 @@ def test_a_run_is_repeated_from_its_own_config_by_its_own_script(finish, tmp_pat
     assert settings["script"] == script
     assert main(script, ["--config", "run/config.yaml", "--output_dir", "again"]) == 0
     assert rows(tmp_path / "again") == rows(tmp_path / "run")
+    with pytest.raises(SystemExit):
+        main("instanceGM", ["--config", "run/config.yaml", "--dataset", "folder"])
+    assert f"script: invalid choice: '{script}'" in capsys.readouterr().err
     assert main("instanceGM", ["--evaluate", "run"]) == 2
     assert f"{script}.py" in capsys.readouterr().err
