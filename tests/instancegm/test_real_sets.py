@@ -245,6 +245,14 @@ def test_every_checkpoint_of_a_run_that_normalises_is_scored_so(finish, tmp_path
     assert built == [True] * 7
 
 
+def test_labels_from_a_file_have_no_rate_where_nobody_knows_the_truth(finish, tmp_path):
+    finish("instanceGM_animal10N", "--num_epochs", "0", "--output_dir", "run")
+    flags = ("--noise_file", "run/corrected_labels.npz", "--output_dir", "again")
+    output = finish("instanceGM_animal10N", "--num_epochs", "1", *flags)
+    assert "labels of run/corrected_labels.npz; how many of the labels are wrong is not" in output
+    assert rows(tmp_path / "again")[-1]["auc_1"] is None
+
+
 PUBLISHED = {  # the paper's table of hyper-parameters
     "instanceGM_redMini": {
         **{"dataset": "red_blue", "lr": 0.02, "weight_decay": 5e-4, "batch_size": 64, "r": 0.2},
