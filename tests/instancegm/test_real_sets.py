@@ -253,6 +253,23 @@ def test_labels_from_a_file_have_no_rate_where_nobody_knows_the_truth(finish, tm
     assert rows(tmp_path / "again")[-1]["auc_1"] is None
 
 
+@pytest.mark.parametrize(
+    ("script", "words"),
+    [
+        ("instanceGM_animal10N", "animal10N, labels as they are, seed"),
+        ("instanceGM_clothing1M", "clothing1M, labels as they are, seed"),
+        ("instanceGM_redMini", "red_blue, red, rate 0.4, seed"),
+    ],
+)
+def test_pictures_name_no_noise_rate_that_nobody_knows(script, words, finish, monkeypatch):
+    titles = []
+    monkeypatch.setattr(
+        "instancegm.analysis.plots.draw", lambda path, title, *_: titles.append(title)
+    )
+    finish(script, "--num_epochs", "0", "--mode", "ce", "--output_dir", "run")
+    assert words in titles[0]
+
+
 PUBLISHED = {  # the paper's table of hyper-parameters
     "instanceGM_redMini": {
         **{"dataset": "red_blue", "lr": 0.02, "weight_decay": 5e-4, "batch_size": 64, "r": 0.2},
