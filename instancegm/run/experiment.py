@@ -111,6 +111,8 @@ def build(config: Config, signs: SignsOfLife = SILENT) -> Experiment:
         build_peer(config, number, num_classes, device, precision, weights)
         for number in ((1,) if config.mode == "ce" else (1, 2))
     ]
+    # Draws differ from epoch to epoch, so that their losses have no mean.
+    keep = config.loss_epochs if config.num_batches is None else 1
     return Experiment(
         config=config,
         folder=config.output_dir or Path("runs") / run_name(config, data.noise_word),
@@ -118,7 +120,7 @@ def build(config: Config, signs: SignsOfLife = SILENT) -> Experiment:
         peers=peers,
         train_set=data.train_set,
         tests=data.tests,
-        history=LossHistory(len(peers), config.loss_epochs),
+        history=LossHistory(len(peers), keep),
         noise=data.noise,
         noise_word=data.noise_word,
         class_names=data.class_names,
