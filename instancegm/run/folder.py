@@ -150,7 +150,10 @@ def _print_start(run: Experiment) -> None:
         f"{config.image_size} x {config.image_size} pixels, {', '.join(sizes) or 'no test images'}"
     )
     if config.dataset == "red_blue":
-        print(f"noise: {config.colour}, rate {config.r:g}; {RATE_MEANING}")
+        meaning = (
+            RATE_MEANING if config.colour == "red" else "labels of images were changed by chance"
+        )
+        print(f"noise: {config.colour}, rate {config.r:g}; {meaning}")
     elif known.measured_rate is None:
         source = f"labels of {config.noise_file}" if config.noise_file else "none added"
         print(f"noise: {source}; how many of the labels are wrong is not known")

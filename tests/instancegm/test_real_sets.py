@@ -118,6 +118,13 @@ def test_files_of_red_mini_imagenet_are_the_published_ones(finish, tmp_path):
     assert (tmp_path / "saved/redBlue/checkpoint__dividemix.tar").exists()
 
 
+def test_blue_noise_is_not_explained_as_web_images(finish):
+    flags = ("--colour", "blue", "--num_epochs", "0", "--mode", "ce", "--output_dir", "run")
+    output = finish("instanceGM_redMini", *flags)
+    assert "noise: blue, rate 0.4; labels of images were changed by chance" in output
+    assert "web images" not in output
+
+
 def test_files_and_metrics_of_clothing1m_are_the_published_ones(finish, tmp_path, monkeypatch):
     class Logged:
         numbers: ClassVar = []
