@@ -47,6 +47,7 @@ class Images(Protocol):
 
     device: torch.device
     index_device: torch.device  # where the indices of batches are: that device, or the host
+    evaluation_batch: int  # images at once where no gradient is needed; changes the speed only
 
     def __len__(self) -> int: ...
 
@@ -84,6 +85,8 @@ class DeviceImages:
         self._crop_padding = crop_padding
         self._flip = flip
         self.device = self.index_device = device
+        # On a CPU, larger activations leave the cache: 128 was 1.3 times as fast as 512.
+        self.evaluation_batch = 128 if device.type == "cpu" else 1024
         self.memory_format = torch.channels_last
 
     def __len__(self) -> int:

@@ -125,7 +125,7 @@ def warm_up_epoch(
 ) -> dict[str, float]:
     """Plain cross-entropy on the drawn samples with their noisy labels, in batches of 2 B.
 
-    With `confidence_penalty`, and the negative entropy of the predictions. Returns the mean loss.
+    With `confidence_penalty`, and the negative entropy of the predictions. Returns the means.
     """
     images, noisy_labels = train_set.images, train_set.noisy_labels
     name, batch_size = f"warm-up {peer.number}", 2 * settings.batch_size
@@ -144,13 +144,13 @@ def warm_up_epoch(
     for (batch,) in signs.over(steps, total, title, batch_size, losses):
         with peer.autocast():
             logits = peer.net(batch.views[0])
-        loss = F.cross_entropy(wide(logits), noisy_labels[batch.index])
-        if penalised:
-            loss = loss + negative_entropy(logits)
+        terms = [F.cross_entropy(wide(logits), noisy_labels[batch.index])]
+        terms += [negative_entropy(logits)] if penalised else []
+        loss = torch.stack(terms).sum()
         update(peer, loss)
-        losses.append(loss.detach())
+        losses.append(torch.stack([loss, *terms[1:]]).detach())
     where = f"epoch {epoch}, warm-up of network {peer.number}"
-    return mean_losses(torch.stack(losses)[:, None], ("loss",), where)
+    return mean_losses(torch.stack(losses), ("loss", "penalty")[: len(terms)], where)
 
 
 def clean_fits(

@@ -1,53 +1,36 @@
 """The command lines of the four scripts: flags to a checked `Config`, presets filled in.
 
-Every field made by `setting` is a flag of the same name. A new hyper-parameter is a field there or
-in `method/settings.py`, and its use. Imported before torch, so that --help answers at once.
+A field made by `setting` is a flag of its name. Imported before torch: --help answers at once.
 """
 
 # ruff: noqa: RUF009  (`setting` makes a field)
 
 import argparse
 import difflib
-import importlib.util
-import math
 import os
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import Field, dataclass, fields, replace
 from pathlib import Path
 from types import NoneType
 from typing import Any, Literal, get_args, get_origin
 
 from instancegm.method.settings import Settings, setting
+from instancegm.run.checks import wrong_combinations, wrong_values
 from instancegm.run.flags import add_config_flag, expand_config
-from instancegm.run.presets import DATASETS, HUMAN, REAL, SCRIPTS, of_dataset, of_noise
+from instancegm.run.presets import (
+    DATASETS,
+    HUMAN,
+    PUBLISHED,
+    REAL,
+    SCRIPTS,
+    of_dataset,
+    of_noise,
+    spellings,
+)
 
 NOISE_MODES = ("instance", "sym", "asym", "none")
 
-# Published flags; the values are their spellings where these are not just --<name>.
-PUBLISHED: dict[str, tuple[str, ...]] = {
-    "dataset": (),
-    "data_path": (),
-    # DEVIATION(instancegm): -r sets the noise rate; the original drops it unseen and trains at 0.5.
-    "r": ("--r", "-r"),
-    "noise_mode": (),
-    "num_epochs": (),
-    "batch_size": (),
-    "lr": ("--lr", "--learning_rate"),
-    "vae_lr": ("--vae_lr", "--vae_learning_rate"),
-    "lambda_u": (),
-    "p_threshold": (),
-    "alpha": (),
-    "T": (),
-    "z_dim": (),
-    "num_class": (),
-    "seed": (),
-    "gpuid": (),
-    "id": (),
-    "saved": (),
-    "num_batches": (),
-}
-SPELLINGS = {**PUBLISHED, "no_vae": ("--no-vae",)}
 OF_SOME_SCRIPTS = {flag for script in SCRIPTS.values() for flag in script.flags}
 OF_THIS_COMMAND = ("resume", "evaluate")  # flags that config.yaml does not record
 PUBLISHED_PLACES = {  # where the original looks for data
@@ -114,7 +97,6 @@ class Config(Settings):
     limit_test: int | None = setting(
         None, "test on that many images, evenly spread over the set", "[1, inf)"
     )
-
     skip_broken: bool = setting(
         False, "leave out images that cannot be read, naming them, instead of refusing"
     )
@@ -191,8 +173,10 @@ def parse(argv: Sequence[str], script: str = "instanceGM") -> Config:
     dataset = given.get("dataset", SCRIPTS[script].datasets[0])
     known = {"script": script, "dataset": dataset, **of_dataset(script, dataset), **given}
     config = Config(**known, given=frozenset(given))
-    for problem in _wrong_values(config):
+    for problem in wrong_values(config):
         parser.error(problem)
+    if dataset in REAL and given.get("noise_mode") in ("sym", "asym"):
+        print(f"warning: no noise is added to {dataset}'s labels", file=sys.stderr)
     if dataset == "clothing1M" and "r" in given:
         print("warning: ignored --r: nobody adds noise to Clothing1M's labels", file=sys.stderr)
     if dataset in REAL or dataset in HUMAN:
@@ -203,7 +187,7 @@ def parse(argv: Sequence[str], script: str = "instanceGM") -> Config:
         if mode == "none" and given.get("r", 0.0) != 0:
             parser.error(f"--noise_mode none puts no noise on the labels: leave out --r {config.r}")
         config = config.with_noise(0.0 if mode == "none" else config.r, mode)
-    for problem in _wrong_combinations(config):
+    for problem in wrong_combinations(config):
         parser.error(problem)
     return config
 
@@ -247,14 +231,12 @@ def build_parser(
     names = [*PUBLISHED, *(name for name in settings if name not in PUBLISHED)]
     for name in (name for name in names if name not in absent):
         group, table = (groups[0], published) if name in PUBLISHED else (groups[1], added)
-        action = group.add_argument(*_spellings(name), **_argument(settings[name], script))
+        action = group.add_argument(*spellings(name), **_argument(settings[name], script))
         table.update(dict.fromkeys(action.option_strings, name))
     add_config_flag(groups[1])
+    # In a config.yaml: that of another script would train another network.
+    parser.add_argument("--script", choices=(script,), help=argparse.SUPPRESS)
     return parser, published, added
-
-
-def _spellings(name: str) -> tuple[str, ...]:
-    return SPELLINGS.get(name) or (f"--{name}",)
 
 
 def _argument(field: Field[Any], script: str) -> dict[str, Any]:
@@ -332,69 +314,3 @@ def _expand_abbreviations(
                 flag = meant[0]
         words.append(flag + equals + value)
     return words
-
-
-def _wrong_values(config: Config) -> Iterator[str]:
-    """Values outside their interval."""
-    if not 0.0 <= config.r <= 1.0:
-        yield f"--r {config.r}: a noise rate lies in [0, 1]; 20 percent is --r 0.2"
-    for field in fields(Config):
-        value, allowed = config.__dict__[field.name], field.metadata.get("allowed")
-        if not allowed or value is None:
-            continue
-        low, high = map(float, allowed[1:-1].split(","))
-        above = value >= low if allowed[0] == "[" else value > low
-        below = value <= high if allowed[-1] == "]" else value < high
-        if not (above and below):
-            words = f"at least {low:g}" if allowed[0] == "[" else f"greater than {low:g}"
-            if high < math.inf:
-                words = f"in {allowed}"
-            yield f"{_spellings(field.name)[0]} {value}: must be {words}"
-
-
-def _wrong_combinations(config: Config) -> Iterator[str]:
-    """What cannot work, as far as that is known before any data is read."""
-    if config.mode == "ce":
-        idle = {"--no-vae": config.no_vae, "--guess_eval": config.guess_eval}
-        for flag in (flag for flag, used in idle.items() if used):
-            yield f"--mode ce has no co-divide phase: leave out {flag}"
-    if config.no_vae and config.numerics == "paper":
-        yield "--numerics concerns the VAE, and --no-vae leaves it out: drop one of them"
-    if config.noise_file and "noise_mode" in config.given:
-        yield "--noise_file and --noise_mode both say where the noise comes from: drop one of them"
-    if config.wandb and importlib.util.find_spec("wandb") is None:
-        yield (
-            "--wandb needs the package wandb, which is not installed: `pip install wandb`, or "
-            "with uv `uv pip install --python .venv/instancegm wandb`"
-        )
-    if config.dataset == "folder" and config.data_path is None and not config.evaluate:
-        yield (
-            "--dataset folder needs --data_path: a folder with a folder for each class, or with "
-            "train/ and test/ of these, or an .npz"
-        )
-    for flag in ("labels", "val_fraction"):
-        if config.dataset != "folder" and config.__dict__[flag] is not None:
-            yield f"--{flag} is for --dataset folder, not for {config.dataset}: leave it out"
-    if config.dataset not in HUMAN and config.noise_type is not None:
-        yield f"--noise_type is for --dataset cifar10n and cifar100n, not for {config.dataset}"
-    if config.dataset in HUMAN:
-        for flag in {"noise_file", "noise_mode", "r"} & config.given:
-            yield f"--dataset {config.dataset} brings its labels: leave out --{flag}"
-    if config.pretrained == "imagenet" and config.width != Settings.width and not config.weights:
-        yield (
-            f"ImageNet weights are for --width {Settings.width}: leave --width out, or start from "
-            "scratch with --pretrained none"
-        )
-    if config.redraw_vae and config.num_batches is None:
-        yield "--redraw_vae is about the draws of --num_batches: give that, or leave it out"
-    if config.weights is not None and config.pretrained == "none":
-        if "pretrained" in config.given:
-            yield "--pretrained none starts from scratch: leave out --weights"
-        else:
-            yield "--weights are for --pretrained imagenet: add that"
-    if config.noise_mode == "asym" and config.dataset not in ("cifar10", "cifar100", *REAL):
-        yield (
-            "--noise_mode asym knows the class pairs of cifar10 and cifar100 only; for another "
-            "set make a noise file with `python -m shared noise make` and give it with "
-            "--noise_file"
-        )

@@ -1,5 +1,6 @@
 """`--evaluate`: the test accuracy of the checkpoints of a run, or of one file, ours or theirs."""
 
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -47,7 +48,7 @@ def evaluate(path: Path, config: Config, signs: SignsOfLife = SILENT) -> None:
             "training images out with --val_fraction"
         )
     for file, state, saved in zip(files, states, networks):
-        normalise = state.get("identity", {}).get("normalise", config.normalise)
+        normalise = config.normalise or _normalises(file, state)
         nets = [
             network_from_state(each, len(data.class_names), device, normalise) for each in saved
         ]
@@ -62,6 +63,12 @@ def evaluate(path: Path, config: Config, signs: SignsOfLife = SILENT) -> None:
                 f"{file}: {name} accuracy {ensemble_accuracy(logits, part.labels):.2f} % "
                 f"({', '.join(alone)}; {len(part.labels)} images)"
             )
+
+
+def _normalises(file: Path, state: Mapping[str, Any]) -> bool:
+    """Whether the run used --normalise: what the checkpoint says, or the config.yaml beside it."""
+    known = state.get("identity") or read_config(file.parent) or state
+    return bool(known.get("normalise", False))
 
 
 def _with_dataset_of(

@@ -15,7 +15,7 @@ from instancegm.run import checkpoint
 from instancegm.run.config import Config
 from instancegm.run.data import run_data
 from instancegm.run.device import autocast, choose_device, configure_torch, use_bfloat16
-from instancegm.run.errors import CheckpointError
+from instancegm.run.errors import CheckpointError, UsageError
 from instancegm.run.presets import of_dataset
 from instancegm.run.published import setting_name
 from instancegm.run.record import Row
@@ -111,6 +111,8 @@ def build(config: Config, signs: SignsOfLife = SILENT) -> Experiment:
         build_peer(config, number, num_classes, device, precision, weights)
         for number in ((1,) if config.mode == "ce" else (1, 2))
     ]
+    # Draws differ from epoch to epoch, so that their losses have no mean.
+    keep = config.loss_epochs if config.num_batches is None else 1
     return Experiment(
         config=config,
         folder=config.output_dir or Path("runs") / run_name(config, data.noise_word),
@@ -118,7 +120,7 @@ def build(config: Config, signs: SignsOfLife = SILENT) -> Experiment:
         peers=peers,
         train_set=data.train_set,
         tests=data.tests,
-        history=LossHistory(len(peers), config.loss_epochs),
+        history=LossHistory(len(peers), keep),
         noise=data.noise,
         noise_word=data.noise_word,
         class_names=data.class_names,
@@ -134,13 +136,20 @@ def build(config: Config, signs: SignsOfLife = SILENT) -> Experiment:
 
 
 def _imagenet(config: Config) -> Path | None:
-    """The file with ImageNet weights of the classifier, downloaded if need be; None: from scratch.
+    """The file with ImageNet weights of the classifier, downloaded if need be.
 
-    Raises UserError, saying where to get it.
+    None: from scratch, or from a checkpoint that can be read. Raises UserError, saying where to get
+    it.
     """
-    goes_on = config.resume and config.output_dir and (config.output_dir / checkpoint.LAST).exists()
-    if config.pretrained == "none" or goes_on:
+    if config.pretrained == "none":
         return None
+    # A torn checkpoint needs the weights again. On "meta" the tensors take no memory.
+    if config.resume and config.output_dir and checkpoint.load_newest(config.output_dir, "meta"):
+        return None
+    if config.weights is not None and not config.weights.is_file():
+        raise UsageError(
+            f"--weights {config.weights}: no such file; without the flag they are downloaded"
+        )
     # Not into a folder of own pictures, where a folder is a class.
     place = None if config.dataset == "folder" else config.where_data_is()
     return config.weights or imagenet_weights(config.network, place)

@@ -150,9 +150,13 @@ def _print_start(run: Experiment) -> None:
         f"{config.image_size} x {config.image_size} pixels, {', '.join(sizes) or 'no test images'}"
     )
     if config.dataset == "red_blue":
-        print(f"noise: {config.colour}, rate {config.r:g}; {RATE_MEANING}")
+        meaning = (
+            RATE_MEANING if config.colour == "red" else "labels of images were changed by chance"
+        )
+        print(f"noise: {config.colour}, rate {config.r:g}; {meaning}")
     elif known.measured_rate is None:
-        print("noise: none added; how many of the labels are wrong is not known")
+        source = f"labels of {config.noise_file}" if config.noise_file else "none added"
+        print(f"noise: {source}; how many of the labels are wrong is not known")
     else:
         nominal = "" if known.nominal_rate is None else f"nominal rate {known.nominal_rate:g}, "
         source = config.noise_file or config.noise_mode

@@ -46,8 +46,7 @@ def read(path: Path, upright: bool) -> NDArray[np.uint8]:
             f"{path} cannot be read ({error}): get the file again, or add --skip_broken, which "
             "leaves out and names every image that cannot be read"
         ) from error
-    scale = SHORTER_SIDE / min(image.size)
-    width, height = (max(SHORTER_SIDE, int(side * scale)) for side in image.size)
+    width, height = (SHORTER_SIDE * side // min(image.size) for side in image.size)
     return np.asarray(image.resize((width, height), Image.Resampling.BILINEAR))
 
 
@@ -135,6 +134,8 @@ class FilePool:
 
 class FileImages:
     """`Images` (method/images.py): `count` files of the pool, from position `first` on."""
+
+    evaluation_batch = 128
 
     def __init__(self, pool: FilePool, first: int, count: int) -> None:
         self._pool, self._first, self._count = pool, first, count

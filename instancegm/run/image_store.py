@@ -5,7 +5,7 @@
 
 The pixels of all pictures stand one after the other in `<key>.pixels`; `<key>.npy` has (N, 3)
 int64: where each begins, its height and width. It is written last, so that a store that a kill left
-half written is not taken for one.
+half written is not taken for one; nor is one whose pixels were deleted or cut short.
 """
 
 import io
@@ -51,7 +51,7 @@ def open_store(
     Raises UsageError where the disk is too small for them.
     """
     pixels, index = folder / f"{key}.pixels", folder / f"{key}.npy"
-    if not index.exists():
+    if not _is_whole(pixels, index):
         folder.mkdir(parents=True, exist_ok=True)
         needed, free = count * smallest, shutil.disk_usage(folder).free
         if needed > free:
@@ -62,6 +62,14 @@ def open_store(
             )
         _write(pixels, index, pictures())
     return ImageStore(pixels, np.load(index, allow_pickle=False))
+
+
+def _is_whole(pixels: Path, index: Path) -> bool:
+    """Whether both files are there, and the pixels of as many bytes as the index says."""
+    if not (index.is_file() and pixels.is_file()):
+        return False
+    sizes = np.load(index, allow_pickle=False)[:, 1:]
+    return pixels.stat().st_size == CHANNELS * int(sizes.prod(axis=1).sum())
 
 
 def _write(pixels: Path, index: Path, pictures: Iterable[NDArray[np.uint8]]) -> None:

@@ -49,7 +49,10 @@ def labels_of_run(config: Config, data: AnyData) -> RunLabels:
         path, column = split_column(config.noise_file)
         word = re.sub(r"[^\w.-]", "_", path.stem if column is None else f"{path.stem}_{column}")
         noise = aligned(_without_open_set(read_any(config.noise_file)), data)
-        if config.dataset not in REAL:
+        if config.dataset in REAL:  # whose own labels are no truth to measure a rate by
+            unmeasured = replace(noise.header, measured_rate=None, clean_labels_sha256=None)
+            noise = replace(noise, clean_labels=None, header=unmeasured)
+        else:
             config = _with_rate_and_kind_of(noise, config)
     elif config.noise_mode == "none" or config.dataset in REAL:
         noise = unchanged(data)

@@ -98,7 +98,7 @@ def wandb_metrics(row: Row, config: Config) -> dict[str, float]:
     named: dict[str, float | None] = {"epochs": row["epoch"], "Test/accuracy": row["accuracy"]}
     named["Test/top1.avg"] = row.get("accuracy_1")
     if row["phase"] == "warm_up":
-        named["Loss/Warmup(CE)"] = row["loss_1"]
+        named["Loss/Warmup(CE)"] = row["loss_1"] - row.get("penalty_1", 0.0)
     for k in (1, 2) if row["phase"] == "co_divide" else ():
         terms = [row[f"{name}_{k}"] for name in VaeLoss._fields if f"{name}_{k}" in row]
         vae = sum(terms) if terms else None
@@ -129,6 +129,8 @@ def checkpoint_path(data_word: str, config: Config) -> Path:
 def published_form(state: Mapping[str, Any]) -> dict[str, Any]:
     """The dictionary that the original script saves at the end, from ours with two networks."""
     form = {"epoch": state["epoch"]}
+    if state["identity"].get("normalise"):
+        form["normalise"] = True  # the networks do, and their parameters do not say so
     for number, (peer, losses) in enumerate(zip(state["peers"], state["losses"]), start=1):
         form[f"net{number}_state_dict"] = peer["net"]
         form[f"vae{number}_state_dict"] = peer.get("vae", {})

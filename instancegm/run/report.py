@@ -14,7 +14,9 @@ from instancegm.method.signs import SILENT, SignsOfLife
 from instancegm.method.train import fit_mixtures
 from instancegm.run import checkpoint, published
 from instancegm.run.classes import vanished
+from instancegm.run.config import Config
 from instancegm.run.experiment import Experiment
+from instancegm.run.presets import REAL
 from shared.files import write_atomically
 from shared.formats.noise_file import make, write
 
@@ -34,12 +36,20 @@ def report(run: Experiment, signs: SignsOfLife = SILENT) -> None:
         checkpoint.save(state, published.checkpoint_path(run.data_word, run.config))
     _print_accuracies(run, signs)
     if run.config.plots:
-        added = run.config.noise_mode != "none"
-        noise = f"noise rate {run.config.r:g}" if added else "labels as they are"
-        title = f"{run.config.method} on {run.config.dataset}, {noise}, seed {run.config.seed}"
+        title = (
+            f"{run.config.method} on {run.config.dataset}, {_labels_in_words(run.config)}, seed "
+            f"{run.config.seed}"
+        )
         path = run.folder / "plots.png"
         plots.draw(path, title, run.rows, fits, run.train_set.is_clean)
         print(f"plots: {path}")
+
+
+def _labels_in_words(config: Config) -> str:
+    if config.dataset == "red_blue":
+        return f"{config.colour}, rate {config.r:g}"
+    added = config.noise_mode != "none" and config.dataset not in REAL
+    return f"noise rate {config.r:g}" if added else "labels as they are"
 
 
 def _print_accuracies(run: Experiment, signs: SignsOfLife) -> None:

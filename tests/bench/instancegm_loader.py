@@ -81,6 +81,7 @@ class _Timed:
     def __init__(self, images: FileImages) -> None:
         self._images, self.waited = images, 0.0
         self.device, self.index_device = images.device, images.index_device
+        self.evaluation_batch = images.evaluation_batch
 
     def __len__(self) -> int:
         return len(self._images)

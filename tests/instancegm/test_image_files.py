@@ -1,5 +1,7 @@
 """Images on disk against torchvision's transforms, and what a kill leaves of the decoded ones."""
 
+import os
+
 import numpy as np
 import pytest
 import torch
@@ -13,7 +15,7 @@ from instancegm.run.image_store import open_store
 from shared.datasets.image_data import DatasetError
 
 CPU = torch.device("cpu")
-SIZES = [(300, 280), (256, 256), (700, 260), (200, 231)]
+SIZES = [(300, 280), (256, 256), (700, 260), (161, 322)]
 
 
 @pytest.fixture(scope="module")
@@ -115,5 +117,10 @@ def test_a_store_is_made_once_and_half_a_store_is_none(paths, tmp_path):
         store = open_store(tmp_path, "key", decoded, 4, 1)
     assert asked == [2, 4]
     assert all((store[k] == read(path, upright=False)).all() for k, path in enumerate(paths))
+    del store
+    for damage in (lambda path: path.unlink(), lambda path: os.truncate(path, 1000)):
+        damage(tmp_path / "key.pixels")
+        assert len(open_store(tmp_path, "key", decoded, 4, 1)[3])
+    assert asked == [2, 4, 4, 4]
     with pytest.raises(UsageError, match="--cache_dir"):
         open_store(tmp_path, "other", decoded, 4, 2**60)

@@ -66,6 +66,15 @@ def test_each_recipe_takes_them_at_its_size_and_without_a_test_set(
 
 
 @pytest.mark.training
+def test_losses_of_different_draws_are_not_averaged(folder):
+    noise = ("--r", "0.9", "--noise_mode", "sym")  # the rate at which losses of five epochs are
+    draws = ("--num_batches", "1", "--warm_up", "0", "--num_workers", "0", "--no-vae")
+    assert instanceGM_clothing1M.main(words(folder, *SCRATCH, *noise, *draws)) == 0
+    state = torch.load(folder.parent / "run" / "last.ckpt", weights_only=True)
+    assert [len(past) for past in state["losses"]] == [1, 1]
+
+
+@pytest.mark.training
 def test_a_part_can_be_held_out_and_is_tested_on(folder, capsys):
     flags = ("--val_fraction", "0.25", "--no-vae")
     assert instanceGM.main(words(folder, *flags)) == 0

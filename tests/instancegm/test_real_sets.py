@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 from types import SimpleNamespace
 from typing import ClassVar
 
@@ -15,6 +16,7 @@ import trees
 import yaml
 from conftest import ROOT, environment, rows
 
+from instancegm.method.networks import build_classifier, load_classifier
 from instancegm.run.config import parse
 
 pytestmark = pytest.mark.training
@@ -116,6 +118,13 @@ def test_files_of_red_mini_imagenet_are_the_published_ones(finish, tmp_path):
     assert (tmp_path / "saved/redBlue/checkpoint__dividemix.tar").exists()
 
 
+def test_blue_noise_is_not_explained_as_web_images(finish):
+    flags = ("--colour", "blue", "--num_epochs", "0", "--mode", "ce", "--output_dir", "run")
+    output = finish("instanceGM_redMini", *flags)
+    assert "noise: blue, rate 0.4; labels of images were changed by chance" in output
+    assert "web images" not in output
+
+
 def test_files_and_metrics_of_clothing1m_are_the_published_ones(finish, tmp_path, monkeypatch):
     class Logged:
         numbers: ClassVar = []
@@ -207,6 +216,67 @@ def test_absent_data_are_explained(script, tmp_path, capsys):
     assert "--data_path" in error
 
 
+def test_a_missing_file_of_weights_is_said_before_pictures_are_decoded(finish, data, capsys):
+    flags = ("--pretrained", "imagenet", "--weights", "none.pth", "--cache_dir", "kept")
+    assert main("instanceGM_clothing1M", words("instanceGM_clothing1M", data, *flags)) == 2
+    assert "--weights none.pth: no such file" in capsys.readouterr().err
+    assert not Path("kept").exists()
+
+
+def test_a_run_whose_checkpoints_are_torn_starts_from_the_weights_again(finish, tmp_path):
+    torch.manual_seed(0)
+    torch.save(build_classifier("resnet50", 1000, 4).state_dict(), tmp_path / "w.pth")
+    flags = ("--pretrained", "imagenet", "--weights", "w.pth", "--mode", "ce", "--num_epochs", "0")
+    finish("instanceGM_clothing1M", *flags, "--output_dir", "run")
+    first = rows(tmp_path / "run")
+    for name in ("last.ckpt", "best.ckpt"):
+        (tmp_path / "run" / name).write_bytes(b"torn")
+    finish("instanceGM_clothing1M", *flags, "--output_dir", "run", "--resume")
+    assert rows(tmp_path / "run") == first
+
+
+def test_every_checkpoint_of_a_run_that_normalises_is_scored_so(finish, tmp_path, monkeypatch):
+    script = "instanceGM_animal10N"
+    finish(script, "--num_epochs", "0", "--normalise", "--output_dir", "run")
+    built = []
+
+    def spy(state, num_classes, *, normalise):
+        built.append(normalise)
+        return load_classifier(state, num_classes, normalise=normalise)
+
+    monkeypatch.setattr("instancegm.run.evaluate.load_classifier", spy)
+    bare = torch.load("run/last.ckpt")["peers"][0]["net"]
+    torch.save(bare, "run/best_net1.ckpt")  # as with a validation set
+    for path in ("run", "saved/animal10N/checkpoint.tar", "run/best_net1.ckpt"):
+        finish(script, "--evaluate", path)
+    assert built == [True] * 7
+
+
+def test_labels_from_a_file_have_no_rate_where_nobody_knows_the_truth(finish, tmp_path):
+    finish("instanceGM_animal10N", "--num_epochs", "0", "--output_dir", "run")
+    flags = ("--noise_file", "run/corrected_labels.npz", "--output_dir", "again")
+    output = finish("instanceGM_animal10N", "--num_epochs", "1", *flags)
+    assert "labels of run/corrected_labels.npz; how many of the labels are wrong is not" in output
+    assert rows(tmp_path / "again")[-1]["auc_1"] is None
+
+
+@pytest.mark.parametrize(
+    ("script", "words"),
+    [
+        ("instanceGM_animal10N", "animal10N, labels as they are, seed"),
+        ("instanceGM_clothing1M", "clothing1M, labels as they are, seed"),
+        ("instanceGM_redMini", "red_blue, red, rate 0.4, seed"),
+    ],
+)
+def test_pictures_name_no_noise_rate_that_nobody_knows(script, words, finish, monkeypatch):
+    titles = []
+    monkeypatch.setattr(
+        "instancegm.analysis.plots.draw", lambda path, title, *_: titles.append(title)
+    )
+    finish(script, "--num_epochs", "0", "--mode", "ce", "--output_dir", "run")
+    assert words in titles[0]
+
+
 PUBLISHED = {  # the paper's table of hyper-parameters
     "instanceGM_redMini": {
         **{"dataset": "red_blue", "lr": 0.02, "weight_decay": 5e-4, "batch_size": 64, "r": 0.2},
@@ -272,5 +342,8 @@ def test_a_run_is_repeated_from_its_own_config_by_its_own_script(finish, tmp_pat
     assert settings["script"] == script
     assert main(script, ["--config", "run/config.yaml", "--output_dir", "again"]) == 0
     assert rows(tmp_path / "again") == rows(tmp_path / "run")
+    with pytest.raises(SystemExit):
+        main("instanceGM", ["--config", "run/config.yaml", "--dataset", "folder"])
+    assert f"script: invalid choice: '{script}'" in capsys.readouterr().err
     assert main("instanceGM", ["--evaluate", "run"]) == 2
     assert f"{script}.py" in capsys.readouterr().err
