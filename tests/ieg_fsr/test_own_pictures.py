@@ -139,6 +139,17 @@ def test_a_part_can_be_held_out(tmp_path, capsys, name, side):
     assert noise_file.encode(again.noise) == noise_file.encode(task.noise)
 
 
+@pytest.mark.parametrize("name", ["file", "file_folder"])
+def test_labels_of_a_noise_file_are_wrong_where_the_folder_says_otherwise(tmp_path, name):
+    make_folder(tmp_path / "mine")
+    given = np.repeat([0, 1], 8)
+    wrong = np.where(np.arange(16) % 4 == 0, 1 - given, given)
+    external.write_any(tmp_path / "n.npz", make(wrong, clean_labels=given, dataset="folder"))
+    task = folder(tmp_path / "mine", name, noise_file=tmp_path / "n.npz")
+    assert task.train.gold.tolist() == given[task.noise.indices].tolist()
+    assert task.noise.header.measured_rate == 0.25
+
+
 @pytest.mark.parametrize("side", [32, 224])
 def test_labels_of_a_list(tmp_path, side):
     make_folder(tmp_path / "mine")
