@@ -37,6 +37,7 @@ from shared.labels import Labels
 LARGE = 3  # times the size asked for: then most of a picture is lost
 _OTHER_NAMES = ("val", "valid", "validation", "testing")  # that people give a test set
 _PARTS = {"train", "training", "test", *_OTHER_NAMES, "eval", "dev"}
+_NAMED = 3  # of the classes without a picture
 _LOOKED_AT = 50  # pictures, by which the size of all is judged
 _LAYOUT = (
     "expected train/<class>/*.png (and test/<class>/*.png), or <class>/*.png in the folder, or an "
@@ -235,6 +236,16 @@ def _listed(path: Path, labels: Path) -> tuple[_Part, _Part, tuple[str, ...]]:
     if has_test and not trained.is_dir():
         classes.remove("test")
     found = folder_labels.read(labels, names, classes)
+    if unused := sorted(set(range(len(found.class_names))) - set(found.labels.tolist())):
+        some = ", ".join(found.class_names[label] for label in unused[:_NAMED])
+        more = f" and {len(unused) - _NAMED:,} more" if len(unused) > _NAMED else ""
+        print(
+            printable(
+                f"note: no picture is labelled {some}{more} in {labels}, and still that counts as "
+                "a class: numbers begin at 0"
+            ),
+            file=sys.stderr,
+        )
     chosen = [files[row] for row in found.rows]
     if len(chosen) < len(files):
         print(

@@ -223,6 +223,15 @@ def test_a_csv_for_class_folders_keeps_order_numbers_and_test_set(tmp_path, text
     assert data.train_labels.tolist() == expected
 
 
+def test_classes_that_a_csv_gives_no_picture_are_told(tmp_path, capsys):
+    write(tmp_path / "set", {"a.png": 1, "b.png": 2})
+    labels = csv(tmp_path / "l.csv", "a.png,1\nb.png,2\n")
+    assert load_files(tmp_path / "set", labels=labels).num_classes == 3
+    assert "no picture is labelled 0 in " in capsys.readouterr().err
+    load_files(tmp_path / "set", labels=csv(tmp_path / "l.csv", "a.png,1\nb.png,0\n"))
+    assert capsys.readouterr().err == ""
+
+
 def test_a_test_set_needs_classes_of_the_csv(tmp_path):
     write(tmp_path / "train", {"a.png": 1, "b.png": 2})
     write(tmp_path / "test")
