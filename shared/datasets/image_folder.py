@@ -155,10 +155,12 @@ def _found(path: Path, labels: Path | None) -> tuple[_Part, _Part, tuple[str, ..
         return _listed(path, labels)
     if _folders(path / "train"):
         classes = tuple(_folders(path / "train"))
+        _check_several(path / "train", classes)
         train = _labelled_files(path / "train", classes)
         return train, _test(path, classes, str(path / "train")), classes
     classes = tuple(_folders(path))
     _check_classes(path, classes)
+    _check_several(path, classes)
     return _labelled_files(path, classes), _Part(path, [], np.zeros(0, np.int64)), classes
 
 
@@ -171,6 +173,19 @@ def _check_classes(path: Path, names: Sequence[str]) -> None:
         raise DatasetError(
             f"{path.absolute()} has {', '.join(parts)}, which looks like a part of a dataset, not "
             f"like a class: {_LAYOUT}"
+        )
+
+
+def _check_several(path: Path, names: Sequence[str]) -> None:
+    """Refuse a single class, mostly the class folders one level too high."""
+    if len(names) == 1:
+        raise DatasetError(
+            f"{path.absolute()} has one class, {names[0]}, so that there is nothing to learn: "
+            + (
+                f"if its folders are the classes, give {path.absolute() / names[0]} (--data_path)"
+                if _folders(path / names[0])
+                else "make a folder for each class, or list the labels of all pictures (--labels)"
+            )
         )
 
 

@@ -85,6 +85,17 @@ def test_a_test_set_of_another_name_is_pointed_out(tmp_path, capsys, name):
     assert f"note: {tmp_path / name} is not read; to test on it" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("below", ["train", "."])
+def test_a_single_class_is_refused(tmp_path, below):
+    write(tmp_path / below / "pictures")
+    with pytest.raises(DatasetError, match=r"one class, pictures, .* give \S+/pictures \("):
+        load_files(tmp_path)
+    shutil.rmtree(tmp_path / below / "pictures")
+    write(tmp_path / below, {"cat/1.png": 1})
+    with pytest.raises(DatasetError, match=r"one class, cat, .* make a folder for each class"):
+        load("folder", tmp_path)
+
+
 def test_pictures_without_classes_are_told_about_labels(tmp_path):
     save(tmp_path / "a.png", 1)
     with pytest.raises(DatasetError, match=r"no class folders.*filename,label \(--labels\)"):
