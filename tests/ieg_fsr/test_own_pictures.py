@@ -14,6 +14,8 @@ from ieg.input.image_sources import FileSource, PictureSource
 from ieg.input.own_pictures import Wishes
 from ieg.input.tasks import load
 from ieg.method.train import NonFiniteLossError, check_weights
+from ieg.run.errors import UsageError
+from ieg.run.experiment import _check_queue
 from shared.datasets.image_data import DatasetError
 from shared.formats import external, noise_file
 from shared.formats.noise_file import make
@@ -309,3 +311,10 @@ def test_ruined_weights_are_found_where_no_evaluation_shows_them():
     check_weights(3, [tf.Variable([1.0, 2.0])])
     with pytest.raises(NonFiniteLossError, match="iteration 3: weights"):
         check_weights(3, [tf.Variable([1.0]), tf.Variable([1.0, np.inf])])
+
+
+def test_all_that_the_queue_needs_for_the_classes_is_said_at_once():
+    with pytest.raises(UsageError, match="give --queue_capacity=1998 and --queue_bs=198, or"):
+        _check_queue(2000, 200, classes=3)
+    with pytest.raises(UsageError, match=r"^--queue_bs=4 cannot .* 5 classes: give --queue_bs=5,"):
+        _check_queue(2000, 4, classes=5)
