@@ -36,11 +36,20 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def compare(runs: Sequence[Path], plot: Path | None) -> None:
-    from instancegm.analysis.runs import read_curve
+    from instancegm.analysis.runs import NoTestSetError, read_curve
 
     short = [run.stem if run.suffix == ".csv" else run.resolve().name for run in runs]
     names = short if len(set(short)) == len(short) else [str(run) for run in runs]
-    curves = [read_curve(run, name) for run, name in zip(runs, names)]
+    curves, left_out = [], []
+    for run, name in zip(runs, names):
+        try:
+            curves.append(read_curve(run, name))
+        except NoTestSetError as error:
+            left_out.append(error)
+    if not curves:
+        raise left_out[0]
+    for reason in left_out:
+        print(f"note: left out: {reason}", file=sys.stderr)
     print(table(curves))
     if plot:
         from instancegm.analysis import figures

@@ -15,6 +15,11 @@ import yaml
 from instancegm.run.errors import UsageError
 from shared.run_folder import read_rows
 
+
+class NoTestSetError(UsageError):
+    """A run that is never tested, as of own pictures without a test set."""
+
+
 Row = dict[str, Any]  # the figures of an epoch, or of an evaluation
 
 
@@ -33,6 +38,10 @@ def read_curve(run: Path, name: str) -> Curve:
     rows = _table(run) if run.suffix == ".csv" else read_rows(run)
     key = reported(rows, _settings(run))
     known = [row for row in rows if _is_number(row.get(key))]
+    if not known and any(key in row for row in rows):
+        raise NoTestSetError(
+            f"{run} has no test accuracy: it has no test set, or was not tested yet"
+        )
     if not known:
         found = "no epoch is finished" if not rows else f"its rows hold {', '.join(rows[0])}"
         raise UsageError(

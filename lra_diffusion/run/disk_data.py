@@ -1,15 +1,20 @@
 """Images that stay on disk, at 224 pixels: Food-101N, Clothing1M, WebVision, and own pictures."""
 
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import torch
 
 from lra_diffusion.method.images import CLOTHING1M_NORMALISATION, IMAGENET_NORMALISATION
 from lra_diffusion.method.progress import watched
 from shared import datasets
-from shared.datasets import clothing1m, food101n, image_folder, webvision
-from shared.datasets.image_data import ImageFiles
+from shared.datasets import clothing1m, food101n, image_folder, progress, webvision
+from shared.datasets.decoding import NAMED, open_rgb
+from shared.datasets.image_data import DatasetError, ImageFiles
+from shared.errors import printable
 from shared.formats.alignment import evenly
 from shared.formats.noise_file import NoiseFile, label_hash
 from shared.labels import Labels
@@ -54,7 +59,8 @@ def load(config: TrainConfig, device: torch.device, noise: NoiseFile | None) -> 
 def _files(config: TrainConfig) -> ImageFiles:
     root = datasets.data_root(config.data_path)
     if config.dataset == "folder":
-        return image_folder.load_files(root, labels=config.labels)
+        found = image_folder.load_files(root, labels=config.labels)
+        return _readable(found) if config.skip_broken else found
     if config.dataset == "clothing1m":
         return clothing1m.load(root, selection="cc")
     if config.dataset == "food101n":
@@ -67,6 +73,44 @@ def _files(config: TrainConfig) -> ImageFiles:
             f"{files.root / 'ILSVRC2012'}, beside WebVision"
         )
     return files
+
+
+def _readable(files: ImageFiles) -> ImageFiles:
+    """Own pictures without those that cannot be read, which are named and counted.
+
+    Before labels are matched with them: noise files count the pictures that are left, as at 32
+    pixels and in the other projects.
+    """
+    kept: dict[str, Any] = {}
+    broken: list[str] = []
+    with ThreadPoolExecutor() as pool:
+        for part in ("train", "test"):
+            names, rows = getattr(files, f"{part}_files"), list[int]()
+            faults = pool.map(lambda name: _fault(files.root / name), names)
+            for row, fault in enumerate(progress.watched(faults, len(names), f"reading {part}")):
+                if fault:
+                    broken.append(fault)
+                else:
+                    rows.append(row)
+            kept[f"{part}_files"] = [names[row] for row in rows]
+            kept[f"{part}_labels"] = getattr(files, f"{part}_labels")[rows]
+    if broken:
+        count = len(files.train_files) + len(files.test_files)
+        more = [f"and {len(broken) - NAMED} more"] if len(broken) > NAMED else []
+        print(f"note: {len(broken)} of {count:,} images cannot be read and are left out:")
+        print("\n".join(f"  {printable(line)}" for line in [*broken[:NAMED], *more]))
+    if not kept["train_files"]:
+        raise DatasetError(f"no training picture of {files.root} can be read: is its disk there?")
+    return replace(files, **kept)
+
+
+def _fault(file: Path) -> str:
+    """Why a picture cannot be read, with its name; "" if it can."""
+    try:
+        open_rgb(file)
+    except DatasetError as error:
+        return f"{file} ({error.__cause__})"
+    return ""
 
 
 def _published(config: TrainConfig, files: ImageFiles) -> Mapping[str, Part]:

@@ -62,7 +62,7 @@ def label_choice(run: Run, data_path: Path | None) -> LabelChoice:
 def load_data(run: Run, choice: LabelChoice) -> ImageData | ImageFiles:
     """The run's images, or the files of those that it decoded at 224 pixels."""
     if run.settings.get("network") == "resnet50":
-        return load_files(choice)
+        return load_files(choice, run.settings.get("num_workers") or 0)
     return load_images(choice)
 
 

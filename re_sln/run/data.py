@@ -163,10 +163,9 @@ def _from_disk(config: Config, device: torch.device) -> RunData:
     images, labels, digest = {}, {}, hashlib.sha256()
     for split, (paths, all_labels, limit) in listed_files.items():
         rows = evenly(len(paths), limit)
-        if config.skip_broken:
+        if config.skip_broken and not own:
             names = [paths[row] for row in rows]
-            opened = open_rgb if own else plain_rgb
-            rows = rows[whole_images(files.root, names, config.num_workers, opened)]
+            rows = rows[whole_images(files.root, names, config.num_workers, plain_rgb)]
         if split == "train" and noise is not None:
             noise = subset(noise, rows)
         chosen = [paths[row] for row in rows]
@@ -203,16 +202,31 @@ def images_on_disk(
     return DiskImages(places, device, workers, opened, NORMALISATION[usual])
 
 
-def load_files(choice: LabelChoice) -> ImageFiles:
-    """Own pictures, for those who decode them at 224 x 224. Raises UserError."""
-    return first_found(
+def load_files(choice: LabelChoice, workers: int) -> ImageFiles:
+    """Own pictures, for those who decode them at 224 x 224. Raises UserError.
+
+    With --skip_broken those that can be read, as `load_images` has them: noise files of both, and
+    of the other projects, count the same pictures.
+    """
+    files = first_found(
         lambda root: image_folder.load_files(root, labels=choice.labels), choice.data_path
+    )
+    if not choice.skip_broken:
+        return files
+    train = whole_images(files.root, files.train_files, workers, open_rgb)
+    test = whole_images(files.root, files.test_files, workers, open_rgb)
+    return replace(
+        files,
+        train_files=[files.train_files[row] for row in train],
+        train_labels=files.train_labels[train],
+        test_files=[files.test_files[row] for row in test],
+        test_labels=files.test_labels[test],
     )
 
 
 def _own_files(config: Config) -> tuple[ImageFiles, NoiseFile]:
     """The pictures of --data_path with the labels to train on."""
-    files = load_files(config)
+    files = load_files(config, config.num_workers)
     noise, out = _without_held_out(config, labels_of_files(config, files), files)
     if len(out):
         tested = [files.train_files[row] for row in out]

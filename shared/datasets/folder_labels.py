@@ -36,7 +36,7 @@ _FILE_COLUMNS = (
     "id",
 )
 _LABEL_COLUMNS = ("label", "labels", "class", "target", "targets", "label_noisy", "category")
-_NUMBER = re.compile(r"[0-9]{1,9}(\.0*)?", re.ASCII)
+_NUMBER = re.compile(r"-?[0-9]{1,9}(\.0*)?", re.ASCII)
 _NAMED = 3  # of the pictures that something is wrong with
 
 
@@ -84,6 +84,11 @@ def _numbered(
     used = sorted(set(texts))
     if not set(used) <= set(folders) and all(_NUMBER.fullmatch(text) for text in used):
         numbers = np.array([int(float(text)) for text in texts], np.int64)
+        if numbers.min() < 0:
+            raise DatasetError(
+                f"{path}: label {numbers.min()} is no number of a class, which begin at 0: leave "
+                "pictures without a label out of the list"
+            )
         count = int(numbers.max()) + 1
         if count > MOST_CLASSES:
             raise DatasetError(

@@ -37,6 +37,7 @@ from shared.labels import Labels
 LARGE = 3  # times the size asked for: then most of a picture is lost
 _OTHER_NAMES = ("val", "valid", "validation", "testing")  # that people give a test set
 _PARTS = {"train", "training", "test", *_OTHER_NAMES, "eval", "dev"}
+_NAMED = 3  # of the classes without a picture
 _LOOKED_AT = 50  # pictures, by which the size of all is judged
 _LAYOUT = (
     "expected train/<class>/*.png (and test/<class>/*.png), or <class>/*.png in the folder, or an "
@@ -154,10 +155,12 @@ def _found(path: Path, labels: Path | None) -> tuple[_Part, _Part, tuple[str, ..
         return _listed(path, labels)
     if _folders(path / "train"):
         classes = tuple(_folders(path / "train"))
+        _check_several(path / "train", classes)
         train = _labelled_files(path / "train", classes)
         return train, _test(path, classes, str(path / "train")), classes
     classes = tuple(_folders(path))
     _check_classes(path, classes)
+    _check_several(path, classes)
     return _labelled_files(path, classes), _Part(path, [], np.zeros(0, np.int64)), classes
 
 
@@ -170,6 +173,19 @@ def _check_classes(path: Path, names: Sequence[str]) -> None:
         raise DatasetError(
             f"{path.absolute()} has {', '.join(parts)}, which looks like a part of a dataset, not "
             f"like a class: {_LAYOUT}"
+        )
+
+
+def _check_several(path: Path, names: Sequence[str]) -> None:
+    """Refuse a single class, mostly the class folders one level too high."""
+    if len(names) == 1:
+        raise DatasetError(
+            f"{path.absolute()} has one class, {names[0]}, so that there is nothing to learn: "
+            + (
+                f"if its folders are the classes, give {path.absolute() / names[0]} (--data_path)"
+                if _folders(path / names[0])
+                else "make a folder for each class, or list the labels of all pictures (--labels)"
+            )
         )
 
 
@@ -235,6 +251,16 @@ def _listed(path: Path, labels: Path) -> tuple[_Part, _Part, tuple[str, ...]]:
     if has_test and not trained.is_dir():
         classes.remove("test")
     found = folder_labels.read(labels, names, classes)
+    if unused := sorted(set(range(len(found.class_names))) - set(found.labels.tolist())):
+        some = ", ".join(found.class_names[label] for label in unused[:_NAMED])
+        more = f" and {len(unused) - _NAMED:,} more" if len(unused) > _NAMED else ""
+        print(
+            printable(
+                f"note: no picture is labelled {some}{more} in {labels}, and still that counts as "
+                "a class: numbers begin at 0"
+            ),
+            file=sys.stderr,
+        )
     chosen = [files[row] for row in found.rows]
     if len(chosen) < len(files):
         print(

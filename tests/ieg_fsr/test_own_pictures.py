@@ -14,6 +14,8 @@ from ieg.input.image_sources import FileSource, PictureSource
 from ieg.input.own_pictures import Wishes
 from ieg.input.tasks import load
 from ieg.method.train import NonFiniteLossError, check_weights
+from ieg.run.errors import UsageError
+from ieg.run.experiment import _check_queue
 from shared.datasets.image_data import DatasetError
 from shared.formats import external, noise_file
 from shared.formats.noise_file import make
@@ -137,6 +139,17 @@ def test_a_part_can_be_held_out(tmp_path, capsys, name, side):
     assert ("nobody has checked" in said) == (name == "folder")
     again = folder(tmp_path / "mine", name, wishes=wishes, noise_file=file)
     assert noise_file.encode(again.noise) == noise_file.encode(task.noise)
+
+
+@pytest.mark.parametrize("name", ["file", "file_folder"])
+def test_labels_of_a_noise_file_are_wrong_where_the_folder_says_otherwise(tmp_path, name):
+    make_folder(tmp_path / "mine")
+    given = np.repeat([0, 1], 8)
+    wrong = np.where(np.arange(16) % 4 == 0, 1 - given, given)
+    external.write_any(tmp_path / "n.npz", make(wrong, clean_labels=given, dataset="folder"))
+    task = folder(tmp_path / "mine", name, noise_file=tmp_path / "n.npz")
+    assert task.train.gold.tolist() == given[task.noise.indices].tolist()
+    assert task.noise.header.measured_rate == 0.25
 
 
 @pytest.mark.parametrize("side", [32, 224])
@@ -298,3 +311,10 @@ def test_ruined_weights_are_found_where_no_evaluation_shows_them():
     check_weights(3, [tf.Variable([1.0, 2.0])])
     with pytest.raises(NonFiniteLossError, match="iteration 3: weights"):
         check_weights(3, [tf.Variable([1.0]), tf.Variable([1.0, np.inf])])
+
+
+def test_all_that_the_queue_needs_for_the_classes_is_said_at_once():
+    with pytest.raises(UsageError, match="give --queue_capacity=1998 and --queue_bs=198, or"):
+        _check_queue(2000, 200, classes=3)
+    with pytest.raises(UsageError, match=r"^--queue_bs=4 cannot .* 5 classes: give --queue_bs=5,"):
+        _check_queue(2000, 4, classes=5)

@@ -75,7 +75,12 @@ def test_epochs_that_were_not_evaluated_are_left_out(tmp_path, capsys, nothing):
     assert cells(capsys, "lra") == ["50.00", "50.00", "40.00", "5", "3"]
     write_run(tmp_path / "early", rows[:2])
     assert compare.main([str(tmp_path / "early")]) == 2
-    assert "has no test accuracy" in capsys.readouterr().err
+    assert "early has no test accuracy: it has no test set, or" in capsys.readouterr().err
+    assert compare.main([str(tmp_path / "early"), str(tmp_path / "lra")]) == 0
+    out, error = capsys.readouterr()
+    assert "early" not in out
+    assert error.startswith("note: left out: ")
+    assert "early has no test accuracy" in error
 
 
 def test_a_run_without_a_curve_gets_one_message(runs, tmp_path, capsys):

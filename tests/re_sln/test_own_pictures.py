@@ -187,6 +187,19 @@ def test_what_is_held_out_is_not_trained_on_and_keeps_its_clean_labels(
 
 
 @pytest.mark.parametrize("script", ["train_cifar", "train_real"])
+def test_noise_files_count_the_pictures_that_are_left(script, mine, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (mine / "emu/2.jpg").write_bytes(b"torn")
+    labels = np.arange(23) % 3  # which nothing but their order ties to the pictures
+    noise = noise_file.make(labels, indices=np.arange(23), dataset="folder", num_classes=3)
+    noise_file.write(tmp_path / "noise.npz", noise)
+    more = ["--num_workers", "0"] if script == "train_real" else []
+    data = data_of(script, "--noise_file", "noise.npz", "--skip_broken", *more)
+    assert data.train_set.noisy.argmax(dim=1).tolist() == labels.tolist()
+    assert data.noise.indices.tolist() == list(range(23))
+
+
+@pytest.mark.parametrize("script", ["train_cifar", "train_real"])
 @pytest.mark.parametrize(
     ("with_test", "fraction", "message"),
     [(True, "0.25", "has a test set of 24 images: leave it out"), (False, "0.01", "larger one")],

@@ -62,6 +62,7 @@ def test_numbers_and_names(tmp_path, labels, folders, expected, names):
         ("filename,label\n9.png,1\n2.png,1\n", r"2 of 2 pictures, such as 9\.png, 2\.png, are not"),
         ("filename,label\na/1.png,1\n1.png,1\n", "names a/1.png twice"),
         ("filename,label\na/1.png,123456789\n", "label 123456789 is no number of a class"),
+        ("a/1.png,2\nb/2.png,-1\n", "label -1 is no number of a class, which begin at 0"),
         ('filename,label\n"a/1.png,1\n', "not a readable list of labels"),
     ],
 )

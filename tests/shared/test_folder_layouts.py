@@ -85,6 +85,17 @@ def test_a_test_set_of_another_name_is_pointed_out(tmp_path, capsys, name):
     assert f"note: {tmp_path / name} is not read; to test on it" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("below", ["train", "."])
+def test_a_single_class_is_refused(tmp_path, below):
+    write(tmp_path / below / "pictures")
+    with pytest.raises(DatasetError, match=r"one class, pictures, .* give \S+/pictures \("):
+        load_files(tmp_path)
+    shutil.rmtree(tmp_path / below / "pictures")
+    write(tmp_path / below, {"cat/1.png": 1})
+    with pytest.raises(DatasetError, match=r"one class, cat, .* make a folder for each class"):
+        load("folder", tmp_path)
+
+
 def test_pictures_without_classes_are_told_about_labels(tmp_path):
     save(tmp_path / "a.png", 1)
     with pytest.raises(DatasetError, match=r"no class folders.*filename,label \(--labels\)"):
@@ -221,6 +232,15 @@ def test_a_csv_for_class_folders_keeps_order_numbers_and_test_set(tmp_path, text
     assert (data.train_names, data.class_names) == (plain.train_names, plain.class_names)
     assert data.test_labels.tolist() == plain.test_labels.tolist()
     assert data.train_labels.tolist() == expected
+
+
+def test_classes_that_a_csv_gives_no_picture_are_told(tmp_path, capsys):
+    write(tmp_path / "set", {"a.png": 1, "b.png": 2})
+    labels = csv(tmp_path / "l.csv", "a.png,1\nb.png,2\n")
+    assert load_files(tmp_path / "set", labels=labels).num_classes == 3
+    assert "no picture is labelled 0 in " in capsys.readouterr().err
+    load_files(tmp_path / "set", labels=csv(tmp_path / "l.csv", "a.png,1\nb.png,0\n"))
+    assert capsys.readouterr().err == ""
 
 
 def test_a_test_set_needs_classes_of_the_csv(tmp_path):

@@ -287,7 +287,7 @@ def _task(
     train_ids = parts.train_ids[keep]
     known_clean: NDArray[np.int64] | None = parts.gold_labels[keep]
     labels = parts.train_labels[keep] if found.noisy is None else found.noisy[train_ids]
-    if spec.dataset == "folder" and noise == "none":  # the users' own labels, which may be noisy
+    if spec.dataset == "folder" and spec.noise == "none":  # their own labels, which may be noisy
         known_clean = None
         if len(parts.probe_ids):
             print(

@@ -256,13 +256,16 @@ def _check(config: Config, task: Task, replicas: int) -> None:
 
 
 def _check_queue(capacity: int, batch: int, classes: int) -> None:
-    for flag, value in (("queue_capacity", capacity), ("queue_bs", batch)):
-        if value % classes:
-            below = value // classes * classes
-            fits = " or ".join(str(v) for v in (below, below + classes) if v)
-            raise UsageError(
-                f"--{flag}={value} cannot be divided evenly among {classes} classes: give {fits}"
-            )
+    flags = {"queue_capacity": capacity, "queue_bs": batch}
+    if uneven := {flag: value for flag, value in flags.items() if value % classes}:
+        given = " and ".join(f"--{flag}={value}" for flag, value in uneven.items())
+        fits = " and ".join(
+            f"--{flag}={max(value // classes, 1) * classes}" for flag, value in uneven.items()
+        )
+        raise UsageError(
+            f"{given} cannot be divided evenly among {classes} classes: give {fits}, or more of "
+            "the same for each class"
+        )
     if batch > capacity:
         raise UsageError(
             f"--queue_bs={batch} is more than the queue holds: raise --queue_capacity={capacity}"
