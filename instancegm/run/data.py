@@ -116,7 +116,8 @@ def run_data(config: Config, device: torch.device, signs: SignsOfLife) -> RunDat
                 f"{data.location} has test images: leave out --val_fraction, which holds out "
                 "training images to test on"
             )
-        kept, rows = hold_out(noise.noisy_labels, config.val_fraction, config.seed)
+        # By the folder's own labels, so that every noise file and project holds out the same ones.
+        kept, rows = hold_out(_best_known(noise), config.val_fraction, config.seed)
         held_out, noise = subset(noise, rows), subset(noise, kept)
     noise = subset(noise, evenly(len(noise.noisy_labels), config.limit_train))
     return _served(labels.config, labels.word, data, noise, held_out, device, signs)
