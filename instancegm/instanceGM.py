@@ -44,6 +44,8 @@ def run(script: str, argv: Sequence[str] | None) -> int:
             return evaluate(config.evaluate, config, signs)
         run = build(config, signs)
         with RunFolder(run) as folder:
+            if config.export:
+                return report(run, signs)
             epochs = train(
                 run.peers,
                 run.train_set,
@@ -58,7 +60,7 @@ def run(script: str, argv: Sequence[str] | None) -> int:
                 folder.record(row)
             report(run, signs)
 
-    return exit_status(work, trains=config.evaluate is None)
+    return exit_status(work, trains=not (config.evaluate or config.export))
 
 
 if __name__ == "__main__":

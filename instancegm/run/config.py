@@ -32,7 +32,7 @@ from instancegm.run.presets import (
 NOISE_MODES = ("instance", "sym", "asym", "none")
 
 OF_SOME_SCRIPTS = {flag for script in SCRIPTS.values() for flag in script.flags}
-OF_THIS_COMMAND = ("resume", "evaluate")  # flags that config.yaml does not record
+OF_THIS_COMMAND = ("resume", "evaluate", "export")  # flags that config.yaml does not record
 PUBLISHED_PLACES = {  # where the original looks for data
     "cifar10": Path("cifar-10"),
     "cifar100": Path("cifar-100"),
@@ -133,6 +133,9 @@ class Config(Settings):
     evaluate: Path | None = setting(
         None, "score the checkpoints of a run folder, or one checkpoint file, and stop"
     )
+    export: Path | None = setting(
+        None, "write the tables and pictures of a finished run folder again, and stop"
+    )
     wandb: bool = setting(
         False, "log to Weights & Biases; offline unless WANDB_MODE says otherwise"
     )
@@ -170,6 +173,8 @@ def parse(argv: Sequence[str], script: str = "instanceGM") -> Config:
     typed, unknown = parser.parse_known_args(words)
     _mind_unknown(parser, unknown, [*published, *added], script)
     given = {name: value for name, value in vars(typed).items() if name != "config"}
+    if "export" in given and not given.get("resume"):
+        return _of_finished_run(parser, given["export"], given, script)
     dataset = given.get("dataset", SCRIPTS[script].datasets[0])
     known = {"script": script, "dataset": dataset, **of_dataset(script, dataset), **given}
     config = Config(**known, given=frozenset(given))
@@ -190,6 +195,16 @@ def parse(argv: Sequence[str], script: str = "instanceGM") -> Config:
     for problem in wrong_combinations(config):
         parser.error(problem)
     return config
+
+
+def _of_finished_run(
+    parser: argparse.ArgumentParser, run: Path, given: dict[str, Any], script: str
+) -> Config:
+    """The configuration of --export: the run's own, with nothing changed."""
+    if given.keys() != {"export"}:
+        parser.error("--export takes every setting from the run: leave out all other flags")
+    words = ("--config", run / "config.yaml", "--export", run, "--output_dir", run, "--resume")
+    return parse([str(word) for word in words], script)
 
 
 def _mind_unknown(

@@ -43,6 +43,7 @@ class RunData:
     tests: dict[str, EvaluationSet]  # "val" and "test", where there are such images
     noise: NoiseFile  # of the N training samples; its `indices` are their positions in the dataset
     noise_word: str  # for the noise, in file names
+    files: tuple[str, ...]  # N names below the folder of training images; empty without files
     class_names: tuple[str, ...]  # C
     location: Path | None  # None: embedded
     sha256: str  # of all images and clean labels; of those on disk, of their names and sizes
@@ -171,6 +172,7 @@ def _from_memory(
         tests=tests,
         noise=noise,
         noise_word=word,
+        files=_names(data, noise),
         class_names=data.class_names,
         location=data.location,
         sha256=array_hash(train_images, clean, images, labels),
@@ -221,11 +223,17 @@ def _from_disk(
         },
         noise=noise,
         noise_word=word,
+        files=_names(data, noise),
         class_names=data.class_names,
         location=data.root,
         sha256=digest.hexdigest(),
         config=config,
     )
+
+
+def _names(data: AnyData, noise: NoiseFile) -> tuple[str, ...]:
+    assert noise.indices is not None  # labels_of_run aligns them with the dataset
+    return tuple(data.train_names[row] for row in noise.indices) if data.train_names else ()
 
 
 def _training_set(

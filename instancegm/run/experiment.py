@@ -44,6 +44,7 @@ class Experiment:
     history: LossHistory
     noise: NoiseFile  # of the N training samples; its `indices` are their positions in the dataset
     noise_word: str  # for the noise, in file names
+    files: tuple[str, ...]  # N names of the training images; empty where they are no files
     class_names: tuple[str, ...]  # C
     data_location: Path | None  # None: embedded
     identity: dict[str, Any]  # what decides the numbers; a checkpoint of another one is refused
@@ -123,6 +124,7 @@ def build(config: Config, signs: SignsOfLife = SILENT) -> Experiment:
         history=LossHistory(len(peers), keep),
         noise=data.noise,
         noise_word=data.noise_word,
+        files=data.files,
         class_names=data.class_names,
         data_location=data.location,
         identity={

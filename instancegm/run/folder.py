@@ -14,6 +14,7 @@ from tqdm import tqdm
 
 from instancegm.run import checkpoint, published
 from instancegm.run.classes import few_samples
+from instancegm.run.errors import CheckpointError
 from instancegm.run.experiment import Experiment, refuse_to_overwrite
 from instancegm.run.record import Metrics, Row, start_wandb, write_config
 from shared.datasets.red_mini_imagenet import RATE_MEANING
@@ -40,6 +41,8 @@ class RunFolder:
             run.folder = _claim(run, stack)
             if run.config.resume:
                 checkpoint.resume(run, run.folder, run.device)
+            if run.config.export and not run.rows:
+                raise CheckpointError(f"{run.folder} has no checkpoint to export: train it first")
             self._open(stack)
             self._stack = stack.pop_all()
         return self

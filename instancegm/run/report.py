@@ -5,6 +5,7 @@ import io
 
 import numpy as np
 from numpy.typing import NDArray
+from torch import Tensor
 
 from instancegm.analysis import plots
 from instancegm.analysis.runs import summary
@@ -18,6 +19,8 @@ from instancegm.run.config import Config
 from instancegm.run.experiment import Experiment
 from instancegm.run.presets import REAL
 from shared.files import write_atomically
+from shared.formats.label_quality import Verdict
+from shared.formats.label_quality import write as write_table
 from shared.formats.noise_file import make, write
 
 
@@ -30,6 +33,13 @@ def report(run: Experiment, signs: SignsOfLife = SILENT) -> None:
     fits = fit_mixtures(list(logits), [labels] * len(nets), run.history, seed, run.next_epoch)
     predicted = logits.sum(dim=0).argmax(dim=1).cpu().numpy()
     _write_clean_prob(run, fits, predicted)
+    write_table(
+        run.folder / "label_quality.csv",
+        run.noise,
+        run.class_names,
+        _verdict(run, fits, logits),
+        run.files,
+    )
     _write_corrected_labels(run, fits, predicted)
     if len(run.peers) == 2:
         state = published.published_form(run.state_dict())
@@ -70,6 +80,24 @@ def _print_accuracies(run: Experiment, signs: SignsOfLife) -> None:
             f"test accuracy of the networks that were best on the validation set: {accuracy:.2f} % "
             "(as DivideMix reports; the published InstanceGM reports the last epoch's)"
         )
+
+
+def _verdict(run: Experiment, fits: list[CleanFit], logits: Tensor) -> Verdict:
+    """The mean clean probability is the quality of a label; of cross-entropy its self-confidence.
+
+    logits: (P, N, C). An issue is what the mixture would not have trained on as labelled; of
+    cross-entropy what it does not predict.
+    """
+    given = run.train_set.noisy_labels
+    probs = logits.softmax(dim=2).mean(dim=0)
+    confidence = probs.gather(1, given[:, None])[:, 0].cpu().numpy()
+    predicted = logits.sum(dim=0).argmax(dim=1)
+    if run.config.mode == "ce":
+        wrong = (predicted != given).cpu().numpy()
+        return Verdict(predicted.cpu().numpy(), confidence, confidence, wrong)
+    quality = np.mean([fit.clean_prob for fit in fits], axis=0)
+    is_issue = quality <= run.config.p_threshold
+    return Verdict(predicted.cpu().numpy(), quality, confidence, is_issue)
 
 
 def _write_clean_prob(run: Experiment, fits: list[CleanFit], predicted: NDArray[np.int64]) -> None:

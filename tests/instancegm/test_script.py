@@ -40,6 +40,7 @@ def test_a_run_leaves_every_file_that_is_promised(run_script, tmp_path):
         "last.ckpt",
         "best.ckpt",
         "clean_prob.csv",
+        "label_quality.csv",
         "corrected_labels.npz",
         "plots.png",
         ".lock",
@@ -66,6 +67,17 @@ def test_a_run_leaves_every_file_that_is_promised(run_script, tmp_path):
         "clean_prob_2",
         "predicted_label",
     ]
+    with open(run / "label_quality.csv", newline="") as file:
+        qualities = list(csv.DictReader(file))
+    for row, quality in zip(table, qualities, strict=True):
+        mean = (float(row["clean_prob_1"]) + float(row["clean_prob_2"])) / 2
+        assert float(quality["label_quality"]) == pytest.approx(mean, abs=2e-6)
+        assert (quality["is_label_issue"] == "True") == (float(quality["label_quality"]) <= 0.5)
+        assert quality["index"] == row["index"]
+        assert quality["predicted_name"] == row["predicted_label"]  # of digits
+        assert 0 <= float(quality["self_confidence"]) <= 1
+    clean = [int(quality["clean_label"]) for quality in qualities]
+    assert clean == noise_file.read(run / "noise.npz").clean_labels.tolist()
     corrected = noise_file.read(run / "corrected_labels.npz")
     assert corrected.indices.tolist() == [int(row["index"]) for row in table]
     for row, label in zip(table, corrected.noisy_labels.tolist()):
@@ -302,3 +314,24 @@ def test_every_setting_has_an_effect_and_another_value_is_another_run(main, tmp_
     assert one != other
     assert main(*TINY, *short, flag, "1 --output_dir run --resume") == 2
     assert f"{flag[2:]}: None then, 1" in capsys.readouterr().err
+
+
+def test_a_finished_run_is_exported_again_without_training(main, tmp_path, capsys):
+    flags = [*TINY, "--mode", "ce", "--no-plots", "--output_dir", "run"]
+    assert main(*flags) == 0
+    table, log = (tmp_path / "run" / name for name in ("label_quality.csv", "metrics.jsonl"))
+    before, rows_before = table.read_bytes(), log.read_bytes()
+    with table.open(newline="") as file:
+        first = next(csv.DictReader(file))
+    assert first["label_quality"] == first["self_confidence"]
+    assert (first["is_label_issue"] == "True") == (first["given_label"] != first["predicted_label"])
+    table.unlink()
+    assert main("--export", "run") == 0
+    assert (table.read_bytes(), log.read_bytes()) == (before, rows_before)
+    (tmp_path / "run" / "last.ckpt").unlink()
+    (tmp_path / "run" / "best.ckpt").unlink()
+    assert main("--export", "run") == 2
+    assert "train it first" in capsys.readouterr().err
+    with pytest.raises(SystemExit):
+        main("--export", "run", "--seed", "1")
+    assert "leave out all other flags" in capsys.readouterr().err

@@ -1,0 +1,45 @@
+"""The table of label qualities: its columns, its order, names that need quoting."""
+
+import csv
+
+import numpy as np
+
+from shared.formats.label_quality import COLUMNS, Verdict, write
+from shared.formats.noise_file import make
+
+NAMES = ("a, cat", 'a "dog"', "ねこ")
+VERDICT = Verdict(
+    predicted=np.array([2, 1, 0]),
+    quality=np.array([0.25, 1.0, 1e-9]),
+    self_confidence=np.array([0.1, 0.9, 0.5]),
+    is_issue=np.array([True, False, True]),
+)
+
+
+def table(path):
+    with path.open(newline="", encoding="utf-8") as file:
+        return list(csv.DictReader(file))
+
+
+def test_rows_come_in_the_order_of_the_dataset_with_all_that_is_known(tmp_path):
+    noise = make([0, 1, 1], clean_labels=[2, 1, 1], indices=[7, 3, 5], num_classes=3)
+    write(tmp_path / "q.csv", noise, NAMES, VERDICT, files=["x/7.png", "x/3.png", "y,5.png"])
+    first, second, third = table(tmp_path / "q.csv")
+    assert tuple(first) == (*COLUMNS, "clean_label")
+    assert [row["index"] for row in (first, second, third)] == ["3", "5", "7"]
+    assert [row["file"] for row in (first, second, third)] == ["x/3.png", "y,5.png", "x/7.png"]
+    assert first == {
+        **{"index": "3", "file": "x/3.png", "given_label": "1", "given_name": 'a "dog"'},
+        **{"predicted_label": "1", "predicted_name": 'a "dog"', "label_quality": "1.000000"},
+        **{"self_confidence": "0.900000", "is_label_issue": "False", "clean_label": "1"},
+    }
+    assert (third["given_name"], third["predicted_name"]) == ("a, cat", "ねこ")
+    assert (second["label_quality"], second["is_label_issue"]) == ("0.000000", "True")
+
+
+def test_without_files_and_truth_the_cells_and_the_column_are_empty(tmp_path):
+    write(tmp_path / "q.csv", make([0, 1, 1], num_classes=3), NAMES, VERDICT)
+    rows = table(tmp_path / "q.csv")
+    assert [row["index"] for row in rows] == ["0", "1", "2"]
+    assert {row["file"] for row in rows} == {""}
+    assert "clean_label" not in rows[0]
