@@ -39,6 +39,8 @@ class RunData:
     noise: NoiseFile | None  # of the N training samples; None: Clothing1M, whose list is long
     location: Path | None  # None: embedded
     hashes: dict[str, str]  # of all that is in the sets
+    class_names: Sequence[str]  # C
+    files: Sequence[str] = ()  # (N,) the training samples' names, where they are files
     remarks: Sequence[str] = ()  # to be printed
 
 
@@ -75,7 +77,9 @@ def load_data(config: Config, device: torch.device, held_out: HeldOut | None) ->
         name, tested, labels = "val", train_images[validation.indices], validation.noisy_labels
     augmented = held_out is not None and held_out.augment_val
     test_set = EvaluationSet(on_device(tested), torch.tensor(labels, device=device), augmented)
+    assert noise.indices is not None  # alignment gives every label its row
     images = train_images[noise.indices]
+    files = [data.train_names[row] for row in noise.indices] if data.train_names else []
     noisy = one_hot(torch.tensor(noise.noisy_labels, device=device), data.num_classes)
     wrong = is_noisy(noise)
     is_wrong = None if wrong is None else torch.tensor(wrong, device=device)
@@ -88,6 +92,8 @@ def load_data(config: Config, device: torch.device, held_out: HeldOut | None) ->
             "data_sha256": array_hash(images, tested, labels),
             "noisy_labels_sha256": label_hash(noise.noisy_labels),
         },
+        class_names=data.class_names,
+        files=files,
         remarks=_on_large_pictures(data),
     )
 
@@ -160,15 +166,15 @@ def _from_disk(config: Config, device: torch.device) -> RunData:
         "val": (files.val_files, files.val_labels, config.limit_test),
         "test": (files.test_files, files.test_labels, config.limit_test),
     }
-    images, labels, digest = {}, {}, hashlib.sha256()
+    images, labels, names, digest = {}, {}, {}, hashlib.sha256()
     for split, (paths, all_labels, limit) in listed_files.items():
         rows = evenly(len(paths), limit)
         if config.skip_broken and not own:
-            names = [paths[row] for row in rows]
-            rows = rows[whole_images(files.root, names, config.num_workers, plain_rgb)]
+            listed = [paths[row] for row in rows]
+            rows = rows[whole_images(files.root, listed, config.num_workers, plain_rgb)]
         if split == "train" and noise is not None:
             noise = subset(noise, rows)
-        chosen = [paths[row] for row in rows]
+        chosen = names[split] = [paths[row] for row in rows]
         labels[split] = all_labels[rows]
         images[split] = images_on_disk(files, chosen, device, config.num_workers)
         digest.update("\n".join(chosen).encode() + labels[split].tobytes())
@@ -189,6 +195,8 @@ def _from_disk(config: Config, device: torch.device) -> RunData:
             "data_sha256": digest.hexdigest(),
             "noisy_labels_sha256": label_hash(labels["train"]),
         },
+        class_names=files.class_names,
+        files=names["train"],
     )
 
 

@@ -21,6 +21,7 @@ from tqdm import tqdm
 from re_sln.method.train import Row
 from re_sln.run import checkpoint
 from re_sln.run.experiment import Experiment
+from re_sln.run.label_quality import write_label_quality
 from re_sln.run.record import Metrics, start_wandb, write_config
 from re_sln.run.settings import Config
 from shared.files import remove_unfinished, write_atomically
@@ -176,7 +177,7 @@ def _config(run: Experiment) -> dict[str, Any]:
 
 
 def report(run: Experiment) -> None:
-    """The end of a run: writes the models and says how good they are."""
+    """The end of a run: writes the models and what they think of the labels; says how good."""
     models = {"model.pth": run.learner.net.state_dict()}
     if run.config.mo:
         models["model_ema.pth"] = run.learner.ema.net.state_dict()
@@ -185,6 +186,7 @@ def report(run: Experiment) -> None:
         buffer = io.BytesIO()
         torch.save(dict(state), buffer)
         write_atomically(folder / name, buffer.getvalue())
+    write_label_quality(run)
 
     if run.is_tested:
         _print_accuracies(run)

@@ -51,6 +51,7 @@ def test_the_published_layout_and_ours(run_script, tmp_path):
         "last.ckpt",
         "best.ckpt",
         "noise.npz",
+        "label_quality.csv",
         "loss_train_all",
         "loss_train_noisy",
         "loss_train_clean",
