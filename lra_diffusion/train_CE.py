@@ -29,6 +29,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
         from lra_diffusion.method.classifier import epochs
         from lra_diffusion.run.baseline import build
+        from lra_diffusion.run.verdict import judge_baseline
 
         with build(config) as run:
             run.print_start()
@@ -37,6 +38,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             for row in run.folder.progress(rows, config.nepoch):
                 run.record(row)
             run.print_end()
+            judge_baseline(run)
 
     return exit_status(work)
 

@@ -35,6 +35,7 @@ def run(script: str, argv: Sequence[str] | None) -> int:
 
         from lra_diffusion.method.train import train
         from lra_diffusion.run.experiment import build
+        from lra_diffusion.run.verdict import judge
 
         with build(config) as run:
             run.print_start()
@@ -43,6 +44,7 @@ def run(script: str, argv: Sequence[str] | None) -> int:
             for row in run.folder.progress(rows, config.nepoch):
                 run.record(row)
             run.print_end()
+            judge(run)
         return None
 
     return exit_status(work, trains=script != "test_ILSVRC2012")

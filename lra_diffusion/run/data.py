@@ -4,6 +4,8 @@ CIFAR, digits and own pictures at 32 pixels are in memory; what `run.disk_data` 
 Letters: N images, D width of a feature.
 """
 
+from dataclasses import replace
+
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -72,6 +74,9 @@ def load(config: LabelConfig, device: torch.device, noise: NoiseFile | None = No
         rows = evenly(len(data.test_labels), config.limit_test)
         tests["test"] = part(data.test_images, data.test_labels[rows], rows, given[1])
     assert noise.indices is not None  # of labels to train on
+    train = part(data.train_images, noise.noisy_labels, noise.indices, given[0])
+    names = data.train_names
+    files = tuple(names[row] for row in noise.indices) if names else ()
     return RunData(
         name=data.name,
         class_names=data.class_names,
@@ -79,7 +84,7 @@ def load(config: LabelConfig, device: torch.device, noise: NoiseFile | None = No
         noise=noise,
         location=data.location,
         tests=tests,
-        train=part(data.train_images, noise.noisy_labels, noise.indices, given[0]),
+        train=replace(train, files=files),
         clean=noise.clean_labels,
         features_sha256=None if given[0] is None else array_hash(given[0].numpy()),
     )

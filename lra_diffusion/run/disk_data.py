@@ -170,6 +170,7 @@ def _split(config: TrainConfig, root: Path, name: str, part: Part, device: torch
         hash_of(listing),
         label_hash(labels),
         listing=tuple(listing),
+        files=tuple(names),
     )
 
 

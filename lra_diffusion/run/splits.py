@@ -26,7 +26,8 @@ class Split:
     """N images and labels (N,) int64 on their device, with hashes of both.
 
     features: (N, D), where the user gives them. listing: name and size of each file, for images on
-    disk: enough to notice pictures that were exchanged, without reading them all.
+    disk: enough to notice pictures that were exchanged, without reading them all. files: the N
+    names, for images that come from files.
     """
 
     images: Images
@@ -35,6 +36,7 @@ class Split:
     labels_sha256: str
     features: Tensor | None = None
     listing: tuple[str, ...] = ()
+    files: tuple[str, ...] = ()
 
     def rows_sha256(self, rows: range) -> str:
         """A hash of some of the images, in a row."""
@@ -54,6 +56,7 @@ class Split:
             hash_of(listing),
             label_hash(labels.cpu().numpy()),
             listing=listing,
+            files=tuple(self.files[row] for row in kept),
         )
 
 

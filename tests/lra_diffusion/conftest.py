@@ -2,6 +2,7 @@
 speed differs.
 """
 
+import csv
 import json
 import os
 import subprocess
@@ -30,6 +31,12 @@ def rows(folder: Path) -> list[dict[str, object]]:
     """The metrics of a run, less what the clock decides."""
     lines = (folder / "metrics.jsonl").read_text().splitlines()
     return [{k: v for k, v in json.loads(line).items() if k not in TIMING} for line in lines]
+
+
+def verdicts(folder: Path) -> list[dict[str, str]]:
+    """The rows of a run's label_quality.csv."""
+    with (folder / "label_quality.csv").open(newline="") as file:
+        return list(csv.DictReader(file))
 
 
 @pytest.fixture

@@ -11,7 +11,7 @@ import pytest
 import tiny
 import torch
 import yaml
-from conftest import SCRIPTS, environment, rows
+from conftest import SCRIPTS, environment, rows, verdicts
 
 from lra_diffusion import test_ILSVRC2012, train_Clothing1M, train_Food101N, train_WebVision
 from lra_diffusion.encoders import embeddings
@@ -163,6 +163,10 @@ def test_webvision_trains_and_is_tested_on_ilsvrc2012(run, tmp_path, capsys):
     assert "LRA-diffusion on webvision: 52 training, 3 validation, 3 test images, 50 classes" in out
     assert "noise: none added; how many of the labels are wrong is not known" in out
     assert (tmp_path / "model" / "LRA-diffusion_WebVision.pt").exists()
+    found = verdicts(folder)
+    first = [f"WebVision/google/q000{i}/{i}.jpg" for i in range(2)]
+    assert [row["file"] for row in found[:2]] == first
+    assert [int(row["given_label"]) for row in found] == [*range(50), 0, 0]
 
     assert run("test_ILSVRC2012") == 0
     best = max(metrics, key=lambda row: row["selection"])

@@ -8,7 +8,7 @@ import pytest
 import tiny
 import torch
 import yaml
-from conftest import SCRIPTS, environment, rows
+from conftest import SCRIPTS, environment, rows, verdicts
 from PIL import Image
 
 from lra_diffusion import compare, plot, train_Clothing1M, train_Food101N
@@ -114,6 +114,10 @@ def test_labels_from_files_broken_pictures_and_a_held_out_part(run, tmp_path, ca
     labels = noise_file.read(tmp_path / "run" / "noise.npz")
     np.testing.assert_array_equal(labels.noisy_labels, noisy[labels.indices])
     np.testing.assert_array_equal(labels.clean_labels, clean[labels.indices])
+    readable = [name for name in sorted(names) if name not in ("cat/00.png", "dog/19.png")]
+    found = verdicts(tmp_path / "run")
+    assert [row["file"] for row in found] == [readable[index] for index in labels.indices]
+    assert [int(row["index"]) for row in found] == labels.indices.tolist()
     assert rows(tmp_path / "run")[-1]["drawn_labels_right"] is not None
     assert plot.main(["run"]) == 0
     assert (tmp_path / "run" / "retrieval.png").exists()

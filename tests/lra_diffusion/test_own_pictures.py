@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import tiny
 import yaml
-from conftest import rows
+from conftest import rows, verdicts
 from PIL import Image
 
 from lra_diffusion import KNN_test, compare, make_pmd, plot, train_CE, train_CIFAR, train_SimCLR
@@ -56,6 +56,11 @@ def test_class_folders_alone_train_without_a_test_accuracy(place, capsys, interr
     assert metrics[-1]["accuracy_val_raw"] == metrics[-1]["selection"]
     model = place / "run" / "LRA-diffusion_SimCLR_folder.pt"
     assert (place / "run" / checkpoint.BEST).exists()
+    found = verdicts(place / "run")
+    trained = noise_file.read(place / "run" / "noise.npz").indices.tolist()
+    assert [row["file"] for row in found] == [sorted(names)[index] for index in trained]
+    assert all(row["file"].split("/")[0] == row["given_name"] for row in found)
+    assert "clean_label" not in found[0]
 
     command = (*LRA, "--output_dir", "halted")
     interrupted(lambda: own(train_CIFAR.main, *command))
@@ -93,6 +98,7 @@ def test_without_validation_either_the_last_epoch_is_the_model(place, capsys):
     assert [row["accuracy"] for row in rows(place / "ce")] == [None, None]
     assert (place / "ce" / checkpoint.LAST).exists()
     assert not (place / "ce" / checkpoint.BEST).exists()  # nothing chooses
+    assert [len(verdicts(place / run)) for run in ("lra", "ce")] == [24, 24]
     assert compare.main(["lra", "ce"]) == 0
 
 

@@ -62,7 +62,8 @@ def test_the_run_folder_and_what_is_said_at_the_end(main, tmp_path, capsys):
     [run] = (tmp_path / "runs").iterdir()
     assert run.name.startswith("CE_digits-1-0.35_")
     files = {path.name for path in run.iterdir() if not path.name.startswith(("events", "."))}
-    assert files == {"config.yaml", "metrics.jsonl", "last.ckpt", "best.ckpt", "noise.npz"}
+    expected = {"config.yaml", "metrics.jsonl", "last.ckpt", "best.ckpt", "noise.npz"}
+    assert files == {*expected, "label_quality.csv"}
     metrics = rows(run)
     assert [row["epoch"] for row in metrics] == [1, 2, 3]
     assert set(metrics[0]) == {
