@@ -400,7 +400,7 @@ def test_missing_data_and_wrong_names_are_one_message(main, capsys):
             "only resnet29 has a ReLU to restore",
         ),
         ([*TINY, "--limit_train=10"], "lower --batch_size"),
-        ([*TINY, "--method=fsr", "--queue_bs=25"], "give 20 or 30"),
+        ([*TINY, "--method=fsr", "--queue_bs=25"], "give --queue_bs=20, or more"),
         ([*TINY, "--method=fsr", "--queue_bs=50"], "raise --queue_capacity=40"),
         (
             [*TINY, "--method=l2r", "--probe_dataset_hold_ratio=0"],
