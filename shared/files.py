@@ -9,8 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from shared.errors import UserError
-from shared.errors import fix_for as fix_for  # shared.datasets takes it from here
+from shared.errors import UserError, fix_for
 
 
 def write_atomically(path: str | Path, data: bytes) -> None:

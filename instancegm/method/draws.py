@@ -35,22 +35,30 @@ def warm_up_draw(
     noisy_labels: Index, num_classes: int, settings: Settings, epoch: int, number: int
 ) -> Index:
     """What network `number` warms up on in this epoch: `num_batches` batches of 2 B."""
-    if settings.num_batches is None:
-        return np.arange(len(noisy_labels))
-    count = 2 * settings.batch_size * settings.num_batches
-    seed = stream_seed(settings.seed, epoch, f"warm-up draw {number}")
-    return class_balanced(noisy_labels, count, num_classes, seed)
+    stream = f"warm-up draw {number}"
+    return _draw(noisy_labels, num_classes, settings, epoch, stream, 2 * settings.batch_size)
 
 
 def judged_draw(
     noisy_labels: Index, num_classes: int, settings: Settings, epoch: int, number: int
 ) -> Index:
     """Whose losses under network `number` make this epoch's split: `num_batches` batches of B."""
+    stream = f"judged draw {number}"
+    return _draw(noisy_labels, num_classes, settings, epoch, stream, settings.batch_size)
+
+
+def _draw(
+    noisy_labels: Index,
+    num_classes: int,
+    settings: Settings,
+    epoch: int,
+    stream: str,
+    batch_size: int,
+) -> Index:
     if settings.num_batches is None:
         return np.arange(len(noisy_labels))
-    count = settings.batch_size * settings.num_batches
-    seed = stream_seed(settings.seed, epoch, f"judged draw {number}")
-    return class_balanced(noisy_labels, count, num_classes, seed)
+    seed = stream_seed(settings.seed, epoch, stream)
+    return class_balanced(noisy_labels, batch_size * settings.num_batches, num_classes, seed)
 
 
 def vae_draw(noisy_labels: Index, num_classes: int, settings: Settings, epoch: int) -> Index:

@@ -149,10 +149,6 @@ class Config(Settings):
         free = {name: value for name, value in filled.items() if name not in self.given}
         return replace(self, **free | {"r": rate, "noise_mode": mode})
 
-    def chose(self, name: str) -> bool:
-        """Whether the command line, or a --config file, sets this field."""
-        return name in self.given
-
     def recorded(self) -> dict[str, Any]:
         """The settings for config.yaml."""
         left_out = {"given", *OF_THIS_COMMAND}

@@ -16,7 +16,7 @@ from instancegm.method.peers import EvaluationSet, TrainingSet
 from instancegm.method.signs import SignsOfLife
 from instancegm.run.config import Config
 from instancegm.run.errors import UsageError
-from instancegm.run.image_files import SHORTER_SIDE, FileImages, FilePool, pictures
+from instancegm.run.image_files import SHORTER_SIDE, SKIP, FileImages, FilePool, pictures
 from instancegm.run.image_store import ImageStore, open_store
 from instancegm.run.labels import RATE_TOLERANCE, labels_of_run
 from instancegm.run.presets import HUMAN
@@ -29,7 +29,6 @@ from shared.formats.alignment import evenly, hold_out, is_noisy, subset, unchang
 from shared.formats.noise_file import NoiseFile
 
 Index = NDArray[np.int64]
-SKIP = "add --skip_broken, which leaves out and names every image that cannot be read"
 BETTER_SCRIPTS = "instanceGM_animal10N.py trains at 64, instanceGM_clothing1M.py at 224"
 NAMED = 10  # of the images that cannot be read
 CACHE = "cache"  # folder beside the data for --saved True

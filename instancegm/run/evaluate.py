@@ -80,7 +80,7 @@ def _with_dataset_of(
     original puts to those of CIFAR-10; its 100 classes tell.
     """
     datasets = SCRIPTS[config.script].datasets
-    if not config.chose("dataset"):
+    if "dataset" not in config.given:
         if "identity" in state:
             name = state["identity"]["dataset"]
             if name not in datasets:
@@ -123,7 +123,7 @@ def _as_in_the_run(folder: Path, config: Config) -> Config:
     of_run["amp"] = "bf16" if run.get("bf16") else "off"
     of_run["data_path"] = Path(run["data_location"]) if run.get("data_location") else None
     return replace(
-        config, **{name: value for name, value in of_run.items() if not config.chose(name)}
+        config, **{name: value for name, value in of_run.items() if name not in config.given}
     )
 
 

@@ -6,7 +6,6 @@ worker sends only the crops, as uint8. What it draws follows from the seed of th
 place of the image in it, so that the number of workers changes nothing.
 """
 
-from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -24,6 +23,7 @@ from shared.datasets.decoding import open_rgb
 from shared.datasets.image_data import DatasetError
 
 SHORTER_SIDE, CROP = 256, 224
+SKIP = "add --skip_broken, which leaves out and names every image that cannot be read"
 # A sample, how many views of it (0: the centre), and the seed of these
 Item = tuple[int, int, tuple[int, ...]]
 
@@ -43,20 +43,19 @@ def read(path: Path, upright: bool) -> NDArray[np.uint8]:
         raise
     except Exception as error:  # Pillow's decoders raise whatever they like
         raise DatasetError(
-            f"{path} cannot be read ({error}): get the file again, or add --skip_broken, which "
-            "leaves out and names every image that cannot be read"
+            f"{path} cannot be read ({error}): get the file again, or {SKIP}"
         ) from error
     width, height = (SHORTER_SIDE * side // min(image.size) for side in image.size)
     return np.asarray(image.resize((width, height), Image.Resampling.BILINEAR))
 
 
-class _Crops(Dataset[Tensor]):
-    """Item -> crops (V, 3, 224, 224) uint8; V is 1 for the centre."""
+class _Crops(Dataset[tuple[int, Tensor]]):
+    """Item -> its position and crops (V, 3, 224, 224) uint8; V is 1 for the centre."""
 
     def __init__(self, paths: Sequence[Path], upright: bool, store: ImageStore | None) -> None:
         self._paths, self._upright, self._store = paths, upright, store
 
-    def __getitem__(self, item: Item) -> Tensor:
+    def __getitem__(self, item: Item) -> tuple[int, Tensor]:
         position, views, seed = item
         picture = (
             read(self._paths[position], self._upright)
@@ -74,16 +73,19 @@ class _Crops(Dataset[Tensor]):
                 top, left = random.integers((height - CROP + 1, width - CROP + 1))
                 crop = _crop(picture, top, left)
                 crops.append(crop[:, ::-1] if random.random() < 0.5 else crop)
-        return torch.from_numpy(np.stack(crops)).permute(0, 3, 1, 2)
+        return position, torch.from_numpy(np.stack(crops)).permute(0, 3, 1, 2)
 
 
 def _crop(picture: NDArray[np.uint8], top: int, left: int) -> NDArray[np.uint8]:
     return picture[top : top + CROP, left : left + CROP]
 
 
-def _collate(crops: list[Tensor]) -> Tensor:
-    """(B, V, 3, 224, 224); of an empty batch (0, 0, ...)."""
-    return torch.stack(crops) if crops else torch.empty(0, 0, 3, CROP, CROP, dtype=torch.uint8)
+def _collate(samples: list[tuple[int, Tensor]]) -> tuple[Tensor, Tensor]:
+    """Positions (B,) and crops (B, V, 3, 224, 224); of an empty batch (0,) and (0, 0, ...)."""
+    if not samples:
+        return torch.empty(0, dtype=torch.int64), torch.empty(0, 0, 3, CROP, CROP)
+    positions, crops = zip(*samples)
+    return torch.tensor(positions), torch.stack(crops)
 
 
 class _Plan(Sampler[list[Item]]):
@@ -122,12 +124,13 @@ class FilePool:
             generator=torch.Generator(),  # not torch's global one, from which dropout draws
         )
 
-    def decoded(self, batches: Iterable[list[Item]]) -> Iterator[Tensor]:
-        """Crops (B, V, 3, 224, 224) uint8 on the device, batch by batch, decoded ahead."""
+    def decoded(self, batches: Iterable[list[Item]]) -> Iterator[tuple[Tensor, Tensor]]:
+        """Positions (B,) and crops (B, V, 3, 224, 224) uint8 on the device, decoded ahead."""
         self._plan.items = batches
         try:
-            for crops in self._loader:
-                yield crops.to(self.device, non_blocking=True)
+            for batch in self._loader:
+                positions, crops = (part.to(self.device, non_blocking=True) for part in batch)
+                yield positions, crops
         except DatasetError as error:  # a worker's arrives with its whole traceback
             raise DatasetError(str(error).rpartition("DatasetError: ")[2].strip()) from error
 
@@ -148,26 +151,22 @@ class FileImages:
         items: Iterator[list[Item]] = (
             [(self._first + i, 0, ()) for i in index.tolist()] for index in indices
         )
-        return (_to_float(crops[:, 0]) for crops in self._pool.decoded(items))
+        return (_to_float(crops[:, 0]) for _, crops in self._pool.decoded(items))
 
     def views(
         self, streams: Sequence[Iterable[Tensor]], counts: Sequence[int], seed: int
     ) -> Iterator[tuple[Batch, ...]]:
-        asked: deque[Tensor] = deque()  # indices of the batches that the workers are at
-
         def plan() -> Iterator[list[Item]]:
             for step, indices in enumerate(zip(*streams)):
                 for stream, (index, count) in enumerate(zip(indices, counts)):
-                    asked.append(index)
                     rows = enumerate(index.tolist() if count else [])
                     yield [(self._first + i, count, (seed, step, stream, row)) for row, i in rows]
 
-        def batches() -> Iterator[Batch]:
-            for crops in self._pool.decoded(plan()):
-                index = asked.popleft().to(self.device)
-                yield Batch(index, [_to_float(view) for view in crops.unbind(1)])
-
-        in_order: list[Iterator[Any]] = [batches()] * len(streams)
+        batches = (
+            Batch(positions - self._first, [_to_float(view) for view in crops.unbind(1)])
+            for positions, crops in self._pool.decoded(plan())
+        )
+        in_order: list[Iterator[Any]] = [batches] * len(streams)
         yield from zip(*in_order)
 
 

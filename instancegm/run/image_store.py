@@ -29,9 +29,6 @@ class ImageStore:
     def __init__(self, pixels: Path, index: NDArray[np.int64]) -> None:
         self._pixels, self._index = np.memmap(pixels, np.uint8, mode="r"), index
 
-    def __len__(self) -> int:
-        return len(self._index)
-
     def __getitem__(self, position: int) -> NDArray[np.uint8]:
         start, height, width = self._index[position]
         stop = start + height * width * CHANNELS

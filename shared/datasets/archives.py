@@ -9,8 +9,7 @@ import tempfile
 import zlib
 from pathlib import Path
 
-from shared.errors import UserError
-from shared.files import fix_for
+from shared.errors import UserError, fix_for
 
 _CHUNK = 1 << 18
 

@@ -34,7 +34,7 @@ from tqdm import tqdm
 
 from shared.datasets.archives import DownloadError, unpack
 from shared.datasets.folders import walk
-from shared.files import fix_for
+from shared.errors import fix_for
 
 if sys.platform != "win32":
     import fcntl

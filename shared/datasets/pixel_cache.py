@@ -26,7 +26,7 @@ from filelock import FileLock, Timeout
 from numpy.typing import NDArray
 
 from shared.datasets.image_data import DatasetError
-from shared.files import fix_for
+from shared.errors import fix_for
 
 VERSION = 1  # of how pictures become pixels; another one makes other entries
 _IMAGES, _ABOUT = "images.npy", "about.json"
