@@ -4,8 +4,8 @@ import csv
 
 import numpy as np
 
-from shared.formats.label_quality import COLUMNS, Verdict, write
-from shared.formats.noise_file import make
+from shared.formats.label_quality import COLUMNS, PredProbs, Verdict, save, write
+from shared.formats.noise_file import make, read
 
 NAMES = ("a, cat", 'a "dog"', "ねこ")
 VERDICT = Verdict(
@@ -43,3 +43,26 @@ def test_without_files_and_truth_the_cells_and_the_column_are_empty(tmp_path):
     assert [row["index"] for row in rows] == ["0", "1", "2"]
     assert {row["file"] for row in rows} == {""}
     assert "clean_label" not in rows[0]
+
+
+def test_corrected_labels_are_a_noise_file_of_the_same_samples(tmp_path):
+    noise = make([0, 1, 1], clean_labels=[2, 1, 1], indices=[7, 3, 5], num_classes=3)
+    save(tmp_path, noise, NAMES, VERDICT)
+    corrected = read(tmp_path / "corrected_labels.npz")
+    assert corrected.noisy_labels.tolist() == [2, 1, 0]  # an issue takes the predicted label
+    assert corrected.indices.tolist() == [7, 3, 5]
+    assert (corrected.header.kind, corrected.header.measured_rate) == ("corrected", 1 / 3)
+    assert not (tmp_path / "pred_probs.npz").exists()
+
+
+def test_probabilities_come_in_the_order_of_the_table(tmp_path):
+    noise = make([0, 1, 1], indices=[7, 3, 5], num_classes=3)
+    probs = PredProbs(np.eye(3), test=np.full((2, 3), 1 / 3))
+    save(tmp_path, noise, NAMES, VERDICT, probs=probs)
+    with np.load(tmp_path / "pred_probs.npz") as found:
+        assert found["index"].tolist() == [3, 5, 7]
+        assert found["given_labels"].tolist() == [1, 1, 0]
+        assert found["pred_probs"].tolist() == [[0, 1, 0], [0, 0, 1], [1, 0, 0]]
+        assert found["test_pred_probs"].shape == (2, 3)
+        assert not found["out_of_sample"]
+        assert tuple(found["class_names"]) == NAMES
