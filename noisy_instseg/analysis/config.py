@@ -44,8 +44,8 @@ class CompareFlags:
 
 @dataclass(frozen=True, kw_only=True)
 class FindNoisyFlags:
-    """Rank the annotations of a training file by the classification loss of a trained model: wrong
-    class labels come first.
+    """Judge the class labels of a training file by the loss of a trained model: a table in the
+    order of the file, low label_quality is suspicious; and better annotations, if asked for.
     """
 
     EXAMPLE: ClassVar = (
@@ -60,7 +60,19 @@ class FindNoisyFlags:
         "which labels are wrong, as noisy_labels_*.py wrote it (the annotation file's name with "
         ".manifest.json, if that exists)"
     )
-    out: Path = added("the ranking to write (ranking.csv)", Path("ranking.csv"), metavar="CSV")
+    out: Path = added(
+        "the table to write, with cleanlab's columns (label_quality.csv)",
+        Path("label_quality.csv"),
+        metavar="CSV",
+    )
+    corrected: Path | None = added(
+        "write the annotations with the predicted class where the given one is an issue",
+        metavar="JSON",
+    )
+    force: bool = added("overwrite the file of --corrected", False)
+    save_probs: Path | None = added(
+        "write the probabilities of all classes, as cleanlab takes them", metavar="NPZ"
+    )
     plot: Path | None = added("write a picture of how the losses are spread", metavar="PNG")
 
 

@@ -2,7 +2,8 @@
 
 Each annotation's own box is the RoI, so that neither proposals nor box regression matter; the image
 is scaled as in testing. The bounding box head gives C + 1 logits and the loss is -log p of the
-annotation's label, largest first in the ranking. p is the softmax over the C classes without
+annotation's label, largest first in the ranking; a label is an issue where another class is
+likelier. p is the softmax over the C classes without
 background: a box with a wrong class label is still a box, as the paper has it, and how far the
 model takes it for background, as it does small and crowded ones, says nothing about its class.
 Measured on shapes (tiny model, cross-entropy, 160 images, 20 % symmetric noise): AUC after 8, 16,
@@ -10,11 +11,9 @@ Measured on shapes (tiny model, cross-entropy, 160 images, 20 % symmetric noise)
 a model is not yet sure of the boxes, and costs nothing later.
 """
 
-import csv
-import io
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -29,74 +28,93 @@ from shared.coco import file as coco_file
 from shared.coco import manifest as coco_manifest
 from shared.errors import UserError
 
-COLUMNS = (
-    "rank",
-    "annotation_id",
-    "image_id",
-    "file_name",
-    "given",
-    "likely",
-    "likely_prob",
-    "given_prob",
-    "loss",
-)
+NO_CLASS = -1  # a true category that is no class of the model
 
 
 @dataclass(frozen=True)
 class Annotations:
-    """What is ranked: M annotations with a box and a class of the model, of K images."""
+    """What is ranked, in the order of the file: M annotations, of K images, in C classes."""
 
+    index: NDArray[np.int64]  # (M,) position among all annotations of the file
     ids: NDArray[np.int64]  # (M,)
     image_ids: NDArray[np.object_]  # (M,) int or str, as the file has them
     boxes: NDArray[np.float32]  # (M, 4) x1 y1 x2 y2 in pixels of the original image
     labels: NDArray[np.int64]  # (M,) in [0, C)
+    clean_labels: NDArray[np.int64] | None  # (M,) in [0, C) or NO_CLASS; None: not known
+    category_ids: Sequence[int]  # C, the file's id of each class
     file_names: dict[int | str, str]  # image id -> name, of all images
     skipped: dict[str, int]  # why, and how many
 
     def __len__(self) -> int:
         return len(self.ids)
 
+    @property
+    def changed(self) -> NDArray[np.bool_] | None:
+        """(M,) whether the label is wrong; None where that is not known."""
+        return None if self.clean_labels is None else self.clean_labels != self.labels
+
 
 @dataclass(frozen=True)
 class Ranking:
-    """The annotations by descending loss; of equal losses the one earlier in the file is first."""
+    """What a model thinks of the annotations, in the order of the file."""
 
-    annotations: Annotations  # in the order of the ranking, as all below
+    annotations: Annotations
     probs: NDArray[np.float64]  # (M, C) of the classes, rows sum to 1
     losses: NDArray[np.float64]  # (M,)
-    changed: NDArray[np.bool_] | None  # (M,) a wrong label by the manifest; None without one
     class_names: Sequence[str]  # C
 
     @property
-    def likely(self) -> NDArray[np.int64]:
-        """(M,) the class the model would give."""
+    def predicted(self) -> NDArray[np.int64]:
+        """(M,) the class that the model would give."""
         return np.asarray(self.probs.argmax(axis=1), np.int64)
+
+    @property
+    def is_issue(self) -> NDArray[np.bool_]:
+        """(M,) whether the model would give another class than the label."""
+        return np.not_equal(self.predicted, self.annotations.labels)
+
+    @property
+    def order(self) -> NDArray[np.int64]:
+        """(M,) the rows by descending loss; of equal losses the one earlier in the file first."""
+        return np.argsort(-self.losses, kind="stable")
 
 
 # ---- reading
 
 
 def read_annotations(
-    source: coco_file.CocoFile, cat2label: dict[int, int], image_ids: Sequence[int | str]
+    source: coco_file.CocoFile,
+    cat2label: dict[int, int],
+    image_ids: Sequence[int | str],
+    true_categories: dict[int, int] | None = None,
 ) -> Annotations:
     """What training sees of a file, in its order.
 
-    cat2label: category id -> class in [0, C); image_ids: of training.
+    cat2label: category id -> class in [0, C); image_ids: of training; true_categories: of the
+    wrong labels, by annotation id.
     """
     images = {image["id"]: image for image in source.content["images"]}
-    trained, rows = set(image_ids), []
+    trained, index, rows = set(image_ids), [], []
     skipped: Counter[str] = Counter()
-    for entry in source.content["annotations"]:
+    for position, entry in enumerate(source.content["annotations"]):
         if reason := _left_out(entry, images, cat2label, trained):
             skipped[reason] += 1
         else:
+            index.append(position)
             rows.append(entry)
     corners = [[x, y, x + w, y + h] for x, y, w, h in (entry["bbox"] for entry in rows)]
+    clean = None
+    if true_categories is not None:
+        found = (true_categories.get(entry["id"], entry["category_id"]) for entry in rows)
+        clean = np.array([cat2label.get(category, NO_CLASS) for category in found], np.int64)
     return Annotations(
+        index=np.array(index, np.int64),
         ids=np.array([entry["id"] for entry in rows], np.int64),
         image_ids=np.array([entry["image_id"] for entry in rows], object),
         boxes=np.array(corners, np.float32).reshape(-1, 4),
         labels=np.array([cat2label[entry["category_id"]] for entry in rows], np.int64),
+        clean_labels=clean,
+        category_ids=sorted(cat2label, key=cat2label.__getitem__),
         file_names={identifier: str(image["file_name"]) for identifier, image in images.items()},
         skipped=dict(skipped),
     )
@@ -127,8 +145,13 @@ def _left_out(
     return None
 
 
-def changed_ids(source: coco_file.CocoFile, path: Path, manifest: Path | None) -> set[int] | None:
-    """Ids of the wrong labels by the manifest, or the one beside the file; None without one."""
+def true_categories(
+    source: coco_file.CocoFile, path: Path, manifest: Path | None
+) -> dict[int, int] | None:
+    """True category of the wrong labels, by annotation id, as the manifest says.
+
+    That beside the file unless another is given; None without one. Raises UserError.
+    """
     beside = coco_manifest.default_path(path)
     if manifest is None and not beside.is_file():
         return None
@@ -139,25 +162,28 @@ def changed_ids(source: coco_file.CocoFile, path: Path, manifest: Path | None) -
             f"{source.sha256[:12]}..., expected {found.output_sha256[:12]}...): give the right one "
             "with --manifest, or make the noise again"
         )
-    return set(found.changed_annotation_ids)
+    return dict(zip(found.changed_annotation_ids, found.clean_category_ids))
 
 
 # ---- scoring
 
 
 def rank_training_set(
-    model: nn.Module, cfg: Config, source: coco_file.CocoFile, changed: set[int] | None
+    model: nn.Module, cfg: Config, source: coco_file.CocoFile, truth: dict[int, int] | None
 ) -> Ranking:
-    """The training annotations, as `source` has them, by the model's loss. Raises UserError."""
+    """The training annotations, as `source` has them, by the model's loss. Raises UserError.
+
+    truth: as `true_categories` gives it.
+    """
     dataset = trained_model.load_dataset(cfg, "train")
     trained = [dataset.get_data_info(i)["img_id"] for i in range(len(dataset))]
-    annotations = read_annotations(source, dataset.cat2label, trained)
+    annotations = read_annotations(source, dataset.cat2label, trained, truth)
     if not len(annotations):
         raise UserError(
             f"no annotation has a box and a class of {cfg.filename} ({annotations.skipped})"
         )
     logits = class_logits(model, cfg, dataset, annotations)
-    return rank(annotations, logits, changed, dataset.metainfo["classes"])
+    return rank(annotations, logits, dataset.metainfo["classes"])
 
 
 def class_logits(
@@ -203,57 +229,16 @@ def logits_at(model: Any, batch: dict[str, Any], boxes: Sequence[NDArray[np.floa
 
 
 def rank(
-    annotations: Annotations,
-    logits: NDArray[np.float64],
-    changed: set[int] | None,
-    class_names: Sequence[str],
+    annotations: Annotations, logits: NDArray[np.float64], class_names: Sequence[str]
 ) -> Ranking:
-    """The ranking.
-
-    logits: (M, C) of the classes without background; changed: ids of annotations with a wrong
-    label.
-    """
+    """The ranking. logits: (M, C) of the classes without background."""
     shifted = logits - logits.max(axis=1, keepdims=True)
     log_probs = shifted - np.log(np.exp(shifted).sum(axis=1, keepdims=True))
     losses = -log_probs[np.arange(len(annotations)), annotations.labels]
-    order = np.argsort(-losses, kind="stable")
-    ordered = replace(
-        annotations,
-        ids=annotations.ids[order],
-        image_ids=annotations.image_ids[order],
-        boxes=annotations.boxes[order],
-        labels=annotations.labels[order],
-    )
-    is_changed = None if changed is None else np.isin(ordered.ids, list(changed))
-    return Ranking(ordered, np.exp(log_probs)[order], losses[order], is_changed, class_names)
+    return Ranking(annotations, np.exp(log_probs), losses, class_names)
 
 
 # ---- telling
-
-
-def encode_csv(ranking: Ranking) -> bytes:
-    """The ranking as a file's content, a line an annotation."""
-    buffer = io.StringIO()
-    writer = csv.writer(buffer, lineterminator="\n")
-    writer.writerow([*COLUMNS, *(["changed"] if ranking.changed is not None else [])])
-    found, names = ranking.annotations, ranking.class_names
-    for row, (label, likely) in enumerate(zip(found.labels.tolist(), ranking.likely.tolist())):
-        image_id = found.image_ids[row]
-        probs = (f"{ranking.probs[row, column]:.6f}" for column in (likely, label))
-        line = [
-            row + 1,
-            found.ids[row],
-            image_id,
-            found.file_names[image_id],
-            names[label],
-            names[likely],
-            *probs,
-            f"{ranking.losses[row]:.6f}",
-        ]
-        writer.writerow(
-            [*line, *([int(ranking.changed[row])] if ranking.changed is not None else [])]
-        )
-    return buffer.getvalue().encode()
 
 
 def detection(ranking: Ranking) -> dict[str, float] | None:
@@ -261,20 +246,20 @@ def detection(ranking: Ranking) -> dict[str, float] | None:
 
     None where that has no meaning.
     """
-    if ranking.changed is None or ranking.changed.all() or not ranking.changed.any():
+    changed = ranking.annotations.changed
+    if changed is None or changed.all() or not changed.any():
         return None
     from sklearn.metrics import roc_auc_score  # slow to import, and only needed with a manifest
 
-    count = int(ranking.changed.sum())
     return {
-        "auc": float(roc_auc_score(ranking.changed, ranking.losses)),
-        "precision": float(ranking.changed[:count].mean()),
+        "auc": float(roc_auc_score(changed, ranking.losses)),
+        "precision": float(changed[ranking.order][: int(changed.sum())].mean()),
     }
 
 
 def report(ranking: Ranking) -> str:
     """What is printed: how much was ranked, how well changed labels are found, the suspects."""
-    found, changed = ranking.annotations, ranking.changed
+    found, changed = ranking.annotations, ranking.annotations.changed
     skipped = "; ".join(f"{count} {reason}" for reason, count in found.skipped.items())
     lines = [f"{len(found):,} annotations ranked" + (f", left out: {skipped}" if skipped else "")]
     if (quality := detection(ranking)) is not None and changed is not None:
@@ -292,18 +277,29 @@ def report(ranking: Ranking) -> str:
 
 def _suspects(ranking: Ranking) -> Iterator[str]:
     """A table: per class, the annotations that the model takes for another one."""
-    labels, likely, names = ranking.annotations.labels, ranking.likely, ranking.class_names
+    labels, changed = ranking.annotations.labels, ranking.annotations.changed
+    names = ranking.class_names
     width = max(len("noisy label"), *map(len, names))
-    truth = "" if ranking.changed is None else f"  {'of them changed':>15}  {'changed in all':>14}"
+    truth = "" if changed is None else f"  {'of them changed':>15}  {'changed in all':>14}"
     yield "suspects: annotations whose most likely class is not their label"
     yield f"{'noisy label':<{width}}  {'annotations':>11}  {'suspects':>8}{truth}  mostly taken for"
     for label, name in enumerate(names):
         of_class = labels == label
-        suspect = of_class & (likely != label)
-        mostly = np.bincount(likely[suspect], minlength=len(names))
+        suspect = of_class & ranking.is_issue
+        mostly = np.bincount(ranking.predicted[suspect], minlength=len(names))
         other = names[int(mostly.argmax())] if suspect.any() else "-"
         known = ""
-        if ranking.changed is not None:
-            wrong, total = suspect & ranking.changed, of_class & ranking.changed
+        if changed is not None:
+            wrong, total = suspect & changed, of_class & changed
             known = f"  {wrong.sum():>15,}  {total.sum():>14,}"
         yield f"{name:<{width}}  {of_class.sum():>11,}  {suspect.sum():>8,}{known}  {other}"
+
+
+def corrections(ranking: Ranking) -> str:
+    """How many labels a correction replaces and, where the truth is known, how many are wrong."""
+    found, issue = ranking.annotations, ranking.is_issue
+    said = f"{issue.sum():,} of {len(found):,} labels replaced"
+    if found.changed is None:
+        return said
+    left = np.where(issue, ranking.predicted, found.labels) != found.clean_labels
+    return f"{said}; {found.changed.sum():,} were wrong, {left.sum():,} are"

@@ -76,4 +76,4 @@ def batches(cfg: Config, dataset: Any, indices: Sequence[int]) -> Iterator[dict[
         collate_fn=pseudo_collate,
         num_workers=settings.get("num_workers", 0),
     )
-    yield from watched(loader, "looking at images", len(loader), "batch", least=100)
+    yield from watched(loader, "looking at images", len(loader), "step", least=100)

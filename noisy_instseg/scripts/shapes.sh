@@ -15,4 +15,5 @@ train=(--seed "$SEED" --noise_file "$labels" --data_root "$data")
 "$PYTHON" noisy_instseg/tools/pictures.py "${config}_nl_2.py" "$run/${name}_ce/latest.pth" "$run/${name}_nl_2/latest.pth" \
   --names 'cross-entropy' 'two stages' --data_root "$data" --out "$run/predictions.png"
 "$PYTHON" noisy_instseg/tools/find_noisy.py "${config}_nl_2.py" "$run/${name}_nl_2/latest.pth" --noise_file "$labels" \
-  --data_root "$data" --out "$run/ranking.csv" --plot "$run/ranking.png"
+  --data_root "$data" --out "$run/${name}_nl_2/label_quality.csv" --plot "$run/ranking.png" \
+  --corrected "$run/${name}_nl_2/corrected.json" --force

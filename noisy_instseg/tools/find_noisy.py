@@ -1,11 +1,12 @@
-"""Rank the annotations of a training file by the loss of a trained model: wrong labels come first.
+"""Which class labels of a training file are wrong? Judges them by the loss of a trained model.
 
     python tools/find_noisy.py configs/shapes/mask_rcnn_tiny_shapes_nl_2.py \
         work_dirs/mask_rcnn_tiny_shapes_nl_2/epoch_12.pth \
-        --noise_file data/shapes/annotations/train_sn40.json --plot losses.png
+        --noise_file data/shapes/annotations/train_sn40.json --corrected better.json
 
-With the manifest of the noise (beside the file, or --manifest) it says how many of the changed
-labels come first. See analysis/noise_ranking.py.
+writes label_quality.csv, a row an annotation, and annotations that any tool here trains on. With
+the manifest of the noise (beside the file, or --manifest) it says how many of the changed labels
+come first. See analysis/noise_ranking.py, and ranking_files.py for what is written.
 """
 
 import sys
@@ -20,6 +21,8 @@ from noisy_instseg.run.device import choose_device
 from noisy_instseg.run.errors import check_output, exit_status
 from noisy_instseg.run.flags import parse
 from shared.coco import file as coco_file
+from shared.coco import manifest as coco_manifest
+from shared.errors import UserError
 from shared.files import write_atomically
 
 
@@ -30,27 +33,50 @@ def main(argv: Sequence[str] | None = None) -> int:
     def work() -> None:
         check_output("--out", flags.out, ".csv")
         check_output("--plot", flags.plot, ".png")
+        check_output("--corrected", flags.corrected, ".json")
+        check_output("--save_probs", flags.save_probs, ".npz")
         device = choose_device(flags.settings.device)
 
-        from noisy_instseg.analysis import figures, noise_ranking, trained_model
+        from noisy_instseg.analysis import figures, noise_ranking, ranking_files, trained_model
         from noisy_instseg.run import class_names
 
         cfg = trained_model.load_config(flags.config, flags.settings, "train")
         path = trained_model.only_part(cfg, "train").annotations
+        check_corrected(flags, path)
         source = coco_file.read(path)
-        changed = noise_ranking.changed_ids(source, path, flags.manifest)
+        truth = noise_ranking.true_categories(source, path, flags.manifest)
         model, names = trained_model.load_model(cfg, flags.checkpoint, device)
         class_names.number_as_trained(cfg, names, flags.checkpoint, ["train"])
-        ranking = noise_ranking.rank_training_set(model, cfg, source, changed)
-        write_atomically(flags.out, noise_ranking.encode_csv(ranking))
-        print(f"{noise_ranking.report(ranking)}\n\nranking: {flags.out}")
+        ranking = noise_ranking.rank_training_set(model, cfg, source, truth)
+        write_atomically(flags.out, ranking_files.table(source, ranking))
+        print(f"{noise_ranking.report(ranking)}\n\ntable: {flags.out}")
+        if flags.corrected is not None:
+            write_atomically(flags.corrected, ranking_files.corrected(source, ranking))
+            print(f"corrected: {flags.corrected} ({noise_ranking.corrections(ranking)})")
+        if flags.save_probs is not None:
+            write_atomically(flags.save_probs, ranking_files.probabilities(ranking))
+            print(f"probabilities: {flags.save_probs}")
         if flags.plot is not None:
             title = f"Loss at the annotations of {path.name}"
-            picture = figures.losses_of_labels(title, ranking.losses, ranking.changed)
+            changed = ranking.annotations.changed
+            picture = figures.losses_of_labels(title, ranking.losses, changed)
             write_atomically(flags.plot, picture)
             print(f"picture: {flags.plot}")
 
     return exit_status(work)
+
+
+def check_corrected(flags: FindNoisyFlags, annotations: Path) -> None:
+    """Raises UserError if --corrected names a file that is read, or one that is there already."""
+    if flags.corrected is None:
+        return
+    for source in (annotations, flags.manifest or coco_manifest.default_path(annotations)):
+        coco_file.check_not_input(flags.corrected, source, "--corrected")
+    if flags.corrected.exists() and not flags.force:
+        raise UserError(
+            f"--corrected {flags.corrected} exists: choose another name, or overwrite it with "
+            "--force"
+        )
 
 
 if __name__ == "__main__":

@@ -23,13 +23,19 @@ from shared.errors import UserError
 NAMES = ("square", "circle", "triangle")
 
 
-def annotations(labels: list[int]) -> Annotations:
+def annotations(labels: list[int], clean: list[int] | None = None) -> Annotations:
     """One annotation per label, each in an image of its own."""
     count = len(labels)
-    ids = np.arange(100, 100 + count)
-    boxes = np.tile(np.array([[0, 0, 9, 9]], np.float32), (count, 1))
     return Annotations(
-        ids, np.arange(count), boxes, np.array(labels), {i: f"{i}.png" for i in range(count)}, {}
+        index=np.arange(count),
+        ids=np.arange(100, 100 + count),
+        image_ids=np.arange(count),
+        boxes=np.tile(np.array([[0, 0, 9, 9]], np.float32), (count, 1)),
+        labels=np.array(labels),
+        clean_labels=None if clean is None else np.array(clean),
+        category_ids=[1, 2, 3],
+        file_names={i: f"{i}.png" for i in range(count)},
+        skipped={},
     )
 
 
@@ -51,55 +57,57 @@ def noisy_copy(data: Path, folder: Path, rate: str = "0.5") -> Path:
 # ---- ranking
 
 
-def test_losses_are_minus_log_of_the_softmax_and_fall():
+def test_losses_are_minus_log_of_the_softmax_and_the_largest_is_first():
     logits = np.random.default_rng(0).normal(0, 3, (20, 3))
     labels = np.random.default_rng(1).integers(0, 3, 20).tolist()
-    ranking = noise_ranking.rank(annotations(labels), logits, None, NAMES)
-    expected = {
-        100 + i: -math.log(math.exp(row[label]) / sum(math.exp(value) for value in row))
-        for i, (row, label) in enumerate(zip(logits.tolist(), labels))
-    }
-    assert ranking.losses.tolist() == pytest.approx(
-        [expected[i] for i in ranking.annotations.ids.tolist()]
-    )
-    assert ranking.losses.tolist() == sorted(ranking.losses.tolist(), reverse=True)
+    ranking = noise_ranking.rank(annotations(labels), logits, NAMES)
+    expected = [
+        -math.log(math.exp(row[label]) / sum(math.exp(value) for value in row))
+        for row, label in zip(logits.tolist(), labels)
+    ]
+    assert ranking.losses.tolist() == pytest.approx(expected)
+    assert ranking.order.tolist() == sorted(range(20), key=lambda row: -expected[row])
     np.testing.assert_allclose(ranking.probs.sum(axis=1), 1)
+    likeliest = [max(range(3), key=row.__getitem__) for row in logits.tolist()]
+    assert ranking.predicted.tolist() == likeliest
+    assert ranking.is_issue.tolist() == [a != b for a, b in zip(likeliest, labels)]
 
 
 def test_of_equal_losses_the_earlier_annotation_is_first():
-    ranking = noise_ranking.rank(annotations([0, 1, 2, 0]), np.zeros((4, 3)), None, NAMES)
-    assert ranking.annotations.ids.tolist() == [100, 101, 102, 103]
+    ranking = noise_ranking.rank(annotations([0, 1, 2, 0]), np.zeros((4, 3)), NAMES)
+    assert ranking.order.tolist() == [0, 1, 2, 3]
 
 
 def test_huge_logits_stay_finite():
     logits = np.array([[1e4, -1e4, 0.0], [1e4, -1e4, 0.0]])
-    ranking = noise_ranking.rank(annotations([0, 1]), logits, None, NAMES)
-    assert ranking.losses.tolist() == [2e4, 0.0]
+    ranking = noise_ranking.rank(annotations([0, 1]), logits, NAMES)
+    assert ranking.losses.tolist() == [0.0, 2e4]
 
 
 @pytest.mark.training  # the import takes as long
 def test_detection_is_the_share_of_pairs_in_the_right_order():
     rng = np.random.default_rng(3)
     logits = rng.integers(-1, 2, (40, 3)).astype(float)  # few values, so that there are ties
-    changed = {int(i) for i in 100 + rng.permutation(40)[:13]}
-    ranking = noise_ranking.rank(
-        annotations(rng.integers(0, 3, 40).tolist()), logits, changed, NAMES
-    )
+    labels = rng.integers(0, 3, 40)
+    changed = np.isin(np.arange(40), rng.permutation(40)[:13])
+    clean = np.where(changed, (labels + 1) % 3, labels)
+    ranking = noise_ranking.rank(annotations(labels.tolist(), clean.tolist()), logits, NAMES)
     quality = noise_ranking.detection(ranking)
     pairs = [
         (wrong > right) + 0.5 * (wrong == right)
-        for wrong in ranking.losses[ranking.changed]
-        for right in ranking.losses[~ranking.changed]
+        for wrong in ranking.losses[changed]
+        for right in ranking.losses[~changed]
     ]
     assert quality["auc"] == pytest.approx(sum(pairs) / len(pairs))
-    assert quality["precision"] == sum(int(i) in changed for i in ranking.annotations.ids[:13]) / 13
+    first = sorted(range(40), key=lambda row: -ranking.losses[row])[:13]
+    assert quality["precision"] == sum(changed[row] for row in first) / 13
 
 
 @pytest.mark.parametrize(
-    ("changed", "said"), [(set(), "none"), ({100, 101}, "all"), (None, "annotations ranked")]
+    ("clean", "said"), [([0, 1], "none"), ([1, 0], "all"), (None, "annotations ranked")]
 )
-def test_without_both_kinds_there_is_no_auc(changed, said):
-    ranking = noise_ranking.rank(annotations([0, 1]), np.eye(2, 3), changed, NAMES)
+def test_without_both_kinds_there_is_no_auc(clean, said):
+    ranking = noise_ranking.rank(annotations([0, 1], clean), np.eye(2, 3), NAMES)
     assert noise_ranking.detection(ranking) is None
     assert said in noise_ranking.report(ranking)
 
@@ -107,12 +115,12 @@ def test_without_both_kinds_there_is_no_auc(changed, said):
 @pytest.mark.training  # the import takes as long
 def test_the_report_counts_suspects_by_class():
     logits = np.array([[5.0, 0, 0], [0, 5.0, 0], [0, 0, 5.0], [0, 5.0, 0]])
-    report = noise_ranking.report(
-        noise_ranking.rank(annotations([0, 0, 0, 1]), logits, {101}, NAMES)
-    )
+    ranking = noise_ranking.rank(annotations([0, 0, 0, 1], [0, 2, 0, 1]), logits, NAMES)
+    report = noise_ranking.report(ranking)
     lines = {line.split()[0]: line.split()[1:] for line in report.splitlines() if line}
     assert lines["square"] == ["3", "2", "1", "1", "circle"]
     assert lines["circle"] == ["1", "0", "0", "0", "-"]
+    assert noise_ranking.corrections(ranking) == "2 of 4 labels replaced; 1 were wrong, 2 are"
 
 
 # ---- reading
@@ -139,8 +147,10 @@ def test_what_training_does_not_learn_from_is_left_out_and_said(tmp_path):
     }
     path = tmp_path / "a.json"
     path.write_text(json.dumps(content))
-    found = noise_ranking.read_annotations(coco_file.read(path), {7: 0}, [1])
-    assert found.ids.tolist() == [0, 7]
+    truth = {7: 8}  # an annotation whose true category is no class
+    found = noise_ranking.read_annotations(coco_file.read(path), {7: 0}, [1], truth)
+    assert found.ids.tolist() == found.index.tolist() == [0, 7]
+    assert found.clean_labels.tolist() == [0, noise_ranking.NO_CLASS]
     assert found.boxes.tolist() == [[10, 10, 15, 16], [48, 0, 57, 9]]
     assert sorted(found.skipped.values()) == [1, 1, 2, 2]
 
@@ -148,12 +158,17 @@ def test_what_training_does_not_learn_from_is_left_out_and_said(tmp_path):
 def test_the_manifest_beside_the_file_is_found_and_checked(data, tmp_path):
     noisy = noisy_copy(data, tmp_path)
     manifest = coco_manifest.default_path(noisy)
-    expected = set(coco_manifest.read_manifest(manifest).changed_annotation_ids)
-    assert noise_ranking.changed_ids(coco_file.read(noisy), noisy, None) == expected
     clean = data / "annotations/instances_train.json"
-    assert noise_ranking.changed_ids(coco_file.read(clean), clean, None) is None
+    before = {entry["id"]: entry for entry in json.loads(clean.read_text())["annotations"]}
+    expected = {
+        entry["id"]: before[entry["id"]]["category_id"]
+        for entry in json.loads(noisy.read_text())["annotations"]
+        if entry != before[entry["id"]]
+    }
+    assert noise_ranking.true_categories(coco_file.read(noisy), noisy, None) == expected
+    assert noise_ranking.true_categories(coco_file.read(clean), clean, None) is None
     with pytest.raises(UserError, match="manifest of another file"):
-        noise_ranking.changed_ids(coco_file.read(clean), clean, manifest)
+        noise_ranking.true_categories(coco_file.read(clean), clean, manifest)
 
 
 # ---- with a network
@@ -196,52 +211,15 @@ def test_logits_are_those_of_the_box_head_on_each_image_alone(stages, stage_conf
         np.testing.assert_allclose(logits[rows], expected[:, :-1].numpy(), rtol=1e-4, atol=1e-4)
 
 
-def test_the_script_writes_ranking_and_picture(stages, stage_configs, data, tmp_path, capsys):
-    noisy = noisy_copy(data, tmp_path)
-    out, plot = tmp_path / "deep/ranking.csv", tmp_path / "losses.png"
-    flags = [
-        *flags_for(stages, stage_configs),
-        "--noise_file",
-        str(noisy),
-        "--out",
-        str(out),
-        "--plot",
-        str(plot),
-    ]
-    assert tool("find_noisy").main(flags) == 0
-    said = capsys.readouterr().out
-    first = out.read_bytes()
-    with out.open(newline="") as file:
-        rows = list(csv.DictReader(file))
-    entries = json.loads(noisy.read_text())["annotations"]
-    manifest = coco_manifest.read_manifest(coco_manifest.default_path(noisy))
-    assert len(rows) == len(entries)
-    assert {int(row["annotation_id"]) for row in rows if row["changed"] == "1"} == set(
-        manifest.changed_annotation_ids
-    )
-    categories = {
-        entry["id"]: manifest.category_names[manifest.category_ids.index(entry["category_id"])]
-        for entry in entries
-    }
-    assert all(row["given"] == categories[int(row["annotation_id"])] for row in rows)
-    losses = [float(row["loss"]) for row in rows]
-    assert losses == sorted(losses, reverse=True)
-    assert all(float(row["likely_prob"]) >= float(row["given_prob"]) for row in rows)
-    assert "AUC of the loss" in said
-    assert plot.read_bytes().startswith(b"\x89PNG")
-    assert tool("find_noisy").main(flags) == 0  # again: the same bytes
-    assert out.read_bytes() == first
-
-
 def test_the_configs_own_annotations_and_the_first_images(
     stages, stage_configs, data, tmp_path, monkeypatch, capsys
 ):
     monkeypatch.chdir(tmp_path)
     assert tool("find_noisy").main([*flags_for(stages, stage_configs), "--limit_train", "2"]) == 0
-    with Path("ranking.csv").open(newline="") as file:
+    with Path("label_quality.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
     assert {row["image_id"] for row in rows} == {"1", "2"}
-    assert "changed" not in rows[0]
+    assert "clean_label" not in rows[0]
     assert "of images that are left out" in capsys.readouterr().out
 
 
@@ -276,6 +254,8 @@ def test_images_may_have_names_for_ids(stages, stage_configs, data, tmp_path):
         (["--manifest", "none.json"], "cannot read manifest"),
         (["--out", "a.txt"], "must end in .csv"),
         (["--plot", "a.jpg"], "must end in .png"),
+        (["--corrected", "a.csv"], "must end in .json"),
+        (["--save_probs", "a.json"], "must end in .npz"),
         (
             ["--out", "new/a.csv", "--plot", "/proc/a.png"],
             "--plot /proc/a.png: nothing can be written there",

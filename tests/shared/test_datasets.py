@@ -19,6 +19,7 @@ from shared import datasets
 from shared.datasets import DatasetError, ImageData, cifar, data_root, fetch, folders, load
 from shared.datasets.download import DownloadError
 from shared.files import array_hash
+from shared.formats.noise_file import label_hash
 
 ROWS = 12  # of a fake batch
 
@@ -261,7 +262,7 @@ def test_a_damaged_copy_does_not_hide_a_good_one(fake, tmp_path):
 
 def test_a_wrong_file_is_not_opened_where_no_content_is_known(fake, tmp_path, monkeypatch):
     monkeypatch.setattr(cifar.safe_pickle, "loads", lambda _: pytest.fail("opened"))
-    spec = dataclasses.replace(fake.spec, content_sha256=None)
+    spec = dataclasses.replace(fake.spec, content_sha256=None, train_labels_sha256=None)
     fake.contents[fake.spec.files[0]] += b" "
     with pytest.raises(DatasetError, match="md5"):
         cifar.read_folder(spec, fake.write(tmp_path))
@@ -294,6 +295,97 @@ def test_equal_images_and_labels_in_other_files_are_taken(fake, tmp_path, call, 
     fake.write(tmp_path)
     with pytest.raises(DatasetError, match="is not the publisher's file: md5"):
         call(fake.spec.name, tmp_path)
+
+
+@pytest.fixture
+def known_by_labels(monkeypatch):
+    """CIFAR-100 of four classes, of which, as of the real one, only the training labels are
+    known, repacked by somebody else.
+    """
+    monkeypatch.delenv("DATA_MIRROR", raising=False)
+    four = dataclasses.replace(cifar.CIFAR100, class_names=cifar.CIFAR100.class_names[:4])
+    fake = fake_cifar(four)
+    fake.labels["test"] = (np.arange(ROWS) % 4).tolist()
+    fake.contents = repickled(fake, 4, False)
+    known = {"content_sha256": None, "train_labels_sha256": label_hash(fake.labels["train"])}
+    fake.spec = dataclasses.replace(fake.spec, **known, test_images=ROWS)
+    monkeypatch.setitem(datasets.CIFAR, "cifar100", fake.spec)
+    return fake
+
+
+@pytest.mark.parametrize("call", [load, fetch])
+def test_where_only_the_training_labels_are_known_they_decide_with_a_note(
+    known_by_labels, tmp_path, capsys, call
+):
+    folder = known_by_labels.write(tmp_path)
+    found = call("cifar100", tmp_path)
+    if call is load:
+        assert_is(known_by_labels, found)
+    said = capsys.readouterr().err
+    assert said.startswith(f"note: the files in {folder} are not the publisher's")
+    assert "Nothing here could check the images and the test labels" in said
+    assert "make data-cifar100" in said
+
+
+def test_the_publishers_files_need_no_note(fake, tmp_path, capsys):
+    fake.write(tmp_path)
+    load(fake.spec.name, tmp_path)
+    assert capsys.readouterr().err == ""
+
+
+def edit_label(fake: FakeCifar) -> None:
+    fake.labels["train"][3] = (fake.labels["train"][3] + 1) % 4
+
+
+def reverse(fake: FakeCifar) -> None:
+    fake.labels["train"].reverse()
+    fake.images["train"] = fake.images["train"][::-1]
+
+
+def shorten(fake: FakeCifar) -> None:
+    fake.labels["train"].pop()
+    fake.images["train"] = fake.images["train"][:-1]
+
+
+def give_superclasses(fake: FakeCifar) -> None:
+    fake.labels["train"] = [label // 2 for label in fake.labels["train"]]
+
+
+def shorten_test(fake: FakeCifar) -> None:
+    fake.labels["test"], fake.images["test"] = fake.labels["test"][:8], fake.images["test"][:8]
+
+
+def unbalance_test(fake: FakeCifar) -> None:
+    fake.labels["test"][0] = 3
+
+
+def blacken(fake: FakeCifar) -> None:
+    fake.images["train"] = np.zeros_like(fake.images["train"])
+
+
+def repeat_training_images(fake: FakeCifar) -> None:
+    fake.images["test"] = fake.images["train"]
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (edit_label, "training labels are not CIFAR-100's"),
+        (reverse, "training labels are not CIFAR-100's"),
+        (shorten, "training labels are not CIFAR-100's"),
+        (give_superclasses, "training labels are not CIFAR-100's"),
+        (shorten_test, "8 test labels, 2 to 2 of a class"),
+        (unbalance_test, "12 test labels, 2 to 4 of a class"),
+        (blacken, "Only 13 of its 24 images differ"),
+        (repeat_training_images, "Only 12 of its 24 images differ"),
+    ],
+)
+def test_other_labels_or_repeated_images_are_refused(known_by_labels, tmp_path, change, said):
+    change(known_by_labels)
+    known_by_labels.contents = repickled(known_by_labels, 4, False)
+    known_by_labels.write(tmp_path)
+    with pytest.raises(DatasetError, match=rf"is not the publisher's file: md5 .*{said}"):
+        load("cifar100", tmp_path)
 
 
 @pytest.mark.parametrize("ending", [".tar.gz", ".tar", ".tgz", ".zip"])
