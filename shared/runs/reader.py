@@ -125,10 +125,10 @@ def _of_detector(folder: Path, own: list[detectors.Row]) -> Run:
 
 
 def find_runs(places: Iterable[Path]) -> tuple[list[Run], list[Unread]]:
-    """The runs at or below the places, each once, by folder; and what was left out, and why.
+    """The runs at or below the places, each once, and what was left out, and why.
 
-    places: folders, or curves as .csv. Neither links to folders nor hidden folders are entered
-    unless they are a place themselves.
+    In the order of the places, below each sorted by folder. places: folders, or curves as .csv.
+    Neither links to folders nor hidden folders are entered unless they are a place themselves.
     """
     runs: list[Run] = []
     unread: list[Unread] = []
@@ -147,7 +147,25 @@ def find_runs(places: Iterable[Path]) -> tuple[list[Run], list[Unread]]:
                     unread.append(Unread(folder, _less(folder, str(error))))
         if not found:
             unread.append(Unread(place, "no run folder is in it or below it"))
-    return sorted(runs, key=lambda run: run.folder.parts), sorted(set(unread))
+    return runs, list(dict.fromkeys(unread))
+
+
+def runs_to_compare(places: Iterable[Path]) -> tuple[list[Run], list[str]]:
+    """The runs with a test accuracy, and a line on each folder that was left out.
+
+    Raises RunError, with those lines, if no run is left.
+    """
+    runs, unread = find_runs(places)
+    tested = [run for run in runs if run.evaluations]
+    lines = [f"{folder}: {reason}" for folder, reason in unread]
+    lines += [
+        f"{run.folder} has no test accuracy: it has no test set, or was not tested yet"
+        for run in runs
+        if not run.evaluations
+    ]
+    if not tested:
+        raise RunError("\n".join(lines))
+    return tested, lines
 
 
 def _candidates(place: Path) -> Iterator[tuple[Path, str | None]]:
