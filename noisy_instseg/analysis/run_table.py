@@ -1,7 +1,8 @@
 """A table and a picture of several runs: mask AP of the last and of the best epoch, and its curve.
 
-Runs of the other projects stand there with their test accuracy. A run of the second stage continues from stage 1's folder, whose epochs are the beginning of its
-curve; a dotted line marks where the loss changes.
+Runs of the other projects stand there with their test accuracy. A run of the second stage continues
+from stage 1's folder, whose epochs are the beginning of its curve; a dotted line marks where the
+loss changes.
 """
 
 import sys
@@ -25,10 +26,8 @@ NOTES = (
 def named(runs: Sequence[Run]) -> dict[str, Run]:
     """The runs by the shortest ends of their paths that differ: mostly the folder's name."""
     paths = [run.folder.absolute().parts for run in runs]
-    ends = (
-        [str(Path(*parts[-length:])) for parts in paths]
-        for length in range(1, max(map(len, paths)))
-    )
+    lengths = range(1, max(map(len, paths)))
+    ends = ([str(Path(*parts[-length:])) for parts in paths] for length in lengths)
     names = next((names for names in ends if len(set(names)) == len(names)), None)
     return dict(zip(names or [str(run.folder) for run in runs], runs))
 
