@@ -118,11 +118,13 @@ def test_without_the_truth_there_are_no_clean_labels(tmp_path):
 
 def test_annotations_have_their_boxes(table):
     head, *rows = table.read_text(encoding="utf-8").split("\n")[:-1]
+    rows[0] = rows[0].removesuffix("1") + "-1"  # in truth of a class that the model lacks
     more = [f"{row},{number},p.png,1.5 2 30 4" for number, row in enumerate(rows)]
     lines = [f"{head},annotation_id,image,bbox", *more, ""]
     table.write_text("\n".join(lines), encoding="utf-8")
     found = read_label_quality(table)
     assert found.annotation_id.tolist() == [0, 1, 2]
+    assert found.clean.tolist() == [-1, 1, 2]
     assert found.images == ["p.png"] * 3
     assert found.bbox.tolist() == [[1.5, 2, 30, 4]] * 3
     table.write_text(table.read_text(encoding="utf-8").replace("30 4", "30"), encoding="utf-8")
