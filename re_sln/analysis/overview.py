@@ -61,11 +61,14 @@ def read_results(places: Sequence[Path]) -> tuple[list[Result], list[str]]:
         except UserError as error:
             remarks.append(f"left out: {error}")
     for other in found.others:
-        if other.is_finished and other.evaluations:
-            results.append(tables.result_of_other(other))
+        if other.metric != "accuracy":
+            remarks.append(f"left out: {other.folder} has a {other.metric}, and no accuracy")
+        elif not other.evaluations:
+            remarks.append(f"left out: {other.folder} has no test set, and so no accuracy")
+        elif not other.is_finished:
+            remarks.append(f"left out: {other.folder} is not finished")
         else:
-            why = "is not finished" if other.evaluations else "has no test set, and so no accuracy"
-            remarks.append(f"left out: {other.folder} {why}")
+            results.append(tables.result_of_other(other))
     return results, remarks
 
 
