@@ -13,7 +13,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).absolute().parents[1]))
 
 from compare import plan, slurm, table
-from compare.methods import METHODS, chosen
+from compare.methods import ENCODER, METHODS, chosen
 from compare.plan import ROOT, Job
 from compare.question import DATASETS, KINDS, Question, Task, absolute, prepare, read_task
 from compare.run import Outcome, failures, is_finished, run_jobs, span
@@ -169,7 +169,7 @@ def _table(folder: Path) -> int:
         table.write_csv(found, folder / table.CSV)
         print(f"wrote {folder / table.CSV}")
     for place, reason in (*left_out, *unfinished):
-        if not place.name.startswith(f"{plan.ENCODER}-"):
+        if not place.name.startswith(f"{ENCODER}-"):
             print(printable(f"left out: {place}: {reason}"))
     return 0
 
@@ -203,7 +203,9 @@ def _planned(args: argparse.Namespace, folder: Path) -> tuple[Task, list[Job]]:
 
 
 def _check_environments(jobs: list[Job]) -> None:
-XX    if missing:
+    needed = {job.method.project for job in jobs}
+    missing = [name for name in sorted(needed) if not plan.python_of(name).exists()]
+    if missing:
         targets = " ".join(f"setup-{project}" for project in missing)
         raise UserError(
             f"the environments of {', '.join(missing)} are missing: `make {targets}`, or "
