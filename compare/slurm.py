@@ -11,16 +11,17 @@ from shared.files import save
 COMMANDS, ARRAY = "commands.txt", "array.sbatch"
 _SBATCH = """\
 #!/usr/bin/env bash
-#SBATCH --job-name={name}
+#SBATCH --job-name="{name}"
 #SBATCH --array=1-{count}
 #SBATCH --gpus=1
 #SBATCH --cpus-per-task=4
 #SBATCH --requeue
 #SBATCH --open-mode=append
-#SBATCH --output={folder}/slurm-%a.txt
+#SBATCH --output="{folder}/slurm-%a.txt"
 # `sbatch {file}` runs line %a of {commands} as task %a, on a cluster that shares these folders.
-# Submitted again it continues; `python -m compare table {folder}` makes the table.
-exec bash -c "$(sed -n "${{SLURM_ARRAY_TASK_ID:?run this with sbatch}}p" {commands})"
+# Submitted again it continues; `python -m compare table {place}` makes the table.
+: "${{SLURM_ARRAY_TASK_ID:?run this with sbatch}}"
+exec bash -c "$(sed -n "${{SLURM_ARRAY_TASK_ID}}p" {commands})"
 """
 
 
@@ -30,7 +31,8 @@ def write(jobs: Sequence[Job], folder: Path) -> None:
     script = _SBATCH.format(
         name=folder.name,
         count=len(jobs),
-        folder=shlex.quote(str(folder)),
+        folder=folder,
+        place=shlex.quote(str(folder)),
         file=shlex.quote(str(folder / ARRAY)),
         commands=shlex.quote(str(folder / COMMANDS)),
     )
