@@ -113,7 +113,7 @@ UV := $(or $(shell command -v uv 2>/dev/null),.venv/uv/bin/uv)
 .venv/uv/bin/uv:
 	python3 -m venv .venv/uv && .venv/uv/bin/pip install --quiet --disable-pip-version-check uv
 .venv/%/.ready: %/requirements.txt | $(filter .venv/%,$(UV))
-	@echo "installing .venv/$*"
+	@echo "installing .venv/$*" >&2 # stdout is for compare-commands
 	@$(UV) venv --quiet --clear --python 3.11 .venv/$*
 	@VIRTUAL_ENV=.venv/$* $(UV) pip sync --quiet --require-hashes $<
 	@touch $@

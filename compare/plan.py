@@ -52,7 +52,7 @@ def jobs(
 def further_flags(text: str) -> dict[str, list[str]]:
     """Flags by method, those for all of them at "".
 
-    "--device cpu ce: --num_epochs 2 sln: --n_epochs 2" gives all the device, two of them epochs;
+    "--limit_test 100 ce: --num_epochs 2 sln: --n_epochs 2" gives all the limit, two of them epochs;
     "simclr:" stands before those of LRA-diffusion's encoder.
     Raises UserError.
     """

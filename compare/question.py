@@ -68,6 +68,8 @@ class Question:
             raise UserError(f"--rate {self.rate} is for noise that is made: name its --kind")
         if self.own and self.data is None:
             raise UserError("--dataset folder needs --data: the folder of your pictures")
+        if self.data is not None and self.dataset == "digits":
+            raise UserError("--data is for the other data sets: digits come with scikit-learn")
         if self.labels is not None and not self.own:
             raise UserError(f"--labels is for --dataset folder: leave it out for {self.dataset}")
         if self.limit is not None and (self.dataset == "digits" or self.limit < 1):

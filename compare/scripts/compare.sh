@@ -19,7 +19,7 @@ for project in $projects; do
   make --no-print-directory "setup-$project" >&2
 done
 data=${DATA:-}
-[[ $DATASET == folder ]] || data=${DATA_ROOT:-data}
+[[ $DATASET != cifar* ]] || data=${DATA:-${DATA_ROOT:-data}}
 [[ $command == commands || -z ${RAY:-} ]] || ray=(--ray "$RAY")
 exec "$PYTHON" -m compare $command --dataset "$DATASET" ${data:+--data "$data"} ${KIND:+--kind "$KIND"} \
   ${RATE:+--rate "$RATE"} ${NOISE_FILE:+--noise_file "$NOISE_FILE"} ${LIMIT:+--limit "$LIMIT"} \

@@ -88,15 +88,15 @@ def test_sizes_follow_from_images_and_classes(classes, samples):
 
 
 def test_flags_go_to_all_methods_or_to_one():
-    words = "--device cpu ce: --num_epochs 2 --id 'a b' sln: --n_epochs 2 simclr: --nepoch 1"
+    words = "--limit_test 9 ce: --num_epochs 2 --id 'a b' sln: --n_epochs 2 simclr: --nepoch 1"
     assert further_flags(words) == {
-        "": ["--device", "cpu"],
+        "": ["--limit_test", "9"],
         "ce": ["--num_epochs", "2", "--id", "a b"],
         "sln": ["--n_epochs", "2"],
         "simclr": ["--nepoch", "1"],
     }
     for job in planned(DIGITS, further=words):
-        assert all(values(command)["--device"] == "cpu" for command in job.commands)
+        assert all(values(command)["--limit_test"] == "9" for command in job.commands)
         assert (values(job.commands[-1]).get("--id") == "a b") == (job.method.key == "ce")
     (lra,) = planned(DIGITS, ["lra"], further=words)
     assert values(lra.commands[0])["--nepoch"] == "1"
@@ -145,6 +145,7 @@ def test_a_comparison_is_named_by_data_noise_and_limit(question, name):
         ({"dataset": "folder"}, "needs --data"),
         ({"dataset": "folder", "data": "a", "rate": 0.4}, "--kind"),
         ({"dataset": "cifar10", "labels": "a.csv"}, "leave it out for cifar10"),
+        ({"data": "/a"}, "digits come with"),
         ({"limit": 100}, "digits are few"),
         ({"dataset": "cifar10", "limit": 0}, "1 or more"),
     ],
