@@ -11,7 +11,7 @@ Nothing that is read is executed, and nothing is written: a run may be in progre
 import os
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from shared.errors import explain
 from shared.runs import detectors, methods
@@ -57,13 +57,13 @@ def _read(folder: Path) -> Run:
         raise RunError(f"{folder}: no such folder; give the run folder that training wrote")
     if (folder / CONFIG).exists():
         return _of_classifier(folder)
-    own = read_log(folder)
-    if not detectors.is_detector(own):
+    own, config = read_log(folder), detectors.read_config(folder)
+    if not detectors.is_detector(own, config):
         raise RunError(
             f"{folder} has no {CONFIG}, so nobody knows of which method it is: copy that file from "
             "the run too"
         )
-    return _of_detector(folder, own)
+    return _of_detector(folder, own, config)
 
 
 def _of_classifier(folder: Path) -> Run:
@@ -97,8 +97,7 @@ def _of_classifier(folder: Path) -> Run:
     )
 
 
-def _of_detector(folder: Path, own: list[detectors.Row]) -> Run:
-    config = detectors.read_config(folder)
+def _of_detector(folder: Path, own: list[detectors.Row], config: dict[str, Any]) -> Run:
     project, key, title = detectors.method_of(config, own)
     rows = detectors.whole_log(folder, own, config)
     return Run(
