@@ -21,6 +21,7 @@ from shared.errors import AGAIN, UserError, explain, printable
 from shared.run_folder import locked
 from shared.runs.reader import find_runs
 
+FOLDER_FLAG = "--folder (make: FOLDER)"
 EPILOG = """\
 examples:
   python -m compare run --dataset digits --kind pdn --rate 0.4
@@ -124,7 +125,7 @@ def _add_methods(parser: argparse.ArgumentParser) -> None:
 def _run(args: argparse.Namespace) -> int:
     folder = _folder(args)
     methods = chosen(args.methods)
-    with locked(folder, "--folder"):
+    with locked(folder, FOLDER_FLAG):
         task, jobs = _planned(args, folder)
         _check_environments(jobs)
         print(f"{len(jobs)} runs in {folder}{_total(jobs)}", flush=True)
@@ -150,7 +151,7 @@ def _told(outcomes: list[Outcome]) -> int:
 
 def _commands(args: argparse.Namespace) -> int:
     folder = _folder(args)
-    with locked(folder, "--folder"):
+    with locked(folder, FOLDER_FLAG):
         _, jobs = _planned(args, folder)
     for job in jobs:
         print(job.line)

@@ -8,7 +8,7 @@ the data and the comparison's folder must be at the same path on every machine.
 import logging
 import os
 import socket
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from compare.plan import ROOT, Job
@@ -28,7 +28,7 @@ def run_jobs(
     """
     ray = _connect(address)
     try:
-        share = _share(ray.cluster_resources())
+        share = share_of([node["Resources"] for node in ray.nodes() if node["Alive"]])
         say(f"Ray: {len(jobs)} tasks, each with {_words(share)}")
         task = ray.remote(max_retries=1, **share)(run_job)
         for job in jobs:
@@ -54,11 +54,13 @@ def _result(ray: Any, done: Any, job: Job) -> Outcome:
     return outcome
 
 
-def _share(resources: dict[str, float]) -> dict[str, int]:
-    """What a task gets of the machines."""
-    if resources.get("GPU", 0) >= 1:
-        return {"num_gpus": 1, "num_cpus": 1}
-    return {"num_cpus": max(1, min(CORES, int(resources.get("CPU", 1))))}
+def share_of(nodes: Sequence[Mapping[str, float]]) -> dict[str, int]:
+    """What a task gets of the machines (CPU and GPU of each), so that it fits on one of them."""
+    cores = [(int(node.get("CPU", 1)), int(node.get("GPU", 0))) for node in nodes]
+    beside_gpus = [cpus // gpus for cpus, gpus in cores if gpus]
+    if beside_gpus:
+        return {"num_gpus": 1, "num_cpus": max(1, min(beside_gpus))}
+    return {"num_cpus": max(1, min(CORES, max(cpus for cpus, _ in cores)))}
 
 
 def _words(share: dict[str, int]) -> str:
