@@ -13,9 +13,19 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).absolute().parents[1]))
 
 from compare import plan, slurm, table
-from compare.methods import ENCODER, METHODS, chosen
+from compare.methods import ENCODER, METHODS, Method, chosen
 from compare.plan import ROOT, Job
-from compare.question import DATASETS, KINDS, Question, Task, absolute, prepare, read_task
+from compare.question import (
+    DATASETS,
+    KINDS,
+    USUAL_KIND,
+    USUAL_RATE,
+    Question,
+    Task,
+    absolute,
+    prepare,
+    read_task,
+)
 from compare.run import Outcome, failures, is_finished, run_jobs, span
 from shared.errors import AGAIN, UserError, explain, printable
 from shared.run_folder import locked
@@ -87,11 +97,15 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _add_question(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--dataset", choices=DATASETS, default="digits", help="digits")
     parser.add_argument(
-        "--kind", choices=KINDS, help="of noise to make: pdn, of folder without it none is made"
+        "--dataset", choices=DATASETS, default="digits", help="what to train on (digits)"
     )
-    parser.add_argument("--rate", type=float, help="of that noise, in [0, 1] (0.4)")
+    parser.add_argument(
+        "--kind",
+        choices=KINDS,
+        help=f"of the noise to make ({USUAL_KIND}; of folder, where it is not given, none is made)",
+    )
+    parser.add_argument("--rate", type=float, help=f"of that noise, in [0, 1] ({USUAL_RATE})")
     parser.add_argument(
         "--noise_file",
         type=absolute,
@@ -126,8 +140,8 @@ def _run(args: argparse.Namespace) -> int:
     folder = _folder(args)
     methods = chosen(args.methods)
     with locked(folder, FOLDER_FLAG):
+        _check_environments(methods)
         task, jobs = _planned(args, folder)
-        _check_environments(jobs)
         print(f"{len(jobs)} runs in {folder}{_total(jobs)}", flush=True)
         for key, difference in plan.differences(task, methods).items():
             print(f"note: {METHODS[key].title} {difference}", flush=True)
@@ -137,8 +151,11 @@ def _run(args: argparse.Namespace) -> int:
             outcomes = ray_backend.run_jobs(jobs, args.ray, _say)
         else:
             outcomes = run_jobs(jobs, _say)
-        _table(folder)
-    return _told(outcomes)
+        try:
+            _table(folder)
+        finally:
+            status = _told(outcomes)
+    return status
 
 
 def _told(outcomes: list[Outcome]) -> int:
@@ -203,8 +220,8 @@ def _planned(args: argparse.Namespace, folder: Path) -> tuple[Task, list[Job]]:
     return task, jobs
 
 
-def _check_environments(jobs: list[Job]) -> None:
-    needed = {job.method.project for job in jobs}
+def _check_environments(methods: Sequence[Method]) -> None:
+    needed = {method.project for method in methods}
     missing = [name for name in sorted(needed) if not plan.python_of(name).exists()]
     if missing:
         targets = " ".join(f"setup-{project}" for project in missing)

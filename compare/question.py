@@ -193,7 +193,13 @@ def _noise(question: Question, data: AnyData) -> NoiseFile | None:
     """The labels as a noise file, aligned with the data set; None: they are its own."""
     if question.kind is not None:
         assert question.rate is not None  # set with the kind
-        return generate(Recipe(question.kind, question.rate), data)
+        try:
+            return generate(Recipe(question.kind, question.rate), data)
+        except ValueError as error:
+            raise UserError(
+                f"{error}; noise that takes more than a kind and a rate is made by `make noise` "
+                "and given with --noise_file (make: NOISE_FILE)"
+            ) from error
     if question.noise_file is None:
         return None
     found = read_any(question.noise_file)

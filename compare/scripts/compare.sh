@@ -5,6 +5,7 @@
 #   LIMIT    so many of the training images                     SEEDS       of the runs (1)
 #   METHODS  some of them (all)                                 FOLDER      of the comparison (runs/compare-...)
 #   RAY      auto or host:port: on Ray, side by side            ARGS        further flags of every script
+#   LABELS   folder: a CSV filename,label of the pictures
 set -euo pipefail
 command=run
 [[ ${1:-compare} == compare ]] || command=commands
@@ -21,6 +22,7 @@ done
 data=${DATA:-}
 [[ $DATASET != cifar* ]] || data=${DATA:-${DATA_ROOT:-data}}
 [[ $command == commands || -z ${RAY:-} ]] || ray=(--ray "$RAY")
-exec "$PYTHON" -m compare $command --dataset "$DATASET" ${data:+--data "$data"} ${KIND:+--kind "$KIND"} \
+exec "$PYTHON" -m compare $command --dataset "$DATASET" ${data:+--data "$data"} \
+  ${LABELS:+--labels "$LABELS"} ${KIND:+--kind "$KIND"} \
   ${RATE:+--rate "$RATE"} ${NOISE_FILE:+--noise_file "$NOISE_FILE"} ${LIMIT:+--limit "$LIMIT"} \
   --seeds "${seeds[@]}" "${selected[@]}" ${FOLDER:+--folder "$FOLDER"} ${ray:+"${ray[@]}"} ${ARGS:+--args="$ARGS"}

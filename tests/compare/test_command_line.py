@@ -78,6 +78,8 @@ def test_the_second_of_two_at_once_is_refused(compare, tmp_path):
         (["--dataset", "folder"], "--data"),
         (["--noise_file", "nowhere.npz"], "does not exist"),
         (["--kind", "pmd"], "invalid choice"),
+        (["--rate", "4"], "outside [0, 1]"),
+        (["--kind", "asymmetric"], "given with --noise_file"),
     ],
 )
 def test_what_cannot_be_is_refused_with_a_fix(compare, words, message):
