@@ -103,7 +103,7 @@ def _add_question(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--kind",
         choices=KINDS,
-        help=f"of the noise to make ({USUAL_KIND}; of folder, where it is not given, none is made)",
+        help=f"of the noise to make ({USUAL_KIND}; for folder none is made unless given)",
     )
     parser.add_argument("--rate", type=float, help=f"of that noise, in [0, 1] ({USUAL_RATE})")
     parser.add_argument(
