@@ -162,7 +162,10 @@ def _told(outcomes: list[Outcome]) -> int:
     """Say which runs failed, if any; the exit status."""
     lines = failures(outcomes)
     if lines:
-        print(printable("\n".join([*lines, f"{AGAIN} to continue these"])), file=sys.stderr)
+        print(
+            printable("\n".join([*lines, f"mend that, then {AGAIN}: the rest is finished"])),
+            file=sys.stderr,
+        )
     return 1 if lines else 0
 
 
