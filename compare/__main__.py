@@ -162,10 +162,8 @@ def _told(outcomes: list[Outcome]) -> int:
     """Say which runs failed, if any; the exit status."""
     lines = failures(outcomes)
     if lines:
-        print(
-            printable("\n".join([*lines, f"mend that, then {AGAIN}: the rest is finished"])),
-            file=sys.stderr,
-        )
+        lines.append(f"mend that, then {AGAIN}: the rest is finished")
+        print(printable("\n".join(lines)), file=sys.stderr)
     return 1 if lines else 0
 
 
