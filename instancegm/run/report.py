@@ -2,6 +2,7 @@
 
 import csv
 import io
+import shlex
 
 import numpy as np
 from numpy.typing import NDArray
@@ -35,20 +36,16 @@ def report(run: Experiment, signs: SignsOfLife = SILENT) -> None:
     if count <= MOST_UNASKED:
         _write_verdict(run, signs)
     else:
-        print(
-            f"{label_quality.TABLE} takes a pass over {count:,} images: "
-            f"`python {run.config.script}.py --export {run.folder}` writes it"
-        )
+        command = shlex.join(["python", f"{run.config.script}.py", "--export", str(run.folder)])
+        print(f"{label_quality.TABLE} takes a pass over {count:,} images: `{command}` writes it")
 
 
 def export(run: Experiment, signs: SignsOfLife = SILENT) -> None:
     """Writes what the run thinks of its labels, and its picture, as it stands."""
     _write_verdict(run, signs)
     done, total = run.next_epoch - 1, run.config.num_epochs
-    state = (
-        "" if done == total else f"; the run is not finished: they are of epoch {done} of {total}"
-    )
-    print(f"{run.folder}: wrote {label_quality.TABLE} and {label_quality.CORRECTED} again{state}")
+    stage = "" if done == total else f" (the run is not finished: epoch {done} of {total})"
+    print(f"{run.folder}: wrote {label_quality.TABLE} and {label_quality.CORRECTED} again{stage}")
 
 
 def _write_verdict(run: Experiment, signs: SignsOfLife) -> None:

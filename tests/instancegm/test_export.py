@@ -121,7 +121,7 @@ def test_an_unfinished_run_says_so(baseline, main, tmp_path, capsys):
     settings = yaml.safe_load((run / "config.yaml").read_text())
     (run / "config.yaml").write_text(yaml.safe_dump(settings | {"num_epochs": 9}))
     assert main("--export run") == 0
-    assert "not finished: they are of epoch 2 of 9" in capsys.readouterr().out
+    assert "again (the run is not finished: epoch 2 of 9)" in capsys.readouterr().out
 
 
 def test_a_million_images_are_looked_at_only_when_asked(
