@@ -37,7 +37,7 @@ def run(script: str, argv: Sequence[str] | None) -> int:
         from instancegm.run.evaluate import evaluate
         from instancegm.run.experiment import build
         from instancegm.run.folder import RunFolder
-        from instancegm.run.report import report
+        from instancegm.run.report import export, report
 
         signs = SignsOfLife()
         if config.evaluate:
@@ -45,7 +45,7 @@ def run(script: str, argv: Sequence[str] | None) -> int:
         run = build(config, signs)
         with RunFolder(run) as folder:
             if config.export:
-                return report(run, signs)
+                return export(run, signs)
             epochs = train(
                 run.peers,
                 run.train_set,

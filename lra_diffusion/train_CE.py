@@ -19,17 +19,20 @@ sys.path.insert(0, str(Path(__file__).absolute().parents[1]))
 
 from lra_diffusion.run.config import parse_ce
 from lra_diffusion.run.errors import exit_status
+from lra_diffusion.run.schema import CEConfig
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Exit status: 0, 2 for input that cannot work, 3 for a loss that is not finite."""
 
-    def work() -> None:
+    def work() -> int | None:
         config = parse_ce(argv)
+        if config.export:
+            return exit_status(lambda: export(config), trains=False)
 
         from lra_diffusion.method.classifier import epochs
         from lra_diffusion.run.baseline import build
-        from lra_diffusion.run.verdict import judge_baseline
+        from lra_diffusion.run.verdict import judge
 
         with build(config) as run:
             run.print_start()
@@ -38,9 +41,18 @@ def main(argv: Sequence[str] | None = None) -> int:
             for row in run.folder.progress(rows, config.nepoch):
                 run.record(row)
             run.print_end()
-            judge_baseline(run)
+            judge(run)
+        return None
 
     return exit_status(work)
+
+
+def export(config: CEConfig) -> None:
+    from lra_diffusion.run import verdict
+    from lra_diffusion.run.baseline import build
+
+    with build(config) as run:
+        verdict.export(run)
 
 
 if __name__ == "__main__":

@@ -26,12 +26,14 @@ from lra_diffusion.run.schema import TrainConfig
 # WebVision load a finished model first and fail without it, and that for Clothing1M then only tests
 # it.
 def run(script: str, argv: Sequence[str] | None) -> int:
-    """Trains, or with --eval_only tests; the other datasets' scripts call this too."""
+    """Trains, or tests with --eval_only, or exports; the other datasets' scripts call this too."""
 
     def work() -> int | None:
         config = parse(script, argv)
         if config.eval_only:
             return exit_status(lambda: evaluate(config), trains=False)
+        if config.export:
+            return exit_status(lambda: export(config), trains=False)
 
         from lra_diffusion.method.train import train
         from lra_diffusion.run.experiment import build
@@ -54,6 +56,14 @@ def evaluate(config: TrainConfig) -> None:
     from lra_diffusion.run.finished import evaluate_model
 
     evaluate_model(config)
+
+
+def export(config: TrainConfig) -> None:
+    from lra_diffusion.run import verdict
+    from lra_diffusion.run.experiment import build
+
+    with build(config) as run:
+        verdict.export(run)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

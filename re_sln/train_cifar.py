@@ -27,13 +27,17 @@ if TYPE_CHECKING:
 
 
 def train(config: Config) -> "Experiment":
-    """Builds or resumes a run, trains it, and reports what it came to."""
+    """Builds or resumes a run, trains it, and reports what it came to; --export only the labels."""
     from re_sln.method.train import epochs
     from re_sln.run.checkpoint import note_last_good
     from re_sln.run.experiment import build
+    from re_sln.run.label_quality import export
     from re_sln.run.report import Recorder, report
 
     with build(config) as run:
+        if config.export:
+            export(run)
+            return run
         sets = run.data.train_set, run.data.test_sets
         try:
             with Recorder(run) as record:
@@ -53,7 +57,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     def work() -> None:
         train(config)
 
-    return exit_status(work)
+    return exit_status(work, trains=not config.export)
 
 
 if __name__ == "__main__":

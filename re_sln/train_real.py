@@ -26,7 +26,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     def work() -> None:
         train(config)
 
-    return exit_status(work)
+    return exit_status(work, trains=not config.export)
 
 
 if __name__ == "__main__":

@@ -46,6 +46,8 @@ def wrong_combinations(config: "Config") -> Iterator[str]:
             "--wandb needs the package wandb, which is not installed: `pip install wandb`, or "
             "with uv `uv pip install --python .venv/instancegm wandb`"
         )
+    if config.evaluate and config.save_probs:
+        yield "--evaluate writes no file: leave out --save_probs"
     if config.dataset == "folder" and config.data_path is None and not config.evaluate:
         yield (
             "--dataset folder needs --data_path: a folder with a folder for each class, or with "

@@ -17,7 +17,7 @@ from typing import Any, Literal, get_args, get_origin
 
 from instancegm.method.settings import Settings, setting
 from instancegm.run.checks import wrong_combinations, wrong_values
-from instancegm.run.flags import add_config_flag, expand_config
+from instancegm.run.flags import add_config_flag, expand_config, expand_export
 from instancegm.run.presets import (
     DATASETS,
     HUMAN,
@@ -134,7 +134,13 @@ class Config(Settings):
         None, "score the checkpoints of a run folder, or one checkpoint file, and stop"
     )
     export: Path | None = setting(
-        None, "write the tables and pictures of a finished run folder again, and stop"
+        None,
+        "write label_quality.csv, corrected_labels.npz and plots.png of a run folder again, and "
+        "stop; takes all settings but --save_probs from the run",
+    )
+    save_probs: bool = setting(
+        False,
+        "write pred_probs.npz too: class probabilities of the training and the test images",
     )
     wandb: bool = setting(
         False, "log to Weights & Biases; offline unless WANDB_MODE says otherwise"
@@ -165,12 +171,11 @@ class Config(Settings):
 def parse(argv: Sequence[str], script: str = "instanceGM") -> Config:
     """The configuration of a command line; exits with a message if something is wrong."""
     parser, published, added = build_parser(script)
-    words = _with_config_file(parser, _expand_abbreviations(argv, published, added))
+    words = expand_export(parser, _expand_abbreviations(argv, published, added))
+    words = _with_config_file(parser, words)
     typed, unknown = parser.parse_known_args(words)
     _mind_unknown(parser, unknown, [*published, *added], script)
     given = {name: value for name, value in vars(typed).items() if name != "config"}
-    if "export" in given and not given.get("resume"):
-        return _of_finished_run(parser, given["export"], given, script)
     dataset = given.get("dataset", SCRIPTS[script].datasets[0])
     known = {"script": script, "dataset": dataset, **of_dataset(script, dataset), **given}
     config = Config(**known, given=frozenset(given))
@@ -191,16 +196,6 @@ def parse(argv: Sequence[str], script: str = "instanceGM") -> Config:
     for problem in wrong_combinations(config):
         parser.error(problem)
     return config
-
-
-def _of_finished_run(
-    parser: argparse.ArgumentParser, run: Path, given: dict[str, Any], script: str
-) -> Config:
-    """The configuration of --export: the run's own, with nothing changed."""
-    if given.keys() != {"export"}:
-        parser.error("--export takes every setting from the run: leave out all other flags")
-    words = ("--config", run / "config.yaml", "--export", run, "--output_dir", run, "--resume")
-    return parse([str(word) for word in words], script)
 
 
 def _mind_unknown(

@@ -30,6 +30,8 @@ class RunFolder:
 
     with RunFolder(run) as folder:
         folder.record(row)
+
+    With --export it only reads.
     """
 
     def __init__(self, run: Experiment) -> None:
@@ -41,9 +43,10 @@ class RunFolder:
             run.folder = _claim(run, stack)
             if run.config.resume:
                 checkpoint.resume(run, run.folder, run.device)
-            if run.config.export and not run.rows:
+            if not run.config.export:
+                self._open(stack)
+            elif not run.rows:
                 raise CheckpointError(f"{run.folder} has no checkpoint to export: train it first")
-            self._open(stack)
             self._stack = stack.pop_all()
         return self
 

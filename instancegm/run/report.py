@@ -2,6 +2,7 @@
 
 import csv
 import io
+import shlex
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,32 +20,52 @@ from instancegm.run.config import Config
 from instancegm.run.experiment import Experiment
 from instancegm.run.presets import REAL
 from shared.files import write_atomically
-from shared.formats.label_quality import Verdict
-from shared.formats.label_quality import write as write_table
-from shared.formats.noise_file import make, write
+from shared.formats import label_quality
+from shared.formats.label_quality import PredProbs, Verdict
+
+MOST_UNASKED = 500_000  # images; to look at more of them takes hours, see `export`
 
 
 def report(run: Experiment, signs: SignsOfLife = SILENT) -> None:
-    """The final files of a run, and its accuracies."""
+    """The end of a run: its accuracies, the original's checkpoint, and what `export` writes."""
+    if len(run.peers) == 2:
+        state = published.published_form(run.state_dict())
+        checkpoint.save(state, published.checkpoint_path(run.data_word, run.config))
+    _print_accuracies(run, signs)
+    count = len(run.train_set.images)
+    if count <= MOST_UNASKED:
+        _write_verdict(run, signs)
+    else:
+        command = shlex.join(["python", f"{run.config.script}.py", "--export", str(run.folder)])
+        print(f"{label_quality.TABLE} takes a pass over {count:,} images: `{command}` writes it")
+
+
+def export(run: Experiment, signs: SignsOfLife = SILENT) -> None:
+    """Writes what the run thinks of its labels, and its picture, as it stands."""
+    _write_verdict(run, signs)
+    done, total = run.next_epoch - 1, run.config.num_epochs
+    stage = "" if done == total else f" (the run is not finished: epoch {done} of {total})"
+    print(f"{run.folder}: wrote {label_quality.TABLE} and {label_quality.CORRECTED} again{stage}")
+
+
+def _write_verdict(run: Experiment, signs: SignsOfLife) -> None:
     nets = [peer.net for peer in run.peers]
     precision = run.peers[0].autocast
     logits = predict(nets, run.train_set.images, precision, signs, "losses for the report")
     labels, seed = run.train_set.noisy_labels, run.config.seed
     fits = fit_mixtures(list(logits), [labels] * len(nets), run.history, seed, run.next_epoch)
-    predicted = logits.sum(dim=0).argmax(dim=1).cpu().numpy()
-    _write_clean_prob(run, fits, predicted)
-    write_table(
-        run.folder / "label_quality.csv",
-        run.noise,
-        run.class_names,
-        _verdict(run, fits, logits),
-        run.files,
-    )
-    _write_corrected_labels(run, fits, predicted)
-    if len(run.peers) == 2:
-        state = published.published_form(run.state_dict())
-        checkpoint.save(state, published.checkpoint_path(run.data_word, run.config))
-    _print_accuracies(run, signs)
+    verdict, probs = _verdict(run, fits, logits), None
+    if run.config.save_probs:
+        probs = PredProbs(_mean_probs(logits).cpu().numpy())
+        if "test" in run.tests:
+            tested = predict(nets, run.tests["test"].images, precision, signs, "test set")
+            probs = PredProbs(probs.train, _mean_probs(tested).cpu().numpy())
+    _write_clean_prob(run, fits, verdict.predicted)
+    label_quality.save(run.folder, run.noise, run.class_names, verdict, run.files, probs)
+    corrected = label_quality.corrected(run.noise, verdict).noisy_labels
+    lost = vanished(run.noise.noisy_labels, corrected, run.class_names)
+    if lost is not None:
+        print(f"warning: {lost}")
     if run.config.plots:
         title = (
             f"{run.config.method} on {run.config.dataset}, {_labels_in_words(run.config)}, seed "
@@ -64,7 +85,7 @@ def _labels_in_words(config: Config) -> str:
 
 def _print_accuracies(run: Experiment, signs: SignsOfLife) -> None:
     if "test" not in run.tests:
-        print("no test set, so no accuracy; what the labels are worth is in clean_prob.csv")
+        print("no test set, so no accuracy; what the labels are worth is in label_quality.csv")
         return
     result = summary(run.rows)
     print(
@@ -89,8 +110,7 @@ def _verdict(run: Experiment, fits: list[CleanFit], logits: Tensor) -> Verdict:
     cross-entropy what it does not predict.
     """
     given = run.train_set.noisy_labels
-    probs = logits.softmax(dim=2).mean(dim=0)
-    confidence = probs.gather(1, given[:, None])[:, 0].cpu().numpy()
+    confidence = _mean_probs(logits).gather(1, given[:, None])[:, 0].cpu().numpy()
     predicted = logits.sum(dim=0).argmax(dim=1)
     if run.config.mode == "ce":
         wrong = (predicted != given).cpu().numpy()
@@ -98,6 +118,11 @@ def _verdict(run: Experiment, fits: list[CleanFit], logits: Tensor) -> Verdict:
     quality = np.mean([fit.clean_prob for fit in fits], axis=0)
     is_issue = quality <= run.config.p_threshold
     return Verdict(predicted.cpu().numpy(), quality, confidence, is_issue)
+
+
+def _mean_probs(logits: Tensor) -> Tensor:
+    """(P, N, C) -> (N, C)."""
+    return logits.softmax(dim=2).mean(dim=0)
 
 
 def _write_clean_prob(run: Experiment, fits: list[CleanFit], predicted: NDArray[np.int64]) -> None:
@@ -111,25 +136,3 @@ def _write_clean_prob(run: Experiment, fits: list[CleanFit], predicted: NDArray[
     rows = zip(run.noise.indices.tolist(), run.noise.noisy_labels.tolist(), *probs, predicted)
     writer.writerows(rows)
     write_atomically(run.folder / "clean_prob.csv", text.getvalue().encode())
-
-
-def _write_corrected_labels(
-    run: Experiment, fits: list[CleanFit], predicted: NDArray[np.int64]
-) -> None:
-    """corrected_labels.npz: the noisy label where it is probably clean, else the predicted one."""
-    trusted = np.mean([fit.clean_prob for fit in fits], axis=0) > 0.5
-    noise, header = run.noise, run.noise.header
-    labels = np.where(trusted, noise.noisy_labels, predicted)
-    corrected = make(
-        labels,
-        indices=noise.indices,
-        dataset=header.dataset,
-        num_classes=header.num_classes,
-        split="train",
-        kind="corrected",
-        clean_labels=noise.clean_labels,
-    )
-    write(run.folder / "corrected_labels.npz", corrected)
-    lost = vanished(noise.noisy_labels, labels, run.class_names)
-    if lost is not None:
-        print(f"warning: {lost}")

@@ -121,15 +121,18 @@ def _opened(config: CEConfig, data: RunData, device: torch.device, folder: RunFo
     )
     entries = {
         "method": "CE",
-        **{name: value for name, value in values.items() if name != "resume"},
+        **{name: value for name, value in values.items() if name not in ("resume", "export")},
         "measured_noise_rate": data.noise.header.measured_rate,
         "data_location": None if data.location is None else data.location.resolve(),
         "device_used": str(device),
         "threads": torch.get_num_threads(),
         "identity": folder.identity,
     }
-    folder.open(learner, config, entries, config.wandb)
-    write(folder.path / "noise.npz", data.noise)
+    if config.export:
+        folder.read(learner)
+    else:
+        folder.open(learner, config, entries, config.wandb)
+        write(folder.path / "noise.npz", data.noise)
     train_set = LabelledImages(data.train.images, data.train.labels)
     tests = {name: LabelledImages(part.images, part.labels) for name, part in data.tests.items()}
     return Baseline(config, data, settings, learner, train_set, tests, folder)

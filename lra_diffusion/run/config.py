@@ -29,6 +29,7 @@ WEBVISION_MODEL = Path("model/LRA-diffusion_WebVision.pt")
 # What a config.yaml holds besides fields of a configuration.
 OUTCOMES = (
     "name",
+    "script",
     "method",
     "measured_noise_rate",
     "data_location",
@@ -73,6 +74,7 @@ _OF_32_PIXELS = ("noise_type", "noise_dir", "width")
 _OF_TRAINING = (
     *("weighted", "exclude_self", "fp_queries", "bank_transform", "freeze_encoder", "ema_decay"),
     *("eval_weights", "lr_horizon", "select", "legacy", "lr", "resume", "wandb"),
+    *("export", "save_probs"),
 )
 
 
@@ -157,7 +159,10 @@ def _refuse_idle(
             ("fp_encoder", "fp_weights", "bank_transform", "fp_queries"),
         ),
         f"--diff_encoder {encoder}, whose width is fixed": (encoder.endswith("_l"), ("width",)),
-        "--eval_only, which trains nothing": (values.get("eval_only"), ("resume", "wandb")),
+        "--eval_only, which trains nothing": (
+            values.get("eval_only"),
+            ("resume", "wandb", "save_probs"),
+        ),
     }
     for what, (condition, names) in idle.items():
         if condition and (useless := [name for name in names if name in given]):

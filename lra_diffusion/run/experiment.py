@@ -226,10 +226,13 @@ def build(config: TrainConfig) -> Iterator[Experiment]:
         run = prepare(config, device)
         name, identity = run_name(config), _identity(config, run.data, run.features, run.bf16)
         with claimed(config, name, identity) as folder:
-            entries = _config_entries(config, run.data, folder, device)
-            folder.open(run.learner, config, entries, config.wandb)
-            if run.data.noise is not None:
-                write(folder.path / "noise.npz", run.data.noise)
+            if config.export:
+                folder.read(run.learner)
+            else:
+                entries = _config_entries(config, run.data, folder, device)
+                folder.open(run.learner, config, entries, config.wandb)
+                if run.data.noise is not None:
+                    write(folder.path / "noise.npz", run.data.noise)
             yield Experiment(**vars(run), folder=folder)
 
 
@@ -293,12 +296,12 @@ def _config_entries(
     config: TrainConfig, data: RunData, folder: RunFolder, device: torch.device
 ) -> Mapping[str, Any]:
     """The run's config.yaml."""
-    settings = dataclasses.asdict(config)
+    settings, of_this_command = dataclasses.asdict(config), ("resume", "eval_only", "export")
     features = config.fp_encoder if config.fp_embed_train is None else "embeddings"
     return {
         "name": folder.name,
         "method": f"LRA-diffusion ({features})",
-        **{key: value for key, value in settings.items() if key not in ("resume", "eval_only")},
+        **{key: value for key, value in settings.items() if key not in of_this_command},
         "measured_noise_rate": None if data.noise is None else data.noise.header.measured_rate,
         "data_location": None if data.location is None else data.location.resolve(),
         "device_used": str(device),

@@ -16,7 +16,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any, get_args, get_type_hints
 
-from .flags import add_config_flag, expand_config
+from .flags import add_config_flag, expand_config, expand_export
 
 PUBLISHED, ENCODER, OURS = "the original's flags", "the encoder f_p", "added here"
 
@@ -101,7 +101,7 @@ def read(
     recorded: from those, the entries of a config.yaml that are to be skipped; alternatives,
     decides: see `flags.expand_config`.
     """
-    argv = sys.argv[1:] if argv is None else argv
+    argv = expand_export(parser, sys.argv[1:] if argv is None else argv)
     given = frozenset(vars(parser.parse_args(argv)))
     skipped = recorded(given)
     argv = expand_config(parser, argv, recorded=skipped, alternatives=alternatives, decides=decides)

@@ -91,8 +91,7 @@ class RunFolder:
         """
         self._learner = learner
         if config.resume:
-            device = learner.optimizer.param_groups[0]["params"][0].device
-            checkpoint.resume(self, self.path, device)
+            self._resume()
         self.path.mkdir(parents=True, exist_ok=True)
         remove_unfinished(self.path)
         prolonged = {"prolonged": self.prolonged} if self.prolonged else {}
@@ -100,6 +99,17 @@ class RunFolder:
         self._metrics = Metrics(self.path, self.rows)
         self._events = SummaryWriter(str(self.path), purge_step=self.next_epoch)
         self._wandb = start_wandb("lra-diffusion", self.path, entries) if wandb else None
+
+    def read(self, learner: Learner) -> None:
+        """Loads a run that does not go on: nothing is written. Raises CheckpointError."""
+        self._learner = learner
+        self._resume()
+        if not self.rows:
+            raise CheckpointError(f"{self.path} has no checkpoint to export: train it first")
+
+    def _resume(self) -> None:
+        device = self._learner.optimizer.param_groups[0]["params"][0].device
+        checkpoint.resume(self, self.path, device)
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         if "identity" not in state:

@@ -138,6 +138,18 @@ class LabelConfig(RunConfig):
         default=False,
         help="log to Weights & Biases; offline unless WANDB_MODE says otherwise",
     )
+    export: Path | None = flag(
+        "--export",
+        default=None,
+        metavar="RUN",
+        help="write label_quality.csv and corrected_labels.npz of a run folder again, and stop; "
+        "takes all settings but --save_probs from the run",
+    )
+    save_probs: bool = flag(
+        "--save_probs",
+        default=False,
+        help="write pred_probs.npz too: class probabilities of the training and the test images",
+    )
 
     @property
     def on_disk(self) -> bool:
@@ -294,6 +306,7 @@ class TrainConfig(LabelConfig, Settings):
 class CEConfig(LabelConfig):
     """Plain cross-entropy with the network, batches and epochs of the diffusion encoder."""
 
+    script: str = "train_CE"
     nepoch: int = flag("--nepoch", group=PUBLISHED, help="epochs, counted from 1 ({})")
     batch_size: int = flag("--batch_size", group=PUBLISHED, help="images a step ({})")
     diff_encoder: str = flag(

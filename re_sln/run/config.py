@@ -17,7 +17,7 @@ from typing import Any, TypeVar, get_args
 
 from re_sln.run import checks
 from re_sln.run.errors import UsageError
-from re_sln.run.flags import add_config_flag, expand_config
+from re_sln.run.flags import add_config_flag, expand_config, expand_export
 from re_sln.run.presets import (
     HUMAN_NOISE,
     METHOD_TABLE,
@@ -59,8 +59,8 @@ SCRIPTS = {
 }
 # Entries of a config.yaml that say how a run came out.
 OUTCOMES = (
-    *("exp_id", "measured_noise_rate", "data_location", "device_used", "threads", "identity"),
-    *("versions", "grid", "trials"),
+    *("exp_id", "script", "measured_noise_rate", "data_location", "device_used", "threads"),
+    *("identity", "versions", "grid", "trials"),
 )
 # Of each group one flag makes the file's others meaningless.
 ALTERNATIVES = [
@@ -125,7 +125,7 @@ def read_flags(parser: argparse.ArgumentParser, argv: Sequence[str] | None) -> d
     single = {action.dest for action in parser._actions if action.nargs is None}
     words = expand_config(
         parser,
-        sys.argv[1:] if argv is None else argv,
+        expand_export(parser, sys.argv[1:] if argv is None else argv),
         recorded=known - own,
         alternatives=ALTERNATIVES,
         decides=[name for name in DECIDE_PRESETS if name in single],

@@ -26,7 +26,7 @@ from shared.datasets import animal10n, clothing1m, image_folder
 from shared.datasets.decoding import open_rgb
 from shared.datasets.image_data import ImageData, ImageFiles
 from shared.files import array_hash
-from shared.formats.alignment import evenly, hold_out, is_noisy, subset
+from shared.formats.alignment import evenly, hold_out, is_noisy, subset, unchanged
 from shared.formats.noise_file import NoiseFile, label_hash
 
 
@@ -36,7 +36,7 @@ class RunData:
 
     train_set: TrainingSet
     test_sets: dict[str, EvaluationSet]  # the last one is the reported one
-    noise: NoiseFile | None  # of the N training samples; None: Clothing1M, whose list is long
+    noise: NoiseFile  # of the N training samples
     location: Path | None  # None: embedded
     hashes: dict[str, str]  # of all that is in the sets
     class_names: Sequence[str]  # C
@@ -160,7 +160,8 @@ def _from_disk(config: Config, device: torch.device) -> RunData:
     if own:
         files, noise = _own_files(config)
     else:
-        files, noise = first_found(clothing1m.load, config.data_path), None
+        files = first_found(clothing1m.load, config.data_path)
+        noise = unchanged(files)
     listed_files = {
         "train": (files.train_files, files.train_labels, config.limit_train),
         "val": (files.val_files, files.val_labels, config.limit_test),
@@ -172,7 +173,7 @@ def _from_disk(config: Config, device: torch.device) -> RunData:
         if config.skip_broken and not own:
             listed = [paths[row] for row in rows]
             rows = rows[whole_images(files.root, listed, config.num_workers, plain_rgb)]
-        if split == "train" and noise is not None:
+        if split == "train":
             noise = subset(noise, rows)
         chosen = names[split] = [paths[row] for row in rows]
         labels[split] = all_labels[rows]
@@ -180,7 +181,7 @@ def _from_disk(config: Config, device: torch.device) -> RunData:
         digest.update("\n".join(chosen).encode() + labels[split].tobytes())
     num_classes = len(files.class_names)
     noisy = one_hot(torch.tensor(labels["train"], device=device), num_classes)
-    wrong = None if noise is None else is_noisy(noise)
+    wrong = is_noisy(noise)
     is_wrong = None if wrong is None else torch.tensor(wrong, device=device)
     per_class = None if own else _per_class(labels["train"], num_classes)
     return RunData(

@@ -105,8 +105,7 @@ def prepare(config: Config, held_out: HeldOut | None = None) -> Experiment:
     configure_torch(config.deterministic, device)
     weights = pretrained_weights(config)  # before a million images are looked at
     data = load_data(config, device, held_out)
-    if data.noise is not None:
-        config = replace(config, p=nominal_rate(config, data.noise))
+    config = replace(config, p=nominal_rate(config, data.noise))
     # DEVIATION(re_sln): bfloat16 where the hardware has it; the original is float32, its targets
     # and loss even float64.
     identity = config.deciding() | {"bf16": use_bfloat16(config.amp, device)} | data.hashes

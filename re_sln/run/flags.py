@@ -1,5 +1,7 @@
 """Settings from a file: `--config config.yaml` of an earlier run, or any part of one.
 
+And `--export RUN`: all settings of a run that is there.
+
 Kept byte-identical in every torch project.
 """
 
@@ -14,7 +16,7 @@ from typing import Any
 import yaml
 
 # Of this command alone: a copy of an old run must neither continue nor overwrite that run.
-NOT_TAKEN_OVER = ("config", "evaluate", "eval_only", "help", "output_dir", "resume")
+NOT_TAKEN_OVER = ("config", "evaluate", "eval_only", "export", "help", "output_dir", "resume")
 
 
 def add_config_flag(group: argparse._ArgumentGroup) -> None:
@@ -25,6 +27,31 @@ def add_config_flag(group: argparse._ArgumentGroup) -> None:
         help="settings from a run's config.yaml, or a part of one; flags on the command line win, "
         "but a switch that the file turns on stays on",
     )
+
+
+def expand_export(parser: argparse.ArgumentParser, argv: Sequence[str]) -> list[str]:
+    """The command line that continues the run of `--export RUN`; without the flag as it is.
+
+    Exits with a message for another flag than --save_probs, and where there is nothing to export.
+    """
+    given, unknown = _given(parser, argv)
+    if "export" not in given or {"-h", "--help"} & {*argv}:
+        return list(argv)
+    if unknown or given.keys() - {"export", "save_probs"}:
+        parser.error(
+            "--export takes every setting from the run: leave out all other flags but --save_probs"
+        )
+    run = Path(given["export"])
+    settings = run / "config.yaml"
+    if not settings.is_file() or not any(run.glob("*.ckpt")):
+        parser.error(
+            f"--export {run}: needs config.yaml and a checkpoint there: give the folder of a run"
+        )
+    script = _read(parser, settings).get("script")
+    if script is not None and f"{script}.py" != parser.prog:
+        parser.error(f"--export {run}: a run of {script}.py: export it with that script")
+    words = [f"--config={settings}", f"--export={run}", f"--output_dir={run}", "--resume"]
+    return [*words, *(["--save_probs"] if "save_probs" in given else [])]
 
 
 def expand_config(
@@ -42,7 +69,7 @@ def expand_config(
     command line has one, the file's entries of that group do not count. decides: flags that choose
     a preset; where one differs from the file, a note says so. Exits with a message for a bad file.
     """
-    given = _given(parser, argv)
+    given, _ = _given(parser, argv)
     path = given.get("config")
     if path is None:
         return list(argv)
@@ -76,13 +103,17 @@ def expand_config(
     return [*flags, *argv]
 
 
-def _given(parser: argparse.ArgumentParser, argv: Sequence[str]) -> dict[str, Any]:
-    """What the command line itself sets, unchecked: destination -> word."""
+def _given(
+    parser: argparse.ArgumentParser, argv: Sequence[str]
+) -> tuple[dict[str, Any], list[str]]:
+    """What the command line itself sets, unchecked: destination -> word; and unknown words."""
     probe = copy.deepcopy(parser)
     for action in probe._actions:
         action.required, action.default = False, argparse.SUPPRESS
         action.type = action.choices = None
-    return vars(probe.parse_known_args([word for word in argv if word not in ("-h", "--help")])[0])
+    words = [word for word in argv if word not in ("-h", "--help")]
+    known, unknown = probe.parse_known_args(words)
+    return vars(known), unknown
 
 
 def _check(parser: argparse.ArgumentParser, path: Path, flags: Sequence[str]) -> None:

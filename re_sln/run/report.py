@@ -21,7 +21,7 @@ from tqdm import tqdm
 from re_sln.method.train import Row
 from re_sln.run import checkpoint
 from re_sln.run.experiment import Experiment
-from re_sln.run.label_quality import write_label_quality
+from re_sln.run.label_quality import judge
 from re_sln.run.record import Metrics, start_wandb, write_config
 from re_sln.run.settings import Config
 from shared.files import remove_unfinished, write_atomically
@@ -61,8 +61,7 @@ class Recorder:
         config = _config(run)
         write_config(run.folder, config)
         write_published_config(published_places(run)[0], run.config, run.exp_id)
-        if run.data.noise is not None:
-            write(run.folder / "noise.npz", run.data.noise)
+        write(run.folder / "noise.npz", run.data.noise)
         print_start(run)
         self._metrics = Metrics(run.folder, run.rows)
         self._events = Events(run.folder, run.next_epoch, run.config.mo)
@@ -163,12 +162,13 @@ def write_published_config(folder: Path, config: Config, exp_id: str, **other: A
 
 def _config(run: Experiment) -> dict[str, Any]:
     """What config.yaml says."""
-    noise, location = run.data.noise, run.data.location
+    location = run.data.location
     return {
         "exp_id": run.exp_id,
         **run.config.record(),
         "method": run.config.method_name,
-        "measured_noise_rate": None if noise is None else noise.header.measured_rate,
+        "script": run.config.script,
+        "measured_noise_rate": run.data.noise.header.measured_rate,
         "data_location": None if location is None else location.resolve(),
         "device_used": str(run.device),
         "threads": torch.get_num_threads(),
@@ -186,7 +186,7 @@ def report(run: Experiment) -> None:
         buffer = io.BytesIO()
         torch.save(dict(state), buffer)
         write_atomically(folder / name, buffer.getvalue())
-    write_label_quality(run)
+    judge(run)
 
     if run.is_tested:
         _print_accuracies(run)
@@ -252,7 +252,7 @@ def print_start(run: Experiment) -> None:
     for remark in data.remarks:
         print(remark)
     _warn_of_slow_average(run)
-    if data.train_set.is_noisy is None or data.noise is None:
+    if data.train_set.is_noisy is None:
         print("noise: none added; how many of the labels are wrong is not known")
     else:
         nominal = "" if config.p is None else f" {config.p:g}"

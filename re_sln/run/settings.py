@@ -11,7 +11,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from re_sln.run.presets import METHODS, NOISE_MODES, name_of_method
+from re_sln.run.presets import METHODS, NOISE_MODES, REAL_NOISE, name_of_method
 
 TRAINING = ("train_cifar", "train_real")
 NOISY = ("train_cifar", "tune")
@@ -179,11 +179,28 @@ class Config(LabelChoice):
         "continue the run in --output_dir, or the newest one with these settings", default=False
     )
     deterministic: bool = flag("only deterministic kernels (slower on a GPU)", default=False)
+    export: Path | None = flag(
+        "write label_quality.csv and corrected_labels.npz of a run folder again, and stop; takes "
+        "all settings but --save_probs from the run",
+        scripts=TRAINING,
+        metavar="RUN",
+    )
+    save_probs: bool = flag(
+        "write pred_probs.npz too: class probabilities of the training and the test images",
+        default=False,
+        scripts=TRAINING,
+    )
     wandb: bool = flag(
         "log to Weights & Biases; offline unless WANDB_MODE says otherwise",
         default=False,
         scripts=TRAINING,
     )
+
+    @property
+    def script(self) -> str:
+        """The script that trains so, without .py."""
+        own_files = self.has_resnet or self.dataset_name in REAL_NOISE
+        return "train_real" if own_files else "train_cifar"
 
     @property
     def has_resnet(self) -> bool:
@@ -201,7 +218,8 @@ class Config(LabelChoice):
 
     def record(self) -> dict[str, Any]:
         """What config.yaml says of the settings."""
-        return {f.name: getattr(self, f.name) for f in fields(self) if f.name != "resume"}
+        names = [f.name for f in fields(self) if f.name not in ("resume", "export")]
+        return {name: getattr(self, name) for name in names}
 
 
 @dataclass(frozen=True, kw_only=True)

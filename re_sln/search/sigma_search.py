@@ -142,11 +142,10 @@ def _trials(recorded: Mapping[str, Any], folder: Path) -> dict[float, Path]:
 def _begin(config: SearchConfig, sample: Experiment, folder: Path) -> dict[float, Path]:
     """Writes what the search is; the folders of its trials by sigma."""
     names = trial_names(datetime.now().strftime(TIME_FORMAT))
-    noise = sample.data.noise
     outcome = {
         "grid": list(GRID),
         "trials": names,
-        "measured_noise_rate": None if noise is None else noise.header.measured_rate,
+        "measured_noise_rate": sample.data.noise.header.measured_rate,
         "identity": _identity(config, sample),
     }
     write_config(folder, {"exp_id": folder.name, **config.record(), **outcome})
@@ -191,7 +190,7 @@ def _judge(config: SearchConfig) -> str:
 
 def _print_start(config: SearchConfig, sample: Experiment, folder: Path, left: int) -> None:
     training, data = config.training, sample.data
-    rate = None if data.noise is None else data.noise.header.measured_rate
+    rate = data.noise.header.measured_rate
     noise = "labels unchanged"
     if rate is not None:
         noise = f"{training.noise_file or training.noise_mode}, measured rate {rate:.4f}"

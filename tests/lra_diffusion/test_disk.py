@@ -7,6 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 import tiny
 import torch
@@ -17,6 +18,7 @@ from lra_diffusion import test_ILSVRC2012, train_Clothing1M, train_Food101N, tra
 from lra_diffusion.encoders import embeddings
 from lra_diffusion.method.networks import LargeResNet
 from lra_diffusion.run import checkpoint, image_files
+from shared.formats import noise_file
 
 BACKBONE = "test_resnet"  # timm's smallest: a tenth of a megabyte
 TINY = [
@@ -167,6 +169,14 @@ def test_webvision_trains_and_is_tested_on_ilsvrc2012(run, tmp_path, capsys):
     first = [f"WebVision/google/q000{i}/{i}.jpg" for i in range(2)]
     assert [row["file"] for row in found[:2]] == first
     assert [int(row["given_label"]) for row in found] == [*range(50), 0, 0]
+    table = (folder / "label_quality.csv").read_bytes()
+    assert train_WebVision.main(["--export", str(folder), "--save_probs"]) == 0
+    assert (folder / "label_quality.csv").read_bytes() == table
+    with np.load(folder / "pred_probs.npz") as file:
+        assert (file["pred_probs"].shape, file["test_pred_probs"].shape) == ((52, 50), (3, 50))
+    header = noise_file.read(folder / "corrected_labels.npz").header
+    assert (header.dataset, header.num_classes, header.kind) == ("webvision", 50, "corrected")
+    capsys.readouterr()
 
     assert run("test_ILSVRC2012") == 0
     best = max(metrics, key=lambda row: row["selection"])

@@ -47,6 +47,7 @@ def test_a_run_with_a_simclr_encoder_leaves_what_the_readme_says(run_script, tmp
         "best.ckpt",
         "noise.npz",
         "label_quality.csv",
+        "corrected_labels.npz",
         "LRA-diffusion_SimCLR_digits_noise.pt",
     }
     config = yaml.safe_load((run / "config.yaml").read_text())

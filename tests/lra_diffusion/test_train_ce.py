@@ -63,7 +63,7 @@ def test_the_run_folder_and_what_is_said_at_the_end(main, tmp_path, capsys):
     assert run.name.startswith("CE_digits-1-0.35_")
     files = {path.name for path in run.iterdir() if not path.name.startswith(("events", "."))}
     expected = {"config.yaml", "metrics.jsonl", "last.ckpt", "best.ckpt", "noise.npz"}
-    assert files == {*expected, "label_quality.csv"}
+    assert files == {*expected, "label_quality.csv", "corrected_labels.npz"}
     metrics = rows(run)
     assert [row["epoch"] for row in metrics] == [1, 2, 3]
     assert set(metrics[0]) == {

@@ -52,6 +52,7 @@ def test_the_published_layout_and_ours(run_script, tmp_path):
         "best.ckpt",
         "noise.npz",
         "label_quality.csv",
+        "corrected_labels.npz",
         "loss_train_all",
         "loss_train_noisy",
         "loss_train_clean",
@@ -417,9 +418,20 @@ def test_clothing1m_trains_a_resnet50_on_balanced_epochs(tmp_path, monkeypatch, 
         "--output_dir",
         "run",
     ]
+    monkeypatch.setattr("re_sln.run.label_quality.MOST_UNASKED", 29)
     assert train_real.main(flags) == 0
     out = capsys.readouterr().out
     assert "what the authors report on Clothing1M" in out
+    assert "takes a pass over 30 images: `python train_real.py --export run` writes it" in out
+    assert not (tmp_path / "run" / "label_quality.csv").exists()
+    assert train_real.main(["--export", "run"]) == 0
+    assert "run: wrote label_quality.csv" in capsys.readouterr().out
+    with (tmp_path / "run" / "label_quality.csv").open() as file:
+        assert [line.split(",")[1] for line in file][1:] == [
+            f"images/noisy_train/{i}.jpg" for i in range(30)
+        ]
+    corrected = noise_file.read(tmp_path / "run" / "corrected_labels.npz")
+    assert (corrected.header.dataset, corrected.indices.tolist()) == ("clothing1m", [*range(30)])
     metrics = rows(tmp_path / "run")
     assert {"accuracy_val_ema", "accuracy_test_ema", "accuracy_val_base"} <= set(metrics[0])
     targets = checkpoint.load(tmp_path / "run" / checkpoint.LAST)["targets"]
