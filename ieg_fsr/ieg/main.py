@@ -43,6 +43,7 @@ def work(argv: Sequence[str] | None) -> None:
         from ieg.method.train import train
         from ieg.run.devices import plain_errors
         from ieg.run.experiment import build
+        from ieg.run.label_quality import export
         from ieg.run.recording import Recording
         from ieg.run.report import print_end, print_evaluation, print_start
 
@@ -51,6 +52,8 @@ def work(argv: Sequence[str] | None) -> None:
         if config.mode == "evaluation":
             return print_evaluation(run, run.restore_to_evaluate())
         with run.alone():
+            if config.export is not None:
+                return export(run)
             done = run.resume()
             print_start(run, done)
             with Recording(run, done) as recording:
@@ -63,6 +66,7 @@ def work(argv: Sequence[str] | None) -> None:
                     queue_order=run.queue_order(),
                 ):
                     recording.record(progress)
+                recording.finish()
             print_end(run)
 
 

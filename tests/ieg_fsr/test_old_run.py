@@ -34,7 +34,10 @@ def test_a_run_of_the_version_before_resumes_and_ends_as_it_would_have(
     folder = Path(shutil.copytree(OLD_RUN / method, tmp_path / "run"))
     config = ["--config", folder / "config.yaml", f"--output_dir={folder}"]
     assert main(*config, "--max_iteration=12") == 0
-    assert "resumed: iteration 7 of 12 is done" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert "resumed: iteration 7 of 12 is done" in said
+    assert ("label_quality is the self-confidence" in said) == (method in ("l2r", "ieg"))
+    assert (folder / "label_quality.csv").exists()
     expected = (folder / "expected.jsonl").read_text().splitlines()
     for row, line in zip(rows(folder), expected, strict=True):
         assert {**json.loads(line), **row} == pytest.approx(json.loads(line), rel=1e-4)

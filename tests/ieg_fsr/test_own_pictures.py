@@ -261,6 +261,15 @@ def test_a_run_without_a_test_set_and_its_resume(main, tmp_path, capsys, method)
     assert main(*flags, "--output_dir=straight") == 0
     assert rows(tmp_path / "straight") == found
     assert variables(tmp_path / "straight", 8) == variables(tmp_path / "run", 8)
+    tables = [(tmp_path / name / "label_quality.csv").read_text() for name in ("straight", "run")]
+    assert tables[0] == tables[1]
+    files = [
+        f"{name}/{path.name}" for name in CLASSES for path in (tmp_path / "mine/cat").iterdir()
+    ]
+    table = list(csv.DictReader(tables[0].splitlines()))
+    assert [row["file"] for row in table] == sorted(files)
+    assert all(row["file"].startswith(f"{row['given_name']}/") for row in table)
+    assert "clean_label" not in table[0]
 
     capsys.readouterr()
     assert main(*flags, "--mode=evaluation") == 2

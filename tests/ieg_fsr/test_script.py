@@ -134,9 +134,11 @@ def test_what_a_run_leaves_behind(trained, method):
     )
     files = {path.name for path in folder.iterdir() if not path.name.startswith("checkpoint.ckpt-")}
     files -= {".lock"}
-    assert files == {"config.yaml", "metrics.jsonl", "checkpoint", "noise.npz", "train", "eval"} | (
-        {"queue_info.npz"} if method == "fsr" else set()
-    )
+    assert files == {
+        *("config.yaml", "metrics.jsonl", "checkpoint", "noise.npz", "train", "eval"),
+        *("label_quality.csv", "corrected_labels.npz"),
+        *(("queue_info.npz",) if method == "fsr" else ()),
+    }
     saved = yaml.safe_load((folder / "config.yaml").read_text())
     assert (saved["method"], saved["max_iteration"], saved["seed"]) == (method, STEPS, 12345)
     assert {"tensorflow", "keras", "numpy", "python"} <= set(saved["versions"])
@@ -147,7 +149,7 @@ def test_what_a_run_leaves_behind(trained, method):
     assert f"noise: measured rate {rate:.4f}" in done.stdout
     assert len(labels.noisy_labels) == 200
     last, lines = metrics[-1], done.stdout.splitlines()
-    assert f"iteration {STEPS} (epoch 2.3), loss {last['loss']:.4f}" in lines[-2]
+    assert f"iteration {STEPS} (epoch 2.3), loss {last['loss']:.4f}" in lines[-3]
     best = max(row["accuracy_ema"] for row in metrics)
     assert lines[-1].startswith(
         f"{method} accuracy of the averaged weights: last {last['accuracy_ema']:.2f} % (what the "

@@ -45,8 +45,10 @@ class Task:
     probe: Source | None  # clean labels; classes in turn
     evaluation: Source | None  # None: there are no test images
     second_evaluation: Source | None  # ImageNet's validation images of WebVision mini's classes
-    noise: NoiseFile | None  # of the N training samples, with their rows in the dataset
+    noise: NoiseFile  # of the N training samples, with their rows in the dataset
     location: Path | None  # None for embedded data
+    evaluation_rows: NDArray[np.int64] | None = None  # (M,) in their dataset; None: in order
+    files: tuple[str, ...] = ()  # (N,) names of the training samples, where they are files
 
 
 @dataclass(frozen=True)
@@ -303,12 +305,23 @@ def _task(
     if len(parts.probe_ids):
         trusted = parts.probe_labels
         probe = found.source(rows[parts.probe_ids], trusted, trusted)
-    test = None
-    if tested := len(data.test_labels if found.test_rows is None else found.test_rows):
-        order = parts.test_ids(tested)
-        test = found.test(order[evenly(tested, limit_test)])
-    location = data.root if isinstance(data, ImageFiles) else data.location
-    return Task(spec.name, classes, data.class_names, train, probe, test, None, record, location)
+    tested = len(data.test_labels if found.test_rows is None else found.test_rows)
+    order = parts.test_ids(tested)[evenly(tested, limit_test)]
+    test = found.test(order) if tested else None
+    names = data.train_names
+    return Task(
+        spec.name,
+        classes,
+        data.class_names,
+        train,
+        probe,
+        test,
+        None,
+        record,
+        data.location,
+        order,
+        tuple(names[row] for row in rows[train_ids]) if names else (),
+    )
 
 
 def _webvision(
@@ -348,4 +361,5 @@ def _webvision(
         sets.imagenet,
         record,
         sets.folder,
+        files=sets.files,
     )

@@ -48,6 +48,7 @@ class WebVision:
     imagenet: FileSource | None  # ImageNet's validation images of the same classes
     class_names: tuple[str, ...]
     folder: Path
+    files: tuple[str, ...]  # (N,) the training images' names below folder/train
 
 
 def load(
@@ -95,6 +96,7 @@ def load(
         None if second is None else FileSource(*second),
         tuple(classes),
         folder,
+        tuple(Path(train[0][row]).relative_to(folder / "train").as_posix() for row in rows),
     )
 
 

@@ -168,6 +168,10 @@ class RewardQueue(tf.Module):  # type: ignore[misc]  # TensorFlow has no types
         ids, clean = self.ids.numpy(), self._source.gold
         return None if clean is None else float(np.mean(self._source.labels[ids] == clean[ids]))
 
+    def known_rates(self) -> NDArray[np.float32]:
+        """(N,) rates; NaN for samples that no step has met."""
+        return np.where(self.seen_labels.numpy() == UNSEEN, np.nan, self.rates.numpy())
+
     def state(self) -> dict[str, NDArray[Any]]:
         """Arrays for users; the first two are what the published code keeps in queue_info.npy."""
         ids = self.ids.numpy()

@@ -22,6 +22,15 @@ class Plan:
     learning_rate: Callable[[int], float]  # of the steps done
     evaluations: Collection[int]  # iterations after which the run is evaluated and saved
 
+    @property
+    def judged_from(self) -> int:
+        """Steps done before those whose weights judge the samples.
+
+        These are the last third, or the last two passes where that is more: so every sample is met.
+        """
+        two_passes = 2 * (self.iter_epoch + 1)
+        return max(0, self.max_iteration - max(-(-self.max_iteration // 3), two_passes))
+
 
 def learning_rate(
     name: str,

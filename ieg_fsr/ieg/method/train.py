@@ -80,6 +80,8 @@ def train(
     since = last_read = time.perf_counter()
     timed = 0
     for iteration in range(done + 1, plan.max_iteration + 1):
+        if trainer.sample_weights is not None and iteration == plan.judged_from + 1:
+            trainer.sample_weights.restart()
         learning_rate = plan.learning_rate(iteration - 1)
         shared = {
             "iteration": tf.constant(iteration - 1),
@@ -162,9 +164,7 @@ def evaluate(trainer: Trainer, source: Source, batch_size: int, averages: bool) 
 def _one_pass(
     trainer: Trainer, weights: Sequence[tf.Variable], source: Source, batch_size: int
 ) -> Figures:
-    point, moving = (
-        [tf.convert_to_tensor(v) for v in group] for group in (weights, trainer.moving)
-    )
+    point, moving = _tensors(weights), _tensors(trainer.moving)
     batches = evaluation_batches(source, batch_size)
     sums = [
         trainer.evaluate_batch(point, moving, images, labels)
@@ -177,3 +177,22 @@ def _one_pass(
         "loss": loss / count,
         "count": count,
     }
+
+
+def predict(
+    trainer: Trainer, source: Source, batch_size: int, averages: bool
+) -> NDArray[np.float32]:
+    """Probabilities (N, C) of the images without augmentation, in order.
+
+    averages: of the EMA of the weights, which meet the same statistics as in `evaluate`.
+    """
+    point = _tensors(trainer.averages if averages else trainer.weights)
+    moving, batches = _tensors(trainer.moving), evaluation_batches(source, batch_size)
+    shown = watched(batches, "predictions", -(-len(source.labels) // batch_size))
+    return np.concatenate(
+        [trainer.predict_batch(point, moving, images).numpy() for images, _ in shown]
+    )
+
+
+def _tensors(variables: Sequence[tf.Variable]) -> list[Tensor]:
+    return [tf.convert_to_tensor(v) for v in variables]

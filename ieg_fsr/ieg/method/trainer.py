@@ -18,6 +18,7 @@ from tensorflow import Tensor
 
 from ieg.method import losses, step_fsr, step_ieg, step_l2r, step_supervised
 from ieg.method.reward_queue import RewardQueue, last_of_each
+from ieg.method.sample_weights import SampleWeights
 from ieg.method.seeds import tensor_seed
 from ieg.method.settings import Settings
 from ieg.method.step import Batch, Network, Passed, Values
@@ -71,7 +72,7 @@ class Trainer:
     """State and steps of one method on one network.
 
     queue: FSR's, else None. pseudo_samples: N where FSR keeps a table of averaged logits (N, C),
-    else 0.
+    else 0. sample_weights: where L2R and IEG average each sample's weights.
     """
 
     def __init__(
@@ -87,8 +88,10 @@ class Trainer:
         jit_compile: bool,
         queue: RewardQueue | None = None,
         pseudo_samples: int = 0,
+        sample_weights: SampleWeights | None = None,
     ) -> None:
         self.model, self.queue, self.strategy = model, queue, strategy
+        self.sample_weights = sample_weights
         self._method, self._network, self._settings, self._seed = method, network, settings, seed
         self._momentum = momentum_rate
         with strategy.scope():
@@ -108,6 +111,9 @@ class Trainer:
         self.evaluate_batch = tf.function(
             self._evaluate_batch, jit_compile=jit_compile or None, reduce_retracing=True
         )
+        self.predict_batch = tf.function(
+            self._predict_batch, jit_compile=jit_compile or None, reduce_retracing=True
+        )
 
     def state(self) -> dict[str, Any]:
         """Everything that changes, for a checkpoint."""
@@ -119,6 +125,7 @@ class Trainer:
             "queue": self.queue,
             "pseudo_logits": self.pseudo_logits,
             "class_weights": self.class_weights,
+            "sample_weights": self.sample_weights,
         }
         return {name: value for name, value in named.items() if value is not None}
 
@@ -144,9 +151,11 @@ class Trainer:
         )
         # DEVIATION(ieg_fsr): the samples of all devices reach FSR's queue; in the original those of
         # the last one alone.
+        last = last_of_each(samples["ids"])
+        kept = {name: tf.gather(rows, last) for name, rows in samples.items()}
+        if self.sample_weights is not None:
+            self.sample_weights.record(kept["ids"], kept["weights"])
         if self.queue is not None:
-            last = last_of_each(samples["ids"])
-            kept = {name: tf.gather(rows, last) for name, rows in samples.items()}
             self.queue.record(kept["ids"], kept["labels"], kept["margin"])
             if self.pseudo_logits is not None:
                 self.pseudo_logits.scatter_nd_update(kept["ids"][:, None], kept["pseudo_rows"])
@@ -212,7 +221,7 @@ class Trainer:
         These are how many, correct, correct in the first five, cross-entropy.
         """
         classes = self._settings.num_classes
-        logits = self.model.stateless_call(weights, moving, images, training=False)[0][1]
+        logits = self._logits(weights, moving, images)
         known = tf.cast(labels < classes, tf.float32)
         rows = [
             tf.ones_like(known),
@@ -221,6 +230,13 @@ class Trainer:
             losses.cross_entropy(tf.one_hot(labels, classes), logits),
         ]
         return tf.stack([tf.reduce_sum(known * row) for row in rows])
+
+    def _predict_batch(self, weights: list[Tensor], moving: list[Tensor], images: Tensor) -> Tensor:
+        """Probabilities (b, C) of images (b, H, W, 3)."""
+        return tf.nn.softmax(self._logits(weights, moving, images))
+
+    def _logits(self, weights: list[Tensor], moving: list[Tensor], images: Tensor) -> Tensor:
+        return self.model.stateless_call(weights, moving, images, training=False)[0][1]
 
 
 def _variable(value: Tensor) -> tf.Variable:

@@ -25,6 +25,10 @@ _PARTS = (".data-00000-of-00001", ".index")  # in the order of renaming
 # What TensorFlow raises for files that are cut off or overwritten.
 _TORN = (tf.errors.OpError, ValueError, IndexError)
 _RECORD = "record/.ATTRIBUTES/py_state"  # where TensorFlow keeps the text of `Record`
+_ADDED = "sample_weights"  # a part of the state that checkpoints of older versions lack
+_ADVICE = (
+    "Give the same flags and data to resume it, or choose another --output_dir or --checkpoint_path"
+)
 
 
 class Record(tf.train.experimental.PythonState):  # type: ignore[misc]  # TensorFlow has no types
@@ -117,12 +121,13 @@ def restore(
     record: Record,
     step: int = 0,
     same: Collection[str] | None = None,
+    advice: str = _ADVICE,
 ) -> int:
     """Loads the newest whole checkpoint, or that of iteration `step`; its iteration, 0 without one.
 
     state: all that was saved or a part of it; same: what of record.identity must be as it was, None
-    for everything. Raises CheckpointError where the checkpoint is of another run than that, naming
-    every difference, or cannot be read.
+    for everything; advice: what to do about a difference. Raises CheckpointError where the
+    checkpoint is of another run than that, naming every difference, or cannot be read.
     """
     wanted = [step] if step else sorted(iterations(folder), reverse=True)
     if step and step not in iterations(folder):
@@ -139,11 +144,11 @@ def restore(
             continue
         if differences := list(_differences(identity, record.identity, same)):
             raise CheckpointError(
-                f"{folder} holds another run ({'; '.join(differences)}). Give the same flags and "
-                "data to resume it, or choose another --output_dir or --checkpoint_path"
+                f"{folder} holds another run ({'; '.join(differences)}). {advice}"
             )
         try:
-            loaded = tf.train.Checkpoint(record=record, **state).read(prefix)
+            present = _without_added(prefix, state)
+            loaded = tf.train.Checkpoint(record=record, **present).read(prefix)
             loaded.assert_existing_objects_matched()
             loaded.expect_partial()  # an evaluation leaves momentum and queue where they are
         except (*_TORN, AssertionError) as error:
@@ -162,6 +167,13 @@ def _identity(prefix: str) -> dict[str, Any]:
         )
     identity: dict[str, Any] = json.loads(reader.get_tensor(_RECORD))["identity"]
     return identity
+
+
+def _without_added(prefix: str, state: Mapping[str, Any]) -> dict[str, Any]:
+    """The state, but for what the checkpoint of an older version has not."""
+    names = tf.train.load_checkpoint(prefix).get_variable_to_shape_map()
+    there = {name.partition("/")[0] for name in names}
+    return {name: part for name, part in state.items() if name != _ADDED or name in there}
 
 
 def _skip(prefix: str, error: Exception, step: int) -> None:

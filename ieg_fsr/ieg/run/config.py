@@ -17,7 +17,7 @@ from ieg.input import names
 from ieg.input.own_pictures import MEMORY_SIDE
 from ieg.method.schedules import SCHEDULES
 from ieg.method.settings import METHODS, PseudoLoss, parse_pseudo_loss
-from ieg.run.flags import Aside, Flag, add_flags, check_limits, flags_of, flags_of_file, rising
+from ieg.run.flags import Aside, Flag, add_flags, check_limits, flags_of, rising, whole_command
 
 NETWORKS = (
     "wrn28-10, resnet29, resnet32, resnet18, resnet50, wrn<depth>-<width> such as wrn28-2, or "
@@ -215,6 +215,12 @@ class Config:
         Path | None, Aside("folder: keep the pictures there as decoded, 32 pixels wide")
     ] = None
     output_dir: Annotated[Path | None, Aside("the run folder itself")] = None
+    save_probs: Annotated[
+        bool, Aside("leave pred_probs.npz, which is large, in the run folder")
+    ] = False
+    export: Annotated[
+        Path | None, Aside("write label_quality.csv of a finished run folder again, and stop")
+    ] = None
     published_layout: Annotated[bool, Aside("run folders without the method's name")] = False
     limit_train: Annotated[
         int | None, Flag("train on that many images, evenly spread", least=2)
@@ -253,9 +259,8 @@ def parse(argv: Sequence[str] | None = None) -> Config:
     Raises DatasetError for a --dataset that has no meaning.
     """
     parser = build_parser()
-    given = list(sys.argv[1:] if argv is None else argv)
-    from_file = flags_of_file(parser, given, OUTCOMES | NOT_TAKEN_OVER)
-    values = vars(parser.parse_args([*from_file, *given]))
+    given = sys.argv[1:] if argv is None else argv
+    values = vars(parser.parse_args(whole_command(parser, given, OUTCOMES | NOT_TAKEN_OVER)))
     del values["config"]
     config = Config(**values)
     check_limits(parser, config)

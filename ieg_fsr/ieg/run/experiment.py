@@ -24,6 +24,7 @@ from ieg.input.own_pictures import Wishes
 from ieg.input.tasks import Task
 from ieg.method import schedules
 from ieg.method.reward_queue import RewardQueue
+from ieg.method.sample_weights import SampleWeights
 from ieg.method.schedules import Plan
 from ieg.method.settings import Settings
 from ieg.method.step import Batch
@@ -147,7 +148,8 @@ def build(config: Config) -> Experiment:
         networks.check(config.network_name, config.bottleneck_relu == "restored")
     except ValueError as error:
         raise UsageError(f"--network_name: {error}") from error
-    weights = imagenet_file() if config.pretrained and config.mode == "train" else None
+    starts = config.mode == "train" and config.export is None
+    weights = imagenet_file() if config.pretrained and starts else None
     strategy = devices.strategy(
         cpu_replicas=config.cpu_replicas, deterministic=config.deterministic, tf32=config.tf32
     )
@@ -195,7 +197,13 @@ def load_task(config: Config) -> Task:
             ),
         )
     except UserError as error:
-        raise type(error)(with_own_flag(str(error))) from error
+        text = with_own_flag(str(error))
+        if config.export is not None:
+            text += (
+                f"\n--export has no such flag: `python -m ieg.main --config {config.export}/"
+                f"config.yaml --output_dir={config.export}` takes it and does the same"
+            )
+        raise type(error)(text) from error
 
 
 def with_own_flag(text: str) -> str:
@@ -348,7 +356,9 @@ def build_trainer(
         partial(networks.regularisation, config.network_name, **decay),
         partial(networks.meta_regularisation, config.network_name, **decay),
     )
-    queue, fsr = None, config.method == "fsr" and config.mode == "train"
+    count, trains = len(task.train.labels), config.mode == "train"
+    queue, fsr = None, config.method == "fsr" and trains
+    judged = trains and config.method in NEEDS_PROBE
     if fsr:
         queue = RewardQueue(
             task.train,
@@ -368,7 +378,8 @@ def build_trainer(
         seed=config.seed,
         jit_compile=jit_compile,
         queue=queue,
-        pseudo_samples=len(task.train.labels) if fsr and config.use_pseudo_loss else 0,
+        pseudo_samples=count if fsr and config.use_pseudo_loss else 0,
+        sample_weights=SampleWeights(count, config.batch_size) if judged else None,
     )
 
 

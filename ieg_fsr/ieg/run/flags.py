@@ -109,19 +109,37 @@ def _truth(text: str) -> bool:
     raise argparse.ArgumentTypeError(f"{text!r} is neither true nor false")
 
 
-def flags_of_file(
+def whole_command(
     parser: argparse.ArgumentParser, argv: Sequence[str], left_out: Collection[str]
 ) -> list[str]:
-    """The entries of `--config FILE` as flags, to stand in front of the command line.
+    """The command line with what `--config FILE` or `--export RUN` stands for.
 
-    left_out: entries that are no settings of another run. Exits with a message for a file that does
-    not work.
+    left_out: entries of FILE that are no settings of another run. Exits with a message for what
+    does not work.
     """
+    run, others = _found("--export", argv)
+    if run is not None:
+        if others:
+            parser.error("--export takes every setting from the run: leave out all other flags")
+        if not (run / "config.yaml").is_file():
+            parser.error(f"--export {run} has no config.yaml: give the folder of a run")
+        argv = [f"--config={run / 'config.yaml'}", f"--output_dir={run}", f"--export={run}"]
+    path, _ = _found("--config", argv)
+    return list(argv) if path is None else [*_flags_of(path, parser, argv, left_out), *argv]
+
+
+def _found(flag: str, argv: Sequence[str]) -> tuple[Path | None, list[str]]:
+    """The value of a flag, and what else is on the command line."""
     finder = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
-    finder.add_argument("--config", type=Path)
-    path = finder.parse_known_args(argv)[0].config
-    if path is None:
-        return []
+    finder.add_argument(flag, type=Path, dest="path")
+    known, others = finder.parse_known_args(argv)
+    return known.path, others
+
+
+def _flags_of(
+    path: Path, parser: argparse.ArgumentParser, argv: Sequence[str], left_out: Collection[str]
+) -> list[str]:
+    """The entries of a config.yaml as flags."""
     try:
         settings = yaml.safe_load(path.read_text())
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:

@@ -19,7 +19,7 @@ from tqdm import tqdm
 
 from ieg.method.signs import Pulse
 from ieg.method.train import Progress
-from ieg.run import checkpoint, report
+from ieg.run import checkpoint, label_quality, report
 from ieg.run.config import recorded
 from ieg.run.experiment import Experiment
 from ieg.run.log import Log, unknown
@@ -46,8 +46,7 @@ class Recording:
         checkpoint.remove_unfinished(self._folder)
         known = {"data_location": run.task.location, "identity": run.record.identity}
         write_config(self._folder, {**recorded(config), **known})
-        if run.task.noise is not None:
-            write(self._folder / "noise.npz", run.task.noise)
+        write(self._folder / "noise.npz", run.task.noise)
         self._log = Log(
             self._folder,
             run.record,
@@ -103,6 +102,10 @@ class Recording:
         keep = KEEP[run.config.method]
         checkpoint.save(self._folder, progress.iteration, run.trainer.state(), run.record, keep)
         tqdm.write(report.line(row))
+
+    def finish(self) -> None:
+        """What a finished run leaves besides."""
+        label_quality.write(self._run, self._folder)
 
     def _speed(self, progress: Progress) -> dict[str, float]:
         """Seconds and images/s of training alone, since the last evaluation."""
