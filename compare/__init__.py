@@ -1,0 +1,1 @@
+"""Which method is best on my noise, and which of my labels are wrong: all methods side by side."""
