@@ -1,0 +1,1 @@
+"""Run folders of all five projects, read from their files alone (`reader`)."""

@@ -1,0 +1,93 @@
+"""Curves kept as .csv, such as those in the projects' results/.
+
+    # seed: 1
+    epoch,accuracy,seconds
+    1,10.5,0.9
+
+Lines with # are remarks; those at the head may be settings in YAML.
+"""
+
+import csv
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from shared.runs import methods
+from shared.runs.files import MAX_LOG_BYTES, number, read_text
+from shared.runs.run import Evaluation, Run, RunError
+
+_EXPECTED = "give a .csv with the columns epoch and accuracy, an epoch in every row"
+
+
+def read_curve_file(path: Path) -> Run:
+    """A curve with the columns epoch and accuracy. Raises RunError.
+
+    rows: finite numbers by column, None where a cell holds none. Where the remarks are the settings
+    of a run it is of that method, else of none, and its title is the file's name.
+    """
+    lines = read_text(path, MAX_LOG_BYTES, "a curve").splitlines()
+    settings = _settings([line[1:].removeprefix(" ") for line in lines if line.startswith("#")])
+    rows = _rows(path, [line for line in lines if line.strip() and not line.startswith("#")])
+    try:
+        project, key, title = methods.recognised(settings)
+    except RunError:
+        project, key, title = "", "", path.stem
+    entry, averaged = methods.reported(project, settings, rows)
+    seed = settings.get("seed")
+    return Run(
+        folder=path,
+        project=project,
+        method=key,
+        title=title,
+        config=settings,
+        rows=rows,
+        evaluations=[
+            Evaluation(row["epoch"], row[entry]) for row in rows if row.get(entry) is not None
+        ],
+        epochs=methods.trained(rows),
+        epochs_planned=methods.planned(project, settings, rows),
+        averaged=averaged,
+        which=methods.WHICH.get(project, ""),
+        seconds=sum(row.get("seconds") or 0.0 for row in rows),
+        seed=seed if isinstance(seed, int) else None,
+        noise_sha256=None,
+    )
+
+
+def _settings(remarks: list[str]) -> dict[str, Any]:
+    """{} for ordinary remarks."""
+    try:
+        settings = yaml.safe_load("\n".join(remarks))
+    except (yaml.YAMLError, ValueError, TypeError, OverflowError, RecursionError):
+        return {}
+    return settings if isinstance(settings, dict) else {}
+
+
+def _rows(path: Path, lines: list[str]) -> list[dict[str, Any]]:
+    try:
+        table = csv.DictReader(lines)
+        rows = [{name: _cell(text) for name, text in row.items() if name} for row in table]
+        columns = table.fieldnames or []
+    except csv.Error as error:
+        raise RunError(f"{path} is no curve ({error}): {_EXPECTED}") from error
+    if missing := [name for name in ("epoch", "accuracy") if name not in columns]:
+        raise RunError(f"{path} is no curve (no {' and no '.join(missing)}): {_EXPECTED}")
+    epochs = [epoch for row in rows if (epoch := row["epoch"]) is not None]
+    if not rows or len(epochs) < len(rows):
+        raise RunError(f"{path} is no curve (a line has no epoch): {_EXPECTED}")
+    for before, after in pairwise(epochs):
+        if after <= before:
+            raise RunError(
+                f"{path}: epoch {after:g} follows epoch {before:g}: are two runs in one file? Give "
+                "each a file of its own"
+            )
+    return rows
+
+
+def _cell(text: Any) -> float | None:
+    try:
+        return number(float(text))
+    except (TypeError, ValueError):  # a word, nothing, or a line with too many cells
+        return None
