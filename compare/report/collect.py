@@ -38,8 +38,8 @@ class Samples:
     clean: Labels  # (N,) in [0, C), -1 where unknown
     class_names: tuple[str, ...]  # C
     dataset: str | None
-    boxes: tuple[str, ...]  # (N,) "x y w h" in pixels, of annotations; else empty
-    annotation_ids: tuple[str, ...]  # (N,), as boxes
+    boxes: Floats | None = None  # (N, 4) x y w h in pixels, of annotations; NaN where unknown
+    annotation_ids: Labels | None = None  # (N,), as boxes
 
     @property
     def wrong(self) -> Flags:
@@ -116,8 +116,8 @@ class _Source:
 def collect(places: Iterable[Path]) -> Collected:
     """Raises ReportError where nothing can be reported, or labels differ between the runs."""
     places = list(places)
-    tables = [place for place in places if place.suffix == ".csv"]
-    runs, left_out = find_runs([place for place in places if place.suffix != ".csv"])
+    tables = [place for place in places if _is_table(place)]
+    runs, left_out = find_runs([place for place in places if place not in tables])
     sources, notes = [], []
     for run in runs:
         source, note = _of_run(run)
@@ -146,6 +146,15 @@ def collect(places: Iterable[Path]) -> Collected:
 
 
 # ---- reading
+
+
+def _is_table(place: Path) -> bool:
+    """Whether it is a table of label quality; a .csv may be a curve, too, which find_runs reads."""
+    try:
+        with place.open("rb") as file:
+            return b"label_quality" in file.readline(1000)
+    except OSError:  # a folder, or something for find_runs to complain about
+        return False
 
 
 def _of_run(run: Run) -> tuple[_Source, str | None]:
@@ -188,6 +197,11 @@ def _with_labels(name: str, title: str, run: Run | None, table: LabelQuality | N
 
 
 def _refuse_other_labels(sources: Sequence[_Source]) -> None:
+    metrics = {source.run.metric for source in sources if source.run}
+    if len(metrics) > 1:
+        raise ReportError(
+            f"some runs report {' and others '.join(sorted(metrics))}: make one report for each"
+        )
     groups: list[list[_Source]] = []
     for source in (each for each in sources if each.index is not None):
         home = next((g for g in groups if all(_same_labels(source, each) for each in g)), None)
@@ -209,62 +223,58 @@ def _refuse_other_labels(sources: Sequence[_Source]) -> None:
 
 def _same_labels(one: _Source, two: _Source) -> bool:
     """Whether they can be of one training set: equal labels wherever both have one."""
-    assert one.index is not None and two.index is not None
-    assert one.given is not None and two.given is not None
     if None not in (one.dataset, two.dataset) and one.dataset != two.dataset:
         return False
-    _, first, second = np.intersect1d(one.index, two.index, return_indices=True)
-    names = [dict(_names_in(each.table)) for each in (one, two)]
+    (index_one, given_one), (index_two, given_two) = _labels(one), _labels(two)
+    _, first, second = np.intersect1d(index_one, index_two, return_indices=True)
+    names = [each.table.class_names if each.table else {} for each in (one, two)]
     known = names[0].keys() & names[1].keys()
     return (
         bool(len(first))
-        and np.array_equal(one.given[first], two.given[second])
+        and np.array_equal(given_one[first], given_two[second])
         and all(names[0][label] == names[1][label] for label in known)
     )
 
 
-def _names_in(table: LabelQuality | None) -> set[tuple[int, str]]:
-    """Pairs of label and class name."""
-    if table is None:
-        return set()
-    given = zip(table.given.tolist(), table.given_names)
-    return {*given, *zip(table.predicted.tolist(), table.predicted_names)}
+def _labels(source: _Source) -> tuple[Labels, Labels]:
+    """index and given, of a source that knows its labels."""
+    assert source.index is not None
+    assert source.given is not None
+    return source.index, source.given
 
 
 def _samples(sources: Sequence[_Source]) -> Samples:
     """The union of what the sources know."""
     known = [source for source in sources if source.index is not None]
-    index = np.unique(np.concatenate([np.zeros(0, np.int64), *(s.index for s in known)]))  # type: ignore[list-item]
+    index = np.unique(np.concatenate([np.zeros(0, np.int64), *(_labels(s)[0] for s in known)]))
     given, clean = np.full(len(index), -1), np.full(len(index), -1)
-    files, boxes, annotations = ([""] * len(index) for _ in range(3))
+    files = [""] * len(index)
+    boxes, annotations = np.full((len(index), 4), np.nan), np.full(len(index), -1)
     for source in known:
-        rows = np.searchsorted(index, source.index)  # type: ignore[arg-type]
+        rows = np.searchsorted(index, _labels(source)[0])
         given[rows] = source.given
         if source.clean is not None:
             clean[rows] = source.clean
-        if source.table is None:
+        if (table := source.table) is None:
             continue
-        rows = np.searchsorted(index, source.table.index)
-        for target, values in (
-            (files, source.table.files),
-            (boxes, source.table.boxes),
-            (annotations, source.table.annotation_ids),
-        ):
-            for row, value in zip(rows.tolist(), values):
-                target[row] = value
+        for row, name in zip(rows.tolist(), table.images or table.files):
+            files[row] = name
+        if table.bbox is not None and table.annotation_id is not None:
+            boxes[rows], annotations[rows] = table.bbox, table.annotation_id
+    are_objects = bool((annotations >= 0).any())
     return Samples(
         *(index, tuple(files), given, clean, _class_names(known, given, clean)),
         dataset=next((source.dataset for source in known if source.dataset), None),
-        boxes=tuple(boxes) if any(boxes) else (),
-        annotation_ids=tuple(annotations) if any(annotations) else (),
+        boxes=boxes if are_objects else None,
+        annotation_ids=annotations if are_objects else None,
     )
 
 
 def _class_names(known: Sequence[_Source], given: Labels, clean: Labels) -> tuple[str, ...]:
     """By number; a class that no table names is called by its number."""
-    names = dict(pair for source in known for pair in _names_in(source.table))
-    highest = max([given.max(initial=-1), clean.max(initial=-1), *names])
-    count = max([int(highest) + 1, *(source.num_classes or 0 for source in known)])
+    names = {k: v for source in known if source.table for k, v in source.table.class_names.items()}
+    highest = max([int(given.max(initial=-1)), int(clean.max(initial=-1)), *names])
+    count = max([highest + 1, *(source.num_classes or 0 for source in known)])
     if count > MAX_CLASSES:
         raise ReportError(f"the labels go up to {count - 1:,}: are these labels of classes?")
     return tuple(names.get(label) or str(label) for label in range(count))

@@ -76,12 +76,13 @@ def accuracy(methods: Sequence[Method], unit: str) -> Figure | None:
         for row, run in tested:
             whole = run.epochs_planned or run.epochs or 1
             epochs = np.array([each.epoch for each in run.evaluations])
+            done = epochs + run.epochs - run.rows[-1]["epoch"]  # some count from 0
             scores = np.array([each.accuracy for each in run.evaluations])
             line = _line(
-                *(number, method, row, 100 * epochs / whole, scores),
+                *(number, method, row, 100 * done / whole, scores),
                 first=row == tested[0][0],
                 customdata=np.round(epochs, 2).tolist(),
-                hovertemplate=f"%{{meta}}<br>epoch %{{customdata}}: %{{y:.2f}} {unit}<extra></extra>",
+                hovertemplate="%{meta}<br>epoch %{customdata}: %{y:.2f} %<extra></extra>",
             )
             figure.add_trace(line)
     if not figure.data:
@@ -250,7 +251,8 @@ def _heat_map(
             ygap=1,
             texttemplate="%{z:.2f}" if numbers else None,
             hovertemplate=f"{hover}<extra></extra>",
-            colorbar={"title": "share", "thickness": 12},
+            showscale=not numbers,
+            colorbar={"thickness": 12},
         )
     )
     figure.update_xaxes(type="category", side="bottom", constrain="domain")

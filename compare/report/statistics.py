@@ -152,7 +152,7 @@ def _pairs(count: int, measure: Any) -> Floats:
 
 
 def worst(rankings: Sequence[Floats], first: int) -> NDArray[np.int64]:
-    """Positions of the `first` lowest of each ranking (N,), sorted by the last of them, NaN left out.
+    """Positions of the `first` lowest of each ranking (N,), sorted by the last; NaN is left out.
 
     The last ranking is the one over all.
     """

@@ -26,7 +26,7 @@ from shared.datasets import image_arrays
 from shared.errors import UserError
 
 SIDE = 64  # pixels of the longer side; smaller pictures stay as they are
-CROP_SIDE = 96  # of annotated objects, which are shown with their surroundings
+CROP_SIDE = 96  # of annotated objects at least, which are shown with their surroundings
 MARGIN = 0.25  # of the box around it, at each side
 QUALITY = 80
 FORMAT = "webp"
@@ -52,17 +52,20 @@ class Thumbnails:
     problem: str | None
 
 
-def of_samples(samples: Samples, rows: Sequence[int], source: Source) -> Thumbnails:
-    """The pictures of the samples at the positions `rows`."""
+def of_samples(
+    samples: Samples, rows: Sequence[int], source: Source, side: int = SIDE
+) -> Thumbnails:
+    """The pictures of the samples at the positions `rows`, at most `side` pixels long."""
+    side = side if samples.boxes is None else max(side, CROP_SIDE)
     try:
-        draw = _drawer(samples, source)
+        draw = _drawer(samples, source, side)
     except (UserError, OSError) as error:
         return Thumbnails((None,) * len(rows), f"the pictures are not there: {error}")
     uris: list[str | None] = []
     failures: list[str] = []
     for row in rows:
         try:
-            uris.append(_uri(draw(row), CROP_SIDE if samples.boxes else SIDE))
+            uris.append(_uri(draw(row), side))
         except Exception as error:  # Pillow's decoders raise whatever they like
             uris.append(None)
             failures.append(f"{samples.files[row] or f'sample {samples.index[row]}'} ({error})")
@@ -72,14 +75,14 @@ def of_samples(samples: Samples, rows: Sequence[int], source: Source) -> Thumbna
     return Thumbnails(tuple(uris), problem)
 
 
-def _drawer(samples: Samples, source: Source) -> Draw:
-    if samples.boxes:
-        return _crops(samples, source)
+def _drawer(samples: Samples, source: Source, side: int) -> Draw:
+    if samples.boxes is not None:
+        return _crops(samples, source, side)
     if any(samples.files):
-        return _files(samples, source)
+        return _files(samples, source, side)
     if source.dataset is None:
         raise UserError("the runs do not say which dataset they are of: give --dataset")
-    images = _arrays(source.dataset, source.data_path)
+    images = _arrays(source.dataset, source.data_path, side)
     if samples.index[-1] >= len(images):
         raise UserError(
             f"{source.dataset} has {len(images):,} training images, and the runs have sample "
@@ -88,45 +91,52 @@ def _drawer(samples: Samples, source: Source) -> Draw:
     return lambda row: Image.fromarray(images[samples.index[row]])
 
 
-def _arrays(dataset: str, path: Path | None) -> NDArray[np.uint8]:
+def _arrays(dataset: str, path: Path | None, side: int) -> NDArray[np.uint8]:
     """(N, H, W, 3) the training images of a dataset that has no files."""
     root = datasets.data_root(path)
     if dataset == "folder" and root.is_file():
-        return image_arrays.load(root, SIDE).train_images
+        return image_arrays.load(root, side).train_images
     return datasets.load(dataset, path).train_images
 
 
 # ---- picture files
 
 
-def _files(samples: Samples, source: Source) -> Draw:
+def _files(samples: Samples, source: Source, side: int) -> Draw:
     root = datasets.data_root(source.data_path)
-    example = next(name for name in samples.files if name)
-    folder = _folder_of(root, example)
+    folder = _folder_of(root, next(name for name in samples.files if name))
 
     def draw(row: int) -> Image.Image:
         if not samples.files[row]:
             raise UserError("no run says its file")
-        return _opened(folder / samples.files[row])
+        return _opened(_below(folder, samples.files[row]), side)
 
     return draw
+
+
+def _below(folder: Path, name: str) -> Path:
+    """A file of the folder; the name comes from a table that somebody else may have written."""
+    path = Path(name)
+    if path.is_absolute() or ".." in path.parts:
+        raise UserError("its name leads out of the folder of pictures")
+    return folder / path
 
 
 def _folder_of(root: Path, name: str) -> Path:
     """The folder, at most two levels below `root`, that the file is in."""
     for pattern in (".", "*", "*/*"):
         for folder in sorted(root.glob(pattern)) if pattern != "." else [root]:
-            if folder.is_dir() and (folder / name).is_file():
+            if folder.is_dir() and _below(folder, name).is_file():
                 return folder
     raise UserError(
         f"{name} is not in {root.absolute()}: give the folder of the pictures (--data_path)"
     )
 
 
-def _opened(path: Path) -> Image.Image:
+def _opened(path: Path, side: int) -> Image.Image:
     """The picture, turned as its EXIF data say, RGB; large JPEGs are decoded at a smaller size."""
     with warnings.catch_warnings(action="ignore"), Image.open(path) as picture:
-        picture.draft("RGB", (4 * SIDE, 4 * SIDE))
+        picture.draft("RGB", (2 * side, 2 * side))
         return _rgb(ImageOps.exif_transpose(picture))
 
 
@@ -141,43 +151,44 @@ def _rgb(picture: Image.Image) -> Image.Image:
 # ---- annotated objects
 
 
-def _crops(samples: Samples, source: Source) -> Draw:
+def _crops(samples: Samples, source: Source, side: int) -> Draw:
     """The objects with their surroundings, the box drawn, and the mask where the file has one."""
     if source.images is None:
         raise UserError("the runs are about objects in images: give --images FOLDER")
-    folder = source.images
+    assert samples.boxes is not None
+    assert samples.annotation_ids is not None
+    folder, boxes, annotations = source.images, samples.boxes, samples.annotation_ids
     masks = _polygons(source.annotations)
 
     def draw(row: int) -> Image.Image:
-        picture = _upright(folder / samples.files[row])
-        x, y, w, h = (float(number) for number in samples.boxes[row].split())
-        return _crop(picture, (x, y, w, h), masks.get(samples.annotation_ids[row], []))
+        picture = _as_annotated(_below(folder, samples.files[row]))
+        return _crop(picture, boxes[row].tolist(), masks.get(int(annotations[row]), []), side)
 
     return draw
 
 
-def _upright(path: Path) -> Image.Image:
-    """The picture as annotated, which is without a look at its EXIF data."""
+def _as_annotated(path: Path) -> Image.Image:
+    """The picture as its boxes are meant, that is, not turned by its EXIF data."""
     with warnings.catch_warnings(action="ignore"), Image.open(path) as picture:
         return _rgb(picture)
 
 
-def _polygons(path: Path | None) -> dict[str, list[list[float]]]:
+def _polygons(path: Path | None) -> dict[int, list[list[float]]]:
     """Annotation id -> its mask as polygons x1 y1 x2 y2 ...; masks in run lengths are left out."""
     if path is None:
         return {}
-    found: dict[str, list[list[float]]] = {}
+    found: dict[int, list[list[float]]] = {}
     for entry in coco_file.read(path).content["annotations"]:
         shape: Any = entry.get("segmentation")
         if isinstance(shape, list):
-            found[str(entry["id"])] = [part for part in shape if len(part) >= 6]
+            found[int(entry["id"])] = [part for part in shape if len(part) >= 6]
     return found
 
 
 def _crop(
-    picture: Image.Image, box: tuple[float, float, float, float], mask: list[list[float]]
+    picture: Image.Image, box: Sequence[float], mask: Sequence[Sequence[float]], side: int
 ) -> Image.Image:
-    x, y, w, h = box
+    x, y, w, h = box  # in pixels
     margin = MARGIN * max(w, h, 8)
     left, top = max(0, int(x - margin)), max(0, int(y - margin))
     right = min(picture.width, int(np.ceil(x + w + margin)))
@@ -185,7 +196,7 @@ def _crop(
     if right <= left or bottom <= top:
         raise UserError("its box is outside the image")
     crop = picture.crop((left, top, right, bottom))
-    factor = CROP_SIDE / max(crop.size)
+    factor = side / max(crop.size)
     size = (max(1, round(crop.width * factor)), max(1, round(crop.height * factor)))
     crop = crop.resize(size, Image.Resampling.LANCZOS)
     canvas = ImageDraw.Draw(crop, "RGBA")

@@ -5,6 +5,7 @@
 const read = id => JSON.parse(document.getElementById(id).textContent);
 const all = selector => [...document.querySelectorAll(selector)];
 const byId = id => document.getElementById(id);
+const number = value => value.toLocaleString("en");
 
 // ---- tables
 
@@ -44,7 +45,7 @@ function themed(figure, element) {
   const layout = structuredClone(figure.layout);
   Object.assign(layout, {
     paper_bgcolor: "rgba(0,0,0,0)", plot_bgcolor: "rgba(0,0,0,0)",
-    font: { family: style.fontFamily || "sans-serif", size: narrow ? 11 : 13, color: colour("--text") },
+    font: { family: getComputedStyle(document.body).fontFamily, size: narrow ? 11 : 13, color: colour("--text") },
     margin: { l: narrow ? 48 : 64, r: 12, t: 12, b: 48 },
     legend: { orientation: "h", x: 0, y: -0.2, yanchor: "top" },
     hoverlabel: { bgcolor: colour("--card"), bordercolor: colour("--line"), font: { color: colour("--text") } },
@@ -71,14 +72,14 @@ function draw(place, name) {
 const redraw = () => drawn.forEach((name, place) => draw(place, name));
 
 function drawAll() {
-  for (const element of all(".plot")) if (figures[element.id]) draw(element.id, element.id);
+  for (const element of all("[data-figure]")) draw(element.id, element.dataset.figure);
   const choice = byId("matrix-choice");
   if (!choice) return;
   draw("matrix", choice.value);
   choice.addEventListener("change", () => draw("matrix", choice.value));
 }
 
-drawAll();
+setTimeout(drawAll); // after the gallery, which is there at once
 matchMedia("(prefers-color-scheme: dark)").addEventListener("change", redraw);
 // On paper the figures have the paper's width and its colours.
 addEventListener("beforeprint", () => {
@@ -139,7 +140,7 @@ function truth(sample) {
 
 function card({ sample, position, says }) {
   const item = element("li", { className: ticked.has(position) ? "ticked" : "" });
-  const name = sample.file || `sample ${sample.index.toLocaleString("en")}`;
+  const name = sample.file || `sample ${number(sample.index)}`;
   const box = element("input", { type: "checkbox", checked: ticked.has(position) });
   box.setAttribute("aria-label", `${name}: given ${gallery.classes[sample.given]}, predicted ${gallery.classes[says.predicted]}; tick as wrong`);
   const tick = on => {
@@ -164,16 +165,16 @@ function card({ sample, position, says }) {
       element("span", {}, "predicted ", element("b", {}, gallery.classes[says.predicted]))),
     ...truth(sample),
     element("div", { className: "faint" },
-      `${sample.file ? `${sample.file}, ` : ""}no. ${sample.index.toLocaleString("en")}${sample.annotation ? `, annotation ${sample.annotation}` : ""}`),
+      `${sample.file ? `${sample.file}, ` : ""}no. ${number(sample.index)}${sample.annotation ? `, annotation ${sample.annotation}` : ""}`),
     element("div", { className: "faint" },
-      `rank ${Math.max(1, Math.round(says.rank * gallery.count)).toLocaleString("en")}`
+      `${says === sample.all && judges > 1 ? "mean rank" : "rank"} ${number(Math.max(1, Math.round(says.rank * gallery.count)))}`
       + (judges > 1 ? `, flagged by ${votes} of ${judges}` : votes ? ", flagged" : "")),
     right);
   return item;
 }
 
 function count() {
-  byId("count").textContent = `${shown.length.toLocaleString("en")} labels, ${Math.min(limit, shown.length).toLocaleString("en")} shown, ${ticked.size.toLocaleString("en")} ticked`;
+  byId("count").textContent = `${number(shown.length)} labels, ${number(Math.min(limit, shown.length))} shown, ${number(ticked.size)} ticked`;
   byId("download").disabled = byId("untick").disabled = ticked.size === 0;
 }
 
