@@ -44,7 +44,7 @@ class Samples:
     @property
     def wrong(self) -> Flags:
         """(N,) known to be wrong."""
-        return (self.clean >= 0) & (self.clean != self.given)
+        return np.asarray((self.clean >= 0) & (self.clean != self.given))
 
     @property
     def knows_truth(self) -> bool:
@@ -77,7 +77,7 @@ class Method:
     def flagged(self) -> Flags:
         """(N,) an issue for at least half of the runs that judged."""
         judged = (~np.isnan(self.quality)).sum(axis=0)
-        return (judged > 0) & (2 * self.is_issue.sum(axis=0) >= judged)
+        return np.asarray((judged > 0) & (2 * self.is_issue.sum(axis=0) >= judged))
 
     @property
     def judged(self) -> Flags:
