@@ -123,12 +123,15 @@ def _figures_json(shown: Sequence[Figure]) -> str:
 def _facts(found: Collected, judges: Sequence[Method]) -> str:
     samples = found.samples
     runs = sum(len(method.runs) for method in found.methods)
-    facts = [f"{len(samples.index):,} training labels of {len(samples.class_names)} classes"]
-    if samples.knows_truth:
-        known = samples.clean >= 0
-        facts.append(f"{samples.wrong[known].mean():.1%} of them wrong")
+    if not len(samples.index):
+        facts = ["No run recorded its labels"]
     else:
-        facts.append("whose truth is not known")
+        facts = [
+            f"{len(samples.index):,} training labels of {len(samples.class_names)} classes",
+            f"{samples.wrong[samples.clean >= 0].mean():.1%} of them wrong"
+            if samples.knows_truth
+            else "whose truth is not known",
+        ]
     facts.append(f"{runs} run{'s' if runs != 1 else ''} of {len(found.methods)} methods")
     return ", ".join(facts) + "."
 

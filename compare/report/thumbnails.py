@@ -56,6 +56,8 @@ def of_samples(
     samples: Samples, rows: Sequence[int], source: Source, side: int = SIDE
 ) -> Thumbnails:
     """The pictures of the samples at the positions `rows`, at most `side` pixels long."""
+    if not rows:
+        return Thumbnails((), None)
     side = side if samples.boxes is None else max(side, CROP_SIDE)
     try:
         draw = _drawer(samples, source, side)

@@ -134,8 +134,6 @@ def test_a_table_may_be_given_alone(tmp_path):
 
 def test_a_class_that_no_table_names_has_its_number(tmp_path):
     labels = noise_file.make([0, 1, 0, 1], num_classes=4)
-    says = label_quality.Verdict(
-        labels.noisy_labels, np.ones(4), np.ones(4), np.zeros(4, np.bool_)
-    )
+    says = label_quality.Verdict(labels.noisy_labels, np.ones(4), np.ones(4), np.zeros(4, np.bool_))
     made.write(tmp_path / "run", labels, names=["りんご", "みかん", "", ""], says=says)
     assert collect([tmp_path]).samples.class_names == ("りんご", "みかん", "2", "3")

@@ -47,7 +47,9 @@ def test_a_vote_takes_the_most_frequent_label_and_of_equals_the_lowest():
 def test_transitions_count_pairs_of_known_labels():
     before, after = np.array([0, 0, 1, -1, 2, 0]), np.array([0, 1, 1, 1, -1, 1])
     counts = statistics.transition(before, after, 3)
-    expected = [[sum(b == i and a == j for b, a in zip(before, after)) for j in range(3)] for i in range(3)]  # fmt: skip
+    expected = [
+        [sum(b == i and a == j for b, a in zip(before, after)) for j in range(3)] for i in range(3)
+    ]
     assert counts.tolist() == expected
     shares = statistics.row_shares(counts)
     np.testing.assert_allclose(shares[0], [1 / 3, 2 / 3, 0])
