@@ -41,29 +41,41 @@ def _parser() -> argparse.ArgumentParser:
         description="One HTML page about finished runs of all methods, which opens offline.",
     )
     parser.add_argument(
-        "runs", nargs="+", type=Path, metavar="RUNS",
+        "runs",
+        nargs="+",
+        type=Path,
+        metavar="RUNS",
         help="run folders, folders that hold some, or a label_quality.csv",
-    )  # fmt: skip
+    )
     parser.add_argument("--out", type=Path, required=True, help="the file to write")
     parser.add_argument(
-        "--format", choices=("html", "label-studio"), default="html",
+        "--format",
+        choices=("html", "label-studio"),
+        default="html",
         help="html: the page; label-studio: tasks for reviewing the suspicious labels there (html)",
-    )  # fmt: skip
+    )
     parser.add_argument(
-        "--first", type=int, default=PICTURES, metavar="N",
+        "--first",
+        type=int,
+        default=PICTURES,
+        metavar="N",
         help=f"suspicious labels of each method that are shown ({PICTURES})",
-    )  # fmt: skip
+    )
     parser.add_argument(
         "--dataset", choices=DATASETS, help="whose pictures they are (as the runs recorded it)"
     )
     parser.add_argument(
-        "--data_path", type=Path, metavar="DIR",
+        "--data_path",
+        type=Path,
+        metavar="DIR",
         help="where the pictures are: a folder or an .npz (as the runs recorded it)",
-    )  # fmt: skip
+    )
     parser.add_argument(
-        "--ann", type=Path, metavar="FILE",
+        "--ann",
+        type=Path,
+        metavar="FILE",
         help="of instance segmentation: the annotations, for the masks",
-    )  # fmt: skip
+    )
     parser.add_argument(
         "--images", type=Path, metavar="DIR", help="of instance segmentation: the folder of images"
     )

@@ -33,6 +33,11 @@ def tasks(found: Collected, source: Source, first: int) -> bytes:
             "no run has a verdict on its labels (label_quality.csv): let the runs finish, or write "
             "it with --export of the training scripts"
         )
+    if samples.boxes is not None:
+        raise ReportError(
+            "these are objects in images, whose review does not come back as a noise file: look at "
+            "them on the page (--format html)"
+        )
     if len(set(samples.class_names)) < len(samples.class_names):
         raise ReportError("two classes have one name, and answers go by names: rename one")
     ranking = gallery.ranked(judges, samples, first)

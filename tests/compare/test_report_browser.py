@@ -113,8 +113,12 @@ def test_nothing_can_be_fetched_even_by_a_script(open_page, browser, digits):
     page.goto(digits.as_uri())
     fetched = page.evaluate("fetch('https://example.org').then(() => 'yes', () => 'no')")
     script = page.evaluate(
-        """() => { const made = document.createElement("script"); made.textContent = "window.ran = 1";
-        document.body.append(made); return window.ran === undefined; }"""
+        """() => {
+            const made = document.createElement("script");
+            made.textContent = "window.ran = 1";
+            document.body.append(made);
+            return window.ran === undefined;
+        }"""
     )
     context.close()
     assert fetched == "no"

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 import report_runs as made
+from PIL import Image
 
 from compare.report import page as report_page
 from compare.report.collect import collect
@@ -171,6 +172,31 @@ def test_fifty_thousand_labels_make_a_small_page(tmp_path):
 
 
 # ---- the command
+
+
+def test_objects_in_images_are_shown_as_crops(tmp_path):
+    Image.new("RGB", (100, 80), "blue").save(tmp_path / "1.png")
+    table = tmp_path / "ranking.csv"
+    table.write_text(
+        "index,file,given_label,given_name,predicted_label,predicted_name,label_quality,"
+        "self_confidence,is_label_issue,annotation_id,image,bbox\n"
+        "0,1.png,0,cat,1,dog,0.1,0.1,True,17,1.png,10 10 40 30\n"
+        "1,1.png,1,dog,1,dog,0.9,0.9,False,18,1.png,5 40 20.5 30\n"
+    )
+    out = tmp_path / "report.html"
+    done = command(table, "--images", tmp_path, "--out", out)
+    assert done.returncode == 0, done.stderr
+    samples = gallery_of(out.read_text())["samples"]
+    assert [(each["annotation"], each["file"]) for each in samples] == [
+        ("17", "1.png"),
+        ("18", "1.png"),
+    ]
+    assert all(each["picture"] for each in samples)
+    words = (table, "--format", "label-studio", "--out", tmp_path / "a.json")
+    assert "objects in images" in command(*words, "--images", tmp_path).stderr
+    without = command(table, "--out", out)
+    assert without.returncode == 0
+    assert "--images" in out.read_text()
 
 
 def test_the_command_writes_the_page_and_names_what_it_left_out(runs, tmp_path):

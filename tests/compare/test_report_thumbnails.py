@@ -111,10 +111,17 @@ def test_an_object_is_shown_with_its_box_and_mask(tmp_path):
         "images": [{"id": 1, "file_name": "1.png", "width": 100, "height": 100}],
         "categories": [{"id": 1, "name": "a"}],
         "annotations": [
-            {"id": 7, "image_id": 1, "category_id": 1, "bbox": [20, 20, 40, 40],
-             "area": 1600, "iscrowd": 0, "segmentation": [shape]}
+            {
+                "id": 7,
+                "image_id": 1,
+                "category_id": 1,
+                "bbox": [20, 20, 40, 40],
+                "area": 1600,
+                "iscrowd": 0,
+                "segmentation": [shape],
+            }
         ],
-    }  # fmt: skip
+    }
     annotations = tmp_path / "annotations.json"
     annotations.write_text(json.dumps(content))
     sample = samples([0], ["1.png"], np.array([[20.0, 20, 40, 40]]), np.array([7]))

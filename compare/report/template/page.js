@@ -47,7 +47,7 @@ function themed(figure, element) {
     paper_bgcolor: "rgba(0,0,0,0)", plot_bgcolor: "rgba(0,0,0,0)",
     font: { family: getComputedStyle(document.body).fontFamily, size: narrow ? 11 : 13, color: colour("--text") },
     margin: { l: narrow ? 48 : 64, r: 12, t: 12, b: 48 },
-    legend: { orientation: "h", x: 0, y: -0.2, yanchor: "top" },
+    legend: { orientation: "h", x: 0, y: 1.02, yanchor: "bottom" },
     hoverlabel: { bgcolor: colour("--card"), bordercolor: colour("--line"), font: { color: colour("--text") } },
     dragmode: false,
   });
@@ -66,27 +66,29 @@ function themed(figure, element) {
 function draw(place, name) {
   const element = byId(place);
   drawn.set(place, name);
+  if (place === "matrix") byId("matrix-title").textContent = byId("matrix-choice").selectedOptions[0].text;
   Plotly.react(element, ...themed(figures[name], element), { displaylogo: false, responsive: true, displayModeBar: false });
 }
 
 const redraw = () => drawn.forEach((name, place) => draw(place, name));
 
 function drawAll() {
-  for (const element of all("[data-figure]")) draw(element.id, element.dataset.figure);
+  for (const element of all("[data-figure]"))
+    setTimeout(() => draw(element.id, element.dataset.figure)); // one by one: the page stays alive
   const choice = byId("matrix-choice");
   if (!choice) return;
-  draw("matrix", choice.value);
+  setTimeout(() => draw("matrix", choice.value));
   choice.addEventListener("change", () => draw("matrix", choice.value));
 }
 
 setTimeout(drawAll); // after the gallery, which is there at once
 matchMedia("(prefers-color-scheme: dark)").addEventListener("change", redraw);
-// On paper the figures have the paper's width and its colours.
+// On paper the figures have the paper's width and dark lines on white, whatever the screen has.
 addEventListener("beforeprint", () => {
   drawn.forEach((name, place) => {
-    const element = byId(place);
-    const [data, layout] = themed(figures[name], element);
-    Plotly.react(element, data, { ...layout, width: 640, height: 420, font: { ...layout.font, color: "#000" } });
+    const [data, layout] = themed(figures[name], byId(place));
+    for (const axis of [layout.xaxis, layout.yaxis]) axis.gridcolor = axis.linecolor = "#d5dbe1";
+    Plotly.react(byId(place), data, { ...layout, width: 640, height: 420, font: { ...layout.font, color: "#000" } });
   });
 });
 addEventListener("afterprint", redraw);
