@@ -8,24 +8,29 @@
 #            ENCODER      lra_diffusion: SimCLR, CLIP, resnet50, ... (SimCLR) DATASET noise, lra_diffusion-simclr (cifar10)
 #            NOISE_TYPE   lra_diffusion: cifar10-1-0.35_U_0.3, ...            GPUS    noisy_instseg: processes (1; 0: the CPU)
 #            ANN          noise: COCO annotations to make noisy               OPS     setup-noisy_instseg: compiled
+#            compare:     DATASET KIND RATE NOISE_FILE as above, SEEDS ("1 2 3"), METHODS (ce instancegm dividemix sln lra l2r ieg fsr),
+#                         DATA (your pictures, DATASET=folder), LIMIT (so many images), RAY (auto, host:port), FOLDER (the runs')
 # Examples:  make instancegm-cifar10 RATE=0.4 SEED=1 ARGS="--num_epochs 100"
 #            make noise DATASET=digits KIND=symmetric RATE=0.2
 
-DATA_ROOT ?= data
-export DATA_ROOT
+export DATA_ROOT ?= data
 export MPLCONFIGDIR ?= $(CURDIR)/.venv/matplotlib
 PROJECTS := instancegm re_sln lra_diffusion ieg_fsr noisy_instseg
 tools = .venv/tests/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help quickstart noise test test-fast coverage lint format lock clean
+.PHONY: help quickstart compare compare-commands noise test test-fast coverage lint format lock clean
 
 ##@ Start here
 help: ## print this list
 	@awk 'BEGIN {FS = ":.*## "} /^##@/ {printf "\n%s\n", substr($$0, 5)} /^[a-z][a-zA-Z0-9%<>_ -]*:.*## / \
 	  {name = $$1; sub(/%/, "<name>", name); printf "  %-24s %s\n", name, $$2}' $(MAKEFILE_LIST)
-	@sed -n '3,13s/^#//p' $(firstword $(MAKEFILE_LIST))
+	@sed -n '3,15s/^#//p' $(firstword $(MAKEFILE_LIST))
 quickstart: instancegm-digits ## the shortest way to a trained model: instancegm-digits, from nothing
+##@ Which method is best on my noise?
+compare: setup-compare ## every method on the same noisy labels, by default digits; resumable (about 25 minutes)
+compare-commands: setup-compare ## the same as plain commands, one a line, and a Slurm array file beside them
+compare compare-commands: ; @compare/scripts/compare.sh $@
 ##@ InstanceGM
 instancegm-digits: setup-instancegm ## plain cross-entropy and InstanceGM on the same noisy digits (about 5 minutes)
 instancegm-own-pictures: setup-instancegm ## the same comparison on picture files in folders of classes, at 64 pixels (about 10 minutes)
@@ -78,46 +83,41 @@ noise: setup-shared ## make a noise file: DATASET=cifar10 KIND=pdn|symmetric|asy
 setup-noisy_instseg: .venv/noisy_instseg/.ready ## noisy_instseg's environment; OPS=compiled compiles mmcv's operators (else torchvision's are used)
 	$(if $(filter-out compiled,$(OPS)),$(error OPS=$(OPS): choose compiled, or leave it out))
 	$(if $(OPS),@UV=$(UV) noisy_instseg/tools/build_ops.sh .venv/noisy_instseg,@:)
-setup-%: .venv/%/.ready ## install an environment: shared, tests or a project
+setup-%: .venv/%/.ready ## install an environment: shared, tests, compare or a project
 	@:
-test: $(addprefix test-,shared repo $(PROJECTS)) ## every test
+test: $(addprefix test-,shared repo compare $(PROJECTS)) ## every test
 test-fast: ## the tests that train nothing, in under two minutes
 	@$(MAKE) --no-print-directory -j2 -Otarget test ARGS="-m 'not training' $(ARGS)"
-test-%: tests/% .venv/tests/.ready ## the tests of one part: shared, repo or a project
-	$(if $(filter $*,$(PROJECTS)),@$(MAKE) --no-print-directory setup-$*)
-	.venv/$(or $(filter $*,$(PROJECTS)),tests)/bin/python -m pytest tests/$* $(ARGS)
+test-%: tests/% .venv/tests/.ready ## the tests of one part: shared, repo, compare or a project
+	$(if $(filter $*,compare $(PROJECTS)),@$(MAKE) --no-print-directory setup-$*)
+	.venv/$(or $(filter $*,compare $(PROJECTS)),tests)/bin/python -m pytest tests/$* $(ARGS)
 coverage: ## line coverage of each folder, by every test
-	@rm -f .coverage
-	@$(MAKE) --no-print-directory test ARGS="--cov --cov-append --cov-report= $(ARGS)"
-	@for folder in shared $(PROJECTS); do printf '%-16s %s %%\n' $$folder \
+	@rm -f .coverage; $(MAKE) --no-print-directory test ARGS="--cov --cov-append --cov-report= $(ARGS)"
+	@for folder in shared compare $(PROJECTS); do printf '%-16s %s %%\n' $$folder \
 	  $$($(tools)/python -m coverage report --format=total --include="$$folder/*"); done
 bench-%: tests/bench/%.py setup-% ## speed of a project's steps, as ratios to plain float32 or to a literal implementation
 	.venv/$*/bin/python -m tests.bench.$* $(ARGS)
-lint: setup-tests $(PROJECTS:%=setup-%) ## formatting, style, imports and types, changing nothing
-	$(tools)/ruff check .
-	$(tools)/ruff format --check .
+lint: setup-tests setup-compare $(PROJECTS:%=setup-%) ## formatting, style, imports and types, changing nothing
+	$(tools)/ruff check . && $(tools)/ruff format --check .
 	PYTHONPATH=.:ieg_fsr $(tools)/lint-imports
 	$(tools)/mypy
-	@for project in $(PROJECTS); do $(tools)/mypy --python-executable .venv/$$project/bin/python $$project || exit; done
+	@for project in compare $(PROJECTS); do $(tools)/mypy --python-executable .venv/$$project/bin/python $$project || exit; done
 format: setup-tests ## let ruff format the code and fix what it can
-	$(tools)/ruff check --fix .
-	$(tools)/ruff format .
-lock: $(addprefix lock-,shared tests $(PROJECTS)) ## resolve every requirements.in again into a hash-locked requirements.txt
+	$(tools)/ruff check --fix . && $(tools)/ruff format .
+lock: $(addprefix lock-,shared tests compare $(PROJECTS)) ## resolve every requirements.in again into a hash-locked requirements.txt
 clean: ## remove environments and caches; data and runs stay
-	rm -rf .venv .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache .coverage
-	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+	rm -rf .venv .*_cache .hypothesis .coverage && find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # uv comes from PATH, else from the package index into a corner of .venv; identical wheels are stored once on disk.
 UV := $(or $(shell command -v uv 2>/dev/null),.venv/uv/bin/uv)
 .venv/uv/bin/uv:
-	python3 -m venv .venv/uv
-	.venv/uv/bin/pip install --quiet --disable-pip-version-check uv
+	python3 -m venv .venv/uv && .venv/uv/bin/pip install --quiet --disable-pip-version-check uv
 .venv/%/.ready: %/requirements.txt | $(filter .venv/%,$(UV))
-	@echo "installing .venv/$*"
+	@echo "installing .venv/$*" >&2 # stdout is for compare-commands
 	@$(UV) venv --quiet --clear --python 3.11 .venv/$*
 	@VIRTUAL_ENV=.venv/$* $(UV) pip sync --quiet --require-hashes $<
 	@touch $@
-lock-%: %/requirements.in | $(filter .venv/%,$(UV)) ## resolve one of them: shared, tests or a project
+lock-%: %/requirements.in | $(filter .venv/%,$(UV)) ## resolve one of them: shared, tests, compare or a project
 	$(UV) pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --upgrade \
 	  --custom-compile-command "make lock" $(addprefix --override ,$(wildcard $*/overrides.in)) \
 	  $(sort shared/requirements.in $<) --output-file $*/requirements.txt

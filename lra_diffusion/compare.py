@@ -2,7 +2,7 @@
 
     python compare.py RUN [RUN ...] --plot comparison.png
 
-A RUN is a run folder of train_CIFAR.py, train_CE.py or another training script.
+A RUN is a run folder of any project here, a folder that holds such, or a curve as .csv.
 """
 
 import argparse
@@ -17,13 +17,19 @@ from lra_diffusion.run.errors import exit_status
 
 
 def parse(argv: Sequence[str] | None) -> tuple[list[Path], Path | None]:
-    """The run folders, and the picture to write."""
+    """The runs, and the picture to write."""
     parser = argparse.ArgumentParser(
         prog="compare.py",
         allow_abbrev=False,
         description="A table of the accuracies of several runs, and their curves.",
     )
-    parser.add_argument("runs", type=Path, nargs="+", metavar="RUN", help="run folder")
+    parser.add_argument(
+        "runs",
+        type=Path,
+        nargs="+",
+        metavar="RUN",
+        help="run folder, folder of such, or a curve as .csv",
+    )
     parser.add_argument("--plot", type=Path, metavar="PNG", help="picture of the curves to write")
     args = parser.parse_args(argv)
     if args.plot is not None and args.plot.suffix.lower() != ".png":
@@ -32,7 +38,7 @@ def parse(argv: Sequence[str] | None) -> tuple[list[Path], Path | None]:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Exit status: 0, or 2 for a folder without a run."""
+    """Exit status: 0, or 2 if there is no run."""
 
     def work() -> None:
         runs, plot = parse(argv)

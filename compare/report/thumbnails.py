@@ -22,7 +22,6 @@ from PIL import Image, ImageDraw, ImageOps
 from compare.report.collect import Samples
 from shared import datasets
 from shared.coco import file as coco_file
-from shared.datasets import image_arrays
 from shared.errors import UserError
 
 SIDE = 64  # pixels of the longer side; smaller pictures stay as they are
@@ -84,7 +83,7 @@ def _drawer(samples: Samples, source: Source, side: int) -> Draw:
         return _files(samples, source, side)
     if source.dataset is None:
         raise UserError("the runs do not say which dataset they are of: give --dataset")
-    images = _arrays(source.dataset, source.data_path, side)
+    images = _arrays(source.dataset, source.data_path)
     if samples.index[-1] >= len(images):
         raise UserError(
             f"{source.dataset} has {len(images):,} training images, and the runs have sample "
@@ -93,12 +92,16 @@ def _drawer(samples: Samples, source: Source, side: int) -> Draw:
     return lambda row: Image.fromarray(images[samples.index[row]])
 
 
-def _arrays(dataset: str, path: Path | None, side: int) -> NDArray[np.uint8]:
-    """(N, H, W, 3) the training images of a dataset that has no files."""
+def _arrays(dataset: str, path: Path | None) -> NDArray[np.uint8]:
+    """(N, H, W, 3) or (N, H, W) the training images of a dataset that has no files."""
     root = datasets.data_root(path)
-    if dataset == "folder" and root.is_file():
-        return image_arrays.load(root, side).train_images
-    return datasets.load(dataset, path).train_images
+    if dataset != "folder" or not root.is_file():
+        return datasets.load(dataset, path).train_images
+    try:
+        with np.load(root, allow_pickle=False) as arrays:
+            return np.asarray(arrays["train_images"])  # as they are, not enlarged for a network
+    except Exception as error:  # numpy, zipfile and zlib have a dozen for damaged files
+        raise UserError(f"{root} is not a readable .npz of train_images ({error})") from error
 
 
 # ---- picture files
@@ -214,7 +217,7 @@ def _crop(
 
 
 def _uri(picture: Image.Image, side: int) -> str:
-    small = picture.copy()
+    small = picture.convert("RGB")
     small.thumbnail((side, side))  # never larger than it is
     stream = io.BytesIO()
     small.save(stream, FORMAT, quality=QUALITY)

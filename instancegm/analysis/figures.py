@@ -1,7 +1,7 @@
 """How pictures are laid out and written, and the curves of several runs."""
 
 import io
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import matplotlib
@@ -13,9 +13,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure, SubFigure
 from matplotlib.ticker import MaxNLocator
 
-from instancegm.analysis.runs import Curve, summary
 from instancegm.run.errors import UsageError
 from shared.files import write_atomically
+from shared.runs.run import Evaluation
 
 SHORT = 25  # characters of a label, up to which two stand side by side
 FEW = 40  # epochs, up to which each has a marker
@@ -58,15 +58,13 @@ def save(figure: Figure, path: Path) -> None:
     write_atomically(path, picture.getvalue())
 
 
-def curves(runs: Sequence[Curve]) -> Figure:
-    """Test accuracy of each run by epoch."""
+def curves(runs: Mapping[str, Sequence[Evaluation]]) -> Figure:
+    """Test accuracy of each run, which has at least one, by epoch."""
     height = 4.0 + 0.2 * len(runs)  # the legend has a line for each
     figure = plt.figure(figsize=(7, height), layout="constrained")
     axes = figure.add_subplot()
-    for number, run in enumerate(runs):
-        epochs = [row["epoch"] for row in run.rows]
-        accuracies = [row["accuracy"] for row in run.rows]
-        label = f"{run.name}: last {summary(run.rows)['last']:.2f}"
+    for number, (name, evaluations) in enumerate(runs.items()):
+        epochs, accuracies = zip(*evaluations)
         axes.plot(
             epochs,
             accuracies,
@@ -74,9 +72,9 @@ def curves(runs: Sequence[Curve]) -> Figure:
             marker="o",
             markersize=marker_size(epochs),
             linewidth=1.2,
-            label=label,
+            label=f"{name}: last {accuracies[-1]:.2f}",
         )
     axes.set_title("Test accuracy on clean labels, trained on noisy ones")
-    show_epochs(axes, [row["epoch"] for run in runs for row in run.rows])
+    show_epochs(axes, [one.epoch for evaluations in runs.values() for one in evaluations])
     legend_below(figure)
     return figure

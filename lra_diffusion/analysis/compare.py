@@ -1,108 +1,63 @@
-"""A table and a picture of several runs on the same noisy labels.
+"""A table and a picture of several runs on the same noisy labels, of this project and others.
 
 The majority vote of the k nearest neighbours' labels, which LRA-diffusion's runs measure, is a row
 of its own: it is what retrieval gives without diffusion.
 """
 
-import math
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from lra_diffusion.analysis.figures import accuracy_curves
 from lra_diffusion.run.errors import UsageError
 from lra_diffusion.run.presets import HUMAN
-from lra_diffusion.run.record import read_config
-from lra_diffusion.run.report import Row, summary
 from shared.files import write_atomically
-from shared.run_folder import read_rows
+from shared.runs.files import number
+from shared.runs.labels import same_labels
+from shared.runs.methods import LRA
+from shared.runs.reader import Run, find_runs
 
 VOTE = "knn_accuracy_test"  # of a row or of config.yaml
 
 
-@dataclass(frozen=True)
-class Run:
-    """What is left of a run."""
-
-    folder: Path
-    config: dict[str, Any]
-    rows: list[Row]
-
-    @property
-    def method(self) -> str:
-        return str(self.config.get("method") or self.folder.name)
-
-    @property
-    def labels_hash(self) -> str | None:
-        sha256: str | None = self.config["identity"].get("noisy_labels_sha256")
-        return sha256
-
-    @property
-    def vote(self) -> tuple[str, float] | None:
-        """What the vote is called, and its accuracy (%); None where the run did not measure it."""
-        accuracy = self.rows[-1].get(VOTE, self.config.get(VOTE))
-        if accuracy is None:
-            return None
-        return f"vote of {self.config.get('k', 'k')} neighbours", float(accuracy)
-
-    @property
-    def last_10_epochs(self) -> str:
-        """First and last of the ten epochs that were tested last; not every epoch is tested."""
-        tested = [row["epoch"] for row in self.rows if row.get("accuracy") is not None][-10:]
-        return "-".join(str(epoch) for epoch in sorted({*tested[:1], *tested[-1:]})) or "-"
-
-    @property
-    def at_best_validation(self) -> float | None:
-        """Test accuracy (%) of the epoch that validation chooses; None without validation."""
-        rows = (row for row in self.rows if row.get("accuracy") is not None)
-        chosen = [row for row in rows if row.get("selection") is not None]
-        return max(chosen, key=lambda row: row["selection"])["accuracy"] if chosen else None
+def vote_of(run: Run) -> tuple[str, float] | None:
+    """What the vote is called, and its accuracy (%); None where the run did not measure it."""
+    accuracy = number(run.rows[-1].get(VOTE, run.config.get(VOTE)))
+    return (
+        None if accuracy is None else (f"vote of {run.config.get('k', 'k')} neighbours", accuracy)
+    )
 
 
-def read_run(folder: Path) -> Run:
-    """Raises OSError or ValueError, saying what is missing.
-
-    Accuracies that are no numbers count as epochs that were not tested.
-    """
-    config = read_config(folder)
-    if config is None or not isinstance(config.get("identity"), dict):
-        raise ValueError("no config.yaml of a training script")
-    rows = [_checked(row) for row in read_rows(folder)]
-    if not rows:
-        raise ValueError("no epoch is finished yet")
-    # Own pictures may have no test set.
-    if config.get("dataset") != "folder" and all(row.get("accuracy") is None for row in rows):
-        raise ValueError("no epoch has a test accuracy")
-    return Run(folder, config, rows)
+def last_10_epochs(run: Run) -> str:
+    """First and last of the ten epochs that were tested last; not every epoch is tested."""
+    tested = [one.epoch for one in run.evaluations[-10:]]
+    return "-".join(f"{epoch:.4g}" for epoch in sorted({*tested[:1], *tested[-1:]})) or "-"
 
 
-def _checked(row: Row) -> Row:
-    return {
-        name: None
-        if name.startswith(("accuracy", "selection", VOTE)) and not _is_number(value)
-        else value
-        for name, value in row.items()
+def at_best_validation(run: Run) -> float | None:
+    """Test accuracy (%) of the epoch that validation chooses; None without validation."""
+    tested = dict(run.evaluations)
+    chosen = {
+        row["epoch"]: figure
+        for row in run.rows
+        if row["epoch"] in tested and (figure := number(row.get("selection"))) is not None
     }
-
-
-def _is_number(value: object) -> bool:
-    return isinstance(value, int | float) and math.isfinite(value)
+    return tested[max(chosen, key=chosen.__getitem__)] if chosen else None
 
 
 def named(runs: Sequence[Run]) -> dict[str, Run]:
     """The runs by method; where two have the same one the folder is added, or its whole path."""
-    methods = [run.method for run in runs]
-    for names in (methods, [f"{run.method}, {run.folder.name}" for run in runs]):
+    methods = [str(run.config["method"]) if run.project == LRA else run.title for run in runs]
+    with_folder = [f"{method}, {run.folder.name}" for method, run in zip(methods, runs)]
+    for names in (methods, with_folder):
         if len(set(names)) == len(names):
             return dict(zip(names, runs))
-    return {f"{run.method}, {run.folder}": run for run in runs}
+    return {f"{method}, {run.folder}": run for method, run in zip(methods, runs)}
 
 
 def votes(runs: dict[str, Run]) -> dict[str, float]:
     """The votes that the runs measured, each once, with the run's name where they differ."""
-    found = {name: run.vote for name, run in runs.items() if run.vote is not None}
+    found = {name: vote for name, run in runs.items() if (vote := vote_of(run)) is not None}
     once = dict(found.values())
     if len(set(found.values())) == len(once):
         return once
@@ -119,59 +74,63 @@ def table(runs: dict[str, Run]) -> str:
         f"{'best':>6}  {'by validation':>13}  {'seconds':>7}",
     ]
     for name, run in runs.items():
-        result, chosen = summary(run.rows), run.at_best_validation
-        seconds = sum(row.get("seconds") or 0 for row in run.rows)
+        best, _, last, last_10_mean = run.summary() or (None,) * 4
         lines.append(
-            f"{name:<{width}}  {_shown(result['last']):>6}  {_shown(result['last_10_mean']):>22}  "
-            f"{run.last_10_epochs:>9}  {_shown(result['best']):>6}  {_shown(chosen):>13}  "
-            f"{seconds:7.0f}"
+            f"{name:<{width}}  {_shown(last):>6}  {_shown(last_10_mean):>22}  "
+            f"{last_10_epochs(run):>9}  {_shown(best):>6}  {_shown(at_best_validation(run)):>13}  "
+            f"{run.seconds:7.0f}"
         )
     none = "  ".join(f"{'-':>{column}}" for column in (22, 9, 6, 13, 7))
     lines += [f"{name:<{width}}  {vote:6.2f}  {none}" for name, vote in baselines.items()]
+    if masks := [name for name, run in runs.items() if run.metric != "accuracy"]:
+        lines.append(f"mask AP instead of accuracy: {', '.join(masks)}")
     return "\n".join(lines)
 
 
 def labels_tested(runs: dict[str, Run]) -> str:
     """What the labels of the test sets are: those of own pictures may be wrong."""
-    own = any(run.config.get("dataset") == "folder" for run in runs.values())
+    own = any(dataset_of(run) == "folder" for run in runs.values())
     return "given" if own else "clean"
 
 
+def dataset_of(run: Run) -> str | None:
+    """The name that the run's project has for its dataset."""
+    dataset: str | None = run.config.get("dataset") or run.config.get("dataset_name")
+    return dataset
+
+
 def _shown(accuracy: float | None) -> str:
-    return "-" if accuracy is None or math.isnan(accuracy) else f"{accuracy:.2f}"
+    return "-" if accuracy is None else f"{accuracy:.2f}"
 
 
 def noise_of(runs: Sequence[Run]) -> str:
     """The noise in a title; a warning goes to stderr when the runs had different labels."""
-    if len({run.labels_hash for run in runs}) > 1:
+    if not same_labels(runs):
         print(
-            "warning: these runs were trained on different noisy labels (noisy_labels_sha256 "
-            "differs), so their accuracies do not compare",
+            "warning: these runs were trained on different noisy labels (by their noise.npz), so "
+            "their accuracies do not compare",
             file=sys.stderr,
         )
         return "different noisy labels"
     config = runs[0].config
     rate = config.get("measured_noise_rate")
-    source = config.get("noise_file") or config.get("dataset") or "noisy labels"
+    source = config.get("noise_file") or dataset_of(runs[0]) or "noisy labels"
     name = str(config.get("noise_type") or Path(source).stem)
     name = f"{source}-{name}" if source in HUMAN else name
     return name if rate is None else f"{name}, {100 * rate:.1f} % of the labels wrong"
 
 
-def compare(folders: Sequence[Path], plot: Path | None) -> None:
+def compare(places: Sequence[Path], plot: Path | None) -> None:
     """Prints the table, and draws the curves if asked to. Raises UsageError."""
-    found = []
-    for folder in folders:
-        try:
-            found.append(read_run(folder))
-        except (OSError, ValueError) as error:
-            raise UsageError(
-                f"{folder} holds no run ({error}): give the --output_dir of a training script"
-            ) from error
+    found, unread = find_runs(places)
+    if not found:
+        raise UsageError("\n".join(f"{folder}: {reason}" for folder, reason in unread))
+    for folder, reason in unread:
+        print(f"note: left out: {folder}: {reason}", file=sys.stderr)
     runs, noise = named(found), noise_of(found)
     print(f"{noise}\n{table(runs)}")
     if plot is not None:
-        curves = {name: run.rows for name, run in runs.items()}
+        curves = {name: [one._asdict() for one in run.evaluations] for name, run in runs.items()}
         title = f"Test accuracy by epoch: {noise}"
         picture = accuracy_curves(title, curves, votes(runs), labels_tested(runs))
         write_atomically(plot, picture)

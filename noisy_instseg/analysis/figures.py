@@ -89,7 +89,7 @@ def draw_losses(
 
 
 def ap_by_epoch(
-    title: str, runs: Mapping[str, Mapping[int, float]], switches: Mapping[str, float]
+    title: str, runs: Mapping[str, Mapping[float, float]], switches: Mapping[str, float]
 ) -> bytes:
     """Mask AP after the epochs.
 
@@ -99,7 +99,7 @@ def ap_by_epoch(
 
 
 def draw_epochs(
-    title: str, runs: Mapping[str, Mapping[int, float]], switches: Mapping[str, float]
+    title: str, runs: Mapping[str, Mapping[float, float]], switches: Mapping[str, float]
 ) -> Figure:
     """The figure of `ap_by_epoch`. A legend below covers no curve, and a single epoch is a dot."""
     figure = Figure(figsize=(7.5, 4.8), layout="constrained")

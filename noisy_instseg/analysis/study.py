@@ -23,9 +23,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from noisy_instseg.analysis import past_runs
 from noisy_instseg.analysis.config import METHODS, RobustnessFlags
-from noisy_instseg.analysis.past_runs import Row
 from noisy_instseg.run import run_folder
 from noisy_instseg.run.errors import NON_FINITE, NonFiniteLossError
 from shared.cli import coco as coco_noise_cli
@@ -33,9 +31,12 @@ from shared.coco import manifest as coco_manifest
 from shared.coco import noise as coco_noise
 from shared.errors import UserError
 from shared.files import write_atomically
+from shared.runs.reader import read_run
 
 TOOLS = Path(__file__).absolute().parents[1] / "tools"
 COLUMNS = ("method", "rate", "realised_rate", "seed", "segm_mAP", "bbox_mAP", "epochs", "seconds")
+
+Row = dict[str, Any]
 
 
 @dataclass(frozen=True)
@@ -93,7 +94,7 @@ def command(study: Study, trial: Trial) -> list[str]:
     stage_1 = study.folder(trial, "nl_1")
     if run_folder.epochs_in(folder):
         begin = ["--resume"]
-    elif trial.method == "ce" and run_folder.read_rows(stage_1) and past_runs.read(stage_1).is_done:
+    elif trial.method == "ce" and run_folder.read_rows(stage_1) and read_run(stage_1).is_finished:
         begin = ["--resume-from", str(run_folder.epochs_in(stage_1)[0][1])]
     else:
         begin = ["--resume"] if run_folder.is_run(folder) else []  # stopped in its first epoch
@@ -104,7 +105,7 @@ def command(study: Study, trial: Trial) -> list[str]:
 def is_done(study: Study, trial: Trial) -> bool:
     """Whether a trial has its last epoch, evaluated."""
     folder = study.folder(trial)
-    return bool(run_folder.read_rows(folder)) and past_runs.read(folder).is_done
+    return bool(run_folder.read_rows(folder)) and read_run(folder).is_finished
 
 
 def make_noise(study: Study, trial: Trial) -> float:
@@ -166,7 +167,7 @@ def check_settings(study: Study) -> None:
 
 def result(study: Study, trial: Trial, realised_rate: float) -> Row:
     """A line of the table."""
-    run = past_runs.read(study.folder(trial))
+    run = read_run(study.folder(trial))
     last = run.rows[-1]
     return {
         "method": trial.method,

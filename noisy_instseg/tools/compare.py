@@ -3,7 +3,8 @@
     python tools/compare.py work_dirs/mask_rcnn_tiny_shapes_ce \
         work_dirs/mask_rcnn_tiny_shapes_nl_2 --plot comparison.png
 
-A WORK_DIR is a run folder of tools/train.py or train_stages.py. See analysis/run_table.py.
+A WORK_DIR is a run folder of tools/train.py or train_stages.py, or of another project here, or a
+folder that holds such. See analysis/run_table.py.
 """
 
 import sys

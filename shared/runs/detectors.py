@@ -16,6 +16,7 @@ from shared.runs.methods import INSTSEG, Method
 from shared.runs.run import RunError
 
 CE, NL = "CrossEntropyLoss", "NewCombinationLoss"
+NL_AFTER_CE = "nl"
 LOSSES = {
     CE: ("ce", "CE"),
     NL: ("nl_alone", "NewCombinationLoss alone"),
@@ -26,8 +27,8 @@ DETECTED = ("segm_mAP", "bbox_mAP", "loss_mask")  # no classifier has such figur
 Row = dict[str, Any]
 
 
-def is_detector(rows: Sequence[Row]) -> bool:
-    return any(not row.keys().isdisjoint(DETECTED) for row in rows)
+def is_detector(rows: Sequence[Row], settings: dict[str, Any]) -> bool:
+    return loss_of(settings) is not None or any(not row.keys().isdisjoint(DETECTED) for row in rows)
 
 
 def whole_log(folder: Path, own: Sequence[Row], settings: dict[str, Any]) -> list[Row]:
@@ -53,16 +54,19 @@ def stage_1_folders(folder: Path, settings: dict[str, Any]) -> list[Path]:
     return [place for place in found if place != here]
 
 
-def loss_of(settings: dict[str, Any]) -> str:
+def loss_of(settings: dict[str, Any]) -> str | None:
     """The classification loss of the box head."""
-    return str(at(settings, "model", "roi_head", "bbox_head", "loss_cls", "type"))
+    loss = at(settings, "model", "roi_head", "bbox_head", "loss_cls", "type")
+    return None if loss is None else str(loss)
 
 
 def method_of(settings: dict[str, Any], own: Sequence[Row]) -> Method:
     """own: the run's own rows; the loss changed before the first unless that is epoch 1."""
     loss = loss_of(settings)
     if loss == NL and own[0]["epoch"] > 1:
-        return Method(INSTSEG, "nl", f"CE, then {NL}")
+        return Method(INSTSEG, NL_AFTER_CE, f"CE, then {NL}")
+    if loss is None:  # without its config
+        return Method(INSTSEG, "unknown", "unknown loss")
     return Method(INSTSEG, *LOSSES.get(loss, (loss.lower(), loss)))
 
 

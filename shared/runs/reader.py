@@ -11,7 +11,7 @@ Nothing that is read is executed, and nothing is written: a run may be in progre
 import os
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from shared.errors import explain
 from shared.runs import detectors, methods
@@ -57,13 +57,13 @@ def _read(folder: Path) -> Run:
         raise RunError(f"{folder}: no such folder; give the run folder that training wrote")
     if (folder / CONFIG).exists():
         return _of_classifier(folder)
-    own = read_log(folder)
-    if not detectors.is_detector(own):
+    own, config = read_log(folder), detectors.read_config(folder)
+    if not detectors.is_detector(own, config):
         raise RunError(
             f"{folder} has no {CONFIG}, so nobody knows of which method it is: copy that file from "
             "the run too"
         )
-    return _of_detector(folder, own)
+    return _of_detector(folder, own, config)
 
 
 def _of_classifier(folder: Path) -> Run:
@@ -97,8 +97,7 @@ def _of_classifier(folder: Path) -> Run:
     )
 
 
-def _of_detector(folder: Path, own: list[detectors.Row]) -> Run:
-    config = detectors.read_config(folder)
+def _of_detector(folder: Path, own: list[detectors.Row], config: dict[str, Any]) -> Run:
     project, key, title = detectors.method_of(config, own)
     rows = detectors.whole_log(folder, own, config)
     return Run(
@@ -125,10 +124,10 @@ def _of_detector(folder: Path, own: list[detectors.Row]) -> Run:
 
 
 def find_runs(places: Iterable[Path]) -> tuple[list[Run], list[Unread]]:
-    """The runs at or below the places, each once, by folder; and what was left out, and why.
+    """The runs at or below the places, each once, and what was left out, and why.
 
-    places: folders, or curves as .csv. Neither links to folders nor hidden folders are entered
-    unless they are a place themselves.
+    In the order of the places, below each sorted by folder. places: folders, or curves as .csv.
+    Neither links to folders nor hidden folders are entered unless they are a place themselves.
     """
     runs: list[Run] = []
     unread: list[Unread] = []
@@ -147,7 +146,25 @@ def find_runs(places: Iterable[Path]) -> tuple[list[Run], list[Unread]]:
                     unread.append(Unread(folder, _less(folder, str(error))))
         if not found:
             unread.append(Unread(place, "no run folder is in it or below it"))
-    return sorted(runs, key=lambda run: run.folder.parts), sorted(set(unread))
+    return runs, list(dict.fromkeys(unread))
+
+
+def runs_to_compare(places: Iterable[Path]) -> tuple[list[Run], list[str]]:
+    """The runs with a test accuracy, and a line on each folder that was left out.
+
+    Raises RunError, with those lines, if no run is left.
+    """
+    runs, unread = find_runs(places)
+    tested = [run for run in runs if run.evaluations]
+    lines = [f"{folder}: {reason}" for folder, reason in unread]
+    lines += [
+        f"{run.folder} has no test accuracy: it has no test set, or was not tested yet"
+        for run in runs
+        if not run.evaluations
+    ]
+    if not tested:
+        raise RunError("\n".join(lines))
+    return tested, lines
 
 
 def _candidates(place: Path) -> Iterator[tuple[Path, str | None]]:

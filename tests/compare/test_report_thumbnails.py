@@ -41,14 +41,22 @@ def test_digits_come_from_their_rows():
         assert np.abs(shown - meant).mean() < 12  # of 255, as it is compressed
 
 
-def test_an_npz_of_images_is_read(tmp_path):
-    images = np.zeros((3, 80, 80, 3), np.uint8)
+@pytest.mark.parametrize(("shape", "size"), [((80, 80, 3), 64), ((80, 80), 64), ((28, 28), 28)])
+def test_an_npz_of_images_is_read(tmp_path, shape, size):
+    images = np.zeros((3, *shape), np.uint8)
     images[2] = 255
     np.savez(tmp_path / "mine.npz", train_images=images, train_labels=np.array([0, 1, 0]))
     source = Source("folder", tmp_path / "mine.npz")
     [uri] = thumbnails.of_samples(samples([2]), [0], source).uris
-    assert opened(uri).size == (64, 64)
+    assert opened(uri).size == (size, size)
     assert np.asarray(opened(uri)).min() > 250
+
+
+def test_a_damaged_npz_is_no_error(tmp_path):
+    (tmp_path / "mine.npz").write_bytes(b"PK damaged")
+    found = thumbnails.of_samples(samples([0]), [0], Source("folder", tmp_path / "mine.npz"))
+    assert found.uris == (None,)
+    assert "mine.npz is not a readable .npz" in found.problem
 
 
 @pytest.mark.parametrize("below", ["", "train", "set/train"])

@@ -9,10 +9,12 @@ from PIL import Image
 
 from ieg import compare
 from ieg.analysis.picture import drawn, picture
-from ieg.analysis.runs import Run, labels_of, read_run, table
+from ieg.analysis.runs import labels_of, table
+from shared.formats import noise_file
+from shared.runs.reader import read_run
 
 
-def run_folder(folder, method="fsr", labels="a", weights=(1.5, 0.5), use_ema=True):
+def run_folder(folder, method="fsr", labels=(0, 1), weights=(1.5, 0.5), use_ema=True):
     folder.mkdir()
     config = {
         "method": method,
@@ -20,8 +22,9 @@ def run_folder(folder, method="fsr", labels="a", weights=(1.5, 0.5), use_ema=Tru
         "dataset": "digits",
         "network_name": "wrn10-1",
         "seed": 1,
-        "identity": {"train_labels_sha256": labels},
+        "max_iteration": 20,
     }
+    noise_file.write(folder / "noise.npz", noise_file.make(labels))
     (folder / "config.yaml").write_text(yaml.safe_dump(config))
     lines = []
     for iteration, accuracy in ((1, 10.0), (10, 30.0), (20, 20.0)):
@@ -47,7 +50,7 @@ def test_the_table_has_last_and_best_accuracy_and_the_weights_of_the_second_half
     ]
     lines = table(runs).splitlines()
     assert lines[2].split() == ["FSR", "20.00", "30.00", "1.50", "0.50"]
-    assert lines[3].split() == ["supervised", "(raw)", "21.00", "31.00", "-", "-"]
+    assert lines[3].split() == ["Supervised", "(raw)", "21.00", "31.00", "-", "-"]
     assert "weight: 1 is uniform" in lines[4]
 
 
@@ -68,7 +71,7 @@ def test_accuracies_may_be_null_or_nan_at_first_and_at_last(tmp_path):
     runs = [read_run(folder) for folder in (a, b, c)]
     lines = table(runs).splitlines()
     assert lines[2].split()[:3] == ["FSR", "20.00", "20.00"]
-    assert lines[3].split()[:3] == ["L2R", "-", "30.00"]
+    assert lines[3].split()[:3] == ["L2R", "30.00", "30.00"]
     assert lines[4].split()[:3] == ["IEG", "-", "-"]
     picture(runs)
 
@@ -105,11 +108,11 @@ def test_pictures_of_extreme_runs_show_everything(tmp_path, case):
         | {"weight_clean": weight, "weight_noisy": 0.0}
         for i, value in enumerate(accuracies, 1)
     ]
-    config = {"use_ema": True, "dataset": "digits", "network_name": "wrn10-1", "seed": 1}
-    runs = [
-        Run(tmp_path / f"a_long_name_of_a_folder_{n}", {**config, "method": method}, rows)
-        for n, method in enumerate(["ieg", "fsr", "fsr", "fsr", "supervised"])
-    ]
+    runs = []
+    for n, method in enumerate(["ieg", "fsr", "fsr", "fsr", "supervised"]):
+        folder = run_folder(tmp_path / f"a_long_name_of_a_folder_{n}", method)
+        (folder / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+        runs.append(read_run(folder))
     figure = drawn(runs)
     figure.draw_without_rendering()
     curves, bars = figure.axes
@@ -142,7 +145,7 @@ def test_real_runs_become_a_table_and_a_picture(trained, tmp_path, capsys):
     printed = capsys.readouterr()
     assert printed.err == ""
     lines = printed.out.splitlines()
-    assert [line.split()[0] for line in lines[2:6]] == ["supervised", "L2R", "IEG", "FSR"]
+    assert [line.split()[0] for line in lines[2:6]] == ["Supervised", "L2R", "IEG", "FSR"]
     for line, method in zip(lines[2:6], METHODS):
         assert line.split()[1] == f"{rows(trained[method][0])[-1]['accuracy_ema']:.2f}"
     with Image.open(tmp_path / "out" / "runs.png") as image:
@@ -160,13 +163,13 @@ def test_one_method_alone_and_no_warning_for_the_same_labels(tmp_path, capsys):
 @pytest.mark.parametrize(
     ("name", "content", "message"),
     [
-        ("config.yaml", None, "No such file"),
-        ("config.yaml", "method: sln\n", "not of a run of ieg.main"),
-        ("config.yaml", "- a\n", "not of a run of ieg.main"),
+        ("config.yaml", None, "has no config.yaml"),
+        ("config.yaml", "method: sln\n", "not those of a training script"),
+        ("config.yaml", "- a\n", "does not hold settings by name"),
         ("config.yaml", "!!python/object/apply:os.getcwd []", "could not determine a constructor"),
-        ("metrics.jsonl", "", "has no evaluation yet"),
+        ("metrics.jsonl", "", "no epoch is finished yet"),
         ("metrics.jsonl", "nonsense\n", "holds a line that is no row"),
-        ("metrics.jsonl", None, "No such file"),
+        ("metrics.jsonl", None, "no epoch is finished yet"),
     ],
 )
 def test_what_is_no_run_is_one_message(tmp_path, capsys, name, content, message):
@@ -176,3 +179,27 @@ def test_what_is_no_run_is_one_message(tmp_path, capsys, name, content, message)
     error = capsys.readouterr().err
     assert error.startswith("error: ")
     assert message in error
+
+
+def test_runs_of_other_projects_and_folders_of_runs_are_read(tmp_path, capsys):
+    run_folder(tmp_path / "a")
+    run_folder(tmp_path / "b", "l2r", labels=(1, 1))
+    other = tmp_path / "sln"
+    other.mkdir()
+    config = {"dataset_name": "digits", "sigma": 1.0, "mo": True, "lc_n_epoch": -1, "seed": 1}
+    (other / "config.yaml").write_text(yaml.safe_dump(config))
+    (other / "metrics.jsonl").write_text('{"epoch": 1, "accuracy": 40.0}\n')
+    (tmp_path / "begun").mkdir()
+    (tmp_path / "begun" / "config.yaml").write_text("method: fsr\nnetwork_name: wrn10-1\n")
+    assert compare.main([str(tmp_path), "--plot", str(tmp_path / "x.png")]) == 0
+    out, err = capsys.readouterr()
+    lines = [line.split()[:3] for line in out.splitlines()[2:5]]
+    assert lines == [
+        ["FSR", "20.00", "30.00"],
+        ["L2R", "20.00", "30.00"],
+        ["SLN+MO", *["40.00"] * 2],
+    ]
+    assert "of other projects, as each reports it: SLN+MO" in out
+    assert "left out" in err
+    assert "begun: no epoch is finished yet" in err
+    assert "warning: the runs differ in noisy labels or seed" in err

@@ -11,12 +11,15 @@ from conftest import ROOT, environment
 
 from instancegm.analysis import compare
 
+OURS = {"method": "dividemix", "no_vae": True, "num_epochs": 4}
+LRA = {"method": "LRA-diffusion (SimCLR)", "nepoch": 5}
+FSR = {"method": "fsr", "network_name": "wrn10-1", "max_iteration": 7, "use_ema": True}
 
-def write_run(folder, rows, **config):
+
+def write_run(folder, rows, config=OURS):
     folder.mkdir()
     (folder / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    if config:
-        (folder / "config.yaml").write_text(yaml.safe_dump(config))
+    (folder / "config.yaml").write_text(yaml.safe_dump(config))
 
 
 def cells(capsys, name):
@@ -48,14 +51,14 @@ EVALUATIONS = [
 
 
 def test_of_a_run_with_averaged_weights_the_reported_accuracy_counts(tmp_path, capsys):
-    write_run(tmp_path / "fsr", EVALUATIONS, method="fsr", use_ema=True)
+    write_run(tmp_path / "fsr", EVALUATIONS, FSR)
     assert compare.main([str(tmp_path / "fsr")]) == 0
     output = capsys.readouterr()
     line = output.out.splitlines()[2].split()
     # Three evaluations are no three epochs.
     assert line == ["fsr", "79.00", "73.00", "75.67", "1.4", "3"]
     assert "of averaged weights, as these runs report: fsr" in output.out
-    (tmp_path / "fsr" / "config.yaml").write_text("use_ema: false")
+    (tmp_path / "fsr" / "config.yaml").write_text(yaml.safe_dump({**FSR, "use_ema": False}))
     assert compare.main([str(tmp_path / "fsr")]) == 0
     assert cells(capsys, "fsr")[:2] == ["17.00", "17.00"]
 
@@ -70,10 +73,10 @@ def test_a_curve_of_another_project_is_read(tmp_path, capsys):
 @pytest.mark.parametrize("nothing", [None, math.nan])
 def test_epochs_that_were_not_evaluated_are_left_out(tmp_path, capsys, nothing):
     rows = [{"epoch": n, "accuracy": nothing if n < 3 else 10.0 * n} for n in range(1, 6)]
-    write_run(tmp_path / "lra", rows)
+    write_run(tmp_path / "lra", rows, LRA)
     assert compare.main([str(tmp_path / "lra"), "--plot", str(tmp_path / "a.png")]) == 0
     assert cells(capsys, "lra") == ["50.00", "50.00", "40.00", "5", "3"]
-    write_run(tmp_path / "early", rows[:2])
+    write_run(tmp_path / "early", rows[:2], LRA)
     assert compare.main([str(tmp_path / "early")]) == 2
     assert "early has no test accuracy: it has no test set, or" in capsys.readouterr().err
     assert compare.main([str(tmp_path / "early"), str(tmp_path / "lra")]) == 0
@@ -86,13 +89,13 @@ def test_epochs_that_were_not_evaluated_are_left_out(tmp_path, capsys, nothing):
 def test_a_run_without_a_curve_gets_one_message(runs, tmp_path, capsys):
     write_run(tmp_path / "empty", [])
     write_run(tmp_path / "twice", [{"epoch": 0, "accuracy": 1.0}] * 2)
-    write_run(tmp_path / "masks", [{"epoch": 1, "segm_mAP": 0.1}])
+    write_run(tmp_path / "other", [{"epoch": 1, "accuracy": 1.0}], {"of": "another program"})
     (tmp_path / "words.csv").write_text("a,b\n1,2\n")
     expected = {
-        "nothing": "cannot be read",
+        "nothing": "no such folder",
         "empty": "no epoch is finished",
         "twice": "two runs wrote into one folder",
-        "masks": "its rows hold epoch, segm_mAP",
+        "other": "not those of a training script of this repository",
         "words.csv": "no epoch",
         "none.csv": "none.csv",
     }
@@ -104,6 +107,26 @@ def test_a_run_without_a_curve_gets_one_message(runs, tmp_path, capsys):
     assert compare.main([*runs, "--plot", "a.doc"]) == 2
     assert "a picture ends in" in capsys.readouterr().err
     assert not (tmp_path / "a.doc").exists()
+
+
+def test_a_folder_of_runs_is_read_and_what_is_no_run_is_named(runs, tmp_path, capsys):
+    write_run(tmp_path / "fsr", EVALUATIONS, FSR)
+    write_run(tmp_path / "simclr", [{"epoch": 1}], {"nepoch": 1, "temperature": 1, "arch": "a"})
+    (tmp_path / "masks").mkdir()
+    (tmp_path / "masks" / "metrics.jsonl").write_text('{"epoch": 1, "segm_mAP": 0.125}\n')
+    assert compare.main(["."]) == 0
+    out, error = capsys.readouterr()
+    lines = [line.split()[:3] for line in out.splitlines()[2:5]]
+    assert lines == [
+        ["fsr", "79.00", "73.00"],
+        ["masks", "12.50", "12.50"],
+        ["run", *["20.00"] * 2],
+    ]
+    assert "mask AP instead of accuracy: masks" in out
+    assert error.splitlines() == [
+        "note: left out: simclr: config.yaml: an encoder trained by train_SimCLR.py, not a "
+        "classifier: give the run that uses it"
+    ]
 
 
 @pytest.mark.parametrize(

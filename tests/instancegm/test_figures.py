@@ -5,8 +5,8 @@ import numpy as np
 import pytest
 
 from instancegm.analysis import figures, plots
-from instancegm.analysis.runs import Curve
 from instancegm.method.mixture import fit_clean_prob, normalise
+from shared.runs.run import Evaluation
 
 RNG = np.random.default_rng(0)
 NAN = float("nan")
@@ -95,17 +95,16 @@ def test_the_picture_of_a_run(name):
     plt.close(figure)
 
 
-def curve(name, epochs):
-    log = [{"epoch": epoch, "accuracy": 10.0 + epoch} for epoch in epochs]
-    return Curve(name, log, len(log), averaged=False)
+def curve(epochs):
+    return [Evaluation(epoch, 10.0 + epoch) for epoch in epochs]
 
 
 @pytest.mark.parametrize(
     "runs",
     [
-        [curve("one epoch", [0])],
-        [curve("fractions", [0.2, 0.4, 0.6]), curve("a_long_name_of_a_run_" * 3, [0])],
-        [curve(f"run {k}", range(300)) for k in range(12)],
+        {"one epoch": curve([0])},
+        {"fractions": curve([0.2, 0.4, 0.6]), "a_long_name_of_a_run_" * 3: curve([0])},
+        {f"run {k}": curve(range(300)) for k in range(12)},
     ],
     ids=["one", "fractions", "many"],
 )
@@ -113,7 +112,7 @@ def test_the_curves_of_several_runs(runs):
     figure = figures.curves(runs)
     (axes,) = drawn(figure)
     assert_nothing_is_hidden(figure)
-    assert_ticks_are_whole(axes, [row["epoch"] for run in runs for row in run.rows])
+    assert_ticks_are_whole(axes, [one.epoch for run in runs.values() for one in run])
     lines = axes.get_lines()
     assert all(line.get_markersize() > 0 for line in lines if len(line.get_xdata()) == 1)
     assert len({(line.get_color(), line.get_linestyle()) for line in lines}) == len(runs)
@@ -121,7 +120,7 @@ def test_the_curves_of_several_runs(runs):
 
 
 def test_a_picture_is_written_whole_or_not_at_all(tmp_path):
-    figures.save(figures.curves([curve("a", [0])]), tmp_path / "new" / "curves")
+    figures.save(figures.curves({"a": curve([0])}), tmp_path / "new" / "curves")
     assert (tmp_path / "new" / "curves").read_bytes().startswith(b"\x89PNG")
     assert [path.name for path in (tmp_path / "new").iterdir()] == ["curves"]
     assert not plt.get_fignums()

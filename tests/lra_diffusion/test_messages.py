@@ -18,7 +18,6 @@ FEATURES = [*LRA, "test_ILSVRC2012", "KNN_test", "plot"]
 # Modules whose messages name flags: the scripts that print them, and the flags of other commands
 # that they name, as in `python make_pmd.py --rate 0.35` or "the --output_dir of a training script".
 PRINTED_BY = {
-    "analysis/compare.py": (["compare"], {"--output_dir"}),
     "analysis/feature_space.py": (["KNN_test"], set()),
     "encoders/clip_tower.py": (FEATURES, set()),
     "encoders/frozen.py": (FEATURES, {"--dataset"}),

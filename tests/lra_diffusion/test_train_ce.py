@@ -195,7 +195,7 @@ def test_without_validation_the_last_epoch_counts(main, tmp_path, capsys):
     assert "best validation" not in capsys.readouterr().out
 
 
-def fake_run(folder, method, accuracies, labels="a", **more):
+def fake_run(folder, method, accuracies, labels=(0, 1), **more):
     """A run folder as far as compare.py reads it."""
     folder.mkdir()
     config = {
@@ -203,8 +203,9 @@ def fake_run(folder, method, accuracies, labels="a", **more):
         "noise_type": "cifar10-1-0.35",
         "measured_noise_rate": 0.35031,
         "k": 10,
-        "identity": {"noisy_labels_sha256": labels},
+        "nepoch": 200,
     }
+    noise_file.write(folder / "noise.npz", noise_file.make(labels))
     (folder / "config.yaml").write_text(yaml.safe_dump(config))
     lines = [
         {
@@ -245,15 +246,17 @@ def test_compare_takes_what_is_no_number_for_not_tested_and_tells_which_epochs_c
     every_fifth = [10.0 * (n // 5) if n % 5 == 0 else None for n in range(1, 31)]
     runs = [
         fake_run(tmp_path / "one", "CE", [None, float("nan"), 70.0]),
-        fake_run(tmp_path / "two", "LRA", every_fifth),
+        fake_run(tmp_path / "two", "LRA-diffusion", every_fifth),
+        fake_run(tmp_path / "none", "LRA-diffusion (CLIP)", [None, float("inf")]),
     ]
     assert compare.main([*runs, "--plot", str(tmp_path / "a.png")]) == 0
-    lines = {line.split()[0]: line.split()[1:] for line in capsys.readouterr().out.splitlines()}
+    lines = {
+        line.split("  ")[0]: line.split()[-6:] for line in capsys.readouterr().out.splitlines()
+    }
     assert lines["CE"][:4] == ["70.00", "70.00", "3", "70.00"]
-    assert lines["LRA"][:4] == ["60.00", "35.00", "5-30", "60.00"]  # six tests, not six epochs
-    nothing = fake_run(tmp_path / "none", "CE", [None, float("inf")])
-    assert compare.main([nothing]) == 2
-    assert "no epoch has a test accuracy" in capsys.readouterr().err
+    # Six tests, not six epochs.
+    assert lines["LRA-diffusion"][:4] == ["60.00", "35.00", "5-30", "60.00"]
+    assert lines["LRA-diffusion (CLIP)"][:5] == ["-"] * 5
 
 
 def test_compare_refuses_a_log_of_two_runs(tmp_path, capsys):
@@ -269,17 +272,35 @@ def test_compare_warns_of_other_labels_tells_equal_methods_apart_and_says_what_i
 ):
     runs = [
         fake_run(tmp_path / "one", "CE", [70.0]),
-        fake_run(tmp_path / "two", "CE", [71.0], labels="b"),
+        fake_run(tmp_path / "two", "CE", [71.0], labels=(1, 1)),
     ]
     assert compare.main(runs) == 0
     out, err = capsys.readouterr()
-    assert "different noisy labels (noisy_labels_sha256 differs)" in err
+    assert "different noisy labels (by their noise.npz)" in err
     assert "CE, one" in out
     assert "CE, two" in out
-    assert compare.main([runs[0], str(tmp_path)]) == 2
-    assert "give the --output_dir of a training script" in capsys.readouterr().err
+    (tmp_path / "nothing").mkdir()
+    assert compare.main([runs[0], str(tmp_path / "nothing")]) == 0
+    assert "nothing: no run folder is in it or below it" in capsys.readouterr().err
     empty = fake_run(tmp_path / "empty", "CE", [])
     assert compare.main([empty]) == 2
     assert "no epoch is finished" in capsys.readouterr().err
     with pytest.raises(SystemExit, match="2"):
         compare.main([runs[0], "--plot", "curves.pdf"])
+
+
+def test_compare_takes_runs_of_other_projects_with_the_accuracy_that_they_report(tmp_path, capsys):
+    """Trained on the same labels but for those that each keeps to validate."""
+    fake_run(tmp_path / "ce", "CE", [70.0, 80.0])
+    log = [{"epoch": n, "accuracy": 10.0 * n, "accuracy_test_ema": 1.0} for n in (1, 2)]
+    (tmp_path / "sln").mkdir()
+    config = {"dataset_name": "digits", "sigma": 1.0, "mo": True, "lc_n_epoch": -1, "n_epochs": 2}
+    (tmp_path / "sln" / "config.yaml").write_text(yaml.safe_dump(config))
+    (tmp_path / "sln" / "metrics.jsonl").write_text("".join(f"{json.dumps(row)}\n" for row in log))
+    noise_file.write(tmp_path / "sln" / "noise.npz", noise_file.make([7, 1], indices=[5, 1]))
+    assert compare.main([str(tmp_path), "--plot", str(tmp_path / "a.png")]) == 0
+    out, err = capsys.readouterr()
+    assert err == ""
+    lines = {line.split("  ")[0]: line.split()[-6:] for line in out.splitlines()[3:-1]}
+    assert lines["CE"][:2] == ["80.00", "75.00"]
+    assert lines["SLN+MO"] == ["20.00", "15.00", "1-2", "20.00", "-", "0"]

@@ -7,11 +7,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import yaml
 from conftest import TOOLS, tool
 
 from noisy_instseg.analysis import figures, past_runs, run_table
 from noisy_instseg.run.errors import check_output, exit_status
 from shared.errors import UserError
+from shared.runs.reader import read_run
 
 SCRIPT = TOOLS / "compare.py"
 script = tool("compare")
@@ -46,6 +48,10 @@ def make_run(
     return folder
 
 
+def epochs_of(run):
+    return [one.epoch for one in run.evaluations]
+
+
 @pytest.fixture
 def two_stages(tmp_path: Path) -> Path:
     make_run(tmp_path / "tiny_nl_1", {epoch: epoch / 100 for epoch in range(1, 7)}, epochs=6)
@@ -54,30 +60,30 @@ def two_stages(tmp_path: Path) -> Path:
 
 
 def test_a_second_stage_begins_with_the_epochs_of_the_first(two_stages):
-    run = past_runs.read(two_stages)
-    assert list(run.evaluated) == list(range(1, 13))
-    assert run.switch == 6.5
-    assert run.method == "CE, then NewCombinationLoss"
+    run = read_run(two_stages)
+    assert epochs_of(run) == list(range(1, 13))
+    assert past_runs.switch(run) == 6.5
+    assert run.title == "CE, then NewCombinationLoss"
     assert run.seconds == pytest.approx(12 * 2.5)
-    assert run.is_done
-    assert run.noise_rate is None
+    assert run.is_finished
+    assert past_runs.noise_rate(run) is None
 
 
 def test_a_second_stage_from_the_first_epoch_on_is_named_so(two_stages):
-    run = past_runs.read(
+    run = read_run(
         make_run(two_stages.with_name("alone_nl_2"), {1: 0.1, 2: 0.2}, "NewCombinationLoss")
     )
-    assert run.method == "NewCombinationLoss alone"
-    assert run.switch is None
+    assert run.title == "NewCombinationLoss alone"
+    assert past_runs.switch(run) is None
 
 
 def test_plain_cross_entropy_from_the_first_stage_has_no_switch(two_stages):
-    run = past_runs.read(
+    run = read_run(
         make_run(two_stages.with_name("tiny_ce"), {epoch: 0.1 for epoch in range(7, 11)})
     )
     assert [row["epoch"] for row in run.rows] == list(range(1, 11))
-    assert run.switch is None
-    assert not run.is_done
+    assert past_runs.switch(run) is None
+    assert not run.is_finished
 
 
 def test_a_torn_last_line_and_a_missing_config_do_no_harm(tmp_path):
@@ -85,10 +91,10 @@ def test_a_torn_last_line_and_a_missing_config_do_no_harm(tmp_path):
     with (folder / "metrics.jsonl").open("a") as file:
         file.write('{"epoch": 3, "se')
     (folder / "torn.py").unlink()
-    run = past_runs.read(folder)
+    run = read_run(folder)
     assert [row["epoch"] for row in run.rows] == [1, 2]
-    assert run.max_epochs is None
-    assert run.loss == "None"
+    assert run.epochs_planned is None
+    assert (run.method, run.title) == ("unknown", "unknown loss")
 
 
 def test_the_table_names_the_last_and_the_best_epoch(two_stages, capsys):
@@ -125,25 +131,25 @@ def test_the_noise_rate_comes_from_the_manifest(tmp_path):
         a["category_id"] != b["category_id"]
         for a, b in zip(annotations, json.loads(noisy.read_text())["annotations"])
     )
-    run = past_runs.read(make_run(tmp_path / "run", {1: 0.1}, ann=str(noisy)))
-    assert run.noise_rate == pytest.approx(changed / 40)
+    run = read_run(make_run(tmp_path / "run", {1: 0.1}, ann=str(noisy)))
+    assert past_runs.noise_rate(run) == pytest.approx(changed / 40)
 
 
 def test_runs_of_one_name_are_told_apart(tmp_path):
-    runs = [past_runs.read(make_run(tmp_path / name / "tiny_ce", {1: 0.1})) for name in ("a", "b")]
+    runs = [read_run(make_run(tmp_path / name / "tiny_ce", {1: 0.1})) for name in ("a", "b")]
     assert list(run_table.named(runs)) == ["a/tiny_ce", "b/tiny_ce"]
 
 
-@pytest.mark.parametrize("case", ["missing", "empty", "not evaluated", "twice", "no png"])
+@pytest.mark.parametrize("case", ["missing", "empty", "not evaluated", "no png"])
 def test_bad_input_is_one_line_and_writes_nothing(tmp_path, capsys, case):
     run = make_run(tmp_path / "run", {1: 0.1})
     flags = {
         "missing": [str(tmp_path / "none")],
-        "empty": [str(tmp_path)],
+        "empty": [str(tmp_path / "empty")],
         "not evaluated": [str(run)],
-        "twice": [str(run), str(run)],
         "no png": [str(run), "--plot", str(tmp_path / "a.jpg")],
     }[case]
+    (tmp_path / "empty").mkdir()
     if case == "not evaluated":
         (run / "metrics.jsonl").write_text('{"epoch": 1, "loss": 2.0}\n')
     before = sorted(tmp_path.rglob("*"))
@@ -152,6 +158,27 @@ def test_bad_input_is_one_line_and_writes_nothing(tmp_path, capsys, case):
     assert said.err.startswith("error: ")
     assert said.err.count("\n") == 1
     assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_runs_of_other_projects_have_their_accuracy_and_what_is_no_run_is_named(two_stages, capsys):
+    config = {"dataset_name": "digits", "sigma": 1.0, "mo": True, "lc_n_epoch": -1, "n_epochs": 2}
+    other, begun = two_stages.with_name("sln"), two_stages.with_name("begun")
+    for folder in (other, begun):
+        folder.mkdir()
+        more = {"measured_noise_rate": 0.375}
+        (folder / "config.yaml").write_text(yaml.safe_dump({**config, **more}))
+    (other / "metrics.jsonl").write_text('{"epoch": 1, "accuracy": 81.25, "seconds": 2}\n')
+    plot = two_stages.with_name("a.png")
+    assert script.main([str(two_stages), str(two_stages.parent), "--plot", str(plot)]) == 0
+    out, error = capsys.readouterr()
+    lines = [line.split() for line in out.splitlines()]
+    assert [line[0] for line in lines[1:4]] == ["tiny_nl_2", "sln", "tiny_nl_1"]  # each once
+    assert lines[2] == ["sln", "SLN+MO", "1/2", "81.2", "81.2", "(1)", "-", "37.5", "%", "2"]
+    assert "test accuracy (%) instead of mask AP: sln" in out
+    assert error.splitlines() == [
+        f"note: left out: {begun}: no epoch is finished yet (there is no metrics.jsonl): wait for "
+        "the first one, or give the folder of a run"
+    ]
 
 
 def test_the_script_runs_from_any_folder(two_stages):
@@ -227,10 +254,10 @@ def test_what_ends_a_tool_is_one_line(capsys, error, status, said):
 def test_folders_named_after_the_stage_alone_belong_together(tmp_path):
     make_run(tmp_path / "nl_1", {epoch: epoch / 100 for epoch in range(1, 5)}, epochs=4)
     second = make_run(tmp_path / "nl_2", {5: 0.2, 6: 0.3}, "NewCombinationLoss", epochs=6)
-    run = past_runs.read(second)
-    assert list(run.evaluated) == [1, 2, 3, 4, 5, 6]
-    assert run.is_whole
-    assert past_runs.read(make_run(tmp_path / "ce", {5: 0.2})).is_whole
+    run = read_run(second)
+    assert epochs_of(run) == [1, 2, 3, 4, 5, 6]
+    assert past_runs.is_whole(run)
+    assert past_runs.is_whole(read_run(make_run(tmp_path / "ce", {5: 0.2})))
 
 
 def test_the_config_says_where_stage_1_was(tmp_path):
@@ -238,16 +265,16 @@ def test_the_config_says_where_stage_1_was(tmp_path):
     second = make_run(tmp_path / "second", {3: 0.3}, "NewCombinationLoss", epochs=3)
     with (second / "second.py").open("a") as file:
         file.write(f"load_from = {str(tmp_path / 'elsewhere/first/epoch_2.pth')!r}\n")
-    assert list(past_runs.read(second).evaluated) == [1, 2, 3]
+    assert epochs_of(read_run(second)) == [1, 2, 3]
     moved = (tmp_path / "elsewhere/first").rename(tmp_path / "first")  # beside it, as it is called
-    assert list(past_runs.read(second).evaluated) == [1, 2, 3]
+    assert epochs_of(read_run(second)) == [1, 2, 3]
     moved.rename(tmp_path / "lost")
-    assert list(past_runs.read(second).evaluated) == [3]
+    assert epochs_of(read_run(second)) == [3]
 
 
 def test_a_stage_1_of_other_epochs_is_none(two_stages):
     late = make_run(two_stages.with_name("tiny_gce"), {9: 0.3})
-    assert list(past_runs.read(late).evaluated) == [9]
+    assert epochs_of(read_run(late)) == [9]
 
 
 def test_a_curve_that_begins_late_is_told(tmp_path, capsys):

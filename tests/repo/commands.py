@@ -43,7 +43,7 @@ KNOWN = {
         "tail",
         "tar",
     ),
-    *("tensorboard", "unzip", "uv", "wait", "wandb"),
+    *("parallel", "sbatch", "tensorboard", "unzip", "uv", "wait", "wandb"),
 }
 LOOPS = ("for", "while", "done", "then", "fi", "if")
 

@@ -23,7 +23,7 @@ MUST_EXIST = (
     ".ci/run",
     ".github/workflows/ci.yml",
 )
-ROOT_FOLDERS = {"shared", "docker", "tests", ".ci", ".github", *ALL_PROJECTS}
+ROOT_FOLDERS = {"shared", "compare", "docker", "tests", ".ci", ".github", *ALL_PROJECTS}
 EVERY_PROJECT_HAS = (
     "{0}/README.md",
     "{0}/NOTES.md",
@@ -129,7 +129,7 @@ def test_the_rule_knows_what_a_stranger_cannot_use(path, line, expected):
     assert problems == [] if expected is None else expected in " ".join(problems)
 
 
-@pytest.mark.parametrize("folder", ["shared", "tests", *ALL_PROJECTS])
+@pytest.mark.parametrize("folder", ["shared", "tests", "compare", *ALL_PROJECTS])
 def test_requirements_are_explained_and_locked(folder):
     source, lock = Path(folder, "requirements.in"), Path(folder, "requirements.txt")
     report(

@@ -1,24 +1,26 @@
 """The picture of several runs: accuracy by epoch, and the weights of clean and of noisy samples."""
 
 import io
-import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from ieg.analysis.runs import Run, labels_of
+from ieg.analysis.runs import is_raw, labels_of, weight
+from shared.runs.reader import Run
 
 # Okabe & Ito's colours, which colour-blind readers tell apart; each method also has a line style of
 # its own, for print, and each run a marker, which shows runs of one evaluation and equal figures.
 LOOKS = {
-    "supervised": ("0.45", ":"),
+    "Supervised": ("0.45", ":"),
     "L2R": ("#0072B2", "-."),
     "IEG": ("#D55E00", "-"),
     "FSR": ("#009E73", "--"),
 }
+OTHERS = ("#CC79A7", "#E69F00", "#56B4E9", "#F0E442", "black")  # of other projects' methods
 MARKERS = "o^sDv*Xp"
 MARKED = 40  # evaluations; more of them make a curve, and markers a smear
 BARS = ((-0.2, "clean", "#0072B2", ""), (0.2, "noisy", "#D55E00", "//"))
@@ -35,12 +37,10 @@ def picture(runs: Sequence[Run]) -> bytes:
 
 def drawn(runs: Sequence[Run]) -> Figure:
     """Without weights, as of supervised runs alone, the right half is left out."""
-    weighted = [run for run in runs if run.weight("clean") is not None]
+    weighted = [run for run in runs if weight(run, "clean") is not None]
     figure = Figure(figsize=(10 if weighted else 5.5, 4.6), layout="constrained")
     axes = figure.subplots(1, 2 if weighted else 1, squeeze=False)[0]
-    config = runs[0].config
-    labels = f" {Path(config['noise_file']).name}" if config.get("noise_file") else ""
-    figure.suptitle(f"{config['dataset']}{labels}, {config['network_name']}, seed {config['seed']}")
+    figure.suptitle(_title(runs[0].config))
     _curves(axes[0], runs)
     if weighted:
         _bars(axes[1], weighted)
@@ -51,19 +51,29 @@ def drawn(runs: Sequence[Run]) -> Figure:
     return figure
 
 
+def _title(config: Mapping[str, Any]) -> str:
+    """Of a run of any project, as far as its settings say it."""
+    labels = f" {Path(config['noise_file']).name}" if config.get("noise_file") else ""
+    dataset = config.get("dataset") or config.get("dataset_name") or "runs"
+    network = f", {config['network_name']}" if config.get("network_name") else ""
+    seed = f", seed {config['seed']}" if config.get("seed") is not None else ""
+    return f"{dataset}{labels}{network}{seed}"
+
+
 def _curves(axes: Axes, runs: Sequence[Run]) -> None:
-    tested = False
+    others = list(dict.fromkeys(run.title for run in runs if run.title not in LOOKS))
     for number, (run, label) in enumerate(zip(runs, labels_of(runs))):
-        colour, style = LOOKS[run.name]
-        marker = MARKERS[number % len(MARKERS)] if len(run.rows) <= MARKED else None
-        epochs = [row["epoch"] for row in run.rows]
-        accuracies = run.accuracies()
-        tested = tested or not all(map(math.isnan, accuracies))
+        if run.title in LOOKS:
+            colour, style = LOOKS[run.title]
+        else:
+            colour, style = OTHERS[others.index(run.title) % len(OTHERS)], "-"
+        marker = MARKERS[number % len(MARKERS)] if len(run.evaluations) <= MARKED else None
+        epochs, accuracies = zip(*run.evaluations) if run.evaluations else ((), ())
         axes.plot(epochs, accuracies, style, color=colour, label=label, marker=marker, mfc="none")
-    if not tested:
+    if not any(run.evaluations for run in runs):
         axes.text(0.5, 0.5, "no test set", transform=axes.transAxes, ha="center")
-    raw = {run.accuracy_name for run in runs}
-    of = "" if len(raw) > 1 else " of the averaged weights" if "accuracy_ema" in raw else " (raw)"
+    averaged, raw = all(run.averaged for run in runs), all(map(is_raw, runs))
+    of = " of the averaged weights" if averaged else " (raw)" if raw else ""
     axes.set(title=f"Accuracy{of}", xlabel="epoch", ylabel="test accuracy (%)")
     last = max(1, *(row["epoch"] for run in runs for row in run.rows))
     # An accuracy is in [0, 100]: runs that all stay the same look so.
@@ -74,7 +84,7 @@ def _curves(axes: Axes, runs: Sequence[Run]) -> None:
 
 def _bars(axes: Axes, runs: Sequence[Run]) -> None:
     for offset, kind, colour, hatch in BARS:
-        heights = [run.weight(kind) or 0.0 for run in runs]
+        heights = [weight(run, kind) or 0.0 for run in runs]
         places = [i + offset for i in range(len(runs))]
         label = f"{kind} samples"
         bars = axes.bar(places, heights, 0.38, color=colour, hatch=hatch, label=label)

@@ -1,0 +1,230 @@
+"""Which method is best on my noise? `python -m compare run|commands|table|projects`.
+
+From any other folder: `python /path/to/compare ...`. `make compare` and `make compare-commands`
+install what is needed first.
+"""
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+# The repository, so that it runs from any folder.
+sys.path.insert(0, str(Path(__file__).absolute().parents[1]))
+
+from compare import plan, slurm, table
+from compare.methods import ENCODER, METHODS, chosen
+from compare.plan import ROOT, Job
+from compare.question import DATASETS, KINDS, Question, Task, absolute, prepare, read_task
+from compare.run import Outcome, failures, is_finished, run_jobs, span
+from shared.errors import AGAIN, UserError, explain, printable
+from shared.run_folder import locked
+from shared.runs.reader import find_runs
+
+EPILOG = """\
+examples:
+  python -m compare run --dataset digits --kind pdn --rate 0.4
+  python -m compare run --dataset cifar10 --noise_file sym0.4.csv --limit 2000 --methods sln ieg
+  python -m compare run --dataset folder --data my_images --seeds 1 2 3
+  python -m compare commands --dataset digits | parallel -j 2
+  python -m compare table runs/compare-digits-pdn-0.4
+"""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """0; 1 where a run failed; 2 with one message for what the user can fix; 130 for Ctrl-C."""
+    args = _parser().parse_args(arguments)
+    try:
+        status: int = args.command(args)
+        sys.stdout.flush()
+    except BrokenPipeError:  # the reader of our output, such as `head`, has seen enough
+        sys.stdout = None  # else Python complains at exit
+        return 0
+    except OSError as error:
+        print(f"error: {printable(explain(error))}", file=sys.stderr)
+        return 2
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print(f"interrupted; {AGAIN} to continue", file=sys.stderr)
+        return 130
+    return status
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m compare",
+        description="Every method of this repository on the same noisy labels.",
+        epilog=EPILOG,
+        allow_abbrev=False,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    actions = parser.add_subparsers(required=True, metavar="COMMAND")
+    run = actions.add_parser("run", help="train all of them, or continue", allow_abbrev=False)
+    run.add_argument(
+        "--ray",
+        metavar="ADDRESS",
+        help="train on Ray, side by side: auto (a cluster that runs here, else one of its own), "
+        "local, or host:port; without it one after the other",
+    )
+    commands = actions.add_parser(
+        "commands", help="print the same as commands, one a line", allow_abbrev=False
+    )
+    for part, command in ((run, _run), (commands, _commands)):
+        _add_question(part)
+        _add_methods(part)
+        part.add_argument("--folder", type=Path, help="of the comparison; runs/compare-<what>")
+        part.set_defaults(command=command)
+    of_folder = actions.add_parser("table", help="the table of what is finished so far")
+    of_folder.add_argument("folder", type=Path, help="of a comparison")
+    of_folder.set_defaults(command=lambda args: _table(args.folder))
+    projects = actions.add_parser("projects", help="whose environments the methods need")
+    _add_methods(projects)
+    projects.set_defaults(command=_projects)
+    return parser
+
+
+def _add_question(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--dataset", choices=DATASETS, default="digits", help="digits")
+    parser.add_argument(
+        "--kind", choices=KINDS, help="of noise to make: pdn, of folder without it none is made"
+    )
+    parser.add_argument("--rate", type=float, help="of that noise, in [0, 1] (0.4)")
+    parser.add_argument(
+        "--noise_file",
+        type=absolute,
+        metavar="FILE[:COLUMN]",
+        help="noisy labels of any format instead: .npz .pt .csv .npy .json",
+    )
+    parser.add_argument(
+        "--data",
+        type=absolute,
+        help="of folder: its pictures, or an .npz; else where data are ($DATA_ROOT, else data)",
+    )
+    parser.add_argument(
+        "--labels", type=absolute, metavar="CSV", help="of folder's pictures: filename,label"
+    )
+    parser.add_argument(
+        "--limit", type=int, help="train on so many images, spread evenly, and test on as many"
+    )
+    parser.add_argument("--seeds", type=int, nargs="+", default=[1], help="of the runs (1)")
+    parser.add_argument(
+        "--args",
+        default="",
+        metavar="FLAGS",
+        help="further flags of every script; behind `sln:` those of sln alone",
+    )
+
+
+def _add_methods(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--methods", nargs="+", default=[], help=f"some of {' '.join(METHODS)}")
+
+
+def _run(args: argparse.Namespace) -> int:
+    folder = _folder(args)
+    methods = chosen(args.methods)
+    with locked(folder, "--folder"):
+        task, jobs = _planned(args, folder)
+        _check_environments(jobs)
+        print(f"{len(jobs)} runs in {folder}{_total(jobs)}", flush=True)
+        for key, difference in plan.differences(task, methods).items():
+            print(f"note: {METHODS[key].title} {difference}", flush=True)
+        if args.ray:
+            from compare import ray_backend
+
+            outcomes = ray_backend.run_jobs(jobs, args.ray, _say)
+        else:
+            outcomes = run_jobs(jobs, _say)
+        _table(folder)
+    return _told(outcomes)
+
+
+def _told(outcomes: list[Outcome]) -> int:
+    """Say which runs failed, if any; the exit status."""
+    lines = failures(outcomes)
+    if lines:
+        print(printable("\n".join([*lines, f"{AGAIN} to continue these"])), file=sys.stderr)
+    return 1 if lines else 0
+
+
+def _commands(args: argparse.Namespace) -> int:
+    folder = _folder(args)
+    with locked(folder, "--folder"):
+        _, jobs = _planned(args, folder)
+    for job in jobs:
+        print(job.line)
+    print(f"note: sbatch {folder / slurm.ARRAY} runs these as an array", file=sys.stderr)
+    return 0
+
+
+def _table(folder: Path) -> int:
+    """Print and write the table of the finished runs."""
+    task = read_task(folder)
+    runs, left_out = find_runs([folder])
+    finished, unfinished = table.of_this_comparison(runs)
+    found = table.rows(finished, plan.differences(task, METHODS.values()))
+    if found:
+        print(f"\n{table.text(found)}\n{table.check_labels(finished, task.noise_file)}")
+        table.write_csv(found, folder / table.CSV)
+        print(f"wrote {folder / table.CSV}")
+    for place, reason in (*left_out, *unfinished):
+        if not place.name.startswith(f"{ENCODER}-"):
+            print(printable(f"left out: {place}: {reason}"))
+    return 0
+
+
+def _projects(args: argparse.Namespace) -> int:
+    print(" ".join(dict.fromkeys(method.project for method in chosen(args.methods))))
+    return 0
+
+
+def _folder(args: argparse.Namespace) -> Path:
+    """Of the comparison, absolute; by default below runs/ of the repository."""
+    folder: Path = args.folder or ROOT / "runs" / _question(args).name
+    return folder.absolute()
+
+
+def _question(args: argparse.Namespace) -> Question:
+    return Question(
+        *(args.dataset, args.kind, args.rate, args.noise_file, args.data, args.labels),
+        *(args.limit, args.args),
+    )
+
+
+def _planned(args: argparse.Namespace, folder: Path) -> tuple[Task, list[Job]]:
+    """The task and its jobs, whose files are in the folder then."""
+    plan.further_flags(args.args)  # before anything is read or written
+    methods = chosen(args.methods)
+    task = prepare(_question(args), folder)
+    jobs = plan.jobs(task, methods, list(dict.fromkeys(args.seeds)), args.args, folder)
+    slurm.write(jobs, folder)
+    return task, jobs
+
+
+def _check_environments(jobs: list[Job]) -> None:
+    needed = {job.method.project for job in jobs}
+    missing = [name for name in sorted(needed) if not plan.python_of(name).exists()]
+    if missing:
+        targets = " ".join(f"setup-{project}" for project in missing)
+        raise UserError(
+            f"the environments of {', '.join(missing)} are missing: `make {targets}`, or "
+            "choose other --methods"
+        )
+
+
+def _total(jobs: list[Job]) -> str:
+    """How long the unfinished ones take, where that is known of all."""
+    times = [job.seconds for job in jobs if not is_finished(job)]
+    known = [time for time in times if time is not None]
+    if len(known) < len(times):
+        return "; how long they take was not measured"
+    return f", about {span(sum(known))} to go on two cores"
+
+
+def _say(line: str) -> None:
+    print(printable(line), flush=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

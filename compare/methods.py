@@ -1,0 +1,191 @@
+"""The eight methods: whose script trains each, with which flags on which kind of data set.
+
+Three kinds have presets: `digits` (each project's own), `small` (up to SMALL images: narrow
+networks and short schedules, found by trying on 2,000 images of CIFAR-10) and `paper` (larger sets,
+CIFAR among them: what the papers set, for a GPU). Words in braces are filled in from the number of
+images and of classes, see `Sizes`.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from shared.errors import UserError
+
+SMALL = 10_000  # images up to which a set gets the presets of small ones
+TRUSTED_PER_CLASS = 10  # of L2R and IEG, as in IEG's paper
+_NARROW_IEG = (
+    "--network_name=wrn10-1 --max_iteration={steps} --lr_schedule=cosine_one --eval_freq={evaluate}"
+)
+_TRUSTED = "--probe_dataset_hold_ratio={trusted}"
+_NARROW_FSR = (
+    f"{_NARROW_IEG} --meta_start_epoch=5 --queue_bs={{queue}} --queue_capacity={{small_capacity}}"
+)
+_NARROW_TWO_NETS = "--width 8 --num_epochs 24 --lr_drop 18"
+
+
+@dataclass(frozen=True)
+class Method:
+    """A row of the table.
+
+    flags: by kind of data set. seconds: of training and testing by kind, for 1,000 training images
+    on two cores of an AMD EPYC; kinds that are not there were not measured.
+    """
+
+    key: str  # as METHODS names it
+    title: str
+    project: str
+    script: str  # from the root of the repository
+    flags: dict[str, str]
+    seconds: dict[str, float]
+
+
+METHODS = {
+    method.key: method
+    for method in (
+        Method(
+            "ce",
+            "Cross-entropy",
+            "instancegm",
+            "instancegm/instanceGM.py",
+            {
+                "digits": "--mode ce",
+                "small": f"--mode ce {_NARROW_TWO_NETS}",
+                "paper": "--mode ce",
+            },
+            {"digits": 20, "small": 20},
+        ),
+        Method(
+            "instancegm",
+            "InstanceGM",
+            "instancegm",
+            "instancegm/instanceGM.py",
+            {"digits": "", "small": _NARROW_TWO_NETS, "paper": ""},
+            {"digits": 155, "small": 155},
+        ),
+        Method(
+            "dividemix",
+            "DivideMix",
+            "instancegm",
+            "instancegm/instanceGM.py",
+            {
+                "digits": "--no-vae",
+                "small": f"--no-vae {_NARROW_TWO_NETS}",
+                "paper": "--no-vae",
+            },
+            {"digits": 130, "small": 130},
+        ),
+        Method(
+            "sln",
+            "SLN+MO+LC",
+            "re_sln",
+            "re_sln/train_cifar.py",
+            {
+                "digits": "--method sln_mo_lc",
+                "small": "--method sln_mo_lc --batch_size 64 --n_epochs 55 --lc_n_epoch 44 "
+                "--lr 0.05 --ema_decay 0.99 --depth 10 --width 1",
+                "paper": "--method sln_mo_lc",
+            },
+            {"digits": 60, "small": 60},
+        ),
+        Method(
+            "lra",
+            "LRA-diffusion",
+            "lra_diffusion",
+            "lra_diffusion/train_CIFAR.py",
+            {
+                "digits": "",
+                "small": "--batch_size 32 --nepoch 60 --lr 5e-3 --warmup_epochs 2 "
+                "--feature_dim 256 --width 16 --diff_encoder resnet18 --ema_decay 0.99 "
+                "--fp_queries cached",
+                "paper": "",
+            },
+            {"digits": 110, "small": 150},
+        ),
+        Method(
+            "l2r",
+            "L2R",
+            "ieg_fsr",
+            "ieg_fsr/ieg/main.py",
+            {
+                "digits": f"--method=l2r {_TRUSTED} {_NARROW_IEG}",
+                "small": f"--method=l2r {_TRUSTED} {_NARROW_IEG}",
+                "paper": f"--method=l2r {_TRUSTED}",
+            },
+            {"digits": 40, "small": 40},
+        ),
+        Method(
+            "ieg",
+            "IEG",
+            "ieg_fsr",
+            "ieg_fsr/ieg/main.py",
+            {
+                "digits": f"--method=ieg {_TRUSTED} {_NARROW_IEG}",
+                "small": f"--method=ieg {_TRUSTED} {_NARROW_IEG}",
+                "paper": f"--method=ieg {_TRUSTED}",
+            },
+            {"digits": 100, "small": 100},
+        ),
+        Method(
+            "fsr",
+            "FSR",
+            "ieg_fsr",
+            "ieg_fsr/ieg/main.py",
+            {
+                "digits": f"--method=fsr {_NARROW_FSR}",
+                "small": f"--method=fsr {_NARROW_FSR}",
+                "paper": "--method=fsr --max_iteration=63500 --cos_t_mul=2 "
+                "--queue_bs={large_queue} --queue_capacity={large_capacity}",
+            },
+            {"digits": 35, "small": 35},
+        ),
+    )
+}
+# The encoder f_p that LRA-diffusion retrieves with, trained before it without labels.
+ENCODER = "simclr"
+ENCODER_SCRIPT = "lra_diffusion/train_SimCLR.py"
+ENCODER_FLAGS = {
+    "digits": "",
+    "small": "--nepoch 30 --batch_size 64 --temperature 0.1 --arch resnet18 --width 16",
+    "paper": "",
+}
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """What the presets take from a data set of N images and C classes that are trained on."""
+
+    samples: int  # N
+    classes: int  # C
+
+    @property
+    def trusted_per_class(self) -> int:
+        """Samples of a class that L2R and IEG trust: TRUSTED_PER_CLASS, of few images a quarter."""
+        return max(1, min(TRUSTED_PER_CLASS, self.samples // (4 * self.classes)))
+
+    def fill(self, flags: str) -> list[str]:
+        """The flags as words, with the sizes in place of the braces."""
+        steps = max(400, 100 * round(self.samples * 0.28 / 100))  # 28 epochs of batches of 100
+        queue, large = (self._divisible(count) for count in (100, 200))
+        return flags.format(
+            steps=steps,
+            evaluate=steps // 20,
+            # half a sample more, since the project rounds down
+            trusted=f"{(self.trusted_per_class * self.classes + 0.5) / self.samples:.6f}",
+            queue=queue,
+            small_capacity=2 * queue,
+            large_queue=large,
+            large_capacity=10 * large,
+        ).split()
+
+    def _divisible(self, count: int) -> int:
+        """The multiple of C nearest to count: FSR's queue has equal places for each class."""
+        return self.classes * max(1, round(count / self.classes))
+
+
+def chosen(names: Sequence[str]) -> list[Method]:
+    """The methods of these names, or all, in the order of the table. Raises UserError."""
+    if unknown := [name for name in names if name not in METHODS]:
+        raise UserError(
+            f"there is no method {unknown[0]!r}: choose some of {' '.join(METHODS)} (METHODS)"
+        )
+    return [method for key, method in METHODS.items() if not names or key in names]

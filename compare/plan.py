@@ -1,0 +1,157 @@
+"""From a task to jobs: one run of each method and seed, as commands that stand alone.
+
+A job's commands are run one after the other (LRA-diffusion needs its encoder first), from any
+folder; run again they continue, and a finished run stays as it is. Jobs do not need one another, so
+that they may run in any order and side by side.
+"""
+
+import shlex
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from compare.methods import ENCODER, ENCODER_FLAGS, ENCODER_SCRIPT, METHODS, Method, Sizes
+from compare.question import Task
+from shared.errors import UserError
+
+ROOT = Path(__file__).absolute().parents[1]
+Command = tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Job:
+    """One run.
+
+    folder: its run folder, absolute. seconds: what it takes on two cores; None: not measured.
+    """
+
+    method: Method
+    seed: int
+    commands: tuple[Command, ...]
+    folder: Path
+    seconds: float | None
+
+    @property
+    def title(self) -> str:
+        return f"{self.method.title}, seed {self.seed}"
+
+    @property
+    def line(self) -> str:
+        """The commands for a shell, in one line."""
+        return " && ".join(map(shlex.join, self.commands))
+
+
+def jobs(
+    task: Task, methods: Sequence[Method], seeds: Sequence[int], further: str, folder: Path
+) -> list[Job]:
+    """All runs, seed by seed. further: see `further_flags`; folder: absolute, holds the runs."""
+    flags = further_flags(further)
+    return [_job(task, method, seed, flags, folder) for seed in seeds for method in methods]
+
+
+def further_flags(text: str) -> dict[str, list[str]]:
+    """Flags by method, those for all of them at "".
+
+    "--limit_test 100 ce: --num_epochs 2 sln: --n_epochs 2" gives all the limit, two of them epochs;
+    "simclr:" stands before those of LRA-diffusion's encoder.
+    Raises UserError.
+    """
+    found: dict[str, list[str]] = {"": []}
+    current = ""
+    try:
+        words = shlex.split(text)
+    except ValueError as error:
+        raise UserError(f"--args {text}: {error}; mend the quotation marks") from error
+    for word in words:
+        if word.endswith(":"):
+            current = word[:-1]
+            if current not in (*METHODS, ENCODER):
+                raise UserError(
+                    f"--args names {word}, which is no method: before flags for one method write "
+                    f"its name, one of {' '.join(METHODS)}, and a colon"
+                )
+            found.setdefault(current, [])
+        else:
+            found[current].append(word)
+    return found
+
+
+def differences(task: Task, methods: Iterable[Method]) -> dict[str, str]:
+    """By method, what it trains on that others do not, and the reverse; methods alike are out."""
+    whose = "given" if task.noise_file is None else "clean"
+    trusted = Sizes(task.samples, task.classes).trusted_per_class
+    validation = (
+        f"the last 5,000 images validate, with {whose} labels"
+        if task.dataset.startswith("cifar")
+        else f"every tenth image of a class validates, with its {whose} label"
+    )
+    known = {"lra": f"{validation}; its encoder sees all images, without labels"}
+    for key in ("l2r", "ieg"):
+        known[key] = f"trusts {trusted} images of each class with {whose} labels, held out"
+    return {method.key: known[method.key] for method in methods if method.key in known}
+
+
+def _job(task: Task, method: Method, seed: int, further: dict[str, list[str]], folder: Path) -> Job:
+    place = folder / f"{method.key}-seed{seed}"
+    sizes = Sizes(task.samples, task.classes)
+    flags = sizes.fill(method.flags[task.preset]) + further[""] + further.get(method.key, [])
+    write = _ieg_fsr if method.project == "ieg_fsr" else _torch
+    commands = [write(task, method, seed, flags, place)]
+    if method.key == "lra":
+        encoder = folder / f"{ENCODER}-seed{seed}"
+        own = sizes.fill(ENCODER_FLAGS[task.preset]) + further[""] + further.get(ENCODER, [])
+        commands.insert(0, _encoder(task, method, seed, own, encoder))
+        commands[1] += ("--fp_weights", str(encoder), "--cache_dir", str(folder / "embeddings"))
+    known = method.seconds.get(task.preset)
+    seconds = None if known is None else known * task.samples / 1000
+    return Job(method, seed, tuple(commands), place, seconds)
+
+
+def python_of(project: str) -> Path:
+    """The interpreter of its environment, which `make setup-<project>` installs."""
+    return ROOT / ".venv" / project / "bin" / "python"
+
+
+def _start(method: Method, script: str) -> list[str]:
+    return [str(python_of(method.project)), str(ROOT / script)]
+
+
+def _given(**flags: object) -> list[str]:
+    """Those flags that have a value, as words."""
+    known = ((f"--{name}", str(value)) for name, value in flags.items() if value is not None)
+    return [word for pair in known for word in pair]
+
+
+def _torch(task: Task, method: Method, seed: int, flags: list[str], place: Path) -> Command:
+    return (
+        *_start(method, method.script),
+        *("--dataset_name" if method.project == "re_sln" else "--dataset", task.dataset),
+        *_given(data_path=task.data_path, labels=task.labels, noise_file=task.noise_file),
+        *(["--cut_labels"] if method.key == "lra" and task.noise_file is not None else []),
+        *("--seed", str(seed)),
+        *flags,
+        *("--output_dir", str(place), "--resume"),
+    )
+
+
+def _encoder(task: Task, method: Method, seed: int, flags: list[str], place: Path) -> Command:
+    return (
+        *_start(method, ENCODER_SCRIPT),
+        *("--dataset", task.dataset),
+        *_given(data_path=task.data_path, labels=task.labels),
+        *("--seed", str(seed)),
+        *flags,
+        *("--output_dir", str(place), "--resume"),
+    )
+
+
+def _ieg_fsr(task: Task, method: Method, seed: int, flags: list[str], place: Path) -> Command:
+    """A run of it continues without being told."""
+    return (
+        *_start(method, method.script),
+        *("--dataset", task.dataset if task.noise_file is None else f"file_{task.dataset}"),
+        *_given(dataset_dir=task.data_path, labels=task.labels, noise_file=task.noise_file),
+        *("--seed", str(seed)),
+        *flags,
+        *("--output_dir", str(place)),
+    )

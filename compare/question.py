@@ -1,0 +1,249 @@
+"""What is asked, and the labels that all methods are to be trained on because of it.
+
+    question = Question("cifar10", noise_file="sym0.4.csv", limit=2000)
+    task = prepare(question, folder)     # writes <folder>/noise.npz and, with a limit, data.npz
+
+One noise file is made or converted once. With a limit its part of the training set becomes a data
+set of its own, an `.npz` of arrays, which every project takes: so all get the same images. Own
+pictures whose labels are wrong as they are need no noise file. Letters: N samples trained on.
+"""
+
+import io
+import json
+import re
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from compare.methods import SMALL
+from shared import datasets
+from shared.datasets.image_data import AnyData, ImageData
+from shared.errors import UserError
+from shared.files import save
+from shared.formats import noise_file
+from shared.formats.alignment import aligned, evenly, origin
+from shared.formats.external import read_any, split_column
+from shared.formats.noise_file import NoiseFile, make
+from shared.noise.kinds import TABLE
+from shared.noise.recipe import Recipe, generate
+
+DATASETS = ("digits", "cifar10", "cifar100", "folder")
+# Kinds that a rate alone defines and that every method can be trained on
+KINDS = tuple(
+    name
+    for name, kind in TABLE.items()
+    if kind.file is None and kind.needs_rate and name not in ("open_set", "long_tail")
+)
+USUAL_KIND, USUAL_RATE = "pdn", 0.4
+NOISE, DATA, PLAN = "noise.npz", "data.npz", "plan.json"
+
+
+@dataclass(frozen=True)
+class Question:
+    """A data set with its noise, and flags for every script; files by their absolute paths.
+
+    Raises UserError for what cannot be.
+    Without kind and noise_file, labels of `folder` are taken as they are; other sets get
+    USUAL_KIND.
+    """
+
+    dataset: str = "digits"  # one of DATASETS
+    kind: str | None = None  # one of KINDS
+    rate: float | None = None  # with a kind; USUAL_RATE
+    noise_file: str | None = None  # FILE or FILE:COLUMN, of any format
+    data: str | None = None  # where the data are; of folder the folder, or an .npz
+    labels: str | None = None  # CSV of the labels of folder's pictures
+    limit: int | None = None  # N at most
+    further: str = ""  # flags of the scripts, see `plan.further_flags`
+
+    def __post_init__(self) -> None:
+        if self.kind is not None and self.noise_file is not None:
+            raise UserError(
+                f"--kind {self.kind} and --noise_file {self.noise_file} both say what the noise "
+                "is: leave one of them out"
+            )
+        if self.rate is not None and (self.noise_file or (self.own and self.kind is None)):
+            raise UserError(f"--rate {self.rate} is for noise that is made: name its --kind")
+        if self.own and self.data is None:
+            raise UserError("--dataset folder needs --data: the folder of your pictures")
+        if self.data is not None and self.dataset == "digits":
+            raise UserError("--data is for the other data sets: digits come with scikit-learn")
+        if self.labels is not None and not self.own:
+            raise UserError(f"--labels is for --dataset folder: leave it out for {self.dataset}")
+        if self.limit is not None and (self.dataset == "digits" or self.limit < 1):
+            raise UserError(
+                f"--limit {self.limit}: give 1 or more, for cifar10, cifar100 or folder; digits "
+                "are few already"
+            )
+        if not self.own and self.kind is None and self.noise_file is None:
+            object.__setattr__(self, "kind", USUAL_KIND)
+        if self.kind is not None and self.rate is None:
+            object.__setattr__(self, "rate", USUAL_RATE)
+
+    @property
+    def own(self) -> bool:
+        return self.dataset == "folder"
+
+    @property
+    def name(self) -> str:
+        """Of its folder: the data, the noise and the limit."""
+        words = [Path(str(self.data)).name if self.own else self.dataset]
+        if self.kind is not None:
+            words += [self.kind, f"{self.rate:g}"]
+        if self.noise_file is not None:
+            words.append(Path(self.noise_file).name)
+        if self.limit is not None:
+            words.append(f"{self.limit}_images")
+        return "-".join(["compare", *(re.sub(r"[^A-Za-z0-9.]+", "_", word) for word in words)])
+
+
+@dataclass(frozen=True)
+class Task:
+    """What a script is told about data and labels; files by their absolute paths."""
+
+    dataset: str  # one of DATASETS
+    data_path: str | None  # None: embedded
+    labels: str | None  # CSV
+    noise_file: str | None  # None: the labels as they are
+    samples: int  # N
+    classes: int
+
+    @property
+    def preset(self) -> str:
+        """The kind of data set, a key of `methods.Method.flags`."""
+        if self.dataset == "digits":
+            return "digits"
+        return "small" if self.samples <= SMALL else "paper"
+
+
+def prepare(question: Question, folder: Path) -> Task:
+    """The task of a question, whose files are in the folder afterwards.
+
+    Raises UserError where the folder belongs to another question, and what readers of data and
+    noise files raise.
+    """
+    _check_plan(question, folder)
+    data = _load(question)
+    noise = _noise(question, data)
+    path = None if question.dataset == "digits" else datasets.data_root(question.data).absolute()
+    dataset, labels = question.dataset, question.labels
+    if question.limit is not None:
+        assert isinstance(data, ImageData)  # `_load` reads the images then
+        rows = np.arange(len(data.train_labels)) if noise is None else _rows(noise)
+        part = evenly(len(rows), question.limit)
+        dataset, labels, path = "folder", None, folder / DATA
+        save(path, _arrays(data, rows[part], question.limit))
+        noise = None if noise is None else _cut(noise, part)
+    if noise is not None:
+        _save_noise(folder / NOISE, noise)
+    samples = len(data.train_labels) if noise is None else len(noise.noisy_labels)
+    task = Task(
+        dataset,
+        None if path is None else str(path),
+        None if labels is None else str(labels),
+        None if noise is None else str(folder / NOISE),
+        min(samples, question.limit or samples),
+        data.num_classes,
+    )
+    known = {"question": asdict(question), "task": asdict(task)}
+    save(folder / PLAN, (json.dumps(known, indent=1) + "\n").encode())
+    return task
+
+
+def read_task(folder: Path) -> Task:
+    """The task of a comparison's folder. Raises UserError where it is none."""
+    try:
+        return Task(**json.loads((folder / PLAN).read_text())["task"])
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise UserError(
+            f"{folder / PLAN} cannot be read ({error}): give the folder of a comparison"
+        ) from error
+
+
+def _check_plan(question: Question, folder: Path) -> None:
+    """Two questions never share a folder."""
+    try:
+        known = json.loads((folder / PLAN).read_text())["question"]
+        before = {name: known[name] for name in asdict(question)}
+    except FileNotFoundError:
+        return
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise UserError(
+            f"{folder / PLAN} cannot be read ({error}): choose another --folder (make: FOLDER)"
+        ) from error
+    for name, value in asdict(question).items():
+        if before[name] != value:
+            raise UserError(
+                f"{folder} is the comparison with {name} {before[name]!r}, not {value!r}: choose "
+                "another --folder (make: FOLDER)"
+            )
+
+
+def _load(question: Question) -> AnyData:
+    """The data set, with its images where the noise or the limit needs them."""
+    labels = None if question.labels is None else Path(question.labels)
+    if question.kind is None and question.limit is None:
+        return datasets.load_labels(question.dataset, question.data, labels=labels)
+    return datasets.load(question.dataset, question.data, labels=labels)
+
+
+def _noise(question: Question, data: AnyData) -> NoiseFile | None:
+    """The labels as a noise file, aligned with the data set; None: they are its own."""
+    if question.kind is not None:
+        assert question.rate is not None  # set with the kind
+        return generate(Recipe(question.kind, question.rate), data)
+    if question.noise_file is None:
+        return None
+    found = read_any(question.noise_file)
+    if found.open_set is not None and found.open_set.any():
+        raise UserError(
+            f"{question.noise_file} replaces images instead of labels (open-set noise), which "
+            "most of the methods do not know: give a file of labels"
+        )
+    return aligned(found, data)
+
+
+def _rows(noise: NoiseFile) -> NDArray[np.int64]:
+    return np.arange(len(noise.noisy_labels)) if noise.indices is None else noise.indices
+
+
+def _cut(noise: NoiseFile, part: NDArray[np.int64]) -> NoiseFile:
+    """Some of the labels as those of a data set of its own. part: positions in the file."""
+    assert noise.clean_labels is not None  # made or aligned, so that they are known
+    known = origin(noise) | {"dataset": "folder"}
+    return make(noise.noisy_labels[part], clean_labels=noise.clean_labels[part], **known)
+
+
+def _arrays(data: ImageData, rows: NDArray[np.int64], limit: int) -> bytes:
+    """A part of the data set as the `.npz` that is a data set; `rows` are its rows in the whole."""
+    tested = evenly(len(data.test_labels), limit)
+    stream = io.BytesIO()
+    np.savez(
+        stream,
+        train_images=data.train_images[rows],
+        train_labels=data.train_labels[rows],
+        test_images=data.test_images[tested],
+        test_labels=data.test_labels[tested],
+        class_names=np.array(data.class_names),
+        rows=rows,
+    )
+    return stream.getvalue()
+
+
+def _save_noise(path: Path, noise: NoiseFile) -> None:
+    """Write the labels, or find the same ones there. Raises UserError for other ones."""
+    content = noise_file.encode(noise)
+    if path.exists() and path.read_bytes() != content:
+        raise UserError(
+            f"{path} holds other labels than are asked for now, so the noise file or the data "
+            "changed since: choose another --folder (make: FOLDER)"
+        )
+    save(path, content)
+
+
+def absolute(file: str) -> str:
+    """FILE or FILE:COLUMN with an absolute path."""
+    path, column = split_column(file)
+    return f"{path.absolute()}{'' if column is None else f':{column}'}"

@@ -1,0 +1,160 @@
+"""The table at the end: each method over its seeds, and whether all saw the same labels.
+
+Letters: N samples.
+"""
+
+import csv
+import io
+import statistics
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from compare.methods import METHODS
+from compare.run import span
+from shared.errors import UserError
+from shared.files import save
+from shared.formats import noise_file
+from shared.formats.noise_file import NoiseFile
+from shared.labels import Labels
+from shared.runs.reader import Run, Unread
+
+CSV = "table.csv"
+ACCURACIES = ("last", "best", "last_10_mean")
+
+
+@dataclass(frozen=True)
+class Row:
+    """A method over its finished seeds; accuracies in percent, None without a test set.
+
+    Each accuracy is (mean, sample deviation), the latter None for one seed.
+    """
+
+    title: str
+    seeds: int
+    accuracies: dict[str, tuple[float, float | None] | None]  # by ACCURACIES
+    reported: str  # which of them the paper reports; "" where it does not say
+    seconds: float  # mean over the seeds
+    samples: int | None  # labels trained on
+    differs: str  # from the other methods
+
+
+def rows(runs: Iterable[Run], differences: Mapping[str, str]) -> list[Row]:
+    """One for each method, in the order of METHODS. differences: by key of METHODS."""
+    groups: dict[str, list[Run]] = {}
+    for run in runs:
+        groups.setdefault(run.folder.name.partition("-")[0], []).append(run)
+    known = [key for key in METHODS if key in groups]
+    return [_row(groups[key], differences.get(key, "")) for key in known]
+
+
+def _row(runs: Sequence[Run], differs: str) -> Row:
+    summaries = [summary for run in runs if (summary := run.summary()) is not None]
+    found = {name: _mean([getattr(summary, name) for summary in summaries]) for name in ACCURACIES}
+    samples = [len(noise.noisy_labels) for run in runs if (noise := _noise(run)) is not None]
+    return Row(
+        runs[0].title,
+        len(runs),
+        found,
+        runs[0].which,
+        statistics.fmean(run.seconds for run in runs),
+        samples[0] if samples else None,
+        differs,
+    )
+
+
+def _mean(values: Sequence[float]) -> tuple[float, float | None] | None:
+    if not values:
+        return None
+    return statistics.fmean(values), statistics.stdev(values) if len(values) > 1 else None
+
+
+def text(table: Sequence[Row]) -> str:
+    """The table for a terminal, what differs below it."""
+    head = ("method", "seeds", "last", "best", "last 10", "paper reports", "time", "trained on")
+    cells = [
+        (
+            row.title,
+            str(row.seeds),
+            *(_words(row.accuracies[name]) for name in ACCURACIES),
+            row.reported or "not said",
+            span(row.seconds),
+            "?" if row.samples is None else f"{row.samples:,}",
+        )
+        for row in table
+    ]
+    widths = [max(map(len, column)) for column in zip(head, *cells)]
+    lines = [
+        "  ".join(cell.ljust(width) for cell, width in zip(line, widths)).rstrip()
+        for line in (head, *cells)
+    ]
+    return "\n".join([*lines, *(f"{row.title}: {row.differs}" for row in table if row.differs)])
+
+
+def _words(value: tuple[float, float | None] | None) -> str:
+    if value is None:
+        return "-"
+    mean, deviation = value
+    return f"{mean:.2f}" if deviation is None else f"{mean:.2f} ± {deviation:.2f}"
+
+
+def write_csv(table: Sequence[Row], path: Path) -> None:
+    """The same as a file, a column for each mean and deviation, empty where there is none."""
+    stream = io.StringIO()
+    writer = csv.writer(stream, lineterminator="\n")
+    numbers = [column for name in ACCURACIES for column in (name, f"{name}_deviation")]
+    writer.writerow(["method", "seeds", *numbers, "paper_reports", "seconds", "samples", "differs"])
+    for row in table:
+        values = [row.accuracies[name] or (None, None) for name in ACCURACIES]
+        found = ["" if value is None else f"{value:.2f}" for pair in values for value in pair]
+        rest = [row.reported, round(row.seconds), row.samples or "", row.differs]
+        writer.writerow([row.title, row.seeds, *found, *rest])
+    save(path, stream.getvalue().encode())
+
+
+def of_this_comparison(runs: Sequence[Run]) -> tuple[list[Run], list[Unread]]:
+    """The finished runs, and the others with the reason."""
+    left_out = [
+        Unread(run.folder, f"trained {run.epochs:g} of {run.epochs_planned or 0:g} epochs")
+        for run in runs
+        if not run.is_finished
+    ]
+    return [run for run in runs if run.is_finished], left_out
+
+
+def check_labels(runs: Iterable[Run], expected: str | None) -> str:
+    """A sentence on whether the runs saw the same labels, or UserError naming one that did not.
+
+    expected: the noise file of all; without it they are compared with one another. A run that
+    trained on a part of the samples, by their indices, must have the same labels of that part.
+    """
+    known: dict[int, int] = {}
+    if expected is not None:
+        known = _by_row(noise_file.read(expected))
+    checked = 0
+    for run in runs:
+        if (noise := _noise(run)) is None:
+            continue
+        labels = _by_row(noise)
+        if expected is None:
+            known = labels | known
+        wrong = [row for row, label in labels.items() if known.get(row) != label]
+        if wrong:
+            raise UserError(
+                f"{run.folder} was trained on another label of sample {wrong[0]} than "
+                f"{expected or 'the others'} ({len(wrong)} differ): delete that folder and run "
+                "the same command again"
+            )
+        checked += 1
+    return f"the labels of {checked} runs were compared, sample by sample: all the same"
+
+
+def _by_row(noise: NoiseFile) -> dict[int, int]:
+    rows: Labels = np.arange(len(noise.noisy_labels)) if noise.indices is None else noise.indices
+    return dict(zip(rows.tolist(), noise.noisy_labels.tolist()))
+
+
+def _noise(run: Run) -> NoiseFile | None:
+    return None if run.noise_path is None else noise_file.read(run.noise_path)

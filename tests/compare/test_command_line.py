@@ -1,0 +1,130 @@
+"""`python -m compare` as a user starts it, and the files that it leaves for other machines."""
+
+import os
+import subprocess
+from pathlib import Path
+
+import pytest
+from conftest import environment
+
+from compare.plan import ROOT, python_of
+from shared.runs.reader import find_runs
+
+TINY = "--device cpu ce: --num_epochs 1 --limit_train 200 --limit_test 50 "
+TINY += "sln: --n_epochs 2 --limit_train 200 --limit_test 50"
+
+
+def needs(*projects):
+    missing = [name for name in projects if not python_of(name).exists()]
+    what = " ".join(f"setup-{name}" for name in missing)
+    return pytest.mark.skipif(bool(missing), reason=f"`make {what}` has not been run")
+
+
+def test_commands_are_printed_and_nothing_else(compare, tmp_path):
+    run = compare("commands", "--methods", "sln", "ce", "--seeds", 1, 2)
+    assert run.returncode == 0, run.stderr
+    lines = run.stdout.splitlines()
+    assert len(lines) == 4
+    assert all(line.startswith(str(ROOT / ".venv")) for line in lines)
+    assert (tmp_path / "c/commands.txt").read_text() == run.stdout
+    assert "array.sbatch" in run.stderr
+
+
+def test_seeds_and_methods_are_added_to_a_comparison(compare, tmp_path):
+    assert compare("commands", "--methods", "ce").returncode == 0
+    run = compare("commands", "--methods", "sln", "--seeds", 2)
+    assert run.returncode == 0, run.stderr
+    assert "sln-seed2" in run.stdout
+    other = compare("commands", "--methods", "sln", "--rate", 0.2)
+    assert other.returncode == 2
+    assert "is the comparison with rate 0.4, not 0.2" in other.stderr
+
+
+def test_the_slurm_array_runs_the_line_of_its_task(compare, tmp_path):
+    folder = tmp_path / "with space"
+    assert compare("commands", "--methods", "ce", "sln", folder=folder).returncode == 0
+    script = folder / "array.sbatch"
+    subprocess.run(["bash", "-n", script], check=True)
+    assert "#SBATCH --array=1-2" in script.read_text()
+    (folder / "commands.txt").write_text("echo one && exit 1\necho two && exit 5\n")
+    for task, said, status in (("1", "one\n", 1), ("2", "two\n", 5)):
+        run = subprocess.run(
+            [script],
+            env=os.environ | {"SLURM_ARRAY_TASK_ID": task},
+            capture_output=True,
+            text=True,
+        )
+        assert (run.stdout, run.returncode) == (said, status)
+    alone = subprocess.run([script], capture_output=True, text=True)
+    assert alone.returncode != 0
+    assert "run this with sbatch" in alone.stderr
+
+
+def test_the_second_of_two_at_once_is_refused(compare, tmp_path):
+    from shared.run_folder import locked
+
+    with locked(tmp_path / "c"):
+        run = compare("run", "--methods", "ce")
+    assert run.returncode == 2
+    assert "is in use by process" in run.stderr
+    assert "--folder" in run.stderr
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--methods", "slm"], "there is no method 'slm'"),
+        (["--args", "slm: --x 1"], "no method"),
+        (["--dataset", "folder"], "--data"),
+        (["--noise_file", "nowhere.npz"], "does not exist"),
+        (["--kind", "pmd"], "invalid choice"),
+    ],
+)
+def test_what_cannot_be_is_refused_with_a_fix(compare, words, message):
+    run = compare("run", *words)
+    assert run.returncode == 2
+    assert message in run.stderr
+    assert "Traceback" not in run.stderr
+
+
+def test_whose_environments_are_needed(compare):
+    assert compare("projects").stdout == "instancegm re_sln lra_diffusion ieg_fsr\n"
+    assert compare("projects", "--methods", "fsr", "ieg").stdout == "ieg_fsr\n"
+
+
+@pytest.mark.training
+@needs("instancegm", "re_sln")
+def test_two_methods_from_noise_to_table(compare, tmp_path):
+    words = ["--methods", "ce", "sln", "--args", TINY]
+    run = compare("run", *words)
+    assert run.returncode == 0, run.stdout + run.stderr
+    assert "[2/2] SLN+MO+LC, seed 1: about" in run.stdout
+    runs, _ = find_runs([tmp_path / "c"])
+    assert [one.title for one in runs] == ["Cross-entropy", "SLN+MO+LC"]
+    assert len({one.noise_sha256 for one in runs}) == 1
+    assert "the labels of 2 runs were compared" in run.stdout
+    head, *rows = (tmp_path / "c/table.csv").read_text().splitlines()
+    assert head.startswith("method,seeds,last,last_deviation,best")
+    assert [row.split(",")[0] for row in rows] == ["Cross-entropy", "SLN+MO+LC"]
+    again = compare("run", *words)
+    assert again.stdout.count("finished before") == 2
+    assert compare("table", tmp_path / "c").stdout.count("SLN+MO+LC") == 1
+
+
+@pytest.mark.training
+@needs("re_sln")
+def test_a_printed_command_runs_from_any_folder(compare, tmp_path):
+    run = compare("commands", "--methods", "sln", "--args", TINY)
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    for _ in range(2):  # the second time there is nothing left to do
+        done = subprocess.run(
+            ["bash", "-c", run.stdout.strip()],
+            cwd=elsewhere,
+            env=environment(),
+            capture_output=True,
+            text=True,
+        )
+        assert done.returncode == 0, done.stderr
+    assert list(elsewhere.iterdir()) == []
+    assert Path(tmp_path / "c/sln-seed1/metrics.jsonl").read_text().count("\n") == 2

@@ -1,0 +1,155 @@
+"""From a task to commands, as a pure function."""
+
+import shlex
+from pathlib import Path
+
+import pytest
+
+from compare.methods import METHODS, Sizes, chosen
+from compare.plan import ROOT, differences, further_flags, jobs
+from compare.question import Question, Task
+from shared.errors import UserError
+
+FOLDER = Path("/somewhere/c")
+DIGITS = Task("digits", None, None, "/somewhere/c/noise.npz", 1442, 10)
+CIFAR = Task("cifar10", "/data", None, "/somewhere/c/noise.npz", 50_000, 10)
+PICTURES = Task("folder", "/my images", None, None, 600, 7)
+TASKS = {"digits": DIGITS, "paper": CIFAR, "small": PICTURES}
+
+
+def planned(task, methods=(), seeds=(1,), further=""):
+    return jobs(task, chosen(methods), seeds, further, FOLDER)
+
+
+def values(command):
+    """Flag -> value, however it is spelled."""
+    words = [part for word in command for part in word.split("=", 1)]
+    return {word: after for word, after in zip(words, [*words[1:], ""]) if word.startswith("--")}
+
+
+@pytest.mark.parametrize("preset", TASKS)
+def test_every_method_gets_the_same_data_labels_and_seed(preset):
+    task = TASKS[preset]
+    assert task.preset == preset
+    found = planned(task, seeds=[1, 5])
+    assert [(job.method.key, job.seed) for job in found] == [
+        (key, seed) for seed in (1, 5) for key in METHODS
+    ]
+    assert len({job.folder for job in found}) == len(found)
+    for job in found:
+        flags = values(job.commands[-1])
+        assert flags["--seed"] == str(job.seed)
+        assert flags["--output_dir"] == str(job.folder)
+        assert flags.get("--noise_file") == task.noise_file
+        assert flags.get("--data_path", flags.get("--dataset_dir")) == task.data_path
+        dataset = flags.get("--dataset", flags.get("--dataset_name"))
+        assert dataset.removeprefix("file_") == task.dataset
+        assert "{" not in job.line
+
+
+def test_commands_are_absolute_and_one_line_each():
+    for task in TASKS.values():
+        for job in planned(task):
+            assert "\n" not in job.line
+            for command in job.commands:
+                assert Path(command[0]).is_relative_to(ROOT / ".venv" / job.method.project)
+                assert Path(command[1]).is_file()
+            steps = [shlex.split(step) for step in job.line.split(" && ")]
+            assert steps == [list(command) for command in job.commands]
+
+
+def test_lra_trains_its_encoder_first_and_all_its_labels_are_cut():
+    (job,) = planned(DIGITS, ["lra"], [3])
+    encoder, training = map(values, job.commands)
+    assert encoder["--output_dir"] == training["--fp_weights"] == f"{FOLDER}/simclr-seed3"
+    assert "--noise_file" not in encoder
+    assert "--cut_labels" in training
+    (own,) = planned(PICTURES, ["lra"])
+    assert "--cut_labels" not in own.commands[-1]
+
+
+def test_the_papers_numbers_are_used_on_full_sets():
+    flags = {job.method.key: values(job.commands[-1]) for job in planned(CIFAR)}
+    assert "--num_epochs" not in flags["instancegm"]
+    assert (flags["fsr"]["--queue_bs"], flags["fsr"]["--queue_capacity"]) == ("200", "2000")
+    assert int(50_000 * float(flags["ieg"]["--probe_dataset_hold_ratio"])) == 100
+
+
+@pytest.mark.parametrize("classes", [2, 3, 7, 10, 26, 100, 257])
+@pytest.mark.parametrize("samples", [600, 1442, 45_000])
+def test_sizes_follow_from_images_and_classes(classes, samples):
+    sizes = Sizes(samples, classes)
+    queue, capacity, large, ratio = sizes.fill("{queue} {small_capacity} {large_queue} {trusted}")
+    assert int(queue) % classes == int(capacity) % classes == int(large) % classes == 0
+    assert int(capacity) > int(queue) > 0
+    # what the project holds out of each class, see shared.noise.ieg_splits
+    assert int(samples * float(ratio)) // classes == sizes.trusted_per_class
+    assert 1 <= sizes.trusted_per_class <= 10
+
+
+def test_flags_go_to_all_methods_or_to_one():
+    words = "--limit_test 9 ce: --num_epochs 2 --id 'a b' sln: --n_epochs 2 simclr: --nepoch 1"
+    assert further_flags(words) == {
+        "": ["--limit_test", "9"],
+        "ce": ["--num_epochs", "2", "--id", "a b"],
+        "sln": ["--n_epochs", "2"],
+        "simclr": ["--nepoch", "1"],
+    }
+    for job in planned(DIGITS, further=words):
+        assert all(values(command)["--limit_test"] == "9" for command in job.commands)
+        assert (values(job.commands[-1]).get("--id") == "a b") == (job.method.key == "ce")
+    (lra,) = planned(DIGITS, ["lra"], further=words)
+    assert values(lra.commands[0])["--nepoch"] == "1"
+    with pytest.raises(UserError, match="no method"):
+        further_flags("slm: --n_epochs 2")
+    with pytest.raises(UserError, match="quotation"):
+        further_flags("--id 'a")
+
+
+def test_what_differs_is_said_of_those_that_differ():
+    found = differences(CIFAR, chosen([]))
+    assert found.keys() == {"lra", "l2r", "ieg"}
+    assert "last 5,000" in found["lra"]
+    assert "10 images of each class with clean labels" in found["ieg"]
+    assert "given" in differences(PICTURES, chosen(["l2r"]))["l2r"]
+    assert differences(CIFAR, chosen(["ce", "fsr"])) == {}
+
+
+def test_methods_are_chosen_by_name_in_the_tables_order():
+    assert [method.key for method in chosen(["ieg", "sln"])] == ["sln", "ieg"]
+    with pytest.raises(UserError, match="no method 'sln_mo'"):
+        chosen(["sln_mo"])
+
+
+@pytest.mark.parametrize(
+    ("question", "name"),
+    [
+        (Question(), "compare-digits-pdn-0.4"),
+        (Question(kind="symmetric", rate=0.25), "compare-digits-symmetric-0.25"),
+        (Question("folder", data="/a/my images"), "compare-my_images"),
+        (
+            Question("cifar10", noise_file="/x/CIFAR-10_human.pt:worse_label", limit=2000),
+            "compare-cifar10-CIFAR_10_human.pt_worse_label-2000_images",
+        ),
+    ],
+)
+def test_a_comparison_is_named_by_data_noise_and_limit(question, name):
+    assert question.name == name
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"kind": "pdn", "noise_file": "a.npz"}, "leave one of them out"),
+        ({"rate": 0.4, "noise_file": "a.npz"}, "--kind"),
+        ({"dataset": "folder"}, "needs --data"),
+        ({"dataset": "folder", "data": "a", "rate": 0.4}, "--kind"),
+        ({"dataset": "cifar10", "labels": "a.csv"}, "leave it out for cifar10"),
+        ({"data": "/a"}, "digits come with"),
+        ({"limit": 100}, "digits are few"),
+        ({"dataset": "cifar10", "limit": 0}, "1 or more"),
+    ],
+)
+def test_questions_that_cannot_be_are_refused(fields, message):
+    with pytest.raises(UserError, match=message):
+        Question(**fields)

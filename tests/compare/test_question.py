@@ -1,0 +1,126 @@
+"""The labels of a comparison: made, converted or cut once, and never mixed with another one's."""
+
+import json
+
+import numpy as np
+import pytest
+
+from compare.question import DATA, NOISE, PLAN, Question, prepare, read_task
+from shared import datasets
+from shared.datasets.image_data import DatasetError
+from shared.errors import UserError
+from shared.formats import external, noise_file
+from shared.noise.recipe import Recipe, generate
+
+
+@pytest.fixture
+def pictures(tmp_path):
+    """300 pictures of 3 classes with 60 test pictures, as an .npz of arrays."""
+    rng = np.random.default_rng(0)
+    path = tmp_path / "pictures.npz"
+    np.savez(
+        path,
+        train_images=rng.integers(0, 256, (300, 8, 8), np.uint8),
+        train_labels=np.arange(300) % 3,
+        test_images=rng.integers(0, 256, (60, 8, 8), np.uint8),
+        test_labels=np.arange(60) % 3,
+        class_names=np.array(["ash", "elm", "oak"]),
+    )
+    return path
+
+
+def test_noise_is_made_once_and_the_same_question_finds_it_again(tmp_path):
+    question = Question("digits", kind="symmetric", rate=0.3)
+    task = prepare(question, tmp_path)
+    noise = noise_file.read(tmp_path / NOISE)
+    data = datasets.load("digits")
+    expected = generate(Recipe("symmetric", 0.3), data)
+    np.testing.assert_array_equal(noise.noisy_labels, expected.noisy_labels)
+    assert (task.samples, task.classes, task.noise_file) == (1442, 10, str(tmp_path / NOISE))
+    before = (tmp_path / NOISE).read_bytes()
+    assert prepare(question, tmp_path) == task == read_task(tmp_path)
+    assert (tmp_path / NOISE).read_bytes() == before
+
+
+def test_two_questions_never_share_a_folder(tmp_path):
+    prepare(Question("digits", kind="symmetric", rate=0.3), tmp_path)
+    with pytest.raises(UserError, match=r"rate 0.3, not 0.4: choose another --folder"):
+        prepare(Question("digits", kind="symmetric"), tmp_path)
+    with pytest.raises(UserError, match=r"further '', not '--device cpu'"):
+        prepare(Question("digits", kind="symmetric", rate=0.3, further="--device cpu"), tmp_path)
+    (tmp_path / PLAN).write_text("{}")
+    with pytest.raises(UserError, match="cannot be read"):
+        prepare(Question("digits"), tmp_path)
+    with pytest.raises(UserError, match="give the folder of a comparison"):
+        read_task(tmp_path / "elsewhere")
+
+
+def test_a_noise_file_that_changed_is_refused(tmp_path):
+    file = tmp_path / "labels.npz"
+    question = Question("digits", noise_file=str(file))
+    for rate in (0.2, 0.3):
+        noise_file.write(file, generate(Recipe("symmetric", rate), datasets.load("digits")))
+        if rate == 0.2:
+            prepare(question, tmp_path / "c")
+    with pytest.raises(UserError, match="holds other labels than are asked for now"):
+        prepare(question, tmp_path / "c")
+
+
+@pytest.mark.parametrize("ending", external.FORMATS)
+def test_every_format_gives_the_same_labels(tmp_path, ending):
+    noise = generate(Recipe("symmetric", 0.3), datasets.load("digits"))
+    file = tmp_path / f"labels.{ending}"
+    external.write_any(file, noise)
+    prepare(Question("digits", noise_file=str(file)), tmp_path / "c")
+    found = noise_file.read(tmp_path / "c" / NOISE)
+    np.testing.assert_array_equal(found.noisy_labels, noise.noisy_labels)
+    np.testing.assert_array_equal(found.clean_labels, noise.clean_labels)
+
+
+def test_a_limit_makes_a_data_set_of_its_own(tmp_path, pictures):
+    whole = datasets.load("folder", pictures)
+    noise = generate(Recipe("symmetric", 0.5), whole)
+    external.write_any(tmp_path / "labels.npy", noise)
+    question = Question(
+        "folder", data=str(pictures), noise_file=str(tmp_path / "labels.npy"), limit=100
+    )
+    task = prepare(question, tmp_path / "c")
+    assert (task.dataset, task.samples, task.classes) == ("folder", 100, 3)
+    rows = np.load(tmp_path / "c" / DATA, allow_pickle=False)["rows"]
+    part, labels = datasets.load("folder", task.data_path), noise_file.read(task.noise_file)
+    np.testing.assert_array_equal(part.train_images, whole.train_images[rows])
+    np.testing.assert_array_equal(labels.noisy_labels, noise.noisy_labels[rows])
+    np.testing.assert_array_equal(labels.clean_labels, part.train_labels)
+    assert part.class_names == ("ash", "elm", "oak")
+    assert len(part.test_labels) == 60
+    assert prepare(question, tmp_path / "c") == task
+
+
+def test_own_pictures_are_taken_as_they_are(tmp_path, pictures):
+    task = prepare(Question("folder", data=str(pictures)), tmp_path / "c")
+    assert (task.noise_file, task.data_path, task.samples) == (None, str(pictures), 300)
+    assert not (tmp_path / "c" / NOISE).exists()
+    noisy = prepare(Question("folder", data=str(pictures), kind="symmetric"), tmp_path / "d")
+    assert noise_file.read(noisy.noise_file).header.nominal_rate == 0.4
+
+
+def test_images_instead_of_labels_are_refused(tmp_path):
+    labels = datasets.load("digits").train_labels
+    replaced = np.arange(len(labels)) < 5
+    noise = noise_file.make(labels, clean_labels=labels, open_set=replaced, dataset="digits")
+    noise_file.write(tmp_path / "a.npz", noise)
+    with pytest.raises(UserError, match="open-set"):
+        prepare(Question("digits", noise_file=str(tmp_path / "a.npz")), tmp_path / "c")
+
+
+def test_data_that_are_missing_are_said_to_be(tmp_path):
+    with pytest.raises(DatasetError, match="does not exist"):
+        prepare(Question("folder", data=str(tmp_path / "nowhere")), tmp_path / "c")
+    assert not (tmp_path / "c" / PLAN).exists()
+
+
+def test_the_plan_is_plain_json(tmp_path):
+    prepare(Question("digits"), tmp_path)
+    known = json.loads((tmp_path / PLAN).read_text())
+    assert known["question"]["kind"] == "pdn"
+    assert known["task"]["samples"] == 1442

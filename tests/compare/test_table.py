@@ -1,0 +1,89 @@
+"""The table, and the check that all runs saw the same labels."""
+
+import csv
+
+import numpy as np
+import pytest
+
+from compare import table
+from compare.run import run_job
+from shared.errors import UserError
+from shared.formats import noise_file
+from shared.runs.reader import find_runs
+
+
+@pytest.fixture
+def labels(tmp_path):
+    """A noise file of six samples."""
+    path = tmp_path / "noise.npz"
+    noise_file.write(path, noise_file.make([0, 1, 2, 0, 1, 2], clean_labels=[0, 0, 2, 2, 1, 2]))
+    return path
+
+
+def found(folder):
+    return table.of_this_comparison(find_runs([folder])[0])
+
+
+def test_a_row_is_a_method_over_its_seeds(tmp_path, job, labels):
+    for seed in (1, 2, 3):
+        run_job(job("--noise_file", labels, seed=seed))
+    runs, left_out = found(tmp_path)
+    assert left_out == []
+    (row,) = table.rows(runs, {"sln": "has something else"})
+    assert row.title == "SLN+MO+LC"
+    assert (row.seeds, row.samples, row.reported, row.seconds) == (3, 6, "last", 6.0)
+    assert row.accuracies["last"] == (55.0, 1.0)  # 53 + seed
+    assert row.accuracies["last_10_mean"] == (54.0, 1.0)
+    text = table.text([row])
+    assert "55.00 ± 1.00" in text
+    assert "SLN+MO+LC: has something else" in text
+    table.write_csv([row], tmp_path / "table.csv")
+    (read,) = csv.DictReader((tmp_path / "table.csv").open())
+    assert (read["last"], read["last_deviation"], read["samples"]) == ("55.00", "1.00", "6")
+    assert read["differs"] == "has something else"
+
+
+def test_one_seed_has_no_deviation_and_no_test_set_no_accuracy(tmp_path, job):
+    done = job()
+    run_job(done)
+    (row,) = table.rows(found(tmp_path)[0], {})
+    assert row.accuracies["last"] == (54.0, None)
+    log = done.folder / "metrics.jsonl"
+    log.write_text(log.read_text().replace('"accuracy": 5', '"accuracy": null, "x": 5'))
+    (row,) = table.rows(found(tmp_path)[0], {})
+    assert row.accuracies == dict.fromkeys(table.ACCURACIES)
+    assert row.samples is None
+    assert " -  " in table.text([row])
+    table.write_csv([row], tmp_path / "table.csv")
+
+
+def test_an_unfinished_run_is_left_out_with_the_reason(tmp_path, job):
+    run_job(job("--epochs", 9, "--fail", 2, 1))
+    runs, left_out = found(tmp_path)
+    assert runs == []
+    assert left_out[0].reason == "trained 1 of 9 epochs"
+
+
+def test_runs_on_the_same_labels_agree_even_on_a_part_of_them(tmp_path, job, labels):
+    for seed in (1, 2):
+        run_job(job("--noise_file", labels, seed=seed))
+    part = noise_file.make([2, 1], indices=[2, 4])
+    noise_file.write(tmp_path / "sln-seed2" / "noise.npz", part)
+    runs, _ = found(tmp_path)
+    assert "2 runs were compared" in table.check_labels(runs, str(labels))
+    assert "all the same" in table.check_labels(runs, None)
+
+
+@pytest.mark.parametrize("known", [True, False])
+@pytest.mark.parametrize("other", [([0, 1, 2, 0, 1, 1], None), ([1], [9])])
+def test_another_label_is_found(tmp_path, job, labels, known, other):
+    for seed in (1, 2):
+        run_job(job("--noise_file", labels, seed=seed))
+    noisy, rows = other
+    noise = noise_file.make(noisy, indices=rows and np.array(rows))
+    noise_file.write(tmp_path / "sln-seed2" / "noise.npz", noise)
+    runs, _ = found(tmp_path)
+    if rows is not None and not known:  # nothing says that there is no such sample
+        return
+    with pytest.raises(UserError, match=r"sln-seed2 was trained on another label of sample"):
+        table.check_labels(runs, str(labels) if known else None)
