@@ -74,7 +74,7 @@ def accuracy(methods: Sequence[Method], unit: str) -> Figure | None:
     for number, method in enumerate(methods):
         tested = [(row, run) for row, run in enumerate(method.runs) if run.evaluations]
         for row, run in tested:
-            whole = run.epochs_planned or run.epochs or 1
+            whole = max(run.epochs_planned or 0, run.epochs, 1e-9)
             epochs = np.array([each.epoch for each in run.evaluations])
             done = epochs + run.epochs - run.rows[-1]["epoch"]  # some count from 0
             scores = np.array([each.accuracy for each in run.evaluations])

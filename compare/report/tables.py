@@ -98,7 +98,7 @@ def _remarks(method: Method, count: int) -> list[str]:
         remarks.append(f"trained on {numbers} of the {count:,} labels")
     if trusted := {share for run in runs if (share := _trusted(run))}:
         shares = " or ".join(f"{share:.1%}" for share in sorted(trusted))
-        remarks.append(f"was given the true labels of {shares} of the samples")
+        remarks.append(f"trusts the labels of {shares} of the samples")
     if runs[0].averaged:
         remarks.append("accuracy of averaged weights")
     if not any(run.evaluations for run in runs):
@@ -107,7 +107,7 @@ def _remarks(method: Method, count: int) -> list[str]:
 
 
 def _trusted(run: Run) -> float | None:
-    """The share of clean samples that L2R, IEG and FSR weight the others by."""
+    """The share of samples that L2R and IEG weight the others by."""
     share: Any = run.config.get("probe_dataset_hold_ratio")
     uses = run.project == "ieg_fsr" and run.method in ("l2r", "ieg")
     return float(share) if uses and isinstance(share, int | float) and share > 0 else None
