@@ -31,7 +31,7 @@ def vote_of(run: Run) -> tuple[str, float] | None:
 def last_10_epochs(run: Run) -> str:
     """First and last of the ten epochs that were tested last; not every epoch is tested."""
     tested = [one.epoch for one in run.evaluations[-10:]]
-    return "-".join(f"{epoch:.4g}" for epoch in sorted({*tested[:1], *tested[-1:]})) or "-"
+    return "-".join(f"{round(epoch, 1):g}" for epoch in sorted({*tested[:1], *tested[-1:]})) or "-"
 
 
 def at_best_validation(run: Run) -> float | None:

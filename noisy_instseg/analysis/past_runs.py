@@ -13,10 +13,8 @@ def switch(run: Run) -> float | None:
     """Between which epochs the loss changed, such as 6.5; None where it never did."""
     if run.method != NL_AFTER_CE:
         return None
-    first: float = read_log(run.folder)[0][
-        "epoch"
-    ]  # of the run's own; stage 1 trained those before
-    return first - 0.5
+    own: float = read_log(run.folder)[0]["epoch"]  # stage 1 trained those before
+    return own - 0.5
 
 
 def is_whole(run: Run) -> bool:

@@ -44,11 +44,11 @@ def table(runs: dict[str, Run]) -> str:
         result = run.summary()
         assert result is not None
         boxes = [ap for row in run.rows if (ap := number(row.get("bbox_mAP"))) is not None]
-        planned = "?" if run.epochs_planned is None else f"{run.epochs_planned:.4g}"
-        epochs = f"{run.epochs:.4g}/{planned}"
+        planned = "?" if run.epochs_planned is None else f"{round(run.epochs_planned, 1):g}"
+        epochs = f"{round(run.epochs, 1):g}/{planned}"
         wrong = noise_rate(run)
         rate = "-" if wrong is None else f"{100 * wrong:.1f} %"
-        best_ap = f"{result.best:.1f} ({result.best_epoch:.4g})"
+        best_ap = f"{result.best:.1f} ({round(result.best_epoch, 1):g})"
         box_ap = f"{100 * boxes[-1]:.1f}" if boxes else "-"
         lines.append(
             f"{name:<{width}}  {run.title:<{methods}}  {epochs:>7}  "

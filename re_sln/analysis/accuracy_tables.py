@@ -14,10 +14,14 @@ from typing import Any
 
 import numpy as np
 
-from re_sln.analysis.finished_runs import Run, noise_mode
+from re_sln.analysis.finished_runs import MODES, Run, noise_mode
 from re_sln.method.train import Row
 from re_sln.run.presets import METHODS, PAPER_RATE, PRESETS, sigma_for
 from re_sln.run.report import summary
+from shared.formats.noise_file import Header
+from shared.runs.labels import read_noise
+from shared.runs.methods import RE_SLN
+from shared.runs.reader import Run as OtherRun
 
 COLUMNS = ("sym", "asym", "dependent", "openset")  # the paper's order
 AS_GIVEN = "as given"  # nobody added noise
@@ -42,6 +46,12 @@ class Result:
     rows: Rows
     seed: int = 0
     borrowed: bool = False  # the network itself in a run of SLN+MO, taken as a run of SLN
+    project: str = RE_SLN
+
+    @property
+    def group(self) -> tuple[str, str]:
+        """Runs of other projects have recipes of their own; only those of ours must be alike."""
+        return self.dataset, "" if self.project == RE_SLN else self.method
 
     @property
     def last(self) -> float:
@@ -72,29 +82,47 @@ def result_of(run: Run, rows: Rows) -> Result:
     return Result(dataset, noise, settings["method"], sigma, lc, recipe, rows, seed)
 
 
+def result_of_other(run: OtherRun) -> Result:
+    """Of another project's finished run, with the accuracy that it reports."""
+    noise = read_noise(run.folder)
+    known = Header() if noise is None else noise.header
+    dataset = known.dataset or run.config.get("dataset") or "unknown"
+    kind = AS_GIVEN if known.kind is None else MODES.get(known.kind, known.kind)
+    of_file = run.config.get("noise_file") is not None  # as for our runs, whose rate is not named
+    if not of_file and known.nominal_rate not in (None, PAPER_RATE):
+        kind += f" {known.nominal_rate:g}"
+    method = f"{run.title} ({run.project})"
+    rows = [one._asdict() for one in run.evaluations]
+    recipe, lc = (run.epochs_planned,), (-1, "")
+    return Result(dataset, kind, method, 0.0, lc, recipe, rows, run.seed or 0, project=run.project)
+
+
 def comparable(results: Iterable[Result]) -> tuple[dict[str, list[Result]], list[str]]:
     """By dataset, the finished runs of the longest recipe, of those the most used; and remarks."""
-    by_dataset = defaultdict(list)
+    groups = defaultdict(list)
     for result in results:
-        by_dataset[result.dataset].append(result)
-    kept, remarks = {}, []
-    for dataset, runs in by_dataset.items():
-        finished = [run for run in runs if len(run.rows) >= run.recipe[0]]
+        groups[result.group].append(result)
+    kept: dict[str, list[Result]] = {}
+    remarks = []
+    for (dataset, other), runs in groups.items():
+        finished = [run for run in runs if other or len(run.rows) >= run.recipe[0]]
         if unfinished := len(runs) - len(finished):
             remarks.append(f"{dataset}: left out {unfinished} unfinished {_runs(unfinished)}")
         if not finished:
             continue
         count = Counter(run.recipe for run in finished)
         recipe = max(count, key=lambda known: (known[0], count[known]))
-        kept[dataset] = [
-            replace(run, rows=run.rows[: recipe[0]]) for run in finished if run.recipe == recipe
-        ]
-        if others := len(finished) - len(kept[dataset]):
+        alike = [run for run in finished if run.recipe == recipe]
+        if not other:
+            alike = [replace(run, rows=run.rows[: recipe[0]]) for run in alike]
+        kept[dataset] = [*kept.get(dataset, []), *alike]
+        if others := len(finished) - len(alike):
             said = ", ".join(
                 f"{name} {value}" for name, value in zip(RECIPE, recipe) if value is not None
             )
+            name = f"{dataset}, {other}" if other else dataset
             remarks.append(
-                f"{dataset}: left out {others} {_runs(others)} of other settings than {said}"
+                f"{name}: left out {others} {_runs(others)} of other settings than {said}"
             )
     return kept, remarks
 
@@ -117,7 +145,7 @@ def cells(dataset: str, results: Sequence[Result]) -> tuple[Cells, list[str]]:
         }
         variant = max(count, key=merits.__getitem__)
         chosen[method, noise] = [run for run in runs if run.variant == variant]
-        cell = f"{dataset}, {method.replace('_', '-')} on {noise}: "
+        cell = f"{dataset}, {shown(method)} on {noise}: "
         if others := sorted({known[0] for known in count} - {variant[0]}):
             remarks.append(
                 f"{cell}the runs with sigma {variant[0]:g}; there are others with {_list(others)}"
@@ -177,12 +205,18 @@ def table(chosen: Cells, text_of: Callable[[list[Result]], str]) -> list[list[st
     """Rows are methods, columns kinds of noise, named in the first row; empty without a run."""
     columns = columns_of(chosen)
     lines = [["method", *columns]]
-    for method in METHODS:
+    others = sorted({method for method, _ in chosen if method not in METHODS})
+    for method in (*METHODS, *others):
         found = [chosen.get((method, noise)) for noise in columns]
         if any(found):
             texts = [text_of(cell) if cell else "" for cell in found]
-            lines.append([method.replace("_", "-"), *texts])
+            lines.append([shown(method), *texts])
     return lines
+
+
+def shown(method: str) -> str:
+    """Our methods are written as in re-sln's tables."""
+    return method.replace("_", "-") if method in METHODS else method
 
 
 def last_text(cell: list[Result]) -> str:
@@ -239,7 +273,7 @@ def _place(method: str, noise: str) -> tuple[int, str, str]:
     return (
         COLUMNS.index(mode) if mode in COLUMNS else len(COLUMNS),
         noise,
-        str(METHODS.index(method)) if method in METHODS else "",
+        str(METHODS.index(method)) if method in METHODS else method,
     )
 
 

@@ -11,11 +11,10 @@ The one reader of settings and rows. Accuracies are in percent. Nothing that is 
 import csv
 import math
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import pairwise
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import yaml
 from torch import nn
@@ -27,7 +26,11 @@ from re_sln.run.errors import UsageError
 from re_sln.run.labels import KINDS, rate_name
 from re_sln.run.presets import HUMAN_NOISE, NOISE_MODES, PRESETS, REAL_NOISE, name_of_method
 from shared import run_folder
+from shared.errors import UserError
 from shared.formats.noise_file import NoiseFileError, read
+from shared.runs.methods import RE_SLN
+from shared.runs.reader import Run as OtherRun
+from shared.runs.reader import find_runs, read_curve_file
 
 NEEDED = ("dataset_name", "sigma", "mo", "lc_n_epoch", "n_epochs", "seed")
 SUB_RUNS = {
@@ -70,30 +73,43 @@ def find(name: str) -> Run:
     return _of_id(Path(), name)
 
 
-def find_all(places: Iterable[Path]) -> list[Run]:
-    """Every run at or below the places, each once.
+class Found(NamedTuple):
+    """What is at or below some places."""
 
-    Folders of other projects, searches and curves without settings are passed over. places: run
-    folders, folders that contain such, working directories of re-sln, or curves (.csv).
+    runs: list[Run]  # ours and the original's
+    others: list[OtherRun]  # of other projects
+    left_out: list[str]  # what was not read, and why
+
+
+def find_all(places: Sequence[Path]) -> Found:
+    """Every run at or below the places, each once; searches and curves without settings are not.
+
+    places: run folders, folders that contain such, working directories of re-sln, or curves (.csv).
     """
-    found: dict[Path, Run] = {}
     for place in places:
         if not place.exists():
             raise UsageError(
                 f"{place}: no such folder; give one that contains run folders, or configs/ and "
                 "runs/"
             )
-        paths = [place]
-        if place.is_dir():
-            paths = sorted([*place.rglob("config.y*ml"), *place.glob("*.csv")])
-        for path in paths:
-            try:
-                run = find(str(path if path.suffix == ".csv" else path.parent))
-            except UsageError:
-                continue
-            if run.settings and not (run.folder / "params.json").exists():
-                found.setdefault(run.folder.resolve(), run)
-    return list(found.values())
+    kept = [path for place in places for path in sorted(place.glob("*.csv"))]
+    configs = [path.parent for place in places for path in sorted(place.rglob("config.yml"))]
+    known, unread = find_runs([*places, *kept])
+    found: dict[Path, Run] = {}
+    left_out = {folder: f"{folder}: {reason}" for folder, reason in unread}
+    for folder in [*(run.folder for run in known if run.project == RE_SLN), *configs]:
+        try:
+            run = find(str(folder))
+            found.setdefault(run.folder.resolve(), run)
+        except UserError as error:
+            left_out[folder] = str(error)
+    for folder in [*left_out]:
+        of_search = any((one / "params.json").exists() for one in (folder, *folder.glob("*")))
+        is_read = folder.resolve() in found or any(folder in one.parents for one in configs)
+        if of_search or is_read or folder in kept:
+            del left_out[folder]
+    others = [run for run in known if run.project not in (RE_SLN, "")]
+    return Found(list(found.values()), others, list(left_out.values()))
 
 
 def _of_id(home: Path, exp_id: str) -> Run:
@@ -117,17 +133,10 @@ def _of_folder(folder: Path) -> Run:
 
 
 def _curve(path: Path) -> Run:
-    """A curve kept as .csv; its leading comments are YAML."""
+    """A curve kept as .csv; its leading comments are YAML, or ordinary remarks."""
     try:
-        lines = path.read_text().splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise UsageError(
-            f"{path} cannot be read ({error}): give a .csv with the columns epoch and accuracy"
-        ) from error
-    comments = "\n".join(line.removeprefix("#").strip() for line in lines if line.startswith("#"))
-    try:
-        settings = checked_settings(yaml.safe_load(comments), path)
-    except (yaml.YAMLError, ValueError):  # an ordinary remark
+        settings = checked_settings(read_curve_file(path).config, path)
+    except UsageError:
         settings = {}
     return Run(path.stem, settings, path, path.parent, path.parent)
 
@@ -230,7 +239,7 @@ def read_rows(run: Run) -> list[Row]:
     """
     metrics = run.folder / "metrics.jsonl"
     if run.folder.suffix == ".csv":
-        rows = _read_curve(run.folder)
+        rows = [_epoch(row) for row in read_curve_file(run.folder).rows]
     elif metrics.is_file():
         rows = read_metrics(run.folder)
     else:
@@ -248,23 +257,6 @@ def read_csv(text: str) -> list[Row]:
     """Numbers by column; None where there is none. Lines that begin with # are remarks."""
     lines = [line for line in text.splitlines() if line and not line.startswith("#")]
     return [{k: _number(v) for k, v in row.items()} for row in csv.DictReader(lines)]
-
-
-def _read_curve(path: Path) -> list[Row]:
-    try:
-        rows = [_epoch(row) for row in read_csv(path.read_text())]
-    except (KeyError, TypeError, ValueError, csv.Error) as error:
-        raise UsageError(
-            f"{path} is no curve ({error!r}): give a .csv with the columns epoch and accuracy, an "
-            "epoch in every row"
-        ) from error
-    for before, after in pairwise(rows):
-        if after["epoch"] <= before["epoch"]:
-            raise UsageError(
-                f"{path}: epoch {after['epoch']} follows epoch {before['epoch']}: are two runs in "
-                "one file? Give each a file of its own"
-            )
-    return rows
 
 
 def _epoch(row: Row) -> Row:

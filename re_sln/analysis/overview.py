@@ -12,6 +12,7 @@ from re_sln.run.errors import UsageError
 from re_sln.run.presets import METHODS
 from shared.errors import UserError
 from shared.files import write_atomically
+from shared.runs.methods import RE_SLN
 
 SHORT = {"cifar10": "c10", "cifar100": "c100", "animal-10n": "animal10n"}
 HERE = ("configs", "runs", "hp")
@@ -32,9 +33,10 @@ def collect(given: Sequence[Path] | None, out: Path) -> None:
     kept, left_out = tables.comparable(results)
     for dataset, found in kept.items():
         chosen, said = tables.cells(dataset, found)
+        epochs = {f", {run.recipe[0]} epochs" for run in found if run.project == RE_SLN}
         print(
-            f"test accuracy (%) on {dataset}, {found[0].recipe[0]} epochs, mean ± standard "
-            f"deviation over the runs\n{tables.printed(chosen)}\n"
+            f"test accuracy (%) on {dataset}{''.join(epochs)}, mean ± standard deviation over the "
+            f"runs\n{tables.printed(chosen)}\n"
         )
         left_out += said
         write_dataset(out, dataset, chosen)
@@ -47,8 +49,9 @@ def collect(given: Sequence[Path] | None, out: Path) -> None:
 
 def read_results(places: Sequence[Path]) -> tuple[list[Result], list[str]]:
     """Every run with at least one epoch, and remarks on the others."""
-    results, remarks = [], []
-    for run in finished_runs.find_all(places):
+    found = finished_runs.find_all(places)
+    results, remarks = [], [f"left out: {reason}" for reason in found.left_out]
+    for run in found.runs:
         try:
             rows = finished_runs.read_rows(run)
             if all(row["accuracy"] is None for row in rows):
@@ -57,6 +60,12 @@ def read_results(places: Sequence[Path]) -> tuple[list[Result], list[str]]:
             results.append(tables.result_of(run, rows))
         except UserError as error:
             remarks.append(f"left out: {error}")
+    for other in found.others:
+        if other.is_finished and other.evaluations:
+            results.append(tables.result_of_other(other))
+        else:
+            why = "is not finished" if other.evaluations else "has no test set, and so no accuracy"
+            remarks.append(f"left out: {other.folder} {why}")
     return results, remarks
 
 
@@ -70,10 +79,11 @@ def write_dataset(out: Path, dataset: str, chosen: Cells) -> None:
     table = tables.table(chosen, tables.last_text)
     write_atomically(out / f"{name}-test-acc-table.csv", tables.csv_text(table))
     columns = tables.columns_of(chosen)
-    if columns == [AS_GIVEN]:
+    if columns == [AS_GIVEN] and any(method in METHODS for method, _ in chosen):
         groups = {
-            method.replace("_", "-"): [run.rows for run in found]
+            tables.shown(method): [run.rows for run in found]
             for (method, _), found in chosen.items()
+            if method in METHODS
         }
         write_curves(out, name, dataset, groups)
         return

@@ -28,7 +28,8 @@ Row = dict[str, Any]
 
 
 def is_detector(rows: Sequence[Row], settings: dict[str, Any]) -> bool:
-    return loss_of(settings) is not None or any(not row.keys().isdisjoint(DETECTED) for row in rows)
+    """Whether it is a run of mmengine, by its config or, without one, by its figures."""
+    return "train_cfg" in settings or any(not row.keys().isdisjoint(DETECTED) for row in rows)
 
 
 def whole_log(folder: Path, own: Sequence[Row], settings: dict[str, Any]) -> list[Row]:

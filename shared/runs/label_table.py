@@ -36,7 +36,7 @@ class LabelQuality:
     quality: NDArray[np.float64]  # (N,) in [0, 1], low is suspicious
     self_confidence: NDArray[np.float64]  # (N,) in [0, 1]
     is_issue: NDArray[np.bool_]  # (N,)
-    clean: NDArray[np.int64] | None  # (N,); None where the truth is not known
+    clean: NDArray[np.int64] | None  # (N,), -1: of no class; None where the truth is not known
     annotation_id: NDArray[np.int64] | None = None  # (N,) of instance segmentation
     images: list[str] | None = None  # (N,) names of its image files
     bbox: NDArray[np.float64] | None = None  # (N, 4) x y w h in pixels
@@ -66,6 +66,7 @@ def read_label_quality(path: Path) -> LabelQuality:
     def shares(name: str) -> NDArray[np.float64]:
         return np.array(parsed(name, _share, "number in [0, 1]"), np.float64)
 
+    clean = parsed(CLEAN, _from_minus_one, "integer from -1 on") if CLEAN in columns else None
     boxes = parsed("bbox", _box, "box x y w h") if "bbox" in columns else None
     return LabelQuality(
         index=integers("index"),
@@ -77,7 +78,7 @@ def read_label_quality(path: Path) -> LabelQuality:
         quality=shares("label_quality"),
         self_confidence=shares("self_confidence"),
         is_issue=np.array(parsed("is_label_issue", _truth, "True or False"), np.bool_),
-        clean=integers(CLEAN) if CLEAN in columns else None,
+        clean=None if clean is None else np.array(clean, np.int64),
         annotation_id=integers("annotation_id") if "annotation_id" in columns else None,
         images=columns.get("image"),
         bbox=None if boxes is None else np.array(boxes, np.float64).reshape(-1, 4),
@@ -104,8 +105,16 @@ def _columns(path: Path, text: str) -> dict[str, list[str]]:
 
 
 def _from_zero(text: str) -> int:
+    return _from(0, text)
+
+
+def _from_minus_one(text: str) -> int:
+    return _from(-1, text)
+
+
+def _from(least: int, text: str) -> int:
     value = int(text)
-    if not 0 <= value < 2**62:
+    if not least <= value < 2**62:
         raise ValueError(f"{text!r}")
     return value
 

@@ -1,6 +1,7 @@
 """The noisy labels of runs: the same ones in every project, or not."""
 
 from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -21,14 +22,12 @@ def read_noise(folder: Path) -> NoiseFile | None:
     if noise.indices is None:
         return noise
     order = np.argsort(noise.indices, kind="stable")
-    return noise_file.make(
+    return NoiseFile(
         noise.noisy_labels[order],
-        clean_labels=None if noise.clean_labels is None else noise.clean_labels[order],
-        indices=noise.indices[order],
-        open_set=None if noise.open_set is None else noise.open_set[order],
-        num_classes=noise.header.num_classes,
-        dataset=noise.header.dataset,
-        kind=noise.header.kind,
+        None if noise.clean_labels is None else noise.clean_labels[order],
+        noise.indices[order],
+        None if noise.open_set is None else noise.open_set[order],
+        replace(noise.header, clean_labels_sha256=None),  # which is of another order
     )
 
 

@@ -60,7 +60,7 @@ def _read(folder: Path) -> Run:
     own, config = read_log(folder), detectors.read_config(folder)
     if not detectors.is_detector(own, config):
         raise RunError(
-            f"{folder} has no {CONFIG}, so nobody knows of which method it is: copy that file from "
+            f"{folder}: no {CONFIG}, so nobody knows of which method it is: copy that file from "
             "the run too"
         )
     return _of_detector(folder, own, config)

@@ -163,7 +163,7 @@ def test_one_method_alone_and_no_warning_for_the_same_labels(tmp_path, capsys):
 @pytest.mark.parametrize(
     ("name", "content", "message"),
     [
-        ("config.yaml", None, "has no config.yaml"),
+        ("config.yaml", None, "no config.yaml"),
         ("config.yaml", "method: sln\n", "not those of a training script"),
         ("config.yaml", "- a\n", "does not hold settings by name"),
         ("config.yaml", "!!python/object/apply:os.getcwd []", "could not determine a constructor"),

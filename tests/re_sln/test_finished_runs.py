@@ -3,6 +3,7 @@ them.
 """
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -62,10 +63,11 @@ def test_a_run_by_its_id_in_the_working_directory(here, capsys):
         assert found.assets == Path("assets") / run.exp_id
         assert runs.read_rows(found) == run.rows
         assert same(runs.load_model(found), run.learner.net)
-    assert [found.exp_id for found in runs.find_all([Path("configs"), Path("runs")])] == [
+    assert [found.exp_id for found in runs.find_all([Path("configs"), Path("runs")]).runs] == [
         run.exp_id
     ]
-    assert len(runs.find_all([here])) == 1
+    assert len(runs.find_all([here]).runs) == 1
+    assert runs.find_all([here, Path("configs"), Path("runs")]).left_out == []
 
 
 @pytest.mark.training
@@ -145,17 +147,17 @@ def test_a_curve_and_its_settings(tmp_path):
         (1, 20.5, None),
         (2, 30.0, 1.5),
     ]
-    assert runs.find_all([tmp_path]) == []
+    assert runs.find_all([tmp_path]).runs == []
     settings = (
         "# dataset_name: digits\n# sigma: 0.5\n# mo: false\n# lc_n_epoch: -1\n# "
         "n_epochs: 2\n# seed: 1\n"
     )
     path.write_text(settings + "epoch,accuracy\n1,20\n2,30\n")
-    (run,) = runs.find_all([tmp_path])
+    (run,) = runs.find_all([tmp_path]).runs
     assert run.settings["method"] == "sln"
     path.write_text("epoch,loss\n1,20\n")
-    with pytest.raises(UsageError, match="columns epoch and accuracy"):
-        runs.read_rows(runs.find(str(path)))
+    with pytest.raises(UserError, match="columns epoch and accuracy"):
+        runs.find(str(path))
 
 
 def test_what_is_missing_is_named(here):
@@ -163,7 +165,7 @@ def test_what_is_missing_is_named(here):
         UsageError, match=r"no experiment 'exp_1': neither configs/exp_1/config\.yml nor"
     ):
         runs.find("exp_1")
-    with pytest.raises(UsageError, match=r"none\.csv cannot be read"):
+    with pytest.raises(UserError, match=r"none\.csv cannot be used"):
         runs.find("none.csv")
     with pytest.raises(UsageError, match="no such folder"):
         runs.find_all([Path("none")])
@@ -188,11 +190,13 @@ def test_what_is_missing_is_named(here):
         ),
     ],
 )
-def test_a_config_of_something_else_is_refused_and_passed_over(tmp_path, content, problem):
+def test_a_config_of_something_else_is_refused_and_named(tmp_path, content, problem):
     (tmp_path / "config.yml").write_text(content)
     with pytest.raises(UsageError, match=problem):
         runs.find(str(tmp_path))
-    assert runs.find_all([tmp_path]) == []
+    found = runs.find_all([tmp_path])
+    assert found.runs == []
+    assert re.search(problem, found.left_out[0])
 
 
 @pytest.mark.training
@@ -214,9 +218,8 @@ def test_a_log_of_two_runs_is_refused(tmp_path, kind):
     rows = [{"epoch": epoch, "accuracy": 50.0} for epoch in (1, 1, 2, 2)]
     (tmp_path / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     (tmp_path / "curve.csv").write_text("epoch,accuracy\n1,50\n1,50\n2,50\n")
-    run = runs.find(str(tmp_path if kind == "log" else tmp_path / "curve.csv"))
     with pytest.raises(UserError, match=r"epoch 1 follows epoch 1.* two runs"):
-        runs.read_rows(run)
+        runs.read_rows(runs.find(str(tmp_path if kind == "log" else tmp_path / "curve.csv")))
 
 
 def test_epochs_without_an_evaluation_count_as_epochs_and_not_as_evaluations(tmp_path):

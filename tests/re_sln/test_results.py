@@ -4,9 +4,11 @@ refused.
 
 import csv
 import io
+import json
 
 import numpy as np
 import pytest
+import yaml
 from old_runs import REAL, train_tiny, write_old_run, write_search
 from PIL import Image
 
@@ -15,6 +17,7 @@ from re_sln.analysis import accuracy_tables as tables
 from re_sln.analysis import curves
 from re_sln.analysis import sample_figures as figures
 from re_sln.analysis.accuracy_tables import Result
+from shared.formats import noise_file
 
 RECIPE = (2, None, None, 128, 0.001, 0.999, 28, 2)
 
@@ -172,6 +175,41 @@ def test_old_and_new_runs_in_the_working_directory(tmp_path, capsys):
         "digits-ce-test-acc",
         "ablation-c10-sln-sym",
     } <= pictures
+
+
+def write_run(folder, settings, rows):
+    folder.mkdir(parents=True)
+    (folder / "config.yaml").write_text(yaml.safe_dump(settings))
+    (folder / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    labels = noise_file.make([0, 1], dataset="digits", kind="symmetric", nominal_rate=0.6)
+    noise_file.write(folder / "noise.npz", labels)
+
+
+def test_runs_of_other_projects_have_rows_of_their_own(tmp_path, capsys):
+    """Each with the accuracy that it reports; what is not finished, or no run, is named."""
+    log = [{"epoch": epoch, "accuracy": 10.0 * epoch} for epoch in (1, 2)]
+    ours = {"dataset_name": "digits", "sigma": 0.5, "mo": False, "lc_n_epoch": -1, "seed": 1}
+    write_run(tmp_path / "runs/sln", {**ours, "n_epochs": 2, "noise_file": "a.npz"}, log)
+    fsr = {"method": "fsr", "network_name": "wrn10-1", "max_iteration": 20, "noise_file": "a.npz"}
+    for seed, accuracy in (("1", 70.0), ("2", 80.0)):
+        evaluations = [
+            {"iteration": n, "epoch": n / 10, "accuracy": 1.0, "accuracy_ema": accuracy}
+            for n in (1, 10, 20)
+        ]
+        write_run(tmp_path / "runs" / f"fsr{seed}", fsr, evaluations)
+    write_run(tmp_path / "runs/halted", {"method": "CE", "nepoch": 9, "dataset": "digits"}, log)
+    (tmp_path / "runs/other").mkdir()
+    (tmp_path / "runs/other/config.yaml").write_text("of: another program")
+    assert results.main([]) == 0
+    assert read_table(tmp_path / "results/digits-test-acc-table.csv") == [
+        ["method", "sym"],
+        ["sln", "20.00"],
+        ["FSR (ieg_fsr)", "75.00 ± 5.00"],
+    ]
+    out = capsys.readouterr().out
+    assert "test accuracy (%) on digits, 2 epochs, mean" in out
+    assert "note: left out: runs/halted is not finished" in out
+    assert "note: left out: runs/other: config.yaml: its settings are not those of a" in out
 
 
 def test_searches(tmp_path, capsys):
