@@ -22,6 +22,7 @@ from shared.formats import noise_file
 from shared.runs.reader import LabelQuality, Run, Unread, find_runs, read_label_quality
 
 MAX_CLASSES = 10_000
+UNKNOWN = -2  # a true label that nobody knows
 
 
 class ReportError(UserError):
@@ -35,7 +36,7 @@ class Samples:
     index: Labels  # (N,) ascending rows of the dataset (or of the annotation file)
     files: tuple[str, ...]  # (N,) names; "" where samples are no files
     given: Labels  # (N,) in [0, C)
-    clean: Labels  # (N,) in [0, C), -1 where unknown
+    clean: Labels  # (N,) in [0, C), -1: an image of no class; UNKNOWN
     class_names: tuple[str, ...]  # C
     dataset: str | None
     boxes: Floats | None = None  # (N, 4) x y w h in pixels, of annotations; NaN where unknown
@@ -43,12 +44,17 @@ class Samples:
 
     @property
     def wrong(self) -> Flags:
-        """(N,) known to be wrong."""
-        return np.asarray((self.clean >= 0) & (self.clean != self.given))
+        """(N,) known to be wrong; an image of no class cannot have a right one."""
+        return np.asarray(self.known & (self.clean != self.given))
+
+    @property
+    def known(self) -> Flags:
+        """(N,) whether the truth is known."""
+        return np.asarray(self.clean != UNKNOWN)
 
     @property
     def knows_truth(self) -> bool:
-        return bool((self.clean >= 0).any())
+        return bool(self.known.any())
 
 
 @dataclass(frozen=True)
@@ -247,7 +253,7 @@ def _samples(sources: Sequence[_Source]) -> Samples:
     """The union of what the sources know."""
     known = [source for source in sources if source.index is not None]
     index = np.unique(np.concatenate([np.zeros(0, np.int64), *(_labels(s)[0] for s in known)]))
-    given, clean = np.full(len(index), -1), np.full(len(index), -1)
+    given, clean = np.full(len(index), -1), np.full(len(index), UNKNOWN)
     files = [""] * len(index)
     boxes, annotations = np.full((len(index), 4), np.nan), np.full(len(index), -1)
     for source in known:

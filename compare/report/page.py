@@ -66,7 +66,7 @@ def page(found: Collected, source: Source, first: int) -> str:
         class_headings=headings,
         classes=classes,
         detection=detection,
-        wrong_text=f"{wrong:,} of {int((samples.clean >= 0).sum()):,} labels are wrong.",
+        wrong_text=f"{wrong:,} of {int(samples.known.sum()):,} labels are wrong.",
         wrong_count=f"{wrong:,}",
         no_detection=_no_detection(samples, judges),
         quality=quality,
@@ -128,7 +128,7 @@ def _facts(found: Collected, judges: Sequence[Method]) -> str:
     else:
         facts = [
             f"{len(samples.index):,} training labels of {len(samples.class_names)} classes",
-            f"{samples.wrong[samples.clean >= 0].mean():.1%} of them wrong"
+            f"{samples.wrong[samples.known].mean():.1%} of them wrong"
             if samples.knows_truth
             else "whose truth is not known",
         ]

@@ -147,7 +147,7 @@ def classes(
 
 def detections(method: Method, samples: Samples) -> list[Detection]:
     """Of each run that judged labels whose truth is known, where some are wrong and some right."""
-    known = samples.clean >= 0
+    known = samples.known
     found = []
     for quality in method.quality:
         rows = known & ~np.isnan(quality)
@@ -168,7 +168,7 @@ def detection(
         first = statistics.spread([each.precision_at_k for each in runs])
         assert area is not None
         assert first is not None
-        known = method.judged & (samples.clean >= 0)
+        known = method.judged & samples.known
         flagged, wrong = method.flagged & known, samples.wrong & known
         hits = int((flagged & wrong).sum())
         number = int(flagged.sum())

@@ -132,6 +132,18 @@ def test_a_table_may_be_given_alone(tmp_path):
     np.testing.assert_array_equal(found.samples.given, labels.noisy_labels)
 
 
+def test_an_image_of_no_class_is_labelled_wrong(tmp_path):
+    labels = made.noise(count=20)
+    folder = made.write(tmp_path / "run", labels, says=made.verdict(labels))
+    table = folder / label_quality.TABLE
+    head, *rows = table.read_text().splitlines()
+    rows[3] = f"{rows[3].rpartition(',')[0]},-1"
+    table.write_text("\n".join([head, *rows]) + "\n")
+    samples = collect([tmp_path]).samples
+    assert samples.known.all()
+    assert samples.wrong[3]
+
+
 def test_a_class_that_no_table_names_has_its_number(tmp_path):
     labels = noise_file.make([0, 1, 0, 1], num_classes=4)
     says = label_quality.Verdict(labels.noisy_labels, np.ones(4), np.ones(4), np.zeros(4, np.bool_))

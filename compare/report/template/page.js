@@ -135,9 +135,9 @@ function picture(sample, name) {
 }
 
 function truth(sample) {
-  if (sample.clean < 0) return [];
+  if (sample.clean === -2) return []; // unknown
   if (sample.clean === sample.given) return [element("span", { className: "right" }, "✓ truth: the label is right")];
-  return [element("span", { className: "wrong" }, `✗ truth: ${gallery.classes[sample.clean]}`)];
+  return [element("span", { className: "wrong" }, `✗ truth: ${gallery.classes[sample.clean] ?? "none of the classes"}`)];
 }
 
 function card({ sample, position, says }) {
