@@ -1,1 +1,1 @@
-"""Which method is best on my noise? Every method of this repository on the same noisy labels."""
+"""Which method is best on my noise, and which of my labels are wrong: all methods side by side."""

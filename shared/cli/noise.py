@@ -35,6 +35,7 @@ examples:
   python -m shared noise convert CIFAR-10_human.pt:worse_label worse.csv
   python -m shared noise convert cifar10-1-0.35.npy pmd.npz --dataset cifar10 --data_path data
   python -m shared noise convert found.csv found.npz --dataset folder --data_path pictures
+  python -m shared noise convert reviewed.json better.npz --onto noise.npz  (Label Studio's)
   python -m shared noise compare sym0.4.npz sym0.4_custom.csv
   python -m shared noise info train_sn20.manifest.json      (what `make --format coco` did)
   python -m shared noise compare instances_train.json train_sn20.json
@@ -110,7 +111,14 @@ def add_parser(commands: SubParsers) -> None:
     convert.add_argument("out", type=Path, metavar="OUT", help=OUT_HELP)
     _add_force(convert, "OUT")
     _add_reading_options(convert)
-    convert.set_defaults(run=lambda a: run_convert(_source(a, a.file, a.column), a.out, a.force))
+    convert.add_argument(
+        "--onto",
+        metavar="BASE",
+        help="a noise file that IN corrects; samples that IN leaves out keep their labels",
+    )
+    convert.set_defaults(
+        run=lambda a: run_convert(_source(a, a.file, a.column), a.onto, a.out, a.force)
+    )
 
     compare = _add(actions, "compare", "how far two noise files agree", EXAMPLES)
     compare.add_argument("files", nargs=2, metavar="FILE[:COLUMN]", help="noise file of any format")

@@ -14,6 +14,7 @@ from shared.files import must_write, save
 from shared.formats import external, noise_file, safe_arrays, text_table
 from shared.formats import report as noise_report
 from shared.formats.alignment import labels_for
+from shared.formats.corrections import replaced
 from shared.formats.noise_file import NoiseFile, NoiseFileError
 from shared.noise import on_top as noise_on_top
 from shared.noise.kinds import FILES, TABLE, Floats, takers
@@ -158,10 +159,12 @@ def run_info(source: Source, plot: Path | None) -> None:
     say(text if plot is None else f"{text}\n\nwrote {plot}")
 
 
-def run_convert(source: Source, out: Path, force: bool) -> None:
-    """Write one file in another format."""
+def run_convert(source: Source, base: str | None, out: Path, force: bool) -> None:
+    """Write one file in another format; or, with `base`, that file with the labels of `source`."""
     format = external.format_of(out)
     noise, _ = source.read()
+    if base is not None:
+        noise = replaced(external.read_any(base), noise)
     _save(out, noise, format, force)
 
 

@@ -11,6 +11,7 @@
 | .csv, .txt | `label,label_noisy` and others (`shared.formats.text_table`) | SLN, re-sln |
 | .npy | labels | PLC, LRA-diffusion |
 | .json, .pkl | a list of labels, or `[labels, indices]` | DivideMix |
+| .json, .csv | reviewed labels (`shared.formats.label_studio`) | Label Studio |
 
 Where several columns may be meant, choose one with `:column`. 45,000 labels without a word about
 their samples are taken for those of the first 45,000 images, as PLC and LRA-diffusion have them.
@@ -31,7 +32,14 @@ from numpy.typing import NDArray
 
 from shared.files import write_atomically
 from shared.formats import columns as column_reader
-from shared.formats import noise_file, safe_arrays, safe_pickle, text_table, torch_file
+from shared.formats import (
+    label_studio,
+    noise_file,
+    safe_arrays,
+    safe_pickle,
+    text_table,
+    torch_file,
+)
 from shared.formats.columns import SINGLE, Column, Table
 from shared.formats.noise_file import NoiseFile, NoiseFileError, make
 from shared.formats.safe_arrays import Archive, UnsafeArrayError
@@ -135,7 +143,12 @@ def _parse(data: bytes) -> NoiseFile | Table:
     except UnicodeDecodeError:
         text = ""
     if text.lstrip().startswith(("[", "{")):
-        return column_reader.of_value(_parse_json(text))
+        value = _parse_json(text)
+        if label_studio.is_export(value):
+            return label_studio.of_export(value)
+        return column_reader.of_value(value)
+    if label_studio.is_csv(text):
+        return label_studio.of_csv(text)
     if text and text_table.looks_like(text):
         return text_table.parse(text)
     raise NoiseFileError(

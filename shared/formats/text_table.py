@@ -109,7 +109,7 @@ def _named(head: list[str], columns: list[list[str]]) -> Table:
             rows = np.array([int(cell.partition(".")[0]) for cell in column], np.int64)
             indices = None if np.array_equal(rows, np.arange(len(rows))) else rows
         elif name.lower() in _FILE_NAMES or (column and all(map(_FILE.fullmatch, column))):
-            names = tuple(column)
+            names = tuple(column) if any(column) else None  # of samples that are no files
         else:
             found[name] = _label_column(name, column)
     if not any(column.is_labels for column in found.values()):

@@ -1,0 +1,1 @@
+"""One page about finished runs: which method is best, and which labels are wrong."""

@@ -1,0 +1,124 @@
+"""One page about finished runs: which method is best, and which labels are wrong.
+
+python -m compare.report runs/compare-digits-pdn-0.4 --out report.html
+python -m compare.report runs/a runs/b --format label-studio --out tasks.json
+"""
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from compare.report import label_studio, thumbnails
+from compare.report.collect import Collected, ReportError, collect
+from compare.report.page import page
+from compare.report.thumbnails import Source
+from shared import datasets
+from shared.errors import UserError, explain, printable
+from shared.files import save
+
+PICTURES = 300  # of each method; 50,000 samples and eight methods make a page of about 8 MB
+DATASETS = (*datasets.NAMES, *datasets.LISTS)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Exit status: 0; 2 for input that cannot work, with a message."""
+    args = _parser().parse_args(argv)
+    try:
+        _run(args)
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    except OSError as error:
+        print(f"error: {printable(explain(error))}", file=sys.stderr)
+        return 2
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m compare.report",
+        description="One HTML page about finished runs of all methods, which opens offline.",
+    )
+    parser.add_argument(
+        "runs",
+        nargs="+",
+        type=Path,
+        metavar="RUNS",
+        help="run folders, folders that hold some, or a label_quality.csv",
+    )
+    parser.add_argument("--out", type=Path, required=True, help="the file to write")
+    parser.add_argument(
+        "--format",
+        choices=("html", "label-studio"),
+        default="html",
+        help="html: the page; label-studio: tasks for reviewing the suspicious labels there (html)",
+    )
+    parser.add_argument(
+        "--first",
+        type=int,
+        default=PICTURES,
+        metavar="N",
+        help=f"suspicious labels of each method that are shown ({PICTURES})",
+    )
+    parser.add_argument(
+        "--dataset", choices=DATASETS, help="whose pictures they are (as the runs recorded it)"
+    )
+    parser.add_argument(
+        "--data_path",
+        type=Path,
+        metavar="DIR",
+        help="where the pictures are: a folder or an .npz (as the runs recorded it)",
+    )
+    parser.add_argument(
+        "--ann",
+        type=Path,
+        metavar="FILE",
+        help="of instance segmentation: the annotations, for the masks",
+    )
+    parser.add_argument(
+        "--images", type=Path, metavar="DIR", help="of instance segmentation: the folder of images"
+    )
+    return parser
+
+
+def _run(args: argparse.Namespace) -> None:
+    endings = {"html": (".html", ".htm"), "label-studio": (".json",)}[args.format]
+    if args.out.suffix.lower() not in endings:
+        raise ReportError(f"--out {args.out}: --format {args.format} writes a {endings[0]} file")
+    if args.first < 1:
+        raise ReportError(f"--first {args.first}: show at least one label of each method")
+    found = collect(args.runs)
+    source = _source(found, args)
+    if args.format == "html":
+        save(args.out, page(found, source, args.first).encode(), "--out")
+    else:
+        config = args.out.with_suffix(".xml")
+        save(args.out, label_studio.tasks(found, source, args.first), "--out")
+        save(config, label_studio.labelling_config(found.samples).encode())
+    for note in found.notes:
+        print(printable(f"note: {note}"), file=sys.stderr)
+    for folder, reason in found.left_out:
+        print(printable(f"left out: {folder}: {reason}"), file=sys.stderr)
+    print(f"wrote {printable(str(args.out))} ({args.out.stat().st_size / 1e6:.1f} MB)")
+    if args.format == "label-studio":
+        print(
+            f"wrote {printable(str(config))}: the labelling interface, for the project's settings"
+        )
+
+
+def _source(found: Collected, args: argparse.Namespace) -> Source:
+    """Where the pictures are: by the flags, else as the runs recorded it."""
+    configs = [run.config for method in found.methods for run in method.runs]
+    recorded = [c.get("data_location") or c.get("data_path") for c in configs]
+    known = next((Path(place) for place in recorded if isinstance(place, str) and place), None)
+    return thumbnails.Source(
+        dataset=args.dataset or found.samples.dataset,
+        data_path=args.data_path or known,
+        annotations=args.ann,
+        images=args.images,
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,207 @@
+"""The page: one HTML file with everything in it, which opens offline and asks nobody anything.
+
+Its content security policy allows the two scripts by their hashes and no connection at all, so that
+nothing in a name of a class or file can run. Letters: N samples.
+"""
+
+import base64
+import hashlib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import jinja2
+from markupsafe import Markup
+from plotly.offline import get_plotlyjs
+
+from compare.report import figures, gallery, tables, thumbnails
+from compare.report.collect import Collected, Method, Samples
+from compare.report.figures import Figure
+from compare.report.thumbnails import Source
+
+TEMPLATE = Path(__file__).parent / "template"
+SECTIONS = (
+    ("methods", "Which method is best"),
+    ("curves", "Curves"),
+    ("noise", "The noise"),
+    ("quality", "Finding wrong labels"),
+    ("agreement", "Agreement"),
+    ("gallery", "Suspicious labels"),
+    ("runs", "What was read"),
+)
+
+
+def page(found: Collected, source: Source, first: int) -> str:
+    """The report as HTML. first: how many suspicious samples of each method have a picture."""
+    samples = found.samples
+    judges = [method for method in found.methods if method.has_opinion]
+    unit = next((run.metric for method in found.methods for run in method.runs), "accuracy")
+    detections = [tables.detections(method, samples) for method in judges]
+    are_known = any(detections)
+    curves = figures.accuracy(found.methods, unit)
+    matrices = figures.transitions(samples, judges)
+    wrong = int(samples.wrong.sum())
+    quality = [
+        figures.roc(judges, detections),
+        figures.precision(judges, detections, wrong),
+    ]
+    agreement = figures.agreement(judges) if len(judges) > 1 else []
+    ranking = gallery.ranked(judges, samples, first)
+    pictures = thumbnails.of_samples(samples, ranking.rows.tolist(), source)
+    shown = [*matrices, *agreement, *(quality if are_known else []), *([curves] if curves else [])]
+    headings, classes = tables.classes(samples, judges)
+    rows = tables.methods(found.methods, samples)
+    detection = tables.detection(judges, detections, samples)
+    samples_shown = gallery.for_page(ranking, judges, samples, pictures.uris)
+    return _render(
+        title=f"Noisy labels of {samples.dataset or 'these runs'}: a comparison",
+        facts=_facts(found, judges),
+        answers=_answers(rows, detection, unit),
+        sections=SECTIONS,
+        unit_text="Test accuracy in percent." if unit == "accuracy" else f"{unit} in percent.",
+        methods=rows,
+        curves=curves,
+        matrices=matrices,
+        matrix_text=_matrix_text(samples),
+        class_headings=headings,
+        classes=classes,
+        detection=detection,
+        wrong_text=f"{wrong:,} of {int(samples.known.sum()):,} labels are wrong.",
+        wrong_count=f"{wrong:,}",
+        no_detection=_no_detection(samples, judges),
+        quality=quality,
+        agreement=agreement,
+        no_agreement=_no_agreement(judges),
+        gallery=samples_shown,
+        gallery_text=_gallery_text(len(ranking.rows), len(samples.index), first, len(judges)),
+        given_classes=_classes_of(samples, samples_shown, "given"),
+        predicted_classes=_classes_of(samples, samples_shown, "predicted"),
+        picture_problem=pictures.problem,
+        figures=Markup(_figures_json(shown)),
+        notes=found.notes,
+        folders=[(method.title, run.folder) for method in found.methods for run in method.runs],
+        left_out=found.left_out,
+    )
+
+
+def _render(**content: Any) -> str:
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(TEMPLATE),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    plotly, script = get_plotlyjs(), (TEMPLATE / "page.js").read_text(encoding="utf-8")
+    scripts = " ".join(f"'sha256-{_hash(text)}'" for text in (plotly, script))
+    policy = (
+        f"default-src 'none'; script-src {scripts}; style-src 'unsafe-inline'; "
+        "img-src data: blob:; base-uri 'none'; form-action 'none'"
+    )
+    return environment.get_template("page.html.j2").render(
+        **content,
+        policy=policy,
+        style=Markup((TEMPLATE / "page.css").read_text(encoding="utf-8")),
+        plotly=Markup(plotly),
+        script=Markup(script),
+    )
+
+
+def _hash(script: str) -> str:
+    return base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+
+
+def _figures_json(shown: Sequence[Figure]) -> str:
+    """Name -> figure, as text that cannot end the element it stands in."""
+    entries = (f'"{figure.name}": {figure.json}' for figure in shown)
+    return f"{{{', '.join(entries)}}}".replace("<", "\\u003c").replace(">", "\\u003e")
+
+
+# ---- sentences
+
+
+def _facts(found: Collected, judges: Sequence[Method]) -> str:
+    samples = found.samples
+    runs = sum(len(method.runs) for method in found.methods)
+    if not len(samples.index):
+        facts = ["No run recorded its labels"]
+    else:
+        facts = [
+            f"{len(samples.index):,} training labels of {len(samples.class_names)} classes",
+            f"{samples.wrong[samples.known].mean():.1%} of them wrong"
+            if samples.knows_truth
+            else "whose truth is not known",
+        ]
+    facts.append(f"{runs} run{'s' if runs != 1 else ''} of {len(found.methods)} methods")
+    return ", ".join(facts) + "."
+
+
+def _answers(
+    rows: Sequence[tables.MethodRow], detection: Sequence[tuple[str, list[tables.Cell]]], unit: str
+) -> list[str]:
+    """The two questions in a sentence each, where they can be answered."""
+    answers = []
+    if len(rows) > 1 and rows[0].scores[0].value is not None:
+        second = rows[1].scores[0]
+        next_best = "" if second.value is None else f", before {rows[1].title} with {second.text}"
+        answers.append(
+            f"Highest last {unit}: {rows[0].title} with {rows[0].scores[0].text} %{next_best}."
+        )
+    if detection:
+        title, cells = detection[0]
+        answers.append(
+            f"Finds wrong labels best: {title}, with an AUC of {cells[0].text}; of the labels "
+            f"that it flags, {cells[3].text} are wrong."
+        )
+    return answers
+
+
+def _matrix_text(samples: Samples) -> str:
+    text = (
+        "A method's corrected label is its prediction where it flags the given one, else the "
+        "given one. From corrected to given is the noise that it believes in"
+    )
+    if samples.knows_truth:
+        text += ": compare it with the noise. From clean to corrected is what noise would be left"
+    shown = len(samples.class_names)
+    if shown > figures.MOST_CLASSES:
+        text += (
+            f". Of {shown:,} classes those {figures.MOST_CLASSES} are shown that are doubted most"
+        )
+    return f"{text}."
+
+
+def _no_detection(samples: Samples, judges: Sequence[Method]) -> str:
+    if not judges:
+        return "No run has a verdict on its labels (label_quality.csv)."
+    if not samples.knows_truth:
+        return (
+            "The truth is not known here, so nobody can tell how well the methods find wrong "
+            "labels: the suspicious ones below are to be looked at."
+        )
+    return "All labels are right, or all wrong, so there is nothing to find among them."
+
+
+def _no_agreement(judges: Sequence[Method]) -> str:
+    if not judges:
+        return "No run has a verdict on its labels (label_quality.csv)."
+    return f"Only {judges[0].title} has a verdict on the labels: agreement needs two methods."
+
+
+def _gallery_text(count: int, whole: int, first: int, judges: int) -> str:
+    if judges == 1:
+        return f"The first {count:,} of {whole:,} labels by the method's label quality."
+    return (
+        f"The first {min(first, whole):,} of {whole:,} labels by each method's label quality and "
+        f"by the mean rank over the methods, {count:,} in all."
+    )
+
+
+def _classes_of(samples: Samples, shown: dict[str, Any], kind: str) -> list[tuple[int, str]]:
+    """Number and name of the classes that the gallery can be filtered by."""
+    if kind == "given":
+        labels = {sample["given"] for sample in shown["samples"]}
+    else:
+        said = (each for sample in shown["samples"] for each in (sample["all"], *sample["by"]))
+        labels = {each["predicted"] for each in said if each}
+    return [(label, samples.class_names[label]) for label in sorted(labels) if label >= 0]

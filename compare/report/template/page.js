@@ -1,0 +1,230 @@
+"use strict";
+// The report's page: sorts tables, draws figures in the page's colours, filters the gallery and
+// downloads what is ticked. All texts are set as text, never as HTML.
+
+const read = id => JSON.parse(document.getElementById(id).textContent);
+const all = selector => [...document.querySelectorAll(selector)];
+const byId = id => document.getElementById(id);
+const number = value => value.toLocaleString("en");
+
+// ---- tables
+
+function sortTable(table, column, ascending) {
+  const body = table.tBodies[0];
+  const value = row => row.cells[column].dataset.value;
+  const compare = (one, two) => {
+    if (one === "" || two === "") return (one === "") - (two === ""); // unknown ones last
+    const order = isNaN(one) || isNaN(two) ? one.localeCompare(two) : one - two;
+    return ascending ? order : -order;
+  };
+  body.append(...[...body.rows].sort((a, b) => compare(value(a), value(b))));
+  table.querySelectorAll("thead th").forEach((head, number) => {
+    if (number === column) head.setAttribute("aria-sort", ascending ? "ascending" : "descending");
+    else head.removeAttribute("aria-sort");
+  });
+}
+
+for (const table of all("table.sortable"))
+  table.querySelectorAll("thead th button").forEach((button, column) =>
+    button.addEventListener("click", () => {
+      const sorted = button.parentElement.getAttribute("aria-sort");
+      // names from A on, numbers from the highest on
+      sortTable(table, column, sorted ? sorted === "descending" : column === 0);
+    }));
+
+// ---- figures
+
+const figures = read("figures");
+const drawn = new Map(); // place -> name of the figure that is there
+
+function themed(figure, element) {
+  const style = getComputedStyle(document.documentElement);
+  const colour = name => style.getPropertyValue(name).trim();
+  const narrow = element.clientWidth < 500;
+  const isMatrix = figure.data[0].type === "heatmap";
+  const layout = structuredClone(figure.layout);
+  Object.assign(layout, {
+    paper_bgcolor: "rgba(0,0,0,0)", plot_bgcolor: "rgba(0,0,0,0)",
+    font: { family: getComputedStyle(document.body).fontFamily, size: narrow ? 11 : 13, color: colour("--text") },
+    margin: { l: narrow ? 48 : 64, r: 12, t: 12, b: 48 },
+    legend: { orientation: "h", x: 0, y: 1.02, yanchor: "bottom" },
+    hoverlabel: { bgcolor: colour("--card"), bordercolor: colour("--line"), font: { color: colour("--text") } },
+    dragmode: false,
+  });
+  for (const axis of ["xaxis", "yaxis"]) {
+    const title = layout[axis].title || {};
+    layout[axis] = Object.assign(layout[axis], {
+      automargin: true, gridcolor: colour("--line"), linecolor: colour("--line"), zeroline: false,
+      showgrid: !isMatrix, title: Object.assign(title, { standoff: 12 }),
+    });
+  }
+  const data = structuredClone(figure.data);
+  if (isMatrix && narrow) data[0].showscale = false; // its numbers, or its colours, say it
+  return [data, layout];
+}
+
+function draw(place, name) {
+  const element = byId(place);
+  drawn.set(place, name);
+  if (place === "matrix") byId("matrix-title").textContent = byId("matrix-choice").selectedOptions[0].text;
+  Plotly.react(element, ...themed(figures[name], element), { displaylogo: false, responsive: true, displayModeBar: false });
+}
+
+const redraw = () => drawn.forEach((name, place) => draw(place, name));
+
+function drawAll() {
+  for (const element of all("[data-figure]"))
+    setTimeout(() => draw(element.id, element.dataset.figure)); // one by one: the page stays alive
+  const choice = byId("matrix-choice");
+  if (!choice) return;
+  setTimeout(() => draw("matrix", choice.value));
+  choice.addEventListener("change", () => draw("matrix", choice.value));
+}
+
+setTimeout(drawAll); // after the gallery, which is there at once
+matchMedia("(prefers-color-scheme: dark)").addEventListener("change", redraw);
+// On paper the figures have the paper's width and dark lines on white, whatever the screen has.
+addEventListener("beforeprint", () => {
+  drawn.forEach((name, place) => {
+    const [data, layout] = themed(figures[name], byId(place));
+    for (const axis of [layout.xaxis, layout.yaxis]) axis.gridcolor = axis.linecolor = "#d5dbe1";
+    Plotly.react(byId(place), data, { ...layout, width: 640, height: 420, font: { ...layout.font, color: "#000" } });
+  });
+});
+addEventListener("afterprint", redraw);
+
+// ---- gallery
+
+const gallery = read("samples");
+const PAGE = 60; // cards that are shown at a time
+const ticked = new Set(); // positions in gallery.samples
+const corrections = new Map(); // position -> what was written
+let limit = PAGE;
+let shown = [];
+
+/** What one method, or for -1 all of them together, say of a sample; null: nothing. */
+function opinion(sample, method) {
+  return method < 0 ? sample.all : sample.by[method];
+}
+
+function chosen() {
+  const method = Number(byId("by-method").value);
+  const given = byId("by-given").value, predicted = byId("by-predicted").value;
+  const flagged = byId("only-flagged").checked, onlyTicked = byId("only-ticked").checked;
+  return gallery.samples
+    .map((sample, position) => ({ sample, position, says: opinion(sample, method) }))
+    .filter(({ sample, position, says }) => says
+      && (given === "" || sample.given === Number(given))
+      && (predicted === "" || says.predicted === Number(predicted))
+      && (!flagged || says.flags > 0)
+      && (!onlyTicked || ticked.has(position)))
+    .sort((a, b) => a.says.rank - b.says.rank);
+}
+
+function element(tag, properties, ...children) {
+  const made = Object.assign(document.createElement(tag), properties);
+  made.append(...children);
+  return made;
+}
+
+function picture(sample, name) {
+  if (!sample.picture) return element("div", { className: "picture" }, `no picture of ${name}`);
+  const image = element("img", { className: "picture", alt: `${name}`, src: sample.picture });
+  image.addEventListener("load", () => image.classList.toggle("tiny", image.naturalWidth <= 40));
+  return image;
+}
+
+function truth(sample) {
+  if (sample.clean === -2) return []; // unknown
+  if (sample.clean === sample.given) return [element("span", { className: "right" }, "✓ truth: the label is right")];
+  return [element("span", { className: "wrong" }, `✗ truth: ${gallery.classes[sample.clean] ?? "none of the classes"}`)];
+}
+
+function card({ sample, position, says }) {
+  const item = element("li", { className: ticked.has(position) ? "ticked" : "" });
+  const name = sample.file || `sample ${number(sample.index)}`;
+  const box = element("input", { type: "checkbox", checked: ticked.has(position) });
+  box.setAttribute("aria-label", `${name}: given ${gallery.classes[sample.given]}, predicted ${gallery.classes[says.predicted]}; tick as wrong`);
+  const tick = on => {
+    box.checked = on;
+    ticked[on ? "add" : "delete"](position);
+    item.classList.toggle("ticked", on);
+    count();
+  };
+  box.addEventListener("change", () => tick(box.checked));
+  const votes = sample.by.filter(each => each && each.flags).length, judges = sample.by.filter(Boolean).length;
+  const right = element("input", { type: "text", placeholder: "right label", value: corrections.get(position) || "" });
+  right.setAttribute("list", "class-names");
+  right.setAttribute("aria-label", `right label of ${name}`);
+  right.addEventListener("change", () => {
+    corrections.set(position, right.value.trim());
+    if (right.value.trim()) tick(true);
+  });
+  item.append(
+    element("label", {}, box, picture(sample, name)),
+    element("div", { className: "labels" },
+      element("span", {}, "given ", element("b", {}, gallery.classes[sample.given])),
+      element("span", {}, "predicted ", element("b", {}, gallery.classes[says.predicted]))),
+    ...truth(sample),
+    element("div", { className: "faint" },
+      `${sample.file ? `${sample.file}, ` : ""}no. ${number(sample.index)}${sample.annotation ? `, annotation ${sample.annotation}` : ""}`),
+    element("div", { className: "faint" },
+      `${says === sample.all && judges > 1 ? "mean rank" : "rank"} ${number(Math.max(1, Math.round(says.rank * gallery.count)))}`
+      + (judges > 1 ? `, flagged by ${votes} of ${judges}` : votes ? ", flagged" : "")),
+    right);
+  return item;
+}
+
+function count() {
+  byId("count").textContent = `${number(shown.length)} labels, ${number(Math.min(limit, shown.length))} shown, ${number(ticked.size)} ticked`;
+  byId("download").disabled = byId("untick").disabled = ticked.size === 0;
+}
+
+function render() {
+  shown = chosen();
+  byId("cards").replaceChildren(...shown.slice(0, limit).map(card));
+  byId("more").hidden = shown.length <= limit;
+  count();
+}
+
+/** RFC 4180, which every spreadsheet and Python's csv read. */
+function csv(rows) {
+  const cell = value => /[",\r\n]/.test(value) ? `"${String(value).replaceAll('"', '""')}"` : String(value);
+  return rows.map(row => row.map(cell).join(",") + "\n").join("");
+}
+
+function download() {
+  const method = Number(byId("by-method").value);
+  const head = ["index", "file", "given_label", "given_name", "predicted_label", "predicted_name", "new_label", "new_name"];
+  const rows = [...ticked].sort((a, b) => gallery.samples[a].index - gallery.samples[b].index).map(position => {
+    const sample = gallery.samples[position];
+    const predicted = (opinion(sample, method) || sample.all).predicted;
+    const written = corrections.get(position) || "";
+    const label = gallery.classes.indexOf(written);
+    return [sample.index, sample.file, sample.given, gallery.classes[sample.given],
+      predicted, gallery.classes[predicted], label < 0 ? "" : label, written];
+  });
+  const link = element("a", {
+    href: URL.createObjectURL(new Blob([csv([head, ...rows])], { type: "text/csv" })), download: "ticked_labels.csv",
+  });
+  link.click();
+  setTimeout(() => URL.revokeObjectURL(link.href), 1000);
+}
+
+if (gallery.samples.length) {
+  for (const id of ["by-method", "by-given", "by-predicted", "only-flagged", "only-ticked"])
+    byId(id).addEventListener("change", () => { limit = PAGE; render(); });
+  byId("more").addEventListener("click", () => {
+    const next = Math.min(limit, shown.length);
+    limit += PAGE;
+    render();
+    byId("cards").children[next].querySelector("input").focus(); // where the reader was
+  });
+  byId("tick-all").addEventListener("click", () => {
+    shown.slice(0, limit).forEach(({ position }) => ticked.add(position));
+    render();
+  });
+  byId("untick").addEventListener("click", () => { ticked.clear(); render(); });
+  byId("download").addEventListener("click", download);
+  render();
+}

@@ -1,0 +1,48 @@
+"""Labels of some samples, such as those that somebody reviewed, put into the labels of all.
+
+replaced(noise_file.read("noise.npz"), external.read_any("reviewed.json"))
+"""
+
+import numpy as np
+
+from shared.formats.noise_file import NoiseFile, NoiseFileError, make
+from shared.labels import Labels
+
+
+def replaced(base: NoiseFile, found: NoiseFile) -> NoiseFile:
+    """The labels of `base`, N of them, with those of the n samples that `found` has in their place.
+
+    Samples are matched by their rows in the dataset. Raises NoiseFileError where `found` does not
+    know them, or has one that `base` has not.
+    """
+    if found.names is not None and found.indices is None:
+        raise NoiseFileError(
+            "the corrected labels go by file names: give their dataset (--dataset, --data_path)"
+        )
+    rows, corrected = _rows(base), _rows(found)
+    order = np.argsort(rows, kind="stable")
+    places = np.searchsorted(rows[order], corrected).clip(max=len(rows) - 1)
+    missing = corrected[rows[order][places] != corrected] if len(rows) else corrected
+    if len(missing):
+        raise NoiseFileError(
+            f"sample {missing[0]} is corrected, and the labels to correct have none of it: give "
+            "the noise file that the runs were trained on (--onto)"
+        )
+    labels = base.noisy_labels.copy()
+    labels[order[places]] = found.noisy_labels
+    header = base.header
+    return make(
+        labels,
+        clean_labels=base.clean_labels,
+        indices=base.indices,
+        open_set=base.open_set,
+        dataset=header.dataset,
+        split=header.split,
+        num_classes=header.num_classes,
+        kind="corrected",
+    )
+
+
+def _rows(noise: NoiseFile) -> Labels:
+    """(N,) rows in the dataset."""
+    return np.arange(len(noise.noisy_labels)) if noise.indices is None else noise.indices

@@ -1,0 +1,246 @@
+"""The page in headless Chromium, as a user has it: offline, with a mouse and without one."""
+
+import csv
+import shutil
+
+import numpy as np
+import pytest
+import report_runs as made
+
+from compare.report import page as report_page
+from compare.report.collect import collect
+from compare.report.thumbnails import Source
+from shared.formats import external, noise_file
+from shared.formats.corrections import replaced
+from shared.formats.label_quality import Verdict
+
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
+sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="chromium is not installed")
+NAMES = ("</script><script>alert(1)</script>", "りんご", "<b>bold</b>", 'a "b", c')
+
+
+@pytest.fixture(scope="module")
+def browser():
+    with sync_api.sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        yield browser
+        browser.close()
+
+
+def html_of(folder, place, source, first=100):
+    path = folder / "report.html"
+    path.write_text(report_page.page(collect([place]), source, first), encoding="utf-8")
+    return path
+
+
+@pytest.fixture(scope="module")
+def digits(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("digits")
+    place = made.three_methods(folder / "runs", made.noise(200))
+    return html_of(folder, place, Source("digits"))
+
+
+@pytest.fixture(scope="module")
+def hostile(tmp_path_factory):
+    """Names that are code, no truth, no test set, no picture, one run."""
+    folder = tmp_path_factory.mktemp("hostile")
+    labels = noise_file.make([0, 1, 2, 3] * 5, num_classes=4)
+    quality = np.linspace(0, 1, 20)
+    says = Verdict(np.roll(labels.noisy_labels, 1), quality, quality, quality < 0.5)
+    files = [f"<img src=x onerror=alert({number})>.png" for number in range(20)]
+    more = {"names": NAMES, "says": says, "files": files, "accuracies": [None] * 4}
+    made.write(folder / "runs/one", labels, **more)
+    return html_of(folder, folder / "runs", Source("folder", folder))
+
+
+@pytest.fixture
+def open_page(browser):
+    """Opens a file; whatever it complains of or asks for, and any box that pops up, fails."""
+    problems, contexts = [], []
+
+    def watched(path, **settings):
+        context = browser.new_context(**settings)
+        contexts.append(context)
+        page = context.new_page()
+        page.on("console", lambda m: problems.append(m.text) if m.type != "log" else None)
+        page.on("pageerror", lambda error: problems.append(str(error)))
+        page.on("dialog", lambda dialog: (problems.append("a dialog"), dialog.dismiss()))
+        page.on("request", lambda r: None if is_own(r.url, path) else problems.append(r.url))
+        page.goto(path.as_uri())
+        page.wait_for_function(
+            "[...document.querySelectorAll('.plot')].every(e => e.children.length)"
+        )
+        return page
+
+    yield watched
+    for context in contexts:
+        context.close()
+    assert problems == []
+
+
+def is_own(url, path):
+    return url == path.as_uri() or url.startswith(("data:", "blob:"))
+
+
+def cards(page):
+    return page.locator("#cards > li").all_inner_texts()
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("width", [1400, 420])
+def test_it_opens_and_fits(open_page, digits, width, scheme):
+    page = open_page(digits, viewport={"width": width, "height": 900}, color_scheme=scheme)
+    assert page.evaluate("document.documentElement.scrollWidth") <= width
+    assert page.locator(".plot svg.main-svg").count() >= 12  # two layers of each figure
+    shown = page.locator("#cards img").first
+    assert shown.evaluate("image => image.complete && image.naturalWidth") == 32
+    background = page.evaluate("getComputedStyle(document.body).backgroundColor")
+    assert background == {"light": "rgb(255, 255, 255)", "dark": "rgb(20, 24, 28)"}[scheme]
+
+
+def test_names_that_are_code_do_nothing(open_page, hostile):
+    page = open_page(hostile)
+    assert page.locator("#cards b").filter(has_text="<b>bold</b>").count() > 0
+    assert page.locator("#by-given option").all_inner_texts()[1:] == list(NAMES)
+    assert "no picture of <img src=x" in cards(page)[0]
+    assert page.locator("main img, main b b").count() == 0
+
+
+def test_nothing_can_be_fetched_even_by_a_script(open_page, browser, digits):
+    context = browser.new_context()
+    page = context.new_page()
+    page.goto(digits.as_uri())
+    fetched = page.evaluate("fetch('https://example.org').then(() => 'yes', () => 'no')")
+    script = page.evaluate(
+        """() => {
+            const made = document.createElement("script");
+            made.textContent = "window.ran = 1";
+            document.body.append(made);
+            return window.ran === undefined;
+        }"""
+    )
+    context.close()
+    assert fetched == "no"
+    assert script
+
+
+def test_a_heading_sorts_its_column(open_page, digits):
+    page = open_page(digits)
+    button = page.locator("#quality-table thead button", has_text="AUC")
+    column = page.locator("#quality-table tbody tr td:nth-child(2)")
+    orders = []
+    for _ in range(2):
+        button.click()
+        orders.append([float(text.split()[0]) for text in column.all_inner_texts()])
+    assert orders[0] == sorted(orders[0], reverse=True)
+    assert orders[1] == sorted(orders[0])
+    assert button.locator("..").get_attribute("aria-sort") == "ascending"
+
+
+def test_the_gallery_is_filtered_by_class_and_method(open_page, digits):
+    page = open_page(digits)
+    everything = cards(page)
+    page.select_option("#by-given", label="3")
+    some = cards(page)
+    assert 0 < len(some) < len(everything)
+    assert all("given 3" in text for text in some)
+    page.select_option("#by-predicted", label="2")
+    assert all("given 3\npredicted 2" in text for text in cards(page))
+    page.select_option("#by-given", "")
+    page.select_option("#by-predicted", "")
+    page.select_option("#by-method", label="InstanceGM")
+    ranks = [float(text.split("rank ")[1].split(",")[0]) for text in cards(page)]
+    assert ranks == sorted(ranks)
+    assert ranks[0] == 1
+    page.check("#only-flagged")
+    assert all("flagged by" in text and "flagged by 0" not in text for text in cards(page))
+
+
+def test_more_can_be_shown(open_page, digits):
+    page = open_page(digits)
+    before = len(cards(page))
+    page.click("#more")
+    assert len(cards(page)) > before
+    focused = page.evaluate(
+        "[...document.querySelectorAll('#cards input')].indexOf(document.activeElement)"
+    )
+    assert focused == 2 * before  # the first of the new ones; a card has two inputs
+
+
+def test_the_ticked_ones_are_downloaded_and_are_a_noise_file(open_page, digits, tmp_path):
+    page = open_page(digits)
+    assert page.locator("#download").is_disabled()
+    page.locator("#cards input[type=checkbox]").nth(2).check()
+    for card, label in ((2, "0"), (5, "7")):  # the second one is ticked by being corrected
+        page.locator("#cards input[type=text]").nth(card).fill(label)
+        page.locator("#cards input[type=text]").nth(card).blur()
+    assert "2 ticked" in page.locator("#count").inner_text()
+    with page.expect_download() as waiting:
+        page.click("#download")
+    path = tmp_path / waiting.value.suggested_filename
+    waiting.value.save_as(path)
+    with path.open(newline="", encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    assert path.name == "ticked_labels.csv"
+    assert sorted(row["new_label"] for row in rows) == ["0", "7"]
+    labels = made.noise(200)
+    for row in rows:
+        assert int(row["given_label"]) == labels.noisy_labels[int(row["index"])]
+    better = replaced(labels, external.read_any(f"{path}:new_label"))
+    changed = {int(row["index"]): int(row["new_label"]) for row in rows}
+    expected = [changed.get(k, label) for k, label in enumerate(labels.noisy_labels.tolist())]
+    assert better.noisy_labels.tolist() == expected
+    page.check("#only-ticked")
+    assert len(cards(page)) == 2
+    page.click("#untick")
+    assert cards(page) == []
+
+
+def test_names_with_commas_and_quotes_survive_the_download(open_page, hostile, tmp_path):
+    page = open_page(hostile)
+    page.click("#tick-all")
+    with page.expect_download() as waiting:
+        page.click("#download")
+    waiting.value.save_as(tmp_path / "ticked.csv")
+    with (tmp_path / "ticked.csv").open(newline="", encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    assert {row["given_name"] for row in rows} == set(NAMES)
+    assert [int(row["index"]) for row in rows] == list(range(20))
+
+
+def test_it_works_without_a_mouse(open_page, digits):
+    page = open_page(digits)
+    page.keyboard.press("Tab")
+    assert "Skip" in page.evaluate("document.activeElement.textContent")
+    page.keyboard.press("Enter")
+    visited = []
+    for _ in range(9):
+        page.keyboard.press("Tab")
+        visited.append(page.evaluate("document.activeElement.id"))
+    assert {"by-method", "by-given", "by-predicted", "only-flagged", "tick-all"} <= set(visited)
+    page.focus("#cards input[type=checkbox]")
+    page.keyboard.press("Space")
+    assert "1 ticked" in page.locator("#count").inner_text()
+    outline = page.evaluate("getComputedStyle(document.activeElement).outlineStyle")
+    assert outline != "none"
+    unnamed = page.evaluate(
+        """[...document.querySelectorAll("main button, main input, main select, main img")]
+        .filter(e => !(e.labels?.length || e.ariaLabel || e.alt || e.textContent.trim())).length"""
+    )
+    assert unnamed == 0
+
+
+def test_a_matrix_is_chosen(open_page, digits):
+    page = open_page(digits)
+    title = "document.querySelector('#matrix .ytitle').textContent"
+    assert page.evaluate(title) == "clean label"
+    page.select_option("#matrix-choice", label="InstanceGM: given → predicted")
+    assert page.evaluate(title) == "given label"
+
+
+def test_it_prints_on_paper(open_page, digits):
+    page = open_page(digits)
+    pdf = page.pdf(format="A4")
+    assert pdf.startswith(b"%PDF")
+    assert len(pdf) > 50_000

@@ -1,0 +1,94 @@
+"""Corrected labels of some samples in the place of the old ones, and the command that does it."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from shared.formats import noise_file
+from shared.formats.corrections import replaced
+from shared.formats.noise_file import NoiseFileError
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def test_the_others_keep_their_labels():
+    base = noise_file.make(
+        [3, 1, 2, 0],
+        clean_labels=[3, 1, 1, 1],
+        indices=[10, 40, 20, 30],
+        dataset="digits",
+        split="train",
+        num_classes=10,
+        seed=5,
+    )
+    found = replaced(base, noise_file.make([1, 1], indices=[30, 20]))
+    assert found.noisy_labels.tolist() == [3, 1, 1, 1]
+    np.testing.assert_array_equal(found.indices, base.indices)
+    np.testing.assert_array_equal(found.clean_labels, base.clean_labels)
+    header = found.header
+    assert (header.dataset, header.num_classes, header.kind) == ("digits", 10, "corrected")
+    assert header.measured_rate == 0
+    assert header.seed is None  # nothing was drawn
+    assert base.noisy_labels.tolist() == [3, 1, 2, 0]
+
+
+def test_without_rows_the_labels_are_those_of_the_first_samples():
+    base = noise_file.make([0, 1, 2, 3])
+    assert replaced(base, noise_file.make([5, 5])).noisy_labels.tolist() == [5, 5, 2, 3]
+    assert replaced(base, noise_file.make([5], indices=[3])).noisy_labels.tolist() == [0, 1, 2, 5]
+
+
+@pytest.mark.parametrize("row", [4, 2**40])
+def test_a_sample_that_is_not_there_is_refused(row):
+    base = noise_file.make([0, 1, 2, 3])
+    with pytest.raises(NoiseFileError, match=f"sample {row} is corrected.*--onto"):
+        replaced(base, noise_file.make([5], indices=[row]))
+
+
+def test_a_label_that_is_no_class_is_refused():
+    base = noise_file.make([0, 1], num_classes=2)
+    with pytest.raises(NoiseFileError):
+        replaced(base, noise_file.make([5], indices=[1]))
+
+
+def test_names_need_the_dataset():
+    found = noise_file.NoiseFile(np.array([1]), names=("a.png",))
+    with pytest.raises(NoiseFileError, match="--dataset"):
+        replaced(noise_file.make([0, 1]), found)
+
+
+def test_the_command_corrects_a_noise_file(tmp_path):
+    noise_file.write(tmp_path / "noise.npz", noise_file.make([0, 1, 1], num_classes=2))
+    data = {"index": 1, "class_names": '["cat", "dog"]'}
+    (tmp_path / "reviewed.json").write_text(json.dumps([{**data, "label": "cat", "id": 1}]))
+    words = ("noise", "convert", tmp_path / "reviewed.json", tmp_path / "better.npz")
+    done = subprocess.run(
+        [sys.executable, "-m", "shared", *words, "--onto", tmp_path / "noise.npz"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    found = noise_file.read(tmp_path / "better.npz")
+    assert found.noisy_labels.tolist() == [0, 0, 1]
+    assert found.indices is None
+
+
+def test_the_ticked_samples_of_the_report_are_read(tmp_path):
+    """Its file column is empty for samples that are no files."""
+    (tmp_path / "ticked.csv").write_text(
+        "index,file,given_label,given_name,predicted_label,predicted_name,new_label,new_name\n"
+        "5,,1,b,0,a,0,a\n"
+    )
+    out = tmp_path / "new.npz"
+    words = ("noise", "convert", f"{tmp_path}/ticked.csv:new_label", out)
+    done = subprocess.run(
+        [sys.executable, "-m", "shared", *map(str, words)], cwd=ROOT, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    found = noise_file.read(out)
+    assert (found.indices.tolist(), found.noisy_labels.tolist()) == ([5], [0])
