@@ -10,6 +10,7 @@
 #            ANN          noise: COCO annotations to make noisy               OPS     setup-noisy_instseg: compiled
 #            compare:     DATASET KIND RATE NOISE_FILE as above, SEEDS ("1 2 3"), METHODS (ce instancegm dividemix sln lra l2r ieg fsr),
 #                         DATA (your pictures, DATASET=folder), LIMIT (so many images), RAY (auto, host:port), FOLDER (the runs')
+#            report, bench-labels: RUNS (run folders, or folders of them)     OUT     report: the page (report.html)
 # Examples:  make instancegm-cifar10 RATE=0.4 SEED=1 ARGS="--num_epochs 100"
 #            make noise DATASET=digits KIND=symmetric RATE=0.2
 
@@ -19,18 +20,20 @@ PROJECTS := instancegm re_sln lra_diffusion ieg_fsr noisy_instseg
 tools = .venv/tests/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help quickstart compare compare-commands noise test test-fast coverage lint format lock clean
+.PHONY: help quickstart compare compare-commands report bench-labels noise test test-fast coverage lint format lock clean
 
 ##@ Start here
 help: ## print this list
 	@awk 'BEGIN {FS = ":.*## "} /^##@/ {printf "\n%s\n", substr($$0, 5)} /^[a-z][a-zA-Z0-9%<>_ -]*:.*## / \
 	  {name = $$1; sub(/%/, "<name>", name); printf "  %-24s %s\n", name, $$2}' $(MAKEFILE_LIST)
-	@sed -n '3,15s/^#//p' $(firstword $(MAKEFILE_LIST))
+	@sed -n '3,16s/^#//p' $(firstword $(MAKEFILE_LIST))
 quickstart: instancegm-digits ## the shortest way to a trained model: instancegm-digits, from nothing
-##@ Which method is best on my noise?
+##@ Which method is best on my noise, and which of my labels are wrong?
 compare: setup-compare ## every method on the same noisy labels, by default digits; resumable (about 25 minutes)
 compare-commands: setup-compare ## the same as plain commands, one a line, and a Slurm array file beside them
 compare compare-commands: ; @compare/scripts/compare.sh $@
+report: setup-compare ## one page about finished runs that opens offline, with the most suspicious labels as pictures: RUNS="runs/a runs/b"
+	@.venv/compare/bin/python -m compare.report $(RUNS) --out $(or $(OUT),report.html) $(ARGS)
 ##@ InstanceGM
 instancegm-digits: setup-instancegm ## plain cross-entropy and InstanceGM on the same noisy digits (about 5 minutes)
 instancegm-own-pictures: setup-instancegm ## the same comparison on picture files in folders of classes, at 64 pixels (about 10 minutes)
@@ -83,7 +86,7 @@ noise: setup-shared ## make a noise file: DATASET=cifar10 KIND=pdn|symmetric|asy
 setup-noisy_instseg: .venv/noisy_instseg/.ready ## noisy_instseg's environment; OPS=compiled compiles mmcv's operators (else torchvision's are used)
 	$(if $(filter-out compiled,$(OPS)),$(error OPS=$(OPS): choose compiled, or leave it out))
 	$(if $(OPS),@UV=$(UV) noisy_instseg/tools/build_ops.sh .venv/noisy_instseg,@:)
-setup-%: .venv/%/.ready ## install an environment: shared, tests, compare or a project
+setup-%: .venv/%/.ready ## install an environment: shared, tests, compare, labels (of bench-labels) or a project
 	@:
 test: $(addprefix test-,shared repo compare $(PROJECTS)) ## every test
 test-fast: ## the tests that train nothing, in under two minutes
@@ -97,6 +100,9 @@ coverage: ## line coverage of each folder, by every test
 	  $$($(tools)/python -m coverage report --format=total --include="$$folder/*"); done
 bench-%: tests/bench/%.py setup-% ## speed of a project's steps, as ratios to plain float32 or to a literal implementation
 	.venv/$*/bin/python -m tests.bench.$* $(ARGS)
+bench-labels: setup-labels ## how well label_quality.csv finds wrong labels, beside cleanlab's confident learning: RUNS="runs/a runs/b"
+	.venv/labels/bin/python -m tests.bench.labels $(RUNS) $(ARGS)
+vpath %/requirements.txt tests/bench
 lint: setup-tests setup-compare $(PROJECTS:%=setup-%) ## formatting, style, imports and types, changing nothing
 	$(tools)/ruff check . && $(tools)/ruff format --check .
 	PYTHONPATH=.:ieg_fsr $(tools)/lint-imports
