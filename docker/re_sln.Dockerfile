@@ -26,7 +26,7 @@ RUN --mount=type=cache,target=/root/.cache/uv --mount=type=bind,from=locks,sourc
 
 # OUTPUTS: the folders that scripts write where they are started, in the one that a user mounts.
 ENV DATA_ROOT=/data \
-    OUTPUTS="/runs /runs/configs /runs/saved_models /runs/hp /runs/viz /runs/assets" \
+    OUTPUTS="/runs /runs/configs /runs/saved_models /runs/hp /runs/viz /runs/assets /runs/results" \
     PYTHONPATH=/repo \
     PYTHONUNBUFFERED=1 \
     PYTHONDONTWRITEBYTECODE=1 \
