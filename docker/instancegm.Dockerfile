@@ -24,7 +24,7 @@ COPY --from=locks /locks/rest.txt /locks/
 RUN --mount=type=cache,target=/root/.cache/uv --mount=type=bind,from=locks,source=/usr/local/bin/uv,target=/usr/local/bin/uv \
     uv pip install --system --no-deps --only-binary :all: --require-hashes --compile-bytecode -r /locks/rest.txt
 
-# OUTPUTS: the folders that scripts write where they are started, in the one that a user mounts.
+# OUTPUTS: the folders that scripts write where they are started (/src, or /repo for recipes), in the one that a user mounts.
 ENV DATA_ROOT=/data \
     OUTPUTS="/runs /runs/saved /runs/checkpoint" \
     PYTHONPATH=/repo \
@@ -40,8 +40,7 @@ RUN useradd --uid 1000 --no-create-home researcher \
     && chmod -R a+rX /repo \
     && install -d -m 1777 /data /runs \
     && ln -s /repo/instancegm /src \
-    && for folder in $OUTPUTS; do ln -s "$folder" /src/ || exit; done \
-    && ln -s /runs /repo/runs
+    && for folder in $OUTPUTS; do ln -s "$folder" /src/ && ln -s "$folder" /repo/ || exit; done
 
 ARG DATASET=
 ARG DATA_MIRROR=
@@ -51,7 +50,7 @@ USER 1000
 WORKDIR /src
 # An image that cannot start its script, or cannot train, or wants to download something for it, is not built. (RUN has no
 # --network=none in Debian's buildah.) The end makes the folders again, for any user.
-RUN export http_proxy=http://offline.invalid https_proxy=http://offline.invalid \
+RUN export OMP_NUM_THREADS=1 http_proxy=http://offline.invalid https_proxy=http://offline.invalid \
     && entrypoint instanceGM.py --help > /dev/null \
     && entrypoint instanceGM.py --dataset digits --limit_train 64 --limit_test 32 --num_epochs 1 --warm_up 1 \
     && find /runs /tmp -mindepth 1 -user 1000 -delete \
