@@ -54,7 +54,7 @@ WORKDIR /src
 RUN export OMP_NUM_THREADS=1 http_proxy=http://offline.invalid https_proxy=http://offline.invalid \
     && entrypoint -m ieg.main --help > /dev/null \
     && entrypoint -m ieg.main --dataset=digits_uniform_0.4 --network_name=wrn10-1 --method=fsr --max_iteration=2 \
-        --limit_train=40 --limit_test=20 --batch_size=20 --queue_capacity=40 --queue_bs=20 --checkpoint_path=runs \
+        --limit_train=200 --limit_test=20 --batch_size=20 --queue_capacity=40 --queue_bs=20 --checkpoint_path=runs \
     && find /runs /tmp -mindepth 1 -user 1000 -delete \
     && umask 0 && entrypoint true
 
