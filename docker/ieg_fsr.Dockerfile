@@ -1,8 +1,8 @@
-# IEG and FSR on CPU or NVIDIA GPU; @SIZE@ GB, nearly all of it TensorFlow and its CUDA libraries.
+# IEG and FSR on CPU or NVIDIA GPU; 7.2 GB, nearly all of it TensorFlow and its CUDA libraries.
 #
-#   make docker-ieg_fsr        (with DATASET=cifar10 the data set is inside: then mount nothing at /data)
+#   make docker-ieg_fsr        with DATASET=cifar10 the data set is inside; then mount nothing at /data
 #   make docker-run-ieg_fsr ARGS="-m ieg.main --dataset=digits_uniform_0.6 --network_name=wrn10-1 --method=l2r --max_iteration=400"
-#   make docker-ieg_fsr VARIANT=cpu     (the same without CUDA, @CPU@ GB)
+#   make docker-ieg_fsr VARIANT=cpu        the same without CUDA, 2.2 GB
 #
 # Data are read from /data and everything is written to /runs, the two folders that compose.yaml mounts. Why packages come in
 # two steps: layers.awk. What may stand behind the image's name: entrypoint.sh.

@@ -1,6 +1,6 @@
-# InstanceGM on CPU or NVIDIA GPU; @SIZE@ GB, of which the four torch images share @LAYER@.
+# InstanceGM on CPU or NVIDIA GPU; 6.4 GB, of which the four torch images share 5.9.
 #
-#   make docker-instancegm        (with DATASET=cifar10 the data set is inside: then mount nothing at /data)
+#   make docker-instancegm        with DATASET=cifar10 the data set is inside; then mount nothing at /data
 #   make docker-run-instancegm ARGS="instanceGM.py --dataset digits --r 0.4"
 #   docker run --rm -ti --gpus 1 instancegm /bin/bash -c "cd /src && python instanceGM.py"
 #

@@ -1,6 +1,6 @@
-# LRA-diffusion on CPU or NVIDIA GPU; @SIZE@ GB, of which the four torch images share @LAYER@.
+# LRA-diffusion on CPU or NVIDIA GPU; 6.5 GB, of which the four torch images share 5.9.
 #
-#   make docker-lra_diffusion        (with DATASET=cifar10 the data set is inside: then mount nothing at /data)
+#   make docker-lra_diffusion        with DATASET=cifar10 the data set is inside; then mount nothing at /data
 #   make docker-run-lra_diffusion ARGS="scripts/digits.sh"
 #   docker run --rm -ti --gpus 1 lra_diffusion /bin/bash -c "cd /src && python train_CIFAR.py --noise_type cifar10-1-0.35"
 #

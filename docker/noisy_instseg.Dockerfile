@@ -1,6 +1,7 @@
-# Noisy class labels for instance segmentation on CPU or NVIDIA GPU; @SIZE@ GB, of which the four torch images share @LAYER@.
+# Noisy class labels for instance segmentation on CPU or NVIDIA GPU; 6.7 GB, of which the four torch images share 5.9.
 #
-#   make docker-noisy_instseg        (with DATASET=cifar10 the data set is inside: then mount nothing at /data)
+#   make docker-noisy_instseg        with DATASET=cifar10 the data set is inside; then mount nothing at /data
+#   make docker-run-noisy_instseg ARGS="-m shared data shapes"
 #   make docker-run-noisy_instseg ARGS="scripts/shapes.sh"
 #
 # Data are read from /data and everything is written to /runs, the two folders that compose.yaml mounts. Why packages come in

@@ -1,6 +1,6 @@
-# SLN on CPU or NVIDIA GPU; @SIZE@ GB, of which the four torch images share @LAYER@.
+# SLN on CPU or NVIDIA GPU; 7.0 GB, of which the four torch images share 5.9.
 #
-#   make docker-re_sln        (with DATASET=cifar10 the data set is inside: then mount nothing at /data)
+#   make docker-re_sln        with DATASET=cifar10 the data set is inside; then mount nothing at /data
 #   make docker-run-re_sln ARGS="train_cifar.py --dataset_name digits --noise_mode sym --method sln_mo_lc"
 #   docker run --rm -ti --gpus 1 --shm-size 2g re_sln /bin/bash -c "cd /src && python table.py"
 #
