@@ -1,4 +1,4 @@
-# InstanceGM on CPU or NVIDIA GPU; 6.4 GB, of which the four torch images share 5.9.
+# InstanceGM on CPU or NVIDIA GPU; 6.4 GB, of which the four torch images share 6.3.
 #
 #   make docker-instancegm        with DATASET=cifar10 the data set is inside; then mount nothing at /data
 #   make docker-run-instancegm ARGS="instanceGM.py --dataset digits --r 0.4"

@@ -1,4 +1,4 @@
-# LRA-diffusion on CPU or NVIDIA GPU; 6.5 GB, of which the four torch images share 5.9.
+# LRA-diffusion on CPU or NVIDIA GPU; 6.5 GB, of which the four torch images share 6.3.
 #
 #   make docker-lra_diffusion        with DATASET=cifar10 the data set is inside; then mount nothing at /data
 #   make docker-run-lra_diffusion ARGS="scripts/digits.sh"

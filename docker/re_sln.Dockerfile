@@ -1,4 +1,4 @@
-# SLN on CPU or NVIDIA GPU; 7.0 GB, of which the four torch images share 5.9.
+# SLN on CPU or NVIDIA GPU; 7.0 GB, of which the four torch images share 6.3.
 #
 #   make docker-re_sln        with DATASET=cifar10 the data set is inside; then mount nothing at /data
 #   make docker-run-re_sln ARGS="train_cifar.py --dataset_name digits --noise_mode sym --method sln_mo_lc"
