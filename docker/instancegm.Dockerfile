@@ -1,32 +1,66 @@
-# InstanceGM on CPU or NVIDIA GPU; 6.4 GB, nearly all of it torch and its CUDA libraries.
+# InstanceGM on CPU or NVIDIA GPU; 6.4 GB, of which the four torch images share 6.3.
 #
-#   docker build -f docker/instancegm.Dockerfile -t instancegm .
-#   docker run --rm instancegm instanceGM.py --dataset digits --r 0.4
-#   docker run --rm -v "$PWD/data:/data" instancegm -m shared data cifar10
-#   docker run --rm --gpus all --user "$(id -u):$(id -g)" -v "$PWD/data:/data" -v "$PWD/runs:/repo/instancegm/runs" \
-#       instancegm instanceGM.py --r 0.5
-FROM python:3.11-slim-bookworm
+#   make docker-instancegm        with DATASET=cifar10 the data set is inside; then mount nothing at /data
+#   make docker-run-instancegm ARGS="instanceGM.py --dataset digits --r 0.4"
+#   docker run --rm -ti --gpus 1 instancegm /bin/bash -c "cd /src && python instanceGM.py"
+#
+# Data are read from /data and everything is written to /runs, the two folders that compose.yaml mounts. Why packages come in
+# two steps: layers.awk. What may stand behind the image's name: entrypoint.sh.
+ARG BASE=python:3.11-slim-bookworm
 
-# Before the code, so that a change of the code reinstalls nothing. Every wheel is checked against the lock.
-COPY instancegm/requirements.txt /tmp/requirements.txt
-RUN pip install --no-cache-dir --no-deps --only-binary :all: --require-hashes --disable-pip-version-check \
-        --root-user-action ignore -r /tmp/requirements.txt
+FROM ${BASE} AS locks
+WORKDIR /locks
+COPY docker/layers.awk docker/requirements.txt ./
+COPY instancegm/requirements.txt project.txt
+RUN awk -f layers.awk requirements.txt project.txt \
+    && pip install --no-cache-dir --no-deps --require-hashes --disable-pip-version-check --root-user-action ignore -r uv.txt
 
+FROM ${BASE}
+ENV UV_LINK_MODE=copy UV_SYSTEM_CERTS=true
+COPY --from=locks /locks/large.txt /locks/
+RUN --mount=type=cache,target=/root/.cache/uv --mount=type=bind,from=locks,source=/usr/local/bin/uv,target=/usr/local/bin/uv \
+    uv pip install --system --no-deps --only-binary :all: --require-hashes --compile-bytecode -r /locks/large.txt
+COPY --from=locks /locks/rest.txt /locks/
+RUN --mount=type=cache,target=/root/.cache/uv --mount=type=bind,from=locks,source=/usr/local/bin/uv,target=/usr/local/bin/uv \
+    uv pip install --system --no-deps --only-binary :all: --require-hashes --compile-bytecode -r /locks/rest.txt
+
+# OUTPUTS: the folders that scripts write where they are started (/src, or /repo for recipes), in the one that a user mounts.
 ENV DATA_ROOT=/data \
+    OUTPUTS="/runs /runs/saved /runs/checkpoint" \
     PYTHONPATH=/repo \
     PYTHONUNBUFFERED=1 \
     PYTHONDONTWRITEBYTECODE=1 \
     HOME=/tmp \
     MPLCONFIGDIR=/tmp/matplotlib
-
+COPY docker/entrypoint.sh /usr/local/bin/entrypoint
 COPY shared /repo/shared
 COPY instancegm /repo/instancegm
-
-# Runs are written where the script is started and data to /data. --user may name anybody, hence the open folders; the
-# checkout may have been private, hence the readable code.
+# --user may name anybody, hence the open folders; the checkout may have been private, hence the readable code.
 RUN useradd --uid 1000 --no-create-home researcher \
     && chmod -R a+rX /repo \
-    && install -d -m 1777 /data /repo/instancegm /repo/instancegm/runs
-USER researcher
-WORKDIR /repo/instancegm
-ENTRYPOINT ["python"]
+    && install -d -m 1777 /data /runs \
+    && ln -s /repo/instancegm /src \
+    && for folder in $OUTPUTS; do ln -s "$folder" /src/ && ln -s "$folder" /repo/ || exit; done
+
+ARG DATASET=
+ARG DATA_MIRROR=
+RUN for name in $DATASET; do python -m shared data "$name" || exit; done
+
+USER 1000
+WORKDIR /src
+# An image that cannot start its script, or cannot train, or wants to download something for it, is not built. (RUN has no
+# --network=none in Debian's buildah.) The end makes the folders again, for any user.
+RUN export OMP_NUM_THREADS=1 http_proxy=http://offline.invalid https_proxy=http://offline.invalid \
+    && entrypoint instanceGM.py --help > /dev/null \
+    && entrypoint instanceGM.py --dataset digits --limit_train 64 --limit_test 32 --num_epochs 1 --warm_up 1 \
+    && find /runs /tmp -mindepth 1 -user 1000 -delete \
+    && umask 0 && entrypoint true
+
+ARG REVISION=
+LABEL org.opencontainers.image.title="InstanceGM" \
+      org.opencontainers.image.description="Instance-dependent noisy label learning via graphical modelling (WACV 2023)" \
+      org.opencontainers.image.documentation="instancegm/README.md" \
+      org.opencontainers.image.licenses="MIT" \
+      org.opencontainers.image.revision="$REVISION"
+ENTRYPOINT ["entrypoint"]
+CMD ["instanceGM.py", "--help"]

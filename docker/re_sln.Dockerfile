@@ -1,33 +1,67 @@
-# SLN on CPU or NVIDIA GPU; 7.0 GB, nearly all of it torch and its CUDA libraries.
+# SLN on CPU or NVIDIA GPU; 7.0 GB, of which the four torch images share 6.3.
 #
-#   docker build -f docker/re_sln.Dockerfile -t re_sln .
-#   docker run --rm re_sln train_cifar.py --dataset_name digits --noise_mode sym --method sln_mo_lc
-#   docker run --rm -v "$PWD/data:/data" re_sln -m shared data sln-noise
-#   docker run --rm --gpus all --shm-size 2g --user "$(id -u):$(id -g)" -v "$PWD/data:/data" -v "$PWD/runs:/work" -w /work \
-#       re_sln /repo/re_sln/train_cifar.py --dataset_name cifar10 --noise_mode sym --method sln_mo_lc
-#   (Ray, behind tune.py and table.py, wants the shared memory.)
-FROM python:3.11-slim-bookworm
+#   make docker-re_sln        with DATASET=cifar10 the data set is inside; then mount nothing at /data
+#   make docker-run-re_sln ARGS="train_cifar.py --dataset_name digits --noise_mode sym --method sln_mo_lc"
+#   docker run --rm -ti --gpus 1 --shm-size 2g re_sln /bin/bash -c "cd /src && python table.py"
+#
+# Data are read from /data and everything is written to /runs, the two folders that compose.yaml mounts. Why packages come in
+# two steps: layers.awk. What may stand behind the image's name: entrypoint.sh.
+ARG BASE=python:3.11-slim-bookworm
 
-# Before the code, so that a change of the code installs nothing anew. Every wheel is checked against the lock.
-COPY re_sln/requirements.txt /tmp/requirements.txt
-RUN pip install --no-cache-dir --no-deps --only-binary :all: --require-hashes --disable-pip-version-check \
-        --root-user-action ignore -r /tmp/requirements.txt
+FROM ${BASE} AS locks
+WORKDIR /locks
+COPY docker/layers.awk docker/requirements.txt ./
+COPY re_sln/requirements.txt project.txt
+RUN awk -f layers.awk requirements.txt project.txt \
+    && pip install --no-cache-dir --no-deps --require-hashes --disable-pip-version-check --root-user-action ignore -r uv.txt
 
+FROM ${BASE}
+ENV UV_LINK_MODE=copy UV_SYSTEM_CERTS=true
+COPY --from=locks /locks/large.txt /locks/
+RUN --mount=type=cache,target=/root/.cache/uv --mount=type=bind,from=locks,source=/usr/local/bin/uv,target=/usr/local/bin/uv \
+    uv pip install --system --no-deps --only-binary :all: --require-hashes --compile-bytecode -r /locks/large.txt
+COPY --from=locks /locks/rest.txt /locks/
+RUN --mount=type=cache,target=/root/.cache/uv --mount=type=bind,from=locks,source=/usr/local/bin/uv,target=/usr/local/bin/uv \
+    uv pip install --system --no-deps --only-binary :all: --require-hashes --compile-bytecode -r /locks/rest.txt
+
+# OUTPUTS: the folders that scripts write where they are started (/src, or /repo for recipes), in the one that a user mounts.
 ENV DATA_ROOT=/data \
+    OUTPUTS="/runs /runs/configs /runs/saved_models /runs/hp /runs/viz /runs/assets /runs/results" \
     PYTHONPATH=/repo \
     PYTHONUNBUFFERED=1 \
     PYTHONDONTWRITEBYTECODE=1 \
     HOME=/tmp \
     MPLCONFIGDIR=/tmp/matplotlib
-
+COPY docker/entrypoint.sh /usr/local/bin/entrypoint
 COPY shared /repo/shared
 COPY re_sln /repo/re_sln
-
-# Runs are written where the script is started (runs, configs, saved_models) and data to /data. --user may name anybody,
-# hence the open folders; the checkout may have been private, hence the readable code.
+# --user may name anybody, hence the open folders; the checkout may have been private, hence the readable code.
 RUN useradd --uid 1000 --no-create-home researcher \
     && chmod -R a+rX /repo \
-    && install -d -m 1777 /data /repo/re_sln
-USER researcher
-WORKDIR /repo/re_sln
-ENTRYPOINT ["python"]
+    && install -d -m 1777 /data /runs \
+    && ln -s /repo/re_sln /src \
+    && for folder in $OUTPUTS; do ln -s "$folder" /src/ && ln -s "$folder" /repo/ || exit; done
+
+ARG DATASET=
+ARG DATA_MIRROR=
+RUN for name in $DATASET; do python -m shared data "$name" || exit; done
+
+USER 1000
+WORKDIR /src
+# An image that cannot start its script, or cannot train, or wants to download something for it, is not built. (RUN has no
+# --network=none in Debian's buildah.) The end makes the folders again, for any user.
+RUN export OMP_NUM_THREADS=1 http_proxy=http://offline.invalid https_proxy=http://offline.invalid \
+    && entrypoint train_cifar.py --help > /dev/null \
+    && entrypoint train_cifar.py --dataset_name digits --noise_mode sym --method sln_mo \
+        --limit_train 64 --limit_test 32 --n_epochs 1 --batch_size 32 \
+    && find /runs /tmp -mindepth 1 -user 1000 -delete \
+    && umask 0 && entrypoint true
+
+ARG REVISION=
+LABEL org.opencontainers.image.title="SLN" \
+      org.opencontainers.image.description="Noise against noise: stochastic label noise (ICLR 2021)" \
+      org.opencontainers.image.documentation="re_sln/README.md" \
+      org.opencontainers.image.licenses="MIT" \
+      org.opencontainers.image.revision="$REVISION"
+ENTRYPOINT ["entrypoint"]
+CMD ["train_cifar.py", "--help"]

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from shared import datasets
+from shared.datasets.folders import to_get
 from shared.datasets.human_noise import human_labels
 from shared.datasets.image_data import ImageData, ImageFiles
 from shared.formats.alignment import aligned, evenly, hold_out, subset
@@ -161,7 +162,7 @@ def find_file(config: LabelConfig) -> Path:
     similar = (path for folder in folders for path in folder.glob(f"{dataset}-*"))
     near = sorted({path.stem for path in similar if path.suffix in ENDINGS})
     there = f" (there: {', '.join(near)})" if near else ""
-    hint = "`make data-pmd-noise` (in the repository's root) gets the published ones; "
+    hint = f"`{to_get('pmd-noise')}` (in the repository's root) gets the published ones; "
     raise NoiseFileError(
         f"{name}.npy is in none of {', '.join(map(str, folders))}{there}: "
         f"{hint if 'cifar' in dataset else ''}"

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from lra_diffusion.method.settings import Settings
+from shared.datasets.folders import to_get
 
 from .fields import ENCODER, PUBLISHED, flag
 from .presets import HUMAN, IN_MEMORY
@@ -106,7 +107,7 @@ class LabelConfig(RunConfig):
         "--noise_dir",
         default=None,
         help="folder of --noise_type's files (noise_label/ here, beside the scripts, or what "
-        "`make data-pmd-noise` fetched)",
+        f"`{to_get('pmd-noise')}` fetched)",
     )
     noise_file: str | None = flag(
         "--noise_file",

@@ -20,7 +20,10 @@ from torch import Tensor
 
 EXTENSION = "mmcv._ext"
 AVERAGE = 1  # mmcv's number of pool_mode="avg"; 0 is "max"
-COMPILE = "compile mmcv's own operators with `make setup-noisy_instseg OPS=compiled`"
+COMPILE = (
+    "compile mmcv's own operators with `make setup-noisy_instseg OPS=compiled` in a checkout, "
+    "since no image has a compiler"
+)
 
 
 def install() -> bool:

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Both stages and plain cross-entropy on the same noisy shapes, with pictures: RATE=0.4 SEED=123 KIND=symmetric
 source "$(dirname "$0")/common.sh"
-source "$(dirname "$0")/noise.sh"
+source noisy_instseg/scripts/noise.sh # common.sh went to the root
 data=$DATA_ROOT/shapes run=$(run_folder noisy_instseg-shapes 0.4)
 name=mask_rcnn_tiny_shapes config=noisy_instseg/configs/shapes/mask_rcnn_tiny_shapes
 labels=$(noisy_labels coco_format "$data/annotations/instances_train.json" 0.4 "$run/train.json")

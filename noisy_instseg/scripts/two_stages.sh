@@ -5,7 +5,7 @@
 dataset=$1 annotations=$2
 shift 2
 source "$(dirname "$0")/common.sh"
-source "$(dirname "$0")/noise.sh"
+source noisy_instseg/scripts/noise.sh # common.sh went to the root
 data=$DATA_ROOT/$dataset config=noisy_instseg/configs/$dataset/mask_rcnn_r50_fpn_1x_$dataset
 run=$(run_folder "noisy_instseg-$dataset$([[ -n $NOISE_FILE ]] || echo "-$KIND")" 0.2)
 export PYTHON

@@ -20,6 +20,7 @@ from re_sln.run.data import images_on_disk, load_files, load_images
 from re_sln.run.errors import UsageError
 from re_sln.run.labels import MissingLabelsError, noisy_training_set
 from re_sln.run.settings import LabelChoice
+from shared.datasets.folders import to_get
 from shared.datasets.image_data import ImageData, ImageFiles
 from shared.formats.alignment import evenly, labels_for
 from shared.formats.noise_file import NoiseFile, read
@@ -76,9 +77,9 @@ def training_set(
             noise, images = noisy_training_set(choice, data, may_make=False)
         except MissingLabelsError as error:
             raise UsageError(
-                f"the labels of {run.exp_id} are missing: {error.what}; `make data-sln-noise` (in "
-                "the repository's root) gets the published ones, or name the folder that the run "
-                "had with --data_path"
+                f"the labels of {run.exp_id} are missing: {error.what}; `{to_get('sln-noise')}` "
+                "(in the repository's root) gets the published ones, or name the folder that the "
+                "run had with --data_path"
             ) from error
         return noise, images[noise.indices]
     noise = read(kept)

@@ -18,6 +18,7 @@ from re_sln.run.presets import HUMAN_NOISE
 from re_sln.run.settings import LabelChoice
 from shared import datasets
 from shared.datasets import human_noise
+from shared.datasets.folders import to_get
 from shared.datasets.image_data import ImageData, ImageFiles
 from shared.errors import UserError, explain
 from shared.files import write_atomically
@@ -141,7 +142,7 @@ def _of_cifar(choice: LabelChoice, data: ImageData, may_make: bool) -> tuple[Pat
 
 def _how_to_get(choice: LabelChoice, name: str) -> str:
     """What the user can type."""
-    published = "`make data-sln-noise` (in the repository's root) gets the published ones"
+    published = f"`{to_get('sln-noise')}` (in the repository's root) gets the published ones"
     dataset = choice.dataset_name
     if choice.custom_noise:
         return (

@@ -244,7 +244,7 @@ def _read_batch(
 def _wrong(spec: CifarFiles, path: Path, found: str) -> WrongFileError:
     return WrongFileError(
         f"{path} is not the publisher's file: md5 {found}, expected {spec.md5[path.name]}. It is "
-        f"damaged or edited; delete it and run `make data-{spec.name}`, or unpack "
+        f"damaged or edited; delete it and run `{folders.to_get(spec.name)}`, or unpack "
         f"{spec.archive_name} again."
     )
 

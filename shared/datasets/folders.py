@@ -1,8 +1,19 @@
-"""Looking through folders, links included, without running in circles."""
+"""Looking through folders, links included, without running in circles; what to say in vain."""
 
 import os
 from collections.abc import Iterable, Iterator
 from pathlib import Path
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+
+
+def to_get(name: str) -> str:
+    """The command that gets a dataset or noise files: make's, or python's where no Makefile is.
+
+    A container has the code alone.
+    """
+    has_make = (REPOSITORY / "Makefile").is_file()
+    return f"make data-{name}" if has_make else f"python -m shared data {name}"
 
 
 def walk(root: Path, depth: int | None = None) -> Iterator[Path]:

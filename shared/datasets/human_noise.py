@@ -88,7 +88,7 @@ def _file(known: HumanNoise, dataset: str, root: Path) -> Path:
             return folder / name
     noise = published_noise.NOISE[known.published]
     ways = f"""Get it in one of two ways:
-  1. make data-cifar_n    (downloads it from {noise.url})
+  1. {folders.to_get("cifar_n")}    (downloads it from {noise.url})
   2. put {name} into {root.absolute()}"""
     title = f"The file of human labels of {dataset}"
     raise DatasetError(folders.missing(title, name, root, cifar.SEARCH_DEPTH, (), ways))

@@ -64,14 +64,13 @@ _FINDERS: dict[str, Callable[[Path], Path]] = {
     "shapes": lambda root: shapes.write(root / "shapes"),
 }
 _ANY_SIZE = ("animal10n", "folder")  # image files, resized when read
-_REPOSITORY = Path(__file__).resolve().parents[2]
 
 
 def data_root(path: str | Path | None = None) -> Path:
     """The folder of datasets: `path` if given, else $DATA_ROOT, else `data` of the repository."""
     if path is not None:
         return Path(path).expanduser()
-    return Path(os.environ.get("DATA_ROOT") or _REPOSITORY / "data").expanduser()
+    return Path(os.environ.get("DATA_ROOT") or folders.REPOSITORY / "data").expanduser()
 
 
 def load(
@@ -247,11 +246,12 @@ def _unpack(spec: CifarFiles, archive: Path) -> Path:
 
 def _missing_message(spec: CifarFiles, root: Path, problems: list[str]) -> str:
     files, archive = ", ".join(spec.files), spec.archive_name
+    command = folders.to_get(spec.name)
     refused = (f"but refused: {problem}" for problem in problems)
     ways = f"""Get it in one of three ways:
-  1. make data-{spec.name}    (downloads {spec.megabytes} MB from {spec.url})
+  1. {command}    (downloads {spec.megabytes} MB from {spec.url})
   2. put {archive} into {root.absolute()}    (it is checked and unpacked there)
-  3. DATA_MIRROR=FOLDER_OR_URL make data-{spec.name}    (takes {archive} from there)"""
+  3. DATA_MIRROR=FOLDER_OR_URL {command}    (takes {archive} from there)"""
     wanted = f"{files} in one folder, or {archive}"
     return folders.missing(spec.title, wanted, root, cifar.SEARCH_DEPTH, refused, ways)
 

@@ -238,6 +238,13 @@ def test_what_is_missing_is_told_with_the_three_ways_to_get_it(fake, tmp_path):
         assert part in str(caught.value)
 
 
+def test_a_container_has_no_make_and_is_told_so(fake, tmp_path, monkeypatch):
+    monkeypatch.setattr(folders, "REPOSITORY", tmp_path)
+    with pytest.raises(DatasetError) as caught:
+        load(fake.spec.name, tmp_path / "nothing")
+    assert f"1. python -m shared data {fake.spec.name}    (downloads" in str(caught.value)
+
+
 @pytest.mark.parametrize("call", [load, fetch])
 def test_an_edited_file_is_refused_by_name(fake, tmp_path, call):
     name = fake.spec.files[-1]
