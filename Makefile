@@ -20,7 +20,7 @@ PROJECTS := instancegm re_sln lra_diffusion ieg_fsr noisy_instseg
 tools = .venv/tests/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help quickstart compare compare-commands report bench-labels noise test test-fast coverage lint format lock clean
+.PHONY: help quickstart compare compare-commands report bench-labels noise test test-fast coverage lint format audit lock clean
 
 ##@ Start here
 help: ## print this list
@@ -82,6 +82,13 @@ data-% data-instancegm/% data-sln/% data-re_sln/% data-plc/% data-lra_diffusion/
 	@.venv/shared/bin/python -m shared data $(@:data-%=%)
 noise: setup-shared ## make a noise file: DATASET=cifar10 KIND=pdn|symmetric|asymmetric|... RATE=0.5; of ANN=coco.json; or KIND=transition MATRIX=t.csv
 	@shared/noise.sh
+##@ Images
+compose = DATA_FOLDER=$(abspath $(DATA_ROOT)) USER_ID=$$(id -u) GROUP_ID=$$(id -g) docker compose -f docker/compose.yaml
+docker-%: docker/%.Dockerfile ## build a project's image; DATASET="cifar10 sln-noise": with these data; VARIANT=cpu: ieg_fsr without CUDA
+	REVISION=$$(git rev-parse HEAD) $(compose) build $*
+docker-run-%: docker-% ## run ARGS="instanceGM.py --r 0.5" in it, on data and runs of this folder, with the GPU if there is one
+	@mkdir -p $(DATA_ROOT) runs
+	$(compose) $(if $(shell command -v nvidia-smi),-f docker/gpu.yaml) run --rm $* $(ARGS)
 ##@ Environments, tests, upkeep
 setup-noisy_instseg: .venv/noisy_instseg/.ready ## noisy_instseg's environment; OPS=compiled compiles mmcv's operators (else torchvision's are used)
 	$(if $(filter-out compiled,$(OPS)),$(error OPS=$(OPS): choose compiled, or leave it out))
@@ -105,12 +112,15 @@ bench-labels: setup-labels ## how well label_quality.csv finds wrong labels, bes
 vpath %/requirements.txt tests/bench
 lint: setup-tests setup-compare $(PROJECTS:%=setup-%) ## formatting, style, imports and types, changing nothing
 	$(tools)/ruff check . && $(tools)/ruff format --check .
+	$(tools)/hadolint docker/*.Dockerfile
 	PYTHONPATH=.:ieg_fsr $(tools)/lint-imports
 	$(tools)/mypy
 	@for project in compare $(PROJECTS); do $(tools)/mypy --python-executable .venv/$$project/bin/python $$project || exit; done
 format: setup-tests ## let ruff format the code and fix what it can
 	$(tools)/ruff check --fix . && $(tools)/ruff format .
-lock: $(addprefix lock-,shared tests compare $(PROJECTS)) ## resolve every requirements.in again into a hash-locked requirements.txt
+audit: | $(filter .venv/%,$(UV)) ## known holes in the locked packages, by pip-audit
+	@for lock in */requirements.txt; do echo $$lock; $(UV) tool run pip-audit --disable-pip --require-hashes -r $$lock || exit; done
+lock: $(addprefix lock-,shared tests compare docker $(PROJECTS)) ## resolve every requirements.in again into a hash-locked requirements.txt
 clean: ## remove environments and caches; data and runs stay
 	rm -rf .venv .*_cache .hypothesis .coverage && find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
@@ -126,5 +136,5 @@ UV := $(or $(shell command -v uv 2>/dev/null),.venv/uv/bin/uv)
 lock-%: %/requirements.in | $(filter .venv/%,$(UV)) ## resolve one of them: shared, tests, compare or a project
 	$(UV) pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --upgrade \
 	  --custom-compile-command "make lock" $(addprefix --override ,$(wildcard $*/overrides.in)) \
-	  $(sort shared/requirements.in $<) --output-file $*/requirements.txt
+	  $(if $(filter docker,$*),--no-deps $<,$(sort shared/requirements.in $<)) --output-file $*/requirements.txt
 .PRECIOUS: .venv/%/.ready

@@ -4,7 +4,6 @@ import argparse
 import json
 import os
 import shlex
-import tempfile
 from dataclasses import asdict, replace
 from pathlib import Path
 
@@ -19,7 +18,7 @@ PUBLISHED = {
     "network_name": "wrn28-10",
     "method": "ieg",
     "mode": "train",
-    "checkpoint_path": Path(tempfile.gettempdir(), "ieg"),
+    "checkpoint_path": Path("runs"),
     "restore_step": 0,
     "max_iteration": 200000,
     "max_epoch": None,

@@ -12,8 +12,10 @@ from house import ALL_PROJECTS, ROOT, files, make, text
 
 HELP = re.compile(r"^([a-z][\w% -]*):[^#\n]*## (.+)$", re.MULTILINE)
 STAND_FOR = {  # what the % of a documented target may be
-    "setup-%": ["shared", "tests", "compare", *ALL_PROJECTS],
-    "lock-%": ["shared", "tests", "compare", *ALL_PROJECTS],
+    "setup-%": ["shared", "tests", "compare", "labels", *ALL_PROJECTS],
+    "docker-%": ALL_PROJECTS,
+    "docker-run-%": ALL_PROJECTS,
+    "lock-%": ["shared", "tests", "compare", "docker", *ALL_PROJECTS],
     "test-%": ["shared", "repo", "compare", *ALL_PROJECTS],
     "bench-%": ALL_PROJECTS,
     "data-%": ["list", "cifar10", "sln/cifar10/sym0.4.csv", "sln-noise"],

@@ -7,7 +7,6 @@ imported here, so that --help and a wrong flag answer at once.
 import argparse
 import os
 import sys
-import tempfile
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
@@ -25,7 +24,9 @@ NETWORKS = (
 )
 PRETRAINED = "resnet50v1"  # the network that there are ImageNet weights for
 PSEUDO_LOSS = PseudoLoss("all", 1.0, 0.1, 2.0)
-CHECKPOINT_PATH = Path(tempfile.gettempdir(), "ieg")
+# DEVIATION(ieg_fsr): run folders lie in runs/; the original's default is a temporary folder, which
+# the next start of the machine, or the end of a container, may empty.
+CHECKPOINT_PATH = Path("runs")
 EXAMPLES = """examples:
   python -m ieg.main --dataset=digits_uniform_0.6 --network_name=wrn10-1 --method=l2r --max_iteration=400
   python -m ieg.main --dataset=cifar100_uniform_0.4 --network_name=wrn28-10 --checkpoint_path=runs
@@ -79,7 +80,7 @@ class Config:
         Path,
         Aside(
             "root of the run folders <dataset>/<network>/<method>",
-            shown="ieg in the temporary folder",
+            shown="runs",
         ),
     ] = CHECKPOINT_PATH
     restore_step: Annotated[int, Aside("checkpoint to resume from; 0: the newest", least=0)] = 0
