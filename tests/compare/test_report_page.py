@@ -61,6 +61,10 @@ def test_the_page_holds_every_section(runs):
         assert words in html
     figures = figures_of(html)
     assert {"accuracy", "roc", "precision", "agreement", "correlation"} < figures.keys()
+    [said] = figures["precision"]["layout"]["annotations"]
+    wrong = int((made.noise().noisy_labels != made.noise().clean_labels).sum())
+    assert said["text"] == f"{wrong} wrong labels"
+    assert 10 ** said["x"] == pytest.approx(wrong)  # a logarithmic axis
     matrices = re.findall(r'<option value="(transition-\d+)">(.*?)</option>', html)
     assert len(matrices) == 1 + 3 * 3
     assert matrices[0][1] == "The noise: clean → given"
