@@ -152,13 +152,17 @@ function card({ sample, position, says }) {
     count();
   };
   box.addEventListener("change", () => tick(box.checked));
+  const ranked = says === sample.all ? gallery.count : gallery.judged[sample.by.indexOf(says)];
   const votes = sample.by.filter(each => each && each.flags).length, judges = sample.by.filter(Boolean).length;
   const right = element("input", { type: "text", placeholder: "right label", value: corrections.get(position) || "" });
   right.setAttribute("list", "class-names");
   right.setAttribute("aria-label", `right label of ${name}`);
   right.addEventListener("change", () => {
-    corrections.set(position, right.value.trim());
-    if (right.value.trim()) tick(true);
+    const written = right.value.trim();
+    corrections.set(position, written);
+    if (written) tick(true);
+    right.setCustomValidity(!written || gallery.classes.includes(written) ? "" : "none of the classes: choose one of the list");
+    right.reportValidity();
   });
   item.append(
     element("label", {}, box, picture(sample, name)),
@@ -169,7 +173,7 @@ function card({ sample, position, says }) {
     element("div", { className: "faint" },
       `${sample.file ? `${sample.file}, ` : ""}no. ${number(sample.index)}${sample.annotation ? `, annotation ${sample.annotation}` : ""}`),
     element("div", { className: "faint" },
-      `${says === sample.all && judges > 1 ? "mean rank" : "rank"} ${number(Math.max(1, Math.round(says.rank * gallery.count)))}`
+      `${says === sample.all && judges > 1 ? "mean rank" : "rank"} ${number(Math.max(1, Math.round(says.rank * ranked)))}`
       + (judges > 1 ? `, flagged by ${votes} of ${judges}` : votes ? ", flagged" : "")),
     right);
   return item;
