@@ -261,6 +261,18 @@ def test_a_matrix_is_chosen(open_page, digits):
     assert page.evaluate(title) == "given label"
 
 
+def test_the_numbers_of_a_matrix_are_light_on_a_dark_page(browser, digits):
+    context = browser.new_context(color_scheme="dark", offline=True)
+    page = context.new_page()
+    page.goto(digits.as_uri())
+    page.wait_for_selector("#matrix .heatmap-label text")
+    fills = page.eval_on_selector_all(
+        "#matrix .heatmap-label text", "all => all.map(each => getComputedStyle(each).fill)"
+    )
+    assert set(fills) == {"rgb(228, 232, 236)"}  # --text
+    context.close()
+
+
 def test_it_prints_on_paper(open_page, digits):
     page = open_page(digits)
     pdf = page.pdf(format="A4")

@@ -59,6 +59,8 @@ function themed(figure, element) {
     });
   }
   const data = structuredClone(figure.data);
+  // Plotly takes a cell's colour for opaque, so that its dark numbers vanish on a dark page.
+  if (isMatrix && matchMedia("(prefers-color-scheme: dark)").matches) data[0].textfont = { color: colour("--text") };
   if (isMatrix && narrow) data[0].showscale = false; // its numbers, or its colours, say it
   return [data, layout];
 }
@@ -87,6 +89,7 @@ matchMedia("(prefers-color-scheme: dark)").addEventListener("change", redraw);
 addEventListener("beforeprint", () => {
   drawn.forEach((name, place) => {
     const [data, layout] = themed(figures[name], byId(place));
+    delete data[0].textfont;
     for (const axis of [layout.xaxis, layout.yaxis]) axis.gridcolor = axis.linecolor = "#d5dbe1";
     Plotly.react(byId(place), data, { ...layout, width: 640, height: 420, font: { ...layout.font, color: "#000" } });
   });
