@@ -181,7 +181,7 @@ def _table(folder: Path) -> int:
     """Print and write the table of the finished runs."""
     task = read_task(folder)
     runs, left_out = find_runs([folder])
-    finished, unfinished = table.of_this_comparison(runs)
+    finished, unfinished = table.of_this_comparison(runs, folder)
     found = table.rows(finished, plan.differences(task, METHODS.values()))
     if found:
         print(f"\n{table.text(found)}\n{table.check_labels(finished, task.noise_file)}")

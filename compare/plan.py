@@ -16,6 +16,15 @@ from shared.errors import UserError
 
 ROOT = Path(__file__).absolute().parents[1]
 Command = tuple[str, ...]
+# What the comparison itself says to every script, and where else it is asked for
+SET_HERE = {
+    "seed": "--seeds (make: SEEDS)",
+    "noise_file": "--noise_file (make: NOISE_FILE)",
+    **dict.fromkeys(("dataset", "dataset_name"), "--dataset (make: DATASET)"),
+    **dict.fromkeys(("data_path", "dataset_dir"), "--data (make: DATA)"),
+    "labels": "--labels (make: LABELS)",
+    "output_dir": "--folder (make: FOLDER)",
+}
 
 
 @dataclass(frozen=True)
@@ -71,8 +80,14 @@ def further_flags(text: str) -> dict[str, list[str]]:
                     f"its name, one of {' '.join(METHODS)}, and a colon"
                 )
             found.setdefault(current, [])
-        else:
-            found[current].append(word)
+            continue
+        flag = word.lstrip("-").partition("=")[0]
+        if word.startswith("-") and flag in SET_HERE:
+            raise UserError(
+                f"--args (make: ARGS) has --{flag}, which the comparison sets: give it as "
+                f"{SET_HERE[flag]}"
+            )
+        found[current].append(word)
     return found
 
 

@@ -8,10 +8,11 @@ set of its own, an `.npz` of arrays, which every project takes: so all get the s
 pictures whose labels are wrong as they are need no noise file. Letters: N samples trained on.
 """
 
+import csv
 import io
 import json
 import re
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -24,6 +25,7 @@ from shared.errors import UserError
 from shared.files import save
 from shared.formats import noise_file
 from shared.formats.alignment import aligned, evenly, origin
+from shared.formats.corrections import KIND
 from shared.formats.external import read_any, split_column
 from shared.formats.noise_file import NoiseFile, make
 from shared.noise.kinds import TABLE
@@ -37,7 +39,7 @@ KINDS = tuple(
     if kind.file is None and kind.needs_rate and name not in ("open_set", "long_tail")
 )
 USUAL_KIND, USUAL_RATE = "pdn", 0.4
-NOISE, DATA, PLAN = "noise.npz", "data.npz", "plan.json"
+NOISE, DATA, LABELS, PLAN = "noise.npz", "data.npz", "labels.csv", "plan.json"
 
 
 @dataclass(frozen=True)
@@ -127,6 +129,9 @@ def prepare(question: Question, folder: Path) -> Task:
     _check_plan(question, folder)
     data = _load(question)
     noise = _noise(question, data)
+    are_corrected = noise is not None and noise.clean_labels is None
+    if noise is not None and are_corrected:
+        data, noise = replace(data, train_labels=noise.noisy_labels), None
     path = None if question.dataset == "digits" else datasets.data_root(question.data).absolute()
     dataset, labels = question.dataset, question.labels
     if question.limit is not None:
@@ -136,8 +141,11 @@ def prepare(question: Question, folder: Path) -> Task:
         dataset, labels, path = "folder", None, folder / DATA
         save(path, _arrays(data, rows[part], question.limit))
         noise = None if noise is None else _cut(noise, part)
+    elif are_corrected:
+        labels = str(folder / LABELS)
+        _save_labels(folder / LABELS, _listed(data))
     if noise is not None:
-        _save_noise(folder / NOISE, noise)
+        _save_labels(folder / NOISE, noise_file.encode(noise))
     samples = len(data.train_labels) if noise is None else len(noise.noisy_labels)
     task = Task(
         dataset,
@@ -190,7 +198,11 @@ def _load(question: Question) -> AnyData:
 
 
 def _noise(question: Question, data: AnyData) -> NoiseFile | None:
-    """The labels as a noise file, aligned with the data set; None: they are its own."""
+    """The labels as a noise file, aligned with the data set; None: they are its own.
+
+    Corrected labels of own pictures take the place of the old ones, which are no truth: they have
+    no clean labels.
+    """
     if question.kind is not None:
         assert question.rate is not None  # set with the kind
         try:
@@ -208,7 +220,21 @@ def _noise(question: Question, data: AnyData) -> NoiseFile | None:
             f"{question.noise_file} replaces images instead of labels (open-set noise), which "
             "most of the methods do not know: give a file of labels"
         )
-    return aligned(found, data)
+    noise = aligned(found, data)
+    if not (question.own and found.header.kind == KIND and found.clean_labels is None):
+        return noise
+    if len(noise.noisy_labels) < len(data.train_labels):
+        raise UserError(
+            f"{question.noise_file} corrects the labels of {len(noise.noisy_labels):,} of "
+            f"{len(data.train_labels):,} pictures: put them into those of all with `python -m "
+            "shared noise convert FILE OUT.npz --onto NOISE_FILE`"
+        )
+    if not data.train_names and question.limit is None:
+        raise UserError(
+            f"{question.noise_file} corrects the labels of {question.data}: write them into that "
+            "file, as its train_labels"
+        )
+    return make(noise.noisy_labels[np.argsort(_rows(noise))])
 
 
 def _rows(noise: NoiseFile) -> NDArray[np.int64]:
@@ -238,9 +264,18 @@ def _arrays(data: ImageData, rows: NDArray[np.int64], limit: int) -> bytes:
     return stream.getvalue()
 
 
-def _save_noise(path: Path, noise: NoiseFile) -> None:
+def _listed(data: AnyData) -> bytes:
+    """The names of the training pictures and of their classes, as the CSV that scripts take."""
+    stream = io.StringIO()
+    table = csv.writer(stream, lineterminator="\n")
+    table.writerow(["filename", "label"])
+    classes = (data.class_names[label] for label in data.train_labels)
+    table.writerows(zip(data.train_names, classes))
+    return stream.getvalue().encode()
+
+
+def _save_labels(path: Path, content: bytes) -> None:
     """Write the labels, or find the same ones there. Raises UserError for other ones."""
-    content = noise_file.encode(noise)
     if path.exists() and path.read_bytes() != content:
         raise UserError(
             f"{path} holds other labels than are asked for now, so the noise file or the data "

@@ -5,6 +5,7 @@ Letters: N samples.
 
 import csv
 import io
+import re
 import statistics
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -23,6 +24,7 @@ from shared.runs.reader import Run, Unread
 
 CSV = "table.csv"
 ACCURACIES = ("last", "best", "last_10_mean")
+_NAME = re.compile(rf"({'|'.join(METHODS)})-seed-?\d+")  # of a run's folder, see `plan`
 
 
 @dataclass(frozen=True)
@@ -114,14 +116,20 @@ def write_csv(table: Sequence[Row], path: Path) -> None:
     save(path, stream.getvalue().encode())
 
 
-def of_this_comparison(runs: Sequence[Run]) -> tuple[list[Run], list[Unread]]:
-    """The finished runs, and the others with the reason."""
-    left_out = [
-        Unread(run.folder, f"trained {run.epochs:g} of {run.epochs_planned or 0:g} epochs")
-        for run in runs
-        if not run.is_finished
-    ]
-    return [run for run in runs if run.is_finished], left_out
+def of_this_comparison(runs: Sequence[Run], folder: Path) -> tuple[list[Run], list[Unread]]:
+    """The finished runs, and the others with the reason; copies are no further seeds."""
+    finished, left_out = [], []
+    for run in runs:
+        if run.folder.parent != folder or not _NAME.fullmatch(run.folder.name):
+            left_out.append(
+                Unread(run.folder, "not a run of this comparison, by its place or name")
+            )
+        elif not run.is_finished:
+            reason = f"trained {run.epochs:g} of {run.epochs_planned or 0:g} epochs"
+            left_out.append(Unread(run.folder, reason))
+        else:
+            finished.append(run)
+    return finished, left_out
 
 
 def check_labels(runs: Iterable[Run], expected: str | None) -> str:

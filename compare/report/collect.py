@@ -8,6 +8,7 @@ is. Runs that trained on other labels than the rest are refused, since no number
 Letters: N samples, R runs, C classes.
 """
 
+import os
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
@@ -301,12 +302,21 @@ def _titles(sources: Sequence[_Source]) -> list[str]:
     projects = Counter(title for title, _ in dict.fromkeys(kinds))
     seeds = Counter((kind, s.run.seed if s.run else None) for kind, s in zip(kinds, sources))
     repeated = {kind for (kind, _), count in seeds.items() if count > 1}
+    places = {
+        kind: _parent([s for s, own in zip(sources, kinds) if own == kind]) for kind in repeated
+    }
     titles = []
     for (title, project), source in zip(kinds, sources):
         name = f"{title} ({project})" if projects[title] > 1 and project else title
-        where = source.run.folder.name if source.run else source.name
-        titles.append(f"{name}: {where}" if (title, project) in repeated else name)
+        if (title, project) in repeated:
+            name += f": {os.path.relpath(source.name, places[title, project])}"
+        titles.append(name)
     return titles
+
+
+def _parent(sources: Sequence[_Source]) -> str:
+    """The folder that all of them are in, so that their paths below it tell them apart."""
+    return os.path.commonpath([Path(source.name).absolute().parent for source in sources])
 
 
 def _method(title: str, sources: Sequence[_Source], samples: Samples) -> Method:

@@ -141,11 +141,14 @@ def precision(
                 hovertemplate="%{meta}<br>%{y:.1%} of the first %{x:,} are wrong<extra></extra>",
             )
             figure.add_trace(line)
-    figure.add_vline(
-        x=wrong,
-        line={"color": "gray", "dash": "dot"},
-        annotation_text=f"{wrong:,} wrong labels",
-        annotation_position="bottom right",
+    figure.add_vline(x=wrong, line={"color": "gray", "dash": "dot"})
+    figure.add_annotation(
+        text=f"{wrong:,} wrong labels",
+        x=np.log10(max(wrong, 1)),  # of texts, not of lines, a logarithmic axis takes the logarithm
+        y=0,
+        xanchor="right",
+        yanchor="bottom",
+        showarrow=False,
     )
     figure.update_layout(
         xaxis={"title": "labels looked at, the most suspicious first", "type": "log"},

@@ -53,7 +53,8 @@ def for_page(
     return {
         "classes": list(samples.class_names),
         "methods": [method.title for method in methods],
-        "count": len(samples.index),
+        "count": int((~np.isnan(ranking.by_all.ranking)).sum()),  # judged by any method
+        "judged": [int(method.judged.sum()) for method in methods],
         "samples": [
             {
                 "index": int(samples.index[row]),

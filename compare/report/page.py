@@ -132,8 +132,13 @@ def _facts(found: Collected, judges: Sequence[Method]) -> str:
             if samples.knows_truth
             else "whose truth is not known",
         ]
-    facts.append(f"{runs} run{'s' if runs != 1 else ''} of {len(found.methods)} methods")
+    methods = len(found.methods)
+    facts.append(f"{_counted(runs, 'run')} of {_counted(methods, 'method')}")
     return ", ".join(facts) + "."
+
+
+def _counted(number: int, what: str) -> str:
+    return f"{number} {what}{'' if number == 1 else 's'}"
 
 
 def _answers(

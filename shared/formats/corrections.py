@@ -8,6 +8,8 @@ import numpy as np
 from shared.formats.noise_file import NoiseFile, NoiseFileError, make
 from shared.labels import Labels
 
+KIND = "corrected"  # in the header
+
 
 def replaced(base: NoiseFile, found: NoiseFile) -> NoiseFile:
     """The labels of `base`, N of them, with those of the n samples that `found` has in their place.
@@ -39,7 +41,7 @@ def replaced(base: NoiseFile, found: NoiseFile) -> NoiseFile:
         dataset=header.dataset,
         split=header.split,
         num_classes=header.num_classes,
-        kind="corrected",
+        kind=KIND,
     )
 
 

@@ -59,6 +59,7 @@ _CLEAN_NAMES = (
 _NOISY_NAMES = {
     *("noisy", "noisy_label", "noisy_labels", "noise_label", "noise_labels", "noisy_targets"),
     *("label_noisy", "labels_noisy", "label_noise", "y_noisy", "noisy_y", "given_label"),
+    "new_label",  # beside a given_label: then nobody knows which is meant
 }
 
 

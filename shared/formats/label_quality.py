@@ -25,6 +25,7 @@ from numpy.typing import NDArray
 
 from shared.files import write_atomically
 from shared.formats import noise_file
+from shared.formats.corrections import KIND
 from shared.formats.noise_file import NoiseFile
 
 TABLE, CORRECTED, PROBS = "label_quality.csv", "corrected_labels.npz", "pred_probs.npz"
@@ -84,7 +85,7 @@ def corrected(noise: NoiseFile, verdict: Verdict) -> NoiseFile:
         dataset=header.dataset,
         split=header.split,
         num_classes=header.num_classes,
-        kind="corrected",
+        kind=KIND,
     )
 
 

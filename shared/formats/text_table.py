@@ -12,7 +12,7 @@ stand in quotes; 3.0 is 3. A blank line is skipped at the end and refused elsewh
 
 import csv
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -100,21 +100,31 @@ def _unnamed(columns: list[list[str]]) -> Table:
 
 def _named(head: list[str], columns: list[list[str]]) -> Table:
     found: dict[str, Column] = {}
-    indices: NDArray[np.int64] | None = None
+    rows: dict[str, NDArray[np.int64]] = {}
     names: tuple[str, ...] | None = None
     for name, column in zip(head, columns):
         if name in found:
             raise NoiseFileError(f"the first line names {name!r} twice: give each column a name")
         if name.lower() in _INDEX_NAMES and all(map(_NUMBER.fullmatch, column)):
-            rows = np.array([int(cell.partition(".")[0]) for cell in column], np.int64)
-            indices = None if np.array_equal(rows, np.arange(len(rows))) else rows
+            rows[name] = np.array([int(cell.partition(".")[0]) for cell in column], np.int64)
         elif name.lower() in _FILE_NAMES or (column and all(map(_FILE.fullmatch, column))):
             names = tuple(column) if any(column) else None  # of samples that are no files
         else:
             found[name] = _label_column(name, column)
     if not any(column.is_labels for column in found.values()):
         raise NoiseFileError(f"the first line is {','.join(head)[:80]!r}: {_EXPECTED}")
-    return Table(found, indices, names, is_text=True)
+    return Table(found, _indices(rows, names is not None), names, is_text=True)
+
+
+def _indices(rows: Mapping[str, NDArray[np.int64]], has_names: bool) -> NDArray[np.int64] | None:
+    """The rows in the dataset; None: all, in order, or unknown.
+
+    Beside names of files only `index`, as our tables have it, is one: pandas numbers its own rows.
+    """
+    if has_names:
+        return rows.get("index")
+    found = next(reversed(list(rows.values())), None)
+    return None if found is None or np.array_equal(found, np.arange(len(found))) else found
 
 
 def _label_column(name: str, cells: list[str]) -> Column:

@@ -104,6 +104,9 @@ def test_flags_go_to_all_methods_or_to_one():
         further_flags("slm: --n_epochs 2")
     with pytest.raises(UserError, match="quotation"):
         further_flags("--id 'a")
+    for words in ("--seed 7", "sln: --noise_file=a.npz", "ieg: -dataset_dir a"):
+        with pytest.raises(UserError, match="which the comparison sets: give it as --"):
+            further_flags(words)
 
 
 def test_what_differs_is_said_of_those_that_differ():

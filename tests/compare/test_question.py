@@ -1,15 +1,19 @@
 """The labels of a comparison: made, converted or cut once, and never mixed with another one's."""
 
 import json
+from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
-from compare.question import DATA, NOISE, PLAN, Question, prepare, read_task
+from compare.question import DATA, LABELS, NOISE, PLAN, Question, prepare, read_task
 from shared import datasets
 from shared.datasets.image_data import DatasetError
 from shared.errors import UserError
 from shared.formats import external, noise_file
+from shared.formats.corrections import replaced
 from shared.noise.recipe import Recipe, generate
 
 
@@ -102,6 +106,29 @@ def test_own_pictures_are_taken_as_they_are(tmp_path, pictures):
     assert not (tmp_path / "c" / NOISE).exists()
     noisy = prepare(Question("folder", data=str(pictures), kind="symmetric"), tmp_path / "d")
     assert noise_file.read(noisy.noise_file).header.nominal_rate == 0.4
+
+
+def test_corrected_labels_of_own_pictures_are_not_compared_with_the_wrong_ones(tmp_path):
+    """Their old labels are no truth: nothing may be validated on them or trust them."""
+    for number in range(6):
+        place = tmp_path / "pictures" / ("ash", "elm")[number % 2]
+        place.mkdir(parents=True, exist_ok=True)
+        Image.new("L", (8, 8), 40 * number).save(place / f"{number}.png")
+    old = noise_file.make([0, 0, 0, 1, 1, 1], num_classes=2, dataset="folder")
+    new = noise_file.make([1], indices=[2])
+    noise_file.write(tmp_path / "better.npz", replaced(old, new))
+    question = Question(
+        "folder", data=str(tmp_path / "pictures"), noise_file=str(tmp_path / "better.npz")
+    )
+    task = prepare(question, tmp_path / "c")
+    assert (task.noise_file, task.labels) == (None, str(tmp_path / "c" / LABELS))
+    found = datasets.load_labels("folder", task.data_path, labels=Path(task.labels))
+    assert found.train_labels.tolist() == [0, 0, 1, 1, 1, 1]
+    assert found.class_names == ("ash", "elm")
+    limited = prepare(replace(question, limit=6), tmp_path / "d")
+    assert (limited.noise_file, limited.labels) == (None, None)
+    part = datasets.load_labels("folder", limited.data_path)
+    assert part.train_labels.tolist() == [0, 0, 1, 1, 1, 1]
 
 
 def test_images_instead_of_labels_are_refused(tmp_path):

@@ -2,6 +2,7 @@
 
 import csv
 import shutil
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -11,6 +12,7 @@ from compare.report import page as report_page
 from compare.report.collect import collect
 from compare.report.thumbnails import Source
 from shared.formats import external, noise_file
+from shared.formats.alignment import subset
 from shared.formats.corrections import replaced
 from shared.formats.label_quality import Verdict
 
@@ -157,6 +159,17 @@ def test_the_gallery_is_filtered_by_class_and_method(open_page, digits):
     assert all("flagged by" in text and "flagged by 0" not in text for text in cards(page))
 
 
+def test_a_rank_is_one_among_the_labels_that_the_method_judged(open_page, tmp_path):
+    labels = made.noise(200)
+    part = subset(replace(labels, indices=np.arange(200)), np.arange(0, 200, 7))
+    made.write(tmp_path / "runs/all", labels, says=made.verdict(labels))
+    made.write(tmp_path / "runs/part", part, "sln", says=made.verdict(part))
+    page = open_page(html_of(tmp_path, tmp_path / "runs", Source("digits")))
+    page.select_option("#by-method", label="SLN+MO+LC")
+    ranks = [int(text.split("rank ")[1].split(",")[0]) for text in cards(page)]
+    assert ranks == list(range(1, 30))
+
+
 def test_more_can_be_shown(open_page, digits):
     page = open_page(digits)
     before = len(cards(page))
@@ -195,6 +208,15 @@ def test_the_ticked_ones_are_downloaded_and_are_a_noise_file(open_page, digits, 
     assert len(cards(page)) == 2
     page.click("#untick")
     assert cards(page) == []
+
+
+def test_a_right_label_that_is_no_class_is_marked(open_page, digits):
+    page = open_page(digits)
+    right = page.locator("#cards input[type=text]").first
+    for written, is_class in (("seven", False), ("7", True), ("", True)):
+        right.fill(written)
+        right.blur()
+        assert right.evaluate("e => e.validity.valid") == is_class
 
 
 def test_names_with_commas_and_quotes_survive_the_download(open_page, hostile, tmp_path):
@@ -237,6 +259,18 @@ def test_a_matrix_is_chosen(open_page, digits):
     assert page.evaluate(title) == "clean label"
     page.select_option("#matrix-choice", label="InstanceGM: given → predicted")
     assert page.evaluate(title) == "given label"
+
+
+def test_the_numbers_of_a_matrix_are_light_on_a_dark_page(browser, digits):
+    context = browser.new_context(color_scheme="dark", offline=True)
+    page = context.new_page()
+    page.goto(digits.as_uri())
+    page.wait_for_selector("#matrix .heatmap-label text")
+    fills = page.eval_on_selector_all(
+        "#matrix .heatmap-label text", "all => all.map(each => getComputedStyle(each).fill)"
+    )
+    assert set(fills) == {"rgb(228, 232, 236)"}  # --text
+    context.close()
 
 
 def test_it_prints_on_paper(open_page, digits):

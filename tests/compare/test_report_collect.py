@@ -28,6 +28,16 @@ def test_seeds_of_a_method_are_one_method(tmp_path):
     assert not found.notes
 
 
+def test_runs_of_one_seed_in_two_comparisons_stay_apart(tmp_path):
+    labels = made.noise()
+    for comparison in ("fast", "slow"):
+        made.write(tmp_path / comparison / "sln-seed1", labels, "sln")
+    assert [(m.title, len(m.runs)) for m in collect([tmp_path]).methods] == [
+        ("SLN+MO+LC: fast/sln-seed1", 1),
+        ("SLN+MO+LC: slow/sln-seed1", 1),
+    ]
+
+
 def test_several_seeds_are_averaged_and_vote(tmp_path):
     labels = made.noise(count=4, classes=2, dataset=None)
     for seed, (quality, predicted) in enumerate(

@@ -4,8 +4,10 @@ import json
 import re
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import report_runs as made
 from PIL import Image
@@ -14,6 +16,7 @@ from compare.report import page as report_page
 from compare.report.collect import collect
 from compare.report.thumbnails import Source
 from shared.formats import noise_file
+from shared.formats.alignment import subset
 
 ROOT = Path(__file__).resolve().parents[2]
 HOSTILE = (
@@ -61,6 +64,10 @@ def test_the_page_holds_every_section(runs):
         assert words in html
     figures = figures_of(html)
     assert {"accuracy", "roc", "precision", "agreement", "correlation"} < figures.keys()
+    [said] = figures["precision"]["layout"]["annotations"]
+    wrong = int((made.noise().noisy_labels != made.noise().clean_labels).sum())
+    assert said["text"] == f"{wrong} wrong labels"
+    assert 10 ** said["x"] == pytest.approx(wrong)  # a logarithmic axis
     matrices = re.findall(r'<option value="(transition-\d+)">(.*?)</option>', html)
     assert len(matrices) == 1 + 3 * 3
     assert matrices[0][1] == "The noise: clean → given"
@@ -150,6 +157,16 @@ def test_the_gallery_is_sorted_by_the_mean_rank(runs):
     for number in range(3):
         assert sum(sample["by"][number]["rank"] <= 5 / 60 for sample in samples) == 5
     assert all(sample["picture"].startswith("data:image/webp;base64,") for sample in samples)
+
+
+def test_a_method_that_judged_a_part_is_ranked_within_it(tmp_path):
+    labels = made.noise()
+    part = subset(replace(labels, indices=np.arange(60)), np.arange(0, 60, 3))
+    made.write(tmp_path / "all", labels, says=made.verdict(labels))
+    made.write(tmp_path / "part", part, "sln", says=made.verdict(part))
+    found = gallery_of(render(tmp_path))
+    assert found["count"] == 60
+    assert dict(zip(found["methods"], found["judged"])) == {"Cross-entropy": 60, "SLN+MO+LC": 20}
 
 
 def test_without_pictures_the_page_says_why(tmp_path):

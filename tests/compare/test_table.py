@@ -1,6 +1,7 @@
 """The table, and the check that all runs saw the same labels."""
 
 import csv
+import shutil
 
 import numpy as np
 import pytest
@@ -21,7 +22,7 @@ def labels(tmp_path):
 
 
 def found(folder):
-    return table.of_this_comparison(find_runs([folder])[0])
+    return table.of_this_comparison(find_runs([folder])[0], folder)
 
 
 def test_a_row_is_a_method_over_its_seeds(tmp_path, job, labels):
@@ -62,6 +63,18 @@ def test_an_unfinished_run_is_left_out_with_the_reason(tmp_path, job):
     runs, left_out = found(tmp_path)
     assert runs == []
     assert left_out[0].reason == "trained 1 of 9 epochs"
+
+
+def test_a_copy_of_a_run_is_no_further_seed(tmp_path, job):
+    done = job()
+    run_job(done)
+    for copy in ("sln-seed1.old", "old/sln-seed1"):
+        shutil.copytree(done.folder, tmp_path / copy)
+    runs, left_out = found(tmp_path)
+    assert [run.folder for run in runs] == [done.folder]
+    assert {reason for _, reason in left_out} == {
+        "not a run of this comparison, by its place or name"
+    }
 
 
 def test_runs_on_the_same_labels_agree_even_on_a_part_of_them(tmp_path, job, labels):

@@ -92,3 +92,35 @@ def test_the_ticked_samples_of_the_report_are_read(tmp_path):
     assert done.returncode == 0, done.stderr
     found = noise_file.read(out)
     assert (found.indices.tolist(), found.noisy_labels.tolist()) == ([5], [0])
+
+
+def corrected(folder, table, column=":new_label"):
+    """The command with --onto three labels; the finished process."""
+    noise_file.write(folder / "noise.npz", noise_file.make([0, 1, 1], num_classes=2))
+    (folder / "ticked.csv").write_text(table)
+    words = ("noise", "convert", f"{folder}/ticked.csv{column}", folder / "new.npz")
+    return subprocess.run(
+        [sys.executable, "-m", "shared", *map(str, words), "--onto", folder / "noise.npz"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+    )
+
+
+def test_a_table_with_old_and_new_labels_asks_which_are_meant(tmp_path):
+    done = corrected(tmp_path, "index,file,given_label,new_label\n2,,1,0\n", column="")
+    assert done.returncode == 2
+    assert "choose ticked.csv:COLUMN among given_label, new_label" in done.stderr
+    assert not (tmp_path / "new.npz").exists()
+
+
+def test_files_go_by_the_index_that_the_report_writes_beside_them(tmp_path):
+    done = corrected(tmp_path, "index,file,given_label,new_label\n0,a.png,0,1\n")
+    assert done.returncode == 0, done.stderr
+    assert noise_file.read(tmp_path / "new.npz").noisy_labels.tolist() == [1, 1, 1]
+
+
+def test_the_numbers_that_pandas_writes_beside_files_are_no_rows(tmp_path):
+    done = corrected(tmp_path, ",file,new_label\n2,a.png,0\n")
+    assert done.returncode == 2
+    assert "go by file names: give their dataset" in done.stderr

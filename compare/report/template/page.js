@@ -59,6 +59,8 @@ function themed(figure, element) {
     });
   }
   const data = structuredClone(figure.data);
+  // Plotly takes a cell's colour for opaque, so that its dark numbers vanish on a dark page.
+  if (isMatrix && matchMedia("(prefers-color-scheme: dark)").matches) data[0].textfont = { color: colour("--text") };
   if (isMatrix && narrow) data[0].showscale = false; // its numbers, or its colours, say it
   return [data, layout];
 }
@@ -87,6 +89,7 @@ matchMedia("(prefers-color-scheme: dark)").addEventListener("change", redraw);
 addEventListener("beforeprint", () => {
   drawn.forEach((name, place) => {
     const [data, layout] = themed(figures[name], byId(place));
+    delete data[0].textfont;
     for (const axis of [layout.xaxis, layout.yaxis]) axis.gridcolor = axis.linecolor = "#d5dbe1";
     Plotly.react(byId(place), data, { ...layout, width: 640, height: 420, font: { ...layout.font, color: "#000" } });
   });
@@ -152,13 +155,17 @@ function card({ sample, position, says }) {
     count();
   };
   box.addEventListener("change", () => tick(box.checked));
+  const ranked = says === sample.all ? gallery.count : gallery.judged[sample.by.indexOf(says)];
   const votes = sample.by.filter(each => each && each.flags).length, judges = sample.by.filter(Boolean).length;
   const right = element("input", { type: "text", placeholder: "right label", value: corrections.get(position) || "" });
   right.setAttribute("list", "class-names");
   right.setAttribute("aria-label", `right label of ${name}`);
   right.addEventListener("change", () => {
-    corrections.set(position, right.value.trim());
-    if (right.value.trim()) tick(true);
+    const written = right.value.trim();
+    corrections.set(position, written);
+    if (written) tick(true);
+    right.setCustomValidity(!written || gallery.classes.includes(written) ? "" : "none of the classes: choose one of the list");
+    right.reportValidity();
   });
   item.append(
     element("label", {}, box, picture(sample, name)),
@@ -169,7 +176,7 @@ function card({ sample, position, says }) {
     element("div", { className: "faint" },
       `${sample.file ? `${sample.file}, ` : ""}no. ${number(sample.index)}${sample.annotation ? `, annotation ${sample.annotation}` : ""}`),
     element("div", { className: "faint" },
-      `${says === sample.all && judges > 1 ? "mean rank" : "rank"} ${number(Math.max(1, Math.round(says.rank * gallery.count)))}`
+      `${says === sample.all && judges > 1 ? "mean rank" : "rank"} ${number(Math.max(1, Math.round(says.rank * ranked)))}`
       + (judges > 1 ? `, flagged by ${votes} of ${judges}` : votes ? ", flagged" : "")),
     right);
   return item;
