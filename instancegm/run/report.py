@@ -56,10 +56,10 @@ def _write_verdict(run: Experiment, signs: SignsOfLife) -> None:
     fits = fit_mixtures(list(logits), [labels] * len(nets), run.history, seed, run.next_epoch)
     verdict, probs = _verdict(run, fits, logits), None
     if run.config.save_probs:
-        probs = PredProbs(_mean_probs(logits).cpu().numpy())
+        probs = PredProbs(_ensemble_probs(logits).cpu().numpy())
         if "test" in run.tests:
             tested = predict(nets, run.tests["test"].images, precision, signs, "test set")
-            probs = PredProbs(probs.train, _mean_probs(tested).cpu().numpy())
+            probs = PredProbs(probs.train, _ensemble_probs(tested).cpu().numpy())
     _write_clean_prob(run, fits, verdict.predicted)
     label_quality.save(run.folder, run.noise, run.class_names, verdict, run.files, probs)
     corrected = label_quality.corrected(run.noise, verdict).noisy_labels
@@ -110,7 +110,7 @@ def _verdict(run: Experiment, fits: list[CleanFit], logits: Tensor) -> Verdict:
     cross-entropy what it does not predict.
     """
     given = run.train_set.noisy_labels
-    confidence = _mean_probs(logits).gather(1, given[:, None])[:, 0].cpu().numpy()
+    confidence = _ensemble_probs(logits).gather(1, given[:, None])[:, 0].cpu().numpy()
     predicted = logits.sum(dim=0).argmax(dim=1)
     if run.config.mode == "ce":
         wrong = (predicted != given).cpu().numpy()
@@ -120,9 +120,12 @@ def _verdict(run: Experiment, fits: list[CleanFit], logits: Tensor) -> Verdict:
     return Verdict(predicted.cpu().numpy(), quality, confidence, is_issue)
 
 
-def _mean_probs(logits: Tensor) -> Tensor:
-    """(P, N, C) -> (N, C)."""
-    return logits.softmax(dim=2).mean(dim=0)
+def _ensemble_probs(logits: Tensor) -> Tensor:
+    """(P, N, C) -> (N, C), likeliest where the reported ensemble, the summed logits, is.
+
+    The mean of the networks' softmax is not: of two networks the surer one would decide.
+    """
+    return logits.mean(dim=0).softmax(dim=1)
 
 
 def _write_clean_prob(run: Experiment, fits: list[CleanFit], predicted: NDArray[np.int64]) -> None:

@@ -108,7 +108,6 @@ def _identity(config: CEConfig, data: RunData, device: torch.device) -> dict[str
 
 def _opened(config: CEConfig, data: RunData, device: torch.device, folder: RunFolder) -> Baseline:
     values = dataclasses.asdict(config)
-    assert data.noise is not None  # images in memory have labels of their own
     learner = classifier.build(
         config.diff_encoder, config.width, data.num_classes, device, config.seed
     )

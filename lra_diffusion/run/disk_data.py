@@ -16,7 +16,7 @@ from shared.datasets.decoding import NAMED, open_rgb
 from shared.datasets.image_data import DatasetError, ImageFiles
 from shared.errors import printable
 from shared.formats.alignment import evenly
-from shared.formats.noise_file import NoiseFile, label_hash
+from shared.formats.noise_file import NoiseFile, label_hash, make
 from shared.labels import Labels
 
 from . import image_files
@@ -39,7 +39,7 @@ def load(config: TrainConfig, device: torch.device, noise: NoiseFile | None) -> 
         noise = noise or training_labels(config, files)
         parts = _own_pictures(config, files, noise)
     else:
-        parts = _published(config, files)
+        noise, parts = _as_they_came(config, files), _published(config, files)
     splits = {name: _split(config, files.root, name, part, device) for name, part in parts.items()}
     train = splits.pop("train")
     if config.eval_only is None and config.dataset != "folder":
@@ -49,7 +49,7 @@ def load(config: TrainConfig, device: torch.device, noise: NoiseFile | None) -> 
         class_names=files.class_names,
         image_side=image_files.CROP,
         noise=noise,
-        clean=None if noise is None else noise.clean_labels,
+        clean=noise.clean_labels,
         location=files.root,
         train=train,
         tests=splits,
@@ -124,6 +124,18 @@ def _published(config: TrainConfig, files: ImageFiles) -> Mapping[str, Part]:
         for name, (names, labels, limit) in parts.items()
         if names
     }
+
+
+def _as_they_came(config: TrainConfig, files: ImageFiles) -> NoiseFile:
+    """Published training images with their own labels, and their rows."""
+    kept = evenly(len(files.train_files), config.limit_train)
+    return make(
+        files.train_labels[kept],
+        indices=kept,
+        dataset=config.dataset,
+        split="train",
+        num_classes=files.num_classes,
+    )
 
 
 def _own_pictures(config: TrainConfig, files: ImageFiles, noise: NoiseFile) -> Mapping[str, Part]:

@@ -231,8 +231,7 @@ def build(config: TrainConfig) -> Iterator[Experiment]:
             else:
                 entries = _config_entries(config, run.data, folder, device)
                 folder.open(run.learner, config, entries, config.wandb)
-                if run.data.noise is not None:
-                    write(folder.path / "noise.npz", run.data.noise)
+                write(folder.path / "noise.npz", run.data.noise)
             yield Experiment(**vars(run), folder=folder)
 
 
@@ -302,7 +301,7 @@ def _config_entries(
         "name": folder.name,
         "method": f"LRA-diffusion ({features})",
         **{key: value for key, value in settings.items() if key not in of_this_command},
-        "measured_noise_rate": None if data.noise is None else data.noise.header.measured_rate,
+        "measured_noise_rate": data.noise.header.measured_rate,
         "data_location": None if data.location is None else data.location.resolve(),
         "device_used": str(device),
         "threads": torch.get_num_threads(),

@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
 from shared import datasets
 from shared.datasets.folders import to_get
@@ -29,6 +28,7 @@ from .schema import LabelConfig
 
 ENDINGS = (".npy", ".npz")
 CIFAR_TRAIN_IMAGES = 45_000  # of 50,000, what PMD's label files cover; the rest is for validation
+CORRECTED = "corrected"  # the kind of labels that some run corrected
 SCRIPTS_FOLDER = Path(__file__).parents[1]
 
 
@@ -90,8 +90,8 @@ def training_labels(config: LabelConfig, data: ImageData | ImageFiles) -> NoiseF
             "learn: make a folder for each class, or list the labels of all pictures (--labels)"
         )
     rows = rows_of(config, data).trains
-    kept = rows[evenly(len(rows), config.limit_train)]
     if not config.noise_type and not config.noise_file:
+        kept = rows[evenly(len(rows), config.limit_train)]
         # The users' own images, whose labels are noisy as they are.
         return make(
             data.train_labels[kept],
@@ -107,7 +107,11 @@ def training_labels(config: LabelConfig, data: ImageData | ImageFiles) -> NoiseF
         )
     noise = aligned(replace(found, open_set=None), data)
     assert noise.indices is not None  # of every aligned file
-    _check_cover(config, data, rows, noise.indices)
+    if noise.header.kind == CORRECTED and config.cut_labels:
+        # Those of L2R and IEG leave their trusted images out.
+        rows = np.intersect1d(rows, noise.indices)
+    _check_cover(config, data, rows, noise)
+    kept = rows[evenly(len(rows), config.limit_train)]
     place = np.empty(len(data.train_labels), np.int64)
     place[noise.indices] = np.arange(len(noise.indices))
     return subset(noise, place[kept])
@@ -121,14 +125,18 @@ def _source(config: LabelConfig) -> str | Path:
 
 
 def _check_cover(
-    config: LabelConfig, data: ImageData | ImageFiles, rows: Labels, labelled: NDArray[np.int64]
+    config: LabelConfig, data: ImageData | ImageFiles, rows: Labels, noise: NoiseFile
 ) -> None:
     """The file must label the images to train on, and no others without --cut_labels."""
+    labelled = noise.indices
+    assert labelled is not None  # of every aligned file
     found = f"{config.noise_type or config.noise_file} labels {len(labelled)} images of {data.name}"
     missing = np.setdiff1d(rows, labelled)
     if len(missing):
         fix = "choose a file for the images that are trained on"
-        if config.no_validation:
+        if noise.header.kind == CORRECTED and not config.no_validation:
+            fix = "add --cut_labels to train on those of them that have one"
+        elif config.no_validation:
             fix = "leave out --no_validation, which trains on all images"
         raise NoiseFileError(
             f"{found}, but {len(rows)} are to be trained on (image {missing[0]} has no label): "

@@ -58,7 +58,7 @@ def start_lines(what: str, data: "RunData", noise: str | None, held_out: bool) -
     sizes = {"training": len(data.train.labels)}
     sizes |= {NAMES[name]: count for name, count in data.tested.items()}
     counts = ", ".join(f"{count} {name}" for name, count in sizes.items())
-    side, rate = data.image_side, data.noise and data.noise.header.measured_rate
+    side, rate = data.image_side, data.noise.header.measured_rate
     lines = [f"{what}: {counts} images, {data.num_classes} classes, {side} x {side} pixels"]
     if rate is not None:
         lines.append(f"noise: {noise}, measured rate {rate:.4f}")

@@ -119,7 +119,7 @@ class LabelConfig(RunConfig):
         "--cut_labels",
         default=False,
         help="the label file covers the whole training set: take the labels of the images that "
-        "are trained on (the first 45,000 of CIFAR)",
+        "are trained on (the first 45,000 of CIFAR); corrected labels may cover a part of them",
     )
     no_validation: bool = flag(
         "--no_validation",

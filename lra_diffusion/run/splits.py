@@ -74,7 +74,7 @@ class RunData:
     train: Split  # with the noisy labels
     clean: Labels | None  # the training images' clean labels; None if unknown
     tests: dict[str, Split]  # "val", if there is one, then "test", which may be empty
-    noise: NoiseFile | None  # of the training images; None for published images on disk
+    noise: NoiseFile  # of the training images
     location: Path | None  # None: embedded
     features_sha256: str | None = None  # of --fp_embed_train, all of it
 
@@ -107,8 +107,7 @@ class RunData:
             return replace(self, tests=tests)
         kept = np.setdiff1d(np.arange(len(self.train.labels)), [*broken["train"]])
         clean = None if self.clean is None else self.clean[kept]
-        noise = None if self.noise is None else subset(self.noise, kept)
-        train = self.train.without(broken["train"])
+        noise, train = subset(self.noise, kept), self.train.without(broken["train"])
         return replace(self, train=train, clean=clean, noise=noise, tests=tests)
 
 

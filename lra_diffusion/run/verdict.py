@@ -11,7 +11,6 @@ from torch import Tensor
 from lra_diffusion.method import classifier
 from lra_diffusion.method.evaluate import EvaluationSet, predict
 from shared.formats.label_quality import CORRECTED, TABLE, PredProbs, Verdict, save
-from shared.formats.noise_file import make
 
 from . import checkpoint
 from .baseline import Baseline
@@ -56,11 +55,8 @@ def _write(run: Experiment | Baseline) -> None:
     quality = found.gather(1, given[:, None])[:, 0].cpu().numpy()
     predicted = found.argmax(dim=1)
     issue = (predicted != given).cpu().numpy()
-    noise = data.noise
-    if noise is None:  # published images on disk have no noise file
-        noise = make(given.cpu().numpy(), dataset=data.name, num_classes=data.num_classes)
     verdict = Verdict(predicted.cpu().numpy(), quality, quality, issue)
-    save(run.folder.path, noise, data.class_names, verdict, data.train.files, probs)
+    save(run.folder.path, data.noise, data.class_names, verdict, data.train.files, probs)
 
 
 def _probabilities(run: Experiment | Baseline, part: str) -> Tensor:

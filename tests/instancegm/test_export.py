@@ -7,6 +7,7 @@ import sys
 
 import numpy as np
 import pytest
+import torch
 import yaml
 from conftest import SCRIPT, TINY, environment
 
@@ -75,7 +76,14 @@ def test_export_writes_the_same_bytes_and_nothing_else(both, tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["run"]
 
 
-def test_of_two_networks_the_probabilities_are_the_mean(both):
+def test_of_two_networks_the_likeliest_class_is_the_one_that_their_summed_logits_name():
+    logits = 9 * torch.randn(2, 500, 10, generator=torch.Generator().manual_seed(0))
+    probs = report._ensemble_probs(logits)
+    assert probs.argmax(dim=1).tolist() == logits.sum(dim=0).argmax(dim=1).tolist()
+    assert probs.sum(dim=1).tolist() == pytest.approx([1.0] * 500, abs=1e-5)
+
+
+def test_probabilities_of_two_networks_are_those_of_the_table(both):
     with np.load(both / "pred_probs.npz") as file:
         probs, tested, given = file["pred_probs"], file["test_pred_probs"], file["given_labels"]
         assert not file["out_of_sample"]
@@ -83,6 +91,7 @@ def test_of_two_networks_the_probabilities_are_the_mean(both):
     assert (probs.shape, tested.shape) == ((96, 10), (40, 10))
     for each in (probs, tested):
         assert each.sum(axis=1) == pytest.approx(np.ones(len(each)), abs=1e-5)
+    assert probs.argmax(axis=1).tolist() == column(both, "predicted_label").tolist()
     own = probs[np.arange(96), given]
     assert own == pytest.approx(column(both, "self_confidence", float), abs=1e-5)
 

@@ -378,6 +378,9 @@ def test_skip_broken_leaves_them_out_the_same_after_a_resume(run, tmp_path, caps
     assert out.count("features of") == 2
     assert "note: 2 of 58 images cannot be read and are left out:\n" in out
     assert rows(tmp_path / "run") == before
+    kept = [*range(50), 51]  # the rows of the list
+    assert [int(row["index"]) for row in verdicts(tmp_path / "run")] == kept
+    assert noise_file.read(tmp_path / "run" / "corrected_labels.npz").indices.tolist() == kept
     assert run("train_WebVision", "--output_dir", "other") == 2
     assert "error: 2 images cannot be read: " in capsys.readouterr().err
     # The only image of a class.

@@ -74,6 +74,19 @@ def test_labels_of_the_whole_set_are_refused_until_they_are_to_be_cut(tmp_path):
     np.testing.assert_array_equal(everything.noisy_labels, noisy)
 
 
+def test_corrected_labels_of_some_images_are_trained_on_when_they_are_to_be_cut(tmp_path):
+    """L2R and IEG label all but their trusted images."""
+    data, rows = cifar(), np.setdiff1d(np.arange(50_000), [3, 70, 49_000])
+    labels = (data.train_labels[rows] + (rows % 3 == 0)) % 10
+    known = {"dataset": "cifar10", "num_classes": 10, "kind": "corrected"}
+    write(tmp_path / "better.npz", make(labels, indices=rows, **known))
+    with pytest.raises(NoiseFileError, match=r"image 3 has no label\): add --cut_labels to train"):
+        training_labels(flags(noise_file="better.npz"), data)
+    noise = training_labels(flags(noise_file="better.npz", cut_labels=True), data)
+    assert noise.indices.tolist() == rows[rows < 45_000].tolist()
+    assert noise.noisy_labels.tolist() == labels[rows < 45_000].tolist()
+
+
 def test_labels_of_the_first_part_are_refused_where_all_are_to_be_trained_on(tmp_path):
     published(tmp_path / "part.npy")
     with pytest.raises(
