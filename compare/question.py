@@ -25,9 +25,8 @@ from shared.errors import UserError
 from shared.files import save
 from shared.formats import noise_file
 from shared.formats.alignment import aligned, evenly, origin
-from shared.formats.corrections import KIND
 from shared.formats.external import read_any, split_column
-from shared.formats.noise_file import NoiseFile, make
+from shared.formats.noise_file import CORRECTED, NoiseFile, make
 from shared.noise.kinds import TABLE
 from shared.noise.recipe import Recipe, generate
 
@@ -221,7 +220,7 @@ def _noise(question: Question, data: AnyData) -> NoiseFile | None:
             "most of the methods do not know: give a file of labels"
         )
     noise = aligned(found, data)
-    if not (question.own and found.header.kind == KIND and found.clean_labels is None):
+    if not (question.own and found.header.kind == CORRECTED and found.clean_labels is None):
         return noise
     if len(noise.noisy_labels) < len(data.train_labels):
         raise UserError(

@@ -18,7 +18,7 @@ from shared.datasets.human_noise import human_labels
 from shared.datasets.image_data import ImageData, ImageFiles
 from shared.formats.alignment import aligned, evenly, hold_out, subset
 from shared.formats.external import read_any
-from shared.formats.noise_file import NoiseFile, NoiseFileError, make
+from shared.formats.noise_file import CORRECTED, NoiseFile, NoiseFileError, make
 from shared.labels import Labels
 
 from .config import LABELS_FOLDER
@@ -28,7 +28,6 @@ from .schema import LabelConfig
 
 ENDINGS = (".npy", ".npz")
 CIFAR_TRAIN_IMAGES = 45_000  # of 50,000, what PMD's label files cover; the rest is for validation
-CORRECTED = "corrected"  # the kind of labels that some run corrected
 SCRIPTS_FOLDER = Path(__file__).parents[1]
 
 

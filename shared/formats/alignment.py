@@ -10,6 +10,7 @@ Letters: N training samples, M samples that the file labels.
 """
 
 import math
+import sys
 from collections.abc import Sequence
 from dataclasses import asdict, replace
 from typing import Any
@@ -19,7 +20,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from shared.datasets import file_names
 from shared.datasets.image_data import AnyData
-from shared.formats.noise_file import NoiseFile, NoiseFileError, label_hash, make
+from shared.formats.noise_file import CORRECTED, NoiseFile, NoiseFileError, label_hash, make
 from shared.labels import Labels, checked_labels
 
 FEWEST_SAMPLES = 100  # with fewer, agreement at chance says nothing
@@ -182,6 +183,12 @@ def aligned(found: NoiseFile, data: AnyData, *, accept: bool = False, **better: 
         names=data.train_names,
         accept=accept,
     )
+    if found.header.kind == CORRECTED and data.name == "folder":
+        print(
+            "note: corrected labels of your own pictures: the folder's own labels still pass for "
+            "the true ones, so rates and `clean_label` only say what was corrected",
+            file=sys.stderr,
+        )
     known = origin(found) | {
         "dataset": data.name,
         "split": "train",

@@ -5,10 +5,8 @@ replaced(noise_file.read("noise.npz"), external.read_any("reviewed.json"))
 
 import numpy as np
 
-from shared.formats.noise_file import NoiseFile, NoiseFileError, make
+from shared.formats.noise_file import CORRECTED, NoiseFile, NoiseFileError, make
 from shared.labels import Labels
-
-KIND = "corrected"  # in the header
 
 
 def replaced(base: NoiseFile, found: NoiseFile) -> NoiseFile:
@@ -41,7 +39,7 @@ def replaced(base: NoiseFile, found: NoiseFile) -> NoiseFile:
         dataset=header.dataset,
         split=header.split,
         num_classes=header.num_classes,
-        kind=KIND,
+        kind=CORRECTED,
     )
 
 

@@ -25,7 +25,6 @@ from numpy.typing import NDArray
 
 from shared.files import write_atomically
 from shared.formats import noise_file
-from shared.formats.corrections import KIND
 from shared.formats.noise_file import NoiseFile
 
 TABLE, CORRECTED, PROBS = "label_quality.csv", "corrected_labels.npz", "pred_probs.npz"
@@ -85,7 +84,7 @@ def corrected(noise: NoiseFile, verdict: Verdict) -> NoiseFile:
         dataset=header.dataset,
         split=header.split,
         num_classes=header.num_classes,
-        kind=KIND,
+        kind=noise_file.CORRECTED,
     )
 
 

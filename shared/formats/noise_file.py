@@ -33,6 +33,7 @@ FORMAT_VERSION = 1
 MAX_HEADER_BYTES = 64 * 1024
 WITH_TRUE_CLASS = "with_true_class"  # a chosen sample may draw its own class again
 WITHOUT_TRUE_CLASS = "without_true_class"
+CORRECTED = "corrected"  # the kind of labels that a method or a person corrected
 _MEMBERS = ("noisy_labels", "clean_labels", "indices", "open_set")
 
 

@@ -143,7 +143,7 @@ def test_real_runs_become_a_table_and_a_picture(trained, tmp_path, capsys):
     folders = [str(trained[method][0]) for method in METHODS]
     assert compare.main([*folders, "--plot", str(tmp_path / "out" / "runs.png")]) == 0
     printed = capsys.readouterr()
-    # FSR holds nothing out, so the noise of a name such as digits_uniform_0.4 falls on other images.
+    # FSR holds nothing out, so the noise of such a name falls on other images.
     assert printed.err == "warning: the runs differ in noisy labels or seed\n"
     lines = printed.out.splitlines()
     assert [line.split()[0] for line in lines[2:6]] == ["Supervised", "L2R", "IEG", "FSR"]

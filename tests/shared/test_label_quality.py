@@ -4,6 +4,9 @@ import csv
 
 import numpy as np
 
+from shared import datasets
+from shared.formats import label_quality
+from shared.formats.alignment import aligned, unchanged
 from shared.formats.label_quality import COLUMNS, PredProbs, Verdict, save, write
 from shared.formats.noise_file import make, read
 
@@ -66,3 +69,15 @@ def test_probabilities_come_in_the_order_of_the_table(tmp_path):
         assert found["test_pred_probs"].shape == (2, 3)
         assert not found["out_of_sample"]
         assert tuple(found["class_names"]) == NAMES
+
+
+def test_corrected_labels_of_own_pictures_say_that_the_folder_is_no_truth(tmp_path, capsys):
+    arrays = {"train_images": np.zeros((3, 32, 32, 3), np.uint8), "train_labels": [0, 1, 1]}
+    np.savez(tmp_path / "own.npz", **arrays)
+    data = datasets.load("folder", tmp_path / "own.npz")
+    says = Verdict(np.array([0, 1, 0]), *[np.zeros(3)] * 2, is_issue=np.array([False, False, True]))
+    corrected = label_quality.corrected(unchanged(data), says)
+    assert aligned(unchanged(data), data).noisy_labels.tolist() == [0, 1, 1]
+    assert capsys.readouterr().err == ""
+    assert aligned(corrected, data).noisy_labels.tolist() == [0, 1, 0]
+    assert "corrected labels of your own pictures" in capsys.readouterr().err
