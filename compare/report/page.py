@@ -146,12 +146,11 @@ def _answers(
 ) -> list[str]:
     """The two questions in a sentence each, where they can be answered."""
     answers = []
-    if len(rows) > 1 and rows[0].scores[0].value is not None:
-        second = rows[1].scores[0]
-        next_best = "" if second.value is None else f", before {rows[1].title} with {second.text}"
-        answers.append(
-            f"Highest last {unit}: {rows[0].title} with {rows[0].scores[0].text} %{next_best}."
-        )
+    best = [row for row in rows if row.is_finished and row.scores[0].value is not None][:2]
+    if len(best) == 2:
+        (first, high), (second, next_high) = ((row.title, row.scores[0].text) for row in best)
+        others = f"as has {second}" if next_high == high else f"before {second} with {next_high}"
+        answers.append(f"Highest last {unit}: {first} with {high} %, {others}.")
     if detection:
         title, cells = detection[0]
         answers.append(

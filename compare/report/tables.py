@@ -36,6 +36,7 @@ class MethodRow:
     epochs_text: str
     seconds: float
     time: str
+    is_finished: bool  # every run, as far as is known
     remark: str
 
 
@@ -69,6 +70,7 @@ def _method(method: Method, samples: Samples) -> MethodRow:
         epochs_text=" to ".join(sorted({f"{round(run.epochs, 1):g}" for run in runs}, key=float)),
         seconds=seconds,
         time=duration(seconds),
+        is_finished=not _unfinished(runs),
         remark="; ".join(_remarks(method, len(samples.index))),
     )
 
@@ -84,12 +86,14 @@ def with_deviation(found: Spread, digits: int = 2) -> str:
     return f"{found.mean:.{digits}f}{deviation}"
 
 
+def _unfinished(runs: Sequence[Run]) -> list[Run]:
+    return [run for run in runs if run.epochs_planned is not None and not run.is_finished]
+
+
 def _remarks(method: Method, count: int) -> list[str]:
     """What has to be known to compare the method with the others."""
     runs, remarks = method.runs, []
-    if unfinished := [
-        run for run in runs if run.epochs_planned is not None and not run.is_finished
-    ]:
+    if unfinished := _unfinished(runs):
         shares = ", ".join(f"{run.epochs:g} of {run.epochs_planned:g}" for run in unfinished)
         remarks.append(f"not finished: {shares} epochs")
     trained = {int(number) for number in method.trained_on if 0 < number < count}
