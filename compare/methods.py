@@ -81,11 +81,11 @@ METHODS = {
             "re_sln/train_cifar.py",
             {
                 "digits": "--method sln_mo_lc",
-                "small": "--method sln_mo_lc --batch_size 64 --n_epochs 55 --lc_n_epoch 44 "
-                "--lr 0.05 --ema_decay 0.99 --depth 10 --width 1",
+                "small": "--method sln_mo_lc --batch_size 32 --n_epochs 40 --lc_n_epoch 33 "
+                "--lr 0.02 --sigma 0.2 --ema_decay 0.99 --depth 10 --width 2",
                 "paper": "--method sln_mo_lc",
             },
-            {"digits": 60, "small": 60},
+            {"digits": 60, "small": 90},
         ),
         Method(
             "lra",
