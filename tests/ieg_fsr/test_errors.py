@@ -13,11 +13,11 @@ import tensorflow as tf
 from conftest import PROJECT, environment, heed_ctrl_c
 
 from ieg import compare
-from ieg.analysis import runs
 from ieg.run import checkpoint, config, experiment
 from ieg.run.checkpoint import Record
 from ieg.run.devices import plain_errors
 from ieg.run.errors import UsageError, exit_status
+from shared.runs import reader
 
 NODE = "{{function_node __wrapped__SaveV2_dtypes_3_device_/job:localhost/task:0/device:CPU:0}} "
 FULL = tf.errors.ResourceExhaustedError(
@@ -133,10 +133,10 @@ def test_usage_errors_keep_their_words(capsys):
 
 
 def test_ctrl_c_in_compare_is_one_line(monkeypatch, capsys):
-    def interrupted(folder):
+    def interrupted(places):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(runs, "read_run", interrupted)
+    monkeypatch.setattr(reader, "find_runs", interrupted)
     assert compare.main(["a"]) == 130
     assert capsys.readouterr().err == "interrupted\n"
 

@@ -36,6 +36,7 @@ PRINTED_BY = {
     "run/pmd_labels.py": (["make_pmd"], set()),
     "run/pmd_teacher.py": (["make_pmd"], set()),
     "run/pretraining.py": (["train_SimCLR"], set()),
+    "run/verdict.py": ([*LRA, "train_CE"], set()),
     # What is said of pictures of one's own.
     "run/report.py": (["train_CIFAR", *OWN_FILES], set()),
     # By parts of a parser; see the tests of run/config.py.
