@@ -8,14 +8,15 @@ import argparse
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from compare.report import label_studio, thumbnails
-from compare.report.collect import Collected, ReportError, collect
-from compare.report.page import page
-from compare.report.thumbnails import Source
 from shared import datasets
 from shared.errors import UserError, explain, printable
 from shared.files import save
+
+if TYPE_CHECKING:
+    from compare.report.collect import Collected
+    from compare.report.thumbnails import Source
 
 PICTURES = 300  # of each method; 50,000 samples and eight methods make a page of about 8 MB
 DATASETS = (*datasets.NAMES, *datasets.LISTS)
@@ -85,9 +86,14 @@ def _parser() -> argparse.ArgumentParser:
 def _run(args: argparse.Namespace) -> None:
     endings = {"html": (".html", ".htm"), "label-studio": (".json",)}[args.format]
     if args.out.suffix.lower() not in endings:
-        raise ReportError(f"--out {args.out}: --format {args.format} writes a {endings[0]} file")
+        raise UserError(f"--out {args.out}: --format {args.format} writes a {endings[0]} file")
     if args.first < 1:
-        raise ReportError(f"--first {args.first}: show at least one label of each method")
+        raise UserError(f"--first {args.first}: show at least one label of each method")
+    # plotly and scikit-learn take two seconds, which --help and a wrong flag need not wait for.
+    from compare.report import label_studio
+    from compare.report.collect import collect
+    from compare.report.page import page
+
     found = collect(args.runs)
     source = _source(found, args)
     if args.format == "html":
@@ -107,12 +113,14 @@ def _run(args: argparse.Namespace) -> None:
         )
 
 
-def _source(found: Collected, args: argparse.Namespace) -> Source:
+def _source(found: "Collected", args: argparse.Namespace) -> "Source":
     """Where the pictures are: by the flags, else as the runs recorded it."""
+    from compare.report.thumbnails import Source
+
     configs = [run.config for method in found.methods for run in method.runs]
     recorded = [c.get("data_location") or c.get("data_path") for c in configs]
     known = next((Path(place) for place in recorded if isinstance(place, str) and place), None)
-    return thumbnails.Source(
+    return Source(
         dataset=args.dataset or found.samples.dataset,
         data_path=args.data_path or known,
         annotations=args.ann,
