@@ -96,7 +96,7 @@ setup-noisy_instseg: .venv/noisy_instseg/.ready ## noisy_instseg's environment; 
 setup-%: .venv/%/.ready ## install an environment: shared, tests, compare, labels (of bench-labels) or a project
 	@:
 test: $(addprefix test-,shared repo compare $(PROJECTS)) ## every test
-test-fast: ## the tests that train nothing, in under two minutes
+test-fast: ## the tests that train nothing, in under three minutes
 	@$(MAKE) --no-print-directory -j2 -Otarget test ARGS="-m 'not training' $(ARGS)"
 test-%: tests/% .venv/tests/.ready ## the tests of one part: shared, repo, compare or a project
 	$(if $(filter $*,compare $(PROJECTS)),@$(MAKE) --no-print-directory setup-$*)
