@@ -29,7 +29,7 @@ help: ## print this list
 	@sed -n '3,16s/^#//p' $(firstword $(MAKEFILE_LIST))
 quickstart: instancegm-digits ## the shortest way to a trained model: instancegm-digits, from nothing
 ##@ Which method is best on my noise, and which of my labels are wrong?
-compare: setup-compare ## every method on the same noisy labels, by default digits; resumable (about 25 minutes)
+compare: setup-compare ## every method on the same noisy labels, by default digits; resumable; says how long it takes
 compare-commands: setup-compare ## the same as plain commands, one a line, and a Slurm array file beside them
 compare compare-commands: ; @compare/scripts/compare.sh $@
 report: setup-compare ## one page about finished runs that opens offline, with the most suspicious labels as pictures: RUNS="runs/a runs/b"

@@ -28,7 +28,8 @@ class Method:
     """A row of the table.
 
     flags: by kind of data set. seconds: of training and testing by kind, for 1,000 training images
-    on two cores of an AMD EPYC; kinds that are not there were not measured.
+    on two cores of an AMD EPYC: estimates, from the times of the projects' own recipes, those of
+    DivideMix and of the small preset guessed. Kinds that are not there are not even that.
     """
 
     key: str  # as METHODS names it

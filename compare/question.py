@@ -26,7 +26,7 @@ from shared.files import save
 from shared.formats import noise_file
 from shared.formats.alignment import aligned, evenly, origin
 from shared.formats.external import read_any, split_column
-from shared.formats.noise_file import CORRECTED, NoiseFile, make
+from shared.formats.noise_file import CORRECTED_KIND, NoiseFile, make
 from shared.noise.kinds import TABLE
 from shared.noise.recipe import Recipe, generate
 
@@ -135,7 +135,7 @@ def prepare(question: Question, folder: Path) -> Task:
     dataset, labels = question.dataset, question.labels
     if question.limit is not None:
         assert isinstance(data, ImageData)  # `_load` reads the images then
-        rows = np.arange(len(data.train_labels)) if noise is None else _rows(noise)
+        rows = np.arange(len(data.train_labels)) if noise is None else noise.rows
         part = evenly(len(rows), question.limit)
         dataset, labels, path = "folder", None, folder / DATA
         save(path, _arrays(data, rows[part], question.limit))
@@ -220,7 +220,7 @@ def _noise(question: Question, data: AnyData) -> NoiseFile | None:
             "most of the methods do not know: give a file of labels"
         )
     noise = aligned(found, data)
-    if not (question.own and found.header.kind == CORRECTED and found.clean_labels is None):
+    if not (question.own and found.header.kind == CORRECTED_KIND and found.clean_labels is None):
         return noise
     if len(noise.noisy_labels) < len(data.train_labels):
         raise UserError(
@@ -233,11 +233,7 @@ def _noise(question: Question, data: AnyData) -> NoiseFile | None:
             f"{question.noise_file} corrects the labels of {question.data}: write them into that "
             "file, as its train_labels"
         )
-    return make(noise.noisy_labels[np.argsort(_rows(noise))])
-
-
-def _rows(noise: NoiseFile) -> NDArray[np.int64]:
-    return np.arange(len(noise.noisy_labels)) if noise.indices is None else noise.indices
+    return make(noise.noisy_labels[np.argsort(noise.rows)])
 
 
 def _cut(noise: NoiseFile, part: NDArray[np.int64]) -> NoiseFile:

@@ -19,7 +19,7 @@ from shared.errors import UserError
 from shared.files import save
 from shared.formats import noise_file
 from shared.formats.noise_file import NoiseFile
-from shared.labels import Labels
+from shared.runs.labels import differing
 from shared.runs.reader import Run, Unread
 
 CSV = "table.csv"
@@ -138,30 +138,24 @@ def check_labels(runs: Iterable[Run], expected: str | None) -> str:
     expected: the noise file of all; without it they are compared with one another. A run that
     trained on a part of the samples, by their indices, must have the same labels of that part.
     """
-    known: dict[int, int] = {}
-    if expected is not None:
-        known = _by_row(noise_file.read(expected))
+    others = [] if expected is None else [noise_file.read(expected)]
     checked = 0
     for run in runs:
         if (noise := _noise(run)) is None:
             continue
-        labels = _by_row(noise)
-        if expected is None:
-            known = labels | known
-        wrong = [row for row, label in labels.items() if known.get(row) != label]
+        wrong = [row for other in others for row in differing(noise, other).tolist()]
+        if expected is not None:
+            wrong += np.setdiff1d(noise.rows, others[0].rows).tolist()
         if wrong:
             raise UserError(
                 f"{run.folder} was trained on another label of sample {wrong[0]} than "
-                f"{expected or 'the others'} ({len(wrong)} differ): delete that folder and run "
+                f"{expected or 'the others'} ({len({*wrong})} differ): delete that folder and run "
                 "the same command again"
             )
+        if expected is None:
+            others.append(noise)
         checked += 1
     return f"the labels of {checked} runs were compared, sample by sample: all the same"
-
-
-def _by_row(noise: NoiseFile) -> dict[int, int]:
-    rows: Labels = np.arange(len(noise.noisy_labels)) if noise.indices is None else noise.indices
-    return dict(zip(rows.tolist(), noise.noisy_labels.tolist()))
 
 
 def _noise(run: Run) -> NoiseFile | None:

@@ -182,8 +182,9 @@ def _of_run(run: Run) -> tuple[_Source, str | None]:
     if noise is None:
         return source, note
     if table is None:
-        rows = np.arange(len(noise.noisy_labels)) if noise.indices is None else noise.indices
-        source = replace(source, index=rows, given=noise.noisy_labels, clean=noise.clean_labels)
+        source = replace(
+            source, index=noise.rows, given=noise.noisy_labels, clean=noise.clean_labels
+        )
     header = noise.header
     return replace(source, dataset=header.dataset, num_classes=header.num_classes), note
 

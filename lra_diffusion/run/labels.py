@@ -18,7 +18,7 @@ from shared.datasets.human_noise import human_labels
 from shared.datasets.image_data import ImageData, ImageFiles
 from shared.formats.alignment import aligned, evenly, hold_out, subset
 from shared.formats.external import read_any
-from shared.formats.noise_file import CORRECTED, NoiseFile, NoiseFileError, make
+from shared.formats.noise_file import CORRECTED_KIND, NoiseFile, NoiseFileError, make
 from shared.labels import Labels
 
 from .config import LABELS_FOLDER
@@ -106,7 +106,7 @@ def training_labels(config: LabelConfig, data: ImageData | ImageFiles) -> NoiseF
         )
     noise = aligned(replace(found, open_set=None), data)
     assert noise.indices is not None  # of every aligned file
-    if noise.header.kind == CORRECTED and config.cut_labels:
+    if noise.header.kind == CORRECTED_KIND and config.cut_labels:
         # Those of L2R and IEG leave their trusted images out.
         rows = np.intersect1d(rows, noise.indices)
     _check_cover(config, data, rows, noise)
@@ -133,7 +133,7 @@ def _check_cover(
     missing = np.setdiff1d(rows, labelled)
     if len(missing):
         fix = "choose a file for the images that are trained on"
-        if noise.header.kind == CORRECTED and not config.no_validation:
+        if noise.header.kind == CORRECTED_KIND and not config.no_validation:
             fix = "add --cut_labels to train on those of them that have one"
         elif config.no_validation:
             fix = "leave out --no_validation, which trains on all images"

@@ -20,7 +20,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from shared.datasets import file_names
 from shared.datasets.image_data import AnyData
-from shared.formats.noise_file import CORRECTED, NoiseFile, NoiseFileError, label_hash, make
+from shared.formats.noise_file import CORRECTED_KIND, NoiseFile, NoiseFileError, label_hash, make
 from shared.labels import Labels, checked_labels
 
 FEWEST_SAMPLES = 100  # with fewer, agreement at chance says nothing
@@ -65,7 +65,7 @@ def labels_for(
             "(.npz format)"
         )
     noise = _in_torchvision_order(noise, clean)
-    rows = np.arange(len(clean)) if noise.indices is None else noise.indices
+    rows = noise.rows
     if len(rows) and rows.max() >= len(clean):
         raise NoiseFileError(
             f"the noise file labels sample {rows.max()}, but the training set of {dataset} ends at "
@@ -183,7 +183,7 @@ def aligned(found: NoiseFile, data: AnyData, *, accept: bool = False, **better: 
         names=data.train_names,
         accept=accept,
     )
-    if found.header.kind == CORRECTED and data.name == "folder":
+    if found.header.kind == CORRECTED_KIND and data.name == "folder":
         print(
             "note: corrected labels of your own pictures: the folder's own labels still pass for "
             "the true ones, so rates and `clean_label` only say what was corrected",

@@ -5,8 +5,7 @@ replaced(noise_file.read("noise.npz"), external.read_any("reviewed.json"))
 
 import numpy as np
 
-from shared.formats.noise_file import CORRECTED, NoiseFile, NoiseFileError, make
-from shared.labels import Labels
+from shared.formats.noise_file import CORRECTED_KIND, NoiseFile, NoiseFileError, make
 
 
 def replaced(base: NoiseFile, found: NoiseFile) -> NoiseFile:
@@ -19,7 +18,7 @@ def replaced(base: NoiseFile, found: NoiseFile) -> NoiseFile:
         raise NoiseFileError(
             "the corrected labels go by file names: give their dataset (--dataset, --data_path)"
         )
-    rows, corrected = _rows(base), _rows(found)
+    rows, corrected = base.rows, found.rows
     order = np.argsort(rows, kind="stable")
     places = np.searchsorted(rows[order], corrected).clip(max=len(rows) - 1)
     missing = corrected[rows[order][places] != corrected] if len(rows) else corrected
@@ -39,10 +38,5 @@ def replaced(base: NoiseFile, found: NoiseFile) -> NoiseFile:
         dataset=header.dataset,
         split=header.split,
         num_classes=header.num_classes,
-        kind=CORRECTED,
+        kind=CORRECTED_KIND,
     )
-
-
-def _rows(noise: NoiseFile) -> Labels:
-    """(N,) rows in the dataset."""
-    return np.arange(len(noise.noisy_labels)) if noise.indices is None else noise.indices

@@ -84,7 +84,7 @@ def corrected(noise: NoiseFile, verdict: Verdict) -> NoiseFile:
         dataset=header.dataset,
         split=header.split,
         num_classes=header.num_classes,
-        kind=noise_file.CORRECTED,
+        kind=noise_file.CORRECTED_KIND,
     )
 
 
@@ -92,7 +92,7 @@ def _write_probs(
     path: Path, noise: NoiseFile, class_names: Sequence[str], probs: PredProbs
 ) -> None:
     """`pred_probs` and `given_labels` in the order of `index`, as in the table."""
-    index = _index(noise)
+    index = noise.rows
     order = np.argsort(index, kind="stable")
     arrays: dict[str, Any] = {
         "index": index[order],
@@ -108,11 +108,6 @@ def _write_probs(
     write_atomically(path, stream.getvalue())
 
 
-def _index(noise: NoiseFile) -> NDArray[np.int64]:
-    """(N,) rows in the dataset."""
-    return np.arange(len(noise.noisy_labels)) if noise.indices is None else noise.indices
-
-
 def write(
     path: Path,
     noise: NoiseFile,
@@ -122,7 +117,7 @@ def write(
 ) -> None:
     """Writes the table, all or nothing; the arguments are those of `save`."""
     given, clean = noise.noisy_labels, noise.clean_labels
-    index = _index(noise)
+    index = noise.rows
     text = io.StringIO(newline="")
     table = csv.writer(text, lineterminator="\n")
     table.writerow([*COLUMNS, *([] if clean is None else ["clean_label"])])

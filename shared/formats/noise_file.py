@@ -33,7 +33,7 @@ FORMAT_VERSION = 1
 MAX_HEADER_BYTES = 64 * 1024
 WITH_TRUE_CLASS = "with_true_class"  # a chosen sample may draw its own class again
 WITHOUT_TRUE_CLASS = "without_true_class"
-CORRECTED = "corrected"  # the kind of labels that a method or a person corrected
+CORRECTED_KIND = "corrected"  # of labels that a method or a person corrected
 _MEMBERS = ("noisy_labels", "clean_labels", "indices", "open_set")
 
 
@@ -97,6 +97,11 @@ class NoiseFile:
             raise NoiseFileError("indices name a sample twice: give every sample one label")
         if self.clean_labels is not None:
             _check_claims(self)
+
+    @property
+    def rows(self) -> Labels:
+        """(N,) the samples' rows in the training set."""
+        return np.arange(len(self.noisy_labels)) if self.indices is None else self.indices
 
 
 def make(

@@ -226,10 +226,9 @@ def _common(
             f"{names[0]} and {names[1]} have {counts[0]} and {counts[1]} labels of unknown "
             "samples: compare files of one set"
         )
-    one, two = (
-        np.arange(len(n.noisy_labels)) if n.indices is None else n.indices for n in (first, second)
+    rows, at_first, at_second = np.intersect1d(
+        first.rows, second.rows, assume_unique=True, return_indices=True
     )
-    rows, at_first, at_second = np.intersect1d(one, two, assume_unique=True, return_indices=True)
     if not len(rows):
         raise NoiseFileError(
             f"{names[0]} and {names[1]} have no sample in common: compare files of one dataset"

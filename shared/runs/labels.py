@@ -2,12 +2,14 @@
 
 from collections.abc import Iterable
 from dataclasses import replace
+from itertools import combinations
 from pathlib import Path
 
 import numpy as np
 
 from shared.formats import noise_file
 from shared.formats.noise_file import NoiseFile, NoiseFileError
+from shared.labels import Labels
 from shared.runs.run import NOISE, Run, RunError
 
 
@@ -37,19 +39,20 @@ def noise_hash(folder: Path) -> str | None:
     return None if noise is None else noise_file.label_hash(noise.noisy_labels)
 
 
+def differing(one: NoiseFile, two: NoiseFile) -> Labels:
+    """Rows of the training set to which both give a label, but not the same one; ascending."""
+    shared, first, second = np.intersect1d(
+        one.rows, two.rows, assume_unique=True, return_indices=True
+    )
+    rows: Labels = shared[one.noisy_labels[first] != two.noisy_labels[second]]
+    return rows
+
+
 def same_labels(runs: Iterable[Run]) -> bool:
     """Whether all runs give every sample that they share the same noisy label.
 
     Runs keep different samples for validation or as trusted ones, so their hashes may differ all
     the same. Those without noise.npz are not looked at.
     """
-    known: dict[int, int] = {}
-    for noise in (read_noise(run.folder) for run in runs):
-        if noise is None:
-            continue
-        index = range(len(noise.noisy_labels)) if noise.indices is None else noise.indices.tolist()
-        labels = dict(zip(index, noise.noisy_labels.tolist()))
-        if any(known.get(sample, label) != label for sample, label in labels.items()):
-            return False
-        known |= labels
-    return True
+    files = [noise for run in runs if (noise := read_noise(run.folder)) is not None]
+    return not any(len(differing(one, two)) for one, two in combinations(files, 2))
