@@ -15,13 +15,14 @@ from .errors import UsageError
 def choose_device(name: str, gpuid: int = 0) -> torch.device:
     """The device that `--device` names; auto is the first of cuda, mps, cpu that is there.
 
-    gpuid: which GPU, where the name does not say. Raises UsageError.
+    gpuid: which GPU, where the name does not say; of torchrun's processes each takes its own.
+    Raises UsageError.
     """
     if name == "auto":
         available = (torch.cuda.is_available(), torch.backends.mps.is_available(), True)
         name = ("cuda", "mps", "cpu")[available.index(True)]
     if name == "cuda":
-        name = f"cuda:{gpuid}"
+        name = f"cuda:{os.environ.get('LOCAL_RANK', gpuid)}"
     try:
         device = torch.device(name)
     except RuntimeError as error:

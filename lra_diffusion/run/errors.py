@@ -3,6 +3,8 @@
 Kept byte-identical in every torch project.
 """
 
+import os
+import socket
 import sys
 from collections.abc import Callable
 
@@ -17,6 +19,18 @@ class CheckpointError(UserError):
     """A checkpoint is missing, torn, or of another run."""
 
 
+class PeerError(UserError):
+    """Another process of the same run has ended."""
+
+
+def of_rank() -> str:
+    """Which of torchrun's processes this is, for messages; "" of a single one."""
+    if int(os.environ.get("WORLD_SIZE", "1")) == 1:
+        return ""
+    rank, size = os.environ.get("RANK", "?"), os.environ["WORLD_SIZE"]
+    return f"rank {rank} of {size} on {socket.gethostname()}: "
+
+
 def exit_status(work: Callable[[], int | None], *, trains: bool = True) -> int:
     """Runs `work`. Its status, else 0; 2: bad input; 3: a loss that is not finite; 130: Ctrl-C.
 
@@ -29,14 +43,15 @@ def exit_status(work: Callable[[], int | None], *, trains: bool = True) -> int:
     except FloatingPointError as error:
         message = [f"stopped: the loss is not finite ({error})", *getattr(error, "__notes__", ())]
         fix = ["Lower --lr or try --amp off, in another --output_dir"] if trains else []
-        print(". ".join([*message, *fix]), file=sys.stderr)
+        print(of_rank() + ". ".join([*message, *fix]), file=sys.stderr)
         return 3
     except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
+        print(f"{of_rank()}error: {error}", file=sys.stderr)
         return 2
     except OSError as error:
-        print(f"error: {explain(error, again)}", file=sys.stderr)
+        print(f"{of_rank()}error: {explain(error, again)}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
-        print(f"interrupted; {again}{' to continue' if trains else ''}", file=sys.stderr)
+        if os.environ.get("RANK", "0") == "0":
+            print(f"interrupted; {again}{' to continue' if trains else ''}", file=sys.stderr)
         return 130

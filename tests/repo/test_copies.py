@@ -8,8 +8,13 @@ from house import ALL_PROJECTS, ROOT
 TORCH = ("instancegm", "re_sln", "lra_diffusion")
 COPIES = {
     **dict.fromkeys(
-        [f"run/{name}.py" for name in ("checkpoint", "device", "errors", "flags", "record")], TORCH
+        [
+            f"run/{name}.py"
+            for name in ("checkpoint", "device", "errors", "flags", "launch", "record")
+        ],
+        TORCH,
     ),
+    "method/ranks.py": TORCH,
     "scripts/common.sh": ALL_PROJECTS,
 }
 

@@ -1,0 +1,97 @@
+"""Several processes for one run, one for each GPU: by torchrun, or by `--gpu_devices 0 1 2 3`.
+
+    torchrun --nproc_per_node=4 SCRIPT ...                               # one machine
+    torchrun --nnodes=2 --nproc_per_node=4 --rdzv_backend=c10d \
+        --rdzv_endpoint=HOST:29400 SCRIPT ...                            # on each of two
+
+Kept byte-identical in every torch project.
+"""
+
+import os
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from datetime import timedelta
+from pathlib import Path
+
+import torch
+from torch import distributed as dist
+
+from ..method.ranks import ALONE, Ranks
+from .errors import PeerError, UsageError, of_rank
+
+WAIT = timedelta(hours=2)  # for another rank, which may be decoding a million pictures
+LOST = ("Connection closed by peer", "Connection reset by peer", "Broken pipe", "Read error")
+
+
+def start_on(gpu_devices: Sequence[int] | None) -> None:
+    """Where --gpu_devices names several GPUs: becomes torchrun with this command on those there.
+
+    Does nothing under torchrun, and where one of them is there or none.
+    """
+    if gpu_devices is None or len(gpu_devices) < 2 or "WORLD_SIZE" in os.environ:
+        return
+    count = torch.cuda.device_count()
+    there = [number for number in dict.fromkeys(gpu_devices) if number < count]
+    if len(there) < len(gpu_devices):
+        asked = " ".join(map(str, gpu_devices))
+        print(f"note: --gpu_devices {asked}: this machine has {count} GPUs")
+    if len(there) < 2:
+        return
+    names = os.environ.get("CUDA_VISIBLE_DEVICES") or ",".join(map(str, range(count)))
+    os.environ["CUDA_VISIBLE_DEVICES"] = ",".join(names.split(",")[number] for number in there)
+    os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // len(there))))
+    torchrun = ["-m", "torch.distributed.run", "--standalone", f"--nproc_per_node={len(there)}"]
+    sys.stdout.flush()
+    os.execv(sys.executable, [sys.executable, *torchrun, *sys.argv])
+
+
+def alone_only(why: str) -> None:
+    """Refuses to be one of several processes. Raises UsageError."""
+    if of_rank():
+        script = Path(sys.argv[0]).name
+        raise UsageError(f"{script} runs in one process ({why}): start it without torchrun")
+
+
+@contextmanager
+def joined(device: torch.device) -> Iterator[Ranks]:
+    """The processes that torchrun started for this run, connected until the block ends.
+
+    From here on the first one alone prints; errors of the others are still seen. Raises PeerError
+    where another one ends before its time.
+    """
+    if not of_rank():
+        yield ALONE
+        return
+    if device.type == "cuda":
+        torch.cuda.set_device(device)
+    backend = "cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo"
+    dist.init_process_group(backend, timeout=WAIT)
+    ranks = Ranks(dist.get_rank(), dist.get_world_size())
+    if not ranks.is_first:
+        sys.stdout = open(os.devnull, "w")  # noqa: SIM115 - as long as the process
+        os.environ["TQDM_DISABLE"] = "1"
+    try:
+        yield ranks
+        dist.destroy_process_group()
+    except RuntimeError as error:
+        if isinstance(error, dist.DistError) or any(word in str(error) for word in LOST):
+            raise PeerError(
+                "another process of this run has ended, see its message; after that `torchrun ... "
+                "--resume` goes on from the last checkpoint"
+            ) from error
+        raise
+
+
+@contextmanager
+def first_on_its_machine(ranks: Ranks) -> Iterator[None]:
+    """One process of a machine runs the block, then the others: what is downloaded is there."""
+    if ranks.size == 1:
+        yield
+        return
+    is_first = os.environ["LOCAL_RANK"] == "0"
+    if not is_first:
+        ranks.wait()
+    yield
+    if is_first:
+        ranks.wait()
