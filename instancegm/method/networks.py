@@ -20,6 +20,26 @@ from torch.nn import functional as F
 from shared.errors import UserError
 
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+WHOLE = 16  # channels that a kernel of oneDNN works on at once
+
+
+class Projection(nn.Conv2d):
+    """A 1 x 1 convolution with a stride, without padding: that of nn.Conv2d but for rounding.
+
+    It picks the pixels by itself. On fewer than WHOLE channels in channels_last and with several
+    threads oneDNN's strided kernel writes outside its memory, and the process dies (oneDNN's issue
+    6035).
+    """
+
+    def forward(self, images: Tensor) -> Tensor:
+        step = self.stride[0]
+        return F.conv2d(images[:, :, ::step, ::step], self.weight, self.bias)
+
+
+def projection(in_channels: int, channels: int, stride: int) -> nn.Conv2d:
+    """The shortcut of a block that changes the shape."""
+    kind = Projection if in_channels < WHOLE else nn.Conv2d
+    return kind(in_channels, channels, 1, stride, bias=False)
 
 
 class PreActBlock(nn.Module):
@@ -33,7 +53,7 @@ class PreActBlock(nn.Module):
         self.conv2 = nn.Conv2d(channels, channels, 3, padding=1, bias=False)
         projects = stride != 1 or in_channels != channels
         self.shortcut = nn.Sequential(
-            *[nn.Conv2d(in_channels, channels, 1, stride, bias=False)] if projects else []
+            *[projection(in_channels, channels, stride)] if projects else []
         )
 
     def forward(self, x: Tensor) -> Tensor:

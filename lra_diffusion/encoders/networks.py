@@ -14,7 +14,7 @@ from torchvision.transforms import InterpolationMode
 from torchvision.transforms import functional as TF
 
 from lra_diffusion.method.images import Normalisation, channels
-from lra_diffusion.method.networks import DEPTHS, torchvision_block
+from lra_diffusion.method.networks import DEPTHS, projection, torchvision_block
 
 
 class SimCLRNet(nn.Module):
@@ -63,8 +63,7 @@ class SimCLRNet(nn.Module):
 def _block(kind: Any, in_channels: int, width: int, stride: int) -> nn.Module:
     shortcut, out = None, width * kind.expansion
     if stride != 1 or in_channels != out:
-        projection = nn.Conv2d(in_channels, out, 1, stride, bias=False)
-        shortcut = nn.Sequential(projection, nn.BatchNorm2d(out))
+        shortcut = nn.Sequential(projection(in_channels, out, stride), nn.BatchNorm2d(out))
     block: nn.Module = kind(in_channels, width, stride, shortcut)
     return block
 

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torchvision.models import resnet as torchvision_resnet
 
+WHOLE = 16  # channels that a kernel of oneDNN works on at once
 DEPTHS = {"resnet18": (2, 2, 2, 2), "resnet34": (3, 4, 6, 3), "resnet50": (3, 4, 6, 3)}
 
 
@@ -70,6 +71,25 @@ class NoisePredictor(nn.Module):
         return predicted
 
 
+class Projection(nn.Conv2d):
+    """A 1 x 1 convolution with a stride, without padding: that of nn.Conv2d but for rounding.
+
+    It picks the pixels by itself. On fewer than WHOLE channels in channels_last and with several
+    threads oneDNN's strided kernel writes outside its memory, and the process dies (oneDNN's issue
+    6035).
+    """
+
+    def forward(self, images: Tensor) -> Tensor:
+        step = self.stride[0]
+        return F.conv2d(images[:, :, ::step, ::step], self.weight, self.bias)
+
+
+def projection(in_channels: int, channels: int, stride: int) -> nn.Conv2d:
+    """The shortcut of a block that changes the shape."""
+    kind = Projection if in_channels < WHOLE else nn.Conv2d
+    return kind(in_channels, channels, 1, stride, bias=False)
+
+
 class _Block(nn.Module):
     """Post-activation residual block: two 3 x 3 convolutions, or 1 x 1, 3 x 3 (stride), 1 x 1."""
 
@@ -92,7 +112,7 @@ class _Block(nn.Module):
         self.shortcut = nn.Sequential()
         if stride != 1 or in_channels != out_channels:
             self.shortcut = nn.Sequential(
-                nn.Conv2d(in_channels, out_channels, 1, stride, bias=False),
+                projection(in_channels, out_channels, stride),
                 nn.BatchNorm2d(out_channels),
             )
 

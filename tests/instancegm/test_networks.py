@@ -3,6 +3,9 @@ and how weights get in and out.
 """
 
 import pickle
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 import torch
@@ -17,11 +20,13 @@ from instancegm.method.networks import (
     build_classifier,
     load_classifier,
     normalised,
+    projection,
     vgg19_bn,
 )
 from instancegm.method.vae import Vae
 from shared.errors import UserError
 
+ROOT = Path(__file__).resolve().parents[2]
 NARROW = {"preact_resnet18": 2, "vgg19_bn": 4, "resnet50": 2}
 
 
@@ -230,3 +235,37 @@ def test_gradients_of_the_vae_reach_the_classifier(name, size):
         assert all(parameter.grad.isfinite().all() for parameter in module.parameters())
     head = net.get_submodule(NETWORKS[name].head)
     assert head.weight.grad.abs().max() > 0
+
+
+@pytest.mark.parametrize("stride", [1, 2])
+def test_a_narrow_projection_is_the_convolution(stride):
+    torch.manual_seed(0)
+    literal = nn.Conv2d(8, 16, 1, stride, bias=False).double()
+    ours = projection(8, 16, stride).double()
+    ours.load_state_dict(literal.state_dict())
+    assert type(ours) is not nn.Conv2d
+    images = torch.randn(6, 8, 32, 32).double().to(memory_format=torch.channels_last)
+    found = []
+    for conv in (literal, ours):
+        x = images.clone().requires_grad_()
+        out = conv(x)
+        out.square().sum().backward()
+        found.append((out, x.grad, conv.weight.grad))
+    for one, other in zip(*found):
+        torch.testing.assert_close(one, other)
+    assert type(projection(16, 32, stride)) is nn.Conv2d
+
+
+def test_a_narrow_network_survives_many_threads():
+    """oneDNN's strided kernel ends the process here, where rows and threads do not divide."""
+    code = """
+import torch
+from instancegm.method.networks import PreActResNet18
+torch.set_num_threads(4)
+net = PreActResNet18(10, 8).to(memory_format=torch.channels_last)
+for _ in range(8):
+    images = torch.randn(34, 3, 32, 32).to(memory_format=torch.channels_last)
+    net(images).sum().backward()
+"""
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr

@@ -31,7 +31,7 @@ NO_RESULT = "not run"
 
 @dataclass(frozen=True)
 class Project:
-    """The script and the short run that stands for it."""
+    """The script and the short run that stands for it; {folder} is the project's."""
 
     script: str
     run: tuple[str, ...]
@@ -42,6 +42,7 @@ class Project:
     has_steps_in_torch: bool = True
     bench: tuple[str, ...] = ()
     resumes: tuple[str, ...] = ("--resume",)
+    first: tuple[tuple[str, ...], ...] = ()  # scripts that make what the run needs
 
 
 PROJECTS = {
@@ -60,8 +61,16 @@ PROJECTS = {
     ),
     "lra_diffusion": Project(
         "train_CIFAR.py",
-        ("--dataset=digits", "--fp_encoder=resnet18", "--nepoch=4", "--warmup_epochs=1"),
+        (
+            *("--dataset=digits", "--noise_file={folder}/noise.npz", "--cut_labels"),
+            *("--fp_weights={folder}/simclr", "--cache_dir={folder}/embeddings"),
+            *("--nepoch=4", "--warmup_epochs=1"),
+        ),
         bench=("--turns=2", "--only", "retrieval", "training"),
+        first=(
+            ("make_pmd.py", "--dataset=digits", "--rate=0.35", "--out={folder}/noise.npz"),
+            ("train_SimCLR.py", "--dataset=digits", "--nepoch=2", "--output_dir={folder}/simclr"),
+        ),
     ),
     "ieg_fsr": Project(
         "ieg/main.py",
@@ -95,11 +104,15 @@ class Failed(Exception):
 
 
 def command(name: str, folder: Path, device: str, *more: str) -> list[str]:
+    """The project's run into a folder."""
     project = PROJECTS[name]
-    words = [f".venv/{name}/bin/python", f"{name}/{project.script}", *project.run]
-    words += [f"{project.folder_flag}={folder}"]
-    words += [f"{project.device_flag}={device}"] if project.device_flag else []
-    return [*words, *more]
+    flags = [flag.format(folder=folder.parent) for flag in project.run]
+    return script(name, project.script, device, *flags, f"{project.folder_flag}={folder}", *more)
+
+
+def script(name: str, file: str, device: str, *flags: str) -> list[str]:
+    words = [f".venv/{name}/bin/python", f"{name}/{file}", *flags]
+    return [*words, f"--device={device}"] if PROJECTS[name].device_flag else words
 
 
 def run(words: Sequence[str]) -> str:
@@ -154,6 +167,8 @@ def differing(one: list[dict[str, Any]], other: list[dict[str, Any]]) -> str:
 
 
 def repeat(name: str, folder: Path, device: str) -> tuple[str, dict[str, Any]]:
+    for file, *flags in PROJECTS[name].first:
+        run(script(name, file, device, *(flag.format(folder=folder) for flag in flags)))
     for run_name in ("whole", "again"):
         run(command(name, folder / run_name, device, "--deterministic"))
     return differing(rows(folder / "whole"), rows(folder / "again")), {}
@@ -178,8 +193,8 @@ def bf16(name: str, folder: Path, device: str) -> tuple[str, dict[str, Any]]:
 
 
 def waiting(name: str, folder: Path, device: str) -> tuple[str, dict[str, Any]]:
-    python, script, *words = command(name, folder / "waiting", device)
-    run([python, "-m", "tests.bench.check_gpu.waiting", script, *words])
+    python, *words = command(name, folder / "waiting", device)
+    run([python, "-m", "tests.bench.check_gpu.waiting", *words])
     return "no step waits for the device", {}
 
 
@@ -258,8 +273,8 @@ def main() -> int:
         return 2
     os.environ["PYTHONPATH"] = str(ROOT)
     parts = [part for part in PARTS if part not in args.without]
-    if "resume" in parts and "repeat" not in parts:
-        parser.error("resume compares with the run of repeat: leave out both")
+    if "repeat" not in parts and {"resume", "bf16", "waiting"} & {*parts}:
+        parser.error("without repeat there is only speed: the others use what it makes")
     print(f"{gpu or 'CPU'}; {', '.join(args.projects)}: {', '.join(parts)}", flush=True)
     found = []
     for each in checks(args.projects, parts, args.device):
