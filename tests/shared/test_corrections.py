@@ -8,9 +8,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from shared.formats import noise_file
+from shared import datasets
+from shared.formats import external, noise_file
+from shared.formats.alignment import aligned
 from shared.formats.corrections import replaced
-from shared.formats.noise_file import NoiseFileError
+from shared.formats.noise_file import CORRECTED_KIND, NoiseFileError
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -124,3 +126,56 @@ def test_the_numbers_that_pandas_writes_beside_files_are_no_rows(tmp_path):
     done = corrected(tmp_path, ",file,new_label\n2,a.png,0\n")
     assert done.returncode == 2
     assert "go by file names: give their dataset" in done.stderr
+
+
+HEAD = "index,file,given_label,given_name,predicted_label,predicted_name,new_label,new_name\n"
+
+
+def test_ticked_samples_without_a_right_label_are_left_out_with_a_note(tmp_path):
+    rows = "0,,0,a,1,b,,\n1,,1,b,0,a,0,a\n2,,1,b,0,a,,\n"
+    done = corrected(tmp_path, HEAD + rows)
+    assert done.returncode == 0, done.stderr
+    assert "note: 2 of 3 ticked samples have no right label and are left out" in done.stderr
+    assert noise_file.read(tmp_path / "new.npz").noisy_labels.tolist() == [0, 0, 1]
+
+
+def test_of_files_without_a_right_label_the_names_are_left_out_too(tmp_path):
+    rows = "0,a.png,0,a,1,b,,\n2,c.png,1,b,0,a,0,a\n"
+    (tmp_path / "ticked.csv").write_text(HEAD + rows)
+    found = external.read_any(tmp_path / "ticked.csv", "new_label")
+    assert (found.names, found.indices.tolist()) == (("c.png",), [2])
+    assert (found.noisy_labels.tolist(), found.header.kind) == ([0], "corrected")
+
+
+@pytest.mark.parametrize(
+    ("row", "message"),
+    [
+        ("2,,1,b,0,a,,sevn", "line 3 has the right label 'sevn', which is none of the classes"),
+        ("2,,1,b,0,a,x,x", "line 3 has 'x' where a label from 0 on belongs"),
+        ("2,,1,b,0,a,-1,a", "line 3 has '-1' where a label from 0 on belongs"),
+    ],
+)
+def test_a_wrong_right_label_is_refused_with_its_line(tmp_path, row, message):
+    done = corrected(tmp_path, f"{HEAD}0,,0,a,1,b,,\n{row}\n")
+    assert done.returncode == 2
+    assert message in done.stderr
+    assert not (tmp_path / "new.npz").exists()
+
+
+def test_ticks_alone_correct_nothing(tmp_path):
+    done = corrected(tmp_path, f"{HEAD}0,,0,a,1,b,,\n")
+    assert done.returncode == 2
+    assert "no sample has a right label (new_label)" in done.stderr
+
+
+def test_corrections_need_not_look_like_the_labels_they_correct(tmp_path):
+    """All of them were wrong, so that they agree with none, as labels of another set would."""
+    data = datasets.load("digits")
+    wrong = (data.train_labels[:200] + 1) % 10
+    indices = np.arange(200)
+    fixed = noise_file.make(wrong, indices=indices, kind=CORRECTED_KIND)
+    assert aligned(fixed, data).noisy_labels.tolist() == wrong.tolist()
+    one_class = noise_file.make([3] * 20, indices=np.arange(20), kind=CORRECTED_KIND)
+    assert aligned(one_class, data).noisy_labels.tolist() == [3] * 20
+    with pytest.raises(NoiseFileError, match="probably labels of another dataset"):
+        aligned(noise_file.make([3] * 20, indices=np.arange(20)), data)
