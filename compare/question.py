@@ -27,7 +27,7 @@ from shared.formats import noise_file
 from shared.formats.alignment import aligned, evenly, origin
 from shared.formats.external import read_any, split_column
 from shared.formats.noise_file import CORRECTED_KIND, NoiseFile, make
-from shared.noise.kinds import TABLE
+from shared.noise.kinds import DEFAULT_MAPS, TABLE
 from shared.noise.recipe import Recipe, generate
 
 DATASETS = ("digits", "cifar10", "cifar100", "folder")
@@ -82,6 +82,15 @@ class Question:
             object.__setattr__(self, "kind", USUAL_KIND)
         if self.kind is not None and self.rate is None:
             object.__setattr__(self, "rate", USUAL_RATE)
+        if self.rate is not None and not 0 <= self.rate <= 1:
+            raise UserError(f"--rate {self.rate} (make: RATE) is outside [0, 1]: 0.4 means 40 %")
+        if self.kind == "asymmetric" and self.dataset not in DEFAULT_MAPS:
+            raise UserError(
+                f"--kind asymmetric (make: KIND) knows which classes are confused of "
+                f"{' and '.join(DEFAULT_MAPS)} only: choose another kind, such as pair_flip, or "
+                "give a file with --noise_file (make: NOISE_FILE), made by `python -m shared noise "
+                "make --kind asymmetric --map ...`"
+            )
 
     @property
     def own(self) -> bool:

@@ -10,7 +10,7 @@ import time
 import pytest
 from conftest import environment
 
-from compare.run import LOG, failures, is_finished, run_job, run_jobs, span
+from compare.run import LOG, Outcome, failures, is_finished, run_job, run_jobs, span
 
 PARENT = """
 import sys
@@ -96,6 +96,14 @@ def test_the_others_go_on_when_one_fails_and_its_log_is_told(job):
     assert "SLN+MO+LC, seed 1 failed with exit status 1" in text
     assert "    a reason to fail" in text
     assert "seed 2" not in text
+
+
+def test_flags_of_a_script_are_called_what_they_are_here(job):
+    refused = job()
+    refused.folder.mkdir()
+    (refused.folder / LOG).write_text("error: pass its path (--data_path), or --skip_broken\n")
+    *_, note = failures([Outcome(refused, 2, 1.0)])
+    assert note == "    (its --data_path is --data (make: DATA) here)"
 
 
 @pytest.mark.parametrize("status", [2, 3])
