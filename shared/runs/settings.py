@@ -18,7 +18,7 @@ _OF_THE_RUN = {
 _PLACES = {  # of the labels `shared.runs.labels` says whether they are the same
     *("data_path", "dataset_dir", "data_location", "data_root", "ann_file", "cache_dir"),
     *("labels", "noise_file", "noise_dir", "fp_weights", "fp_embed_train", "fp_embed_test"),
-    "load_from",
+    *("load_from", "custom_imports"),
 }
 _MACHINE = {"device", "device_used", "gpuid", "gpu_devices", "threads", "num_workers", "launcher"}
 _OUTCOMES = {"identity", "measured_noise_rate", "bf16", "versions"}
