@@ -39,7 +39,7 @@ def test_seeds_and_methods_are_added_to_a_comparison(compare, tmp_path):
     assert "sln-seed2" in run.stdout
     other = compare("commands", "--methods", "sln", "--rate", 0.2)
     assert other.returncode == 2
-    assert "is the comparison with rate 0.4, not 0.2" in other.stderr
+    assert "is the comparison with --rate 0.4, not 0.2" in other.stderr
 
 
 def test_the_slurm_array_runs_the_line_of_its_task(compare, tmp_path):
