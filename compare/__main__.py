@@ -26,7 +26,7 @@ from compare.question import (
     prepare,
     read_task,
 )
-from compare.run import Outcome, failures, is_finished, run_jobs, span
+from compare.run import Outcome, counted, failures, is_finished, run_jobs, span
 from shared.errors import AGAIN, UserError, explain, printable
 from shared.run_folder import locked
 from shared.runs.reader import find_runs
@@ -150,7 +150,7 @@ def _run(args: argparse.Namespace) -> int:
     _check_environments(methods)
     with locked(folder, FOLDER_FLAG):
         task, jobs = _planned(question, methods, args.seeds, folder)
-        print(f"{len(jobs)} runs in {folder}{_total(jobs)}", flush=True)
+        print(f"{counted(len(jobs), 'run')} in {folder}{_total(jobs)}", flush=True)
         for key, difference in plan.differences(task, methods).items():
             print(f"note: {METHODS[key].title} {difference}", flush=True)
         if args.ray:

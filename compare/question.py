@@ -86,10 +86,10 @@ class Question:
             raise UserError(f"--rate {self.rate} (make: RATE) is outside [0, 1]: 0.4 means 40 %")
         if self.kind == "asymmetric" and self.dataset not in DEFAULT_MAPS:
             raise UserError(
-                f"--kind asymmetric (make: KIND) knows which classes are confused of "
-                f"{' and '.join(DEFAULT_MAPS)} only: choose another kind, such as pair_flip, or "
-                "give a file with --noise_file (make: NOISE_FILE), made by `python -m shared noise "
-                "make --kind asymmetric --map ...`"
+                f"--kind asymmetric (make: KIND) is for {' and '.join(DEFAULT_MAPS)}, of which it "
+                "is known what is taken for what: choose another kind, such as pair_flip, or give "
+                "a file with --noise_file (make: NOISE_FILE), made by `python -m shared noise make "
+                "--kind asymmetric --map ...`"
             )
 
     @property

@@ -110,6 +110,11 @@ def _flags_here(text: str) -> list[str]:
     ]
 
 
+def counted(number: int, what: str) -> str:
+    """`1 run` or `2 runs`."""
+    return f"{number} {what}{'' if number == 1 else 's'}"
+
+
 def span(seconds: float) -> str:
     """`45 s`, `3 min 20 s` or `2 h 5 min`."""
     whole = round(seconds)

@@ -10,7 +10,7 @@ import time
 import pytest
 from conftest import environment
 
-from compare.run import LOG, Outcome, failures, is_finished, run_job, run_jobs, span
+from compare.run import LOG, Outcome, counted, failures, is_finished, run_job, run_jobs, span
 
 PARENT = """
 import sys
@@ -144,6 +144,10 @@ def test_kill_9_leaves_no_script_behind(parent, job):
     again = job("--epochs", done + 1)
     assert run_job(again).status == 0
     assert [row["epoch"] for row in rows(again)] == list(range(1, done + 2))
+
+
+def test_one_is_not_many():
+    assert [counted(number, "run") for number in (0, 1, 2)] == ["0 runs", "1 run", "2 runs"]
 
 
 def test_spans_of_time():
