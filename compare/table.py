@@ -66,7 +66,7 @@ def _row(runs: Sequence[Run], settings: str, differs: str) -> Row:
     found = {name: _mean([getattr(summary, name) for summary in summaries]) for name in ACCURACIES}
     samples = [len(noise.noisy_labels) for run in runs if (noise := _noise(run)) is not None]
     return Row(
-        ": ".join(filter(None, (runs[0].title, settings))),
+        f"{runs[0].title} ({settings})" if settings else runs[0].title,
         len(runs),
         found,
         runs[0].which,

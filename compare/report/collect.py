@@ -330,7 +330,7 @@ def _with_settings(names: Sequence[str], sources: Sequence[_Source]) -> list[str
     for name in set(names):
         runs = {row: s.run for row, s in enumerate(sources) if names[row] == name and s.run}
         for row, settings in zip(runs, told_apart([*runs.values()])):
-            found[row] = ": ".join(filter(None, (name, settings)))
+            found[row] = f"{name} ({settings})" if settings else name
     return found
 
 

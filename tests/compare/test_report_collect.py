@@ -46,8 +46,8 @@ def test_runs_with_other_settings_are_another_method(tmp_path):
         config = f"lr: {more}\noutput_dir: {folder}\n"
         made.write(folder, labels, "ce", seed, config=config)
     assert [(m.title, len(m.runs)) for m in collect([tmp_path]).methods] == [
-        ("Cross-entropy: lr 0.5", 2),
-        ("Cross-entropy: lr 0.1", 1),
+        ("Cross-entropy (lr 0.5)", 2),
+        ("Cross-entropy (lr 0.1)", 1),
     ]
 
 

@@ -55,8 +55,8 @@ def test_other_settings_are_another_row(tmp_path, job):
         train(job("--epochs", epochs, seed=seed))
     found_rows = table.rows(found(tmp_path)[0], {})
     assert [(row.title, row.seeds) for row in found_rows] == [
-        ("SLN+MO+LC: n_epochs 3", 2),
-        ("SLN+MO+LC: n_epochs 4", 1),
+        ("SLN+MO+LC (n_epochs 3)", 2),
+        ("SLN+MO+LC (n_epochs 4)", 1),
     ]
 
 
