@@ -26,12 +26,20 @@ from compare.question import (
     prepare,
     read_task,
 )
-from compare.run import Outcome, failures, is_finished, run_jobs, span
+from compare.run import Outcome, counted, failures, is_finished, run_jobs, span
 from shared.errors import AGAIN, UserError, explain, printable
 from shared.run_folder import locked
 from shared.runs.reader import find_runs
 
 FOLDER_FLAG = "--folder (make: FOLDER)"
+# What readers of data and noise files say in the words of the projects' scripts, and here
+IN_OUR_WORDS = {
+    "--data_path; of ieg_fsr --dataset_dir": "--data, make: DATA",
+    "(--data_path)": "(--data, make: DATA)",
+    "(--labels)": "(--labels, make: LABELS)",
+    "check --noise_file and": "check --noise_file (make: NOISE_FILE) and",
+    ", or leave them out with --skip_broken": "",
+}
 EPILOG = """\
 examples:
   python -m compare run --dataset digits --kind pdn --rate 0.4
@@ -55,7 +63,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"error: {printable(explain(error))}", file=sys.stderr)
         return 2
     except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
+        print(f"error: {_in_our_words(str(error))}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print(f"interrupted; {AGAIN} to continue", file=sys.stderr)
@@ -126,6 +134,7 @@ def _add_question(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--seeds", type=int, nargs="+", default=[1], help="of the runs (1)")
     parser.add_argument(
         "--args",
+        dest="further",
         default="",
         metavar="FLAGS",
         help="further flags of every script; behind `sln:` those of sln alone",
@@ -137,12 +146,11 @@ def _add_methods(parser: argparse.ArgumentParser) -> None:
 
 
 def _run(args: argparse.Namespace) -> int:
-    folder = _folder(args)
-    methods = chosen(args.methods)
+    question, methods, folder = _asked(args)
+    _check_environments(methods)
     with locked(folder, FOLDER_FLAG):
-        _check_environments(methods)
-        task, jobs = _planned(args, folder)
-        print(f"{len(jobs)} runs in {folder}{_total(jobs)}", flush=True)
+        task, jobs = _planned(question, methods, args.seeds, folder)
+        print(f"{counted(len(jobs), 'run')} in {folder}{_total(jobs)}", flush=True)
         for key, difference in plan.differences(task, methods).items():
             print(f"note: {METHODS[key].title} {difference}", flush=True)
         if args.ray:
@@ -168,9 +176,9 @@ def _told(outcomes: list[Outcome]) -> int:
 
 
 def _commands(args: argparse.Namespace) -> int:
-    folder = _folder(args)
+    question, methods, folder = _asked(args)
     with locked(folder, FOLDER_FLAG):
-        _, jobs = _planned(args, folder)
+        _, jobs = _planned(question, methods, args.seeds, folder)
     for job in jobs:
         print(job.line)
     print(f"note: sbatch {folder / slurm.ARRAY} runs these as an array", file=sys.stderr)
@@ -198,25 +206,23 @@ def _projects(args: argparse.Namespace) -> int:
     return 0
 
 
-def _folder(args: argparse.Namespace) -> Path:
-    """Of the comparison, absolute; by default below runs/ of the repository."""
-    folder: Path = args.folder or ROOT / "runs" / _question(args).name
-    return folder.absolute()
+def _asked(args: argparse.Namespace) -> tuple[Question, list[Method], Path]:
+    """What is asked, of which methods, and the comparison's folder, absolute; nothing is read yet.
+
+    The folder is by default below runs/ of the repository.
+    """
+    plan.further_flags(args.further)  # raises UserError
+    question = Question(**{name: getattr(args, name) for name in Question.__dataclass_fields__})
+    folder: Path = args.folder or ROOT / "runs" / question.name
+    return question, chosen(args.methods), folder.absolute()
 
 
-def _question(args: argparse.Namespace) -> Question:
-    return Question(
-        *(args.dataset, args.kind, args.rate, args.noise_file, args.data, args.labels),
-        *(args.limit, args.args),
-    )
-
-
-def _planned(args: argparse.Namespace, folder: Path) -> tuple[Task, list[Job]]:
+def _planned(
+    question: Question, methods: Sequence[Method], seeds: Sequence[int], folder: Path
+) -> tuple[Task, list[Job]]:
     """The task and its jobs, whose files are in the folder then."""
-    plan.further_flags(args.args)  # before anything is read or written
-    methods = chosen(args.methods)
-    task = prepare(_question(args), folder)
-    jobs = plan.jobs(task, methods, list(dict.fromkeys(args.seeds)), args.args, folder)
+    task = prepare(question, folder)
+    jobs = plan.jobs(task, methods, list(dict.fromkeys(seeds)), question.further, folder)
     slurm.write(jobs, folder)
     return task, jobs
 
@@ -239,6 +245,12 @@ def _total(jobs: list[Job]) -> str:
     if len(known) < len(times):
         return "; how long they take was not measured"
     return f", about {span(sum(known))} to go on two cores"
+
+
+def _in_our_words(message: str) -> str:
+    for theirs, ours in IN_OUR_WORDS.items():
+        message = message.replace(theirs, ours)
+    return message
 
 
 def _say(line: str) -> None:

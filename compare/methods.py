@@ -13,14 +13,6 @@ from shared.errors import UserError
 
 SMALL = 10_000  # images up to which a set gets the presets of small ones
 TRUSTED_PER_CLASS = 10  # of L2R and IEG, as in IEG's paper
-_NARROW_IEG = (
-    "--network_name=wrn10-1 --max_iteration={steps} --lr_schedule=cosine_one --eval_freq={evaluate}"
-)
-_TRUSTED = "--probe_dataset_hold_ratio={trusted}"
-_NARROW_FSR = (
-    f"{_NARROW_IEG} --meta_start_epoch=5 --queue_bs={{queue}} --queue_capacity={{small_capacity}}"
-)
-_NARROW_TWO_NETS = "--width 8 --num_epochs 24 --lr_drop 18"
 
 
 @dataclass(frozen=True)
@@ -40,46 +32,40 @@ class Method:
     seconds: dict[str, float]
 
 
+def _instancegm(key: str, title: str, flags: str, seconds: float) -> Method:
+    narrow = f"{flags} --width 8 --num_epochs 24 --lr_drop 18"
+    return Method(
+        *(key, title, "instancegm", "instancegm/instanceGM.py"),
+        {"digits": flags, "small": narrow, "paper": flags},
+        {"digits": seconds, "small": seconds},
+    )
+
+
+def _ieg_fsr(
+    key: str, title: str, flags: str, seconds: float, narrow: str = "", paper: str = ""
+) -> Method:
+    """narrow, paper: what these presets have besides the flags."""
+    flags = f"--method={key} {flags}"
+    narrow = (
+        f"{flags} --network_name=wrn10-1 --max_iteration={{steps}} --lr_schedule=cosine_one "
+        f"--eval_freq={{evaluate}} {narrow}"
+    )
+    return Method(
+        *(key, title, "ieg_fsr", "ieg_fsr/ieg/main.py"),
+        {"digits": narrow, "small": narrow, "paper": f"{flags} {paper}"},
+        {"digits": seconds, "small": seconds},
+    )
+
+
+_TRUSTED = "--probe_dataset_hold_ratio={trusted}"
 METHODS = {
     method.key: method
     for method in (
+        _instancegm("ce", "Cross-entropy", "--mode ce", seconds=20),
+        _instancegm("instancegm", "InstanceGM", "", seconds=155),
+        _instancegm("dividemix", "DivideMix", "--no-vae", seconds=130),
         Method(
-            "ce",
-            "Cross-entropy",
-            "instancegm",
-            "instancegm/instanceGM.py",
-            {
-                "digits": "--mode ce",
-                "small": f"--mode ce {_NARROW_TWO_NETS}",
-                "paper": "--mode ce",
-            },
-            {"digits": 20, "small": 20},
-        ),
-        Method(
-            "instancegm",
-            "InstanceGM",
-            "instancegm",
-            "instancegm/instanceGM.py",
-            {"digits": "", "small": _NARROW_TWO_NETS, "paper": ""},
-            {"digits": 155, "small": 155},
-        ),
-        Method(
-            "dividemix",
-            "DivideMix",
-            "instancegm",
-            "instancegm/instanceGM.py",
-            {
-                "digits": "--no-vae",
-                "small": f"--no-vae {_NARROW_TWO_NETS}",
-                "paper": "--no-vae",
-            },
-            {"digits": 130, "small": 130},
-        ),
-        Method(
-            "sln",
-            "SLN+MO+LC",
-            "re_sln",
-            "re_sln/train_cifar.py",
+            *("sln", "SLN+MO+LC", "re_sln", "re_sln/train_cifar.py"),
             {
                 "digits": "--method sln_mo_lc",
                 "small": "--method sln_mo_lc --batch_size 32 --n_epochs 40 --lc_n_epoch 33 "
@@ -89,10 +75,7 @@ METHODS = {
             {"digits": 60, "small": 90},
         ),
         Method(
-            "lra",
-            "LRA-diffusion",
-            "lra_diffusion",
-            "lra_diffusion/train_CIFAR.py",
+            *("lra", "LRA-diffusion", "lra_diffusion", "lra_diffusion/train_CIFAR.py"),
             {
                 "digits": "",
                 "small": "--batch_size 32 --nepoch 60 --lr 5e-3 --warmup_epochs 2 "
@@ -102,42 +85,14 @@ METHODS = {
             },
             {"digits": 110, "small": 150},
         ),
-        Method(
-            "l2r",
-            "L2R",
-            "ieg_fsr",
-            "ieg_fsr/ieg/main.py",
-            {
-                "digits": f"--method=l2r {_TRUSTED} {_NARROW_IEG}",
-                "small": f"--method=l2r {_TRUSTED} {_NARROW_IEG}",
-                "paper": f"--method=l2r {_TRUSTED}",
-            },
-            {"digits": 40, "small": 40},
-        ),
-        Method(
-            "ieg",
-            "IEG",
-            "ieg_fsr",
-            "ieg_fsr/ieg/main.py",
-            {
-                "digits": f"--method=ieg {_TRUSTED} {_NARROW_IEG}",
-                "small": f"--method=ieg {_TRUSTED} {_NARROW_IEG}",
-                "paper": f"--method=ieg {_TRUSTED}",
-            },
-            {"digits": 100, "small": 100},
-        ),
-        Method(
-            "fsr",
-            "FSR",
-            "ieg_fsr",
-            "ieg_fsr/ieg/main.py",
-            {
-                "digits": f"--method=fsr {_NARROW_FSR}",
-                "small": f"--method=fsr {_NARROW_FSR}",
-                "paper": "--method=fsr --max_iteration=63500 --cos_t_mul=2 "
-                "--queue_bs={large_queue} --queue_capacity={large_capacity}",
-            },
-            {"digits": 35, "small": 35},
+        _ieg_fsr("l2r", "L2R", _TRUSTED, seconds=40),
+        _ieg_fsr("ieg", "IEG", _TRUSTED, seconds=100),
+        _ieg_fsr(
+            *("fsr", "FSR", ""),
+            seconds=35,
+            narrow="--meta_start_epoch=5 --queue_bs={queue} --queue_capacity={small_capacity}",
+            paper="--max_iteration=63500 --cos_t_mul=2 --queue_bs={large_queue} "
+            "--queue_capacity={large_capacity}",
         ),
     )
 }

@@ -61,7 +61,7 @@ def jobs(
 def further_flags(text: str) -> dict[str, list[str]]:
     """Flags by method, those for all of them at "".
 
-    "--limit_test 100 ce: --num_epochs 2 sln: --n_epochs 2" gives all the limit, two of them epochs;
+    "--limit_test 100 ce: --num_epochs 2 sln:--n_epochs 2" gives all the limit, two of them epochs;
     "simclr:" stands before those of LRA-diffusion's encoder.
     Raises UserError.
     """
@@ -72,15 +72,17 @@ def further_flags(text: str) -> dict[str, list[str]]:
     except ValueError as error:
         raise UserError(f"--args {text}: {error}; mend the quotation marks") from error
     for word in words:
-        if word.endswith(":"):
-            current = word[:-1]
-            if current not in (*METHODS, ENCODER):
+        name, colon, behind = word.partition(":")
+        if colon and not name.startswith("-") and (not behind or behind.startswith("-")):
+            if name not in (*METHODS, ENCODER):
                 raise UserError(
-                    f"--args names {word}, which is no method: before flags for one method write "
-                    f"its name, one of {' '.join(METHODS)}, and a colon"
+                    f"--args (make: ARGS) names {name}:, which is no method: before flags for one "
+                    f"method write its name, one of {' '.join(METHODS)}, and a colon"
                 )
+            current, word = name, behind
             found.setdefault(current, [])
-            continue
+            if not word:
+                continue
         flag = word.lstrip("-").partition("=")[0]
         if word.startswith("-") and flag in SET_HERE:
             raise UserError(

@@ -27,7 +27,7 @@ from shared.formats import noise_file
 from shared.formats.alignment import aligned, evenly, origin
 from shared.formats.external import read_any, split_column
 from shared.formats.noise_file import CORRECTED_KIND, NoiseFile, make
-from shared.noise.kinds import TABLE
+from shared.noise.kinds import DEFAULT_MAPS, TABLE
 from shared.noise.recipe import Recipe, generate
 
 DATASETS = ("digits", "cifar10", "cifar100", "folder")
@@ -82,6 +82,15 @@ class Question:
             object.__setattr__(self, "kind", USUAL_KIND)
         if self.kind is not None and self.rate is None:
             object.__setattr__(self, "rate", USUAL_RATE)
+        if self.rate is not None and not 0 <= self.rate <= 1:
+            raise UserError(f"--rate {self.rate} (make: RATE) is outside [0, 1]: 0.4 means 40 %")
+        if self.kind == "asymmetric" and self.dataset not in DEFAULT_MAPS:
+            raise UserError(
+                f"--kind asymmetric (make: KIND) is for {' and '.join(DEFAULT_MAPS)}, of which it "
+                "is known what is taken for what: choose another kind, such as pair_flip, or give "
+                "a file with --noise_file (make: NOISE_FILE), made by `python -m shared noise make "
+                "--kind asymmetric --map ...`"
+            )
 
     @property
     def own(self) -> bool:
@@ -131,29 +140,30 @@ def prepare(question: Question, folder: Path) -> Task:
     are_corrected = noise is not None and noise.clean_labels is None
     if noise is not None and are_corrected:
         data, noise = replace(data, train_labels=noise.noisy_labels), None
-    path = None if question.dataset == "digits" else datasets.data_root(question.data).absolute()
-    dataset, labels = question.dataset, question.labels
+    place = None if question.dataset == "digits" else datasets.data_root(question.data).absolute()
+    task = Task(
+        question.dataset,
+        data_path=None if place is None else str(place),
+        labels=question.labels,
+        noise_file=None,
+        samples=len(data.train_labels),
+        classes=data.num_classes,
+    )
     if question.limit is not None:
         assert isinstance(data, ImageData)  # `_load` reads the images then
         rows = np.arange(len(data.train_labels)) if noise is None else noise.rows
         part = evenly(len(rows), question.limit)
-        dataset, labels, path = "folder", None, folder / DATA
-        save(path, _arrays(data, rows[part], question.limit))
+        save(folder / DATA, _arrays(data, rows[part], question.limit))
         noise = None if noise is None else _cut(noise, part)
+        task = replace(
+            task, dataset="folder", data_path=str(folder / DATA), labels=None, samples=len(part)
+        )
     elif are_corrected:
-        labels = str(folder / LABELS)
         _save_labels(folder / LABELS, _listed(data))
+        task = replace(task, labels=str(folder / LABELS))
     if noise is not None:
         _save_labels(folder / NOISE, noise_file.encode(noise))
-    samples = len(data.train_labels) if noise is None else len(noise.noisy_labels)
-    task = Task(
-        dataset,
-        None if path is None else str(path),
-        None if labels is None else str(labels),
-        None if noise is None else str(folder / NOISE),
-        min(samples, question.limit or samples),
-        data.num_classes,
-    )
+        task = replace(task, noise_file=str(folder / NOISE), samples=len(noise.noisy_labels))
     known = {"question": asdict(question), "task": asdict(task)}
     save(folder / PLAN, (json.dumps(known, indent=1) + "\n").encode())
     return task
@@ -182,8 +192,9 @@ def _check_plan(question: Question, folder: Path) -> None:
         ) from error
     for name, value in asdict(question).items():
         if before[name] != value:
+            flag = "args" if name == "further" else name
             raise UserError(
-                f"{folder} is the comparison with {name} {before[name]!r}, not {value!r}: choose "
+                f"{folder} is the comparison with --{flag} {before[name]!r}, not {value!r}: choose "
                 "another --folder (make: FOLDER)"
             )
 

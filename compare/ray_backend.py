@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from compare.plan import ROOT, Job
-from compare.run import Outcome, estimate, run_job, told
+from compare.run import Outcome, counted, estimate, run_job, told
 from shared.errors import UserError
 
 CORES = 2  # of a task where there is no GPU
@@ -29,7 +29,7 @@ def run_jobs(
     ray = _connect(address)
     try:
         share = share_of([node["Resources"] for node in ray.nodes() if node["Alive"]])
-        say(f"Ray: {len(jobs)} tasks, each with {_words(share)}")
+        say(f"Ray: {counted(len(jobs), 'task')}, each with {_words(share)}")
         task = ray.remote(max_retries=1, **share)(run_job)
         for job in jobs:
             say(f"{job.title}: {estimate(job)}; {job.folder}")
@@ -64,7 +64,7 @@ def share_of(nodes: Sequence[Mapping[str, float]]) -> dict[str, int]:
 
 
 def _words(share: dict[str, int]) -> str:
-    return "one GPU" if "num_gpus" in share else f"{share['num_cpus']} cores"
+    return "one GPU" if "num_gpus" in share else counted(share["num_cpus"], "core")
 
 
 def _connect(address: str) -> Any:

@@ -6,6 +6,7 @@ finite: then the others go on, and the failure is told at the end.
 """
 
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -15,7 +16,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from compare.plan import Command, Job
+from compare.plan import SET_HERE, Command, Job
 from shared.runs.reader import RunError, read_run
 
 ATTEMPTS = 2
@@ -94,8 +95,24 @@ def failures(outcomes: Sequence[Outcome]) -> list[str]:
         if outcome.failed:
             log = outcome.job.folder / LOG
             lines.append(f"{outcome.job.title} {told(outcome)}; the end of {log}:")
-            lines += [f"    {line}" for line in [*_end_of(log), outcome.reason] if line]
+            end = [line for line in [*_end_of(log), outcome.reason] if line]
+            lines += [f"    {line}" for line in end]
+            lines += _flags_here("\n".join(end))
     return lines
+
+
+def _flags_here(text: str) -> list[str]:
+    """What the flags of a script that a text names are called here."""
+    return [
+        f"    (its --{flag} is {here} here)"
+        for flag, here in SET_HERE.items()
+        if re.search(rf"--{flag}\b", text)
+    ]
+
+
+def counted(number: int, what: str) -> str:
+    """`1 run` or `2 runs`."""
+    return f"{number} {what}{'' if number == 1 else 's'}"
 
 
 def span(seconds: float) -> str:

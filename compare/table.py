@@ -21,6 +21,7 @@ from shared.formats import noise_file
 from shared.formats.noise_file import NoiseFile
 from shared.runs.labels import differing
 from shared.runs.reader import Run, Unread
+from shared.runs.settings import told_apart
 
 CSV = "table.csv"
 ACCURACIES = ("last", "best", "last_10_mean")
@@ -29,7 +30,9 @@ _NAME = re.compile(rf"({'|'.join(METHODS)})-seed-?\d+")  # of a run's folder, se
 
 @dataclass(frozen=True)
 class Row:
-    """A method over its finished seeds; accuracies in percent, None without a test set.
+    """A method over its finished seeds, all with the same settings, named where others differ.
+
+    Accuracies are in percent, None without a test set.
 
     Each accuracy is (mean, sample deviation), the latter None for one seed.
     """
@@ -43,21 +46,27 @@ class Row:
     differs: str  # from the other methods
 
 
-def rows(runs: Iterable[Run], differences: Mapping[str, str]) -> list[Row]:
-    """One for each method, in the order of METHODS. differences: by key of METHODS."""
-    groups: dict[str, list[Run]] = {}
-    for run in runs:
-        groups.setdefault(run.folder.name.partition("-")[0], []).append(run)
-    known = [key for key in METHODS if key in groups]
-    return [_row(groups[key], differences.get(key, "")) for key in known]
+def rows(runs: Sequence[Run], differences: Mapping[str, str]) -> list[Row]:
+    """One for each method and settings of it, in the order of METHODS.
+
+    differences: by key of METHODS.
+    """
+    groups: dict[tuple[str, str], list[Run]] = {}
+    for key in METHODS:
+        found = [run for run in runs if run.folder.name.partition("-")[0] == key]
+        for settings, run in zip(told_apart(found), found):
+            groups.setdefault((key, settings), []).append(run)
+    return [
+        _row(alike, settings, differences.get(key, "")) for (key, settings), alike in groups.items()
+    ]
 
 
-def _row(runs: Sequence[Run], differs: str) -> Row:
+def _row(runs: Sequence[Run], settings: str, differs: str) -> Row:
     summaries = [summary for run in runs if (summary := run.summary()) is not None]
     found = {name: _mean([getattr(summary, name) for summary in summaries]) for name in ACCURACIES}
     samples = [len(noise.noisy_labels) for run in runs if (noise := _noise(run)) is not None]
     return Row(
-        runs[0].title,
+        f"{runs[0].title} ({settings})" if settings else runs[0].title,
         len(runs),
         found,
         runs[0].which,
@@ -155,6 +164,12 @@ def check_labels(runs: Iterable[Run], expected: str | None) -> str:
         if expected is None:
             others.append(noise)
         checked += 1
+    if checked == 0:
+        return "no run recorded its labels, so that none could be compared"
+    if checked == 1 and expected is None:
+        return "one run recorded its labels, and there are no others to compare them with"
+    if checked == 1:
+        return "the labels of the one run are those of the noise file, sample by sample"
     return f"the labels of {checked} runs were compared, sample by sample: all the same"
 
 

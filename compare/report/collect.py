@@ -21,6 +21,7 @@ from compare.report.statistics import Flags, Floats, Labels, mean_over, vote
 from shared.errors import UserError
 from shared.formats import noise_file
 from shared.runs.reader import LabelQuality, Run, Unread, find_runs, read_label_quality
+from shared.runs.settings import told_apart
 
 MAX_CLASSES = 10_000
 UNKNOWN = -2  # a true label that nobody knows
@@ -118,6 +119,10 @@ class _Source:
     clean: Labels | None
     dataset: str | None = None
     num_classes: int | None = None
+
+    @property
+    def project(self) -> str:
+        return "" if self.run is None else self.run.project
 
 
 def collect(places: Iterable[Path]) -> Collected:
@@ -289,7 +294,7 @@ def _class_names(known: Sequence[_Source], given: Labels, clean: Labels) -> tupl
 
 
 def _methods(sources: Sequence[_Source], samples: Samples) -> tuple[Method, ...]:
-    """Runs of one method and different seeds together; the others each for itself."""
+    """Runs of one method that differ in their seeds alone together; the others each for itself."""
     titles = _titles(sources)
     return tuple(
         _method(title, [s for s, own in zip(sources, titles) if own == title], samples)
@@ -298,21 +303,35 @@ def _methods(sources: Sequence[_Source], samples: Samples) -> tuple[Method, ...]
 
 
 def _titles(sources: Sequence[_Source]) -> list[str]:
-    """The method's name, with what tells it from another one of the same name."""
-    kinds = [(s.title, s.run.project if s.run else "") for s in sources]
-    projects = Counter(title for title, _ in dict.fromkeys(kinds))
-    seeds = Counter((kind, s.run.seed if s.run else None) for kind, s in zip(kinds, sources))
-    repeated = {kind for (kind, _), count in seeds.items() if count > 1}
+    """The method's name, with what tells it from another one of the same name.
+
+    That is the project, the settings, and of runs of one seed that have the same ones the folder.
+    """
+    projects = Counter(title for title, _ in {(s.title, s.project) for s in sources})
+    names = [
+        f"{s.title} ({s.project})" if projects[s.title] > 1 and s.project else s.title
+        for s in sources
+    ]
+    names = _with_settings(names, sources)
+    seeds = Counter((name, s.run.seed if s.run else None) for name, s in zip(names, sources))
+    repeated = {name for (name, _), count in seeds.items() if count > 1}
     places = {
-        kind: _parent([s for s, own in zip(sources, kinds) if own == kind]) for kind in repeated
+        name: _parent([s for s, own in zip(sources, names) if own == name]) for name in repeated
     }
-    titles = []
-    for (title, project), source in zip(kinds, sources):
-        name = f"{title} ({project})" if projects[title] > 1 and project else title
-        if (title, project) in repeated:
-            name += f": {os.path.relpath(source.name, places[title, project])}"
-        titles.append(name)
-    return titles
+    return [
+        f"{name}: {os.path.relpath(s.name, places[name])}" if name in repeated else name
+        for name, s in zip(names, sources)
+    ]
+
+
+def _with_settings(names: Sequence[str], sources: Sequence[_Source]) -> list[str]:
+    """The names with the settings in which runs of one name differ."""
+    found = list(names)
+    for name in set(names):
+        runs = {row: s.run for row, s in enumerate(sources) if names[row] == name and s.run}
+        for row, settings in zip(runs, told_apart([*runs.values()])):
+            found[row] = f"{name} ({settings})" if settings else name
+    return found
 
 
 def _parent(sources: Sequence[_Source]) -> str:

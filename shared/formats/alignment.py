@@ -74,7 +74,12 @@ def labels_for(
     name = f"labels of the noise file for {dataset}"
     checked_labels(noise.noisy_labels, num_classes, name=name, error=NoiseFileError)
     _check_clean_labels(noise, clean[rows], rows, dataset)
-    if noise.clean_labels is None and known.clean_labels_sha256 is None and not accept:
+    says_what_it_is_of = (
+        noise.clean_labels is not None
+        or known.clean_labels_sha256 is not None
+        or known.kind == CORRECTED_KIND  # as few as were wrong, so that they tell nothing
+    )
+    if not (says_what_it_is_of or accept):
         _check_plausible(noise, clean[rows], dataset, num_classes)
     # Copies: torch.from_numpy warns about arrays that are read-only.
     return rows.copy(), noise.noisy_labels.copy()

@@ -7,7 +7,7 @@ Letters: N labels.
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -26,6 +26,8 @@ class Column:
 
     read: Callable[[], Any]  # the values, unchecked
     is_labels: bool  # one whole number per sample, as far as can be told without reading it
+    kind: str | None = None  # of the labels, where the format says it
+    rows: Labels | None = None  # (n,) positions of the samples that it has a value of; None: all
 
 
 @dataclass(frozen=True)
@@ -37,6 +39,16 @@ class Table:
     names: tuple[str, ...] | None = None  # (N,) file names
     order: str = ""  # as NoiseFile.order
     is_text: bool = False  # a table of text: its column names say nothing about the noise
+
+    def part(self, rows: Labels) -> "Table":
+        """What is said of some of the samples; rows: (n,) their positions."""
+        names = None if self.names is None else tuple(self.names[row] for row in rows)
+        indices = self.indices
+        if indices is not None:
+            indices = indices[rows]
+        elif names is None:
+            indices = rows
+        return replace(self, names=names, indices=indices)
 
 
 def of_value(value: Any) -> Table:

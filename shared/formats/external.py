@@ -252,16 +252,20 @@ def _clean_column(table: Table, chosen: str) -> Column | None:
 
 
 def _noise_file(table: Table, chosen: str, path: Path | None = None) -> NoiseFile:
-    values = table.columns[chosen].read()
-    column = None if chosen == SINGLE else _clean_column(table, chosen)
-    clean = None if column is None else column_reader.labels(column.read(), "the clean column")
+    column = table.columns[chosen]
+    values = column.read()
+    others = None if chosen == SINGLE else _clean_column(table, chosen)
+    clean = None if others is None else column_reader.labels(others.read(), "the clean column")
+    if column.rows is not None:
+        clean = None if clean is None else clean[column.rows]
+        table = table.part(column.rows)
     if isinstance(values, np.ndarray) and values.dtype == np.bool_ and table.is_text:
         if clean is None:
             raise NoiseFileError(f"column {chosen} has flags, but there is no column of labels")
         noise = make(clean, clean_labels=clean, open_set=values, kind="open_set")
     else:
         noisy = column_reader.labels(values, chosen or "labels")
-        kind = None if table.is_text or chosen == SINGLE else chosen
+        kind = column.kind or (None if table.is_text or chosen == SINGLE else chosen)
         noise = make(noisy, clean_labels=clean, kind=kind)
     return _placed(noise, table, path)
 

@@ -19,7 +19,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from shared.formats.columns import SINGLE, Column, Table
-from shared.formats.noise_file import NoiseFileError
+from shared.formats.noise_file import CORRECTED_KIND, NoiseFileError
 
 PICTURE, INDEX, CLASSES, CONTROL = "image", "index", "class_names", "label"
 _NEEDED = {INDEX, CLASSES}
@@ -55,10 +55,13 @@ def of_export(value: list[Any]) -> Table:
 
 def of_csv(text: str) -> Table:
     """The reviewed labels of a CSV export; raises NoiseFileError."""
+    usual = csv.field_size_limit(max(len(text), csv.field_size_limit()))  # a picture is a cell
     try:
         rows = list(csv.DictReader(io.StringIO(text, newline=""), strict=True))
     except csv.Error as error:
         raise NoiseFileError(f"the text is not a table ({error}): export it again") from error
+    finally:
+        csv.field_size_limit(usual)
     return _table(answer for row in rows for answer in _of_flat(row))
 
 
@@ -118,7 +121,7 @@ def _table(answers: Iterable[_Answer]) -> Table:
     indices = sorted(by_sample)
     numbers: dict[str, dict[str, int]] = {}  # of each list of classes that occurs
     labels = [_label(by_sample[index], numbers) for index in indices]
-    column = Column(lambda: np.array(labels, np.int64), True)
+    column = Column(lambda: np.array(labels, np.int64), True, CORRECTED_KIND)
     return Table({SINGLE: column}, indices=np.array(indices, np.int64))
 
 

@@ -5,6 +5,8 @@
     ,clean,noisy               the unnamed index that pandas writes
     00/1.jpg 3                 the lists of Clothing1M, WebVision and others
     3                          one label per line
+    index,given_label,new_label,new_name    ticked on the page of compare.report; without a right
+                               label, new_label, a sample is left out
 
 Cells are separated by commas, tabs or semicolons (by spaces in lists without a header) and may
 stand in quotes; 3.0 is 3. A blank line is skipped at the end and refused elsewhere.
@@ -12,14 +14,16 @@ stand in quotes; 3.0 is 3. A blank line is skipped at the end and refused elsewh
 
 import csv
 import re
-from collections.abc import Iterator, Mapping
+import sys
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import count
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from shared.formats.columns import SINGLE, Column, Table
-from shared.formats.noise_file import NoiseFileError
+from shared.formats.noise_file import CORRECTED_KIND, NoiseFileError
 from shared.formats.safe_arrays import UnsafeArrayError
 
 MAX_BYTES = 64 * 2**20
@@ -29,6 +33,7 @@ _PATH_AND_LABEL = re.compile(r".*[^,;\t ] +[0-9]+(\.0*)?", re.ASCII)
 _FILE = re.compile(r".*[^.]\.[A-Za-z]{2,5}")
 _INDEX_NAMES = {"", "index", "idx", "indices", "unnamed: 0", "sample_index", "id"}
 _FILE_NAMES = {"file", "filename", "file_name", "path", "image", "image_path", "img_path", "name"}
+_GIVEN, _RIGHT, _RIGHT_NAME = "given_label", "new_label", "new_name"  # of what was ticked
 _EXPECTED = "expected label,label_noisy or another header with names of label columns"
 
 
@@ -94,7 +99,7 @@ def _unnamed(columns: list[list[str]]) -> Table:
     *names, found = columns
     if len(names) > 1 or (names and _NUMBER.fullmatch(names[0][0])):
         raise NoiseFileError(f"the first line has {len(columns)} cells and no names: {_EXPECTED}")
-    column = Column(lambda: values(found, first_line=1), True)
+    column = Column(lambda: values(found, count(1)), True)
     return Table({SINGLE: column}, names=tuple(names[0]) if names else None, is_text=True)
 
 
@@ -113,6 +118,9 @@ def _named(head: list[str], columns: list[list[str]]) -> Table:
             found[name] = _label_column(name, column)
     if not any(column.is_labels for column in found.values()):
         raise NoiseFileError(f"the first line is {','.join(head)[:80]!r}: {_EXPECTED}")
+    if {_GIVEN, _RIGHT} <= found.keys():
+        cells = dict(zip(head, columns))
+        found[_RIGHT] = _corrections(cells[_RIGHT], cells.get(_RIGHT_NAME, cells[_RIGHT]))
     return Table(found, _indices(rows, names is not None), names, is_text=True)
 
 
@@ -130,15 +138,41 @@ def _indices(rows: Mapping[str, NDArray[np.int64]], has_names: bool) -> NDArray[
 def _label_column(name: str, cells: list[str]) -> Column:
     """What is called a label must be one; of other columns the first cell tells."""
     is_labels = "label" in name.lower() or not cells or _is_value(cells[0])
-    return Column(lambda: values(cells, first_line=2), is_labels)
+    return Column(lambda: values(cells, count(2)), is_labels)
 
 
-def values(cells: list[str], first_line: int) -> NDArray[Any]:
-    """The whole numbers, or the flags, in the cells; (N,) int64 or bool."""
+def _corrections(cells: Sequence[str], names: Sequence[str]) -> Column:
+    """Right labels, and the names that they were chosen by, of those samples that have one."""
+    rows = [row for row in range(len(cells)) if cells[row] or names[row]]
+
+    def read() -> NDArray[Any]:
+        for row in rows:
+            if not cells[row]:
+                raise NoiseFileError(
+                    f"line {row + 2} has the right label {names[row][:40]!r}, which is none of the "
+                    f"classes: write the number of one as its {_RIGHT}, or choose one on the page"
+                )
+        if not rows:
+            raise NoiseFileError(
+                f"no sample has a right label ({_RIGHT}): write them on the page, then download"
+            )
+        if blank := len(cells) - len(rows):
+            print(
+                f"note: {blank:,} of {len(cells):,} ticked samples have no right label and are "
+                "left out",
+                file=sys.stderr,
+            )
+        return values([cells[row] for row in rows], (row + 2 for row in rows))
+
+    return Column(read, True, CORRECTED_KIND, np.array(rows, np.int64))
+
+
+def values(cells: Sequence[str], lines: Iterable[int]) -> NDArray[Any]:
+    """The whole numbers, or the flags, in the cells of these lines; (N,) int64 or bool."""
     kinds = set(cells)
     if kinds and kinds <= {"True", "False"}:
         return np.array([cell == "True" for cell in cells])
-    for number, cell in enumerate(cells, start=first_line):
+    for number, cell in zip(lines, cells):
         if cell[:1] == "-" or len(cell) > 18 or not _NUMBER.fullmatch(cell):
             raise NoiseFileError(f"line {number} has {cell[:40]!r} where a label from 0 on belongs")
     return np.array([int(cell.partition(".")[0]) for cell in cells], np.int64)

@@ -1,4 +1,4 @@
-"""Jobs whose script is a stand-in, and `python -m compare` as a user starts it."""
+"""Jobs whose script is a stand-in, and commands in this process: a new one takes a while."""
 
 import os
 import subprocess
@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from compare.__main__ import main
 from compare.methods import METHODS
 from compare.plan import ROOT, Job
 
@@ -31,17 +32,28 @@ def job(tmp_path, monkeypatch):
 
 
 @pytest.fixture
-def compare(tmp_path):
-    """Runs `python -m compare` with a folder for the comparison; the finished process."""
+def called(capsys):
+    """Calls a command's main function with its words; how it ended, as of a process."""
+
+    def call(function, *words: object) -> subprocess.CompletedProcess[str]:
+        try:
+            status = function([*map(str, words)])
+        except SystemExit as end:  # argparse's way
+            status = end.code
+        said = capsys.readouterr()
+        return subprocess.CompletedProcess(words, status, said.out, said.err)
+
+    return call
+
+
+@pytest.fixture
+def compare(called, tmp_path, monkeypatch):
+    """Runs `python -m compare` in tmp_path, with a folder for the comparison."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
 
     def run(*words: object, folder: Path | None = None) -> subprocess.CompletedProcess[str]:
         place = [] if words[0] in ("table", "projects") else ["--folder", folder or tmp_path / "c"]
-        return subprocess.run(
-            [sys.executable, ROOT / "compare", *map(str, words), *place],
-            cwd=tmp_path,
-            env=environment(),
-            capture_output=True,
-            text=True,
-        )
+        return called(main, *words, *place)
 
     return run

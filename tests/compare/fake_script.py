@@ -10,6 +10,7 @@ import json
 import shutil
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 from shared.run_folder import locked
@@ -17,14 +18,14 @@ from shared.run_folder import locked
 CONFIG = "{dataset_name: digits, sigma: 0.5, mo: true, lc_n_epoch: 2, n_epochs: %d, seed: %d}\n"
 
 
-def main() -> int:
+def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser()
     parser.add_argument("folder", type=Path)
     parser.add_argument("--epochs", type=int, default=3)
     parser.add_argument("--seconds", type=float, default=0.0)
     parser.add_argument("--fail", type=int, nargs=2, default=(0, 0))
     parser.add_argument("--noise_file", type=Path)
-    args = parser.parse_args()
+    args = parser.parse_args(arguments)
     with locked(args.folder):
         return train(args)
 

@@ -100,11 +100,14 @@ def test_flags_go_to_all_methods_or_to_one():
         assert (values(job.commands[-1]).get("--id") == "a b") == (job.method.key == "ce")
     (lra,) = planned(DIGITS, ["lra"], further=words)
     assert values(lra.commands[0])["--nepoch"] == "1"
-    with pytest.raises(UserError, match="no method"):
-        further_flags("slm: --n_epochs 2")
+    assert further_flags("sln:--n_epochs 2") == {"": [], "sln": ["--n_epochs", "2"]}
+    assert further_flags("--id sln:5 x:y") == {"": ["--id", "sln:5", "x:y"]}
+    for words in ("slm: --n_epochs 2", "slm:--n_epochs 2"):
+        with pytest.raises(UserError, match="names slm:, which is no method"):
+            further_flags(words)
     with pytest.raises(UserError, match="quotation"):
         further_flags("--id 'a")
-    for words in ("--seed 7", "sln: --noise_file=a.npz", "ieg: -dataset_dir a"):
+    for words in ("--seed 7", "sln:--noise_file=a.npz", "ieg: -dataset_dir a"):
         with pytest.raises(UserError, match="which the comparison sets: give it as --"):
             further_flags(words)
 
@@ -151,6 +154,8 @@ def test_a_comparison_is_named_by_data_noise_and_limit(question, name):
         ({"data": "/a"}, "digits come with"),
         ({"limit": 100}, "digits are few"),
         ({"dataset": "cifar10", "limit": 0}, "1 or more"),
+        ({"kind": "pdn", "rate": 4.0}, r"make: RATE\) is outside \[0, 1\]"),
+        ({"kind": "asymmetric"}, "choose another kind, such as pair_flip, or give a file"),
     ],
 )
 def test_questions_that_cannot_be_are_refused(fields, message):

@@ -50,7 +50,7 @@ def test_two_questions_never_share_a_folder(tmp_path):
     prepare(Question("digits", kind="symmetric", rate=0.3), tmp_path)
     with pytest.raises(UserError, match=r"rate 0.3, not 0.4: choose another --folder"):
         prepare(Question("digits", kind="symmetric"), tmp_path)
-    with pytest.raises(UserError, match=r"further '', not '--device cpu'"):
+    with pytest.raises(UserError, match=r"--args '', not '--device cpu'"):
         prepare(Question("digits", kind="symmetric", rate=0.3, further="--device cpu"), tmp_path)
     (tmp_path / PLAN).write_text("{}")
     with pytest.raises(UserError, match="cannot be read"):

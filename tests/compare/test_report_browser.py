@@ -1,8 +1,13 @@
-"""The page in headless Chromium, as a user has it: offline, with a mouse and without one."""
+"""The page in headless Chromium, as a user has it: offline, with a mouse and without one.
+
+Drawing the figures takes most of the time, so that tests of the gallery and the tables have the
+page without plotly.
+"""
 
 import csv
 import shutil
 from dataclasses import replace
+from unittest import mock
 
 import numpy as np
 import pytest
@@ -19,6 +24,7 @@ from shared.formats.label_quality import Verdict
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="chromium is not installed")
+NO_FIGURES = "const Plotly = { react: place => place.append(document.createElement('svg')) };"
 NAMES = ("</script><script>alert(1)</script>", "りんご", "<b>bold</b>", 'a "b", c')
 
 
@@ -30,21 +36,36 @@ def browser():
         browser.close()
 
 
-def html_of(folder, place, source, first=100):
+def html_of(folder, place, source):
     path = folder / "report.html"
-    path.write_text(report_page.page(collect([place]), source, first), encoding="utf-8")
+    path.write_text(report_page.page(collect([place]), source, first=100), encoding="utf-8")
     return path
 
 
-@pytest.fixture(scope="module")
-def digits(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("digits")
-    place = made.three_methods(folder / "runs", made.noise(200))
-    return html_of(folder, place, Source("digits"))
+def without_figures(*words):
+    """The same with a stand-in for plotly."""
+    with mock.patch.object(report_page, "get_plotlyjs", return_value=NO_FIGURES):
+        return html_of(*words)
 
 
 @pytest.fixture(scope="module")
-def hostile(tmp_path_factory):
+def runs(tmp_path_factory):
+    return made.three_methods(tmp_path_factory.mktemp("runs"), made.noise(200))
+
+
+@pytest.fixture(scope="module")
+def digits(tmp_path_factory, runs):
+    return html_of(tmp_path_factory.mktemp("digits"), runs, Source("digits"))
+
+
+@pytest.fixture(scope="module")
+def plain(tmp_path_factory, runs):
+    """The page without figures."""
+    return without_figures(tmp_path_factory.mktemp("plain"), runs, Source("digits"))
+
+
+@pytest.fixture(scope="module")
+def hostile_runs(tmp_path_factory):
     """Names that are code, no truth, no test set, no picture, one run."""
     folder = tmp_path_factory.mktemp("hostile")
     labels = noise_file.make([0, 1, 2, 3] * 5, num_classes=4)
@@ -52,8 +73,7 @@ def hostile(tmp_path_factory):
     says = Verdict(np.roll(labels.noisy_labels, 1), quality, quality, quality < 0.5)
     files = [f"<img src=x onerror=alert({number})>.png" for number in range(20)]
     more = {"names": NAMES, "says": says, "files": files, "accuracies": [None] * 4}
-    made.write(folder / "runs/one", labels, **more)
-    return html_of(folder, folder / "runs", Source("folder", folder))
+    return made.write(folder / "runs/one", labels, **more)
 
 
 @pytest.fixture
@@ -89,30 +109,31 @@ def cards(page):
     return page.locator("#cards > li").all_inner_texts()
 
 
-@pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("width", [1400, 420])
-def test_it_opens_and_fits(open_page, digits, width, scheme):
-    page = open_page(digits, viewport={"width": width, "height": 900}, color_scheme=scheme)
-    assert page.evaluate("document.documentElement.scrollWidth") <= width
-    assert page.locator(".plot svg.main-svg").count() >= 12  # two layers of each figure
-    shown = page.locator("#cards img").first
-    assert shown.evaluate("image => image.complete && image.naturalWidth") == 32
-    background = page.evaluate("getComputedStyle(document.body).backgroundColor")
-    assert background == {"light": "rgb(255, 255, 255)", "dark": "rgb(20, 24, 28)"}[scheme]
+def test_it_opens_and_fits(open_page, digits, width):
+    page = open_page(digits, viewport={"width": width, "height": 900})
+    for scheme, colour in (("light", "rgb(255, 255, 255)"), ("dark", "rgb(20, 24, 28)")):
+        page.emulate_media(color_scheme=scheme)
+        assert page.evaluate("document.documentElement.scrollWidth") <= width
+        assert page.locator(".plot svg.main-svg").count() >= 12  # two layers of each figure
+        shown = page.locator("#cards img").first
+        assert shown.evaluate("image => image.complete && image.naturalWidth") == 32
+        background = page.evaluate("getComputedStyle(document.body).backgroundColor")
+        assert background == colour
 
 
-def test_names_that_are_code_do_nothing(open_page, hostile):
-    page = open_page(hostile)
+def test_names_that_are_code_do_nothing(open_page, hostile_runs, tmp_path):
+    page = open_page(html_of(tmp_path, hostile_runs, Source("folder", tmp_path)))
     assert page.locator("#cards b").filter(has_text="<b>bold</b>").count() > 0
     assert page.locator("#by-given option").all_inner_texts()[1:] == list(NAMES)
     assert "no picture of <img src=x" in cards(page)[0]
     assert page.locator("main img, main b b").count() == 0
 
 
-def test_nothing_can_be_fetched_even_by_a_script(open_page, browser, digits):
+def test_nothing_can_be_fetched_even_by_a_script(browser, plain):
     context = browser.new_context()
     page = context.new_page()
-    page.goto(digits.as_uri())
+    page.goto(plain.as_uri())
     fetched = page.evaluate("fetch('https://example.org').then(() => 'yes', () => 'no')")
     script = page.evaluate(
         """() => {
@@ -127,8 +148,8 @@ def test_nothing_can_be_fetched_even_by_a_script(open_page, browser, digits):
     assert script
 
 
-def test_a_heading_sorts_its_column(open_page, digits):
-    page = open_page(digits)
+def test_a_heading_sorts_its_column(open_page, plain):
+    page = open_page(plain)
     button = page.locator("#quality-table thead button", has_text="AUC")
     column = page.locator("#quality-table tbody tr td:nth-child(2)")
     orders = []
@@ -140,8 +161,8 @@ def test_a_heading_sorts_its_column(open_page, digits):
     assert button.locator("..").get_attribute("aria-sort") == "ascending"
 
 
-def test_the_gallery_is_filtered_by_class_and_method(open_page, digits):
-    page = open_page(digits)
+def test_the_gallery_is_filtered_by_class_and_method(open_page, plain):
+    page = open_page(plain)
     everything = cards(page)
     page.select_option("#by-given", label="3")
     some = cards(page)
@@ -164,14 +185,14 @@ def test_a_rank_is_one_among_the_labels_that_the_method_judged(open_page, tmp_pa
     part = subset(replace(labels, indices=np.arange(200)), np.arange(0, 200, 7))
     made.write(tmp_path / "runs/all", labels, says=made.verdict(labels))
     made.write(tmp_path / "runs/part", part, "sln", says=made.verdict(part))
-    page = open_page(html_of(tmp_path, tmp_path / "runs", Source("digits")))
+    page = open_page(without_figures(tmp_path, tmp_path / "runs", Source("digits")))
     page.select_option("#by-method", label="SLN+MO+LC")
     ranks = [int(text.split("rank ")[1].split(",")[0]) for text in cards(page)]
     assert ranks == list(range(1, 30))
 
 
-def test_more_can_be_shown(open_page, digits):
-    page = open_page(digits)
+def test_more_can_be_shown(open_page, plain):
+    page = open_page(plain)
     before = len(cards(page))
     page.click("#more")
     assert len(cards(page)) > before
@@ -181,14 +202,15 @@ def test_more_can_be_shown(open_page, digits):
     assert focused == 2 * before  # the first of the new ones; a card has two inputs
 
 
-def test_the_ticked_ones_are_downloaded_and_are_a_noise_file(open_page, digits, tmp_path):
-    page = open_page(digits)
+def test_the_ticked_ones_are_downloaded_and_are_a_noise_file(open_page, plain, tmp_path):
+    page = open_page(plain)
     assert page.locator("#download").is_disabled()
-    page.locator("#cards input[type=checkbox]").nth(2).check()
+    for card in (2, 4):
+        page.locator("#cards input[type=checkbox]").nth(card).check()
     for card, label in ((2, "0"), (5, "7")):  # the second one is ticked by being corrected
         page.locator("#cards input[type=text]").nth(card).fill(label)
         page.locator("#cards input[type=text]").nth(card).blur()
-    assert "2 ticked" in page.locator("#count").inner_text()
+    assert "3 ticked" in page.locator("#count").inner_text()
     with page.expect_download() as waiting:
         page.click("#download")
     path = tmp_path / waiting.value.suggested_filename
@@ -196,22 +218,22 @@ def test_the_ticked_ones_are_downloaded_and_are_a_noise_file(open_page, digits, 
     with path.open(newline="", encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
     assert path.name == "ticked_labels.csv"
-    assert sorted(row["new_label"] for row in rows) == ["0", "7"]
+    assert sorted(row["new_label"] for row in rows) == ["", "0", "7"]
     labels = made.noise(200)
     for row in rows:
         assert int(row["given_label"]) == labels.noisy_labels[int(row["index"])]
     better = replaced(labels, external.read_any(f"{path}:new_label"))
-    changed = {int(row["index"]): int(row["new_label"]) for row in rows}
+    changed = {int(row["index"]): int(row["new_label"]) for row in rows if row["new_label"]}
     expected = [changed.get(k, label) for k, label in enumerate(labels.noisy_labels.tolist())]
     assert better.noisy_labels.tolist() == expected
     page.check("#only-ticked")
-    assert len(cards(page)) == 2
+    assert len(cards(page)) == 3
     page.click("#untick")
     assert cards(page) == []
 
 
-def test_a_right_label_that_is_no_class_is_marked(open_page, digits):
-    page = open_page(digits)
+def test_a_right_label_that_is_no_class_is_marked(open_page, plain):
+    page = open_page(plain)
     right = page.locator("#cards input[type=text]").first
     for written, is_class in (("seven", False), ("7", True), ("", True)):
         right.fill(written)
@@ -219,8 +241,8 @@ def test_a_right_label_that_is_no_class_is_marked(open_page, digits):
         assert right.evaluate("e => e.validity.valid") == is_class
 
 
-def test_names_with_commas_and_quotes_survive_the_download(open_page, hostile, tmp_path):
-    page = open_page(hostile)
+def test_names_with_commas_and_quotes_survive_the_download(open_page, hostile_runs, tmp_path):
+    page = open_page(without_figures(tmp_path, hostile_runs, Source("folder", tmp_path)))
     page.click("#tick-all")
     with page.expect_download() as waiting:
         page.click("#download")
@@ -253,24 +275,17 @@ def test_it_works_without_a_mouse(open_page, digits):
     assert unnamed == 0
 
 
-def test_a_matrix_is_chosen(open_page, digits):
-    page = open_page(digits)
-    title = "document.querySelector('#matrix .ytitle').textContent"
-    assert page.evaluate(title) == "clean label"
-    page.select_option("#matrix-choice", label="InstanceGM: given → predicted")
-    assert page.evaluate(title) == "given label"
-
-
-def test_the_numbers_of_a_matrix_are_light_on_a_dark_page(browser, digits):
-    context = browser.new_context(color_scheme="dark", offline=True)
-    page = context.new_page()
-    page.goto(digits.as_uri())
+def test_a_matrix_is_chosen_and_has_light_numbers_on_a_dark_page(open_page, digits):
+    page = open_page(digits, color_scheme="dark")
     page.wait_for_selector("#matrix .heatmap-label text")
     fills = page.eval_on_selector_all(
         "#matrix .heatmap-label text", "all => all.map(each => getComputedStyle(each).fill)"
     )
     assert set(fills) == {"rgb(228, 232, 236)"}  # --text
-    context.close()
+    title = "document.querySelector('#matrix .ytitle').textContent"
+    assert page.evaluate(title) == "clean label"
+    page.select_option("#matrix-choice", label="InstanceGM: given → predicted")
+    assert page.evaluate(title) == "given label"
 
 
 def test_it_prints_on_paper(open_page, digits):

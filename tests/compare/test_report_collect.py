@@ -38,6 +38,19 @@ def test_runs_of_one_seed_in_two_comparisons_stay_apart(tmp_path):
     ]
 
 
+def test_runs_with_other_settings_are_another_method(tmp_path):
+    """Of two comparisons with different ARGS, say."""
+    labels = made.noise()
+    for comparison, seed, more in (("a", 1, 0.5), ("a", 2, 0.5), ("b", 3, 0.1)):
+        folder = tmp_path / comparison / f"ce-seed{seed}"
+        config = f"lr: {more}\noutput_dir: {folder}\n"
+        made.write(folder, labels, "ce", seed, config=config)
+    assert [(m.title, len(m.runs)) for m in collect([tmp_path]).methods] == [
+        ("Cross-entropy (lr 0.5)", 2),
+        ("Cross-entropy (lr 0.1)", 1),
+    ]
+
+
 def test_several_seeds_are_averaged_and_vote(tmp_path):
     labels = made.noise(count=4, classes=2, dataset=None)
     for seed, (quality, predicted) in enumerate(

@@ -1,34 +1,25 @@
 """Tasks for Label Studio, reviewed by a stand-in, come back as a noise file."""
 
 import json
-import subprocess
-import sys
 import xml.etree.ElementTree as xml
-from pathlib import Path
 
 import numpy as np
 import pytest
 import report_runs as made
 
+from compare.report.__main__ import main as report
+from shared.__main__ import main as shared
 from shared.formats import noise_file
-
-ROOT = Path(__file__).resolve().parents[2]
-
-
-def run(module, *words):
-    return subprocess.run(
-        [sys.executable, "-m", module, *map(str, words)], cwd=ROOT, capture_output=True, text=True
-    )
 
 
 @pytest.fixture(scope="module")
 def written(tmp_path_factory):
+    """Tasks of three methods."""
     folder = tmp_path_factory.mktemp("tasks")
     labels = made.noise(200)
     runs = made.three_methods(folder / "runs", labels)
     words = (runs, "--out", folder / "tasks.json", "--format", "label-studio", "--first", 30)
-    done = run("compare.report", *words)
-    assert done.returncode == 0, done.stderr
+    assert report([*map(str, words)]) == 0
     return folder
 
 
@@ -61,12 +52,12 @@ def test_the_interface_has_the_names_that_the_tasks_use(written):
     assert picture.get("value") == "$image"
 
 
-def test_the_review_comes_back_as_a_noise_file(written, tmp_path):
+def test_the_review_comes_back_as_a_noise_file(called, written, tmp_path):
     tasks = json.loads((written / "tasks.json").read_text())
     export, out = tmp_path / "export.json", tmp_path / "better.npz"
     export.write_text(json.dumps(list(reviewed(tasks))))
     base = next((written / "runs").glob("*/noise.npz"))
-    done = run("shared", "noise", "convert", export, out, "--onto", base)
+    done = called(shared, "noise", "convert", export, out, "--onto", base)
     assert done.returncode == 0, done.stderr
     before, after = noise_file.read(base), noise_file.read(out)
     rows = [task["data"]["index"] for task in tasks]
@@ -75,18 +66,18 @@ def test_the_review_comes_back_as_a_noise_file(written, tmp_path):
     np.testing.assert_array_equal(after.noisy_labels, expected)
     assert after.header.measured_rate < before.header.measured_rate
     assert after.header.dataset == "digits"
-    again = run("shared", "noise", "info", out, "--dataset", "digits")
+    again = called(shared, "noise", "info", out, "--dataset", "digits")
     assert again.returncode != 0  # made-up labels are not those of the real digits
 
 
 @pytest.mark.parametrize("case", ["no pictures", "no verdict", "names"])
-def test_what_cannot_be_reviewed_is_refused(tmp_path, case):
+def test_what_cannot_be_reviewed_is_refused(called, tmp_path, case):
     labels = made.noise(20, dataset="cifar10" if case == "no pictures" else "digits")
     says = None if case == "no verdict" else made.verdict(labels)
     names = ["same"] * 10 if case == "names" else made.DIGITS
     runs = made.write(tmp_path / "run", labels, says=says, names=names)
     words = ("--out", tmp_path / "tasks.json", "--format", "label-studio", "--data_path", tmp_path)
-    done = run("compare.report", runs, *words)
+    done = called(report, runs, *words)
     assert done.returncode == 2
     expected = {"no pictures": "needs the pictures", "no verdict": "no run has a verdict"}
     assert expected.get(case, "two classes have one name") in done.stderr

@@ -10,7 +10,7 @@ import time
 import pytest
 from conftest import environment
 
-from compare.run import LOG, failures, is_finished, run_job, run_jobs, span
+from compare.run import LOG, Outcome, counted, failures, is_finished, run_job, run_jobs, span
 
 PARENT = """
 import sys
@@ -98,6 +98,14 @@ def test_the_others_go_on_when_one_fails_and_its_log_is_told(job):
     assert "seed 2" not in text
 
 
+def test_flags_of_a_script_are_called_what_they_are_here(job):
+    refused = job()
+    refused.folder.mkdir()
+    (refused.folder / LOG).write_text("error: pass its path (--data_path), or --skip_broken\n")
+    *_, note = failures([Outcome(refused, 2, 1.0)])
+    assert note == "    (its --data_path is --data (make: DATA) here)"
+
+
 @pytest.mark.parametrize("status", [2, 3])
 def test_what_cannot_succeed_is_not_tried_again(job, status):
     hopeless = job("--fail", status, 9)
@@ -136,6 +144,10 @@ def test_kill_9_leaves_no_script_behind(parent, job):
     again = job("--epochs", done + 1)
     assert run_job(again).status == 0
     assert [row["epoch"] for row in rows(again)] == list(range(1, done + 2))
+
+
+def test_one_is_not_many():
+    assert [counted(number, "run") for number in (0, 1, 2)] == ["0 runs", "1 run", "2 runs"]
 
 
 def test_spans_of_time():

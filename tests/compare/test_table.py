@@ -3,11 +3,11 @@
 import csv
 import shutil
 
+import fake_script
 import numpy as np
 import pytest
 
 from compare import table
-from compare.run import run_job
 from shared.errors import UserError
 from shared.formats import noise_file
 from shared.runs.reader import find_runs
@@ -21,13 +21,19 @@ def labels(tmp_path):
     return path
 
 
+def train(job):
+    """The job's run, in this process."""
+    (command,) = job.commands
+    fake_script.main(command[2:])
+
+
 def found(folder):
     return table.of_this_comparison(find_runs([folder])[0], folder)
 
 
 def test_a_row_is_a_method_over_its_seeds(tmp_path, job, labels):
     for seed in (1, 2, 3):
-        run_job(job("--noise_file", labels, seed=seed))
+        train(job("--noise_file", labels, seed=seed))
     runs, left_out = found(tmp_path)
     assert left_out == []
     (row,) = table.rows(runs, {"sln": "has something else"})
@@ -44,9 +50,19 @@ def test_a_row_is_a_method_over_its_seeds(tmp_path, job, labels):
     assert read["differs"] == "has something else"
 
 
+def test_other_settings_are_another_row(tmp_path, job):
+    for seed, epochs in ((1, 3), (2, 3), (3, 4)):
+        train(job("--epochs", epochs, seed=seed))
+    found_rows = table.rows(found(tmp_path)[0], {})
+    assert [(row.title, row.seeds) for row in found_rows] == [
+        ("SLN+MO+LC (n_epochs 3)", 2),
+        ("SLN+MO+LC (n_epochs 4)", 1),
+    ]
+
+
 def test_one_seed_has_no_deviation_and_no_test_set_no_accuracy(tmp_path, job):
     done = job()
-    run_job(done)
+    train(done)
     (row,) = table.rows(found(tmp_path)[0], {})
     assert row.accuracies["last"] == (54.0, None)
     log = done.folder / "metrics.jsonl"
@@ -59,7 +75,7 @@ def test_one_seed_has_no_deviation_and_no_test_set_no_accuracy(tmp_path, job):
 
 
 def test_an_unfinished_run_is_left_out_with_the_reason(tmp_path, job):
-    run_job(job("--epochs", 9, "--fail", 2, 1))
+    train(job("--epochs", 9, "--fail", 2, 1))
     runs, left_out = found(tmp_path)
     assert runs == []
     assert left_out[0].reason == "trained 1 of 9 epochs"
@@ -67,7 +83,7 @@ def test_an_unfinished_run_is_left_out_with_the_reason(tmp_path, job):
 
 def test_a_copy_of_a_run_is_no_further_seed(tmp_path, job):
     done = job()
-    run_job(done)
+    train(done)
     for copy in ("sln-seed1.old", "old/sln-seed1"):
         shutil.copytree(done.folder, tmp_path / copy)
     runs, left_out = found(tmp_path)
@@ -79,19 +95,22 @@ def test_a_copy_of_a_run_is_no_further_seed(tmp_path, job):
 
 def test_runs_on_the_same_labels_agree_even_on_a_part_of_them(tmp_path, job, labels):
     for seed in (1, 2):
-        run_job(job("--noise_file", labels, seed=seed))
+        train(job("--noise_file", labels, seed=seed))
     part = noise_file.make([2, 1], indices=[2, 4])
     noise_file.write(tmp_path / "sln-seed2" / "noise.npz", part)
     runs, _ = found(tmp_path)
     assert "2 runs were compared" in table.check_labels(runs, str(labels))
     assert "all the same" in table.check_labels(runs, None)
+    assert "are those of the noise file" in table.check_labels(runs[:1], str(labels))
+    assert "no others to compare them with" in table.check_labels(runs[:1], None)
+    assert "no run recorded its labels" in table.check_labels([], None)
 
 
 @pytest.mark.parametrize("known", [True, False])
 @pytest.mark.parametrize("other", [([0, 1, 2, 0, 1, 1], None), ([1], [9])])
 def test_another_label_is_found(tmp_path, job, labels, known, other):
     for seed in (1, 2):
-        run_job(job("--noise_file", labels, seed=seed))
+        train(job("--noise_file", labels, seed=seed))
     noisy, rows = other
     noise = noise_file.make(noisy, indices=rows and np.array(rows))
     noise_file.write(tmp_path / "sln-seed2" / "noise.npz", noise)

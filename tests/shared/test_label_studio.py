@@ -7,7 +7,7 @@ import json
 import pytest
 
 from shared.formats import external
-from shared.formats.noise_file import NoiseFileError
+from shared.formats.noise_file import CORRECTED_KIND, NoiseFileError
 
 NAMES = ["cat", "dog", "りんご", 'a "b", c']
 LISTED = json.dumps(NAMES, ensure_ascii=False)
@@ -92,6 +92,17 @@ def test_csv(tmp_path):
     rows = [flat(index, name) for index, name in REVIEWED.items()]
     rows.append(flat(50, ""))  # nobody has looked at it
     assert labels_by_row(as_csv(tmp_path, rows)) == EXPECTED
+
+
+def test_a_picture_in_a_cell_may_be_large(tmp_path):
+    picture = "data:image/webp;base64," + "A" * 200_000
+    usual = csv.field_size_limit()
+    assert labels_by_row(as_csv(tmp_path, [flat(7, "dog", image=picture)])) == {7: 1}
+    assert csv.field_size_limit() == usual
+
+
+def test_reviewed_labels_are_known_to_be_corrected(tmp_path):
+    assert external.read_any(written(tmp_path, [flat(7, "dog")])).header.kind == CORRECTED_KIND
 
 
 def test_what_nobody_answered_is_left_out(tmp_path):
