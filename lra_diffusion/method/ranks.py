@@ -45,7 +45,7 @@ class Ranks:
         return slice(start, stop) if start < stop else slice(0, min(count, 2))
 
     def own(self, count: int) -> int:
-        """How many of its `rows` of a batch are its alone: all, or none where they are another's."""
+        """How many of its `rows` of a batch are its own: all, or none where they are another's."""
         start, stop = self._bounds(count, self.rank)
         return stop - start
 
