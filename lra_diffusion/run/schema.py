@@ -146,6 +146,12 @@ class LabelConfig(RunConfig):
         help="write label_quality.csv and corrected_labels.npz of a run folder again, and stop; "
         "takes all settings but --save_probs from the run",
     )
+    sync_bn: bool = flag(
+        "--sync_bn",
+        default=False,
+        help="with several GPUs: batch normalisation over the whole batch instead of the part of "
+        "each GPU",
+    )
     save_probs: bool = flag(
         "--save_probs",
         default=False,
@@ -195,7 +201,9 @@ class TrainConfig(LabelConfig, Settings):
         "--gpu_devices",
         group=PUBLISHED,
         default=None,
-        help="GPUs; one process uses the first of them that is there",
+        metavar="GPU",
+        help="GPUs to train on, each by a process of its own and with its part of every batch, as "
+        "`torchrun --nproc_per_node=4` starts them (the first)",
     )
     fp_encoder: str = flag(
         "--fp_encoder",
