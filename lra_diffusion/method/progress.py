@@ -1,6 +1,5 @@
 """Signs of life in an epoch or a pass over images: on a terminal a bar, else a line a minute."""
 
-import os
 import sys
 import time
 from collections.abc import Iterator, Sequence, Sized
@@ -12,11 +11,6 @@ from tqdm import tqdm
 SECONDS = 60.0  # between two lines, and between two looks at the loss, which wait for the device
 
 T = TypeVar("T", bound=Sized)
-
-
-def on_terminal() -> bool:
-    """Whether a bar is seen; run/launch.py lets the first of several processes alone show one."""
-    return sys.stderr.isatty() and "TQDM_DISABLE" not in os.environ
 
 
 def watched(
@@ -32,13 +26,13 @@ def watched(
     losses: scalars on the device that the loop appends to; the last one is shown. announced: say
     something at the start, too, where there is no terminal; before the first epoch a run does.
     """
-    as_bar = on_terminal()
-    if announced and not as_bar:
+    on_terminal = sys.stderr.isatty()
+    if announced and not on_terminal:
         total = sum(map(len, batches))
         tqdm.write(f"{title}: {total:,} {unit} in {len(batches):,} steps", file=sys.stdout)
     start = shown = time.monotonic()
     done = 0
-    with tqdm(total=len(batches), desc=title, leave=False, disable=not as_bar) as bar:
+    with tqdm(total=len(batches), desc=title, leave=False, disable=not on_terminal) as bar:
         for step, batch in enumerate(batches, start=1):
             yield batch
             done += len(batch)
@@ -47,7 +41,7 @@ def watched(
                 shown = now
                 loss = f"loss {losses[-1].item():.4g}" if losses else ""
                 bar.set_postfix_str(loss, refresh=False)
-                if not as_bar and step < len(batches):
+                if not on_terminal and step < len(batches):
                     parts = [f"step {step:,} of {len(batches):,}", loss]
                     parts.append(f"{done / (now - start):,.0f} {unit}/s")
                     line = f"{title}: {', '.join(filter(None, parts))}"

@@ -54,10 +54,10 @@ class Ranks:
         return batch[self.rows(len(batch))]
 
     def mean(self, values: Tensor, count: int) -> Tensor:
-        """Mean over a batch of `count` rows; values: of its own rows."""
+        """Mean over a batch (count, ...); values: of its own rows."""
         if self.size == 1:
             return values.mean()
-        return self.total(values[: self.own(count)].sum()) / count
+        return self.total(values[: self.own(count)].sum()) / (count * values[0].numel())
 
     def total(self, value: Tensor) -> Tensor:
         """Sum over the ranks."""

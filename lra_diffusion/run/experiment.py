@@ -238,6 +238,7 @@ def build(config: TrainConfig) -> Iterator[Experiment]:
     with joined(device) as ranks, reserved(config, ranks):
         run = prepare(config, device, ranks)
         name, identity = run_name(config), _identity(config, run.data, run.features, run.bf16)
+        check_same(identity, ranks)
         with claimed(config, name, identity, ranks) as folder:
             if config.export:
                 folder.read(run.learner)

@@ -21,7 +21,6 @@ from torch import nn
 from torch.utils.tensorboard import SummaryWriter
 from tqdm import tqdm
 
-from lra_diffusion.method.progress import on_terminal
 from lra_diffusion.method.ranks import ALONE, Ranks
 from shared import run_folder
 from shared.files import remove_unfinished, write_atomically
@@ -160,9 +159,8 @@ class RunFolder:
 
     def progress(self, rows: Iterable[Row], total: int) -> Iterator[Row]:
         """The rows with a progress bar; the logs are closed after them, whatever happens."""
-        done, hidden = len(self.rows), not on_terminal()
         try:
-            yield from tqdm(rows, "epochs", total, initial=done, disable=hidden)
+            yield from tqdm(rows, "epochs", total, initial=len(self.rows), disable=None)
         finally:
             if self.ranks.is_first:
                 with suppress(OSError):  # of a full disk, which `log` has told

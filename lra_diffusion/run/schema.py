@@ -134,6 +134,12 @@ class LabelConfig(RunConfig):
         "where there is no test/; with the labels that came with them",
     )
     width: int = flag("--width", help="channels of the first stage of a 32-pixel network ({})")
+    sync_bn: bool = flag(
+        "--sync_bn",
+        default=False,
+        help="with several GPUs: batch normalisation over the whole batch instead of the part of "
+        "each GPU",
+    )
     wandb: bool = flag(
         "--wandb",
         default=False,
@@ -145,12 +151,6 @@ class LabelConfig(RunConfig):
         metavar="RUN",
         help="write label_quality.csv and corrected_labels.npz of a run folder again, and stop; "
         "takes all settings but --save_probs from the run",
-    )
-    sync_bn: bool = flag(
-        "--sync_bn",
-        default=False,
-        help="with several GPUs: batch normalisation over the whole batch instead of the part of "
-        "each GPU",
     )
     save_probs: bool = flag(
         "--save_probs",
