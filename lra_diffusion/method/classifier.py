@@ -152,7 +152,8 @@ def train_epoch(
     shuffle = torch_stream(device, settings.seed, epoch, "shuffle")
     batches = shuffled(torch.arange(len(labels), device=device), settings.batch_size, shuffle)
     augmented = images.views(batches, stream_seed(settings.seed, epoch, "augmentation"), ranks)
-    figures = losses, correct = torch.zeros((2, len(labels)), device=device)
+    figures = torch.zeros((2, len(labels)), device=device)
+    losses, correct = figures
     classifier.net.train()
     means: list[Tensor] = []  # the last one is shown now and then
     for index, views in zip(watched(batches, f"epoch {epoch}", losses=means), augmented):

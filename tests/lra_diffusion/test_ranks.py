@@ -127,7 +127,7 @@ def test_two_ranks_have_the_figures_of_one(tmp_path, monkeypatch):
         patch.setattr(nn, "BatchNorm2d", nn.Identity)
         alone = figures(tmp_path, ALONE)
     for process in processes:
-        process.join(timeout=120)
+        process.join(timeout=300)
         assert process.exitcode == 0
     first, second = (torch.load(tmp_path / f"{rank}.pt", weights_only=False) for rank in (0, 1))
     for name, value in flat(first).items():
@@ -255,7 +255,7 @@ def test_a_rank_that_cannot_start_says_so_and_ends_the_others(flags, tmp_path):
     shutil.copy(flags[3], tmp_path / "one" / "labels.npz")
     words = [*flags[:3], "labels.npz", *flags[4:]]
     first, second = pair(words, tmp_path / "one", tmp_path / "other")
-    messages = [process.communicate(timeout=100)[1] for process in (first, second)]
+    messages = [process.communicate(timeout=300)[1] for process in (first, second)]
     assert (first.returncode, second.returncode) == (2, 2)
     assert f"rank 1 of 2 on {socket.gethostname()}: error: noise file labels.npz" in messages[1]
     assert LOST in messages[0]
