@@ -27,7 +27,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         config = parse_knn(argv)
 
         from lra_diffusion.analysis.feature_space import measure
+        from lra_diffusion.run.launch import alone_only
 
+        alone_only("it looks at each image once")
         measure(config)
 
     return exit_status(work, trains=False)

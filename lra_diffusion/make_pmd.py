@@ -35,7 +35,9 @@ def main(argv: Sequence[str] | None = None) -> int:
 
         from lra_diffusion.run import pmd_labels, pmd_teacher
         from lra_diffusion.run.device import configure_torch
+        from lra_diffusion.run.launch import alone_only
 
+        alone_only("it writes one file of labels")
         plan, device = pmd_labels.Plan(config), pmd_labels.choose(config)
         configure_torch(config.deterministic, device)
         part, rows = pmd_labels.load(config)

@@ -24,7 +24,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         run, out, moved = parse_plot(argv)
 
         from lra_diffusion.analysis.pictures import draw
+        from lra_diffusion.run.launch import alone_only
 
+        alone_only("it draws")
         draw(run, out, moved)
 
     return exit_status(work, trains=False)

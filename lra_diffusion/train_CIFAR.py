@@ -30,6 +30,11 @@ def run(script: str, argv: Sequence[str] | None) -> int:
 
     def work() -> int | None:
         config = parse(script, argv)
+
+        from lra_diffusion.run.launch import start_on
+
+        if config.device == "auto":  # which else wins
+            start_on(config.gpu_devices)
         if config.eval_only:
             return exit_status(lambda: evaluate(config), trains=False)
         if config.export:

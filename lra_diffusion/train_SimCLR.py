@@ -29,8 +29,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         config = parse_simclr(argv)
 
         from lra_diffusion.encoders.simclr import train
+        from lra_diffusion.run.launch import alone_only
         from lra_diffusion.run.pretraining import build
 
+        alone_only("its loss compares all images of a batch")
         with build(config) as run:
             run.print_start()
             first, judge = run.folder.next_epoch, run.knn_accuracy

@@ -23,6 +23,7 @@ from lra_diffusion.encoders.frozen import Encoder
 from lra_diffusion.method.epoch import in_order
 from lra_diffusion.method.images import Autocast, Images
 from lra_diffusion.method.progress import watched
+from lra_diffusion.method.ranks import ALONE, Ranks
 from lra_diffusion.run.errors import UsageError
 from shared.files import write_atomically
 
@@ -35,7 +36,8 @@ class Parts:
 
     key: as of `cached`; rows_sha256: hash of some of the images, so that a file that is exchanged
     changes one part. broken: images that could not be read, with reasons; a part of such ones is
-    kept, and used, only where they are to be skipped.
+    kept, and used, only where they are to be skipped. Of several ranks the first one reads and
+    writes.
     """
 
     def __init__(
@@ -44,26 +46,37 @@ class Parts:
         key: Mapping[str, Any],
         rows_sha256: Callable[[range], str],
         skip_broken: bool = False,
+        ranks: Ranks = ALONE,
     ) -> None:
         self.folder = folder / f"fp_embed_{key['split']}_{key['dataset']}.parts"
         self.broken: dict[int, str] = {}
         self._key, self._rows_sha256, self._skip = dict(key), rows_sha256, skip_broken
+        self._ranks = ranks
         self._waiting: list[tuple[range, Tensor]] = []
         self._last = time.monotonic()
         self._used: list[Path] = []
 
     def read(self, rows: range) -> Tensor | None:
+        features, broken = self._ranks.same(lambda: self._kept(rows))
+        self.broken |= broken
+        return features
+
+    def _kept(self, rows: range) -> tuple[Tensor | None, dict[int, str]]:
+        """The features of a part, if there are any to be used, and its broken images."""
         key = {**self._key, "images": self._rows_sha256(rows)}
         problem, features, about = _read(self._path(rows), key, len(rows))
         broken = {rows.start + int(row): why for row, why in about.get("broken", {}).items()}
         if problem or (broken and not self._skip):
-            return None
-        self.broken |= broken
+            return None, {}
         self._used.append(self._path(rows))
-        return features
+        return features, broken
 
     def add(self, rows: range, features: Tensor) -> None:
         """Takes a part that was computed; writes what waits if enough time went by."""
+        for broken in self._ranks.each(self.broken):
+            self.broken |= broken
+        if not self._ranks.is_first:
+            return
         self._waiting.append((rows, features))
         if time.monotonic() - self._last >= SECONDS:
             self.write()
@@ -100,12 +113,16 @@ def embed(
     autocast: Autocast,
     views_seed: int | None = None,
     parts: Parts | None = None,
+    ranks: Ranks = ALONE,
 ) -> Tensor:
     """Features (N, D) float32 on the device, of the images as at test time.
 
     views_seed: of one random augmentation of each image instead. parts: where what is done is kept.
+    Each rank looks at its rows of a batch.
     """
     batch_size = min(images.evaluation_batch, encoder.largest_batch)
+    if views_seed is None:  # the draws of views are those of one rank's batches
+        batch_size *= ranks.size
     batches = in_order(len(images), batch_size, images.device)
     features = torch.empty(len(images), encoder.dim, device=images.device)
     size = batch_size * -(-PART // batch_size)
@@ -122,14 +139,18 @@ def embed(
     if views_seed is None:  # the draws of views follow one another, so these are all made
         todo = [item for item in todo if item[0] not in known]
     indices = [batches[start // batch_size] for _, start, _ in todo]
-    served = images.plain(indices) if views_seed is None else images.views(indices, views_seed)
+    if views_seed is None:
+        served = images.plain([ranks.part(index) for index in indices])
+    else:
+        served = images.views(indices, views_seed, ranks)
     steps = watched(indices, f"features, {encoder.name}", announced=bool(indices))
     try:
         for (rows, _, stop), index, batch in zip(todo, steps, served):
             if rows in known:
                 continue
             with autocast():
-                features[index] = encoder(batch)
+                found = encoder(batch)
+            features[index] = ranks.gather(found, len(index))
             if parts is not None and stop == rows.stop:
                 parts.add(rows, features[rows.start : rows.stop])
     except BaseException:  # Ctrl-C as well
@@ -158,8 +179,11 @@ def cached(
     count: int,
     compute: Callable[[], Tensor],
     parts: Parts | None = None,
+    ranks: Ranks = ALONE,
 ) -> Tensor:
     """Features (N, D) float32 in main memory: from the folder's file for this key, else computed.
+
+    Of several ranks the first one reads and writes.
 
     key: all that the features depend on, plain values: `split` and `dataset` (also in the file's
     name), hash of the images, identity of the encoder, transform, precision. parts: what `compute`
@@ -168,14 +192,22 @@ def cached(
     text = json.dumps(dict(key), sort_keys=True)
     short = hashlib.sha256(text.encode()).hexdigest()[:12]
     path = folder / f"fp_embed_{key['split']}_{key['dataset']}_{short}.safetensors"
-    if path.exists():
+
+    def kept() -> Tensor | None:
+        if not path.exists():
+            return None
         problem, features, _ = _read(path, json.loads(text), count)
-        if features is not None:
-            return features
-        print(f"note: {path} is not used ({problem}); computing the features again")
+        if features is None:
+            print(f"note: {path} is not used ({problem}); computing the features again")
+        return features
+
+    if (features := ranks.same(kept)) is not None:
+        return features
     features = compute().float().cpu().contiguous()
     if len(features) != count:
         raise ValueError(f"{len(features)} features of {count} images")
+    if not ranks.is_first:
+        return features
     if parts is not None and parts.broken:
         parts.write()
     elif _write(path, json.loads(text), features) and parts is not None:

@@ -27,6 +27,7 @@ from lra_diffusion.method.evaluate import Row
 from lra_diffusion.method.images import Autocast, Images
 from lra_diffusion.method.networks import SmallResNet
 from lra_diffusion.method.progress import watched
+from lra_diffusion.method.ranks import ALONE, Ranks
 
 
 @dataclass(frozen=True)
@@ -49,10 +50,15 @@ class LabelledImages(NamedTuple):
 
 @dataclass
 class Classifier:
-    """All that training changes."""
+    """All that training changes, and who trains it.
+
+    parallel: the network as training calls it, see `Ranks.parallel`.
+    """
 
     net: nn.Module
     optimizer: torch.optim.Optimizer
+    ranks: Ranks
+    parallel: nn.Module
 
     def state_dict(self) -> dict[str, Any]:
         return {"net": self.net.state_dict(), "optimizer": self.optimizer.state_dict()}
@@ -70,6 +76,8 @@ def build(
     seed: int,
     *,
     nesterov: bool = False,
+    ranks: Ranks = ALONE,
+    sync_bn: bool = False,
 ) -> Classifier:
     """A ResNet for 32 x 32 images with weights drawn from `seed`, and SGD with momentum 0.9."""
     torch.manual_seed(seed)
@@ -83,7 +91,7 @@ def build(
         nesterov=nesterov,
         fused=device.type != "mps",
     )
-    return Classifier(net, optimizer)
+    return Classifier(net, optimizer, ranks, ranks.parallel(net, sync_bn))
 
 
 def cosine(peak: float, n_epochs: int) -> Callable[[int], float]:
@@ -116,12 +124,13 @@ def epochs(
         for name, test_set in test_sets.items():
             accuracy = None
             if len(test_set.labels):
-                accuracy = _evaluated(classifier.net, test_set, settings, f"epoch {epoch}, {name}")
+                accuracy = _evaluated(classifier, test_set, settings, f"epoch {epoch}, {name}")
             row["accuracy" if name == "test" else f"accuracy_{name}"] = accuracy
-        yield row | {
+        row |= {
             "seconds": round(time.perf_counter() - start, 3),
             "images_per_s": round(len(train_set.labels) / seconds, 1),
         }
+        yield classifier.ranks.each(row)[0]  # by one clock
 
 
 def train_epoch(
@@ -136,52 +145,58 @@ def train_epoch(
     Returns mean loss and accuracy on the training labels, both in train mode.
 
     recorded: (N, C) float32 on the device; row i becomes the softmax output of image i in its
-    batch, before the update.
+    batch, before the update; for one rank alone.
     """
     images, labels = train_set
-    device = images.device
+    device, ranks = images.device, classifier.ranks
     shuffle = torch_stream(device, settings.seed, epoch, "shuffle")
     batches = shuffled(torch.arange(len(labels), device=device), settings.batch_size, shuffle)
-    augmented = images.views(batches, stream_seed(settings.seed, epoch, "augmentation"))
-    losses, correct = torch.zeros((2, len(labels)), device=device)
+    augmented = images.views(batches, stream_seed(settings.seed, epoch, "augmentation"), ranks)
+    figures = torch.zeros((2, len(labels)), device=device)
+    losses, correct = figures
     classifier.net.train()
     means: list[Tensor] = []  # the last one is shown now and then
     for index, views in zip(watched(batches, f"epoch {epoch}", losses=means), augmented):
         with settings.autocast():
-            logits = classifier.net(views)
-        logits = logits.float()
-        per_sample = F.cross_entropy(logits, labels[index], reduction="none")
+            logits = classifier.parallel(views)
+        logits, rows = logits.float(), ranks.part(index)
+        per_sample = F.cross_entropy(logits, labels[rows], reduction="none")
         classifier.optimizer.zero_grad()
-        loss = per_sample.mean()
+        loss = ranks.mean(per_sample, len(index))
         loss.backward()
         means[:] = [loss.detach()]
         classifier.optimizer.step()
         if recorded is not None:
-            recorded[index] = logits.detach().softmax(dim=1)
-        losses[index] = per_sample.detach()
-        correct[index] = (logits.argmax(dim=1) == labels[index]).float()
+            recorded[rows] = logits.detach().softmax(dim=1)
+        own = slice(ranks.own(len(index)))
+        losses[rows[own]] = per_sample.detach()[own]
+        correct[rows[own]] = (logits.argmax(dim=1) == labels[rows]).float()[own]
+    losses, correct = ranks.total(figures)
+    ranks.share_buffers(classifier.net)
     check_finite([losses[index].mean() for index in batches], epoch)
     return {"loss": losses.mean().item(), "accuracy_train": 100 * correct.mean().item()}
 
 
 @torch.no_grad()
-def predict(net: nn.Module, images: Images, settings: Settings) -> Tensor:
+def predict(net: nn.Module, images: Images, settings: Settings, ranks: Ranks = ALONE) -> Tensor:
     """Logits (N, C) float32 of the images as at test time, in eval mode."""
     net.eval()
     logits = []
-    batches = in_order(len(images), images.evaluation_batch, images.device)
+    batches = in_order(len(images), images.evaluation_batch, images.device, ranks)
     for _, batch in zip(watched(batches, "testing"), images.plain(batches)):
         with settings.autocast():
             logits.append(net(batch).float())
-    return torch.cat(logits)
+    return ranks.gather(torch.cat(logits), len(images))
 
 
-def _evaluated(net: nn.Module, test_set: LabelledImages, settings: Settings, where: str) -> float:
+def _evaluated(
+    classifier: Classifier, test_set: LabelledImages, settings: Settings, where: str
+) -> float:
     """Accuracy in percent.
 
     Outputs that are not finite raise: the last update of an epoch has no loss to show that.
     """
-    logits = predict(net, test_set.images, settings)
+    logits = predict(classifier.net, test_set.images, settings, classifier.ranks)
     correct = (logits.argmax(dim=1) == test_set.labels).float().mean()
     finite, accuracy = torch.stack([logits.isfinite().all().float(), 100 * correct]).tolist()
     if not finite:

@@ -11,6 +11,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from lra_diffusion.method.ranks import ALONE, Ranks
+
 
 class NonFiniteLossError(FloatingPointError):
     """A loss is NaN or infinite."""
@@ -29,9 +31,11 @@ def torch_stream(device: torch.device | str, seed: int, epoch: int, stream: str)
     return torch.Generator(device).manual_seed(stream_seed(seed, epoch, stream))
 
 
-def in_order(count: int, batch_size: int, device: torch.device) -> Sequence[Tensor]:
-    """0 ... count - 1 in batches."""
-    return torch.split(torch.arange(count, device=device), batch_size)
+def in_order(
+    count: int, batch_size: int, device: torch.device, ranks: Ranks = ALONE
+) -> Sequence[Tensor]:
+    """0 ... count - 1 in batches; of several ranks, each gets those of its rows."""
+    return torch.split(ranks.part(torch.arange(count, device=device)), batch_size)
 
 
 def shuffled(

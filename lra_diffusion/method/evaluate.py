@@ -23,6 +23,7 @@ from lra_diffusion.method.epoch import in_order
 from lra_diffusion.method.images import Autocast, Images
 from lra_diffusion.method.networks import Model, NoisePredictor
 from lra_diffusion.method.progress import watched
+from lra_diffusion.method.ranks import ALONE, Ranks
 from lra_diffusion.method.settings import Settings
 
 if TYPE_CHECKING:
@@ -60,17 +61,22 @@ def label_trajectory(
 
 
 def predict(
-    models: Sequence[Model], test_set: EvaluationSet, settings: Settings, autocast: Autocast
+    models: Sequence[Model],
+    test_set: EvaluationSet,
+    settings: Settings,
+    autocast: Autocast,
+    ranks: Ranks = ALONE,
 ) -> list[Tensor]:
     """Class probabilities (M, C) by each model: S steps lead from zero to each label."""
     steps = steps_of(settings, test_set.features.device)
-    encoders = [model.encoder for model in models]
-    embeddings = embed_images(encoders, test_set.images, settings, autocast)
+    encoders, features = [model.encoder for model in models], ranks.part(test_set.features)
+    embeddings = embed_images(encoders, test_set.images, settings, autocast, ranks)
     found = []
     for model, embedding in zip(models, embeddings):
-        batches = zip(embedding.split(BATCH), test_set.features.split(BATCH))
+        batches = zip(embedding.split(BATCH), features.split(BATCH))
         ends = [label_trajectory(model.predictor, *batch, steps)[-1] for batch in batches]
-        found.append(class_probabilities(torch.cat(ends)))
+        probabilities = class_probabilities(torch.cat(ends))
+        found.append(ranks.gather(probabilities, len(test_set.labels)))
     return found
 
 
@@ -82,9 +88,13 @@ def steps_of(settings: Settings, device: torch.device) -> ReverseSteps:
 
 @torch.no_grad()
 def embed_images(
-    encoders: Sequence[nn.Module], images: Images, settings: Settings, autocast: Autocast
+    encoders: Sequence[nn.Module],
+    images: Images,
+    settings: Settings,
+    autocast: Autocast,
+    ranks: Ranks = ALONE,
 ) -> list[Tensor]:
-    """The outputs of each encoder for all images, (M, F) float32.
+    """The outputs of each encoder for all images, (M, F) float32, or for those of a rank's rows.
 
     Images are read once, and equal encoders asked once.
     """
@@ -94,7 +104,7 @@ def embed_images(
     distinct = {id(encoder): encoder.train(settings.batch_statistics) for encoder in encoders}
     batch = settings.batch_size if settings.batch_statistics else images.evaluation_batch
     outputs: dict[int, list[Tensor]] = {key: [] for key in distinct}
-    batches = in_order(len(images), batch, images.device)
+    batches = in_order(len(images), batch, images.device, ranks)
     for _, pixels in zip(watched(batches, "testing"), images.plain(batches)):
         for key, encoder in distinct.items():
             with autocast():
@@ -125,7 +135,8 @@ def accuracies(
     for name, test_set in test_sets.items():
         if not len(test_set.labels):
             continue
-        for kind, predicted in zip(kinds, predict(models, test_set, settings, learner.autocast)):
+        found = predict(models, test_set, settings, learner.autocast, learner.ranks)
+        for kind, predicted in zip(kinds, found):
             right = (predicted.argmax(dim=1) == test_set.labels).float()
             row[f"accuracy_{name}_{kind}"] = 100 * right.mean().item()
     best = settings.eval_weights

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from lra_diffusion.method.images import Autocast
+from lra_diffusion.method.ranks import ALONE, Ranks
 from lra_diffusion.method.retrieval import Bank, candidate_labels
 
 
@@ -31,11 +32,17 @@ class Cached:
     """Features (N, D) and neighbours computed once, of the images themselves."""
 
     def __init__(
-        self, features: Tensor, bank: Bank, labels: Tensor, k: int, exclude_self: bool
+        self,
+        features: Tensor,
+        bank: Bank,
+        labels: Tensor,
+        k: int,
+        exclude_self: bool,
+        ranks: Ranks = ALONE,
     ) -> None:
         own_rows = torch.arange(len(features), device=features.device) if exclude_self else None
         self.features = features
-        index = bank.nearest(features, k, own_rows, progress=True).index
+        index = bank.nearest_rows(features, k, own_rows, ranks)
         self.candidates = candidate_labels(index, labels, labels)
 
     def __call__(self, index: Tensor, images: Tensor) -> Guidance:

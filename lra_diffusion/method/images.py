@@ -14,6 +14,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from lra_diffusion.method.ranks import ALONE, Ranks
+
 CROP_PADDING = 4
 # Mean and standard deviation of the three channels, of values in [0, 1].
 Normalisation = tuple[Sequence[float], Sequence[float]]
@@ -37,8 +39,11 @@ class Images(Protocol):
     def plain(self, batches: Sequence[Tensor]) -> Iterator[Tensor]:
         """The images as at test time, a batch for each index (B,) int64."""
 
-    def views(self, batches: Sequence[Tensor], seed: int) -> Iterator[Tensor]:
-        """One random augmentation of each image, a batch for each index (B,) int64."""
+    def views(self, batches: Sequence[Tensor], seed: int, ranks: Ranks = ALONE) -> Iterator[Tensor]:
+        """One random augmentation of each image, a batch for each index (B,) int64.
+
+        Of several ranks, each gets those of its rows, the same as one alone would.
+        """
 
 
 def channels(
@@ -85,9 +90,9 @@ class DeviceImages:
     def plain(self, batches: Sequence[Tensor]) -> Iterator[Tensor]:
         return (self._normalised(self._centre(index)) for index in batches)
 
-    def views(self, batches: Sequence[Tensor], seed: int) -> Iterator[Tensor]:
+    def views(self, batches: Sequence[Tensor], seed: int, ranks: Ranks = ALONE) -> Iterator[Tensor]:
         generator = torch.Generator(self.device).manual_seed(seed)
-        return (self._normalised(self._view(index, generator)) for index in batches)
+        return (self._normalised(self._view(index, generator, ranks)) for index in batches)
 
     def pixels(self, index: Tensor) -> Tensor:
         """(B, 3, H, W) float32 in [0, 1], not normalised."""
@@ -96,12 +101,13 @@ class DeviceImages:
     def _centre(self, index: Tensor) -> Tensor:
         return self._windows[index, self._padding, self._padding]
 
-    def _view(self, index: Tensor, generator: torch.Generator) -> Tensor:
+    def _view(self, index: Tensor, generator: torch.Generator, ranks: Ranks) -> Tensor:
         size, offsets = (2, len(index)), 2 * self._padding + 1
         top, left = torch.randint(0, offsets, size, device=self.device, generator=generator)
-        crop = self._windows[index, top, left]
+        rows = ranks.rows(len(index))
+        crop = self._windows[index[rows], top[rows], left[rows]]
         if self._flip:
-            flips = torch.rand(len(index), device=self.device, generator=generator) < 0.5
+            flips = torch.rand(len(index), device=self.device, generator=generator)[rows] < 0.5
             crop = torch.where(flips[:, None, None, None], crop.flip(2), crop)
         return crop
 

@@ -12,6 +12,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from lra_diffusion.method.progress import watched
+from lra_diffusion.method.ranks import ALONE, Ranks
 
 CHUNK_BYTES = 384 * 2**20  # scores held at a time
 SPARE = 14  # candidates beyond the k asked for: what rounding may put in the wrong order
@@ -95,6 +96,15 @@ class Bank:
             own = None if own_rows is None else own_rows[again]
             distances[again], index[again] = self._search(queries[again] - self.mean, k, own)
         return Neighbours(distances, index)
+
+    def nearest_rows(
+        self, queries: Tensor, k: int, own_rows: Tensor | None = None, ranks: Ranks = ALONE
+    ) -> Tensor:
+        """The index (Q, k) of `nearest`, of many queries: each rank searches for its part."""
+        mine = ranks.rows(len(queries))
+        own = None if own_rows is None else own_rows[mine]
+        found = self.nearest(queries[mine], k, own, progress=True)
+        return ranks.gather(found.index, len(queries))
 
     def _search(self, queries: Tensor, k: int, own: Tensor | None) -> Neighbours:
         scores = self._buffer(len(queries), torch.float32, queries.device)

@@ -29,6 +29,7 @@ from lra_diffusion.method.guide import Guide
 from lra_diffusion.method.images import Autocast, Images
 from lra_diffusion.method.networks import Model, NoisePredictor, WeightAverage
 from lra_diffusion.method.progress import watched
+from lra_diffusion.method.ranks import Ranks
 from lra_diffusion.method.retrieval import draw_labels
 from lra_diffusion.method.settings import Settings
 
@@ -55,13 +56,18 @@ class TrainingSet(NamedTuple):
 
 @dataclass
 class Learner:
-    """All that training changes, and the precision of its encoder's forward passes."""
+    """All that training changes, the precision of its encoder's forward passes, and who trains it.
+
+    parallel: predictor and encoder as training calls them, see `Ranks.parallel`.
+    """
 
     predictor: NoisePredictor
     encoder: nn.Module
     average: WeightAverage
     optimizer: torch.optim.Optimizer
     autocast: Autocast
+    ranks: Ranks
+    parallel: tuple[nn.Module, nn.Module]
 
     def model(self, weights: str) -> Model:
         """Predictor and encoder as trained (raw), or their EMA (ema)."""
@@ -103,10 +109,11 @@ def train(
         row |= train_epoch(learner, train_set, train_set.samples(stream), settings, epoch)
         seconds = time.perf_counter() - start
         row |= accuracies(learner, test_sets, settings, epoch)
-        yield row | {
+        row |= {
             "seconds": round(time.perf_counter() - start, 3),
             "images_per_s": round(row["images"] / seconds, 1),
         }
+        yield learner.ranks.each(row)[0]  # by one clock
 
 
 def train_epoch(
@@ -116,9 +123,10 @@ def train_epoch(
 
     A label is drawn from the neighbours' and the own one, diffused to a random time, and the noise
     in it is predicted from the image, f_p's feature and the time. Returns the mean loss and how
-    many of the drawn labels are right, in percent.
+    many of the drawn labels are right, in percent. Of several ranks, each draws for the whole batch
+    and predicts for its rows.
     """
-    device = train_set.images.device
+    device, ranks = train_set.images.device, learner.ranks
     streams = {
         name: torch_stream(device, settings.seed, epoch, name)
         for name in ("shuffle", "retrieval", "time", "noise")
@@ -128,28 +136,34 @@ def train_epoch(
         # DEVIATION(lra_diffusion): a last batch of one image joins the batch before; the original
         # fails on it.
         batches = [*batches[:-2], torch.cat([*batches[-2:]])]
-    views = train_set.images.views(batches, stream_seed(settings.seed, epoch, "augmentation"))
+    seed = stream_seed(settings.seed, epoch, "augmentation")
+    views = train_set.images.views(batches, seed, ranks)
     alphas = cumulative_alphas(betas()).to(device)
     classes = learner.predictor.num_classes
     trained = [learner.predictor, *([] if settings.freeze_encoder else [learner.encoder])]
+    predictor, encoder = learner.parallel
     losses: list[Tensor] = []
     right = []
     learner.predictor.train()
     learner.encoder.train()
     steps = watched(batches, f"epoch {epoch}", losses=losses)
     for step, (index, images) in enumerate(zip(steps, views)):
-        feature, candidates = train_set.guide(index, images)
+        count = len(index)
+        rows, own = ranks.rows(count), slice(ranks.own(count))
+        feature, candidates = train_set.guide(index[rows], images)
+        candidates = ranks.gather(candidates, count)
         drawn = draw_labels(candidates, streams["retrieval"], settings.weighted)
-        t = antithetic_times(len(index), TIMESTEPS, streams["time"])
-        noise = torch.randn(len(index), classes, device=device, generator=streams["noise"])
+        t = antithetic_times(count, TIMESTEPS, streams["time"])
+        noise = torch.randn(count, classes, device=device, generator=streams["noise"])
         y_t = diffuse(F.one_hot(drawn.labels, classes).float(), t, noise, alphas)
         # DEVIATION(lra_diffusion): the diffusion encoder is trained; on CIFAR and Food-101N the
         # original leaves it at its first weights, against the paper. --freeze_encoder does that
         # here.
         with learner.autocast(), torch.set_grad_enabled(not settings.freeze_encoder):
-            embedding = learner.encoder(images)
-        predicted = learner.predictor(embedding.float(), y_t, t, feature)
-        loss = weighted_noise_loss(noise, predicted, drawn.weights)
+            embedding = encoder(images)
+        predicted = predictor(embedding.float(), y_t[rows], t[rows], feature)
+        counted = noise[rows][own], predicted[own], drawn.weights[rows][own]
+        loss = ranks.total(weighted_noise_loss(*counted))
         learner.optimizer.zero_grad()
         loss.backward()
         for net in trained:
@@ -163,6 +177,7 @@ def train_epoch(
         if train_set.clean is not None:
             right.append((drawn.labels == train_set.clean[index]) * drawn.weights)
     check_finite(losses, epoch)
+    ranks.share_buffers(learner.predictor, learner.encoder, *learner.average.nets)
     return {
         "loss": torch.stack(losses).mean().item(),
         "lr": lr,

@@ -11,16 +11,17 @@ from tqdm import tqdm
 
 from lra_diffusion.method import classifier
 from lra_diffusion.method.classifier import Classifier, LabelledImages, Settings
-from shared.formats.noise_file import write
 
 from .config import noise_name, noise_source
 from .data import load
 from .device import autocast, choose_device, configure_torch, use_bfloat16
+from .experiment import check_sync_bn
 from .folder import RunFolder, claimed, reserved
+from .launch import first_on_its_machine, joined
 from .record import Row
 from .report import NO_TEST_SET, chosen, start_lines, summary
 from .schema import CEConfig
-from .splits import RunData
+from .splits import RunData, check_same
 
 NETWORK = ("nepoch", "batch_size", "diff_encoder", "width")
 DECIDING = ("dataset", *NETWORK, "lr", "seed", "limit_train", "limit_test")
@@ -84,14 +85,17 @@ class Baseline:
 def build(config: CEConfig) -> Iterator[Baseline]:
     """Reads and checks everything, builds the network, opens or resumes the run folder.
 
-    Other processes are kept out of it until the block ends.
+    Other processes but the run's own are kept out of it until the block ends.
     """
     device = choose_device(config.device)
-    with reserved(config):
+    with joined(device) as ranks, reserved(config, ranks):
+        check_sync_bn(config, device, ranks)
         configure_torch(config.deterministic, device)
-        data = load(config, device)
+        with first_on_its_machine(ranks):
+            data = load(config, device)
         identity = _identity(config, data, device)
-        with claimed(config, f"CE_{noise_name(config)}", identity) as folder:
+        check_same(identity, ranks)
+        with claimed(config, f"CE_{noise_name(config)}", identity, ranks) as folder:
             yield _opened(config, data, device, folder)
 
 
@@ -102,6 +106,7 @@ def _identity(config: CEConfig, data: RunData, device: torch.device) -> dict[str
         "method": "CE",
         **{name: values[name] for name in DECIDING},
         "bf16": use_bfloat16(config.amp, device),
+        **({"sync_bn": True} if config.sync_bn else {}),
         **data.hashes,
     }
 
@@ -109,7 +114,13 @@ def _identity(config: CEConfig, data: RunData, device: torch.device) -> dict[str
 def _opened(config: CEConfig, data: RunData, device: torch.device, folder: RunFolder) -> Baseline:
     values = dataclasses.asdict(config)
     learner = classifier.build(
-        config.diff_encoder, config.width, data.num_classes, device, config.seed
+        config.diff_encoder,
+        config.width,
+        data.num_classes,
+        device,
+        config.seed,
+        ranks=folder.ranks,
+        sync_bn=config.sync_bn,
     )
     settings = Settings(
         config.batch_size,
@@ -125,13 +136,13 @@ def _opened(config: CEConfig, data: RunData, device: torch.device, folder: RunFo
         "data_location": None if data.location is None else data.location.resolve(),
         "device_used": str(device),
         "threads": torch.get_num_threads(),
+        "ranks": folder.ranks.size,
         "identity": folder.identity,
     }
     if config.export:
         folder.read(learner)
     else:
-        folder.open(learner, config, entries, config.wandb)
-        write(folder.path / "noise.npz", data.noise)
+        folder.open(learner, config, entries, data.noise)
     train_set = LabelledImages(data.train.images, data.train.labels)
     tests = {name: LabelledImages(part.images, part.labels) for name, part in data.tests.items()}
     return Baseline(config, data, settings, learner, train_set, tests, folder)

@@ -35,6 +35,7 @@ OUTCOMES = (
     "data_location",
     "device_used",
     "threads",
+    "ranks",
     "identity",
     "versions",
     "prolonged",
@@ -74,7 +75,7 @@ _OF_32_PIXELS = ("noise_type", "noise_dir", "width")
 _OF_TRAINING = (
     *("weighted", "exclude_self", "fp_queries", "bank_transform", "freeze_encoder", "ema_decay"),
     *("eval_weights", "lr_horizon", "select", "legacy", "lr", "resume", "wandb"),
-    *("export", "save_probs"),
+    *("export", "save_probs", "sync_bn"),
 )
 
 
@@ -85,7 +86,7 @@ def parser_of(script: str) -> argparse.ArgumentParser:
     """The parser of a script of SCRIPTS."""
     datasets, description, example = SCRIPTS[script]
     presets = {name: _preset(script, name) for name in datasets}
-    without: tuple[str, ...] = ("gpu_devices",) if script == "train_CIFAR" else _OF_32_PIXELS
+    without: tuple[str, ...] = () if script == "train_CIFAR" else _OF_32_PIXELS
     without += () if "folder" in datasets else ("dataset", *OF_OWN_FILES)
     without += _OF_TRAINING if script == "test_ILSVRC2012" else ()
     example = f"python {script}.py {example}"
@@ -161,7 +162,7 @@ def _refuse_idle(
         f"--diff_encoder {encoder}, whose width is fixed": (encoder.endswith("_l"), ("width",)),
         "--eval_only, which trains nothing": (
             values.get("eval_only"),
-            ("resume", "wandb", "save_probs"),
+            ("resume", "wandb", "save_probs", "sync_bn"),
         ),
     }
     for what, (condition, names) in idle.items():

@@ -20,21 +20,22 @@ from lra_diffusion.encoders import weights
 from lra_diffusion.method.evaluate import EvaluationSet
 from lra_diffusion.method.guide import Cached, Guide, OnTheFly
 from lra_diffusion.method.networks import LargeResNet, NoisePredictor, SmallResNet, WeightAverage
+from lra_diffusion.method.ranks import ALONE, Ranks
 from lra_diffusion.method.retrieval import Bank, majority_vote
 from lra_diffusion.method.train import Learner, TrainingSet
 from shared.datasets import pretrained
-from shared.formats.noise_file import write
 
 from . import report
 from .config import noise_source, run_name
 from .data import load
 from .device import autocast, choose_device, configure_torch, use_bfloat16
-from .errors import UsageError
+from .errors import UsageError, of_rank
 from .features import Features, compute_features
 from .folder import RunFolder, claimed, encode, may_publish, publish, reserved
+from .launch import first_on_its_machine, joined
 from .record import Row
-from .schema import TrainConfig
-from .splits import RunData
+from .schema import LabelConfig, TrainConfig
+from .splits import RunData, check_same
 
 # Settings that decide every number of a run, together with the hashes of what it reads.
 DECIDING = (
@@ -61,7 +62,8 @@ def build_learner(
     num_classes: int,
     feature_dim: int,
     device: torch.device,
-    first_weights: Mapping[str, Tensor] | None,
+    first_weights: Mapping[str, Tensor] | None = None,
+    ranks: Ranks = ALONE,
 ) -> Learner:
     """Predictor and diffusion encoder, drawn from --seed, their EMA and their optimizer.
 
@@ -80,7 +82,10 @@ def build_learner(
     # DEVIATION(lra_diffusion): bfloat16 in the image encoders where the hardware has it; the
     # original is float32, its CLIP float16 on a GPU. Predictor, diffusion, losses, distances and
     # averages are float32.
-    return Learner(predictor, encoder, average, optimizer, autocast(config.amp, device))
+    precision = autocast(config.amp, device)
+    parallel = [ranks.parallel(net, config.sync_bn) for net in trained]
+    called = (parallel[0], encoder if config.freeze_encoder else parallel[1])
+    return Learner(predictor, encoder, average, optimizer, precision, ranks, called)
 
 
 def diffusion_encoder(config: TrainConfig, first: Mapping[str, Tensor] | None) -> nn.Module:
@@ -123,16 +128,23 @@ def imagenet_weights(config: TrainConfig) -> Mapping[str, Tensor] | None:
 
 
 def device_of(config: TrainConfig) -> torch.device:
-    """--device, else the first of --gpu_devices that is there, else what the machine has."""
-    if config.gpu_devices is None or config.device != "auto":
+    """--device, else the first of --gpu_devices that is there, else what the machine has.
+
+    Of several processes, each takes its own.
+    """
+    if config.gpu_devices is None or config.device != "auto" or of_rank():
         return choose_device(config.device)
-    # DEVIATION(lra_diffusion): one process uses one GPU, the first of --gpu_devices that is there;
-    # the original spreads each batch over all of them, which changes what batch normalisation sees.
     there = [number for number in config.gpu_devices if number < torch.cuda.device_count()]
     device = choose_device(f"cuda:{there[0]}" if there else "auto")
-    if len(config.gpu_devices) > 1 or not there:
+    if not there:
         print(f"note: --gpu_devices {' '.join(map(str, config.gpu_devices))}: running on {device}")
     return device
+
+
+def check_sync_bn(config: LabelConfig, device: torch.device, ranks: Ranks) -> None:
+    """Raises UsageError where torch cannot do it."""
+    if config.sync_bn and ranks.size > 1 and device.type != "cuda":
+        raise UsageError(f"--sync_bn works on GPUs only, this is {device}: leave it out")
 
 
 @dataclass
@@ -180,9 +192,10 @@ class Experiment(Prepared):
         settings = dataclasses.asdict(config)
         print(f"features: {self.features.source[:80]}")
         print("settings: " + ", ".join(f"{name} {settings[name]}" for name in SHOWN))
+        count, precision = self.folder.ranks.size, "bfloat16" if self.bf16 else "float32"
         print(
-            f"{data.train.images.device}, encoders in "
-            f"{'bfloat16' if self.bf16 else 'float32'}; run folder {self.folder.path}"
+            f"{f'{count} processes, ' if count > 1 else ''}{data.train.images.device}, encoders in "
+            f"{precision}; run folder {self.folder.path}"
         )
         votes = [
             f"{value:.2f} % ({name.removeprefix('knn_accuracy_')})"
@@ -219,38 +232,41 @@ class Experiment(Prepared):
 def build(config: TrainConfig) -> Iterator[Experiment]:
     """Everything of a run; nothing but the cache of features is written before all was checked.
 
-    Other processes are kept out of its folder until the block ends.
+    Other processes but the run's own are kept out of its folder until the block ends.
     """
     device = device_of(config)
-    with reserved(config):
-        run = prepare(config, device)
+    with joined(device) as ranks, reserved(config, ranks):
+        run = prepare(config, device, ranks)
         name, identity = run_name(config), _identity(config, run.data, run.features, run.bf16)
-        with claimed(config, name, identity) as folder:
+        check_same(identity, ranks)
+        with claimed(config, name, identity, ranks) as folder:
             if config.export:
                 folder.read(run.learner)
             else:
                 entries = _config_entries(config, run.data, folder, device)
-                folder.open(run.learner, config, entries, config.wandb)
-                write(folder.path / "noise.npz", run.data.noise)
+                folder.open(run.learner, config, entries, run.data.noise)
             yield Experiment(**vars(run), folder=folder)
 
 
-def prepare(config: TrainConfig, device: torch.device) -> Prepared:
+def prepare(config: TrainConfig, device: torch.device, ranks: Ranks = ALONE) -> Prepared:
     """All of a run but its folder."""
+    check_sync_bn(config, device, ranks)
     configure_torch(config.deterministic, device)
-    data = load(config, device)
-    _check_k(config, len(data.train.labels))
-    if config.select == "test" and "test" not in data.tested and not config.legacy:
-        raise UsageError("--select test: there is no test set; leave it out")
-    first_weights = imagenet_weights(config)  # what is missing is told before the long work
-    data, features = compute_features(config, data, device, training=True)
+    with first_on_its_machine(ranks):
+        data = load(config, device)
+        _check_k(config, len(data.train.labels))
+        if config.select == "test" and "test" not in data.tested and not config.legacy:
+            raise UsageError("--select test: there is no test set; leave it out")
+        first_weights = imagenet_weights(config)  # what is missing is told before the long work
+    bf16 = use_bfloat16(config.amp, device)
+    check_same({**data.hashes, "bf16": bf16}, ranks)
+    data, features = compute_features(config, data, device, training=True, ranks=ranks)
     assert features.bank is not None  # as it is training
     labels, test_sets = data.train.labels, features.test_sets(data)
-    bf16 = use_bfloat16(config.amp, device)
     bank = Bank(features.bank, bfloat16=bf16 and device.type == "cpu")
     guide: Guide
     if config.fp_queries == "cached":
-        guide = Cached(features.bank, bank, labels, config.k, config.exclude_self)
+        guide = Cached(features.bank, bank, labels, config.k, config.exclude_self, ranks)
     else:
         assert features.encoder is not None  # without one, queries are cached
         amp = autocast(config.amp, device)
@@ -264,11 +280,11 @@ def prepare(config: TrainConfig, device: torch.device) -> Prepared:
     for name, test_set in test_sets.items():
         if not len(test_set.labels):
             continue
-        nearest = labels[bank.nearest(test_set.features, config.k, progress=True).index]
+        nearest = labels[bank.nearest_rows(test_set.features, config.k, ranks=ranks)]
         right = majority_vote(nearest, data.num_classes) == test_set.labels
         fixed[f"knn_accuracy_{name}"] = 100 * right.float().mean().item()
     dim = features.bank.shape[1]
-    learner = build_learner(config, data.num_classes, dim, device, first_weights)
+    learner = build_learner(config, data.num_classes, dim, device, first_weights, ranks)
     train_set = TrainingSet(data.train.images, labels, clean, guide, per_class)
     return Prepared(config, data, features, learner, train_set, test_sets, fixed, bf16)
 
@@ -288,6 +304,7 @@ def _identity(config: TrainConfig, data: RunData, features: Features, bf16: bool
     if source not in (None, "none"):  # the file, wherever it lies
         source = weights.sha256_of_file(Path(str(source)))
     more = {"bf16": bf16, "fp_encoder": features.source, "encoder_weights": source}
+    more |= {"sync_bn": True} if config.sync_bn else {}
     return {name: settings[name] for name in DECIDING} | more | data.hashes
 
 
@@ -305,5 +322,6 @@ def _config_entries(
         "data_location": None if data.location is None else data.location.resolve(),
         "device_used": str(device),
         "threads": torch.get_num_threads(),
+        "ranks": folder.ranks.size,
         "identity": folder.identity,
     }

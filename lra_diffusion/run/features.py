@@ -13,14 +13,16 @@ from lra_diffusion.encoders import embeddings, frozen
 from lra_diffusion.encoders.frozen import Encoder
 from lra_diffusion.method.epoch import stream_seed
 from lra_diffusion.method.evaluate import EvaluationSet
+from lra_diffusion.method.ranks import ALONE, Ranks
 from shared import datasets
 from shared.files import array_hash
 
 from .device import autocast, use_bfloat16
 from .errors import UsageError
 from .image_files import DiskImages
+from .launch import first_on_its_machine
 from .schema import TrainConfig
-from .splits import RunData, Split, check_classes
+from .splits import RunData, Split, check_classes, check_same
 
 NAMED = 5  # broken images that a message names
 TOO_MANY = 1000  # broken images: the data are not there, so that the pass need not go on
@@ -45,7 +47,11 @@ class Features:
 
 
 def compute_features(
-    config: TrainConfig, data: RunData, device: torch.device, training: bool
+    config: TrainConfig,
+    data: RunData,
+    device: torch.device,
+    training: bool,
+    ranks: Ranks = ALONE,
 ) -> tuple[RunData, Features]:
     """The users' features, or those of --fp_encoder, computed or from the cache.
 
@@ -59,17 +65,19 @@ def compute_features(
         hashes = [array_hash(part.cpu().numpy()) for part in (given, *tests.values())]
         record = f"embeddings sha256:{data.features_sha256}"
         return data, Features("embeddings " + " ".join(hashes), record, None, given, tests)
-    encoder = frozen.build(
-        config.fp_encoder,
-        dataset=data.name,
-        normalisation=data.train.images.normalisation,
-        image_side=data.image_side,
-        device=device,
-        clip_type=config.CLIP_type,
-        clip_activation=config.CLIP_activation,
-        weights=config.fp_weights,
-        data_path=config.data_path,
-    )
+    with first_on_its_machine(ranks):
+        encoder = frozen.build(
+            config.fp_encoder,
+            dataset=data.name,
+            normalisation=data.train.images.normalisation,
+            image_side=data.image_side,
+            device=device,
+            clip_type=config.CLIP_type,
+            clip_activation=config.CLIP_activation,
+            weights=config.fp_weights,
+            data_path=config.data_path,
+        )
+    check_same({"fp_encoder": encoder.identity}, ranks)
     splits = {**data.tests, **({"train": data.train} if training else {})}
     found: dict[str, Tensor] = {}
     broken: dict[tuple[str, int], str] = {}
@@ -77,7 +85,7 @@ def compute_features(
         if not len(part.labels):  # own pictures without a test set
             found[name] = torch.zeros(0, encoder.dim, device=device)
             continue
-        found[name], unread = _cached_features(config, data.name, name, part, encoder)
+        found[name], unread = _cached_features(config, data.name, name, part, encoder, ranks)
         broken |= {(name, row): reason for row, reason in unread.items()}
     if broken:
         _tell_broken(config, splits, broken)
@@ -115,7 +123,7 @@ def _tell_broken(config: TrainConfig, splits: Mapping[str, Split], broken: Broke
 
 
 def _cached_features(
-    config: TrainConfig, dataset: str, split: str, part: Split, encoder: Encoder
+    config: TrainConfig, dataset: str, split: str, part: Split, encoder: Encoder, ranks: Ranks
 ) -> tuple[Tensor, dict[int, str]]:
     """Features of a split, and which of its images cannot be read, with reasons."""
     device = part.images.device
@@ -132,7 +140,7 @@ def _cached_features(
     # In a folder of one's own pictures, every folder may be a class.
     place = None if dataset == "folder" else config.data_path
     folder = config.cache_dir or datasets.data_root(place) / "embeddings"
-    parts = embeddings.Parts(folder, key, part.rows_sha256, config.skip_broken)
+    parts = embeddings.Parts(folder, key, part.rows_sha256, config.skip_broken, ranks)
 
     def note(row: int, reason: str) -> None:
         parts.broken[row] = reason
@@ -142,10 +150,10 @@ def _cached_features(
     def compute() -> Tensor:
         amp = autocast(config.amp, device)
         if not isinstance(part.images, DiskImages):
-            return embeddings.embed(encoder, part.images, amp, seed, parts)
+            return embeddings.embed(encoder, part.images, amp, seed, parts, ranks)
         images = part.images.subset(range(len(part.images)))
         images.on_broken = note
-        return embeddings.embed(encoder, images, amp, seed, parts)
+        return embeddings.embed(encoder, images, amp, seed, parts, ranks)
 
-    features = embeddings.cached(folder, key, len(part.images), compute, parts).to(device)
-    return features, parts.broken
+    features = embeddings.cached(folder, key, len(part.images), compute, parts, ranks)
+    return features.to(device), parts.broken

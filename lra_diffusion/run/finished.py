@@ -19,6 +19,7 @@ from .errors import UsageError
 from .experiment import device_of
 from .features import Features, compute_features
 from .folder import read_about
+from .launch import first_on_its_machine, joined
 from .own_pictures import SIDE
 from .report import NAMES, NO_TEST_SET
 from .schema import TrainConfig
@@ -125,20 +126,22 @@ def evaluate_model(config: TrainConfig) -> dict[str, float]:
         )
     device = device_of(config)
     configure_torch(config.deterministic, device)
-    finished = load_model(path, device)
-    data = load(config, device)
-    data, features = compute_features(config, data, device, training=False)
-    check_model(finished, data, features)
     accuracies, amp = {}, autocast(config.amp, device)
     names = NAMES | ({"test": "ILSVRC2012"} if config.dataset == "webvision" else {})
-    for name, test_set in features.test_sets(data).items():
-        if name not in data.tested:
-            print(NO_TEST_SET)
-            continue
-        start = time.perf_counter()
-        predicted = predict([finished.model], test_set, config, amp)[0].argmax(dim=1)
-        accuracies[name] = 100 * (predicted == test_set.labels).float().mean().item()
-        count = len(test_set.labels)
-        print(f"{names[name]} accuracy: {accuracies[name]:.2f}% ({count} images)")
-        print(f"time cost for CLR: {time.perf_counter() - start:.2f} (without f_p)")
+    with joined(device) as ranks:
+        finished = load_model(path, device)
+        with first_on_its_machine(ranks):
+            data = load(config, device)
+        data, features = compute_features(config, data, device, training=False, ranks=ranks)
+        check_model(finished, data, features)
+        for name, test_set in features.test_sets(data).items():
+            if name not in data.tested:
+                print(NO_TEST_SET)
+                continue
+            start = time.perf_counter()
+            predicted = predict([finished.model], test_set, config, amp, ranks)[0].argmax(dim=1)
+            accuracies[name] = 100 * (predicted == test_set.labels).float().mean().item()
+            count = len(test_set.labels)
+            print(f"{names[name]} accuracy: {accuracies[name]:.2f}% ({count} images)")
+            print(f"time cost for CLR: {time.perf_counter() - start:.2f} (without f_p)")
     return accuracies

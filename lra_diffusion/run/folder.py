@@ -21,8 +21,10 @@ from torch import nn
 from torch.utils.tensorboard import SummaryWriter
 from tqdm import tqdm
 
+from lra_diffusion.method.ranks import ALONE, Ranks
 from shared import run_folder
 from shared.files import remove_unfinished, write_atomically
+from shared.formats.noise_file import NoiseFile, write
 
 from . import checkpoint
 from .errors import CheckpointError
@@ -50,12 +52,20 @@ class RunFolder:
 
     rows: the figures of the epochs that are done. identity: all that decides the numbers of a run;
     a checkpoint of another one is refused, but for one of fewer epochs, which is prolonged.
-    path: held by this process alone, see `claimed`.
+    path: held by this run alone, see `claimed`. Of several ranks the first one reads and writes.
     """
 
-    def __init__(self, config: RunConfig, name: str, identity: dict[str, Any], path: Path) -> None:
-        self.name, self.identity, self.path = name, identity, path
+    def __init__(
+        self,
+        config: RunConfig,
+        name: str,
+        identity: dict[str, Any],
+        path: Path,
+        ranks: Ranks = ALONE,
+    ) -> None:
+        self.name, self.identity, self.path, self.ranks = name, identity, path, ranks
         self.rows: list[Row] = []
+        self._ranks_before = ranks.size
         # Each time: epochs that were done, the number that was planned before, and is now.
         self.prolonged: list[dict[str, int]] = []
         self.published_at = self.path if config.output_dir else Path("model")
@@ -72,6 +82,12 @@ class RunFolder:
         """What is said at the start of a run that was resumed, or prolonged."""
         done = len(self.rows)
         lines = [f"resumed: epoch {done} of {self.nepoch} is done"] if done else []
+        if self._ranks_before != self.ranks.size:
+            lines.append(
+                f"note: the checkpoint is of {self._ranks_before} processes, now there are "
+                f"{self.ranks.size}: batch normalisation takes its statistics from other rows, so "
+                "the result is not that of a run in one go"
+            )
         for times in self.prolonged:
             hint = "; --lr_horizon in the first command leaves room for more"
             lines.append(
@@ -83,22 +99,31 @@ class RunFolder:
         return lines
 
     def open(
-        self, learner: Learner, config: RunConfig, entries: Mapping[str, Any], wandb: bool = False
+        self,
+        learner: Learner,
+        config: RunConfig,
+        entries: Mapping[str, Any],
+        noise: NoiseFile | None = None,
     ) -> None:
-        """Resumes the run if that is asked for, then writes config.yaml and opens the logs.
+        """Resumes the run if that is asked for, then writes what it is of and opens the logs.
 
-        entries: of config.yaml.
+        entries: of config.yaml; noise: the labels trained on.
         """
         self._learner = learner
         if config.resume:
             self._resume()
+        if not self.ranks.is_first:
+            return
         self.path.mkdir(parents=True, exist_ok=True)
         remove_unfinished(self.path)
         prolonged = {"prolonged": self.prolonged} if self.prolonged else {}
         write_config(self.path, {**entries, **prolonged})
         self._metrics = Metrics(self.path, self.rows)
         self._events = SummaryWriter(str(self.path), purge_step=self.next_epoch)
+        wandb = entries.get("wandb")
         self._wandb = start_wandb("lra-diffusion", self.path, entries) if wandb else None
+        if noise is not None:
+            write(self.path / "noise.npz", noise)
 
     def read(self, learner: Learner) -> None:
         """Loads a run that does not go on: nothing is written. Raises CheckpointError."""
@@ -108,8 +133,11 @@ class RunFolder:
             raise CheckpointError(f"{self.path} has no checkpoint to export: train it first")
 
     def _resume(self) -> None:
-        device = self._learner.optimizer.param_groups[0]["params"][0].device
-        checkpoint.resume(self, self.path, device)
+        state = self.ranks.same(lambda: checkpoint.load_newest(self.path, "cpu"))
+        if state is None:
+            print(f"note: {self.path} has no checkpoint; starting from the beginning")
+        else:
+            self.load_state_dict(state)
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         if "identity" not in state:
@@ -127,20 +155,24 @@ class RunFolder:
         checkpoint.refuse_other_run(saved, self.identity)
         self._learner.load_networks(state)
         checkpoint.load_optimizer(self._learner.optimizer, state["optimizer"])
-        self.rows = rows
+        self.rows, self._ranks_before = rows, state.get("ranks", 1)
 
     def progress(self, rows: Iterable[Row], total: int) -> Iterator[Row]:
         """The rows with a progress bar; the logs are closed after them, whatever happens."""
         try:
             yield from tqdm(rows, "epochs", total, initial=len(self.rows), disable=None)
         finally:
-            with suppress(OSError):  # of a full disk, which `log` has told
-                self._events.close()
-            if self._wandb is not None:
-                self._wandb.finish()
+            if self.ranks.is_first:
+                with suppress(OSError):  # of a full disk, which `log` has told
+                    self._events.close()
+                if self._wandb is not None:
+                    self._wandb.finish()
 
     def log(self, row: Row) -> bool:
         """Adds an epoch to metrics.jsonl and the events; True if it is the best one so far."""
+        if not self.ranks.is_first:
+            self.rows.append(row)
+            return False
         best = chosen(self.rows)
         numbers = {name: value for name, value in row.items() if name != "epoch" and _shown(value)}
         try:
@@ -157,8 +189,11 @@ class RunFolder:
 
     def save(self, is_best: bool) -> None:
         """Writes the checkpoints; the last one counts, so it comes last."""
+        if not self.ranks.is_first:
+            return
         state = {**self._learner.state_dict(), "rows": self.rows, "identity": self.identity}
         state |= {"prolonged": self.prolonged} if self.prolonged else {}
+        state |= {"ranks": self.ranks.size} if self.ranks.size > 1 else {}
         names = [checkpoint.BEST, checkpoint.LAST] if is_best else [checkpoint.LAST]
         checkpoint.save(state, *(self.path / name for name in names))
 
@@ -168,14 +203,14 @@ class RunFolder:
 
 
 @contextmanager
-def reserved(config: RunConfig) -> Iterator[None]:
+def reserved(config: RunConfig, ranks: Ranks = ALONE) -> Iterator[None]:
     """Keeps other processes out of --output_dir, if it is given, before anything is computed.
 
     Raises RunFolderError if one is in it, CheckpointError if it holds a run that is not to be
     resumed.
     """
     folder = config.output_dir
-    if folder is None:
+    if folder is None or not ranks.is_first:
         yield
         return
     with run_folder.locked(folder):
@@ -188,28 +223,30 @@ def reserved(config: RunConfig) -> Iterator[None]:
 
 
 @contextmanager
-def claimed(config: RunConfig, name: str, identity: dict[str, Any]) -> Iterator[RunFolder]:
-    """The folder of a run, which other processes are kept out of until the run ends."""
-    with _held(config, name, identity) as path, _quiet_writers():
+def claimed(
+    config: RunConfig, name: str, identity: dict[str, Any], ranks: Ranks = ALONE
+) -> Iterator[RunFolder]:
+    """The folder of a run, which processes of others are kept out of until the run ends."""
+    with ExitStack() as locks, _quiet_writers():
+        path = ranks.same(lambda: _held(config, name, identity, locks))
         try:
-            yield RunFolder(config, name, identity, path)
+            yield RunFolder(config, name, identity, path, ranks)
         except FloatingPointError as error:
             checkpoint.note_last_good(error, path)
             raise
 
 
-@contextmanager
-def _held(config: RunConfig, name: str, identity: dict[str, Any]) -> Iterator[Path]:
-    """The path of a run's folder; one that another process holds is passed over."""
-    with ExitStack() as stack:
-        for path in _candidates(config, name, identity):
-            try:
-                if path != config.output_dir:  # which is held already, see `reserved`
-                    stack.enter_context(run_folder.locked(path))
-            except run_folder.RunFolderError:
-                continue
-            yield path
-            return
+def _held(config: RunConfig, name: str, identity: dict[str, Any], locks: ExitStack) -> Path:
+    """The path of a run's folder, locked; one that another process holds is passed over."""
+    if config.output_dir is not None:
+        return config.output_dir  # which is locked already, see `reserved`
+    for path in _earlier(name, identity) if config.resume else ():
+        with suppress(run_folder.RunFolderError):
+            locks.enter_context(run_folder.locked(path))
+            return path
+    path = RUNS / f"{name}_{datetime.now():%Y-%m-%d_%H-%M-%S.%f}"
+    locks.enter_context(run_folder.locked(path))
+    return path
 
 
 @contextmanager
@@ -240,19 +277,12 @@ def _shown(value: object) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
 
 
-def _candidates(config: RunConfig, name: str, identity: dict[str, Any]) -> Iterator[Path]:
-    """--output_dir; with --resume else the runs of the same identity, the newest first, then those
-    that it prolongs; else a new folder.
-    """
-    if config.output_dir is not None:
-        yield config.output_dir
-        return
-    if config.resume:
-        folders = sorted(RUNS.glob(f"{name}_*"), reverse=True)
-        known = [(folder, (read_config(folder) or {}).get("identity") or {}) for folder in folders]
-        yield from (folder for folder, found in known if found == identity)
-        yield from (folder for folder, found in known if _is_prolonged(found, identity))
-    yield RUNS / f"{name}_{datetime.now():%Y-%m-%d_%H-%M-%S.%f}"
+def _earlier(name: str, identity: dict[str, Any]) -> Iterator[Path]:
+    """The runs of the same identity, the newest first, then those that it prolongs."""
+    folders = sorted(RUNS.glob(f"{name}_*"), reverse=True)
+    known = [(folder, (read_config(folder) or {}).get("identity") or {}) for folder in folders]
+    yield from (folder for folder, found in known if found == identity)
+    yield from (folder for folder, found in known if _is_prolonged(found, identity))
 
 
 # ---- the file of a model, in the run folder and where the published scripts look for it

@@ -15,6 +15,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from lra_diffusion.method.images import Normalisation, channels
+from lra_diffusion.method.ranks import ALONE, Ranks
 from lra_diffusion.run.errors import UsageError
 from shared.datasets.decoding import open_rgb
 
@@ -119,8 +120,8 @@ class DiskImages:
     def plain(self, batches: Sequence[Tensor]) -> Iterator[Tensor]:
         return self._batches(batches, None)
 
-    def views(self, batches: Sequence[Tensor], seed: int) -> Iterator[Tensor]:
-        return self._batches(batches, seed)
+    def views(self, batches: Sequence[Tensor], seed: int, ranks: Ranks = ALONE) -> Iterator[Tensor]:
+        return self._batches([ranks.part(index) for index in batches], seed)
 
     def _batches(self, batches: Sequence[Tensor], seed: int | None) -> Iterator[Tensor]:
         """A broken file is told to `on_broken`, and if that returns, black."""

@@ -134,6 +134,12 @@ class LabelConfig(RunConfig):
         "where there is no test/; with the labels that came with them",
     )
     width: int = flag("--width", help="channels of the first stage of a 32-pixel network ({})")
+    sync_bn: bool = flag(
+        "--sync_bn",
+        default=False,
+        help="with several GPUs: batch normalisation over the whole batch instead of the part of "
+        "each GPU",
+    )
     wandb: bool = flag(
         "--wandb",
         default=False,
@@ -195,7 +201,9 @@ class TrainConfig(LabelConfig, Settings):
         "--gpu_devices",
         group=PUBLISHED,
         default=None,
-        help="GPUs; one process uses the first of them that is there",
+        metavar="GPU",
+        help="GPUs to train on, each by a process of its own and with its part of every batch, as "
+        "`torchrun --nproc_per_node=4` starts them (the first)",
     )
     fp_encoder: str = flag(
         "--fp_encoder",

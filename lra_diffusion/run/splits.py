@@ -7,12 +7,14 @@ import hashlib
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from lra_diffusion.method.images import Images
+from lra_diffusion.method.ranks import Ranks
 from shared.formats.alignment import subset
 from shared.formats.noise_file import NoiseFile, label_hash
 from shared.labels import Labels
@@ -109,6 +111,16 @@ class RunData:
         clean = None if self.clean is None else self.clean[kept]
         noise, train = subset(self.noise, kept), self.train.without(broken["train"])
         return replace(self, train=train, clean=clean, noise=noise, tests=tests)
+
+
+def check_same(found: Mapping[str, Any], ranks: Ranks) -> None:
+    """Raises UsageError on a rank that does not find what the first one does."""
+    for name, value in ranks.each(found)[0].items():
+        if found[name] != value:
+            raise UsageError(
+                f"{name} is {found[name]} here and {value} in the first process: give all machines "
+                "the same data and weights"
+            )
 
 
 def check_classes(labels: Tensor, classes: Iterable[int], fix: str) -> None:

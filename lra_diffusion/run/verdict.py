@@ -5,6 +5,7 @@ Letters: N training images, C classes.
 """
 
 import shlex
+from typing import Any
 
 from torch import Tensor
 
@@ -56,7 +57,8 @@ def _write(run: Experiment | Baseline) -> None:
     predicted = found.argmax(dim=1)
     issue = (predicted != given).cpu().numpy()
     verdict = Verdict(predicted.cpu().numpy(), quality, quality, issue)
-    save(run.folder.path, data.noise, data.class_names, verdict, data.train.files, probs)
+    if run.folder.ranks.is_first:
+        save(run.folder.path, data.noise, data.class_names, verdict, data.train.files, probs)
 
 
 def _probabilities(run: Experiment | Baseline, part: str) -> Tensor:
@@ -65,9 +67,10 @@ def _probabilities(run: Experiment | Baseline, part: str) -> Tensor:
     By the reverse process, which is deterministic: one sample is enough; of plain cross-entropy by
     its softmax.
     """
+    ranks = run.folder.ranks
     if isinstance(run, Baseline):
         images = (run.train_set if part == "train" else run.test_sets[part]).images
-        return classifier.predict(run.learner.net, images, run.settings).softmax(dim=1)
+        return classifier.predict(run.learner.net, images, run.settings, ranks).softmax(dim=1)
     best = chosen(run.folder.rows)
     model = run.learner.model("raw" if best is None else best["weights"])
     if part == "train":
@@ -75,7 +78,7 @@ def _probabilities(run: Experiment | Baseline, part: str) -> Tensor:
         shown = EvaluationSet(run.train_set.images, run.train_set.labels, run.features.bank)
     else:
         shown = run.test_sets[part]
-    [probabilities] = predict([model], shown, run.config, run.learner.autocast)
+    [probabilities] = predict([model], shown, run.config, run.learner.autocast, ranks)
     return probabilities
 
 
@@ -83,8 +86,15 @@ def _to_best_epoch(learner: Learner, folder: RunFolder) -> None:
     """Loads its networks; without one that counts, the last epoch's stay."""
     if chosen(folder.rows) is None:
         return
-    path = folder.path / checkpoint.BEST
+    state = folder.ranks.same(lambda: _best_state(folder))
+    if state is not None:
+        learner.load_networks(state)
+
+
+def _best_state(folder: RunFolder) -> dict[str, Any] | None:
     try:
-        learner.load_networks(checkpoint.load(path))
+        state: dict[str, Any] = checkpoint.load(folder.path / checkpoint.BEST)
     except CheckpointError as error:
         print(f"warning: {TABLE} is of the last epoch's networks ({error})")
+        return None
+    return state

@@ -17,6 +17,7 @@ from lra_diffusion.method.classifier import (
     train_epoch,
 )
 from lra_diffusion.method.epoch import NonFiniteLossError, stream_seed, torch_stream
+from lra_diffusion.method.ranks import ALONE
 from lra_diffusion.run.checkpoint import load_optimizer
 from lra_diffusion.run.device import autocast
 
@@ -40,7 +41,7 @@ class Vectors:
     def plain(self, batches):
         return (self.values[index] for index in batches)
 
-    def views(self, batches, seed):
+    def views(self, batches, seed, ranks):
         generator = torch.Generator().manual_seed(seed)
         return (
             self.values[index] * (0.5 + torch.rand(len(index), 1, generator=generator))
@@ -67,6 +68,8 @@ def small_classifier():
         torch.optim.SGD(
             net.parameters(), 0.1, momentum=0.9, nesterov=True, weight_decay=5e-4, fused=True
         ),
+        ALONE,
+        net,
     )
 
 

@@ -26,12 +26,13 @@ PRINTED_BY = {
     "run/disk_data.py": (ON_DISK, set()),
     "run/device.py": ([*TRAINING, *FEATURES], set()),
     "run/errors.py": (TRAINING, set()),  # where `trains` says so
-    "run/experiment.py": (LRA, {"--gpu_devices"}),
+    "run/experiment.py": (LRA, set()),
     "run/features.py": ([*ON_DISK, "test_ILSVRC2012", "plot"], set()),
     "run/finished.py": ([*LRA, "test_ILSVRC2012"], set()),
     "run/image_files.py": ([*ON_DISK, "test_ILSVRC2012", "plot"], {"--shm-size"}),
     # Noise goes by name in the first two alone.
     "run/labels.py": (["train_CIFAR", "train_CE", *OWN_FILES], {"--rate", "--noise_type"}),
+    "run/launch.py": ([*LRA, "train_CE"], {"--gpu_devices", "--nproc_per_node", "--standalone"}),
     "run/own_pictures.py": ([], {"--dataset"}),
     "run/pmd_labels.py": (["make_pmd"], set()),
     "run/pmd_teacher.py": (["make_pmd"], set()),

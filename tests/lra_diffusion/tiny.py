@@ -127,3 +127,22 @@ def cifar() -> ImageData:
     return ImageData(
         "cifar10", pixels, labels, pixels[:10], labels[:10], tuple(map(str, range(10))), None
     )
+
+
+def augmented(folder: Path, count: int = 53) -> list[str]:
+    """Flags of a set of `count` random images of two classes, which are moved and mirrored, and
+    which all train, of 16 test images, and of their pixels as features.
+    """
+    rng = np.random.default_rng(0)
+    images = rng.integers(0, 256, (count + 16, 32, 32, 3), dtype=np.uint8)
+    labels = np.arange(count + 16) % 2
+    images[labels == 1, :16] //= 4
+    parts = {"train": slice(count), "test": slice(count, None)}
+    arrays = {f"{part}_images": images[rows] for part, rows in parts.items()}
+    np.savez(folder / "mine.npz", **arrays, **{f"{p}_labels": labels[r] for p, r in parts.items()})
+    flags = ["--dataset", "folder", "--data_path", str(folder / "mine.npz"), "--no_validation"]
+    for part, rows in parts.items():
+        path = folder / f"{part}_pixels.npy"
+        np.save(path, images[rows, ::4, ::4, 0].reshape(-1, 64).astype(np.float32) / 255)
+        flags += [f"--fp_embed_{part}", str(path)]
+    return flags
