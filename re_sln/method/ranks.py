@@ -12,6 +12,7 @@ Kept byte-identical in every torch project.
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from inspect import signature
 from typing import Any, TypeVar
 
 import torch
@@ -90,11 +91,13 @@ class Ranks:
             net = nn.SyncBatchNorm.convert_sync_batchnorm(net)
         # Each rank has running statistics of its own until `share_buffers`: a broadcast before
         # each forward pass would change what an earlier one of the same step still needs.
-        return nn.parallel.DistributedDataParallel(
-            net,
-            device_ids=[device] if device.type == "cuda" else None,
-            forward_sync_buffers=False,
-        )
+        known = signature(nn.parallel.DistributedDataParallel).parameters
+        renamed = "forward_sync_buffers" in known  # in torch 2.13
+        options: dict[str, Any] = {
+            "device_ids": [device] if device.type == "cuda" else None,
+            "forward_sync_buffers" if renamed else "broadcast_buffers": False,
+        }
+        return nn.parallel.DistributedDataParallel(net, **options)
 
     def share_buffers(self, *nets: nn.Module) -> None:
         """Running statistics of the first rank for all, as nn.DataParallel keeps them."""
