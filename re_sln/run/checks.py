@@ -3,7 +3,7 @@
 Everything here raises UsageError with what was found and what to do.
 """
 
-from re_sln.run.errors import UsageError
+from re_sln.run.errors import UsageError, of_rank
 from re_sln.run.presets import HUMAN_NOISE, METHOD_TABLE, NOISE_MODES, REAL_NOISE
 from re_sln.run.settings import Backend, Config, HeldOut, LabelChoice, TableConfig
 
@@ -104,6 +104,23 @@ def check_numbers(config: Config) -> None:
     if config.depth < 10 or (config.depth - 4) % 6:
         raise UsageError(
             f"--depth {config.depth}: a wide residual network has 6 n + 4 layers: 10, 16, 22, ..."
+        )
+
+
+def check_devices(config: Config) -> None:
+    """Refuses two places at once for the processes of a run. Raises UsageError."""
+    gpus, device = config.gpu_devices, config.device
+    if gpus is not None and (min(gpus) < 0 or len(set(gpus)) < len(gpus)):
+        raise UsageError(
+            f"--gpu_devices {' '.join(map(str, gpus))}: different numbers from 0 on, as nvidia-smi "
+            "shows them"
+        )
+    if gpus is not None and device not in ("auto", "cuda"):
+        raise UsageError(f"--gpu_devices and --device {device} both say where: drop one of them")
+    if of_rank() and device.startswith("cuda:"):
+        raise UsageError(
+            f"--device {device}: of torchrun's processes each takes a GPU of its own: say --device "
+            "cuda, or leave it out"
         )
 
 
