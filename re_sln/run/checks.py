@@ -3,7 +3,7 @@
 Everything here raises UsageError with what was found and what to do.
 """
 
-from re_sln.run.errors import UsageError, of_rank
+from re_sln.run.errors import UsageError
 from re_sln.run.presets import HUMAN_NOISE, METHOD_TABLE, NOISE_MODES, REAL_NOISE
 from re_sln.run.settings import Backend, Config, HeldOut, LabelChoice, TableConfig
 
@@ -117,11 +117,6 @@ def check_devices(config: Config) -> None:
         )
     if gpus is not None and device not in ("auto", "cuda"):
         raise UsageError(f"--gpu_devices and --device {device} both say where: drop one of them")
-    if of_rank() and device.startswith("cuda:"):
-        raise UsageError(
-            f"--device {device}: of torchrun's processes each takes a GPU of its own: say --device "
-            "cuda, or leave it out"
-        )
 
 
 def method_problem(config: Config) -> str | None:

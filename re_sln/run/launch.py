@@ -74,6 +74,7 @@ def joined(device: torch.device) -> Iterator[Ranks]:
         sys.stderr.isatty = lambda: False  # type: ignore[method-assign]  # so tqdm shows no bar
     try:
         yield ranks
+        ranks.wait()  # the first one writes the report; what fails there ends all
         dist.destroy_process_group()
     except RuntimeError as error:
         if isinstance(error, dist.DistError) or any(word in str(error) for word in LOST):
