@@ -53,7 +53,7 @@ class Settings:
     soft_predictions: bool  # label correction mixes in softmax outputs, else one-hot predictions
     seed: int
     autocast: Callable[[], AbstractContextManager[Any]]  # what forward passes run in
-    ranks: Ranks = ALONE
+    ranks: Ranks = ALONE  # the processes that share every batch
 
 
 class TrainingSet(NamedTuple):

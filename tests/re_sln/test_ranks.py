@@ -216,6 +216,16 @@ def test_sync_bn_of_several_processes_needs_a_gpu():
     assert "sync_bn" not in experiment.prepare(parse("train_cifar", FLAGS)).identity
 
 
+@pytest.mark.parametrize(("local_rank", "makes"), [("0", True), ("1", False)])
+def test_one_process_of_a_machine_makes_custom_noise(local_rank, makes, monkeypatch):
+    monkeypatch.setenv("LOCAL_RANK", local_rank)
+    flags = ["--dataset_name", "cifar10", "--noise_mode", "sym", "--method", "ce"]
+    custom = ["--custom_noise", "--make_new_custom_noise"]
+    given = parse("train_cifar", [*flags, *custom])
+    assert experiment._of_this_process(given).make_new_custom_noise == makes
+    assert experiment._of_this_process(given).custom_noise
+
+
 def test_a_rank_with_other_data_is_refused():
     class Other(Ranks):
         def same(self, compute):
