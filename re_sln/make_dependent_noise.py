@@ -94,9 +94,11 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def make_noise_once(request: Request) -> None:
     """Makes the file while no other process makes the same one."""
+    from re_sln.run.launch import alone_only
     from shared.formats.external import format_of
     from shared.run_folder import locked
 
+    alone_only("the teacher trains on one GPU")
     format_of(request.out)  # refused before the hours of training
     _refuse_present(request.out)
     try:

@@ -79,7 +79,9 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     def work() -> int:
         from re_sln.analysis import curves, finished_runs
+        from re_sln.run.launch import alone_only
 
+        alone_only("a picture is drawn once")
         found = [finished_runs.find(name) for name in request.runs]
         if request.plot_type == "curves":
             path = request.out or Path("assets/curves.png")

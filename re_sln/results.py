@@ -61,7 +61,9 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     def work() -> None:
         from re_sln.analysis.overview import collect
+        from re_sln.run.launch import alone_only
 
+        alone_only("a table is written once")
         collect(request.runs, request.out)
 
     return exit_status(work, trains=False)

@@ -42,8 +42,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     config = parse_table(argv)
 
     def work() -> int:
+        from re_sln.run.launch import alone_only
         from re_sln.search.paper_grid import fill
 
+        alone_only("Ray spreads its trainings over the GPUs")
         return fill(config, train)
 
     return exit_status(work, trains=False)

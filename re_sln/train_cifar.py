@@ -7,6 +7,8 @@ noise", ICLR 2021.
     python train_cifar.py --dataset_name cifar10 --batch_size 128 --n_epochs 300 --lr 0.001 \
         --noise_mode sym --p 0.4 --sigma 1.0 --mo --lc_n_epoch 250 --seed 123        # re-sln's
 
+    torchrun --nproc_per_node=4 -- train_cifar.py ...                  # on four GPUs together
+
 The algorithm is in method/train.py, its formulas in method/losses.py; NOTES.md lists what differs
 from the published code.
 """
@@ -32,7 +34,7 @@ def train(config: Config) -> "Experiment":
     from re_sln.run.checkpoint import note_last_good
     from re_sln.run.experiment import build
     from re_sln.run.label_quality import export
-    from re_sln.run.report import Recorder, report
+    from re_sln.run.report import recorder, report
 
     with build(config) as run:
         if config.export:
@@ -40,7 +42,7 @@ def train(config: Config) -> "Experiment":
             return run
         sets = run.data.train_set, run.data.test_sets
         try:
-            with Recorder(run) as record:
+            with recorder(run) as record:
                 for row in epochs(run.learner, *sets, run.settings, run.next_epoch):
                     record(row)
         except FloatingPointError as error:
@@ -55,6 +57,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     config = parse("train_cifar", argv)
 
     def work() -> None:
+        from re_sln.run.launch import start_on
+
+        start_on(config.gpu_devices)
         train(config)
 
     return exit_status(work, trains=not config.export)

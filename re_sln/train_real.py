@@ -24,6 +24,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     config = parse("train_real", argv)
 
     def work() -> None:
+        from re_sln.run.launch import start_on
+
+        start_on(config.gpu_devices)
         train(config)
 
     return exit_status(work, trains=not config.export)

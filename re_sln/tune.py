@@ -27,8 +27,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     config = parse_search(argv)
 
     def work() -> int:
+        from re_sln.run.launch import alone_only
         from re_sln.search.sigma_search import search
 
+        alone_only("Ray spreads its trials over the GPUs")
         return search(config)
 
     return exit_status(work)

@@ -68,8 +68,10 @@ def show(choice: LabelChoice) -> None:
     from re_sln.analysis import panels, sample_figures
     from re_sln.run.data import load_images
     from re_sln.run.labels import noisy_training_set, rules_file
+    from re_sln.run.launch import alone_only
     from shared.files import write_atomically
 
+    alone_only("a picture is drawn once")
     data = load_images(choice)
     noise, images = noisy_training_set(choice, data, may_make=False)
     print(

@@ -15,6 +15,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from re_sln.method.progress import watched
+from re_sln.method.ranks import ALONE, Ranks
 from shared.datasets.image_data import DatasetError
 
 SHORTER_SIDE, CROP = 256, 224
@@ -114,14 +115,16 @@ class DiskImages:
     def __len__(self) -> int:
         return self._count
 
-    def plain(self, batches: Sequence[Tensor]) -> Iterator[Tensor]:
-        return self._batches(batches, None)
+    def plain(self, batches: Sequence[Tensor], ranks: Ranks = ALONE) -> Iterator[Tensor]:
+        return self._batches(batches, None, ranks)
 
-    def views(self, batches: Sequence[Tensor], seed: int) -> Iterator[Tensor]:
-        return self._batches(batches, seed)
+    def views(self, batches: Sequence[Tensor], seed: int, ranks: Ranks = ALONE) -> Iterator[Tensor]:
+        return self._batches(batches, seed, ranks)
 
-    def _batches(self, batches: Sequence[Tensor], seed: int | None) -> Iterator[Tensor]:
-        items = [[(position, seed) for position in index.tolist()] for index in batches]
+    def _batches(
+        self, batches: Sequence[Tensor], seed: int | None, ranks: Ranks
+    ) -> Iterator[Tensor]:
+        items = [[(position, seed) for position in ranks.part(index).tolist()] for index in batches]
         loader = DataLoader(
             self._files,
             batch_sampler=items,

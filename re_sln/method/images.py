@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
+from re_sln.method.ranks import ALONE, Ranks
 from shared.datasets.image_data import ImageData
 
 CROP_PADDING = 4
@@ -39,11 +40,11 @@ class Images(Protocol):
 
     def __len__(self) -> int: ...
 
-    def plain(self, batches: Sequence[Tensor]) -> Iterator[Tensor]:
-        """The images themselves, a batch for each index (B,) int64."""
+    def plain(self, batches: Sequence[Tensor], ranks: Ranks = ALONE) -> Iterator[Tensor]:
+        """The images themselves, a batch for each index (B,) int64, of which the rank's rows."""
 
-    def views(self, batches: Sequence[Tensor], seed: int) -> Iterator[Tensor]:
-        """One random augmentation of each image, a batch for each index (B,) int64."""
+    def views(self, batches: Sequence[Tensor], seed: int, ranks: Ranks = ALONE) -> Iterator[Tensor]:
+        """One random augmentation of each image, the same one on every rank."""
 
 
 class DeviceImages:
@@ -83,25 +84,27 @@ class DeviceImages:
     def __len__(self) -> int:
         return len(self._windows)
 
-    def plain(self, batches: Sequence[Tensor]) -> Iterator[Tensor]:
+    def plain(self, batches: Sequence[Tensor], ranks: Ranks = ALONE) -> Iterator[Tensor]:
         return (
-            self._normalised(self._windows[index, self._padding, self._padding])
+            self._normalised(self._windows[ranks.part(index), self._padding, self._padding])
             for index in batches
         )
 
-    def views(self, batches: Sequence[Tensor], seed: int) -> Iterator[Tensor]:
+    def views(self, batches: Sequence[Tensor], seed: int, ranks: Ranks = ALONE) -> Iterator[Tensor]:
         generator = torch.Generator(self.device).manual_seed(seed)
-        return (self._normalised(self._view(index, generator)) for index in batches)
+        return (self._normalised(self._view(index, generator, ranks)) for index in batches)
 
-    def _view(self, index: Tensor, generator: torch.Generator) -> Tensor:
+    def _view(self, index: Tensor, generator: torch.Generator, ranks: Ranks) -> Tensor:
+        """The rank's rows; offsets are drawn for the whole batch."""
         size = (2, len(index))
-        top, left = torch.randint(
+        offsets = torch.randint(
             0, 2 * self._padding + 1, size, device=self.device, generator=generator
         )
-        crop = self._windows[index, top, left]
+        top, left = (ranks.part(offset) for offset in offsets)
+        crop = self._windows[ranks.part(index), top, left]
         if self._flip:
             flips = torch.rand(len(index), device=self.device, generator=generator) < 0.5
-            crop = torch.where(flips[:, None, None, None], crop.flip(2), crop)
+            crop = torch.where(ranks.part(flips)[:, None, None, None], crop.flip(2), crop)
         return crop
 
     def _normalised(self, rows: Tensor) -> Tensor:

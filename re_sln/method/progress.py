@@ -1,5 +1,6 @@
 """Signs of life inside a long pass: a bar on a terminal, elsewhere a line about every minute."""
 
+import os
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator
@@ -60,4 +61,5 @@ def watched(
 
 
 def _say(text: str) -> None:
-    print(text, file=sys.stderr, flush=True)
+    if os.environ.get("RANK", "0") == "0":  # of torchrun's processes the first one speaks for all
+        print(text, file=sys.stderr, flush=True)

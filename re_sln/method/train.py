@@ -3,11 +3,13 @@
 Chen et al., "Noise against noise", ICLR 2021. Shapes: N training samples, M of them in an epoch, B
 batch, C classes. Nothing inside an epoch waits for the device: losses and correct predictions are
 gathered there and read once, when the epoch is over.
+
+With several ranks (method/ranks.py) a batch is that of all together, and each works on its rows.
 """
 
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -26,6 +28,7 @@ from re_sln.method.losses import (
     soft_cross_entropy,
 )
 from re_sln.method.progress import watched
+from re_sln.method.ranks import ALONE, Ranks
 from re_sln.method.streams import in_order, shuffled, stream_seed, torch_stream
 
 Row = dict[str, Any]  # the figures of an epoch
@@ -50,6 +53,7 @@ class Settings:
     soft_predictions: bool  # label correction mixes in softmax outputs, else one-hot predictions
     seed: int
     autocast: Callable[[], AbstractContextManager[Any]]  # what forward passes run in
+    ranks: Ranks = ALONE  # the processes that share every batch
 
 
 class TrainingSet(NamedTuple):
@@ -83,6 +87,7 @@ class Learner:
     """All that training changes."""
 
     net: nn.Module
+    trained: nn.Module  # the same one, in forward passes with gradients: see Ranks.parallel
     ema: MomentumModel
     optimizer: torch.optim.Optimizer
     targets: Tensor | None = None  # (N, C) of the last label correction, None before the first
@@ -110,6 +115,7 @@ def epochs(
             learner.targets = correct_labels(learner, train_set, samples, settings, epoch)
         row: Row = {"epoch": epoch, "lr": lr, "sigma": sigma}
         row |= train_epoch(learner, train_set, samples, sigma, settings, epoch)
+        settings.ranks.share_buffers(learner.net, learner.ema.net)
         seconds = time.perf_counter() - start
 
         row |= test(learner, test_sets, settings, epoch)
@@ -132,36 +138,58 @@ def train_epoch(
     The losses contain the noise of SLN; the accuracy is against the targets without it, which after
     label correction are the corrected ones.
     """
-    device = train_set.images.device
-    targets = train_set.noisy if learner.targets is None else learner.targets
-    shuffle = torch_stream(device, settings.seed, epoch, "shuffle")
-    noise = torch_stream(device, settings.seed, epoch, "sln")
-    batches = shuffled(samples, settings.batch_size, shuffle)
-    augmented = train_set.images.views(batches, stream_seed(settings.seed, epoch, "augmentation"))
-    losses, correct = torch.zeros((2, len(targets)), device=device)
-    batch_losses: list[Tensor] = []
-    learner.net.train()
-    steps = zip(batches, augmented)
-    shown = (f"epoch {epoch}", len(batches), len(samples), lambda: batch_losses[-1])
-    for index, images in watched(steps, *shown):
-        batch_targets = targets[index]
-        with settings.autocast():
-            logits = learner.net(images)
-        per_sample = soft_cross_entropy(logits, perturb(batch_targets, sigma, noise))
-        loss = per_sample.mean()
-        learner.optimizer.zero_grad()
-        loss.backward()
-        learner.optimizer.step()
-        learner.ema.update()
-        losses[index] = per_sample.detach()
-        correct[index] = (logits.argmax(dim=1) == batch_targets.argmax(dim=1)).float()
-        batch_losses.append(loss.detach())
-    _check_finite(torch.stack(batch_losses), epoch)
+    batch_losses, losses, correct = steps(learner, train_set, samples, sigma, settings, epoch)
+    _check_finite(batch_losses, epoch)
     row: Row = {"loss_train": losses[samples].mean().item()}
     noisy = None if train_set.is_noisy is None else train_set.is_noisy[samples]
     row["loss_train_noisy"] = _mean_of(losses[samples], noisy)
     row["loss_train_clean"] = _mean_of(losses[samples], None if noisy is None else ~noisy)
     return row | {"accuracy_train": 100 * correct[samples].mean().item()}
+
+
+def steps(
+    learner: Learner,
+    train_set: TrainingSet,
+    samples: Tensor,
+    sigma: float,
+    settings: Settings,
+    epoch: int,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """The steps of `train_epoch`: the loss of each, and each sample's loss (N,) and correctness.
+
+    Correctness is 0 or 1, (N,) float; both are 0 outside `samples`.
+    """
+    device, ranks = train_set.images.device, settings.ranks
+    targets = train_set.noisy if learner.targets is None else learner.targets
+    shuffle = torch_stream(device, settings.seed, epoch, "shuffle")
+    noise = torch_stream(device, settings.seed, epoch, "sln")
+    batches = shuffled(samples, settings.batch_size, shuffle)
+    seed = stream_seed(settings.seed, epoch, "augmentation")
+    augmented = train_set.images.views(batches, seed, ranks)
+    of_samples = torch.zeros((2, len(targets)), device=device)
+    losses, correct = of_samples
+    batch_losses: list[Tensor] = []
+    learner.net.train()
+    shown = (f"epoch {epoch}", len(batches), len(samples), lambda: batch_losses[-1])
+    for index, images in watched(zip(batches, augmented), *shown):
+        batch_targets = targets[index]
+        noisy_targets = perturb(batch_targets, sigma, noise)
+        with settings.autocast():
+            logits = learner.trained(images)
+        per_sample = soft_cross_entropy(logits, ranks.part(noisy_targets))
+        loss = ranks.mean(per_sample, len(index))
+        learner.optimizer.zero_grad()
+        loss.backward()
+        learner.optimizer.step()
+        learner.ema.update()
+        is_correct = logits.argmax(dim=1) == ranks.part(batch_targets).argmax(dim=1)
+        own = ranks.own(len(index))
+        mine = ranks.part(index)[:own]
+        losses[mine] = per_sample.detach()[:own]
+        correct[mine] = is_correct[:own].float()
+        batch_losses.append(loss.detach())
+    losses, correct = ranks.total(of_samples)
+    return torch.stack(batch_losses), losses, correct
 
 
 def correct_labels(
@@ -179,12 +207,12 @@ def correct_labels(
         last = learner.targets
     batches = torch.split(samples, train_set.images.evaluation_batch)
     if settings.plain_scoring:
-        images = train_set.images.plain(batches)
+        images = train_set.images.plain(batches, settings.ranks)
     else:
         seed = stream_seed(settings.seed, epoch, "label correction")
-        images = train_set.images.views(batches, seed)
+        images = train_set.images.views(batches, seed, settings.ranks)
     shown = watched(images, f"epoch {epoch}, label correction", len(batches), len(samples))
-    logits = predict(learner.ema.net, shown, settings)
+    logits = predict(learner.ema.net, shown, batches, settings)
     if settings.soft_predictions:
         predicted = logits.softmax(dim=1)
     else:
@@ -226,24 +254,31 @@ def evaluate(
         return {"loss": None, "accuracy": None}
     batches = in_order(len(images), images.evaluation_batch, labels.device)
     if test_set.augmented:
-        shown = images.views(batches, stream_seed(settings.seed, epoch, "validation"))
+        seed = stream_seed(settings.seed, epoch, "validation")
+        shown = images.views(batches, seed, settings.ranks)
     else:
-        shown = images.plain(batches)
+        shown = images.plain(batches, settings.ranks)
     shown = watched(shown, f"epoch {epoch}, test", len(batches), len(images))
-    logits = predict(net, shown, settings)
+    logits = predict(net, shown, batches, settings)
     accuracy = 100 * (logits.argmax(dim=1) == labels).float().mean()
     return {"loss": F.cross_entropy(logits, labels), "accuracy": accuracy}
 
 
 @torch.no_grad()
-def predict(net: nn.Module, images: Iterator[Tensor], settings: Settings) -> Tensor:
-    """Logits (N, C) float32 in eval mode, of batches of images in order."""
+def predict(
+    net: nn.Module, images: Iterator[Tensor], batches: Sequence[Tensor], settings: Settings
+) -> Tensor:
+    """Logits (N, C) float32 in eval mode, in order, the same on all ranks.
+
+    images: of each batch, an index (B,), the rank's rows.
+    """
     net.eval()
     logits = []
-    for batch in images:
+    for own in images:
         with settings.autocast():
-            logits.append(net(batch).float())
-    return torch.cat(logits)
+            logits.append(net(own).float())
+    whole = (settings.ranks.gather(own, len(index)) for own, index in zip(logits, batches))
+    return torch.cat(list(whole))
 
 
 # DEVIATION(re_sln): the split losses are sums over the epoch divided by counts; the original

@@ -60,7 +60,7 @@ SCRIPTS = {
 # Entries of a config.yaml that say how a run came out.
 OUTCOMES = (
     *("exp_id", "script", "measured_noise_rate", "data_location", "device_used", "threads"),
-    *("identity", "versions", "grid", "trials"),
+    *("ranks", "identity", "versions", "grid", "trials"),
 )
 # Of each group one flag makes the file's others meaningless.
 ALTERNATIVES = [
@@ -89,7 +89,7 @@ def add_flags(
     for each in described:
         options = {**each.metadata["argparse"], "default": each.metadata["default"]}
         kind = next(k for k in get_args(each.type) or (each.type,) if k is not NoneType)
-        options |= {"action": "store_true"} if kind is bool else {"type": kind}
+        options = {"action": "store_true"} | options if kind is bool else {"type": kind} | options
         if each.name in choices:
             options["choices"] = choices[each.name]
         group.add_argument(f"--{each.name}", **options)
@@ -238,6 +238,7 @@ def complete(given: Mapping[str, Any]) -> Config:
     config = Config(**values)
     checks.check_noise(config)
     checks.check_numbers(config)
+    checks.check_devices(config)
     if problem := checks.method_problem(config):
         raise UsageError(problem)
     if config.wandb and importlib.util.find_spec("wandb") is None:

@@ -1,7 +1,8 @@
 """A run: its networks, its data, its folder, and its state, which a checkpoint holds."""
 
+import os
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from functools import partial
@@ -13,12 +14,14 @@ from torch import nn
 
 from re_sln.method.ema import MomentumModel
 from re_sln.method.networks import WideResNet, resnet50
+from re_sln.method.ranks import ALONE, Ranks
 from re_sln.method.train import Learner, Row, Settings
 from re_sln.run import checkpoint
 from re_sln.run.data import RunData, load_data
 from re_sln.run.device import autocast, choose_device, configure_torch, use_bfloat16
 from re_sln.run.errors import CheckpointError, UsageError
 from re_sln.run.labels import nominal_rate
+from re_sln.run.launch import first_on_its_machine, joined
 from re_sln.run.places import pinned
 from re_sln.run.record import read_config
 from re_sln.run.settings import Config, HeldOut
@@ -44,6 +47,10 @@ class Experiment:
     rows: list[Row] = field(default_factory=list)  # of the finished epochs
 
     @property
+    def ranks(self) -> Ranks:
+        return self.settings.ranks
+
+    @property
     def is_tested(self) -> bool:
         return all(len(each.labels) for each in self.data.test_sets.values())
 
@@ -67,6 +74,7 @@ class Experiment:
             "targets": self.learner.targets,
             "rows": self.rows,
             "identity": self.identity,
+            "ranks": self.ranks.size,
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
@@ -83,45 +91,101 @@ class Experiment:
         self.learner.net.load_state_dict(state["net"])
         self.learner.ema.net.load_state_dict(state["average"])
         checkpoint.load_optimizer(self.learner.optimizer, state["optimizer"])
-        self.learner.targets = state["targets"]
+        targets = state["targets"]
+        self.learner.targets = None if targets is None else targets.to(self.device)
         self.rows = list(state["rows"])
+        before, now = state.get("ranks", 1), self.ranks.size
+        if before != now and not self.config.export:
+            print(
+                f"note: trained by {before} rank{'s' * (before > 1)} so far, by {now} from here "
+                "on: batch normalisation sees other rows and sums are added in another order, so "
+                "the figures are not those of an uninterrupted run"
+            )
 
 
 @contextmanager
 def build(config: Config) -> Iterator[Experiment]:
-    """The run, with --resume as far as it is; until the block ends no other process is in it."""
-    run = prepare(config)
-    with locked(run.folder):
-        _refuse_finished(config)  # another process may have been faster while the data were read
-        if config.resume:
-            checkpoint.resume(run, run.folder, run.device)
-        yield run
+    """The run, with --resume as far as it is; until the block ends no other process is in it.
+
+    Of the processes that torchrun started the first one holds the folder for all.
+    """
+    with joined(_device(config)) as ranks:
+        run = prepare(config, ranks=ranks)
+        with locked(run.folder) if ranks.is_first else nullcontext():
+            if ranks.is_first:  # another run may have been faster while the data were read
+                _refuse_finished(config)
+            if config.resume:
+                _resume(run)
+            yield run
 
 
-def prepare(config: Config, held_out: HeldOut | None = None) -> Experiment:
+def _device(config: Config) -> torch.device:
+    return choose_device(config.device, *(config.gpu_devices or ())[:1])
+
+
+def prepare(config: Config, held_out: HeldOut | None = None, ranks: Ranks = ALONE) -> Experiment:
     """The run before its first epoch. held_out: the part of the training set to test on."""
-    device = choose_device(config.device)
-    _refuse_finished(config)
+    device = _device(config)
+    check_sync_bn(config, ranks, device)
+    if ranks.is_first:
+        _refuse_finished(config)
     configure_torch(config.deterministic, device)
-    weights = pretrained_weights(config)  # before a million images are looked at
-    data = load_data(config, device, held_out)
+    with first_on_its_machine(ranks):
+        weights = pretrained_weights(config)  # before a million images are looked at
+        data = load_data(_of_this_process(config), device, held_out)
     config = replace(config, p=nominal_rate(config, data.noise))
     # DEVIATION(re_sln): bfloat16 where the hardware has it; the original is float32, its targets
     # and loss even float64.
     identity = config.deciding() | {"bf16": use_bfloat16(config.amp, device)} | data.hashes
     if config.pretrained == FROM_SCRATCH:
         identity["pretrained"] = FROM_SCRATCH
-    folder, exp_id = find_folder(config, identity)
+    if config.sync_bn:
+        identity["sync_bn"] = True
+    _refuse_other_data(identity, ranks)
+    folder, exp_id = ranks.same(lambda: find_folder(config, identity))
     return Experiment(
         config=config,
         exp_id=exp_id,
         folder=folder,
         device=device,
-        settings=loop_settings(config, device),
+        settings=loop_settings(config, device, ranks),
         data=data,
-        learner=build_learner(config, data.train_set.noisy.shape[1], device, weights),
+        learner=build_learner(config, data.train_set.noisy.shape[1], device, weights, ranks),
         identity=identity,
     )
+
+
+def check_sync_bn(config: Config, ranks: Ranks, device: torch.device) -> None:
+    """torch has it for GPUs only. Raises UsageError."""
+    if config.sync_bn and ranks.size > 1 and device.type != "cuda":
+        raise UsageError(
+            f"--sync_bn works on GPUs, and this is {device}: leave it out, or train in one process"
+        )
+
+
+def _of_this_process(config: Config) -> Config:
+    """One process of a machine makes custom noise, the others read its file."""
+    makes = config.make_new_custom_noise and os.environ.get("LOCAL_RANK", "0") == "0"
+    return replace(config, make_new_custom_noise=makes)
+
+
+def _refuse_other_data(identity: Mapping[str, Any], ranks: Ranks) -> None:
+    """Every process must train the same. Raises UsageError where this one would not."""
+    expected = ranks.same(lambda: identity)
+    if other := [name for name in identity if identity[name] != expected.get(name)]:
+        raise UsageError(
+            f"{', '.join(other)}: not those of rank 0; give all machines the same flags, data and "
+            "labels (bf16: choose --amp off, where one of them has no bfloat16)"
+        )
+
+
+def _resume(run: Experiment) -> None:
+    """Continues from the newest checkpoint, which the first process reads for all."""
+    state = run.ranks.same(lambda: checkpoint.load_newest(run.folder, "cpu"))
+    if state is None:
+        print(f"note: {run.folder} has no checkpoint; starting from the beginning")
+    else:
+        run.load_state_dict(state)
 
 
 def _refuse_finished(config: Config) -> None:
@@ -132,7 +196,7 @@ def _refuse_finished(config: Config) -> None:
         )
 
 
-def loop_settings(config: Config, device: torch.device) -> Settings:
+def loop_settings(config: Config, device: torch.device, ranks: Ranks = ALONE) -> Settings:
     """What the training loop takes of the settings."""
     return Settings(
         batch_size=config.batch_size,
@@ -146,6 +210,7 @@ def loop_settings(config: Config, device: torch.device) -> Settings:
         soft_predictions=config.has_resnet,
         seed=config.seed,
         autocast=autocast(config.amp, device),
+        ranks=ranks,
     )
 
 
@@ -171,7 +236,11 @@ def pretrained_weights(config: Config) -> Path | None:
 
 
 def build_learner(
-    config: Config, num_classes: int, device: torch.device, weights: Path | None = None
+    config: Config,
+    num_classes: int,
+    device: torch.device,
+    weights: Path | None = None,
+    ranks: Ranks = ALONE,
 ) -> Learner:
     """Network, EMA model and optimizer; of two networks drawn, both start from the second one.
 
@@ -191,7 +260,7 @@ def build_learner(
     )
     if config.compile:
         net.compile()
-    return Learner(net, ema, optimizer)
+    return Learner(net, ranks.parallel(net, config.sync_bn), ema, optimizer)
 
 
 def on_device(net: N, device: torch.device) -> N:

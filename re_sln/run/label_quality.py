@@ -44,15 +44,17 @@ def _write(run: Experiment) -> None:
             images = data.test_sets["test"].images
             tested = _probabilities(run, images, "test images").cpu().numpy()
         probs = PredProbs(found.cpu().numpy(), tested)
+    if not run.ranks.is_first:
+        return
     save(run.folder, data.noise, data.class_names, _verdict(run, found), data.files, probs)
 
 
 def _probabilities(run: Experiment, images: Images, what: str) -> Tensor:
     """(N, C): softmax of the reported network, on the images without augmentation."""
     batches = in_order(len(images), images.evaluation_batch, run.device)
-    shown = watched(images.plain(batches), what, len(batches), len(images))
+    shown = watched(images.plain(batches, run.ranks), what, len(batches), len(images))
     net = run.learner.ema.net if run.config.mo else run.learner.net
-    return predict(net, shown, run.settings).softmax(dim=1)
+    return predict(net, shown, batches, run.settings).softmax(dim=1)
 
 
 def _verdict(run: Experiment, probs: Tensor) -> Verdict:

@@ -6,8 +6,8 @@ re-sln writes: config.yml and the model files.
 
 import io
 import math
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -43,6 +43,11 @@ def naming(folder: Path) -> Iterator[None]:
         if error.filename is None:
             error.filename = str(folder)
         raise
+
+
+def recorder(run: Experiment) -> AbstractContextManager[Callable[[Row], None]]:
+    """What takes the rows of a run: the first process writes, the others keep them in mind."""
+    return Recorder(run) if run.ranks.is_first else nullcontext(run.rows.append)
 
 
 class Recorder:
@@ -172,20 +177,15 @@ def _config(run: Experiment) -> dict[str, Any]:
         "data_location": None if location is None else location.resolve(),
         "device_used": str(run.device),
         "threads": torch.get_num_threads(),
+        "ranks": run.ranks.size,
         "identity": run.identity,
     }
 
 
 def report(run: Experiment) -> None:
     """The end of a run: writes the models and what they think of the labels; says how good."""
-    models = {"model.pth": run.learner.net.state_dict()}
-    if run.config.mo:
-        models["model_ema.pth"] = run.learner.ema.net.state_dict()
-    folder = published_places(run)[1]
-    for name, state in models.items():
-        buffer = io.BytesIO()
-        torch.save(dict(state), buffer)
-        write_atomically(folder / name, buffer.getvalue())
+    if run.ranks.is_first:
+        _write_models(run)
     judge(run)
 
     if run.is_tested:
@@ -196,6 +196,17 @@ def report(run: Experiment) -> None:
             f"{run.rows[-1]['accuracy_train']:.2f} %, against the labels trained on"
         )
     print(f"all models saved, exp_id={run.exp_id}")
+
+
+def _write_models(run: Experiment) -> None:
+    models = {"model.pth": run.learner.net.state_dict()}
+    if run.config.mo:
+        models["model_ema.pth"] = run.learner.ema.net.state_dict()
+    folder = published_places(run)[1]
+    for name, state in models.items():
+        buffer = io.BytesIO()
+        torch.save(dict(state), buffer)
+        write_atomically(folder / name, buffer.getvalue())
 
 
 def _print_accuracies(run: Experiment) -> None:
@@ -269,7 +280,8 @@ def print_start(run: Experiment) -> None:
         f"{network}, seed {config.seed}"
     )
     precision = "bfloat16 autocast" if run.identity["bf16"] else "float32"
-    print(f"{run.device}, {precision}; run folder {run.folder}")
+    processes = f"{run.ranks.size} processes, " if run.ranks.size > 1 else ""
+    print(f"{processes}{run.device}, {precision}; run folder {run.folder}")
     if run.rows:
         print(f"resumed: epoch {len(run.rows)} of {config.n_epochs} is done")
 

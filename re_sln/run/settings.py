@@ -156,7 +156,9 @@ class Config(LabelChoice):
         "downloaded), none, or a file of such weights (imagenet)",
         scripts=REAL,
     )
-    num_workers: int = flag("processes that decode 224-pixel images (8)", scripts=REAL)
+    num_workers: int = flag(
+        "processes that decode 224-pixel images, for each GPU (8)", scripts=REAL
+    )
     val_fraction: float | None = flag(
         "share of a folder without test/ that is held out and tested on, with its labels as they "
         "are before noise is added here",
@@ -170,6 +172,21 @@ class Config(LabelChoice):
         "bfloat16 autocast; auto: where the hardware has it (auto)",
         default="auto",
         choices=("auto", "off", "bf16"),
+    )
+    gpu_devices: Sequence[int] | None = flag(
+        "train on these GPUs together, 0 1 2 3: the same as torchrun --nproc_per_node=4; "
+        "--batch_size is that of all",
+        scripts=TRAINING,
+        nargs="+",
+        type=int,
+        metavar="N",
+    )
+    # Decides where it is given, see `prepare`.
+    sync_bn: bool = flag(
+        "of several processes: batch normalisation over the whole batch, not over the rows of each "
+        "(GPU)",
+        default=False,
+        scripts=TRAINING,
     )
     compile: bool = flag(
         "torch.compile the network (no gain on a CPU; on a GPU not measured yet)", default=False

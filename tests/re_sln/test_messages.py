@@ -48,11 +48,12 @@ MODULES = {
     "make_dependent_noise.py": ("make_dependent_noise",),
 }
 # A share that only a search splits off; a part of a command in backticks; of networks that only
-# train_real.py has.
+# train_real.py has; of several processes, which a search never is.
 EXPLAINED = [
     ("run/data.py", "--val_size"),
     ("run/labels.py", "--exclude_true_class"),
     ("run/experiment.py", "--pretrained"),
+    ("run/experiment.py", "--sync_bn"),
 ]
 
 

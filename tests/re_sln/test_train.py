@@ -39,11 +39,11 @@ class Vectors:
     def __len__(self):
         return len(self.values)
 
-    def plain(self, batches):
-        return (self.values[index] for index in batches)
+    def plain(self, batches, ranks):
+        return (ranks.part(self.values[index]) for index in batches)
 
-    def views(self, batches, seed):
-        return self.plain(batches)
+    def views(self, batches, seed, ranks):
+        return self.plain(batches, ranks)
 
 
 def settings(**changes):
@@ -71,6 +71,7 @@ def small_learner(decay=0.9):
     )
     ema = MomentumModel(net, average, decay)
     return Learner(
+        net,
         net,
         ema,
         torch.optim.SGD(net.parameters(), lr=0.05, momentum=0.9, weight_decay=5e-4),
