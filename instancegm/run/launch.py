@@ -73,6 +73,7 @@ def joined(device: torch.device) -> Iterator[Ranks]:
         os.environ["TQDM_DISABLE"] = "1"
     try:
         yield ranks
+        ranks.wait()  # the first one writes the report; what fails there ends all
         dist.destroy_process_group()
     except RuntimeError as error:
         if isinstance(error, dist.DistError) or any(word in str(error) for word in LOST):
