@@ -60,8 +60,7 @@ def run(script: str, argv: Sequence[str] | None) -> int:
                     signs,
                 )
                 total, first = run.config.num_epochs + 1, run.next_epoch
-                hidden = None if ranks.is_first else True  # None: where there is no terminal
-                for row in tqdm(epochs, "epochs", total, initial=first, disable=hidden):
+                for row in tqdm(epochs, "epochs", total, initial=first, disable=None):
                     folder.record(row)
                 report(run, signs)
 

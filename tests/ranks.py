@@ -8,8 +8,8 @@ from pathlib import Path
 
 
 def torchrun(script: Path, words: Sequence[str], count: int = 2) -> list[str]:
-    """The command `torchrun --nproc_per_node=<count> <script> <words>`."""
-    start = ["-m", "torch.distributed.run", "--standalone", f"--nproc_per_node={count}"]
+    """The command `torchrun --nproc_per_node=<count> -- <script> <words>`."""
+    start = ["-m", "torch.distributed.run", "--standalone", f"--nproc_per_node={count}", "--"]
     return [sys.executable, *start, str(script), *words]
 
 

@@ -136,10 +136,13 @@ def generative_terms(
 
 
 def whole(rows: Tensor, count: int, ranks: Ranks) -> Tensor:
-    """The rows (count, ...) of all ranks in float32; those of this one have a gradient."""
-    rows = wide(rows)
+    """The rows (count, ...) of all ranks, with a gradient for those of this one, `rows`.
+
+    Alone they stay as they are; of several ranks they are float32.
+    """
     if ranks.size == 1:
         return rows
+    rows = wide(rows)
     own, start = ranks.own(count), ranks.rows(count).start
     before, behind = (
         rows.new_zeros(size, *rows.shape[1:]) for size in (start, count - start - own)

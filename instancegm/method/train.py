@@ -25,7 +25,7 @@ from instancegm.method.images import (
     stream_seed,
     torch_stream,
 )
-from instancegm.method.losses import VaeLoss, negative_entropy, unlabelled_weight
+from instancegm.method.losses import VaeLoss, negative_entropy, unlabelled_weight, wide
 from instancegm.method.mixture import (
     CleanFit,
     LossHistory,
@@ -147,7 +147,7 @@ def warm_up_epoch(
         with peer.autocast():
             own_logits = peer.trained_net(batch.views[0])
         logits = whole(own_logits, len(batch.index), peer.ranks)
-        terms = [F.cross_entropy(logits, noisy_labels[batch.index])]
+        terms = [F.cross_entropy(wide(logits), noisy_labels[batch.index])]
         terms += [negative_entropy(logits)] if penalised else []
         loss = torch.stack(terms).sum()
         update(peer, loss)
