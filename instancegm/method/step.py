@@ -47,25 +47,21 @@ def mixmatch_terms(
     Without `unlabelled_loss` only rows that begin with a labelled one are mixed, with partners of
     both kinds, and L_u is 0 (Clothing1M).
     """
-    ranks = peer.ranks
     noisy_targets = one_hot(train_set.noisy_labels[x.index], train_set.num_classes)
     targets = guess_targets(peer, other, x, u, noisy_targets, clean_prob, settings)
 
-    parts = [part for part in (x, u) if len(part.index)]
+    ranks, parts = peer.ranks, [part for part in (x, u) if len(part.index)]
     rows = torch.cat([ranks.gather(view, len(part.index)) for part in parts for view in part.views])
     partner = torch.randperm(len(rows), device=rows.device, generator=generator)
     count = 2 * len(x.index)
-    # Of each kind a rank mixes and forwards its rows.
-    kinds = torch.arange(len(rows), device=rows.device).split([count, len(rows) - count])
-    mixed = kinds if settings.unlabelled_loss and len(parts) > 1 else kinds[:1]
-    own = [ranks.part(kind) for kind in mixed]
+    labelled, unlabelled = torch.arange(len(rows), device=rows.device).tensor_split((count,))
+    mixed = [labelled, unlabelled] if settings.unlabelled_loss and len(unlabelled) else [labelled]
+    own = [ranks.part(kind) for kind in mixed]  # batch normalisation sees both on every rank
     peer.net.train()
     with peer.autocast():
         own_logits = peer.trained_net(mixup(rows, partner, coefficient, torch.cat(own)))
-    logits = [
-        whole(part, len(kind), ranks)
-        for part, kind in zip(own_logits.split([len(each) for each in own]), mixed)
-    ]
+    each_own = own_logits.split([len(kind) for kind in own])
+    logits = [whole(part, len(kind), ranks) for part, kind in zip(each_own, mixed)]
     targets = mixup(targets, partner, coefficient, torch.cat(mixed))
     unlabelled_loss = (
         squared_error(logits[1], targets[count:])

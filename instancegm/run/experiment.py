@@ -124,6 +124,13 @@ def build(config: Config, signs: SignsOfLife = SILENT, ranks: Ranks = ALONE) -> 
     weights = _imagenet(config, ranks)  # whatever is missing is said before images are decoded
     data = run_data(config, device, signs, ranks)
     config, num_classes = data.config, len(data.class_names)
+    identity = {
+        **_deciding_settings(config),
+        "bf16": use_bfloat16(config.amp, device),
+        "data_sha256": data.sha256,
+        "noisy_labels_sha256": label_hash(data.noise.noisy_labels),
+    }
+    refuse_other_than_the_first(identity, ranks)
     # DEVIATION(instancegm): bfloat16 where the hardware has it; the original is float32 throughout.
     # `--amp off` is too.
     precision = autocast(config.amp, device)
@@ -133,13 +140,6 @@ def build(config: Config, signs: SignsOfLife = SILENT, ranks: Ranks = ALONE) -> 
     ]
     # Draws differ from epoch to epoch, so that their losses have no mean.
     keep = config.loss_epochs if config.num_batches is None else 1
-    identity = {
-        **_deciding_settings(config),
-        "bf16": use_bfloat16(config.amp, device),
-        "data_sha256": data.sha256,
-        "noisy_labels_sha256": label_hash(data.noise.noisy_labels),
-    }
-    _refuse_other_than_the_first(identity, ranks)
     return Experiment(
         config=config,
         folder=config.output_dir or Path("runs") / run_name(config, data.noise_word),
@@ -159,14 +159,14 @@ def build(config: Config, signs: SignsOfLife = SILENT, ranks: Ranks = ALONE) -> 
     )
 
 
-def _refuse_other_than_the_first(identity: dict[str, Any], ranks: Ranks) -> None:
+def refuse_other_than_the_first(identity: dict[str, Any], ranks: Ranks) -> None:
     """Raises UsageError where the machine of a rank has other data, or another precision."""
     first = ranks.same(lambda: identity)
     differing = [name for name, value in identity.items() if value != first[name]]
     if differing:
         raise UsageError(
-            f"{', '.join(differing)} here not as on the first machine: all need the same data and "
-            "flags (--amp off where not all compute in bfloat16)"
+            f"{', '.join(differing)} differ from the first rank's: all machines need the same data "
+            "and flags (--amp off where some have no bfloat16)"
         )
 
 

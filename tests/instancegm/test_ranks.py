@@ -26,7 +26,7 @@ from instancegm.method.vae import Vae
 from instancegm.run import checkpoint
 from instancegm.run.config import parse
 from instancegm.run.errors import UsageError
-from instancegm.run.experiment import build
+from instancegm.run.experiment import build, refuse_other_than_the_first
 from tests import ranks as launch
 
 CPU = torch.device("cpu")
@@ -290,6 +290,14 @@ def test_batch_norm_over_all_ranks_needs_gpus(monkeypatch):
         build(parse(["--dataset", "digits", "--device", "cpu", "--sync_bn"]), ranks=Ranks(0, 2))
     config = parse(["--dataset", "digits", "--sync_bn", "--limit_train", "20", "--width", "1"])
     assert build(config).identity["sync_bn"]
+
+
+def test_other_data_on_another_machine_are_refused(monkeypatch):
+    first = {"seed": 1, "data_sha256": "a"}
+    monkeypatch.setattr(Ranks, "same", lambda self, compute: first)
+    refuse_other_than_the_first(first, Ranks(1, 2))
+    with pytest.raises(UsageError, match="data_sha256 differ from the first rank's"):
+        refuse_other_than_the_first({**first, "data_sha256": "b"}, Ranks(1, 2))
 
 
 @pytest.mark.parametrize(
