@@ -32,33 +32,37 @@ def run(script: str, argv: Sequence[str] | None) -> int:
     def work() -> None:
         from tqdm import tqdm
 
-        from instancegm.method.signs import SignsOfLife
+        from instancegm.method.signs import SILENT, SignsOfLife
         from instancegm.method.train import train
         from instancegm.run.evaluate import evaluate
-        from instancegm.run.experiment import build
+        from instancegm.run.experiment import build, device_of
         from instancegm.run.folder import RunFolder
+        from instancegm.run.launch import alone_only, joined, start_on
         from instancegm.run.report import export, report
 
-        signs = SignsOfLife()
         if config.evaluate:
-            return evaluate(config.evaluate, config, signs)
-        run = build(config, signs)
-        with RunFolder(run) as folder:
-            if config.export:
-                return export(run, signs)
-            epochs = train(
-                run.peers,
-                run.train_set,
-                run.tests,
-                run.config,
-                run.history,
-                run.next_epoch,
-                signs,
-            )
-            total = run.config.num_epochs + 1
-            for row in tqdm(epochs, "epochs", total, initial=run.next_epoch, disable=None):
-                folder.record(row)
-            report(run, signs)
+            alone_only("--evaluate looks at test images once")
+            return evaluate(config.evaluate, config, SignsOfLife())
+        start_on(config.gpu_devices)
+        with joined(device_of(config)) as ranks:
+            signs = SignsOfLife() if ranks.is_first else SILENT
+            run = build(config, signs, ranks)
+            with RunFolder(run) as folder:
+                if config.export:
+                    return export(run, signs)
+                epochs = train(
+                    run.peers,
+                    run.train_set,
+                    run.tests,
+                    run.config,
+                    run.history,
+                    run.next_epoch,
+                    signs,
+                )
+                total, first = run.config.num_epochs + 1, run.next_epoch
+                for row in tqdm(epochs, "epochs", total, initial=first, disable=None):
+                    folder.record(row)
+                report(run, signs)
 
     return exit_status(work, trains=not (config.evaluate or config.export))
 

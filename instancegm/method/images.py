@@ -17,6 +17,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
 
+from instancegm.method.ranks import ALONE, Ranks
+
 
 # DEVIATION(instancegm): every random number follows from --seed; the original's CIFAR script never
 # seeds, except that making noise seeds everything with 123 on the first run of a rate.
@@ -33,10 +35,10 @@ def torch_stream(device: torch.device, seed: int, epoch: int, stream: str) -> to
 
 @dataclass(frozen=True)
 class Batch:
-    """Some samples, and independent random augmentations of their images."""
+    """Some samples, and independent random augmentations of the images of a rank's rows."""
 
-    index: Tensor  # (B,) int64, on the device
-    views: list[Tensor]  # each (B, 3, H, W) float32 in [0, 1]
+    index: Tensor  # (B,) int64, on the device: of all ranks together
+    views: list[Tensor]  # each (b, 3, H, W) float32 in [0, 1]; alone b is B
 
 
 class Images(Protocol):
@@ -55,11 +57,16 @@ class Images(Protocol):
         """The images themselves, a batch for each index (B,) int64."""
 
     def views(
-        self, streams: Sequence[Iterable[Tensor]], counts: Sequence[int], seed: int
+        self,
+        streams: Sequence[Iterable[Tensor]],
+        counts: Sequence[int],
+        seed: int,
+        ranks: Ranks = ALONE,
     ) -> Iterator[tuple[Batch, ...]]:
         """A batch of every stream in each step, until one is exhausted.
 
         streams: indices (B,) int64, B may be 0; counts: how many augmentations of each image.
+        Random numbers are drawn for all of it, so that the number of ranks changes none.
         """
 
 
@@ -97,22 +104,26 @@ class DeviceImages:
         return (self._to_float(self._windows[index, centre, centre]) for index in indices)
 
     def views(
-        self, streams: Sequence[Iterable[Tensor]], counts: Sequence[int], seed: int
+        self,
+        streams: Sequence[Iterable[Tensor]],
+        counts: Sequence[int],
+        seed: int,
+        ranks: Ranks = ALONE,
     ) -> Iterator[tuple[Batch, ...]]:
         generator = torch.Generator(self.device).manual_seed(seed)
         for indices in zip(*streams):
             yield tuple(
-                Batch(index, [self._view(index, generator) for _ in range(count)])
+                Batch(index, [self._view(index, generator, ranks) for _ in range(count)])
                 for index, count in zip(indices, counts)
             )
 
-    def _view(self, index: Tensor, generator: torch.Generator) -> Tensor:
-        size = (2, len(index))
+    def _view(self, index: Tensor, generator: torch.Generator, ranks: Ranks) -> Tensor:
+        size, own = (2, len(index)), ranks.rows(len(index))
         offsets = 2 * self._crop_padding + 1
         top, left = torch.randint(0, offsets, size, device=self.device, generator=generator)
-        crop = self._windows[index, top, left]
+        crop = self._windows[index[own], top[own], left[own]]
         if self._flip:
-            flips = torch.rand(len(index), device=self.device, generator=generator) < 0.5
+            flips = torch.rand(len(index), device=self.device, generator=generator)[own] < 0.5
             crop = torch.where(flips[:, None, None, None], crop.flip(2), crop)
         return self._to_float(crop)
 

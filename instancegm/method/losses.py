@@ -10,6 +10,7 @@ the small ones.
 """
 
 import math
+from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
@@ -63,12 +64,14 @@ def co_refine(
     return sharpen(weight * noisy_targets + (1.0 - weight) * probs, temperature)
 
 
-def mixup(rows: Tensor, partner: Tensor, coefficient: float, first: int | None = None) -> Tensor:
-    """Convex combination of the rows, or of the `first` ones, with the rows in another order.
+def mixup(
+    rows: Tensor, partner: Tensor, coefficient: float, own: Tensor | slice = slice(None)
+) -> Tensor:
+    """Convex combination of the rows, or of some of them, with the rows in another order.
 
-    rows: (R, ...); partner: (R,) int64; coefficient: in [0.5, 1].
+    rows: (R, ...); partner: (R,) int64; coefficient: in [0.5, 1]; own: (r,) int64, which ones.
     """
-    return torch.lerp(rows[partner[:first]], rows[:first], coefficient)
+    return torch.lerp(rows[partner[own]], rows[own], coefficient)
 
 
 def soft_cross_entropy(logits: Tensor, targets: Tensor) -> Tensor:
@@ -145,6 +148,7 @@ def vae_loss(
     log_var: Tensor,
     weights: VaeWeights = CIFAR_WEIGHTS,
     numerics: Numerics = "original",
+    pixel_mean: Callable[[Tensor], Tensor] = torch.mean,
 ) -> VaeLoss:
     """-log p(X|Z,Y) - log p(Y~|X,Y) + KL(q(Y|X) || uniform) + KL(q(Z|X,Y) || N(0,1)), weighted.
 
@@ -152,7 +156,8 @@ def vae_loss(
     int64; noisy_label_logits: (R, C); label_sample: (R, C), rows sum to 1; mu, log_var: (R, Z).
     "original" keeps two bugs of the published code: the label prior is a constant without
     gradient, and the latent prior is a sum over the batch without the factor 1/2. "paper" is the KL
-    terms as written above, mean over rows.
+    terms as written above, mean over rows. pixel_mean: of all R rows, where `images` and
+    `reconstruction` are those of one rank.
     """
     num_classes = label_sample.shape[1]
     latent = 1.0 + log_var - mu.square() - log_var.exp()
@@ -164,7 +169,7 @@ def vae_loss(
         label_prior = (negative_entropy + label_sample * math.log(num_classes)).sum(dim=1).mean()
         latent_prior = -0.5 * latent.sum(dim=1).mean()
     return VaeLoss(
-        reconstruction=-continuous_bernoulli_log_prob(images, reconstruction).mean(),
+        reconstruction=-pixel_mean(continuous_bernoulli_log_prob(images, reconstruction)),
         noisy_label=weights.noisy_label * F.cross_entropy(noisy_label_logits, noisy_labels),
         label_prior=weights.label_prior * label_prior,
         latent_prior=weights.latent_prior * latent_prior,

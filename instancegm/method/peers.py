@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from instancegm.method.images import Images, stream_seed
 from instancegm.method.networks import build_classifier
+from instancegm.method.ranks import ALONE, Ranks
 from instancegm.method.settings import Settings
 from instancegm.method.signs import SILENT, SignsOfLife
 from instancegm.method.vae import Vae
@@ -50,13 +51,20 @@ class Peer:
     number: int  # 1 or 2, as the paper counts
     net: nn.Module
     net_optimizer: torch.optim.Optimizer
-    vae: nn.Module | None
+    vae: Vae | None
     vae_optimizer: torch.optim.Optimizer | None
+    trained_net: nn.Module  # what forward passes with gradients call, see `Ranks.parallel`
+    trained_vae: nn.Module | None
     autocast: Autocast = nullcontext
+    ranks: Ranks = ALONE
 
     @property
     def optimizers(self) -> list[torch.optim.Optimizer]:
         return [self.net_optimizer] + ([self.vae_optimizer] if self.vae_optimizer else [])
+
+    def share_buffers(self) -> None:
+        """Running statistics of the first rank for all, without which they would not agree."""
+        self.ranks.share_buffers(self.net, *([self.vae] if self.vae else []))
 
     def state_dict(self) -> dict[str, Any]:
         return {name: part.state_dict() for name, part in self._parts()}
@@ -80,8 +88,9 @@ def build_peer(
     device: torch.device,
     autocast: Autocast = nullcontext,
     weights: Path | None = None,
+    ranks: Ranks = ALONE,
 ) -> Peer:
-    """A classifier with SGD and, unless it is left out, a VAE with Adam.
+    """A classifier with SGD and, unless it is left out, a VAE with Adam; all ranks together.
 
     The initial weights follow from the seed and the number; but for the last layer the classifier's
     are those of the file `weights`, if it is given. Raises UserError if these do not fit.
@@ -99,12 +108,15 @@ def build_peer(
         weight_decay=settings.weight_decay,
         fused=fused,
     )
+    trained_net = ranks.parallel(net, settings.sync_bn)
     if settings.method != "instancegm":
-        return Peer(number, net, sgd, None, None, autocast)
-    vae = place(Vae(num_classes, settings.z_dim, settings.numerics, settings.image_size), device)
+        return Peer(number, net, sgd, None, None, trained_net, None, autocast, ranks)
+    vae = Vae(num_classes, settings.z_dim, settings.numerics, settings.image_size)
+    place(vae, device)
     # DEVIATION(instancegm): --vae_lr is obeyed; the original sets 0.001 again in every step.
     adam = torch.optim.Adam(vae.parameters(), lr=settings.vae_lr, fused=fused)
-    return Peer(number, net, sgd, vae, adam, autocast)
+    trained_vae = ranks.parallel(vae, settings.sync_bn)
+    return Peer(number, net, sgd, vae, adam, trained_net, trained_vae, autocast, ranks)
 
 
 def place(module: nn.Module, device: torch.device) -> nn.Module:
@@ -120,10 +132,11 @@ def predict(
     signs: SignsOfLife = SILENT,
     title: str = "predicting",
     index: NDArray[np.int64] | None = None,
+    ranks: Ranks = ALONE,
 ) -> Tensor:
     """Logits of every network in eval mode on every image, in one pass: (P, N, C) float32.
 
-    index: (M,) of some of the images.
+    index: (M,) of some of the images. Each rank looks at its part of them, and gets them all.
     """
     for net in nets:
         net.eval()
@@ -131,12 +144,14 @@ def predict(
     # DEVIATION(instancegm): no image is dropped; the original's loader of Red Mini-ImageNet leaves
     # out the last incomplete batch, of training losses and of the test set.
     rows = torch.arange(len(images)) if index is None else torch.from_numpy(index)
-    indices = torch.split(rows.to(images.index_device), batch_size)
+    indices = torch.split(ranks.part(rows).to(images.index_device), batch_size)
     batches = []
-    for batch in signs.over(images.plain(indices), len(indices), title, batch_size):
+    at_once = batch_size * ranks.size
+    for batch in signs.over(images.plain(indices), len(indices), title, at_once):
         with autocast():
             batches.append(torch.stack([net(batch).float() for net in nets]))
-    logits = torch.cat(batches, dim=1)
+    own = torch.cat(batches, dim=1)
+    logits = ranks.gather(own.transpose(0, 1), len(rows)).transpose(0, 1)
     if not logits.isfinite().all():
         raise NonFiniteLossError("the networks predict NaN or infinity")
     return logits

@@ -12,6 +12,7 @@ Kept byte-identical in every torch project.
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from inspect import signature
 from typing import Any, TypeVar
 
 import torch
@@ -36,15 +37,15 @@ class Ranks:
     def rows(self, count: int) -> slice:
         """Its rows of a batch of `count` > 0.
 
-        Where there are fewer rows than ranks one that is another's as well, since every rank takes
-        part in every step; `mean` and `gather` do not count it.
+        At least two, if there are so many, as batch normalisation needs; where that leaves it none,
+        since every rank takes part in every step, two of another's, which `mean` and `gather` do
+        not count.
         """
         start, stop = self._bounds(count, self.rank)
-        start = min(start, count - 1)
-        return slice(start, max(stop, start + 1))
+        return slice(start, stop) if start < stop else slice(0, min(count, 2))
 
     def own(self, count: int) -> int:
-        """How many of its `rows` of a batch are its alone: all, or none where it has another's."""
+        """How many of its `rows` of a batch are its own: all, or none where they are another's."""
         start, stop = self._bounds(count, self.rank)
         return stop - start
 
@@ -53,10 +54,10 @@ class Ranks:
         return batch[self.rows(len(batch))]
 
     def mean(self, values: Tensor, count: int) -> Tensor:
-        """Mean over a batch of `count` rows; values: of its own rows."""
+        """Mean over a batch (count, ...); values: of its own rows."""
         if self.size == 1:
             return values.mean()
-        return self.total(values[: self.own(count)].sum()) / count
+        return self.total(values[: self.own(count)].sum()) / (count * values[0].numel())
 
     def total(self, value: Tensor) -> Tensor:
         """Sum over the ranks."""
@@ -90,11 +91,13 @@ class Ranks:
             net = nn.SyncBatchNorm.convert_sync_batchnorm(net)
         # Each rank has running statistics of its own until `share_buffers`: a broadcast before
         # each forward pass would change what an earlier one of the same step still needs.
-        return nn.parallel.DistributedDataParallel(
-            net,
-            device_ids=[device] if device.type == "cuda" else None,
-            forward_sync_buffers=False,
-        )
+        known = signature(nn.parallel.DistributedDataParallel).parameters
+        renamed = "forward_sync_buffers" in known  # in torch 2.13
+        options: dict[str, Any] = {
+            "device_ids": [device] if device.type == "cuda" else None,
+            "forward_sync_buffers" if renamed else "broadcast_buffers": False,
+        }
+        return nn.parallel.DistributedDataParallel(net, **options)
 
     def share_buffers(self, *nets: nn.Module) -> None:
         """Running statistics of the first rank for all, as nn.DataParallel keeps them."""
@@ -111,12 +114,21 @@ class Ranks:
         result: T = found[0]
         return result
 
+    def each(self, value: T) -> list[T]:
+        """What every rank has (anything that can be pickled, on the CPU), the first one's first."""
+        if self.size == 1:
+            return [value]
+        found: list[Any] = [None] * self.size
+        dist.all_gather_object(found, value)
+        return found
+
     def wait(self) -> None:
         """Until all ranks are here."""
-        self.same(lambda: None)
+        self.each(None)
 
     def _bounds(self, count: int, rank: int) -> tuple[int, int]:
-        return count * rank // self.size, count * (rank + 1) // self.size
+        busy = max(1, min(self.size, count // 2))  # ranks that have rows, two or more
+        return count * min(rank, busy) // busy, count * min(rank + 1, busy) // busy
 
 
 ALONE = Ranks()

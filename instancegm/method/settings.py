@@ -113,6 +113,12 @@ class Settings:
         "original: VAE arithmetic of the published code; paper: as the formulas intend",
     )
 
+    # Several GPUs
+    sync_bn: bool = setting(
+        False,
+        "with several GPUs, batch normalisation over the whole batch instead of each GPU's rows",
+    )
+
     # Images
     image_size: int = 32  # pixels a side, what the networks take
     crop_padding: int = setting(

@@ -1,9 +1,13 @@
 """One step of InstanceGM: MixMatch on a split batch (DivideMix), and the generative model.
 
+Losses are those of the whole batch, on every rank: what the networks say of its rows is brought
+together, and a gradient goes back to the own ones.
+
 Shapes: B labelled and U unlabelled samples of a batch, N training samples, C classes.
 """
 
 from collections.abc import Sequence
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -18,9 +22,12 @@ from instancegm.method.losses import (
     soft_cross_entropy,
     squared_error,
     vae_loss,
+    wide,
 )
 from instancegm.method.peers import Peer, TrainingSet
+from instancegm.method.ranks import Ranks
 from instancegm.method.settings import Settings
+from instancegm.method.vae import VaeNoise
 
 
 def mixmatch_terms(
@@ -40,41 +47,46 @@ def mixmatch_terms(
     Without `unlabelled_loss` only rows that begin with a labelled one are mixed, with partners of
     both kinds, and L_u is 0 (Clothing1M).
     """
-    u_views = u.views if len(u.index) else []
     noisy_targets = one_hot(train_set.noisy_labels[x.index], train_set.num_classes)
-    targets = guess_targets(peer, other, x.views, u_views, noisy_targets, clean_prob, settings)
+    targets = guess_targets(peer, other, x, u, noisy_targets, clean_prob, settings)
 
-    rows = torch.cat(x.views + u_views)
+    ranks, parts = peer.ranks, [part for part in (x, u) if len(part.index)]
+    rows = torch.cat([ranks.gather(view, len(part.index)) for part in parts for view in part.views])
     partner = torch.randperm(len(rows), device=rows.device, generator=generator)
     count = 2 * len(x.index)
-    mixed = len(rows) if settings.unlabelled_loss else count
+    labelled, unlabelled = torch.arange(len(rows), device=rows.device).tensor_split((count,))
+    mixed = [labelled, unlabelled] if settings.unlabelled_loss and len(unlabelled) else [labelled]
+    own = [ranks.part(kind) for kind in mixed]  # batch normalisation sees both on every rank
     peer.net.train()
     with peer.autocast():
-        logits = peer.net(mixup(rows, partner, coefficient, mixed))
-    targets = mixup(targets, partner, coefficient, mixed)
+        own_logits = peer.trained_net(mixup(rows, partner, coefficient, torch.cat(own)))
+    each_own = own_logits.split([len(kind) for kind in own])
+    logits = [whole(part, len(kind), ranks) for part, kind in zip(each_own, mixed)]
+    targets = mixup(targets, partner, coefficient, torch.cat(mixed))
     unlabelled_loss = (
-        squared_error(logits[count:], targets[count:])
-        if mixed > count
+        squared_error(logits[1], targets[count:])
+        if len(mixed) > 1
         else torch.zeros((), device=rows.device)
     )
-    labelled_loss = soft_cross_entropy(logits[:count], targets[:count])
-    return labelled_loss, unlabelled_loss, class_balance_penalty(logits)
+    labelled_loss = soft_cross_entropy(logits[0], targets[:count])
+    return labelled_loss, unlabelled_loss, class_balance_penalty(torch.cat(logits))
 
 
 @torch.no_grad()
 def guess_targets(
     peer: Peer,
     other: Peer,
-    x_views: list[Tensor],
-    u_views: list[Tensor],
+    x: Batch,
+    u: Batch,
     noisy_targets: Tensor,
     clean_prob: Tensor,
     settings: Settings,
 ) -> Tensor:
     """Refined labels of the labelled and guessed ones of the unlabelled rows: (2 B + 2 U, C).
 
-    x_views: two augmentations (B, 3, H, W); u_views: two (U, 3, H, W), or none.
+    noisy_targets: (B, C); clean_prob: (B,).
     """
+    ranks, u_views = peer.ranks, u.views if len(u.index) else []
     # The original guesses in train mode: batch statistics, and each forward pass updates the
     # running ones.
     peer.net.train(not settings.guess_eval)
@@ -83,10 +95,11 @@ def guess_targets(
         u_logits = [peer.net(view) for view in u_views]
         if u_views:  # in eval mode both augmentations can share one forward pass
             u_logits += other.net(torch.cat(u_views)).chunk(2)
-        x_logits = [peer.net(view) for view in x_views]
-    targets = [co_refine(x_logits, noisy_targets, clean_prob, settings.T)] * 2
+        x_logits = [peer.net(view) for view in x.views]
+    refined = co_refine(x_logits, ranks.part(noisy_targets), ranks.part(clean_prob), settings.T)
+    targets = [ranks.gather(refined, len(x.index))] * 2
     if u_views:
-        targets += [co_guess(u_logits, settings.T)] * 2
+        targets += [ranks.gather(co_guess(u_logits, settings.T), len(u.index))] * 2
     return torch.cat(targets)
 
 
@@ -98,22 +111,39 @@ def generative_terms(
     generator: torch.Generator,
 ) -> Sequence[Tensor]:
     """The VAE's terms on 2 B fresh samples, one view of each; they train the classifier too."""
-    if peer.vae is None:
+    if peer.vae is None or peer.trained_vae is None:
         return ()
-    images = fresh.views[0]
+    images, count, ranks = fresh.views[0], len(fresh.index), peer.ranks
+    noise = VaeNoise(*map(ranks.part, peer.vae.noise(count, generator)))
     with peer.autocast():
-        output = peer.vae(images, peer.net(images), generator)
+        output = peer.trained_vae(images, peer.trained_net(images), noise)
     return vae_loss(
         images,
         output.reconstruction,
         train_set.noisy_labels[fresh.index],
-        output.noisy_label_logits,
-        output.label_sample,
-        output.mu,
-        output.log_var,
+        whole(output.noisy_label_logits, count, ranks),
+        whole(output.label_sample, count, ranks),
+        whole(output.mu, count, ranks),
+        whole(output.log_var, count, ranks),
         settings.vae_weights,
         settings.numerics,
+        partial(ranks.mean, count=count),
     )
+
+
+def whole(rows: Tensor, count: int, ranks: Ranks) -> Tensor:
+    """The rows (count, ...) of all ranks, with a gradient for those of this one, `rows`.
+
+    Alone they stay as they are; of several ranks they are float32.
+    """
+    if ranks.size == 1:
+        return rows
+    rows = wide(rows)
+    own, start = ranks.own(count), ranks.rows(count).start
+    before, behind = (
+        rows.new_zeros(size, *rows.shape[1:]) for size in (start, count - start - own)
+    )
+    return ranks.total(torch.cat([before, rows[:own], behind]))
 
 
 def update(peer: Peer, loss: Tensor) -> None:

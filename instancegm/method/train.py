@@ -41,9 +41,10 @@ from instancegm.method.peers import (
     mean_losses,
     predict,
 )
+from instancegm.method.ranks import Ranks
 from instancegm.method.settings import Settings
 from instancegm.method.signs import SILENT, SignsOfLife
-from instancegm.method.step import generative_terms, mixmatch_terms, update
+from instancegm.method.step import generative_terms, mixmatch_terms, update, whole
 
 
 def train(
@@ -58,8 +59,8 @@ def train(
     """Trains the peers (two; in mode "ce" one) in place; yields the figures of every epoch.
 
     tests: "test", and "val" where there is a clean validation set; either may be missing. history:
-    with the peers all the state there is; what a run resumes from. signs: shows how far it is
-    within an epoch.
+    with the peers all the state there is; what a run resumes from; of several ranks the first
+    one's counts. signs: shows how far it is within an epoch.
     """
     host_labels = train_set.noisy_labels.cpu().numpy()
     # DEVIATION(instancegm): the last epoch runs; the original counts to num_epochs as well, but
@@ -135,20 +136,23 @@ def warm_up_epoch(
         [shuffled_batches(index, batch_size, order)],
         [1],
         stream_seed(settings.seed, epoch, f"{name}, views"),
+        peer.ranks,
     )
-    seed_dropout(settings, epoch, name)
+    seed_dropout(settings, epoch, name, peer.ranks)
     penalised = settings.confidence_penalty and settings.mode != "ce"
     losses: list[Tensor] = []
     peer.net.train()
     total, title = math.ceil(len(drawn) / batch_size), f"epoch {epoch}, network {peer.number}"
     for (batch,) in signs.over(steps, total, title, batch_size, losses):
         with peer.autocast():
-            logits = peer.net(batch.views[0])
+            own_logits = peer.trained_net(batch.views[0])
+        logits = whole(own_logits, len(batch.index), peer.ranks)
         terms = [F.cross_entropy(wide(logits), noisy_labels[batch.index])]
         terms += [negative_entropy(logits)] if penalised else []
         loss = torch.stack(terms).sum()
         update(peer, loss)
         losses.append(torch.stack([loss, *terms[1:]]).detach())
+    peer.share_buffers()
     where = f"epoch {epoch}, warm-up of network {peer.number}"
     return mean_losses(torch.stack(losses), ("loss", "penalty")[: len(terms)], where)
 
@@ -177,7 +181,8 @@ def clean_fits(
             predict_of([peer], train_set, index, signs, title)[0]
             for peer, index in zip(peers, drawn)
         ]
-    return fit_mixtures(logits, labels, history, settings.seed, epoch)
+    # The first rank decides for all: a sample must not be labelled on one machine alone.
+    return peers[0].ranks.same(lambda: fit_mixtures(logits, labels, history, settings.seed, epoch))
 
 
 def fit_mixtures(
@@ -201,8 +206,8 @@ def predict_of(
     title: str,
 ) -> Tensor:
     """Logits of the training samples of an index (M,): (P, M, C) float32."""
-    nets = [peer.net for peer in peers]
-    return predict(nets, train_set.images, peers[0].autocast, signs, title, index)
+    nets, ranks = [peer.net for peer in peers], peers[0].ranks
+    return predict(nets, train_set.images, peers[0].autocast, signs, title, index, ranks)
 
 
 def co_divide_epoch(
@@ -232,8 +237,9 @@ def co_divide_epoch(
         step_indices(split, fresh, images.index_device, settings, epoch, name),
         [2, 2, 0 if peer.vae is None else 1],
         stream_seed(settings.seed, epoch, f"{name}, views"),
+        peer.ranks,
     )
-    seed_dropout(settings, epoch, name)
+    seed_dropout(settings, epoch, name, peer.ranks)
     ramp_steps = len(split.labelled) // batch_size + 1
 
     terms: list[Tensor] = []
@@ -260,6 +266,7 @@ def co_divide_epoch(
         terms.append(
             torch.stack([loss, labelled_loss, unlabelled_loss, penalty, *generative]).detach()
         )
+    peer.share_buffers()
 
     names = ["loss", "labelled_loss", "unlabelled_loss", "penalty"]
     names += VaeLoss._fields if peer.vae else ()
@@ -267,9 +274,10 @@ def co_divide_epoch(
     return mean_losses(torch.stack(terms), names, where)
 
 
-def seed_dropout(settings: Settings, epoch: int, name: str) -> None:
+def seed_dropout(settings: Settings, epoch: int, name: str, ranks: Ranks) -> None:
     """Dropout (VGG's) takes no generator: torch's global one is seeded for every epoch."""
-    torch.manual_seed(stream_seed(settings.seed, epoch, f"{name}, dropout"))
+    whose = f" of rank {ranks.rank}" if ranks.size > 1 else ""
+    torch.manual_seed(stream_seed(settings.seed, epoch, f"{name}, dropout{whose}"))
 
 
 def step_indices(
@@ -303,7 +311,7 @@ def accuracies(
 ) -> dict[str, float]:
     """Test accuracy in percent of each of two networks, and of the sum of their logits."""
     nets = [peer.net for peer in peers]
-    logits = predict(nets, test_set.images, peers[0].autocast, signs, title)
+    logits = predict(nets, test_set.images, peers[0].autocast, signs, title, ranks=peers[0].ranks)
     alone = {
         f"accuracy_{k}": ensemble_accuracy(each[None], test_set.labels)
         for k, each in enumerate(logits, start=1)

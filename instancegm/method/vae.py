@@ -131,6 +131,13 @@ class ImageDecoder(nn.Module):
         return torch.sigmoid(before_sigmoid.float())
 
 
+class VaeNoise(NamedTuple):
+    """What is random in a forward pass of R rows."""
+
+    label: Tensor  # (R, C), exponential
+    latent: Tensor  # (R, Z)
+
+
 class VaeOutput(NamedTuple):
     """What the losses need; all float32."""
 
@@ -157,22 +164,28 @@ class Vae(nn.Module):
         if image_size not in GEOMETRY:
             sizes = ", ".join(map(str, GEOMETRY))
             raise ValueError(f"no VAE for images of {image_size} pixels, only for one of {sizes}")
-        self.numerics = numerics
+        self.numerics, self._num_classes, self._z_dim = numerics, num_classes, z_dim
         # DEVIATION(instancegm): no y_encoder; the original carries and saves 21 million parameters
         # that nothing uses.
         self.z_encoder = LatentEncoder(num_classes, z_dim, image_size)
         self.x_decoder = ImageDecoder(num_classes, z_dim, image_size)
         self.t_decoder = NoisyLabelHead(num_classes, image_size)
 
-    def forward(
-        self, images: Tensor, class_logits: Tensor, generator: torch.Generator | None = None
-    ) -> VaeOutput:
-        """images: (R, 3, S, S) in [0, 1]; class_logits: (R, C), through which gradients pass."""
-        label_sample = gumbel_softmax(class_logits.float(), generator)
-        mu, log_var = (part.float() for part in self.z_encoder(images, label_sample))
+    def noise(self, count: int, generator: torch.Generator) -> VaeNoise:
+        """The random numbers of `count` rows, on the generator's device."""
+        device = generator.device
+        label = torch.empty(count, self._num_classes, device=device)
         draw = torch.rand if self.numerics == "original" else torch.randn
-        noise = draw(mu.shape, device=mu.device, generator=generator)
-        latent = mu + noise * torch.exp(0.5 * log_var)
+        return VaeNoise(
+            label.exponential_(generator=generator),
+            draw(count, self._z_dim, device=device, generator=generator),
+        )
+
+    def forward(self, images: Tensor, class_logits: Tensor, noise: VaeNoise) -> VaeOutput:
+        """images: (R, 3, S, S) in [0, 1]; class_logits: (R, C), through which gradients pass."""
+        label_sample = gumbel_softmax(class_logits.float(), noise.label)
+        mu, log_var = (part.float() for part in self.z_encoder(images, label_sample))
+        latent = mu + noise.latent * torch.exp(0.5 * log_var)
         reconstruction = self.x_decoder(latent, label_sample)
         if self.numerics == "original":
             reconstruction = torch.sigmoid(reconstruction)
@@ -180,10 +193,10 @@ class Vae(nn.Module):
         return VaeOutput(label_sample, mu, log_var, reconstruction, noisy_label_logits)
 
 
-def gumbel_softmax(logits: Tensor, generator: torch.Generator | None = None) -> Tensor:
+def gumbel_softmax(logits: Tensor, exponential: Tensor) -> Tensor:
     """A relaxed sample of the categorical distribution: softmax(logits + Gumbel noise), (R, C).
 
-    Like `torch.nn.functional.gumbel_softmax` at temperature 1, which takes no generator.
+    exponential: (R, C), exponentially distributed. Like `torch.nn.functional.gumbel_softmax` at
+    temperature 1, which draws that itself.
     """
-    exponential = torch.empty_like(logits).exponential_(generator=generator)
     return F.softmax(logits - exponential.clamp_min(torch.finfo(logits.dtype).tiny).log(), dim=1)

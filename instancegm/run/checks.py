@@ -46,6 +46,12 @@ def wrong_combinations(config: "Config") -> Iterator[str]:
             "--wandb needs the package wandb, which is not installed: `pip install wandb`, or "
             "with uv `uv pip install --python .venv/instancegm wandb`"
         )
+    if config.gpu_devices and config.gpuid:
+        yield "--gpuid and --gpu_devices both say which GPUs: drop one of them"
+    if config.gpu_devices and config.device not in ("auto", "cuda"):
+        yield f"--gpu_devices says which GPUs: leave out --device {config.device}"
+    if config.evaluate and config.gpu_devices:
+        yield "--evaluate takes one GPU: leave out --gpu_devices, --gpuid says which one"
     if config.evaluate and config.save_probs:
         yield "--evaluate writes no file: leave out --save_probs"
     if config.dataset == "folder" and config.data_path is None and not config.evaluate:

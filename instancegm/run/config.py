@@ -42,7 +42,7 @@ PUBLISHED_PLACES = {  # where the original looks for data
 }
 OUTCOMES = (  # what config.yaml records beside the configuration
     *("method", "measured_noise_rate", "bf16", "data_sha256", "noisy_labels_sha256"),
-    *("data_location", "device_used", "threads", "versions"),
+    *("data_location", "device_used", "threads", "ranks", "versions"),
 )
 
 
@@ -106,7 +106,7 @@ class Config(Settings):
     saved: bool = setting(
         False, "True: keep decoded images beside the data, for later runs as well"
     )
-    num_workers: int = setting(4, "processes that decode images", "[0, inf)")
+    num_workers: int = setting(4, "processes that decode images, for each GPU", "[0, inf)")
 
     # Networks
     pretrained: Literal["none", "imagenet"] = setting(
@@ -119,6 +119,9 @@ class Config(Settings):
     # Machine
     device: str = setting("auto", "auto, cpu, cuda, cuda:1, mps")
     gpuid: int = setting(0, "which GPU, where there are several", "[0, inf)")
+    gpu_devices: tuple[int, ...] | None = setting(
+        None, "train on several GPUs, such as 0 1 2 3, each on a part of every batch (torchrun)"
+    )
     amp: Literal["auto", "off", "bf16"] = setting(
         "auto", "bfloat16 autocast; auto: where the hardware has it"
     )
@@ -259,6 +262,8 @@ def _argument(field: Field[Any], script: str) -> dict[str, Any]:
     kind: Any = next((part for part in parts if part is not NoneType), field.type)
     if get_origin(field.type) is Literal:
         kind, choices = str, parts
+    if get_origin(kind) is tuple:
+        return {"dest": field.name, "help": meaning, "type": int, "nargs": "+", "metavar": "N"}
     if field.name == "dataset":
         default, choices = about.datasets[0], about.datasets
     if default not in (None, ""):

@@ -13,12 +13,14 @@ from numpy.typing import NDArray
 
 from instancegm.method.images import DeviceImages, Images
 from instancegm.method.peers import EvaluationSet, TrainingSet
+from instancegm.method.ranks import ALONE, Ranks
 from instancegm.method.signs import SignsOfLife
 from instancegm.run.config import Config
 from instancegm.run.errors import UsageError
 from instancegm.run.image_files import SHORTER_SIDE, SKIP, FileImages, FilePool, pictures
 from instancegm.run.image_store import ImageStore, open_store
 from instancegm.run.labels import RATE_TOLERANCE, labels_of_run
+from instancegm.run.launch import first_on_its_machine
 from instancegm.run.presets import HUMAN
 from shared import datasets
 from shared.datasets import clothing1m, human_noise, red_mini_imagenet
@@ -31,6 +33,7 @@ from shared.formats.noise_file import NoiseFile
 Index = NDArray[np.int64]
 BETTER_SCRIPTS = "instanceGM_animal10N.py trains at 64, instanceGM_clothing1M.py at 224"
 NAMED = 10  # of the images that cannot be read
+PARTS = ("train", "val", "test")
 CACHE = "cache"  # folder beside the data for --saved True
 
 
@@ -49,7 +52,7 @@ class RunData:
     config: Config  # with the rate and kind of the noise file, where there is one
 
 
-def load_data(config: Config, signs: SignsOfLife) -> AnyData:
+def load_data(config: Config) -> AnyData:
     """The dataset; raises UserError, saying how to get what is missing."""
     place, size = config.where_data_is(), config.image_size
     reading: dict[str, Any] = {"skip_broken": config.skip_broken, "cache_dir": _cache(config)}
@@ -67,9 +70,7 @@ def load_data(config: Config, signs: SignsOfLife) -> AnyData:
             human_noise.HUMAN[config.dataset].dataset if config.dataset in HUMAN else config.dataset
         )
         data = datasets.load(name.lower(), place, image_size=size, labels=config.labels, **reading)
-    if isinstance(data, ImageFiles) and config.skip_broken:
-        data = _without_broken(data, config, signs)
-    elif config.dataset == "folder" and isinstance(data, ImageData):
+    if config.dataset == "folder" and isinstance(data, ImageData):
         note = note_on_size(data, BETTER_SCRIPTS)
         if note is not None:
             print(f"note: {note}")
@@ -105,9 +106,18 @@ def _stays_on_disk(config: Config) -> bool:
     return config.network == "resnet50" and datasets.data_root(config.data_path).is_dir()
 
 
-def run_data(config: Config, device: torch.device, signs: SignsOfLife) -> RunData:
+def run_data(
+    config: Config, device: torch.device, signs: SignsOfLife, ranks: Ranks = ALONE
+) -> RunData:
     """Everything a run looks at, on the device or served to it. Raises UserError."""
-    data = load_data(config, signs)
+    with first_on_its_machine(ranks):  # which may keep decoded images for the others
+        data = load_data(config)
+    data = _without_broken(data, config, signs, ranks)
+    with first_on_its_machine(ranks):  # which may make the noise
+        return _labelled(config, data, device, signs)
+
+
+def _labelled(config: Config, data: AnyData, device: torch.device, signs: SignsOfLife) -> RunData:
     labels = labels_of_run(config, data)
     noise, held_out = labels.noise, None
     if config.val_fraction is not None:
@@ -127,7 +137,7 @@ def test_data(config: Config, device: torch.device, signs: SignsOfLife) -> RunDa
     """The same with a single training image, for who only tests."""
     if config.val_fraction is not None:  # the labels decide what is held out
         return run_data(replace(config, limit_train=2), device, signs)
-    data = load_data(config, signs)
+    data = _without_broken(load_data(config), config, signs, ALONE)
     noise = subset(unchanged(data), np.arange(1))
     return _served(config, config.noise_mode, data, noise, None, device, signs)
 
@@ -248,17 +258,17 @@ def _best_known(noise: NoiseFile) -> Index:
     return noise.noisy_labels if noise.clean_labels is None else noise.clean_labels
 
 
-def _without_broken(data: ImageFiles, config: Config, signs: SignsOfLife) -> ImageFiles:
-    """The set without the files that cannot be decoded, which are named."""
+def _without_broken(data: AnyData, config: Config, signs: SignsOfLife, ranks: Ranks) -> AnyData:
+    """With --skip_broken, the set without the files that cannot be decoded, which are named."""
+    if not (isinstance(data, ImageFiles) and config.skip_broken):
+        return data
+    all_broken = ranks.same(lambda: {part: _broken(data, part, config, signs) for part in PARTS})
     kept: dict[str, Any] = {}
-    for part in ("train", "val", "test"):
+    for part, broken in all_broken.items():
         files, labels = getattr(data, f"{part}_files"), getattr(data, f"{part}_labels")
-        found = pictures([data.root / name for name in files], config.num_workers, _upright(config))
-        shown = signs.over(found, len(files), f"reading {part} images", 1)
-        broken = {row for row, picture in enumerate(shown) if picture is None}
         rows = [row for row in range(len(files)) if row not in broken]
         kept |= {f"{part}_files": [files[row] for row in rows], f"{part}_labels": labels[rows]}
-        if broken:
+        if broken and ranks.is_first:
             names = [files[row] for row in sorted(broken)[:NAMED]]
             more = f" and {len(broken) - NAMED:,} more" if len(broken) > NAMED else ""
             print(
@@ -269,6 +279,13 @@ def _without_broken(data: ImageFiles, config: Config, signs: SignsOfLife) -> Ima
     if not kept["train_files"]:
         raise DatasetError(f"none of the training images in {data.root} can be read")
     return replace(data, **kept)
+
+
+def _broken(data: ImageFiles, part: str, config: Config, signs: SignsOfLife) -> set[int]:
+    files = getattr(data, f"{part}_files")
+    found = pictures([data.root / name for name in files], config.num_workers, _upright(config))
+    shown = signs.over(found, len(files), f"reading {part} images", 1)
+    return {row for row, picture in enumerate(shown) if picture is None}
 
 
 def _upright(config: Config) -> bool:

@@ -9,7 +9,7 @@ from functools import partial
 
 import torch
 
-from .errors import UsageError
+from .errors import UsageError, of_rank
 
 
 def choose_device(name: str, gpuid: int = 0) -> torch.device:
@@ -21,6 +21,8 @@ def choose_device(name: str, gpuid: int = 0) -> torch.device:
     if name == "auto":
         available = (torch.cuda.is_available(), torch.backends.mps.is_available(), True)
         name = ("cuda", "mps", "cpu")[available.index(True)]
+    if name.startswith("cuda:") and of_rank():
+        raise UsageError(f"--device {name}: torchrun's processes each take their own: leave it out")
     if name == "cuda":
         name = f"cuda:{os.environ.get('LOCAL_RANK', gpuid)}"
     try:
@@ -36,10 +38,8 @@ def choose_device(name: str, gpuid: int = 0) -> torch.device:
     }
     count = counts.get(device.type, 0)
     if (device.index or 0) >= count:
-        raise UsageError(
-            f"--device {name}: this machine has {count} devices of that kind; leave --device out "
-            "to auto-select"
-        )
+        fix = "start no more processes" if of_rank() else "leave --device out to auto-select"
+        raise UsageError(f"--device {name}: this machine has {count} devices of that kind; {fix}")
     return device
 
 

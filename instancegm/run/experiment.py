@@ -9,6 +9,7 @@ import torch
 
 from instancegm.method.mixture import LossHistory
 from instancegm.method.peers import EvaluationSet, Peer, TrainingSet, build_peer
+from instancegm.method.ranks import ALONE, Ranks
 from instancegm.method.settings import Settings
 from instancegm.method.signs import SILENT, SignsOfLife
 from instancegm.run import checkpoint
@@ -16,6 +17,7 @@ from instancegm.run.config import Config
 from instancegm.run.data import run_data
 from instancegm.run.device import autocast, choose_device, configure_torch, use_bfloat16
 from instancegm.run.errors import CheckpointError, UsageError
+from instancegm.run.launch import first_on_its_machine
 from instancegm.run.presets import of_dataset
 from instancegm.run.published import setting_name
 from instancegm.run.record import Row
@@ -49,6 +51,7 @@ class Experiment:
     data_location: Path | None  # None: embedded
     identity: dict[str, Any]  # what decides the numbers; a checkpoint of another one is refused
     rows: list[Row]
+    ranks: Ranks  # whose first one has the run folder, and alone counts its `rows`
 
     @property
     def next_epoch(self) -> int:
@@ -73,6 +76,7 @@ class Experiment:
             "losses": [[torch.from_numpy(each) for each in past] for past in self.history.losses],
             "rows": self.rows,
             "identity": self.identity,
+            "ranks": self.ranks.size,
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
@@ -86,30 +90,52 @@ class Experiment:
                 f"the run has done epoch {len(state['rows']) - 1} already: --num_epochs "
                 f"{self.config.num_epochs} cannot shorten it"
             )
+        then, now = state.get("ranks", 1), self.ranks.size
+        if then != now:
+            print(
+                f"note: the checkpoint is of {then} processes, and this run has {now}: batch "
+                "normalisation sees other rows, so the numbers will not be those of a run that "
+                "was not interrupted"
+            )
         for peer, saved in zip(self.peers, state["peers"]):
             peer.load_state_dict(saved)
         self.history.losses = [[each.cpu().numpy() for each in past] for past in state["losses"]]
         self.rows = list(state["rows"])
 
 
-def build(config: Config, signs: SignsOfLife = SILENT) -> Experiment:
+def device_of(config: Config) -> torch.device:
+    """That of this process; raises UsageError."""
+    there = [gpu for gpu in config.gpu_devices or () if gpu < torch.cuda.device_count()]
+    return choose_device(config.device, there[0] if there else config.gpuid)
+
+
+def build(config: Config, signs: SignsOfLife = SILENT, ranks: Ranks = ALONE) -> Experiment:
     """Reads and checks everything, and builds the networks; `RunFolder` resumes.
 
     Nothing is written but the noise file that the original keeps with the data.
     """
-    device = choose_device(config.device, config.gpuid)
-    if config.output_dir is not None and config.output_dir.exists():
+    device = device_of(config)
+    if config.sync_bn and ranks.size > 1 and device.type != "cuda":
+        raise UsageError(f"--sync_bn is for GPUs, and this run is on {device}: leave it out")
+    if ranks.is_first and config.output_dir is not None and config.output_dir.exists():
         with locked(config.output_dir):  # to refuse at once; it is locked for good later
             refuse_to_overwrite(config.output_dir, config.resume)
     configure_torch(config.deterministic, device)
-    weights = _imagenet(config)  # whatever is missing is said before images are decoded
-    data = run_data(config, device, signs)
+    weights = _imagenet(config, ranks)  # whatever is missing is said before images are decoded
+    data = run_data(config, device, signs, ranks)
     config, num_classes = data.config, len(data.class_names)
+    identity = {
+        **_deciding_settings(config),
+        "bf16": use_bfloat16(config.amp, device),
+        "data_sha256": data.sha256,
+        "noisy_labels_sha256": label_hash(data.noise.noisy_labels),
+    }
+    refuse_other_than_the_first(identity, ranks)
     # DEVIATION(instancegm): bfloat16 where the hardware has it; the original is float32 throughout.
     # `--amp off` is too.
     precision = autocast(config.amp, device)
     peers = [
-        build_peer(config, number, num_classes, device, precision, weights)
+        build_peer(config, number, num_classes, device, precision, weights, ranks)
         for number in ((1,) if config.mode == "ce" else (1, 2))
     ]
     # Draws differ from epoch to epoch, so that their losses have no mean.
@@ -127,26 +153,30 @@ def build(config: Config, signs: SignsOfLife = SILENT) -> Experiment:
         files=data.files,
         class_names=data.class_names,
         data_location=data.location,
-        identity={
-            **_deciding_settings(config),
-            "bf16": use_bfloat16(config.amp, device),
-            "data_sha256": data.sha256,
-            "noisy_labels_sha256": label_hash(data.noise.noisy_labels),
-        },
+        identity=identity,
         rows=[],
+        ranks=ranks,
     )
 
 
-def _imagenet(config: Config) -> Path | None:
+def refuse_other_than_the_first(identity: dict[str, Any], ranks: Ranks) -> None:
+    """Raises UsageError where the machine of a rank has other data, or another precision."""
+    first = ranks.same(lambda: identity)
+    differing = [name for name, value in identity.items() if value != first[name]]
+    if differing:
+        raise UsageError(
+            f"{', '.join(differing)} differ from the first rank's: all machines need the same data "
+            "and flags (--amp off where some have no bfloat16)"
+        )
+
+
+def _imagenet(config: Config, ranks: Ranks) -> Path | None:
     """The file with ImageNet weights of the classifier, downloaded if need be.
 
     None: from scratch, or from a checkpoint that can be read. Raises UserError, saying where to get
     it.
     """
-    if config.pretrained == "none":
-        return None
-    # A torn checkpoint needs the weights again. On "meta" the tensors take no memory.
-    if config.resume and config.output_dir and checkpoint.load_newest(config.output_dir, "meta"):
+    if config.pretrained == "none" or ranks.same(lambda: _has_checkpoint(config)):
         return None
     if config.weights is not None and not config.weights.is_file():
         raise UsageError(
@@ -154,7 +184,14 @@ def _imagenet(config: Config) -> Path | None:
         )
     # Not into a folder of own pictures, where a folder is a class.
     place = None if config.dataset == "folder" else config.where_data_is()
-    return config.weights or imagenet_weights(config.network, place)
+    with first_on_its_machine(ranks):
+        return config.weights or imagenet_weights(config.network, place)
+
+
+def _has_checkpoint(config: Config) -> bool:
+    """Whether --resume finds a whole one; on "meta" its tensors take no memory."""
+    folder = config.output_dir if config.resume else None
+    return folder is not None and checkpoint.load_newest(folder, "meta") is not None
 
 
 def _deciding_settings(config: Config) -> dict[str, Any]:

@@ -31,7 +31,8 @@ class RunFolder:
     with RunFolder(run) as folder:
         folder.record(row)
 
-    With --export it only reads.
+    With --export it only reads. Of several ranks the first one does it, and gives the others the
+    state.
     """
 
     def __init__(self, run: Experiment) -> None:
@@ -40,13 +41,13 @@ class RunFolder:
     def __enter__(self) -> Self:
         run = self._run
         with ExitStack() as stack:
-            run.folder = _claim(run, stack)
+            run.folder = run.ranks.same(lambda: _claim(run, stack))
             if run.config.resume:
-                checkpoint.resume(run, run.folder, run.device)
-            if not run.config.export:
-                self._open(stack)
-            elif not run.rows:
+                _resume(run)
+            if run.config.export and not run.rows:
                 raise CheckpointError(f"{run.folder} has no checkpoint to export: train it first")
+            if run.ranks.is_first and not run.config.export:
+                self._open(stack)
             self._stack = stack.pop_all()
         return self
 
@@ -68,6 +69,8 @@ class RunFolder:
     def record(self, row: Row) -> None:
         """Logs an epoch and saves the state after it."""
         run = self._run
+        if not run.ranks.is_first:
+            return
         is_best = improves(row, run.rows, "val_accuracy" if "val" in run.tests else "accuracy")
         self._metrics.append(row)
         published.write_logs(run.data_word, run.config, run.noise_word, run.rows)
@@ -135,6 +138,14 @@ def _claim(run: Experiment, stack: ExitStack) -> Path:
     raise RunFolderError(f"{run.folder} and its numbers are all taken: give an --output_dir")
 
 
+def _resume(run: Experiment) -> None:
+    state = run.ranks.same(lambda: checkpoint.load_newest(run.folder, "cpu"))
+    if state is None:
+        print(f"note: {run.folder} has no checkpoint; starting from the beginning")
+    else:
+        run.load_state_dict(state)
+
+
 def _recorded(run: Experiment) -> dict[str, Any]:
     """What config.yaml says: the settings, and what they came to."""
     return {
@@ -145,6 +156,7 @@ def _recorded(run: Experiment) -> dict[str, Any]:
         "data_location": None if run.data_location is None else run.data_location.resolve(),
         "device_used": str(run.device),
         "threads": torch.get_num_threads(),
+        "ranks": run.ranks.size,
     }
 
 
@@ -179,6 +191,7 @@ def _print_start(run: Experiment) -> None:
     if few is not None and config.mode != "ce":
         print(f"warning: {few}")
     precision = "bfloat16 autocast" if run.identity["bf16"] else "float32"
-    print(f"{run.device}, {precision}; run folder {run.folder}")
+    several = f"{run.ranks.size} processes, " if run.ranks.size > 1 else ""
+    print(f"{several}{run.device}, {precision}; run folder {run.folder}")
     if run.next_epoch:
         print(f"resumed: epoch {run.next_epoch - 1} of {config.num_epochs} is done")

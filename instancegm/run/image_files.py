@@ -7,6 +7,7 @@ place of the image in it, so that the number of workers changes nothing.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
+from itertools import chain, tee
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from instancegm.method.images import Batch
+from instancegm.method.ranks import ALONE, Ranks
 from instancegm.run.image_store import ImageStore
 from shared.datasets.decoding import open_rgb
 from shared.datasets.image_data import DatasetError
@@ -49,13 +51,13 @@ def read(path: Path, upright: bool) -> NDArray[np.uint8]:
     return np.asarray(image.resize((width, height), Image.Resampling.BILINEAR))
 
 
-class _Crops(Dataset[tuple[int, Tensor]]):
-    """Item -> its position and crops (V, 3, 224, 224) uint8; V is 1 for the centre."""
+class _Crops(Dataset[Tensor]):
+    """Item -> its crops (V, 3, 224, 224) uint8; V is 1 for the centre."""
 
     def __init__(self, paths: Sequence[Path], upright: bool, store: ImageStore | None) -> None:
         self._paths, self._upright, self._store = paths, upright, store
 
-    def __getitem__(self, item: Item) -> tuple[int, Tensor]:
+    def __getitem__(self, item: Item) -> Tensor:
         position, views, seed = item
         picture = (
             read(self._paths[position], self._upright)
@@ -73,19 +75,16 @@ class _Crops(Dataset[tuple[int, Tensor]]):
                 top, left = random.integers((height - CROP + 1, width - CROP + 1))
                 crop = _crop(picture, top, left)
                 crops.append(crop[:, ::-1] if random.random() < 0.5 else crop)
-        return position, torch.from_numpy(np.stack(crops)).permute(0, 3, 1, 2)
+        return torch.from_numpy(np.stack(crops)).permute(0, 3, 1, 2)
 
 
 def _crop(picture: NDArray[np.uint8], top: int, left: int) -> NDArray[np.uint8]:
     return picture[top : top + CROP, left : left + CROP]
 
 
-def _collate(samples: list[tuple[int, Tensor]]) -> tuple[Tensor, Tensor]:
-    """Positions (B,) and crops (B, V, 3, 224, 224); of an empty batch (0,) and (0, 0, ...)."""
-    if not samples:
-        return torch.empty(0, dtype=torch.int64), torch.empty(0, 0, 3, CROP, CROP)
-    positions, crops = zip(*samples)
-    return torch.tensor(positions), torch.stack(crops)
+def _collate(crops: list[Tensor]) -> Tensor:
+    """(B, V, 3, 224, 224); of an empty batch (0, 0, ...)."""
+    return torch.stack(crops) if crops else torch.empty(0, 0, 3, CROP, CROP)
 
 
 class _Plan(Sampler[list[Item]]):
@@ -124,13 +123,12 @@ class FilePool:
             generator=torch.Generator(),  # not torch's global one, from which dropout draws
         )
 
-    def decoded(self, batches: Iterable[list[Item]]) -> Iterator[tuple[Tensor, Tensor]]:
-        """Positions (B,) and crops (B, V, 3, 224, 224) uint8 on the device, decoded ahead."""
+    def decoded(self, batches: Iterable[list[Item]]) -> Iterator[Tensor]:
+        """Crops (B, V, 3, 224, 224) uint8 of each batch on the device, decoded ahead."""
         self._plan.items = batches
         try:
-            for batch in self._loader:
-                positions, crops = (part.to(self.device, non_blocking=True) for part in batch)
-                yield positions, crops
+            for crops in self._loader:
+                yield crops.to(self.device, non_blocking=True)
         except DatasetError as error:  # a worker's arrives with its whole traceback
             raise DatasetError(str(error).rpartition("DatasetError: ")[2].strip()) from error
 
@@ -151,20 +149,29 @@ class FileImages:
         items: Iterator[list[Item]] = (
             [(self._first + i, 0, ()) for i in index.tolist()] for index in indices
         )
-        return (_to_float(crops[:, 0]) for _, crops in self._pool.decoded(items))
+        return (_to_float(crops[:, 0]) for crops in self._pool.decoded(items))
 
     def views(
-        self, streams: Sequence[Iterable[Tensor]], counts: Sequence[int], seed: int
+        self,
+        streams: Sequence[Iterable[Tensor]],
+        counts: Sequence[int],
+        seed: int,
+        ranks: Ranks = ALONE,
     ) -> Iterator[tuple[Batch, ...]]:
+        planned, served = tee(zip(*streams))
+
         def plan() -> Iterator[list[Item]]:
-            for step, indices in enumerate(zip(*streams)):
+            for step, indices in enumerate(planned):
                 for stream, (index, count) in enumerate(zip(indices, counts)):
-                    rows = enumerate(index.tolist() if count else [])
+                    rows = list(enumerate(index.tolist() if count else []))[ranks.rows(len(index))]
                     yield [(self._first + i, count, (seed, step, stream, row)) for row, i in rows]
 
         batches = (
-            Batch(positions - self._first, [_to_float(view) for view in crops.unbind(1)])
-            for positions, crops in self._pool.decoded(plan())
+            Batch(
+                index.to(self.device, non_blocking=True),
+                [_to_float(view) for view in crops.unbind(1)],
+            )
+            for crops, index in zip(self._pool.decoded(plan()), chain.from_iterable(served))
         )
         in_order: list[Iterator[Any]] = [batches] * len(streams)
         yield from zip(*in_order)

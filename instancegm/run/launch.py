@@ -1,9 +1,10 @@
 """Several processes for one run, one for each GPU: by torchrun, or by `--gpu_devices 0 1 2 3`.
 
-    torchrun --nproc_per_node=4 SCRIPT ...                               # one machine
+    torchrun --nproc_per_node=4 -- SCRIPT ...                            # one machine
     torchrun --nnodes=2 --nproc_per_node=4 --rdzv_backend=c10d \
-        --rdzv_endpoint=HOST:29400 SCRIPT ...                            # on each of two
+        --rdzv_endpoint=HOST:29400 -- SCRIPT ...                         # on each of two
 
+Without the -- torchrun takes a flag of the script, such as --p, for one of its own cut short.
 Kept byte-identical in every torch project.
 """
 
@@ -43,7 +44,7 @@ def start_on(gpu_devices: Sequence[int] | None) -> None:
     os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // len(there))))
     torchrun = ["-m", "torch.distributed.run", "--standalone", f"--nproc_per_node={len(there)}"]
     sys.stdout.flush()
-    os.execv(sys.executable, [sys.executable, *torchrun, *sys.argv])
+    os.execv(sys.executable, [sys.executable, *torchrun, "--", *sys.argv])
 
 
 def alone_only(why: str) -> None:
@@ -70,9 +71,10 @@ def joined(device: torch.device) -> Iterator[Ranks]:
     ranks = Ranks(dist.get_rank(), dist.get_world_size())
     if not ranks.is_first:
         sys.stdout = open(os.devnull, "w")  # noqa: SIM115 - as long as the process
-        os.environ["TQDM_DISABLE"] = "1"
+        sys.stderr.isatty = lambda: False  # type: ignore[method-assign]  # so tqdm shows no bar
     try:
         yield ranks
+        ranks.wait()  # the first one writes the report; what fails there ends all
         dist.destroy_process_group()
     except RuntimeError as error:
         if isinstance(error, dist.DistError) or any(word in str(error) for word in LOST):

@@ -3,6 +3,7 @@
 import csv
 import io
 import shlex
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,11 +28,15 @@ MOST_UNASKED = 500_000  # images; to look at more of them takes hours, see `expo
 
 
 def report(run: Experiment, signs: SignsOfLife = SILENT) -> None:
-    """The end of a run: its accuracies, the original's checkpoint, and what `export` writes."""
-    if len(run.peers) == 2:
-        state = published.published_form(run.state_dict())
-        checkpoint.save(state, published.checkpoint_path(run.data_word, run.config))
-    _print_accuracies(run, signs)
+    """The end of a run: its accuracies, the original's checkpoint, and what `export` writes.
+
+    Of several ranks the first one reports; all predict.
+    """
+    if run.ranks.is_first:
+        if len(run.peers) == 2:
+            state = published.published_form(run.state_dict())
+            checkpoint.save(state, published.checkpoint_path(run.data_word, run.config))
+        _print_accuracies(run, signs)
     count = len(run.train_set.images)
     if count <= MOST_UNASKED:
         _write_verdict(run, signs)
@@ -49,17 +54,20 @@ def export(run: Experiment, signs: SignsOfLife = SILENT) -> None:
 
 
 def _write_verdict(run: Experiment, signs: SignsOfLife) -> None:
-    nets = [peer.net for peer in run.peers]
-    precision = run.peers[0].autocast
-    logits = predict(nets, run.train_set.images, precision, signs, "losses for the report")
-    labels, seed = run.train_set.noisy_labels, run.config.seed
-    fits = fit_mixtures(list(logits), [labels] * len(nets), run.history, seed, run.next_epoch)
-    verdict, probs = _verdict(run, fits, logits), None
+    nets, ranks = [peer.net for peer in run.peers], run.ranks
+    predicted = partial(predict, nets, autocast=run.peers[0].autocast, signs=signs, ranks=ranks)
+    logits = predicted(run.train_set.images, title="losses for the report")
+    probs = None
     if run.config.save_probs:
         probs = PredProbs(_ensemble_probs(logits).cpu().numpy())
         if "test" in run.tests:
-            tested = predict(nets, run.tests["test"].images, precision, signs, "test set")
+            tested = predicted(run.tests["test"].images, title="test set")
             probs = PredProbs(probs.train, _ensemble_probs(tested).cpu().numpy())
+    if not ranks.is_first:
+        return
+    labels, seed = run.train_set.noisy_labels, run.config.seed
+    fits = fit_mixtures(list(logits), [labels] * len(nets), run.history, seed, run.next_epoch)
+    verdict = _verdict(run, fits, logits)
     _write_clean_prob(run, fits, verdict.predicted)
     label_quality.save(run.folder, run.noise, run.class_names, verdict, run.files, probs)
     corrected = label_quality.corrected(run.noise, verdict).noisy_labels

@@ -20,6 +20,7 @@ from torch import Tensor
 from instancegm.method.images import Batch, independent_batches, torch_stream
 from instancegm.method.mixture import Split
 from instancegm.method.peers import TrainingSet, build_peer
+from instancegm.method.ranks import ALONE, Ranks
 from instancegm.method.settings import Settings
 from instancegm.method.train import co_divide_epoch
 from instancegm.run.device import autocast
@@ -90,9 +91,13 @@ class _Timed:
         return self._images.plain(indices)
 
     def views(
-        self, streams: Sequence[Iterable[Tensor]], counts: Sequence[int], seed: int
+        self,
+        streams: Sequence[Iterable[Tensor]],
+        counts: Sequence[int],
+        seed: int,
+        ranks: Ranks = ALONE,
     ) -> Iterator[tuple[Batch, ...]]:
-        steps = self._images.views(streams, counts, seed)
+        steps = self._images.views(streams, counts, seed, ranks)
         while True:
             start = time.perf_counter()
             step = next(steps, None)

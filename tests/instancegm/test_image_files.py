@@ -9,6 +9,7 @@ import trees
 from PIL import Image
 from torchvision import transforms
 
+from instancegm.method.ranks import Ranks
 from instancegm.run.errors import UsageError
 from instancegm.run.image_files import FileImages, FilePool, pictures, read
 from instancegm.run.image_store import open_store
@@ -82,6 +83,22 @@ def test_streams_share_the_workers_and_end_together(images):
     again = list(images.views([first, endless], [2, 1], seed=1))
     assert torch.equal(steps[1][0].views[1], again[1][0].views[1])
     assert not torch.equal(steps[1][0].views[1], steps[1][0].views[0])
+
+
+def test_a_rank_decodes_its_rows_and_draws_what_one_process_draws(images):
+    index, none = torch.arange(4).repeat(2), torch.tensor([], dtype=int)
+    ((whole, _),) = images.views([[index], [none]], [2, 1], seed=3)
+    parts = []
+    for rank in range(3):
+        ranks = Ranks(rank, 3)
+        ((batch, empty),) = images.views([[index], [none]], [2, 1], 3, ranks)
+        assert torch.equal(batch.index, index)
+        assert len(empty.index) == 0
+        parts.append(batch.views)
+    for view, own in zip(whole.views, zip(*parts)):
+        assert torch.equal(torch.cat(own), view)
+    ((batch,),) = images.views([[torch.tensor([2])]], [1], 3, Ranks(1, 3))
+    assert len(batch.views[0]) == 1  # another rank's, to take part
 
 
 def test_own_pictures_are_turned_as_their_exif_data_say(tmp_path):

@@ -228,7 +228,7 @@ def test_gradients_of_the_vae_reach_the_classifier(name, size):
     torch.manual_seed(0)
     net, vae = narrow(name, 14), Vae(14, 25, image_size=size)
     images = torch.rand(2, 3, size, size)
-    output = vae(images, net(images))
+    output = vae(images, net(images), vae.noise(2, torch.Generator()))
     assert output.reconstruction.shape == images.shape
     (output.reconstruction.mean() + output.noisy_label_logits.mean()).backward()
     for module in (net, vae.x_decoder, vae.t_decoder):

@@ -60,6 +60,8 @@ def peer(number, net=None, vae=False):
         torch.optim.SGD(net.parameters(), lr=0.02, momentum=0.9, weight_decay=5e-4),
         generative,
         torch.optim.Adam(generative.parameters(), lr=1e-3) if vae else None,
+        net,
+        generative,
     )
 
 
@@ -73,7 +75,7 @@ def split_of(labelled, count=14, clean_prob=0.8):
 def test_one_dividemix_step_matches_the_algorithm_written_out(monkeypatch):
     # Augmentations draw nothing here.
     monkeypatch.setattr(
-        DeviceImages, "_view", lambda self, index, generator: next(self.plain([index]))
+        DeviceImages, "_view", lambda self, index, *random: next(self.plain([index]))
     )
     train_set, chosen = training_set(), settings()
     first, other = peer(1, Linear()), peer(2, Linear())
