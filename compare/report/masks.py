@@ -23,7 +23,8 @@ def within(shape: Any, picture: Size, window: Window, size: Size) -> Image.Image
     """
     if isinstance(shape, dict):
         mask = Image.fromarray(255 * decoded(shape, picture).astype(np.uint8))
-        return mask.crop(window).resize(size, Image.Resampling.BILINEAR)
+        smooth = mask.crop(window).resize(size, Image.Resampling.BILINEAR)
+        return smooth.point(lambda value: 255 * (value > 127))  # with a sharp edge
     mask = Image.new("L", size)
     canvas = ImageDraw.Draw(mask)
     left, top, right, bottom = window

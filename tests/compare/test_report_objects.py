@@ -149,6 +149,8 @@ def test_a_run_or_its_table_needs_no_flags(tmp_path, capsys):
         page = (tmp_path / "report.html").read_text()
         assert "data:image/webp;base64," in page
         assert "the pictures are not there" not in page
+        assert "names the annotations by their ids" in page
+        assert "--onto" not in page
     assert "left out" not in capsys.readouterr().err
 
 
