@@ -41,9 +41,9 @@ def tasks(found: Collected, source: Source, first: int) -> bytes:
         )
     if len(set(samples.class_names)) < len(samples.class_names):
         raise ReportError("two classes have one name, and answers go by names: rename one")
-    if names := [name for name in samples.class_names if re.search(r"\$\w", name)]:
+    if replaced := [name for name in samples.class_names if re.search(r"\$\w", name)]:
         raise ReportError(
-            f"the class {names[0]!r} cannot be chosen in Label Studio, which puts something else "
+            f"the class {replaced[0]!r} cannot be chosen in Label Studio, which puts something else "
             "in the place of $ and a word: rename it"
         )
     ranking = gallery.ranked(judges, samples, first)
