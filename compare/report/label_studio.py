@@ -43,7 +43,7 @@ def tasks(found: Collected, source: Source, first: int) -> bytes:
         raise ReportError("two classes have one name, and answers go by names: rename one")
     if replaced := [name for name in samples.class_names if re.search(r"\$\w", name)]:
         raise ReportError(
-            f"the class {replaced[0]!r} cannot be chosen in Label Studio, which puts something else "
+            f"the class {replaced[0]!r} cannot be chosen in Label Studio, which puts another text "
             "in the place of $ and a word: rename it"
         )
     ranking = gallery.ranked(judges, samples, first)
