@@ -20,6 +20,7 @@ _SBATCH = """\
 #SBATCH --output="{folder}/slurm-%a.txt"
 # `sbatch {file}` runs line %a of {commands} as task %a, on a cluster that shares these folders.
 # Submitted again it continues; `python -m compare table {place}` makes the table.
+# Where no GPUs are it is refused unless you say `sbatch --gpus=0`.
 : "${{SLURM_ARRAY_TASK_ID:?run this with sbatch}}"
 exec bash -c "$(sed -n "${{SLURM_ARRAY_TASK_ID}}p" {commands})"
 """

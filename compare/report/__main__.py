@@ -75,10 +75,13 @@ def _parser() -> argparse.ArgumentParser:
         "--ann",
         type=Path,
         metavar="FILE",
-        help="of instance segmentation: the annotations, for the masks",
+        help="of instance segmentation: the annotations, for the masks (as the run recorded them)",
     )
     parser.add_argument(
-        "--images", type=Path, metavar="DIR", help="of instance segmentation: the folder of images"
+        "--images",
+        type=Path,
+        metavar="DIR",
+        help="of instance segmentation: the folder of images (as the run recorded it)",
     )
     return parser
 
@@ -115,16 +118,22 @@ def _run(args: argparse.Namespace) -> None:
 
 def _source(found: "Collected", args: argparse.Namespace) -> "Source":
     """Where the pictures are: by the flags, else as the runs recorded it."""
+    from compare.report import objects
     from compare.report.thumbnails import Source
 
-    configs = [run.config for method in found.methods for run in method.runs]
-    recorded = [c.get("data_location") or c.get("data_path") for c in configs]
-    known = next((Path(place) for place in recorded if isinstance(place, str) and place), None)
+    runs = [run for method in found.methods for run in method.runs]
+    places = [run.config.get("data_location") or run.config.get("data_path") for run in runs]
+    known = next((Path(place) for place in places if isinstance(place, str) and place), None)
+    annotations = images = None
+    if found.samples.boxes is not None:  # a table alone may lie in its run's folder, too
+        folders = [*(run.folder for run in runs), *(place.parent for place in args.runs)]
+        recorded = filter(None, map(objects.recorded, folders))
+        annotations, images = next(recorded, (None, None))
     return Source(
         dataset=args.dataset or found.samples.dataset,
         data_path=args.data_path or known,
-        annotations=args.ann,
-        images=args.images,
+        annotations=args.ann or annotations,
+        images=args.images or images,
     )
 
 

@@ -6,6 +6,7 @@ the reviewed project as a noise file. Letters: N samples.
 """
 
 import json
+import re
 from typing import Any
 from xml.sax.saxutils import quoteattr
 
@@ -40,6 +41,11 @@ def tasks(found: Collected, source: Source, first: int) -> bytes:
         )
     if len(set(samples.class_names)) < len(samples.class_names):
         raise ReportError("two classes have one name, and answers go by names: rename one")
+    if replaced := [name for name in samples.class_names if re.search(r"\$\w", name)]:
+        raise ReportError(
+            f"the class {replaced[0]!r} cannot be chosen in Label Studio, which puts another text "
+            "in the place of $ and a word: rename it"
+        )
     ranking = gallery.ranked(judges, samples, first)
     rows = ranking.rows.tolist()
     pictures = thumbnails.of_samples(samples, rows, source, SIDE)
@@ -94,8 +100,9 @@ def labelling_config(samples: Samples) -> str:
     choices = "\n".join(f"    <Choice value={quoteattr(name)}/>" for name in samples.class_names)
     return f"""<View>
   <Header value="given label: $given_name"/>
-  <Image name="{PICTURE}" value="${PICTURE}"/>
-  <Choices name="{CONTROL}" toName="{PICTURE}" choice="single-radio" required="true">
+  <Image name="{PICTURE}" value="${PICTURE}" maxWidth="{SIDE}px"/>
+  <Choices name="{CONTROL}" toName="{PICTURE}" layout="inline"
+    choice="single-radio" required="true">
 {choices}
   </Choices>
 </View>

@@ -74,6 +74,7 @@ def page(found: Collected, source: Source, first: int) -> str:
         no_agreement=_no_agreement(judges),
         gallery=samples_shown,
         gallery_text=_gallery_text(len(ranking.rows), len(samples.index), first, len(judges)),
+        are_objects=samples.boxes is not None,
         given_classes=_classes_of(samples, samples_shown, "given"),
         predicted_classes=_classes_of(samples, samples_shown, "predicted"),
         picture_problem=pictures.problem,

@@ -60,9 +60,8 @@ class FindNoisyFlags:
         "which labels are wrong, as noisy_labels_*.py wrote it (the annotation file's name with "
         ".manifest.json, if that exists)"
     )
-    out: Path = added(
-        "the table to write, with cleanlab's columns (label_quality.csv)",
-        Path("label_quality.csv"),
+    out: Path | None = added(
+        "the table to write, with cleanlab's columns (label_quality.csv beside the checkpoint)",
         metavar="CSV",
     )
     corrected: Path | None = added(

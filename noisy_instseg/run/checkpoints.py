@@ -20,6 +20,8 @@ from mmengine.runner import CheckpointLoader
 from mmengine.runner.checkpoint import get_torchvision_models
 
 from noisy_instseg.run import run_folder
+from noisy_instseg.run.device import world_size
+from noisy_instseg.run.errors import say
 from shared import datasets
 from shared.datasets import download
 from shared.errors import UserError
@@ -29,7 +31,8 @@ FROM_SCRATCH = (
     "--cfg-options model.backbone.init_cfg=None model.backbone.frozen_stages=-1 "
     "model.backbone.norm_eval=False"
 )
-IDENTITY = "noisy_instseg"  # key of what the run is, in a checkpoint's meta
+# keys of a checkpoint's meta: what the run is, and how many processes it had
+IDENTITY, PROCESSES = "noisy_instseg", "processes"
 
 
 class AtomicLocalBackend(LocalBackend):
@@ -146,7 +149,10 @@ def _neighbours(path: Path) -> str:
 
 
 def check_same_run(path: Path, identity: Mapping[str, Any]) -> int:
-    """The epochs a checkpoint has behind it. Raises UserError if it is of another run."""
+    """The epochs a checkpoint has behind it; says so if another number of processes trained them.
+
+    Raises UserError if it is of another run.
+    """
     meta = load(path).get("meta")
     if not isinstance(meta, dict) or IDENTITY not in meta or not isinstance(meta.get("epoch"), int):
         raise UserError(
@@ -157,6 +163,13 @@ def check_same_run(path: Path, identity: Mapping[str, Any]) -> int:
         raise UserError(
             f"{path} belongs to another run: {run_folder.some(differences)}. Continue it with the "
             "settings and data it was made with, or begin a new run in another --work-dir"
+        )
+    then, now = meta.get(PROCESSES), world_size()
+    if then is not None and then != now:
+        say(
+            f"note: {path} was trained by {then} process(es), and now there are {now}. A step has "
+            "as many images as before, but each process draws by itself and has its own statistics "
+            "of batch norm, so that the numbers are not those of an uninterrupted run"
         )
     epoch: int = meta["epoch"]
     return epoch

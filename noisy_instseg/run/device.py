@@ -77,6 +77,11 @@ def is_first_process() -> bool:
     return int(os.environ.get("RANK", 0)) == 0
 
 
+def world_size() -> int:
+    """The number of processes that a launcher started."""
+    return int(os.environ.get("WORLD_SIZE", 1))
+
+
 def leave_process_group(together: bool) -> None:
     """together: waits for the other processes; gloo aborts some that leave while others compute."""
     distributed = sys.modules.get("torch.distributed")

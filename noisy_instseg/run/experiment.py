@@ -19,6 +19,7 @@ from mmengine.config import Config, ConfigDict, DictAction
 from noisy_instseg.run import data_checks
 from noisy_instseg.run.config import Settings
 from noisy_instseg.run.datasets import annotation_file, innermost, parts_of
+from noisy_instseg.run.device import world_size
 from noisy_instseg.run.errors import say
 from shared.errors import UserError
 
@@ -179,7 +180,7 @@ def check_numbers(cfg: Config) -> None:
 
 def note_batch(cfg: Config) -> None:
     """The learning rate belongs to the published batch: the first thing a run says."""
-    line, is_published = describe_batch(cfg, int(os.environ.get("WORLD_SIZE", 1)))
+    line, is_published = describe_batch(cfg, world_size())
     if not is_published:
         say(f"note: {line}")
 
@@ -350,11 +351,10 @@ def identify(cfg: Config) -> dict[str, Any]:
         # what mmengine fills in, and the checkpoint hands on to the second stage
         if scheduler.get("by_epoch", True):
             scheduler.setdefault("end", plain["train_cfg"].get("max_epochs"))
-    world = int(os.environ.get("WORLD_SIZE", 1))
     found = {
         "seed": cfg.randomness.seed,
         "training annotations (SHA-256)": ", ".join(digests),
-        "batch (images of a step)": world * loader.get("batch_size", 1),
+        "batch (images of a step)": world_size() * loader.get("batch_size", 1),
         "model": model,
         "training set": dataset,
         "optim_wrapper": plain["optim_wrapper"],

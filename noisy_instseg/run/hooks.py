@@ -188,6 +188,7 @@ class RunRecordHook(Hook):
 
     def before_save_checkpoint(self, runner: Runner, checkpoint: dict[str, Any]) -> None:
         checkpoint["meta"][checkpoints.IDENTITY] = self.identity
+        checkpoint["meta"][checkpoints.PROCESSES] = get_world_size()
         checkpoints.make_plain(checkpoint)
 
     def after_load_checkpoint(self, runner: Runner, checkpoint: dict[str, Any]) -> None:

@@ -14,4 +14,5 @@ checkpoint=$2
 processes=$3
 shift 3
 source "$(dirname -- "${BASH_SOURCE[0]}")/launch.sh"
+again="run the same command again"
 launch "$processes" "$tools/test.py" "$config" "$checkpoint" "$@"

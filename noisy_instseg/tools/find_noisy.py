@@ -4,9 +4,10 @@
         work_dirs/mask_rcnn_tiny_shapes_nl_2/epoch_12.pth \
         --noise_file data/shapes/annotations/train_sn40.json --corrected better.json
 
-writes label_quality.csv, a row an annotation, and annotations that any tool here trains on. With
-the manifest of the noise (beside the file, or --manifest) it says how many of the changed labels
-come first. See analysis/noise_ranking.py, and ranking_files.py for what is written.
+writes label_quality.csv, a row an annotation, into the checkpoint's folder, where `make report`
+finds it, and annotations that any tool here trains on. With the manifest of the noise (beside the
+file, or --manifest) it says how many of the changed labels come first. See
+analysis/noise_ranking.py, and ranking_files.py for what is written.
 """
 
 import sys
@@ -24,6 +25,7 @@ from shared.coco import file as coco_file
 from shared.coco import manifest as coco_manifest
 from shared.errors import UserError
 from shared.files import write_atomically
+from shared.formats import label_quality
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -31,7 +33,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     flags = parse(FindNoisyFlags, argv)
 
     def work() -> None:
-        check_output("--out", flags.out, ".csv")
+        out = flags.out or flags.checkpoint.parent / label_quality.TABLE
+        check_output("--out", out, ".csv")
         check_output("--plot", flags.plot, ".png")
         check_output("--corrected", flags.corrected, ".json")
         check_output("--save_probs", flags.save_probs, ".npz")
@@ -48,8 +51,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         model, names = trained_model.load_model(cfg, flags.checkpoint, device)
         class_names.number_as_trained(cfg, names, flags.checkpoint, ["train"])
         ranking = noise_ranking.rank_training_set(model, cfg, source, truth)
-        write_atomically(flags.out, ranking_files.table(source, ranking))
-        print(f"{noise_ranking.report(ranking)}\n\ntable: {flags.out}")
+        write_atomically(out, ranking_files.table(source, ranking))
+        print(f"{noise_ranking.report(ranking)}\n\ntable: {out}")
         if flags.corrected is not None:
             write_atomically(flags.corrected, ranking_files.corrected(source, ranking))
             print(f"corrected: {flags.corrected} ({noise_ranking.corrections(ranking)})")

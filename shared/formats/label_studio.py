@@ -1,4 +1,4 @@
-"""Label Studio's exports of reviewed labels as columns: JSON, JSON-MIN and CSV.
+"""Label Studio's exports of reviewed labels as columns: JSON, JSON-MIN, CSV and TSV.
 
 The tasks are those of `python -m compare.report ... --format label-studio`: `data` says which row
 of the dataset the sample is (`index`), and what the classes are called, in order (`class_names`, a
@@ -43,9 +43,17 @@ def is_export(value: Any) -> bool:
 
 
 def is_csv(text: str) -> bool:
-    """Whether the text's first line is the head of such a table."""
-    head = {cell.strip().strip('"') for cell in text.lstrip().split("\n", 1)[0].split(",")}
+    """Whether the text's first line is the head of such a table, by commas or tabs."""
+    head = {cell.strip().strip('"') for cell in _head(text).split(_delimiter(text))}
     return head >= _NEEDED
+
+
+def _head(text: str) -> str:
+    return text.lstrip().split("\n", 1)[0]
+
+
+def _delimiter(text: str) -> str:
+    return "\t" if "\t" in _head(text) else ","
 
 
 def of_export(value: list[Any]) -> Table:
@@ -54,10 +62,11 @@ def of_export(value: list[Any]) -> Table:
 
 
 def of_csv(text: str) -> Table:
-    """The reviewed labels of a CSV export; raises NoiseFileError."""
+    """The reviewed labels of a CSV or TSV export; raises NoiseFileError."""
+    table = io.StringIO(text, newline="")
     usual = csv.field_size_limit(max(len(text), csv.field_size_limit()))  # a picture is a cell
     try:
-        rows = list(csv.DictReader(io.StringIO(text, newline=""), strict=True))
+        rows = list(csv.DictReader(table, delimiter=_delimiter(text), strict=True))
     except csv.Error as error:
         raise NoiseFileError(f"the text is not a table ({error}): export it again") from error
     finally:

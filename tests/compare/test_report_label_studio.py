@@ -70,15 +70,19 @@ def test_the_review_comes_back_as_a_noise_file(called, written, tmp_path):
     assert again.returncode != 0  # made-up labels are not those of the real digits
 
 
-@pytest.mark.parametrize("case", ["no pictures", "no verdict", "names"])
+@pytest.mark.parametrize("case", ["no pictures", "no verdict", "names", "$"])
 def test_what_cannot_be_reviewed_is_refused(called, tmp_path, case):
     labels = made.noise(20, dataset="cifar10" if case == "no pictures" else "digits")
     says = None if case == "no verdict" else made.verdict(labels)
-    names = ["same"] * 10 if case == "names" else made.DIGITS
+    names = {"names": ["same"] * 10, "$": ["a $file", *made.DIGITS[1:]]}.get(case, made.DIGITS)
     runs = made.write(tmp_path / "run", labels, says=says, names=names)
     words = ("--out", tmp_path / "tasks.json", "--format", "label-studio", "--data_path", tmp_path)
     done = called(report, runs, *words)
     assert done.returncode == 2
-    expected = {"no pictures": "needs the pictures", "no verdict": "no run has a verdict"}
+    expected = {
+        "no pictures": "needs the pictures",
+        "no verdict": "no run has a verdict",
+        "$": "the class 'a $file' cannot be chosen",
+    }
     assert expected.get(case, "two classes have one name") in done.stderr
     assert not (tmp_path / "tasks.json").exists()

@@ -1,8 +1,7 @@
-"""Small pictures of samples: of arrays, of files, and of annotated objects."""
+"""Small pictures of samples: of arrays and of files; test_report_objects.py has the others."""
 
 import base64
 import io
-import json
 
 import numpy as np
 import pytest
@@ -14,11 +13,11 @@ from compare.report.thumbnails import Source
 from shared import datasets
 
 
-def samples(index, files=None, boxes=None, annotations=None):
+def samples(index, files=None):
     index = np.array(index)
     nothing = np.full(len(index), -1)
     names = tuple(files or [""] * len(index))
-    return Samples(index, names, nothing, nothing, ("a",), None, boxes, annotations)
+    return Samples(index, names, nothing, nothing, ("a",), None)
 
 
 def opened(uri):
@@ -110,39 +109,3 @@ def test_missing_data_are_no_error(tmp_path, source, files, expected):
     found = thumbnails.of_samples(samples([5000], files), [0], source)
     assert found.uris == (None,)
     assert expected in found.problem
-
-
-def test_an_object_is_shown_with_its_box_and_mask(tmp_path):
-    solid(tmp_path / "images/1.png", "blue", (100, 100))
-    shape = [20, 20, 60, 20, 60, 60, 20, 60]
-    content = {
-        "images": [{"id": 1, "file_name": "1.png", "width": 100, "height": 100}],
-        "categories": [{"id": 1, "name": "a"}],
-        "annotations": [
-            {
-                "id": 7,
-                "image_id": 1,
-                "category_id": 1,
-                "bbox": [20, 20, 40, 40],
-                "area": 1600,
-                "iscrowd": 0,
-                "segmentation": [shape],
-            }
-        ],
-    }
-    annotations = tmp_path / "annotations.json"
-    annotations.write_text(json.dumps(content))
-    sample = samples([0], ["1.png"], np.array([[20.0, 20, 40, 40]]), np.array([7]))
-    images = tmp_path / "images"
-    pictures = [
-        np.asarray(opened(thumbnails.of_samples(sample, [0], source).uris[0]), int)
-        for source in (Source(images=images), Source(images=images, annotations=annotations))
-    ]
-    assert pictures[0].shape == (96, 96, 3)  # the box, a quarter of it around, enlarged
-    middle = [picture[48, 48] for picture in pictures]
-    assert middle[0][2] > 200 > 60 > middle[0][0]  # blue
-    assert middle[1][0] > middle[0][0] + 40  # yellow on it
-    edge = pictures[0][48, 14:20]
-    assert edge.min(axis=1).max() > 120  # the box's white line
-    missing = thumbnails.of_samples(sample, [0], Source())
-    assert "--images" in missing.problem

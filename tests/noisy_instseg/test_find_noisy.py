@@ -5,6 +5,7 @@ definitions, bad input.
 import csv
 import json
 import math
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -211,12 +212,13 @@ def test_logits_are_those_of_the_box_head_on_each_image_alone(stages, stage_conf
         np.testing.assert_allclose(logits[rows], expected[:, :-1].numpy(), rtol=1e-4, atol=1e-4)
 
 
-def test_the_configs_own_annotations_and_the_first_images(
-    stages, stage_configs, data, tmp_path, monkeypatch, capsys
+def test_the_table_of_the_first_images_lies_beside_the_checkpoint(
+    stages, stage_configs, tmp_path, capsys
 ):
-    monkeypatch.chdir(tmp_path)
-    assert tool("find_noisy").main([*flags_for(stages, stage_configs), "--limit_train", "2"]) == 0
-    with Path("label_quality.csv").open(newline="") as file:
+    checkpoint = Path(shutil.copy(stages / "tiny_nl_2/epoch_4.pth", tmp_path))
+    flags = [str(stage_configs[1]), str(checkpoint), "--device", "cpu", "--limit_train", "2"]
+    assert tool("find_noisy").main(flags) == 0
+    with (tmp_path / "label_quality.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
     assert {row["image_id"] for row in rows} == {"1", "2"}
     assert "clean_label" not in rows[0]

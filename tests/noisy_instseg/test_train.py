@@ -313,24 +313,6 @@ def test_data_are_looked_for_in_data_root(data, tmp_path, monkeypatch):
         load(SHAPES / "mask_rcnn_tiny_shapes_nl_1.py")
 
 
-@pytest.mark.training
-def test_two_processes_train_together(stage_configs, tmp_path):
-    folder = tmp_path / "a folder"
-    flags = [
-        "--work-dir",
-        folder,
-        "--options",
-        "train_dataloader.batch_size=2",
-        "train_cfg.max_epochs=1",
-    ]
-    done = run_script("dist_train.sh", stage_configs[0], "2", *flags, folder=tmp_path)
-    assert done.returncode == 0, done.stderr[-3000:]
-    (row,) = rows(folder)
-    assert row["epoch"] == 1
-    assert "2 process(es) x 2 image(s) = 4 a step" in done.stdout
-    assert (folder / "epoch_1.pth").is_file()
-
-
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

@@ -57,9 +57,9 @@ def written(tmp_path, value):
     return path
 
 
-def as_csv(tmp_path, rows):
+def as_csv(tmp_path, rows, delimiter=","):
     text = io.StringIO(newline="")
-    table = csv.DictWriter(text, rows[0])
+    table = csv.DictWriter(text, rows[0], delimiter=delimiter)
     table.writeheader()
     table.writerows(rows)
     path = tmp_path / "export.csv"
@@ -88,10 +88,11 @@ def test_json_min(tmp_path):
     assert labels_by_row(written(tmp_path, rows)) == EXPECTED
 
 
-def test_csv(tmp_path):
+@pytest.mark.parametrize("delimiter", [",", "\t"])
+def test_csv_and_tsv(tmp_path, delimiter):
     rows = [flat(index, name) for index, name in REVIEWED.items()]
     rows.append(flat(50, ""))  # nobody has looked at it
-    assert labels_by_row(as_csv(tmp_path, rows)) == EXPECTED
+    assert labels_by_row(as_csv(tmp_path, rows, delimiter)) == EXPECTED
 
 
 def test_a_picture_in_a_cell_may_be_large(tmp_path):
