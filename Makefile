@@ -20,7 +20,7 @@ PROJECTS := instancegm re_sln lra_diffusion ieg_fsr noisy_instseg
 tools = .venv/tests/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help quickstart compare compare-commands report bench-labels check-gpu noise test test-fast coverage lint format audit lock clean
+.PHONY: help quickstart compare compare-commands report bench-labels check-gpu proof noise test test-fast coverage lint format audit lock clean
 
 ##@ Start here
 help: ## print this list
@@ -107,6 +107,8 @@ coverage: ## line coverage of each folder, by every test
 	  $$($(tools)/python -m coverage report --format=total --include="$$folder/*"); done
 bench-%: tests/bench/%.py setup-% ## speed of a project's steps, as ratios to plain float32 or to a literal implementation
 	.venv/$*/bin/python -m tests.bench.$* $(ARGS)
+proof: setup-shared setup-tests $(PROJECTS:%=setup-%) ## that nothing is lost: kills, full disks, damaged files, cut downloads, counted (hours)
+	@$(tools)/python -m tests.proof $(ARGS)
 check-gpu: setup-shared $(PROJECTS:%=setup-%) ## first on a new GPU: equal repeats and resumes, bf16 beside float32, speed, memory; ten minutes
 	@.venv/shared/bin/python -m tests.bench.check_gpu $(ARGS)
 bench-labels: setup-labels ## how well label_quality.csv finds wrong labels, beside cleanlab's confident learning: RUNS="runs/a runs/b"

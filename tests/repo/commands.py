@@ -156,6 +156,8 @@ class Walk:
             return self.follow(arguments[1:])
         if re.fullmatch(r"(\S*/)?python[\d.]*", name):
             return self.python(arguments)
+        if name == "torchrun":  # behind its own flags the script, as python takes it
+            return self.python(arguments[arguments.index("--") + 1 :])
         handlers: dict[str, Callable[[list[str]], str | None]] = {
             "make": self.make,
             "cd": self.cd,
