@@ -7,9 +7,14 @@ import socket
 import subprocess
 import sys
 import time
+from types import SimpleNamespace
 
 import pytest
+import tensorflow as tf
 from conftest import PROJECT, TINY, environment, rows, run_main, variables
+
+from ieg.run import machines
+from ieg.run.errors import CheckpointError, UsageError
 
 pytestmark = pytest.mark.training
 
@@ -79,7 +84,7 @@ def free_port():
         return probe.getsockname()[1]
 
 
-def ended(processes, timeout=240):
+def ended(processes, timeout=600):
     """Exit status, output and errors of each."""
     try:
         said = [process.communicate(timeout=timeout) for process in processes]
@@ -116,7 +121,7 @@ def test_two_machines_train_as_two_devices_do_and_have_the_same_state(whole, tmp
     )
     assert devices.returncode == 0, devices.stderr
     expected = rows(tmp_path / "run")
-    assert [row["iteration"] for row in rows(folder)] == [1, 4, 8, STEPS]
+    assert [row["iteration"] for row in rows(folder)] == [1, 4, 8, 10, STEPS]
     for row, other in zip(rows(folder), expected, strict=True):
         assert row == pytest.approx(other, rel=1e-4)
 
@@ -145,3 +150,40 @@ def test_a_killed_machine_ends_the_other_and_both_resume_to_the_same_bits(whole,
     assert states(outputs) == states(whole[1])
     assert rows(folder) == rows(whole[0])
     assert variables(folder, STEPS) == variables(whole[0], STEPS)
+
+
+def test_a_machine_with_another_command_is_named_by_all(tmp_path):
+    pair = started(tmp_path, *FLAGS, EACH, "--method=supervised", of_last=["--seed=5"])
+    for status, _, errors in ended(pair):
+        assert status == 2
+        assert re.search(r"error: localhost:\d+ has other flags or data than localhost:", errors)
+    assert not (tmp_path / "metrics.jsonl").exists()
+
+
+def test_machines_that_differ_are_named(tmp_path):
+    machines.compare(tmp_path, {"a:1": (7, 5), "b:1": (7, 5), "c:1": (7, 5)})
+    with pytest.raises(CheckpointError, match=f"c:1 finds 0 .* in {tmp_path}, a:1 7: the run"):
+        machines.compare(tmp_path, {"a:1": (7, 5), "b:1": (7, 5), "c:1": (0, 5)})
+    with pytest.raises(UsageError, match="b:1 has other flags or data than a:1"):
+        machines.compare(tmp_path, {"a:1": (7, 5), "b:1": (0, 4)})
+
+
+def test_the_first_machine_is_the_chief_or_else_worker_0(monkeypatch):
+    cluster = {"worker": ["b:1", "c:1"], "chief": ["a:1"]}
+    monkeypatch.setenv("TF_CONFIG", json.dumps({"cluster": cluster}))
+    assert machines.addresses() == ["a:1", "b:1", "c:1"]
+    for jobs, kind, index, writes in (
+        (cluster, "chief", 0, True),
+        (cluster, "worker", 0, False),
+        ({"worker": ["b:1", "c:1"]}, "worker", 0, True),
+        ({"worker": ["b:1", "c:1"]}, "worker", 1, False),
+    ):
+        resolver = tf.distribute.cluster_resolver.SimpleClusterResolver(
+            tf.train.ClusterSpec(jobs), task_type=kind, task_id=index
+        )
+        strategy = SimpleNamespace(cluster_resolver=resolver)
+        assert machines.is_chief(strategy) == writes
+    assert machines.is_chief(tf.distribute.get_strategy())
+    monkeypatch.setenv("TF_CONFIG", "not json")
+    with pytest.raises(UsageError, match="unset it for one machine"):
+        machines.addresses()

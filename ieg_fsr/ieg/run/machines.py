@@ -8,7 +8,7 @@ Each trains on its part of every batch and keeps the whole state; the first alon
 import json
 import os
 import zlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -66,8 +66,12 @@ def check_agreement(
         return gather(tf.distribute.get_replica_context(), mine)
 
     table = strategy.experimental_local_results(tf.function(strategy.run)(of_all))[0].numpy()
-    of_machine = dict(zip(names, table[:: len(table) // len(names)].tolist()))
-    (chief, (steps, run)), *others = of_machine.items()
+    compare(folder, dict(zip(names, table[:: len(table) // len(names)].tolist())))
+
+
+def compare(folder: Path, found: Mapping[str, Sequence[int]]) -> None:
+    """Raises as said above. found: of every machine, the chief's first, steps done and a hash."""
+    (chief, (steps, run)), *others = found.items()
     for name, (other_steps, other_run) in others:
         if other_run != run:
             raise UsageError(
