@@ -9,7 +9,7 @@ from ieg.run import checkpoint
 from ieg.run.checkpoint import Record
 from ieg.run.errors import CheckpointError
 
-IDENTITY = {"seed": 1, "method": "ieg", "decay": [1, 2]}
+IDENTITY = {"seed": 1, "method": "ieg", "decay": [1, 2], "replicas": 2, "batch_size": 10}
 
 
 def state(value=0.0):
@@ -90,6 +90,23 @@ def test_another_run_is_refused_naming_every_difference(tmp_path):
     assert restore(tmp_path, seed=2, same=["method"])[0] == 3
     with pytest.raises(CheckpointError, match="method: ieg then, fsr now"):
         restore(tmp_path, method="fsr", same=["method"])
+
+
+def test_more_or_fewer_devices_go_on_if_a_step_has_the_same_images(tmp_path, capsys):
+    save(tmp_path, 3)
+    assert restore(tmp_path, replicas=2)[0] == 3
+    assert capsys.readouterr().out == ""
+    assert restore(tmp_path, replicas=4, batch_size=5)[0] == 3
+    assert "were 2 x 10, now 4 x 5. The steps have the same images" in capsys.readouterr().out
+    with pytest.raises(CheckpointError) as caught:
+        restore(tmp_path, replicas=1)
+    assert "(replicas: 2 then, 1 now). With --batch_size=20 for each of" in str(caught.value)
+    for given in ({"replicas": 3}, {"batch_size": 20}, {"replicas": 1, "seed": 2}):
+        with pytest.raises(CheckpointError, match=r"(replicas|batch_size): ") as caught:
+            restore(tmp_path, **given)
+        assert ("With --batch_size" in str(caught.value)) == (given.get("replicas") == 1)
+    save(tmp_path, 6, replicas=1, batch_size=20)  # as a run that went on saves it
+    assert restore(tmp_path, replicas=1, batch_size=20)[0] == 6
 
 
 def test_a_checkpoint_of_another_program_is_refused_instead_of_overwritten(tmp_path):

@@ -1,14 +1,13 @@
-"""Two devices, made of the CPU, and two machines, made of processes, are equal to one."""
+"""Two devices, made of the CPU, are equal to one; test_machines.py has several machines."""
 
 import json
-import socket
 import subprocess
 import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import METHODS, PROJECT, TINY, environment, rows, variables
+from conftest import METHODS, environment, rows, variables
 
 from ieg.run import devices
 from ieg.run.errors import UsageError
@@ -77,53 +76,6 @@ def test_the_queue_takes_note_of_the_samples_of_both_devices(found):
     )
     assert queue["seen"] == [*found["queue_labels"][:8], *[-1] * 16]
     assert queue["samples"]["ids"] == list(range(8))
-
-
-def test_two_machines_train_as_two_devices_do(found, tmp_path):
-    """Processes on this machine, joined by TF_CONFIG; the first writes the run folder."""
-    ports = [_free_port() for _ in range(2)]
-    flags = [
-        *TINY,
-        "--batch_size=10",
-        "--meta_start_epoch=0",
-        "--eval_freq=2",
-        "--method=fsr",
-        "--max_iteration=4",
-    ]
-    started = []
-    for index in range(2):
-        cluster = {
-            "cluster": {"worker": [f"localhost:{port}" for port in ports]},
-            "task": {"type": "worker", "index": index},
-        }
-        env = {**environment(), "PYTHONPATH": str(PROJECT), "TF_CONFIG": json.dumps(cluster)}
-        started.append(
-            subprocess.Popen(
-                [sys.executable, "-m", "ieg.main", *flags, "--output_dir=run"],
-                cwd=tmp_path,
-                env=env,
-                stdout=subprocess.DEVNULL,
-                stderr=subprocess.PIPE,
-                text=True,
-            )
-        )
-    try:
-        for process in started:
-            errors = process.communicate(timeout=240)[1]
-            assert process.returncode == 0, errors
-    finally:
-        for process in started:
-            process.kill()
-    metrics, expected = rows(tmp_path / "run"), rows(found["folder"] / "fsr")
-    assert [row["iteration"] for row in metrics] == [1, 2, 4]
-    for row, other in zip(metrics, expected):
-        assert row == pytest.approx(other, rel=1e-4)
-
-
-def _free_port():
-    with socket.socket() as probe:
-        probe.bind(("localhost", 0))
-        return probe.getsockname()[1]
 
 
 def test_replicas_of_the_cpu_are_refused_beside_gpus(monkeypatch):

@@ -11,12 +11,12 @@ import yaml
 from conftest import METHODS, STEPS, TINY, rows
 
 from ieg.input.batches import pass_order
-from ieg.method.sample_weights import SampleWeights
 from ieg.method.schedules import Plan
 from ieg.method.train import train
+from ieg.method.weight_counts import WeightCounts
 from ieg.run.config import parse
 from ieg.run.experiment import build
-from ieg.run.label_quality import standing, verdict
+from ieg.run.label_quality import quality, verdict
 from shared import datasets
 from shared.formats import noise_file
 from shared.formats.label_quality import COLUMNS, CORRECTED, PROBS, TABLE
@@ -47,34 +47,34 @@ def digits_seen(folder, averages=True):
     return of(data.train_images), of(data.test_images)
 
 
-def mean_weights(steps, count, batch_size):
-    """The mean over `steps`, pairs of ids and weights, in units of 1 / batch_size; literal."""
+def shares_of(steps, count):
+    """The share of `steps`, pairs of ids and weights, in which a sample had weight; literal."""
     given = [[] for _ in range(count)]
     for ids, weights in steps:
         for sample, weight in dict(zip(ids.tolist(), weights.tolist())).items():  # the last counts
-            given[sample].append(weight * batch_size)
+            given[sample].append(weight > 0)
     return np.array([np.mean(each) if each else np.nan for each in given])
 
 
-# ---- the mean weights
+# ---- how often a sample has weight
 
 
-def test_weights_are_summed_from_the_restart_on():
-    random, seen = np.random.default_rng(0), SampleWeights(50, batch_size=8)
+def test_steps_with_weight_are_counted_from_the_restart_on():
+    random, seen = np.random.default_rng(0), WeightCounts(50)
     record, steps = tf.function(seen.record), []
     for step in range(12):
         ids = random.permutation(40)[:16]
-        weights = random.random(16, np.float32)
+        weights = np.maximum(random.random(16, np.float32) - 0.5, 0)
         if step == 5:
-            assert np.isnan(seen.means()).all()  # nothing is kept before
+            assert np.isnan(seen.shares()).all()  # nothing is kept before
             seen.restart()
         if step == 7:
             seen.restart()
             steps.clear()
         record(tf.constant(ids), tf.constant(weights))
         steps.append((ids, weights))
-    np.testing.assert_allclose(seen.means(), mean_weights(steps, 50, 8), rtol=1e-5)
-    assert np.isnan(seen.means()[40:]).all()
+    np.testing.assert_allclose(seen.shares(), shares_of(steps, 50), rtol=1e-6)
+    assert np.isnan(seen.shares()[40:]).all()
 
 
 @pytest.mark.parametrize(("count", "batch"), [(7, 3), (20, 20), (103, 10), (500, 100)])
@@ -89,7 +89,7 @@ def test_the_last_third_has_every_sample(count, batch, passes):
 
 
 @pytest.mark.training
-def test_a_run_keeps_the_mean_weight_of_its_last_part_over_all_devices(tmp_path):
+def test_a_run_counts_the_steps_of_its_last_part_over_all_devices(tmp_path):
     """With a batch that crosses the end of a pass, and the same sample on both devices."""
     flags = [*TINY, "--method=l2r", "--limit_train=70", "--cpu_replicas=2"]
     run = build(parse([*flags, "--max_iteration=9", f"--output_dir={tmp_path}"]))
@@ -104,22 +104,23 @@ def test_a_run_keeps_the_mean_weight_of_its_last_part_over_all_devices(tmp_path)
     assert 0 < run.plan.judged_from < 9
     assert len(counted[0][0]) == 40
     assert any(len(np.unique(ids)) < 40 for ids, _ in counted)
-    expected = mean_weights(counted, 70, 20)
+    expected = shares_of(counted, 70)
     assert not np.isnan(expected).any()
-    np.testing.assert_allclose(standing(run.trainer), expected, rtol=1e-5)
+    assert len(np.unique(expected)) > 2
+    np.testing.assert_allclose(quality(run.trainer), expected, rtol=1e-6)
 
 
 # ---- the verdict
 
 
-def test_the_verdict_is_a_share_of_the_average_standing():
+def test_a_low_quality_is_an_issue_where_another_label_is_predicted():
     probs = np.array([[0.6, 0.4], [0.3, 0.7], [0.2, 0.8], [0.9, 0.1]], np.float32)
     labels = np.array([0, 0, 0, 1])
-    found = verdict(probs, labels, np.array([0.25, 0.0, 3.0, np.inf], np.float32))
+    found = verdict(probs, labels, np.array([0.25, 0.0, 0.75, 0.5], np.float32))
     assert found.predicted.tolist() == [0, 1, 1, 0]
     assert found.self_confidence.tolist() == pytest.approx([0.6, 0.3, 0.2, 0.1])
-    assert found.quality.tolist() == [pytest.approx(0.2), 0, 0.75, 1]
-    # The first is predicted as it is given; the others are not, and the second weighs little.
+    assert found.quality.tolist() == [0.25, 0, 0.75, 0.5]
+    # The first is predicted as it is given; the others are not, and the second has low quality.
     assert found.is_issue.tolist() == [False, True, False, False]
     alone = verdict(probs, labels, None)
     assert alone.quality.tolist() == alone.self_confidence.tolist()
@@ -158,16 +159,15 @@ def test_every_label_gets_the_verdict_of_the_method(trained, method):
         if method == "fsr":
             with np.load(folder / "queue_info.npz") as queue:
                 rates = queue["ds_rates"]
-            weight = np.exp(rates.mean() - rates)[order]
+            expected = (1 / (1 + np.exp(rates - rates.mean())))[order]
         else:
-            sums, times = (
-                checkpoint.get_tensor(f"sample_weights/{name}/.ATTRIBUTES/VARIABLE_VALUE")[order]
-                for name in ("sums", "times")
+            drawn, weighted = (
+                checkpoint.get_tensor(f"weight_counts/{name}/.ATTRIBUTES/VARIABLE_VALUE")[order]
+                for name in ("drawn", "weighted")
             )
-            assert times.min() >= 1
-            weight = sums / times
-        expected = weight / (1 + weight)
-        issue = (weight < 1) & (predicted != given)
+            assert drawn.min() >= 1
+            expected = weighted / drawn
+        issue = (expected < 0.5) & (predicted != given)
     np.testing.assert_allclose(column(folder, "label_quality"), expected, atol=1e-5)
     said = np.array([row["is_label_issue"] == "True" for row in table])
     assert said.tolist() == issue.tolist()
@@ -236,6 +236,18 @@ def test_an_export_of_what_is_no_finished_run_is_refused(trained, copy_of, main,
         with pytest.raises(SystemExit, match="2"):
             main("--export", *flags)
         assert message in capsys.readouterr().err
+
+    for project, settings in (
+        ("re_sln", "dataset_name: digits\nsigma: 1.0\nmo: true\nlc_n_epoch: 10\n"),
+        ("", "alpha: 4\n"),
+    ):
+        (tmp_path / "theirs").mkdir(exist_ok=True)
+        (tmp_path / "theirs" / "config.yaml").write_text(settings)
+        with pytest.raises(SystemExit, match="2"):
+            main("--export", tmp_path / "theirs")
+        error = capsys.readouterr().err
+        assert f"--export {tmp_path / 'theirs'}: " in error
+        assert (f"a run of {project} (SLN+MO+LC)" if project else "of this program") in error
 
     shutil.copytree(folder, tmp_path / "other")
     config = (tmp_path / "other" / "config.yaml").read_text()

@@ -150,7 +150,7 @@ def test_kill_9_at_any_moment_and_the_same_command_gives_the_same_bits(
         "moving",
         "accumulators",
         "averages",
-    } | ({"queue", "pseudo_logits"} if method == "fsr" else {"sample_weights"})
+    } | ({"queue", "pseudo_logits"} if method == "fsr" else {"weight_counts"})
 
 
 def test_a_torn_checkpoint_is_skipped_and_an_older_one_can_be_chosen(
@@ -225,6 +225,22 @@ def test_another_run_is_refused_naming_the_difference(trained, copy_of, main, ca
         (folder / "metrics.jsonl").read_bytes(),
         sorted(checkpoint.iterations(folder)),
     ) == before
+
+
+def test_two_devices_go_on_with_the_run_of_one(copy_of, main, capsys):
+    folder = copy_of("l2r")
+    flags = [*TINY, "--method=l2r", "--cpu_replicas=2", f"--output_dir={folder}"]
+    assert main(*flags, "--max_iteration=26") == 2
+    assert "replicas: 1 then, 2 now" in (error := capsys.readouterr().err)
+    assert "With --batch_size=10 for each of the devices there are now, 2, a step has the " in error
+    assert main(*flags, "--max_iteration=26", "--batch_size=10") == 0
+    printed = capsys.readouterr().out
+    assert "devices x images of each were 1 x 20, now 2 x 10" in printed
+    assert f"resumed: iteration {STEPS} of 26 is done" in printed
+    assert [row["iteration"] for row in rows(folder)] == [1, 10, 20, STEPS, 26]
+    capsys.readouterr()
+    assert main(*flags, "--max_iteration=27", "--batch_size=10") == 0
+    assert "devices x images" not in capsys.readouterr().out
 
 
 def test_other_labels_under_the_same_name_are_refused(trained, main, tmp_path, capsys):

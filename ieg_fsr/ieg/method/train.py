@@ -80,8 +80,8 @@ def train(
     since = last_read = time.perf_counter()
     timed = 0
     for iteration in range(done + 1, plan.max_iteration + 1):
-        if trainer.sample_weights is not None and iteration == plan.judged_from + 1:
-            trainer.sample_weights.restart()
+        if trainer.weight_counts is not None and iteration == plan.judged_from + 1:
+            trainer.weight_counts.restart()
         learning_rate = plan.learning_rate(iteration - 1)
         shared = {
             "iteration": tf.constant(iteration - 1),

@@ -18,10 +18,10 @@ from tensorflow import Tensor
 
 from ieg.method import losses, step_fsr, step_ieg, step_l2r, step_supervised
 from ieg.method.reward_queue import RewardQueue, last_of_each
-from ieg.method.sample_weights import SampleWeights
 from ieg.method.seeds import tensor_seed
 from ieg.method.settings import Settings
 from ieg.method.step import Batch, Network, Passed, Values
+from ieg.method.weight_counts import WeightCounts
 
 EMA_DECAY = 0.999
 GATHERED = ("weights", "meta_gradients", "margin", "pseudo_rows")  # from all replicas at every step
@@ -72,7 +72,7 @@ class Trainer:
     """State and steps of one method on one network.
 
     queue: FSR's, else None. pseudo_samples: N where FSR keeps a table of averaged logits (N, C),
-    else 0. sample_weights: where L2R and IEG average each sample's weights.
+    else 0. weight_counts: how often L2R and IEG give each sample a weight, else None.
     """
 
     def __init__(
@@ -88,10 +88,10 @@ class Trainer:
         jit_compile: bool,
         queue: RewardQueue | None = None,
         pseudo_samples: int = 0,
-        sample_weights: SampleWeights | None = None,
+        weight_counts: WeightCounts | None = None,
     ) -> None:
         self.model, self.queue, self.strategy = model, queue, strategy
-        self.sample_weights = sample_weights
+        self.weight_counts = weight_counts
         self._method, self._network, self._settings, self._seed = method, network, settings, seed
         self._momentum = momentum_rate
         with strategy.scope():
@@ -125,7 +125,7 @@ class Trainer:
             "queue": self.queue,
             "pseudo_logits": self.pseudo_logits,
             "class_weights": self.class_weights,
-            "sample_weights": self.sample_weights,
+            "weight_counts": self.weight_counts,
         }
         return {name: value for name, value in named.items() if value is not None}
 
@@ -153,8 +153,8 @@ class Trainer:
         # the last one alone.
         last = last_of_each(samples["ids"])
         kept = {name: tf.gather(rows, last) for name, rows in samples.items()}
-        if self.sample_weights is not None:
-            self.sample_weights.record(kept["ids"], kept["weights"])
+        if self.weight_counts is not None:
+            self.weight_counts.record(kept["ids"], kept["weights"])
         if self.queue is not None:
             self.queue.record(kept["ids"], kept["labels"], kept["margin"])
             if self.pseudo_logits is not None:

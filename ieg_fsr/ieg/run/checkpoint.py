@@ -25,7 +25,9 @@ _PARTS = (".data-00000-of-00001", ".index")  # in the order of renaming
 # What TensorFlow raises for files that are cut off or overwritten.
 _TORN = (tf.errors.OpError, ValueError, IndexError)
 _RECORD = "record/.ATTRIBUTES/py_state"  # where TensorFlow keeps the text of `Record`
-_ADDED = "sample_weights"  # a part of the state that checkpoints of older versions lack
+_ADDED = "weight_counts"  # a part of the state that checkpoints of older versions lack
+# What devices have to do with the identity: a step of the same images, shared among more or fewer.
+_DEVICES, _IMAGES_OF_EACH = "replicas", "batch_size"
 _ADVICE = (
     "Give the same flags and data to resume it, or choose another --output_dir or --checkpoint_path"
 )
@@ -48,8 +50,7 @@ class Record(tf.train.experimental.PythonState):  # type: ignore[misc]  # Tensor
         )
 
     def deserialize(self, text: bytes) -> None:
-        saved = json.loads(text)
-        self.identity = saved["identity"]
+        saved = json.loads(text)  # of the same run, see `restore`; perhaps on other devices
         self.rows[:], self.class_weights[:] = saved["rows"], saved["class_weights"]
 
 
@@ -127,7 +128,8 @@ def restore(
 
     state: all that was saved or a part of it; same: what of record.identity must be as it was, None
     for everything; advice: what to do about a difference. Raises CheckpointError where the
-    checkpoint is of another run than that, naming every difference, or cannot be read.
+    checkpoint is of another run than that, naming every difference, or cannot be read. Another
+    number of devices is no other run as long as a step has as many images; what it changes is said.
     """
     wanted = [step] if step else sorted(iterations(folder), reverse=True)
     if step and step not in iterations(folder):
@@ -143,8 +145,9 @@ def restore(
             _skip(prefix, error, step)
             continue
         if differences := list(_differences(identity, record.identity, same)):
+            way_on = _with_these_devices(identity, record.identity) if same is None else ""
             raise CheckpointError(
-                f"{folder} holds another run ({'; '.join(differences)}). {advice}"
+                f"{folder} holds another run ({'; '.join(differences)}). {way_on}{advice}"
             )
         try:
             present = _without_added(prefix, state)
@@ -154,6 +157,8 @@ def restore(
         except (*_TORN, AssertionError) as error:
             _skip(prefix, error, step)
             continue
+        if same is None and identity[_DEVICES] != record.identity[_DEVICES]:
+            print(_changed_devices(identity, record.identity))
         return iteration
     return 0
 
@@ -195,6 +200,35 @@ def _differences(
     saved: Mapping[str, Any], current: Mapping[str, Any], names: Collection[str] | None
 ) -> Iterator[str]:
     current = json.loads(json.dumps(current))
+    shared = _images(saved) == _images(current)
     for name in sorted({*saved, *current} if names is None else names):
+        if shared and name in (_DEVICES, _IMAGES_OF_EACH):
+            continue
         if saved.get(name) != current.get(name):
             yield f"{name}: {saved.get(name)} then, {current.get(name)} now"
+
+
+def _images(identity: Mapping[str, Any]) -> int:
+    """Images of a step, of all devices together."""
+    images: int = identity[_DEVICES] * identity[_IMAGES_OF_EACH]
+    return images
+
+
+def _with_these_devices(saved: Mapping[str, Any], current: Mapping[str, Any]) -> str:
+    """How to go on, where the number of devices is another one."""
+    devices, images = current[_DEVICES], _images(saved)
+    if devices == saved[_DEVICES] or images % devices:
+        return ""
+    return (
+        f"With --{_IMAGES_OF_EACH}={images // devices} for each of the devices there are now, "
+        f"{devices}, a step has the same {images} images and the run can go on. Else: "
+    )
+
+
+def _changed_devices(saved: Mapping[str, Any], current: Mapping[str, Any]) -> str:
+    then, now = (f"{each[_DEVICES]} x {each[_IMAGES_OF_EACH]}" for each in (saved, current))
+    return (
+        f"note: devices x images of each were {then}, now {now}. The steps have the same images, "
+        "but their random numbers, batch normalisation, mixtures and weights are those of each "
+        "device, so the run goes on with other numbers than it would have had"
+    )

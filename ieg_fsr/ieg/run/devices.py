@@ -2,7 +2,6 @@
 
 import errno
 import functools
-import json
 import os
 import re
 from collections.abc import Iterator, Sequence
@@ -14,6 +13,7 @@ from tensorflow import Tensor
 # GradientTape takes its AddN from here; there is no public way to it.
 from tensorflow.python.ops import gen_math_ops
 
+from ieg.run import machines
 from ieg.run.errors import UsageError
 
 # What the system says where files cannot be written or read.
@@ -46,27 +46,12 @@ def strategy(*, cpu_replicas: int, deterministic: bool, tf32: bool) -> tf.distri
     # DEVIATION(ieg_fsr): float32 is float32; TensorFlow's default on newer GPUs rounds products to
     # 10 bits (--tf32).
     tf.config.experimental.enable_tensor_float_32_execution(tf32)
-    if _machines() > 1:
-        return tf.distribute.MultiWorkerMirroredStrategy()
+    if len(machines.addresses()) > 1:
+        return machines.joined()
     kind, count = ("GPU", len(gpus)) if gpus else ("CPU", cpu_replicas)
     if count > 1:
         return tf.distribute.MirroredStrategy([f"{kind}:{i}" for i in range(count)])
     return tf.distribute.get_strategy()
-
-
-def _machines() -> int:
-    """How many workers TF_CONFIG names; 0 without it."""
-    try:
-        known = json.loads(os.environ.get("TF_CONFIG") or "{}")
-        return len(known.get("cluster", {}).get("worker", []))
-    except (ValueError, AttributeError, TypeError) as error:
-        example = (
-            '{"cluster": {"worker": ["HOST:PORT", ...]}, "task": {"type": "worker", "index": 0}}'
-        )
-        raise UsageError(
-            f"TF_CONFIG is not what TensorFlow expects ({error}): unset it for one machine, "
-            f"else write {example}"
-        ) from error
 
 
 def add_in_order() -> None:
@@ -95,6 +80,8 @@ def plain_errors() -> Iterator[None]:
         plain: Exception
         if known is not None:
             plain = known
+        elif lost := machines.lost(error):
+            plain = lost
         elif isinstance(error, tf.errors.ResourceExhaustedError):
             plain = UsageError(
                 f"out of memory ({_short(error)}): lower --batch_size, or try --mixed_precision, "

@@ -24,14 +24,14 @@ from ieg.input.own_pictures import Wishes
 from ieg.input.tasks import Task
 from ieg.method import schedules
 from ieg.method.reward_queue import RewardQueue
-from ieg.method.sample_weights import SampleWeights
 from ieg.method.schedules import Plan
 from ieg.method.settings import Settings
 from ieg.method.step import Batch
 from ieg.method.train import Figures, evaluate
 from ieg.method.trainer import Trainer, network_of
+from ieg.method.weight_counts import WeightCounts
 from ieg.networks import pretrained
-from ieg.run import checkpoint, devices
+from ieg.run import checkpoint, devices, machines
 from ieg.run.checkpoint import Record
 from ieg.run.config import Config, deciding, picture_side, run_folder
 from ieg.run.errors import CheckpointError, UsageError
@@ -63,12 +63,7 @@ class Experiment:
     @property
     def is_chief(self) -> bool:
         """Whether this process writes files: of several machines the first one does."""
-        resolver = self.strategy.cluster_resolver
-        return resolver is None or (resolver.task_type, resolver.task_id) in (
-            (None, None),
-            ("worker", 0),
-            ("chief", 0),
-        )
+        return machines.is_chief(self.strategy)
 
     def alone(self) -> AbstractContextManager[None]:
         """Keeps other processes out of the run folder, if this process writes it.
@@ -88,6 +83,7 @@ class Experiment:
                 f"the run has done {done} iterations already: --max_iteration={last} cannot "
                 "shorten it"
             )
+        machines.check_agreement(self.strategy, self.folder, done, self.record.identity)
         return done
 
     def restore_to_evaluate(self) -> int:
@@ -161,7 +157,8 @@ def build(config: Config) -> Experiment:
     folder = run_folder(config)
     if config.mode == "train":
         _check(config, task, replicas)
-        _check_folder(folder)
+        if machines.is_chief(strategy):
+            _check_folder(folder)
     elif task.evaluation is None:
         raise UsageError(
             f"{task.name} has no test images to evaluate on: put some into test/<class>/, or give "
@@ -379,7 +376,7 @@ def build_trainer(
         jit_compile=jit_compile,
         queue=queue,
         pseudo_samples=count if fsr and config.use_pseudo_loss else 0,
-        sample_weights=SampleWeights(count, config.batch_size) if judged else None,
+        weight_counts=WeightCounts(count) if judged else None,
     )
 
 

@@ -16,6 +16,9 @@ from typing import Any, get_args, get_type_hints
 
 import yaml
 
+from shared.runs.methods import IEG, recognised
+from shared.runs.run import RunError
+
 
 @dataclass(frozen=True)
 class Flag:
@@ -121,11 +124,25 @@ def whole_command(
     if run is not None:
         if others:
             parser.error("--export takes every setting from the run: leave out all other flags")
-        if not (run / "config.yaml").is_file():
-            parser.error(f"--export {run} has no config.yaml: give the folder of a run")
+        _check_whose(run, parser)
         argv = [f"--config={run / 'config.yaml'}", f"--output_dir={run}", f"--export={run}"]
     path, _ = _found("--config", argv)
     return list(argv) if path is None else [*_flags_of(path, parser, argv, left_out), *argv]
+
+
+def _check_whose(run: Path, parser: argparse.ArgumentParser) -> None:
+    """Exits with a message where the folder has no run of this program."""
+    if not (run / "config.yaml").is_file():
+        parser.error(f"--export {run} has no config.yaml: give the folder of a run")
+    try:
+        method = recognised(_settings(run / "config.yaml", parser))
+    except RunError as error:
+        parser.error(f"--export {run}: {error}: give the folder of a run of this program")
+    if method.project != IEG:
+        parser.error(
+            f"--export {run}: a run of {method.project} ({method.title}), which this program "
+            "cannot load: give --export to the script that trained it"
+        )
 
 
 def _found(flag: str, argv: Sequence[str]) -> tuple[Path | None, list[str]]:
@@ -140,12 +157,7 @@ def _flags_of(
     path: Path, parser: argparse.ArgumentParser, argv: Sequence[str], left_out: Collection[str]
 ) -> list[str]:
     """The entries of a config.yaml as flags."""
-    try:
-        settings = yaml.safe_load(path.read_text())
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        parser.error(f"--config {path} cannot be read ({error}): give the config.yaml of a run")
-    if not isinstance(settings, dict):
-        parser.error(f"--config {path} holds no settings: give the config.yaml of a run")
+    settings = _settings(path, parser)
     known = {action.dest for action in parser._actions} - {"config", "help"}
     given = {word.partition("=")[0].removeprefix("--") for word in argv}
     if "max_iteration" in given:
@@ -160,6 +172,17 @@ def _flags_of(
             parser.error(f"--config {path}: {name} is not a flag of this script{hint}")
         flags.append(f"--{name}={_spelled(name, value)}")
     return flags
+
+
+def _settings(path: Path, parser: argparse.ArgumentParser) -> dict[Any, Any]:
+    """The entries of a config.yaml."""
+    try:
+        settings = yaml.safe_load(path.read_text())
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        parser.error(f"--config {path} cannot be read ({error}): give the config.yaml of a run")
+    if not isinstance(settings, dict):
+        parser.error(f"--config {path} holds no settings: give the config.yaml of a run")
+    return settings
 
 
 def _spelled(name: str, value: Any) -> str:

@@ -37,7 +37,7 @@ def write(run: Experiment, folder: Path) -> None:
     """Writes the files into a folder."""
     config, task = run.config, run.task
     probs = predict(run.trainer, task.train, config.val_batch_size, config.use_ema)
-    judged = standing(run.trainer)
+    judged = quality(run.trainer)
     if judged is not None and np.isnan(judged).any():
         print(
             f"note: {config.method} has not judged {np.isnan(judged).sum():,} samples (less than "
@@ -50,31 +50,31 @@ def write(run: Experiment, folder: Path) -> None:
     print(f"{folder / TABLE}: {found.is_issue.sum():,} of {len(probs):,} labels look wrong")
 
 
-def standing(trainer: Trainer) -> Floats | None:
-    """(N,) >= 0, how much the method makes of each sample, 1 if as much as of the average one.
+def quality(trainer: Trainer) -> Floats | None:
+    """(N,) in [0, 1]: what the method makes of each sample in training; low is suspicious.
 
-    L2R and IEG: its mean weight, 1 for the uniform one. FSR: e to the power of the average rate
-    less its own; the rate is how much its loss rises at the classifier's virtual step. NaN for
-    samples that were not met; None for cross-entropy, which does not judge.
+    L2R and IEG: the share of its steps in which it had a weight, since the size of the weight says
+    less (NOTES.md). FSR: 1 / (1 + e^(r - mean r)) of its rate r, by which its loss rises at the
+    classifier's virtual step. NaN for samples that were not met; None for cross-entropy, which does
+    not judge.
     """
     if trainer.queue is not None:
         rates = trainer.queue.known_rates()
-        return np.exp(np.nanmean(rates) - rates)
-    return None if trainer.sample_weights is None else trainer.sample_weights.means()
+        return (0.5 - 0.5 * np.tanh((rates - np.nanmean(rates)) / 2.0)).astype(np.float32)
+    return None if trainer.weight_counts is None else trainer.weight_counts.shares()
 
 
-def verdict(probs: Floats, labels: NDArray[np.int64], standing: Floats | None) -> Verdict:
+def verdict(probs: Floats, labels: NDArray[np.int64], quality: Floats | None) -> Verdict:
     """The verdict on N labels.
 
-    probs: (N, C); labels: (N,), the given ones; standing: (N,), see above. A standing w becomes the
-    quality w / (1 + w), so 0.5 is the average; below it is an issue, if the network predicts
-    another label. Without it the quality is the self-confidence and the prediction alone counts.
+    probs: (N, C); labels: (N,), the given ones; quality: (N,), see above. Below 0.5 (weight in
+    fewer than half of its steps, or a rate above the mean) a label is an issue, if the network
+    predicts another. Without a quality it is the self-confidence and the prediction alone counts.
     """
     predicted = probs.argmax(axis=1)
     confidence = np.take_along_axis(probs, labels[:, None], axis=1)[:, 0]
-    if standing is None:
+    if quality is None:
         return Verdict(predicted, confidence, confidence, predicted != labels)
-    quality = 1.0 - 1.0 / (1.0 + standing)  # also of what is infinite
     return Verdict(predicted, quality, confidence, (quality < 0.5) & (predicted != labels))
 
 

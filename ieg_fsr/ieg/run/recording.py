@@ -71,7 +71,7 @@ class Recording:
     ) -> None:
         self._bar.close()
         if error is not None:
-            checkpoint.note_kept(error, self._folder)
+            checkpoint.note_kept(error, self._run.folder)
         with nullcontext() if error is None else suppress(tf.errors.OpError, OSError):
             self._log.close()  # writes, and must not hide why the run ended
         self._elsewhere.cleanup()
