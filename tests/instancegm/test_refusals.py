@@ -48,7 +48,8 @@ def test_wandb_is_optional_and_its_absence_is_explained(main, capsys, monkeypatc
     assert "pip install wandb" in capsys.readouterr().err
 
 
-OF_OTHER_COMMANDS = {"--python"}  # of uv, in an advice that spells the whole command
+# Of uv, in an advice that spells the whole command, and of torchrun
+OF_OTHER_COMMANDS = {"--python", "--standalone", "--nproc_per_node"}
 BELONGS_TO_COMPARE = ("compare.py", "runs.py", "figures.py")
 
 
