@@ -20,8 +20,8 @@ def environment() -> dict[str, str]:
 def run(
     script: Path, words: Sequence[str], folder: Path, count: int = 2
 ) -> subprocess.CompletedProcess[str]:
-    """Runs it in a folder to its end; two minutes without one count as a hang."""
+    """Runs it in a folder to its end; five minutes without one count as a hang."""
     command = torchrun(script, words, count)
     return subprocess.run(
-        command, cwd=folder, env=environment(), capture_output=True, text=True, timeout=120
+        command, cwd=folder, env=environment(), capture_output=True, text=True, timeout=300
     )

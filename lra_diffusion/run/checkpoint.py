@@ -10,7 +10,7 @@ import io
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 
@@ -19,13 +19,6 @@ from shared.files import write_atomically
 from .errors import CheckpointError
 
 LAST, BEST = "last.ckpt", "best.ckpt"
-
-
-class Resumable(Protocol):
-    """A run that continues from the state that it once gave to `save`."""
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Takes the state over; raises CheckpointError if it is of another run."""
 
 
 def save(state: Mapping[str, Any], *paths: Path) -> None:
@@ -82,15 +75,6 @@ def load_newest(folder: Path, device: torch.device | str) -> dict[str, Any] | No
             except CheckpointError as error:
                 print(f"warning: skipped {error}")
     return None
-
-
-def resume(run: Resumable, folder: Path, device: torch.device | str) -> None:
-    """Loads the newest checkpoint of the folder into the run, or says that there is none."""
-    state = load_newest(folder, device)
-    if state is None:
-        print(f"note: {folder} has no checkpoint; starting from the beginning")
-    else:
-        run.load_state_dict(state)
 
 
 def note_last_good(error: FloatingPointError, folder: Path) -> None:
