@@ -42,7 +42,7 @@ print(torch.cuda.device_count(), max(2, os.cpu_count() or 1), found.getsockname(
     if [ -s "$NOISY_INSTSEG_STATUS" ]; then
         read -r status <"$NOISY_INSTSEG_STATUS"
     elif [ "$status" -ne 0 ]; then
-        echo "error: one of the $processes processes died, as is said above, and the others were ended with it: $again" >&2
+        echo "error: a process of the run died, as is said above, and ended the others with it: $again" >&2
     fi
     exit "$status"
 }

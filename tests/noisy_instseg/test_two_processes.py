@@ -72,7 +72,7 @@ def test_a_death_ends_the_others_with_a_message(killed):
     assert seconds < 60
     assert "SIGKILL" in done.stderr
     assert done.stderr.splitlines()[-1] == (
-        "error: one of the 2 processes died, as is said above, and the others were ended with it: "
+        "error: a process of the run died, as is said above, and ended the others with it: "
         "the same command with --resume continues after the last whole epoch"
     )
     assert [path.name for path in folder.glob("*.pth")] == ["epoch_1.pth"]
