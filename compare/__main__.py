@@ -5,6 +5,7 @@ install what is needed first.
 """
 
 import argparse
+import shlex
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -181,7 +182,8 @@ def _commands(args: argparse.Namespace) -> int:
         _, jobs = _planned(question, methods, args.seeds, folder)
     for job in jobs:
         print(job.line)
-    print(f"note: sbatch {folder / slurm.ARRAY} runs these as an array", file=sys.stderr)
+    array = shlex.quote(str(folder / slurm.ARRAY))
+    print(f"note: sbatch {array} runs these as an array", file=sys.stderr)
     return 0
 
 
