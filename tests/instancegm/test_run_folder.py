@@ -162,7 +162,7 @@ def test_a_last_good_checkpoint_is_promised_only_where_there_is_one(
     if kept:
         checkpoint.save({"w": torch.zeros(1)}, tmp_path / "run" / checkpoint.LAST)
     folder = RunFolder(small("--output_dir", "run", "--resume"))
-    monkeypatch.setattr(checkpoint, "resume", lambda *_: None)
+    monkeypatch.setattr("instancegm.run.folder._resume", lambda *_: None)
     with pytest.raises(FloatingPointError), folder:
         raise error
     notes = getattr(error, "__notes__", [])
