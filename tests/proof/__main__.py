@@ -4,7 +4,8 @@
     .venv/tests/bin/python -m tests.proof downloads kills --projects re_sln
     .venv/tests/bin/python -m tests.proof --short               # a few of each
 
-Each part prints its table and, unless it is short, puts it into tests/proof/NOTES.md. Exit status 1 if anything failed.
+Each part prints its table and, unless it is short, puts it into tests/proof/NOTES.md.
+Exit status 1 if anything failed.
 """
 
 import argparse
@@ -36,9 +37,9 @@ class Sizes:
     annotations: int = 1_000
     checkpoints: int = 200  # kills, of each project
     kills: int = 20  # of each project and precision
-    folders: int = 5  # pairs of processes
-    disk: int = 5  # disks, of each writer
-    corruption: int = 5  # bits, of each file
+    folders: int = 3  # pairs of processes
+    disk: int = 4  # disks, of each writer
+    corruption: int = 4  # bits, of each file
 
 
 PARTS = ("downloads", "mutations", "checkpoints", "folders", "disk", "corruption", "kills")

@@ -16,13 +16,15 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from shared.datasets import shapes
 from tests.proof.process import Ended, digest_of, run
 from tests.proof.projects import ROOT, Project, fresh
 from tests.proof.report import Row
 
 PAGE = 4096
 FULL = ("No space left", "no space left", "File too large")
-SHARED = (sys.executable, str(ROOT / "shared"))
+SHAPES = "data/shapes"
+SHARED = (sys.executable, str(ROOT / "shared/__main__.py"))
 MADE = ("noise", "make", "--dataset", "digits", "--kind", "symmetric", "--rate", "0.3", "--out")
 
 
@@ -146,7 +148,14 @@ def shared_try(
     (small.folder / "inputs").symlink_to(inputs)
     failures = unclear(small.run(words))
     there = contents(small.folder)
-    parts = [name for name, data in there.items() if expected.get(name) != data]
+    # A set without its stamp is made again, and no annotation names its last picture yet.
+    unfinished = f"{SHAPES}/" if f"{SHAPES}/{shapes.STAMP}" not in there else "none"
+    parts = [
+        name
+        for name, data in there.items()
+        if expected.get(name) != data
+        and not (name.endswith(".png") and name.startswith(unfinished))
+    ]
     failures += [f"left {parts}"] * bool(parts)
     done = small.free().run(words)
     if done.status or contents(small.folder) != expected:
