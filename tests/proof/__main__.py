@@ -56,7 +56,8 @@ def rows_of(part: str, projects: Sequence[str], sizes: Sizes, seed: int) -> Iter
     else:
         if part == "disk":
             with tempfile.TemporaryDirectory(prefix="proof-") as folder:
-                yield from disk.shared_part(sizes.disk, seed, Path(folder))
+                commands = disk.shared_commands()
+                yield from disk.shared_part(commands, sizes.disk, seed, Path(folder))
         for name in projects:
             yield from run_in_project(part, name, getattr(sizes, part), seed)
 

@@ -86,6 +86,7 @@ def start(words: Sequence[str], folder: Path, limit: int | None = None) -> Start
         nowhere = os.open(os.devnull, os.O_RDWR)
         for number, target in ((nowhere, 0), (nowhere, 1), (errors.fileno(), 2)):
             os.dup2(number, target)
+        sys.stdout, sys.stderr = os.fdopen(1, "w"), os.fdopen(2, "w")  # a test has others
         if limit is not None:
             resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
         status = _run_script(words)

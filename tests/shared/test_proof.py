@@ -19,8 +19,9 @@ def test_mutated_files_are_read_or_refused_in_little_memory_and_time():
 
 
 def test_a_full_disk_leaves_nothing_half_written(tmp_path):
-    rows = disk.shared_part(1, 1, tmp_path)
-    assert_all_well(rows, len(disk.shared_commands()))
+    commands = disk.shared_commands()
+    commands.pop("data shapes")  # takes seconds
+    assert_all_well(disk.shared_part(commands, 1, 1, tmp_path), len(commands))
 
 
 def test_a_mutation_changes_the_file_and_is_drawn_from_the_seed(tmp_path):
