@@ -16,7 +16,7 @@ import numpy as np
 
 from tests.proof import digest
 from tests.proof.process import Ended, call, run
-from tests.proof.projects import RUN, Project, fresh
+from tests.proof.projects import RUN, SMALL_DIGITS, Project, fresh
 from tests.proof.report import Row
 
 AGAIN = "again"  # the run folder of what does not resume
@@ -43,10 +43,12 @@ RESUMED = (Case("last.ckpt", f"{RUN}/last.ckpt", has_checksum=True), LOG)
 CONFIG = Case("config.yaml", f"{RUN}/config.yaml", ("--config", f"{RUN}/config.yaml"), alone=True)
 NOISE = Case("noise.npz", "noise.npz", ("--noise_file", "noise.npz"), has_checksum=True)
 SET = "mask_rcnn_tiny_shapes_ce.py"
+PICTURES = "pictures/*/*/*.png"
+CE = ("--method", "ce", "--batch_size", "5", "--device", "cpu")  # of re_sln
 ANNOTATIONS = "shapes/annotations/instances_train.json"
 
 
-def picture(*flags: str, files: str = "pictures/*/*/*.png") -> Case:
+def picture(*flags: str, files: str = PICTURES) -> Case:
     return Case("a picture (PNG)", files, flags, has_checksum=True)
 
 
@@ -60,8 +62,20 @@ CASES = {
     "re_sln": (
         *RESUMED,
         CONFIG,
-        NOISE,
-        picture("--dataset_name", "folder", "--data_path", "pictures"),
+        Case(
+            "noise.npz",
+            "noise.npz",
+            ("--dataset_name", "digits", "--noise_file", "noise.npz", *SMALL_DIGITS, *CE),
+            has_checksum=True,
+            alone=True,
+        ),
+        Case(
+            "a picture (PNG)",
+            PICTURES,
+            ("--dataset_name", "folder", "--data_path", "pictures", *CE),
+            has_checksum=True,
+            alone=True,
+        ),
     ),
     "lra_diffusion": (
         *RESUMED,
@@ -86,7 +100,7 @@ CASES = {
 }
 SHORT = {  # into another folder, for few epochs; flags that come later win
     "instancegm": ("--output_dir", AGAIN, "--num_epochs", "2"),
-    "re_sln": ("--output_dir", AGAIN, "--n_epochs", "2"),
+    "re_sln": ("--output_dir", AGAIN, "--n_epochs", "4"),
     "lra_diffusion": ("--output_dir", AGAIN, "--nepoch", "2"),
     "ieg_fsr": (f"--output_dir={AGAIN}", "--max_iteration=6"),
     "noisy_instseg": ("--work-dir", AGAIN, "--cfg-options", "train_cfg.max_epochs=1"),

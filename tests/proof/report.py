@@ -39,7 +39,11 @@ def table(rows: Sequence[Row]) -> str:
 
 def section(title: str, command: str, seconds: float, rows: Sequence[Row]) -> str:
     """A part's section of NOTES.md: the command, where and how long, the counts, what failed."""
-    failures = [f"- {row.what}: {failure}" for row in rows for failure in row.failures]
+    # The last line of a traceback says what it was, and no folder of this machine.
+    last = [
+        (row.what, failure.strip().splitlines()[-1]) for row in rows for failure in row.failures
+    ]
+    failures = [f"- {what}: {failure}" for what, failure in last]
     return "\n".join(
         [
             f"## {title}",
