@@ -166,7 +166,7 @@ def damaged(
         answers.append(judged(done, found == expected))
         allowed = (SAME, REFUSED) if case.has_checksum else (SAME, REFUSED, OTHER)
         if answers[-1] not in allowed:
-            failures.append(f"{place}: {answers[-1]}, {done.errors[-600:]!r}")
+            failures.append(f"{place}: {answers[-1]}, {done.last_line}")
     remarks = ", ".join(f"{answers.count(one)} {one}" for one in dict.fromkeys(sorted(answers)))
     return Row(what, tries, tuple(failures), remarks)
 
