@@ -24,18 +24,17 @@ from shared.labels import Labels
 
 FORMAT = "coco-noise-manifest"
 VERSION = 1
+_RATES = ("requested_rate", "realised_rate", "realised_rate_flippable")
+_COUNTS = ("annotations", "selected", "flippable", "changed")
 _TYPES: dict[str, type | tuple[type, ...]] = {  # as JSON has them
+    **dict.fromkeys(_RATES, (int, float)),
+    **dict.fromkeys((*_COUNTS, "seed"), int),
     "dataset": str,
     "kind": str,
     "mode": str,
-    "seed": int,
-    "requested_rate": (int, float),
-    "realised_rate": (int, float),
-    "realised_rate_flippable": (int, float),
     "input_sha256": str,
     "output_sha256": str,
 }
-_COUNTS = ("annotations", "selected", "flippable", "changed")
 _LISTS = (
     "category_ids",
     "category_names",
@@ -107,7 +106,7 @@ def decode(value: Any) -> Manifest:
             f"the manifest has wrong fields {sorted(set(fields) ^ names)}: damaged, make it again"
         )
     for name, item in fields.items():
-        expected = list if name in _LISTS else int if name in _COUNTS else _TYPES[name]
+        expected = list if name in _LISTS else _TYPES[name]
         if not isinstance(item, expected) or isinstance(item, bool):
             raise CocoError(
                 f"field {name} of the manifest is {str(item)[:40]!r}: damaged, make it again"
@@ -118,7 +117,13 @@ def decode(value: Any) -> Manifest:
 
 
 def _check(manifest: Manifest) -> None:
-    """Lists must have the lengths that the counts say, and hold integers."""
+    """Rates must be in [0, 1]; lists as long as the counts say, of integers or of names."""
+    for name in _RATES:
+        if not 0 <= getattr(manifest, name) <= 1:
+            raise CocoError(
+                f"{name} of the manifest is {str(getattr(manifest, name))[:40]}, not in [0, 1]: "
+                "damaged, make it again"
+            )
     categories, changed = len(manifest.category_ids), manifest.changed
     lengths = {
         "category_names": categories,
@@ -142,12 +147,13 @@ def _check(manifest: Manifest) -> None:
         *manifest.changed_annotation_ids,
         *manifest.clean_category_ids,
     ]
-    if not all(
-        type(number) is int for number in (*numbers, *(count for row in rows for count in row))
-    ):
+    numbers += [count for row in rows for count in row]
+    if not all(type(number) is int and 0 <= number < 2**62 for number in numbers):
         raise CocoError(
-            "ids and counts of the manifest are not all integers: damaged, make it again"
+            "ids and counts of the manifest are not all integers from 0 on: damaged, make it again"
         )
+    if not all(isinstance(name, str) for name in manifest.category_names):
+        raise CocoError("category_names of the manifest are not all text: damaged, make it again")
     if sum(map(sum, rows)) != manifest.annotations:
         raise CocoError(
             f"transitions count {sum(map(sum, rows))} of {manifest.annotations} annotations: "

@@ -101,13 +101,11 @@ def _write_split(root: Path, split: str, count: int, settings: Settings) -> None
     classes = _balanced_classes(rng)
     images: list[dict[str, Any]] = []
     annotations: list[dict[str, Any]] = []
-    (root / split).mkdir(parents=True, exist_ok=True)
     for number in range(1, count + 1):
         instances = _place(rng, settings.size, classes)
         name = f"{number:06}.png"
-        (root / split / name).write_bytes(
-            _png(_paint(rng, settings.size, [polygon for _, polygon in instances]))
-        )
+        picture = _paint(rng, settings.size, [polygon for _, polygon in instances])
+        write_atomically(root / split / name, _png(picture))
         images.append(
             {"id": number, "file_name": name, "width": settings.size, "height": settings.size}
         )

@@ -240,6 +240,9 @@ def test_a_manifest_comes_back_as_it_was(write):
         ({"category_names": ["date"]}, "category_names has 1 entries, expected 2"),
         ({"transitions": [[2, 0], [1]]}, "transitions are not 2 x 2"),
         ({"transitions": [[2, 0], [1, 0.5]]}, "not all integers"),
+        ({"transitions": [[2, 0], [1, 10**30]]}, "not all integers from 0 on"),
+        ({"category_names": ["date", 0.5]}, "not all text"),
+        ({"requested_rate": 10**400}, r"not in \[0, 1\]"),
         ({"annotations": 5}, "count 4 of 5"),
     ],
 )
