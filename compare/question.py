@@ -26,7 +26,7 @@ from shared.files import save
 from shared.formats import noise_file
 from shared.formats.alignment import aligned, evenly, origin
 from shared.formats.external import read_any, split_column
-from shared.formats.noise_file import CORRECTED_KIND, NoiseFile, make
+from shared.formats.noise_file import NoiseFile, make
 from shared.noise.kinds import DEFAULT_MAPS, TABLE
 from shared.noise.recipe import Recipe, generate
 
@@ -231,7 +231,7 @@ def _noise(question: Question, data: AnyData) -> NoiseFile | None:
             "most of the methods do not know: give a file of labels"
         )
     noise = aligned(found, data)
-    if not (question.own and found.header.kind == CORRECTED_KIND and found.clean_labels is None):
+    if noise.clean_labels is not None:
         return noise
     if len(noise.noisy_labels) < len(data.train_labels):
         raise UserError(

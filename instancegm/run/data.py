@@ -127,7 +127,8 @@ def _labelled(config: Config, data: AnyData, device: torch.device, signs: SignsO
                 "training images to test on"
             )
         # By the folder's own labels, so that every noise file and project holds out the same ones.
-        kept, rows = hold_out(_best_known(noise), config.val_fraction, config.seed)
+        own = data.train_labels[noise.rows]
+        kept, rows = hold_out(own, config.val_fraction, config.seed)
         held_out, noise = subset(noise, rows), subset(noise, kept)
     noise = subset(noise, evenly(len(noise.noisy_labels), config.limit_train))
     return _served(labels.config, labels.word, data, noise, held_out, device, signs)

@@ -52,8 +52,7 @@ def labels_of_run(config: Config, data: AnyData) -> RunLabels:
         if config.dataset in REAL:  # whose own labels are no truth to measure a rate by
             unmeasured = replace(noise.header, measured_rate=None, clean_labels_sha256=None)
             noise = replace(noise, clean_labels=None, header=unmeasured)
-        else:
-            config = _with_rate_and_kind_of(noise, config)
+        config = _with_rate_and_kind_of(noise, config)
     elif config.noise_mode == "none" or config.dataset in REAL:
         noise = unchanged(data)
     else:
@@ -64,10 +63,19 @@ def labels_of_run(config: Config, data: AnyData) -> RunLabels:
 def _with_rate_and_kind_of(noise: NoiseFile, config: Config) -> Config:
     """With a noise file the rate is the file's, and so is the preset that goes with rate and kind.
 
-    A contradicting --r is refused, for it would label the results wrongly.
+    A contradicting --r is refused, for it would label the results wrongly. Where nobody knows the
+    rate, REAL's presets stay, and corrected labels of own pictures are taken as a folder's are.
     """
     nominal, measured, rate = noise.header.nominal_rate, noise.header.measured_rate, config.r
-    assert measured is not None  # aligned: the clean labels are known
+    if measured is None:
+        if config.dataset in REAL:
+            return config
+        if "r" in config.given and rate != 0:
+            raise NoiseFileError(
+                f"--r {rate}: nobody knows how many of the labels of {config.noise_file} are "
+                "wrong, which are corrected ones of your own pictures: leave --r out"
+            )
+        return config.with_noise(0.0, "none")
     if "r" not in config.given:
         rate = _measured(noise) if nominal is None else nominal
     elif rate != nominal and abs(rate - measured) > RATE_TOLERANCE:

@@ -15,12 +15,12 @@ from lra_diffusion.encoders.embeddings import from_files
 from lra_diffusion.method.images import CIFAR_NORMALISATION, DeviceImages
 from shared.datasets.image_data import ImageData
 from shared.files import array_hash
-from shared.formats.alignment import evenly
+from shared.formats.alignment import best_known, evenly
 from shared.formats.noise_file import NoiseFile, label_hash
 from shared.labels import Labels
 
 from . import disk_data
-from .labels import rows_of, training_labels
+from .labels import rows_of, tested_labels, training_labels
 from .own_pictures import SIDE, in_memory
 from .schema import LabelConfig, TrainConfig
 from .splits import RunData, Split
@@ -45,6 +45,7 @@ def load(config: LabelConfig, device: torch.device, noise: NoiseFile | None = No
     if isinstance(config, TrainConfig) and config.on_disk:
         return disk_data.load(config, device, noise)
     data = in_memory(config, config.dataset)
+    known = tested_labels(config, data) if noise is None else best_known(noise, data)
     noise = noise or training_labels(config, data)
     given: tuple[Tensor | None, Tensor | None] = (None, None)
     if isinstance(config, TrainConfig) and config.fp_embed_train:
@@ -66,10 +67,10 @@ def load(config: LabelConfig, device: torch.device, noise: NoiseFile | None = No
     tests, (_, validates, held_out) = {}, rows_of(config, data)
     if len(validates):
         rows = validates[evenly(len(validates), config.limit_test)]
-        tests["val"] = part(data.train_images, data.train_labels[rows], rows, given[0])
+        tests["val"] = part(data.train_images, known[rows], rows, given[0])
     if len(held_out):
         rows = held_out[evenly(len(held_out), config.limit_test)]
-        tests["test"] = part(data.train_images, data.train_labels[rows], rows, given[0])
+        tests["test"] = part(data.train_images, known[rows], rows, given[0])
     else:
         rows = evenly(len(data.test_labels), config.limit_test)
         tests["test"] = part(data.test_images, data.test_labels[rows], rows, given[1])

@@ -15,14 +15,14 @@ from shared.datasets import clothing1m, food101n, image_folder, progress, webvis
 from shared.datasets.decoding import NAMED, open_rgb
 from shared.datasets.image_data import DatasetError, ImageFiles
 from shared.errors import printable
-from shared.formats.alignment import evenly
+from shared.formats.alignment import best_known, evenly
 from shared.formats.noise_file import NoiseFile, label_hash, make
 from shared.labels import Labels
 
 from . import image_files
 from .errors import UsageError
 from .image_files import DiskImages
-from .labels import rows_of, training_labels
+from .labels import rows_of, tested_labels, training_labels
 from .schema import TrainConfig
 from .splits import RunData, Split, check_classes, hash_of
 
@@ -36,8 +36,9 @@ def load(config: TrainConfig, device: torch.device, noise: NoiseFile | None) -> 
     """
     files = _files(config)
     if config.dataset == "folder":
+        known = tested_labels(config, files) if noise is None else best_known(noise, files)
         noise = noise or training_labels(config, files)
-        parts = _own_pictures(config, files, noise)
+        parts = _own_pictures(config, files, noise, known)
     else:
         noise, parts = _as_they_came(config, files), _published(config, files)
     splits = {name: _split(config, files.root, name, part, device) for name, part in parts.items()}
@@ -138,9 +139,14 @@ def _as_they_came(config: TrainConfig, files: ImageFiles) -> NoiseFile:
     )
 
 
-def _own_pictures(config: TrainConfig, files: ImageFiles, noise: NoiseFile) -> Mapping[str, Part]:
-    """Training images with their noisy labels, validation images if any, test images or none."""
-    rows, everything = rows_of(config, files), (files.train_files, files.train_labels)
+def _own_pictures(
+    config: TrainConfig, files: ImageFiles, noise: NoiseFile, known: Labels
+) -> Mapping[str, Part]:
+    """Training images with their noisy labels, validation images if any, test images or none.
+
+    known: (N,) labels that images taken off the training set validate and test with.
+    """
+    rows, everything = rows_of(config, files), (files.train_files, known)
     assert noise.indices is not None  # of labels to train on
     parts = {"train": ([files.train_files[row] for row in noise.indices], noise.noisy_labels)}
     if len(rows.validates):

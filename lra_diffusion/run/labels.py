@@ -16,7 +16,7 @@ from shared import datasets
 from shared.datasets.folders import to_get
 from shared.datasets.human_noise import human_labels
 from shared.datasets.image_data import ImageData, ImageFiles
-from shared.formats.alignment import aligned, evenly, hold_out, subset
+from shared.formats.alignment import aligned, best_known, evenly, hold_out, subset
 from shared.formats.external import read_any
 from shared.formats.noise_file import CORRECTED_KIND, NoiseFile, NoiseFileError, make
 from shared.labels import Labels
@@ -99,12 +99,7 @@ def training_labels(config: LabelConfig, data: ImageData | ImageFiles) -> NoiseF
             split="train",
             num_classes=data.num_classes,
         )
-    found = read_any(_source(config))
-    if found.open_set is not None and found.open_set.any():
-        raise NoiseFileError(
-            "the file replaces images (open-set noise) instead of labels: take closed-set noise"
-        )
-    noise = aligned(replace(found, open_set=None), data)
+    noise = _labels_of_file(config, data)
     assert noise.indices is not None  # of every aligned file
     if noise.header.kind == CORRECTED_KIND and config.cut_labels:
         # Those of L2R and IEG leave their trusted images out.
@@ -114,6 +109,25 @@ def training_labels(config: LabelConfig, data: ImageData | ImageFiles) -> NoiseF
     place = np.empty(len(data.train_labels), np.int64)
     place[noise.indices] = np.arange(len(noise.indices))
     return subset(noise, place[kept])
+
+
+def tested_labels(config: LabelConfig, data: ImageData | ImageFiles) -> Labels:
+    """(N,) labels that images taken off the training set validate and test with.
+
+    The dataset's own; for own pictures those of a file that corrects them, where it has any.
+    """
+    if not config.noise_file:
+        return data.train_labels
+    return best_known(_labels_of_file(config, data), data)
+
+
+def _labels_of_file(config: LabelConfig, data: ImageData | ImageFiles) -> NoiseFile:
+    found = read_any(_source(config))
+    if found.open_set is not None and found.open_set.any():
+        raise NoiseFileError(
+            "the file replaces images (open-set noise) instead of labels: take closed-set noise"
+        )
+    return aligned(replace(found, open_set=None), data)
 
 
 def _source(config: LabelConfig) -> str | Path:
@@ -145,10 +159,11 @@ def _check_cover(
     if len(labelled) > len(rows) and not cut:
         held_out = "" if config.val_fraction is None else " or test"
         first = "the first " if data.name.startswith("cifar") else ""
+        tested = "clean" if noise.clean_labels is not None else "corrected"
         raise NoiseFileError(
             f"{found}, but {first}{len(rows)} are to be trained on, the other "
             f"{len(labelled) - len(rows)} validate{held_out} with "
-            "clean labels: add --cut_labels to take the labels of the training images"
+            f"{tested} labels: add --cut_labels to take the labels of the training images"
             f"{'' if held_out else ', or --no_validation to train on all of them'}"
         )
 

@@ -63,14 +63,17 @@ def start_lines(what: str, data: "RunData", noise: str | None, held_out: bool) -
     if rate is not None:
         lines.append(f"noise: {noise}, measured rate {rate:.4f}")
     else:
-        lines.append("noise: none added; how many of the labels are wrong is not known")
+        source = "none added" if noise is None else f"labels of {noise}"
+        lines.append(f"noise: {source}; how many of the labels are wrong is not known")
     if data.name != "folder":
         return lines
     as_they_came = [NAMES[name] for name in data.tested if name == "val" or held_out]
     if as_they_came and data.clean is None:
+        kept = "keep the labels that came with them"
+        if noise is not None:  # corrected ones
+            kept = f"have the labels of {noise}, or else those that came with them"
         lines.append(
-            f"note: {' and '.join(as_they_came)} images keep the labels that came with them, some "
-            "of which may be wrong"
+            f"note: {' and '.join(as_they_came)} images {kept}, some of which may be wrong"
         )
     return lines if "test" in data.tested else [*lines, f"note: {NO_TEST_SET}"]
 

@@ -26,7 +26,7 @@ from shared.datasets import animal10n, clothing1m, image_folder
 from shared.datasets.decoding import open_rgb
 from shared.datasets.image_data import ImageData, ImageFiles
 from shared.files import array_hash
-from shared.formats.alignment import evenly, hold_out, is_noisy, subset, unchanged
+from shared.formats.alignment import best_known, evenly, hold_out, is_noisy, subset, unchanged
 from shared.formats.noise_file import NoiseFile, label_hash
 
 
@@ -62,13 +62,14 @@ def load_data(config: Config, device: torch.device, held_out: HeldOut | None) ->
     if config.dataset_name == "animal-10n":
         _write_file_lists(data.location)
     noise, train_images = noisy_training_set(config, data)
+    known = best_known(noise, data)
     noise, out = _without_held_out(config, noise, data)
     noise = subset(noise, evenly(len(noise.noisy_labels), config.limit_train))
     on_device = server_of(data, device)
     if held_out is None:
         name, tested, labels = "test", data.test_images, data.test_labels
         if len(out):
-            tested, labels = data.train_images[out], data.train_labels[out]
+            tested, labels = data.train_images[out], known[out]
         rows = evenly(len(labels), config.limit_test)
         tested, labels = tested[rows], labels[rows]
     else:
@@ -125,7 +126,7 @@ def _without_held_out(
             f"{len(data.test_labels):,} images: leave it out"
         )
     assert noise.indices is not None
-    own = data.train_labels[noise.indices]  # whatever noise was added to them
+    own = data.train_labels[noise.indices]  # whatever noise was added to them, or corrected
     kept, out = hold_out(own, config.val_fraction, config.seed)
     return subset(noise, kept), noise.indices[out]
 
@@ -236,10 +237,12 @@ def load_files(choice: LabelChoice, workers: int) -> ImageFiles:
 def _own_files(config: Config) -> tuple[ImageFiles, NoiseFile]:
     """The pictures of --data_path with the labels to train on."""
     files = load_files(config, config.num_workers)
-    noise, out = _without_held_out(config, labels_of_files(config, files), files)
+    noise = labels_of_files(config, files)
+    known = best_known(noise, files)
+    noise, out = _without_held_out(config, noise, files)
     if len(out):
         tested = [files.train_files[row] for row in out]
-        files = replace(files, test_files=tested, test_labels=files.train_labels[out])
+        files = replace(files, test_files=tested, test_labels=known[out])
     assert noise.indices is not None
     trained = [files.train_files[row] for row in noise.indices]
     return replace(files, train_files=trained, train_labels=noise.noisy_labels), noise

@@ -264,7 +264,8 @@ def print_start(run: Experiment) -> None:
         print(remark)
     _warn_of_slow_average(run)
     if data.train_set.is_noisy is None:
-        print("noise: none added; how many of the labels are wrong is not known")
+        given = f"labels of {config.noise_file}" if config.noise_file else "none added"
+        print(f"noise: {given}; how many of the labels are wrong is not known")
     else:
         nominal = "" if config.p is None else f" {config.p:g}"
         source = config.noise_file or config.noise_mode

@@ -13,7 +13,7 @@ from shared.datasets.image_data import ImageData, ImageFiles
 from shared.files import must_write, save
 from shared.formats import external, noise_file, safe_arrays, text_table
 from shared.formats import report as noise_report
-from shared.formats.alignment import labels_for
+from shared.formats.alignment import labels_for, truth
 from shared.formats.corrections import replaced
 from shared.formats.noise_file import NoiseFile, NoiseFileError
 from shared.noise import on_top as noise_on_top
@@ -41,7 +41,10 @@ class Source:
         return path.name if column is None else f"{path.name}, column {column}"
 
     def read(self) -> tuple[NoiseFile, ImageData | ImageFiles | None]:
-        """The noise file; with a dataset, checked against it and completed by its clean labels."""
+        """The noise file; with a dataset, checked against it and completed by its clean labels.
+
+        Corrected labels of own pictures have none (`alignment.truth`).
+        """
         noise = external.read_any(self.file, self.column)
         if self.dataset is None:
             if flags := [flag for flag in self.dataset_flags() if flag != "--column"]:
@@ -68,7 +71,7 @@ class Source:
         whole = noise.indices is None and noise.names is None
         return noise_file.make(
             noisy,
-            clean_labels=data.train_labels[rows],
+            clean_labels=truth(noise, data, rows),
             indices=None if whole else rows,
             open_set=noise.open_set,
             **known,

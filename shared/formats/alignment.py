@@ -10,7 +10,6 @@ Letters: N training samples, M samples that the file labels.
 """
 
 import math
-import sys
 from collections.abc import Sequence
 from dataclasses import asdict, replace
 from typing import Any
@@ -177,8 +176,8 @@ def _check_plausible(noise: NoiseFile, clean: Labels, dataset: str, num_classes:
 def aligned(found: NoiseFile, data: AnyData, *, accept: bool = False, **better: Any) -> NoiseFile:
     """The same labels, checked, with the dataset's as the clean ones and its rows as indices.
 
-    better: fields of the header that the caller knows better. Raises NoiseFileError as `labels_for`
-    does.
+    Nobody knows the clean ones of corrected labels of own pictures (`truth`). better: fields of the
+    header that the caller knows better. Raises NoiseFileError as `labels_for` does.
     """
     rows, noisy = labels_for(
         found,
@@ -188,12 +187,6 @@ def aligned(found: NoiseFile, data: AnyData, *, accept: bool = False, **better: 
         names=data.train_names,
         accept=accept,
     )
-    if found.header.kind == CORRECTED_KIND and data.name == "folder":
-        print(
-            "note: corrected labels of your own pictures: the folder's own labels still pass for "
-            "the true ones, so rates and `clean_label` only say what was corrected",
-            file=sys.stderr,
-        )
     known = origin(found) | {
         "dataset": data.name,
         "split": "train",
@@ -201,11 +194,32 @@ def aligned(found: NoiseFile, data: AnyData, *, accept: bool = False, **better: 
     }
     return make(
         noisy,
-        clean_labels=data.train_labels[rows],
+        clean_labels=truth(found, data, rows),
         indices=rows,
         open_set=found.open_set,
         **known | better,
     )
+
+
+def truth(found: NoiseFile, data: AnyData, rows: Labels) -> Labels | None:
+    """(M,) clean labels of the samples of a file, which are at these rows of its dataset.
+
+    The dataset's own; None for own pictures whose labels the file corrects, so that their old ones
+    are no truth.
+    """
+    corrects = found.header.kind == CORRECTED_KIND and found.clean_labels is None
+    return None if corrects and data.name == "folder" else data.train_labels[rows]
+
+
+def best_known(noise: NoiseFile, data: AnyData) -> Labels:
+    """(N,) labels to test on and to trust: the dataset's, corrected where no others are true.
+
+    noise: aligned, all samples of its file.
+    """
+    labels = data.train_labels.copy()
+    if noise.clean_labels is None:
+        labels[noise.rows] = noise.noisy_labels
+    return labels
 
 
 def unchanged(data: AnyData) -> NoiseFile:

@@ -152,6 +152,24 @@ def test_labels_of_a_noise_file_are_wrong_where_the_folder_says_otherwise(tmp_pa
     assert task.noise.header.measured_rate == 0.25
 
 
+@pytest.mark.parametrize("wishes", [Wishes(val_fraction=0.25), Wishes(side=224, val_fraction=0.25)])
+def test_corrected_labels_are_trusted_and_not_measured_by_the_folders_own(tmp_path, wishes):
+    make_folder(tmp_path / "mine", count=20)
+    better = (np.arange(40) + np.arange(40) // 20) % 2
+    noise = make(better, kind="corrected", dataset="folder")
+    external.write_any(tmp_path / "better.npz", noise)
+    options = {"wishes": wishes, "probe_ratio": 0.2}
+    task = folder(tmp_path / "mine", "file", noise_file=tmp_path / "better.npz", **options)
+    assert (task.train.gold, task.noise.header.measured_rate) == (None, None)
+    rows = task.noise.indices
+    assert task.train.labels.tolist() == better[rows].tolist()
+    # Alternating labels of 40 pictures: all sets have as many of each as they do.
+    others = np.concatenate([task.probe.labels, task.evaluation.labels])
+    assert np.bincount(others).tolist() == np.bincount(np.delete(better, rows)).tolist()
+    files = {name: label for name, label in zip(task.files, task.train.labels)}
+    assert any((name.split("/")[0] == "dog") != label for name, label in files.items())
+
+
 @pytest.mark.parametrize("side", [32, 224])
 def test_labels_of_a_list(tmp_path, side):
     make_folder(tmp_path / "mine")

@@ -14,7 +14,7 @@ from instancegm.method.signs import SILENT
 from instancegm.run.config import parse
 from instancegm.run.data import run_data
 from shared.datasets.image_data import ImageData
-from shared.formats.noise_file import read
+from shared.formats.noise_file import NoiseFileError, make, read, write
 
 SMALL = [
     *("--width", "4", "--batch_size", "8", "--num_epochs", "1", "--warm_up", "1", "--amp", "off"),
@@ -96,6 +96,25 @@ def test_held_out_pictures_are_tested_by_their_clean_labels_where_noise_is_added
     held_out = np.setdiff1d(np.arange(24), data.noise.indices)
     assert data.tests["test"].labels.tolist() == clean[held_out].tolist()
     assert (data.noise.noisy_labels != clean[data.noise.indices]).mean() > 0.3
+
+
+@pytest.mark.parametrize(
+    ("script", "more"), [("instanceGM", ()), ("instanceGM_clothing1M", SCRATCH)]
+)
+def test_corrected_labels_are_not_measured_by_the_folders_own(folder, script, more):
+    better = (np.repeat(np.arange(3), 8) + np.arange(24) % 2) % 3
+    write("better.npz", make(better, kind="corrected", dataset="folder"))
+    flags = words(folder, "--val_fraction", "0.25", "--num_workers", "0", *more)
+    noise = ("--noise_file", "better.npz")
+    data = run_data(parse([*flags, *noise], script), CPU, SILENT)
+    assert data.train_set.is_clean is None
+    assert (data.noise.clean_labels, data.config.r, data.config.noise_mode) == (None, 0, "none")
+    assert data.train_set.noisy_labels.tolist() == better[data.noise.indices].tolist()
+    assert data.tests["test"].labels.tolist() == np.delete(better, data.noise.indices).tolist()
+    before = run_data(parse(flags, script), CPU, SILENT)  # who held out the same pictures
+    assert before.noise.indices.tolist() == data.noise.indices.tolist()
+    with pytest.raises(NoiseFileError, match="leave --r out"):
+        run_data(parse([*flags, *noise, "--r", "0.4"], script), CPU, SILENT)
 
 
 def test_a_table_of_labels_says_what_the_pictures_are(folder):

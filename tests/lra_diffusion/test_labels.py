@@ -1,14 +1,21 @@
 """Which labels a run trains on: the paper's files by name, any noise file, and what is refused."""
 
+import shlex
+
 import numpy as np
 import pytest
 import torch
-from tiny import cifar
+from tiny import cifar, own_pictures
 
+from lra_diffusion.run.config import parse
+from lra_diffusion.run.data import load
 from lra_diffusion.run.labels import find_file, split, training_labels
+from lra_diffusion.run.report import start_lines
 from lra_diffusion.run.schema import LabelConfig
 from shared.datasets.image_data import ImageData
 from shared.formats.noise_file import NoiseFileError, make, write
+
+CPU = torch.device("cpu")
 
 
 def flags(**given) -> LabelConfig:
@@ -85,6 +92,25 @@ def test_corrected_labels_of_some_images_are_trained_on_when_they_are_to_be_cut(
     noise = training_labels(flags(noise_file="better.npz", cut_labels=True), data)
     assert noise.indices.tolist() == rows[rows < 45_000].tolist()
     assert noise.noisy_labels.tolist() == labels[rows < 45_000].tolist()
+
+
+@pytest.mark.parametrize("script", ["train_CIFAR", "train_Food101N"])
+def test_corrected_labels_are_not_measured_by_the_folders_own(tmp_path, script):
+    own_pictures(tmp_path / "own", "", count=20)
+    better = (np.arange(40) + np.arange(40) // 20) % 2
+    write("better.npz", make(better, kind="corrected", dataset="folder"))
+    words = shlex.split("--dataset folder --data_path own --val_fraction 0.25 --num_workers 0")
+    own = load(parse(script, words), CPU)
+    data = load(parse(script, [*words, "--noise_file", "better.npz", "--cut_labels"]), CPU)
+    assert (data.clean, data.noise.header.measured_rate) == (None, None)
+    trained = data.noise.indices
+    assert trained.tolist() == own.noise.indices.tolist()
+    assert data.train.labels.tolist() == better[trained].tolist()
+    found = np.concatenate([data.tests[name].labels for name in ("val", "test")])
+    assert np.bincount(found).tolist() == np.bincount(np.delete(better, trained)).tolist()
+    assert data.tests["test"].labels.tolist() != own.tests["test"].labels.tolist()
+    lines = start_lines("LRA", data, "better.npz", held_out=True)
+    assert lines[1] == "noise: labels of better.npz; how many of the labels are wrong is not known"
 
 
 def test_labels_of_the_first_part_are_refused_where_all_are_to_be_trained_on(tmp_path):

@@ -187,6 +187,21 @@ def test_what_is_held_out_is_not_trained_on_and_keeps_its_clean_labels(
 
 
 @pytest.mark.parametrize("script", ["train_cifar", "train_real"])
+def test_corrected_labels_are_not_measured_by_the_folders_own(script, mine, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    better = (np.repeat(np.arange(3), COUNT) + np.arange(24) % 2) % 3
+    noise = noise_file.make(better, kind="corrected", dataset="folder")
+    noise_file.write(tmp_path / "better.npz", noise)
+    flags = ["--val_fraction", "0.25", *(["--num_workers", "0"] if script == "train_real" else [])]
+    data = data_of(script, *flags, "--noise_file", "better.npz")
+    assert (data.train_set.is_noisy, data.noise.header.measured_rate) == (None, None)
+    assert data.train_set.noisy.argmax(dim=1).tolist() == better[data.noise.indices].tolist()
+    tested = data.test_sets["test"].labels.tolist()
+    assert tested == np.delete(better, data.noise.indices).tolist()
+    assert data_of(script, *flags).noise.indices.tolist() == data.noise.indices.tolist()
+
+
+@pytest.mark.parametrize("script", ["train_cifar", "train_real"])
 def test_noise_files_count_the_pictures_that_are_left(script, mine, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (mine / "emu/2.jpg").write_bytes(b"torn")

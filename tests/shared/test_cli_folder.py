@@ -40,6 +40,18 @@ def test_make_and_info_take_labels_of_a_csv(run, pictures):
     assert "0.30000" in printed
 
 
+def test_corrected_labels_have_no_rate_that_the_folders_own_would_measure(run, pictures):
+    labels = noise_file.make((np.arange(30) + 1) % 3, kind="corrected", dataset="folder")
+    noise_file.write(pictures.parent / "better.npz", labels)
+    where, out = flags(pictures), pictures.parent / "out.npz"
+    code, printed, _ = run("noise", "info", pictures.parent / "better.npz", *where)
+    assert code == 0
+    assert "unknown" in printed
+    assert run("noise", "convert", pictures.parent / "better.npz", out, *where)[0] == 0
+    found = noise_file.read(out)
+    assert (found.clean_labels, found.header.measured_rate) == (None, None)
+
+
 def test_class_folders_at_the_root_are_enough(run, tmp_path):
     for number in range(20):
         save(tmp_path / "set" / "ab"[number % 2] / f"{number}.png", number, (8, 8))

@@ -6,7 +6,7 @@ import numpy as np
 
 from shared import datasets
 from shared.formats import label_quality
-from shared.formats.alignment import aligned, unchanged
+from shared.formats.alignment import aligned, best_known, subset, unchanged
 from shared.formats.label_quality import COLUMNS, PredProbs, Verdict, save, write
 from shared.formats.noise_file import make, read
 
@@ -71,13 +71,17 @@ def test_probabilities_come_in_the_order_of_the_table(tmp_path):
         assert tuple(found["class_names"]) == NAMES
 
 
-def test_corrected_labels_of_own_pictures_say_that_the_folder_is_no_truth(tmp_path, capsys):
+def test_corrected_labels_of_own_pictures_leave_the_truth_unknown(tmp_path):
     arrays = {"train_images": np.zeros((3, 32, 32, 3), np.uint8), "train_labels": [0, 1, 1]}
     np.savez(tmp_path / "own.npz", **arrays)
     data = datasets.load("folder", tmp_path / "own.npz")
     says = Verdict(np.array([0, 1, 0]), *[np.zeros(3)] * 2, is_issue=np.array([False, False, True]))
     corrected = label_quality.corrected(unchanged(data), says)
-    assert aligned(unchanged(data), data).noisy_labels.tolist() == [0, 1, 1]
-    assert capsys.readouterr().err == ""
-    assert aligned(corrected, data).noisy_labels.tolist() == [0, 1, 0]
-    assert "corrected labels of your own pictures" in capsys.readouterr().err
+    as_they_are, better = (aligned(noise, data) for noise in (unchanged(data), corrected))
+    assert better.noisy_labels.tolist() == [0, 1, 0]
+    assert (better.clean_labels, better.header.measured_rate) == (None, None)
+    assert as_they_are.header.measured_rate == 0
+    assert best_known(subset(better, np.array([2])), data).tolist() == [0, 1, 0]
+    assert best_known(as_they_are, data).tolist() == [0, 1, 1]
+    known = make(corrected.noisy_labels, clean_labels=data.train_labels, kind="corrected")
+    assert aligned(known, data).header.measured_rate == 1 / 3  # noise that was made on the folder

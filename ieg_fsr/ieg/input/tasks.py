@@ -22,7 +22,7 @@ from ieg.input.own_pictures import NO_WISHES, Wishes
 from shared import datasets
 from shared.datasets.human_noise import human_labels
 from shared.datasets.image_data import DatasetError, ImageData, ImageFiles
-from shared.formats.alignment import aligned, evenly, origin
+from shared.formats.alignment import aligned, best_known, evenly, origin
 from shared.formats.external import read_any
 from shared.formats.noise_file import (
     WITH_TRUE_CLASS,
@@ -57,6 +57,8 @@ class _Candidates:
 
     data: ImageData | ImageFiles
     rows: NDArray[np.int64]  # (M,) positions in the training images of data
+    best: NDArray[np.int64]  # labels of all training images of data, to be trusted and tested by
+    truth_known: bool  # are these the true ones? Those of own pictures may be wrong
     noisy: NDArray[np.int64] | None  # (M,) noisy labels; None: made when the probe is held out
     known: dict[str, Any]  # fields of the noise file's header
     view: str
@@ -83,7 +85,7 @@ class _Candidates:
             labels = self.data.test_labels[order]
             return self.source(order, labels, labels, of_test=True)
         rows = self.test_rows[order]
-        return self.source(rows, self.data.train_labels[rows], None)
+        return self.source(rows, self.best[rows], None)
 
 
 def load(
@@ -115,7 +117,7 @@ def load(
         )
     found = _candidates(spec, data_dir, probe_ratio, seed, noise_file, wishes)
     if wishes.val_fraction is not None:
-        found = _without_held_out(found, spec, wishes.val_fraction, seed)
+        found = _without_held_out(found, wishes.val_fraction, seed)
     return _task(spec, found, probe_ratio, seed, limit_train, limit_test)
 
 
@@ -189,7 +191,8 @@ def _candidates(
             "seed": seed,
             "generator": f"{GENERATOR}, IEG's split, probe ratio {probe_ratio}",
         }
-    return _Candidates(data, np.arange(len(data.train_labels)), None, known, _view(data))
+    labels, truth_known = data.train_labels, spec.dataset != "folder" or spec.noise != "none"
+    return _Candidates(data, np.arange(len(labels)), labels, truth_known, None, known, _view(data))
 
 
 def _long_tail(spec: Name, data_dir: str | Path | None, seed: int) -> _Candidates:
@@ -206,7 +209,8 @@ def _long_tail(spec: Name, data_dir: str | Path | None, seed: int) -> _Candidate
         "seed": seed,
         "generator": f"{GENERATOR}, long tail {spec.imbalance}",
     }
-    return _Candidates(data, rows, noisy if spec.rate else None, known, "long_tail")
+    labels = data.train_labels
+    return _Candidates(data, rows, labels, True, noisy if spec.rate else None, known, "long_tail")
 
 
 def _dataset(name: str, data_dir: str | Path | None, wishes: Wishes) -> ImageData | ImageFiles:
@@ -238,17 +242,20 @@ def _from_file(
     data = _dataset(dataset, data_dir, wishes)
     noise = aligned(found, data)
     assert noise.indices is not None  # those of the dataset
-    return _Candidates(data, noise.indices, noise.noisy_labels, origin(noise), _view(data))
+    best, truth_known = best_known(noise, data), noise.clean_labels is not None
+    return _Candidates(
+        data, noise.indices, best, truth_known, noise.noisy_labels, origin(noise), _view(data)
+    )
 
 
 def _view(data: ImageData | ImageFiles) -> str:
     return "digits" if data.name == "digits" else "cifar"
 
 
-def _without_held_out(found: _Candidates, spec: Name, fraction: float, seed: int) -> _Candidates:
+def _without_held_out(found: _Candidates, fraction: float, seed: int) -> _Candidates:
     """The candidates less a part that they are tested on."""
-    labels, made_here = found.data.train_labels[found.rows], spec.noise != "none"
-    kept, out = own_pictures.held_out(labels, fraction, seed, made_here)
+    labels = found.data.train_labels[found.rows]  # so that corrected ones change nothing here
+    kept, out = own_pictures.held_out(labels, fraction, seed, found.truth_known)
     noisy = None if found.noisy is None else found.noisy[kept]
     return replace(found, rows=found.rows[kept], noisy=noisy, test_rows=found.rows[out])
 
@@ -274,7 +281,7 @@ def _task(
     The limits change none of these.
     """
     data, rows, classes = found.data, found.rows, found.data.num_classes
-    clean = data.train_labels[rows]
+    clean = found.best[rows]
     noise = spec.noise if found.noisy is None and spec.imbalance is None else "none"
     rate = spec.rate if noise != "none" else 0.0
     try:
@@ -289,7 +296,7 @@ def _task(
     train_ids = parts.train_ids[keep]
     known_clean: NDArray[np.int64] | None = parts.gold_labels[keep]
     labels = parts.train_labels[keep] if found.noisy is None else found.noisy[train_ids]
-    if spec.dataset == "folder" and spec.noise == "none":  # their own labels, which may be noisy
+    if not found.truth_known:
         known_clean = None
         if len(parts.probe_ids):
             print(
