@@ -5,9 +5,10 @@
     features = encoder(images)  # (B, 3, H, W) normalised by the dataset -> (B, D) float32
 
 Names: SimCLR (published for CIFAR, else made by train_SimCLR.py), CLIP (--CLIP_type), CC
-(Clothing1M's network), and any classifier of torchvision or timm, e.g. resnet50 or
-vit_small_patch14_dinov2.lvd142m, with its last linear layer taken off. SimCLR's features have unit
-length; the others are as the network gives them.
+(Clothing1M's network), efficientnet_lite0 (weights of an optional package, no download), and any
+classifier of torchvision or timm, e.g. resnet50 or vit_small_patch14_dinov2.lvd142m, with its last
+linear layer taken off. SimCLR's features have unit length; the others are as the network gives
+them.
 """
 
 import difflib
@@ -20,7 +21,7 @@ import torch
 from torch import Tensor, nn
 from torchvision import models
 
-from lra_diffusion.encoders import clip_tower
+from lra_diffusion.encoders import clip_tower, lite0
 from lra_diffusion.encoders import weights as weight_files
 from lra_diffusion.encoders.networks import CCNet, Renormalised, simclr_net_of
 from lra_diffusion.method.images import Normalisation
@@ -85,6 +86,9 @@ def build(
             net = clip_tower.load(clip_type, weights, data_path, clip_activation)
             shown = f"CLIP {clip_type}" + ("" if clip_tower.is_quick(net) else " GELU")
             side, own = clip_tower.TOWERS[clip_type].image_side, clip_tower.CLIP_NORMALISATION
+        elif name == lite0.NAME:
+            net, shown = lite0.load(weights, data_path), "EfficientNet-Lite0"
+            side, own = lite0.SIDE, lite0.NORMALISATION
         else:
             net, side, own, shown = _backbone(name, weights, data_path)
         net = Renormalised(net, side, normalisation, own)
@@ -177,8 +181,8 @@ def _backbone(
         shown += "" if used == name else " QuickGELU"
     else:
         raise UsageError(
-            f"--fp_encoder {name}: choose SimCLR, CLIP, CC or the name of a torchvision or timm "
-            f"model{_similar(name)}"
+            f"--fp_encoder {name}: choose SimCLR, CLIP, CC, {lite0.NAME} or the name of a "
+            f"torchvision or timm model{_similar(name)}"
         )
     patterns = [f"{name}{suffix}" for suffix in (".safetensors", ".pth", ".pt", ".bin")]
     patterns += [f"{name}-*.pth", *(("model.safetensors", "pytorch_model.bin") if weights else ())]
