@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import re
 import sys
 import tempfile
 import time
@@ -15,6 +16,7 @@ NON_FINITE, INTERRUPTED = 3, 130
 PATIENCE = 30  # seconds in which the first of several processes comes to the same end
 # where dist_*.sh read the exit status; torch.distributed.run makes 1 of any
 STATUS_FILE = "NOISY_INSTSEG_STATUS"
+UNREADABLE = re.compile(r"failed to load image: (.+)")  # mmcv's assertion, from a worker or not
 
 
 class NonFiniteLossError(FloatingPointError):
@@ -38,6 +40,14 @@ def exit_status(
         status, message = 2, f"error: {error}"
     except OSError as error:  # such as a full disk
         status, message = 2, f"error: {explain(error, again or 'run the same command again')}"
+    except AssertionError as error:
+        if not (found := UNREADABLE.search(str(error))):
+            raise
+        status = 2
+        message = (
+            f"error: {found[1]} cannot be decoded, it is damaged or no picture: get the file "
+            f"again, then {again or 'run the same command again'}"
+        )
     except KeyboardInterrupt:
         status, message = INTERRUPTED, interrupted
     finally:

@@ -62,7 +62,7 @@ def machine() -> str:
     known = Path("/proc/cpuinfo")
     found = re.search(r"model name\s*: (.+)", known.read_text()) if known.exists() else None
     model = found[1] if found else platform.machine()
-    return f"{model} ({os.cpu_count()} cores), {platform.system()} {platform.release()}"
+    return f"{model} ({os.cpu_count()} cores), {platform.system()}"
 
 
 def replace_section(notes: Path, text: str) -> None:
