@@ -98,13 +98,15 @@ def _of_ieg(_: str) -> Writer:
 
     from ieg.run import checkpoint
 
+    identity = {"run": "a", "replicas": 1, "batch_size": 100}
+
     def save(number: int, folder: Path) -> None:
         weights = tf.Variable(tf.fill((VALUES,), float(number)))
-        record = checkpoint.Record({"run": "a"}, [{"iteration": number}])
+        record = checkpoint.Record(identity, [{"iteration": number}])
         checkpoint.save(folder, number, {"weights": weights}, record, keep=2)
 
     def load(folder: Path) -> int:
-        weights, record = tf.Variable(tf.zeros((VALUES,))), checkpoint.Record({"run": "a"}, [])
+        weights, record = tf.Variable(tf.zeros((VALUES,))), checkpoint.Record(identity, [])
         number = checkpoint.restore(folder, {"weights": weights}, record)
         if number and not (weights.numpy() == number).all():
             raise ValueError(f"other weights in checkpoint {number}")
