@@ -15,7 +15,7 @@ import time
 
 import numpy as np
 import pytest
-from conftest import PROJECT, STEPS, TINY, environment, heed_ctrl_c, rows, variables
+from conftest import PROJECT, STEPS, TINY, environment, heed_ctrl_c, rows, run_main, variables
 
 from ieg.run import checkpoint
 from shared import run_folder
@@ -227,20 +227,23 @@ def test_another_run_is_refused_naming_the_difference(trained, copy_of, main, ca
     ) == before
 
 
-def test_two_devices_go_on_with_the_run_of_one(copy_of, main, capsys):
+def test_two_devices_go_on_with_the_run_of_one(copy_of, tmp_path):
     folder = copy_of("l2r")
     flags = [*TINY, "--method=l2r", "--cpu_replicas=2", f"--output_dir={folder}"]
-    assert main(*flags, "--max_iteration=26") == 2
-    assert "replicas: 1 then, 2 now" in (error := capsys.readouterr().err)
-    assert "With --batch_size=10 for each of the devices there are now, 2, a step has the " in error
-    assert main(*flags, "--max_iteration=26", "--batch_size=10") == 0
-    printed = capsys.readouterr().out
-    assert "devices x images of each were 1 x 20, now 2 x 10" in printed
-    assert f"resumed: iteration {STEPS} of 26 is done" in printed
+    refused = run_main(*flags, "--max_iteration=26", cwd=tmp_path)
+    assert refused.returncode == 2
+    assert "replicas: 1 then, 2 now" in refused.stderr
+    advice = "With --batch_size=10 for each of the devices there are now, 2, a step has the "
+    assert advice in refused.stderr
+    flags += ["--batch_size=10"]
+    done = run_main(*flags, "--max_iteration=26", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "devices x images of each were 1 x 20, now 2 x 10" in done.stdout
+    assert f"resumed: iteration {STEPS} of 26 is done" in done.stdout
     assert [row["iteration"] for row in rows(folder)] == [1, 10, 20, STEPS, 25, 26]
-    capsys.readouterr()
-    assert main(*flags, "--max_iteration=27", "--batch_size=10") == 0
-    assert "devices x images" not in capsys.readouterr().out
+    again = run_main(*flags, "--max_iteration=27", cwd=tmp_path)
+    assert again.returncode == 0, again.stderr
+    assert "devices x images" not in again.stdout
 
 
 def test_other_labels_under_the_same_name_are_refused(trained, main, tmp_path, capsys):

@@ -21,6 +21,7 @@ PRINTED_BY = {
     "analysis/feature_space.py": (["KNN_test"], set()),
     "encoders/clip_tower.py": (FEATURES, set()),
     "encoders/frozen.py": (FEATURES, {"--dataset"}),
+    "encoders/lite0.py": (FEATURES, set()),
     "method/retrieval.py": ([*LRA, "KNN_test"], set()),
     "run/checkpoint.py": (TRAINING, set()),
     "run/disk_data.py": (ON_DISK, set()),
