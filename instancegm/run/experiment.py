@@ -130,7 +130,8 @@ def build(config: Config, signs: SignsOfLife = SILENT, ranks: Ranks = ALONE) -> 
         "data_sha256": data.sha256,
         "noisy_labels_sha256": label_hash(data.noise.noisy_labels),
     }
-    refuse_other_than_the_first(identity, ranks)
+    # How long to train is in no identity, but one rank would wait for another in vain.
+    refuse_other_than_the_first(identity | {"num_epochs": config.num_epochs}, ranks)
     # DEVIATION(instancegm): bfloat16 where the hardware has it; the original is float32 throughout.
     # `--amp off` is too.
     precision = autocast(config.amp, device)
@@ -160,9 +161,10 @@ def build(config: Config, signs: SignsOfLife = SILENT, ranks: Ranks = ALONE) -> 
 
 
 def refuse_other_than_the_first(identity: dict[str, Any], ranks: Ranks) -> None:
-    """Raises UsageError where the machine of a rank has other data, or another precision."""
+    """Raises UsageError where the machine of a rank has other data, flags or precision."""
     first = ranks.same(lambda: identity)
-    differing = [name for name, value in identity.items() if value != first[name]]
+    names = sorted({*identity, *first})  # a flag may be given to one of them alone
+    differing = [name for name in names if identity.get(name) != first.get(name)]
     if differing:
         raise UsageError(
             f"{', '.join(differing)} differ from the first rank's: all machines need the same data "

@@ -10,6 +10,7 @@ half written is not taken for one; nor is one whose pixels were deleted or cut s
 
 import io
 import os
+import secrets
 import shutil
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -70,7 +71,7 @@ def _is_whole(pixels: Path, index: Path) -> bool:
 
 
 def _write(pixels: Path, index: Path, pictures: Iterable[NDArray[np.uint8]]) -> None:
-    unfinished = pixels.with_name(f"{pixels.name}.{os.getpid()}.part")
+    unfinished = pixels.with_name(f"{pixels.name}.{secrets.token_hex(4)}.part")
     table, start = [], 0
     try:
         with unfinished.open("wb") as file:

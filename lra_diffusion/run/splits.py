@@ -114,12 +114,13 @@ class RunData:
 
 
 def check_same(found: Mapping[str, Any], ranks: Ranks) -> None:
-    """Raises UsageError on a rank that does not find what the first one does."""
-    for name, value in ranks.each(found)[0].items():
-        if found[name] != value:
+    """Raises UsageError on a rank that does not find what the first one does, and no more."""
+    first = ranks.each(found)[0]
+    for name in sorted({*found, *first}):  # a flag may be given to one of them alone
+        if found.get(name) != first.get(name):
             raise UsageError(
-                f"{name} is {found[name]} here and {value} in the first process: give all machines "
-                "the same data and weights"
+                f"{name} is {found.get(name)} here and {first.get(name)} in the first process: "
+                "give all machines the same data, weights and flags"
             )
 
 

@@ -120,7 +120,8 @@ def build(config: Config) -> Iterator[Experiment]:
 
 
 def _device(config: Config) -> torch.device:
-    return choose_device(config.device, *(config.gpu_devices or ())[:1])
+    there = [gpu for gpu in config.gpu_devices or () if gpu < torch.cuda.device_count()]
+    return choose_device(config.device, *there[:1])
 
 
 def prepare(config: Config, held_out: HeldOut | None = None, ranks: Ranks = ALONE) -> Experiment:
@@ -141,7 +142,8 @@ def prepare(config: Config, held_out: HeldOut | None = None, ranks: Ranks = ALON
         identity["pretrained"] = FROM_SCRATCH
     if config.sync_bn:
         identity["sync_bn"] = True
-    _refuse_other_data(identity, ranks)
+    # How long to train is in no identity, but one rank would wait for another in vain.
+    _refuse_other_data(identity | {"n_epochs": config.n_epochs}, ranks)
     folder, exp_id = ranks.same(lambda: find_folder(config, identity))
     return Experiment(
         config=config,
@@ -172,7 +174,8 @@ def _of_this_process(config: Config) -> Config:
 def _refuse_other_data(identity: Mapping[str, Any], ranks: Ranks) -> None:
     """Every process must train the same. Raises UsageError where this one would not."""
     expected = ranks.same(lambda: identity)
-    if other := [name for name in identity if identity[name] != expected.get(name)]:
+    names = sorted({*identity, *expected})  # a flag may be given to one of them alone
+    if other := [name for name in names if identity.get(name) != expected.get(name)]:
         raise UsageError(
             f"{', '.join(other)}: not those of rank 0; give all machines the same flags, data and "
             "labels (bf16: choose --amp off, where one of them has no bfloat16)"

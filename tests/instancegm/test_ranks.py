@@ -298,6 +298,10 @@ def test_other_data_on_another_machine_are_refused(monkeypatch):
     refuse_other_than_the_first(first, Ranks(1, 2))
     with pytest.raises(UsageError, match="data_sha256 differ from the first rank's"):
         refuse_other_than_the_first({**first, "data_sha256": "b"}, Ranks(1, 2))
+    with pytest.raises(UsageError, match="sync_bn differ from the first rank's"):
+        refuse_other_than_the_first({**first, "sync_bn": True}, Ranks(1, 2))
+    with pytest.raises(UsageError, match="seed differ from the first rank's"):
+        refuse_other_than_the_first({"data_sha256": "a"}, Ranks(1, 2))
 
 
 @pytest.mark.parametrize(

@@ -145,6 +145,19 @@ def test_two_ranks_have_the_figures_of_one(tmp_path, monkeypatch):
     assert not (tmp_path / "refused_by_0").exists()
 
 
+def test_a_flag_that_one_rank_alone_has_is_refused():
+    class Second(Ranks):
+        def each(self, value):
+            return [{"seed": 1}, value]
+
+    ranks = Second(1, 2)
+    check_same({"seed": 1}, ranks)
+    with pytest.raises(UsageError, match="sync_bn is True here and None in the first process"):
+        check_same({"seed": 1, "sync_bn": True}, ranks)
+    with pytest.raises(UsageError, match="seed is None here and 1 in the first process"):
+        check_same({}, ranks)
+
+
 # ---- the scripts
 
 

@@ -226,13 +226,22 @@ def test_one_process_of_a_machine_makes_custom_noise(local_rank, makes, monkeypa
     assert experiment._of_this_process(given).custom_noise
 
 
-def test_a_rank_with_other_data_is_refused():
+@pytest.mark.parametrize("name", ["data_sha256", "n_epochs", "sync_bn"])
+def test_a_rank_with_other_data_or_flags_is_refused(name):
+    """Of the last one this rank knows nothing."""
+
     class Other(Ranks):
         def same(self, compute):
-            return {**compute(), "data_sha256": "another"}
+            return {**compute(), name: "another"}
 
-    with pytest.raises(UsageError, match="data_sha256: not those of rank 0"):
+    with pytest.raises(UsageError, match=f"{name}: not those of rank 0"):
         experiment.prepare(parse("train_cifar", FLAGS), ranks=Other())
+
+
+def test_a_gpu_that_is_not_there_is_passed_over(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    flags = [*TINY, "--method", "ce", "--device", "cuda", "--gpu_devices", "1", "0"]
+    assert experiment._device(parse("train_cifar", flags)) == torch.device("cuda:0")
 
 
 @pytest.mark.parametrize(
