@@ -17,7 +17,7 @@ from instancegm.run.config import Config
 from instancegm.run.data import run_data
 from instancegm.run.device import autocast, choose_device, configure_torch, use_bfloat16
 from instancegm.run.errors import CheckpointError, UsageError
-from instancegm.run.launch import first_on_its_machine
+from instancegm.run.launch import check_same, first_on_its_machine
 from instancegm.run.presets import of_dataset
 from instancegm.run.published import setting_name
 from instancegm.run.record import Row
@@ -131,7 +131,7 @@ def build(config: Config, signs: SignsOfLife = SILENT, ranks: Ranks = ALONE) -> 
         "noisy_labels_sha256": label_hash(data.noise.noisy_labels),
     }
     # How long to train is in no identity, but one rank would wait for another in vain.
-    refuse_other_than_the_first(identity | {"num_epochs": config.num_epochs}, ranks)
+    check_same(identity | {"num_epochs": config.num_epochs}, ranks)
     # DEVIATION(instancegm): bfloat16 where the hardware has it; the original is float32 throughout.
     # `--amp off` is too.
     precision = autocast(config.amp, device)
@@ -158,18 +158,6 @@ def build(config: Config, signs: SignsOfLife = SILENT, ranks: Ranks = ALONE) -> 
         rows=[],
         ranks=ranks,
     )
-
-
-def refuse_other_than_the_first(identity: dict[str, Any], ranks: Ranks) -> None:
-    """Raises UsageError where the machine of a rank has other data, flags or precision."""
-    first = ranks.same(lambda: identity)
-    names = sorted({*identity, *first})  # a flag may be given to one of them alone
-    differing = [name for name in names if identity.get(name) != first.get(name)]
-    if differing:
-        raise UsageError(
-            f"{', '.join(differing)} differ from the first rank's: all machines need the same data "
-            "and flags (--amp off where some have no bfloat16)"
-        )
 
 
 def _imagenet(config: Config, ranks: Ranks) -> Path | None:

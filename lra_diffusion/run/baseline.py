@@ -17,11 +17,11 @@ from .data import load
 from .device import autocast, choose_device, configure_torch, use_bfloat16
 from .experiment import check_sync_bn
 from .folder import RunFolder, claimed, reserved
-from .launch import first_on_its_machine, joined
+from .launch import check_same, first_on_its_machine, joined
 from .record import Row
 from .report import NO_TEST_SET, chosen, start_lines, summary
 from .schema import CEConfig
-from .splits import RunData, check_same
+from .splits import RunData
 
 NETWORK = ("nepoch", "batch_size", "diff_encoder", "width")
 DECIDING = ("dataset", *NETWORK, "lr", "seed", "limit_train", "limit_test")

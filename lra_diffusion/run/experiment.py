@@ -32,10 +32,10 @@ from .device import autocast, choose_device, configure_torch, use_bfloat16
 from .errors import UsageError, of_rank
 from .features import Features, compute_features
 from .folder import RunFolder, claimed, encode, may_publish, publish, reserved
-from .launch import first_on_its_machine, joined
+from .launch import check_same, first_on_its_machine, joined
 from .record import Row
 from .schema import LabelConfig, TrainConfig
-from .splits import RunData, check_same
+from .splits import RunData
 
 # Settings that decide every number of a run, together with the hashes of what it reads.
 DECIDING = (

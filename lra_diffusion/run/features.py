@@ -20,9 +20,9 @@ from shared.files import array_hash
 from .device import autocast, use_bfloat16
 from .errors import UsageError
 from .image_files import DiskImages
-from .launch import first_on_its_machine
+from .launch import check_same, first_on_its_machine
 from .schema import TrainConfig
-from .splits import RunData, Split, check_classes, check_same
+from .splits import RunData, Split, check_classes
 
 NAMED = 5  # broken images that a message names
 TOO_MANY = 1000  # broken images: the data are not there, so that the pass need not go on

@@ -7,14 +7,12 @@ import hashlib
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from lra_diffusion.method.images import Images
-from lra_diffusion.method.ranks import Ranks
 from shared.formats.alignment import subset
 from shared.formats.noise_file import NoiseFile, label_hash
 from shared.labels import Labels
@@ -111,17 +109,6 @@ class RunData:
         clean = None if self.clean is None else self.clean[kept]
         noise, train = subset(self.noise, kept), self.train.without(broken["train"])
         return replace(self, train=train, clean=clean, noise=noise, tests=tests)
-
-
-def check_same(found: Mapping[str, Any], ranks: Ranks) -> None:
-    """Raises UsageError on a rank that does not find what the first one does, and no more."""
-    first = ranks.each(found)[0]
-    for name in sorted({*found, *first}):  # a flag may be given to one of them alone
-        if found.get(name) != first.get(name):
-            raise UsageError(
-                f"{name} is {found.get(name)} here and {first.get(name)} in the first process: "
-                "give all machines the same data, weights and flags"
-            )
 
 
 def check_classes(labels: Tensor, classes: Iterable[int], fix: str) -> None:

@@ -21,7 +21,7 @@ from re_sln.run.data import RunData, load_data
 from re_sln.run.device import autocast, choose_device, configure_torch, use_bfloat16
 from re_sln.run.errors import CheckpointError, UsageError
 from re_sln.run.labels import nominal_rate
-from re_sln.run.launch import first_on_its_machine, joined
+from re_sln.run.launch import check_same, first_on_its_machine, joined
 from re_sln.run.places import pinned
 from re_sln.run.record import read_config
 from re_sln.run.settings import Config, HeldOut
@@ -143,7 +143,7 @@ def prepare(config: Config, held_out: HeldOut | None = None, ranks: Ranks = ALON
     if config.sync_bn:
         identity["sync_bn"] = True
     # How long to train is in no identity, but one rank would wait for another in vain.
-    _refuse_other_data(identity | {"n_epochs": config.n_epochs}, ranks)
+    check_same(identity | {"n_epochs": config.n_epochs}, ranks)
     folder, exp_id = ranks.same(lambda: find_folder(config, identity))
     return Experiment(
         config=config,
@@ -169,17 +169,6 @@ def _of_this_process(config: Config) -> Config:
     """One process of a machine makes custom noise, the others read its file."""
     makes = config.make_new_custom_noise and os.environ.get("LOCAL_RANK", "0") == "0"
     return replace(config, make_new_custom_noise=makes)
-
-
-def _refuse_other_data(identity: Mapping[str, Any], ranks: Ranks) -> None:
-    """Every process must train the same. Raises UsageError where this one would not."""
-    expected = ranks.same(lambda: identity)
-    names = sorted({*identity, *expected})  # a flag may be given to one of them alone
-    if other := [name for name in names if identity.get(name) != expected.get(name)]:
-        raise UsageError(
-            f"{', '.join(other)}: not those of rank 0; give all machines the same flags, data and "
-            "labels (bf16: choose --amp off, where one of them has no bfloat16)"
-        )
 
 
 def _resume(run: Experiment) -> None:

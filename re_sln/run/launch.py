@@ -10,10 +10,11 @@ Kept byte-identical in every torch project.
 
 import os
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import distributed as dist
@@ -97,3 +98,18 @@ def first_on_its_machine(ranks: Ranks) -> Iterator[None]:
     yield
     if is_first:
         ranks.wait()
+
+
+def check_same(found: Mapping[str, Any], ranks: Ranks) -> None:
+    """Raises UsageError on a rank that does not find what the first one does, and no more.
+
+    Else one of them would wait for the others in vain.
+    """
+    first = ranks.each(found)[0]
+    for name in sorted({*found, *first}):  # a flag may be given to one of them alone
+        if found.get(name) != first.get(name):
+            raise UsageError(
+                f"{name} is {found.get(name)} here and {first.get(name)} in the first process: "
+                "give all machines the same data, weights and flags (bf16: --amp off, where one of "
+                "them has no bfloat16)"
+            )

@@ -20,7 +20,10 @@ _PLACES = {  # of the labels `shared.runs.labels` says whether they are the same
     *("labels", "noise_file", "noise_dir", "fp_weights", "fp_embed_train", "fp_embed_test"),
     *("load_from", "custom_imports"),
 }
-_MACHINE = {"device", "device_used", "gpuid", "gpu_devices", "threads", "num_workers", "launcher"}
+_MACHINE = {
+    *("device", "device_used", "gpuid", "gpu_devices", "ranks", "threads", "num_workers"),
+    "launcher",
+}
 _OUTCOMES = {"identity", "measured_noise_rate", "bf16", "versions"}
 _OTHERS = _OF_THE_RUN | _PLACES | _MACHINE | _OUTCOMES
 

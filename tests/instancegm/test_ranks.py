@@ -26,7 +26,8 @@ from instancegm.method.vae import Vae
 from instancegm.run import checkpoint
 from instancegm.run.config import parse
 from instancegm.run.errors import UsageError
-from instancegm.run.experiment import build, refuse_other_than_the_first
+from instancegm.run.experiment import build
+from instancegm.run.launch import check_same
 from tests import ranks as launch
 
 CPU = torch.device("cpu")
@@ -292,16 +293,21 @@ def test_batch_norm_over_all_ranks_needs_gpus(monkeypatch):
     assert build(config).identity["sync_bn"]
 
 
-def test_other_data_on_another_machine_are_refused(monkeypatch):
+def test_other_data_on_another_machine_are_refused():
     first = {"seed": 1, "data_sha256": "a"}
-    monkeypatch.setattr(Ranks, "same", lambda self, compute: first)
-    refuse_other_than_the_first(first, Ranks(1, 2))
-    with pytest.raises(UsageError, match="data_sha256 differ from the first rank's"):
-        refuse_other_than_the_first({**first, "data_sha256": "b"}, Ranks(1, 2))
-    with pytest.raises(UsageError, match="sync_bn differ from the first rank's"):
-        refuse_other_than_the_first({**first, "sync_bn": True}, Ranks(1, 2))
-    with pytest.raises(UsageError, match="seed differ from the first rank's"):
-        refuse_other_than_the_first({"data_sha256": "a"}, Ranks(1, 2))
+
+    class Second(Ranks):
+        def each(self, value):
+            return [first, value]
+
+    ranks = Second(1, 2)
+    check_same(first, ranks)
+    with pytest.raises(UsageError, match="data_sha256 is b here and a in the first process"):
+        check_same({**first, "data_sha256": "b"}, ranks)
+    with pytest.raises(UsageError, match="sync_bn is True here and None in the first process"):
+        check_same({**first, "sync_bn": True}, ranks)
+    with pytest.raises(UsageError, match="seed is None here and 1 in the first process"):
+        check_same({"data_sha256": "a"}, ranks)
 
 
 @pytest.mark.parametrize(

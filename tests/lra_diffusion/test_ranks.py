@@ -35,8 +35,8 @@ from lra_diffusion.run.device import autocast
 from lra_diffusion.run.errors import UsageError
 from lra_diffusion.run.experiment import check_sync_bn, prepare
 from lra_diffusion.run.image_files import DiskImages
+from lra_diffusion.run.launch import check_same
 from lra_diffusion.run.report import TIMING
-from lra_diffusion.run.splits import check_same
 from tests import ranks as launched
 
 CPU = torch.device("cpu")

@@ -231,10 +231,10 @@ def test_a_rank_with_other_data_or_flags_is_refused(name):
     """Of the last one this rank knows nothing."""
 
     class Other(Ranks):
-        def same(self, compute):
-            return {**compute(), name: "another"}
+        def each(self, value):
+            return [{**value, name: "another"}]
 
-    with pytest.raises(UsageError, match=f"{name}: not those of rank 0"):
+    with pytest.raises(UsageError, match=f"{name} is .* and another in the first process"):
         experiment.prepare(parse("train_cifar", FLAGS), ranks=Other())
 
 
