@@ -171,7 +171,7 @@ def _told(outcomes: list[Outcome]) -> int:
     """Say which runs failed, if any; the exit status."""
     lines = failures(outcomes)
     if lines:
-        lines.append(f"mend that, then {AGAIN}: the rest is finished")
+        lines.append(f"fix that, then {AGAIN}: the rest is finished")
         print(printable("\n".join(lines)), file=sys.stderr)
     return 1 if lines else 0
 

@@ -70,7 +70,7 @@ def further_flags(text: str) -> dict[str, list[str]]:
     try:
         words = shlex.split(text)
     except ValueError as error:
-        raise UserError(f"--args {text}: {error}; mend the quotation marks") from error
+        raise UserError(f"--args {text}: {error}; close the quotation marks") from error
     for word in words:
         name, colon, behind = word.partition(":")
         if colon and not name.startswith("-") and (not behind or behind.startswith("-")):

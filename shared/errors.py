@@ -1,4 +1,4 @@
-"""What a command answers with a message instead of a traceback, and what mends it."""
+"""What a command answers with a message instead of a traceback, and how to fix it."""
 
 import errno
 import os
@@ -68,7 +68,7 @@ def fix_for(error: OSError, again: str = AGAIN) -> str:
 
     again: how to continue then.
     """
-    fix = _FIXES.get(error.errno or 0, "choose another folder, or mend this one, then {again}")
+    fix = _FIXES.get(error.errno or 0, "choose another folder, or repair this one, then {again}")
     return fix.format(again=again)
 
 
@@ -78,7 +78,7 @@ def explain(error: OSError, again: str = AGAIN) -> str:
     again: how to continue then.
     """
     if error.errno not in _FIXES:  # of a network, or of another library
-        return f"{error}: mend that, then {again}"
+        return f"{error}: fix that, then {again}"
     place, fix = error.filename, fix_for(error, again)
     place = "a file" if place is None else str(place)
     if error.errno in (errno.ENOSPC, errno.EDQUOT):

@@ -65,7 +65,7 @@ def vae_draw(noisy_labels: Index, num_classes: int, settings: Settings, epoch: i
     """What the VAEs take their batches from in this epoch.
 
     The published code keeps the second network's first warm-up draw for the whole run;
-    `redraw_vae` draws anew.
+    `redraw_vae` draws for every epoch.
     """
     return warm_up_draw(
         noisy_labels, num_classes, settings, epoch if settings.redraw_vae else 0, number=2

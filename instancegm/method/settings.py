@@ -79,7 +79,7 @@ class Settings:
     )
     redraw_vae: bool = setting(
         False,
-        "with --num_batches, draw the VAEs' images anew in every epoch (the published code keeps "
+        "with --num_batches, draw the VAEs' images again in every epoch (the published code keeps "
         "one draw for the whole run)",
     )
 

@@ -88,7 +88,7 @@ def _collate(crops: list[Tensor]) -> Tensor:
 
 
 class _Plan(Sampler[list[Item]]):
-    """The batches that the workers decode next; set anew before every pass."""
+    """The batches that the workers decode next; replaced before every pass."""
 
     items: Iterable[list[Item]] = ()
 

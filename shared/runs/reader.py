@@ -45,7 +45,7 @@ class Unread(NamedTuple):
 
 
 def read_run(folder: Path) -> Run:
-    """The run of a folder. Raises RunError, saying what is missing and how to mend it."""
+    """The run of a folder. Raises RunError, saying what is missing and how to fix it."""
     try:
         return _read(folder)
     except OSError as error:

@@ -26,7 +26,7 @@ def failure(number: int) -> OSError:
 def test_every_error_names_the_file_the_reason_and_the_way_on(number):
     text = explain(failure(number), "go on")
     assert "a/b.npz" in text
-    assert "[Errno" not in text or text.endswith("mend that, then go on")
+    assert "[Errno" not in text or text.endswith("fix that, then go on")
     assert number in (errno.ENOSPC, errno.EDQUOT) or os.strerror(number) in text
     assert any(word in text for word in ("choose", "check", "go on"))
     assert "{" not in text
@@ -60,9 +60,7 @@ def test_the_way_on_is_the_same_wherever_it_is_asked_for(number, way_on, tmp_pat
 
 
 def test_errors_without_a_file_say_what_they_know():
-    assert (
-        explain(OSError("urlopen: refused"), "go on") == "urlopen: refused: mend that, then go on"
-    )
+    assert explain(OSError("urlopen: refused"), "go on") == "urlopen: refused: fix that, then go on"
     full = OSError(errno.ENOSPC, "No space left on device")
     assert explain(full, "go on") == "no space left to write a file: free some space, then go on"
 

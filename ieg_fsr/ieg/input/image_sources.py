@@ -195,7 +195,7 @@ def _as_bitmap(path: Any) -> tuple[bytes, str]:
     try:
         picture = open_rgb(Path(os.fsdecode(np.asarray(path).item())))
     except DatasetError as error:
-        return b"", f"{error}, or start anew with --skip_broken, which leaves such pictures out"
+        return b"", f"{error}, or start again with --skip_broken, which leaves such pictures out"
     stream = io.BytesIO()
     picture.save(stream, "BMP")  # nothing is compressed, for it is decoded at once
     return stream.getvalue(), ""
