@@ -46,9 +46,9 @@ LOST = "another process of this run has ended"
 # ---- the figures of two processes are those of one
 
 
-def figures(folder: Path, ranks: Ranks) -> dict[str, object]:
+def figures(folder: Path, data: list[str], ranks: Ranks) -> dict[str, object]:
     """Of both trainings without batch normalisation; the last batches leave a rank without rows."""
-    flags = [*tiny.augmented(folder), *tiny.SMALL, "--amp", "off", "--nepoch", "2", "--lr", "1e-4"]
+    flags = [*data, *tiny.SMALL, "--amp", "off", "--nepoch", "2", "--lr", "1e-4"]
     run = prepare(parse("train_CIFAR", flags), CPU, ranks)
     table = list(train(run.learner, run.train_set, run.test_sets, run.config))
     model, test_set = run.learner.model("raw"), run.test_sets["test"]
@@ -95,7 +95,7 @@ def features(folder: Path, paths: list[Path], ranks: Ranks, views: int | None) -
     return found, parts.broken
 
 
-def one_of_two(rank: int, folder: Path) -> None:
+def one_of_two(rank: int, folder: Path, data: list[str]) -> None:
     """Without batch normalisation, whose statistics are of each rank's rows."""
     torch.set_num_threads(1)
     os.environ["LOCAL_RANK"] = str(rank)
@@ -103,7 +103,7 @@ def one_of_two(rank: int, folder: Path) -> None:
     dist.init_process_group("gloo", init_method=store, rank=rank, world_size=2)
     nn.BatchNorm1d = nn.BatchNorm2d = nn.Identity
     ranks = Ranks(rank, 2)
-    torch.save(figures(folder, ranks), folder / f"{rank}.pt")
+    torch.save(figures(folder, data, ranks), folder / f"{rank}.pt")
     try:
         check_same({"train_sha256": "ab"[rank]}, ranks)
     except UsageError as error:
@@ -117,15 +117,15 @@ def test_two_ranks_have_the_figures_of_one(tmp_path, monkeypatch):
         tiny.picture(tmp_path / "pictures" / f"{number}.png", 40 * number)
     for number in (5, 6):
         (tmp_path / "pictures" / f"{number}.png").write_bytes(b"no picture")
-    tiny.augmented(tmp_path)
+    data = tiny.augmented(tmp_path)
     spawn = multiprocessing.get_context("spawn")
-    processes = [spawn.Process(target=one_of_two, args=(rank, tmp_path)) for rank in (0, 1)]
+    processes = [spawn.Process(target=one_of_two, args=(rank, tmp_path, data)) for rank in (0, 1)]
     for process in processes:
         process.start()
     with monkeypatch.context() as patch:
         patch.setattr(nn, "BatchNorm1d", nn.Identity)
         patch.setattr(nn, "BatchNorm2d", nn.Identity)
-        alone = figures(tmp_path, ALONE)
+        alone = figures(tmp_path, data, ALONE)
     for process in processes:
         process.join(timeout=300)
         assert process.exitcode == 0
