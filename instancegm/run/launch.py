@@ -18,10 +18,12 @@ from typing import Any
 
 import torch
 from torch import distributed as dist
+from torch.distributed.rendezvous import rendezvous
 
 from ..method.ranks import ALONE, Ranks
 from .errors import PeerError, UsageError, of_rank
 
+JOIN = timedelta(minutes=10)  # for all to start
 WAIT = timedelta(hours=2)  # for another rank, which may be decoding a million pictures
 LOST = ("Connection closed by peer", "Connection reset by peer", "Broken pipe", "Read error")
 
@@ -29,14 +31,20 @@ LOST = ("Connection closed by peer", "Connection reset by peer", "Broken pipe", 
 def start_on(gpu_devices: Sequence[int] | None) -> None:
     """Where --gpu_devices names several GPUs: becomes torchrun with this command on those there.
 
-    Does nothing under torchrun, and where one of them is there or none.
+    Does nothing under torchrun, and where one of them is there or none. Raises UsageError.
     """
-    if gpu_devices is None or len(gpu_devices) < 2 or "WORLD_SIZE" in os.environ:
+    if gpu_devices is None:
+        return
+    asked = " ".join(map(str, gpu_devices))
+    if min(gpu_devices) < 0 or len(set(gpu_devices)) < len(gpu_devices):
+        raise UsageError(
+            f"--gpu_devices {asked}: different numbers from 0 on, as nvidia-smi shows them"
+        )
+    if len(gpu_devices) < 2 or "WORLD_SIZE" in os.environ:
         return
     count = torch.cuda.device_count()
-    there = [number for number in dict.fromkeys(gpu_devices) if number < count]
+    there = [number for number in gpu_devices if number < count]
     if len(there) < len(gpu_devices):
-        asked = " ".join(map(str, gpu_devices))
         print(f"note: --gpu_devices {asked}: this machine has {count} GPUs")
     if len(there) < 2:
         return
@@ -59,17 +67,17 @@ def alone_only(why: str) -> None:
 def joined(device: torch.device) -> Iterator[Ranks]:
     """The processes that torchrun started for this run, connected until the block ends.
 
-    From here on the first one alone prints; errors of the others are still seen. Raises PeerError
-    where another one ends before its time.
+    From here on the first one alone prints; errors of the others are still seen. Raises UsageError,
+    and PeerError where another one does not start or ends before its time.
     """
     if not of_rank():
         yield ALONE
         return
+    if device.type not in ("cpu", "cuda"):
+        raise UsageError(f"several processes train on CUDA or CPUs, not on {device}: --device cpu")
     if device.type == "cuda":
         torch.cuda.set_device(device)
-    backend = "cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo"
-    dist.init_process_group(backend, timeout=WAIT)
-    ranks = Ranks(dist.get_rank(), dist.get_world_size())
+    ranks = _connect("cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo")
     if not ranks.is_first:
         sys.stdout = open(os.devnull, "w")  # noqa: SIM115 - as long as the process
         sys.stderr.isatty = lambda: False  # type: ignore[method-assign]  # so tqdm shows no bar
@@ -84,6 +92,21 @@ def joined(device: torch.device) -> Iterator[Ranks]:
                 "--resume` goes on from the last checkpoint"
             ) from error
         raise
+
+
+def _connect(backend: str) -> Ranks:
+    """All processes start within JOIN, and wait for each other for WAIT from then on."""
+    try:
+        store, rank, size = next(rendezvous("env://", timeout=JOIN))
+        store.set(f"started {rank}", "")
+        store.wait([f"started {each}" for each in range(size)], JOIN)
+    except dist.DistError as error:
+        raise PeerError(
+            f"not all processes of this run started within {JOIN}: see their messages, and whether "
+            "the machines reach each other"
+        ) from error
+    dist.init_process_group(backend, store=store, rank=rank, world_size=size, timeout=WAIT)
+    return Ranks(rank, size)
 
 
 @contextmanager

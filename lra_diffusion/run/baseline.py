@@ -94,7 +94,7 @@ def build(config: CEConfig) -> Iterator[Baseline]:
         with first_on_its_machine(ranks):
             data = load(config, device)
         identity = _identity(config, data, device)
-        check_same(identity, ranks)
+        check_same(identity | {"save_probs": config.save_probs}, ranks)
         with claimed(config, f"CE_{noise_name(config)}", identity, ranks) as folder:
             yield _opened(config, data, device, folder)
 

@@ -259,7 +259,8 @@ def prepare(config: TrainConfig, device: torch.device, ranks: Ranks = ALONE) -> 
             raise UsageError("--select test: there is no test set; leave it out")
         first_weights = imagenet_weights(config)  # what is missing is told before the long work
     bf16 = use_bfloat16(config.amp, device)
-    decided = {name: getattr(config, name) for name in (*DECIDING, "sync_bn")}
+    # save_probs is in no identity, but one rank would wait for another in vain.
+    decided = {name: getattr(config, name) for name in (*DECIDING, "sync_bn", "save_probs")}
     check_same({**decided, **data.hashes, "bf16": bf16}, ranks)
     data, features = compute_features(config, data, device, training=True, ranks=ranks)
     assert features.bank is not None  # as it is training

@@ -110,11 +110,6 @@ def check_numbers(config: Config) -> None:
 def check_devices(config: Config) -> None:
     """Refuses two places at once for the processes of a run. Raises UsageError."""
     gpus, device = config.gpu_devices, config.device
-    if gpus is not None and (min(gpus) < 0 or len(set(gpus)) < len(gpus)):
-        raise UsageError(
-            f"--gpu_devices {' '.join(map(str, gpus))}: different numbers from 0 on, as nvidia-smi "
-            "shows them"
-        )
     if gpus is not None and device not in ("auto", "cuda"):
         raise UsageError(f"--gpu_devices and --device {device} both say where: drop one of them")
 

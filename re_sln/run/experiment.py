@@ -142,8 +142,9 @@ def prepare(config: Config, held_out: HeldOut | None = None, ranks: Ranks = ALON
         identity["pretrained"] = FROM_SCRATCH
     if config.sync_bn:
         identity["sync_bn"] = True
-    # How long to train is in no identity, but one rank would wait for another in vain.
-    check_same(identity | {"n_epochs": config.n_epochs}, ranks)
+    # These are in no identity, but one rank would wait for another in vain.
+    more = {name: getattr(config, name) for name in ("n_epochs", "save_probs")}
+    check_same(identity | more, ranks)
     folder, exp_id = ranks.same(lambda: find_folder(config, identity))
     return Experiment(
         config=config,

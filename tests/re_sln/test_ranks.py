@@ -7,6 +7,7 @@ import socket
 import subprocess
 import sys
 import time
+from datetime import timedelta
 from functools import partial
 from pathlib import Path
 
@@ -23,7 +24,8 @@ from re_sln.method.images import DeviceImages
 from re_sln.method.ranks import Ranks
 from re_sln.run import checkpoint, experiment, launch
 from re_sln.run.config import parse
-from re_sln.run.errors import UsageError
+from re_sln.run.errors import PeerError, UsageError
+from re_sln.run.launch import joined
 from tests.ranks import environment, run, torchrun
 
 CPU = torch.device("cpu")
@@ -37,12 +39,17 @@ FLAGS = [
 LONG = [*FLAGS, "--n_epochs", str(EPOCHS)]
 
 
-def started(count, flags, folders):
-    """The script `count` times, as torchrun starts it, but nobody ends what is left of them."""
+def meeting_of(count):
+    """What torchrun sets for each of `count` processes but its number."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = str(free.getsockname()[1])
-    known = {"WORLD_SIZE": str(count), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
+    return {"WORLD_SIZE": str(count), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
+
+
+def started(count, flags, folders):
+    """The script `count` times, as torchrun starts it, but nobody ends what is left of them."""
+    known = meeting_of(count)
     return [
         subprocess.Popen(
             [sys.executable, str(SCRIPTS / "train_cifar.py"), *flags],
@@ -226,7 +233,7 @@ def test_one_process_of_a_machine_makes_custom_noise(local_rank, makes, monkeypa
     assert experiment._of_this_process(given).custom_noise
 
 
-@pytest.mark.parametrize("name", ["data_sha256", "n_epochs", "sync_bn"])
+@pytest.mark.parametrize("name", ["data_sha256", "n_epochs", "save_probs", "sync_bn"])
 def test_a_rank_with_other_data_or_flags_is_refused(name):
     """Of the last one this rank knows nothing."""
 
@@ -290,17 +297,34 @@ def test_gpu_devices_that_are_not_there_leave_one_process(main, capsys, tmp_path
     assert "ranks: 1\n" in (tmp_path / "run" / "config.yaml").read_text()
 
 
-@pytest.mark.parametrize(
-    ("flags", "message"),
-    [
-        (["--gpu_devices", "0", "0"], "different numbers from 0 on"),
-        (["--gpu_devices", "0", "1", "--device", "cpu"], "drop one of them"),
-    ],
-)
-def test_gpus_that_contradict_the_rest_are_refused(flags, message, capsys):
+@pytest.mark.parametrize("numbers", [(0, 0), (-1,), (0, -1)])
+def test_gpus_have_different_numbers_from_0_on(main, numbers, capsys):
+    assert main(*TINY, "--method", "ce", "--gpu_devices", *numbers) == 2
+    asked = " ".join(map(str, numbers))
+    assert f"--gpu_devices {asked}: different numbers from 0 on" in capsys.readouterr().err
+
+
+def test_gpus_that_contradict_the_device_are_refused(capsys):
     with pytest.raises(SystemExit, match="2"):
-        parse("train_cifar", [*TINY, "--method", "ce", *flags])
-    assert message in capsys.readouterr().err
+        parse(
+            "train_cifar", [*TINY, "--method", "ce", "--gpu_devices", "0", "1", "--device", "cpu"]
+        )
+    assert "drop one of them" in capsys.readouterr().err
+
+
+def test_several_processes_train_on_cuda_or_cpus(monkeypatch):
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    with pytest.raises(UsageError, match="not on mps: --device cpu"), joined(torch.device("mps")):
+        pass
+
+
+def test_a_process_that_does_not_start_is_not_waited_for_forever(monkeypatch):
+    monkeypatch.setattr(launch, "JOIN", timedelta(seconds=1))
+    for name, value in {**meeting_of(2), "RANK": "0"}.items():
+        monkeypatch.setenv(name, value)
+    message = "not all processes of this run started within 0:00:01"
+    with pytest.raises(PeerError, match=message), joined(CPU):
+        pass
 
 
 def test_torchruns_processes_are_refused_one_and_the_same_gpu(main, monkeypatch, capsys):
