@@ -37,13 +37,14 @@ class Sizes:
     annotations: int = 1_000
     checkpoints: int = 200  # kills, of each project
     kills: int = 20  # of each project and precision
+    ranks: int = 20  # kills of two processes, of each project that trains by torchrun
     folders: int = 3  # pairs of processes
     disk: int = 4  # disks, of each writer
     corruption: int = 4  # bits, of each file
 
 
-PARTS = ("downloads", "mutations", "checkpoints", "folders", "disk", "corruption", "kills")
-SHORT = Sizes(6, 200, 50, 20, 2, 1, 1, 1)
+PARTS = ("downloads", "mutations", "checkpoints", "folders", "disk", "corruption", "kills", "ranks")
+SHORT = Sizes(6, 200, 50, 20, 2, 1, 1, 1, 1)
 
 
 def rows_of(part: str, projects: Sequence[str], sizes: Sizes, seed: int) -> Iterator[Row]:
@@ -59,6 +60,8 @@ def rows_of(part: str, projects: Sequence[str], sizes: Sizes, seed: int) -> Iter
                 commands = disk.shared_commands()
                 yield from disk.shared_part(commands, sizes.disk, seed, Path(folder))
         for name in projects:
+            if part == "ranks" and not PROJECTS[name].trains_by_ranks:
+                continue
             yield from run_in_project(part, name, getattr(sizes, part), seed)
 
 

@@ -46,6 +46,8 @@ def rows(part: str, name: str, tries: int, seed: int, scratch: Path) -> Iterator
         if part == "kills":
             for precision in project.precisions:
                 yield kills.part(project, precision, tries, seed, scratch)
+        elif part == "ranks":
+            yield kills.part(project, kills.TWO_RANKS, tries, seed, scratch)
         elif part == "corruption":
             yield from corruption.part(project, tries, seed, scratch)
         else:

@@ -1,28 +1,41 @@
 """Kills at random moments: a run that was killed and resumed ends with the bits of a whole one.
 
 A run is killed between the moment it holds its folder and its end, by SIGKILL to its whole process
-group; the same command then resumes it, and may be killed again. When one comes to its end before
-its kill, it is compared, and the next run begins in a new folder, until there were enough kills.
+group, of two ranks to one of them or both; the same command then resumes it, and may be killed
+again. When one comes to its end before its kill, it is compared, and the next run begins in a new
+folder, until there were enough kills.
 """
 
 import random
 import shutil
+from functools import partial
 from pathlib import Path
 
-from tests.proof.process import HANGS, KILLED, Ended, digest_of, run_until
+from tests.proof import process, ranks
+from tests.proof.process import HANGS, KILLED, Ended, digest_of
 from tests.proof.projects import RUN, Project, fresh
 from tests.proof.report import Row
 
+TWO_RANKS = "two ranks"
 
-def part(project: Project, precision: str, kills: int, seed: int, scratch: Path) -> Row:
-    """Kills a project's runs so often, and compares those that end with one that was left alone."""
-    moments = random.Random(f"{seed} {project.name} {precision}")
-    words = project.command(scratch / "inputs", precision)
-    whole = run_until(words, fresh(scratch / precision), HANGS)
-    what = f"{project.name}, {precision}: SIGKILL, resumed"
+
+def part(project: Project, way: str, kills: int, seed: int, scratch: Path) -> Row:
+    """Kills a project's runs so often, and compares those that end with one that was left alone.
+
+    way: a precision, or TWO_RANKS, which is two processes in float32.
+    """
+    moments = random.Random(f"{seed} {project.name} {way}")
+    if way == TWO_RANKS:
+        words = project.command(scratch / "inputs")
+        run_until = partial(ranks.run_until, moments=moments)
+    else:
+        words = project.command(scratch / "inputs", way)
+        run_until = process.run_until
+    whole = run_until(words, fresh(scratch / way), HANGS)
+    what = f"{project.name}, {way}: SIGKILL, resumed"
     if whole.status:
         return Row(what, 0, (f"the run itself ended with {whole.status}: {whole.errors[-500:]}",))
-    expected = digest_of(project, scratch / precision)
+    expected = digest_of(project, scratch / way)
     landed = compared = in_training = 0
     failures: list[str] = []
     while landed < kills:

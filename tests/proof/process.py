@@ -2,8 +2,7 @@
 
 This process, in the project's environment, imports once what the script does, and is forked for
 every run; the forked process then runs the script's file as Python would. It computes nothing with
-the framework itself, which could start threads that a forked process lacks. A script with a
-launcher, such as torchrun, is started as a user does.
+the framework itself, which could start threads that a forked process lacks.
 """
 
 import contextlib
@@ -17,9 +16,10 @@ import sys
 import tempfile
 import time
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import IO, Any
 
 from tests.proof import digest
@@ -66,15 +66,22 @@ class Started:
         if not self.wait(seconds):
             os.killpg(self.pid, signal.SIGKILL)
         status = os.waitstatus_to_exitcode(os.waitpid(self.pid, 0)[1])
-        with contextlib.suppress(ProcessLookupError):  # ranks that are left of a launcher
+        with contextlib.suppress(ProcessLookupError):  # workers that are left
             os.killpg(self.pid, signal.SIGKILL)
         with self.errors as errors:
             errors.seek(0)
             return Ended(status, errors.read(), time.monotonic() - since)
 
 
-def start(words: Sequence[str], folder: Path, limit: int | None = None) -> Started:
-    """Runs [python, script, flags ...] from the folder. limit: bytes that a file may have."""
+def start(
+    words: Sequence[str],
+    folder: Path,
+    limit: int | None = None,
+    variables: Mapping[str, str] = MappingProxyType({}),
+) -> Started:
+    """Runs [python, script, flags ...] from the folder. limit: bytes that a file may have;
+    variables: more of the environment.
+    """
     errors = tempfile.TemporaryFile("w+")  # noqa: SIM115 - closed by Started.ended
     child = os.fork()
     if child:
@@ -83,6 +90,7 @@ def start(words: Sequence[str], folder: Path, limit: int | None = None) -> Start
     try:
         os.setsid()
         os.chdir(folder)
+        os.environ.update(variables)
         nowhere = os.open(os.devnull, os.O_RDWR)
         for number, target in ((nowhere, 0), (nowhere, 1), (errors.fileno(), 2)):
             os.dup2(number, target)
@@ -99,8 +107,6 @@ def start(words: Sequence[str], folder: Path, limit: int | None = None) -> Start
 
 
 def _run_script(words: Sequence[str]) -> int:
-    if not words[1].endswith(".py"):  # a launcher
-        os.execv(words[0], words)
     sys.argv, sys.path[0] = list(words[1:]), str(Path(words[1]).parent)
     try:
         runpy.run_path(words[1], run_name="__main__")
@@ -159,8 +165,6 @@ def digest_of(project: Project, folder: Path) -> dict[str, str] | str:
 
 def import_what_it_does(words: Sequence[str], folder: Path) -> None:
     """Imports here what a run of this command imports, in the same order."""
-    if not words[1].endswith(".py"):
-        return
     names: list[str] = call(lambda: [_run_script_quietly(words, folder), list(sys.modules)])[1]
     for name in names:
         with contextlib.suppress(Exception):  # of modules that are made, and not imported

@@ -47,7 +47,7 @@ def environment(**more: str) -> dict[str, str]:
 class Project:
     """flags: what follows the script, of the made inputs; precisions: name -> more flags.
 
-    launcher: words between the interpreter and the script, such as those of torchrun.
+    trains_by_ranks: whether torchrun may start it.
     """
 
     name: str
@@ -55,7 +55,7 @@ class Project:
     flags: Callable[[Path], Sequence[str]]
     precisions: Mapping[str, Sequence[str]]
     inputs: Callable[[Path], None] = lambda folder: None
-    launcher: tuple[str, ...] = ()
+    trains_by_ranks: bool = False
 
     @property
     def python(self) -> Path:
@@ -63,7 +63,7 @@ class Project:
 
     def command(self, inputs: Path, precision: str = "float32") -> list[str]:
         """The words that start a run, or resume it."""
-        start = [str(self.python), *self.launcher, str(ROOT / self.name / self.script)]
+        start = [str(self.python), str(ROOT / self.name / self.script)]
         return [*start, *self.flags(inputs), *self.precisions[precision]]
 
 
@@ -107,6 +107,7 @@ PROJECTS = {
                 *("--device", "cpu", "--resume", "--output_dir", RUN),
             ),
             AMP,
+            trains_by_ranks=True,
         ),
         Project(
             "re_sln",
@@ -117,6 +118,7 @@ PROJECTS = {
                 *("--lc_n_epoch", "3", "--device", "cpu", "--resume", "--output_dir", RUN),
             ),
             AMP,
+            trains_by_ranks=True,
         ),
         Project(
             "lra_diffusion",
@@ -131,6 +133,7 @@ PROJECTS = {
             ),
             AMP,
             noise_and_features,
+            trains_by_ranks=True,
         ),
         Project(
             "ieg_fsr",
