@@ -14,7 +14,7 @@ from lra_diffusion.encoders.frozen import Encoder
 from lra_diffusion.method.guide import OnTheFly
 from lra_diffusion.method.images import DeviceImages
 from lra_diffusion.method.networks import WeightAverage
-from lra_diffusion.method.ranks import Ranks
+from lra_diffusion.method.ranks import ALONE, Ranks
 from lra_diffusion.method.retrieval import Bank
 from lra_diffusion.method.train import Learner, TrainingSet, train_epoch
 from lra_diffusion.run.device import use_bfloat16
@@ -106,7 +106,7 @@ class Contiguous:
     def __init__(self, images: DeviceImages) -> None:
         self._images, self.device = images, images.device
 
-    def views(self, batches: Sequence[Tensor], seed: int, ranks: Ranks) -> Iterator[Tensor]:
+    def views(self, batches: Sequence[Tensor], seed: int, ranks: Ranks = ALONE) -> Iterator[Tensor]:
         return (view.contiguous() for view in self._images.views(batches, seed, ranks))
 
 

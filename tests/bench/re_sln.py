@@ -40,6 +40,7 @@ from re_sln.run.errors import UsageError
 from re_sln.run.experiment import build_learner, loop_settings
 
 SAMPLES, CLASSES, TEST_IMAGES = 50_000, 10, 10_000
+CPU_SAMPLES = 256  # two steps are enough there, and an epoch takes minutes
 
 
 @dataclass
@@ -144,7 +145,7 @@ def main() -> int:
     except UsageError as error:
         parser.error(str(error))
     on_gpu = device.type == "cuda"
-    count = SAMPLES if on_gpu else 256  # on a CPU two steps are enough, and an epoch takes minutes
+    count = SAMPLES if on_gpu else CPU_SAMPLES
     images = np.random.default_rng(0).integers(0, 256, (count, 32, 32, 3), dtype=np.uint8)
     fast = build("as trained", images, device, "auto", torch.channels_last, args.compile)
     plain = build("float32 NCHW", images, device, "off", torch.contiguous_format, False)
