@@ -139,7 +139,7 @@ class Config(Settings):
     export: Path | None = setting(
         None,
         "write label_quality.csv, corrected_labels.npz and plots.png of a run folder again, and "
-        "stop; takes all settings but --save_probs from the run",
+        "stop; takes all settings from the run but where things are, and --save_probs",
     )
     save_probs: bool = setting(
         False,

@@ -150,7 +150,7 @@ class LabelConfig(RunConfig):
         default=None,
         metavar="RUN",
         help="write label_quality.csv and corrected_labels.npz of a run folder again, and stop; "
-        "takes all settings but --save_probs from the run",
+        "takes all settings from the run but where things are, and --save_probs",
     )
     save_probs: bool = flag(
         "--save_probs",

@@ -17,6 +17,12 @@ import yaml
 
 # Of this command alone: a copy of an old run must neither continue nor overwrite that run.
 NOT_TAKEN_OVER = ("config", "evaluate", "eval_only", "export", "help", "output_dir", "resume")
+# Where things are, which --export takes beside the run's settings: run or data may have been moved.
+PLACES = (
+    *("data_path", "labels", "noise_file", "cache_dir", "device"),
+    *("fp_weights", "fp_embed_train", "fp_embed_test"),
+)
+NOISE = "noise.npz"  # of a run folder: the labels that it trained on
 
 
 def add_config_flag(group: argparse._ArgumentGroup) -> None:
@@ -32,14 +38,19 @@ def add_config_flag(group: argparse._ArgumentGroup) -> None:
 def expand_export(parser: argparse.ArgumentParser, argv: Sequence[str]) -> list[str]:
     """The command line that continues the run of `--export RUN`; without the flag as it is.
 
-    Exits with a message for another flag than --save_probs, and where there is nothing to export.
+    A noise file that has gone is replaced by the run's own. Exits with a message for flags that
+    could change the run, and where there is nothing to export.
     """
     given, unknown = _given(parser, argv)
     if "export" not in given or {"-h", "--help"} & {*argv}:
         return list(argv)
-    if unknown or given.keys() - {"export", "save_probs"}:
+    known = {action.dest for action in parser._actions}
+    places = [name for name in PLACES if name in known]
+    if unknown or given.keys() - {"export", "save_probs", *places}:
+        others = ", ".join(f"--{name}" for name in places)
         parser.error(
-            "--export takes every setting from the run: leave out all other flags but --save_probs"
+            "--export takes every setting from the run: leave out all other flags but --save_probs "
+            f"and those that say where things are now ({others})"
         )
     run = Path(given["export"])
     settings = run / "config.yaml"
@@ -47,11 +58,20 @@ def expand_export(parser: argparse.ArgumentParser, argv: Sequence[str]) -> list[
         parser.error(
             f"--export {run}: needs config.yaml and a checkpoint there: give the folder of a run"
         )
-    script = _read(parser, settings).get("script")
+    found = _read(parser, settings)
+    script, noise_file = found.get("script"), found.get("noise_file")
     if script is not None and f"{script}.py" != parser.prog:
         parser.error(f"--export {run}: a run of {script}.py: export it with that script")
     words = [f"--config={settings}", f"--export={run}", f"--output_dir={run}", "--resume"]
+    words += [f"--{name}={given[name]}" for name in places if name in given]
+    if noise_file and "noise_file" not in given and not _is_there(noise_file):
+        words.append(f"--noise_file={run / NOISE}")
     return [*words, *(["--save_probs"] if "save_probs" in given else [])]
+
+
+def _is_there(noise_file: str) -> bool:
+    """Whether FILE or FILE:COLUMN is."""
+    return Path(noise_file).exists() or Path(noise_file.rpartition(":")[0]).is_file()
 
 
 def expand_config(

@@ -198,7 +198,7 @@ class Config(LabelChoice):
     deterministic: bool = flag("only deterministic kernels (slower on a GPU)", default=False)
     export: Path | None = flag(
         "write label_quality.csv and corrected_labels.npz of a run folder again, and stop; takes "
-        "all settings but --save_probs from the run",
+        "all settings from the run but where things are, and --save_probs",
         scripts=TRAINING,
         metavar="RUN",
     )

@@ -229,7 +229,7 @@ def test_probabilities_are_in_the_order_of_the_data(main, tmp_path):
 def test_an_export_of_what_is_no_finished_run_is_refused(trained, copy_of, main, tmp_path, capsys):
     folder = copy_of("supervised")
     for flags, message in (
-        ([folder, "--save_probs"], "leave out all other flags"),
+        ([folder, "--seed=3"], "leave out all other flags but --save_probs"),
         ([folder, f"--output_dir={tmp_path}"], "leave out all other flags"),
         ([tmp_path], f"--export {tmp_path} has no config.yaml"),
     ):
@@ -273,11 +273,12 @@ def test_an_export_of_a_run_that_is_not_at_its_end_says_so(trained, copy_of, mai
     assert f"note: iteration 20 of {STEPS} is done" in capsys.readouterr().out
 
 
-def test_missing_data_name_a_command_that_takes_the_flag(trained, copy_of, main, capsys):
+def test_an_export_takes_where_the_data_are_now(trained, copy_of, main, tmp_path, capsys):
     folder = copy_of("supervised")
     config = yaml.safe_load((folder / "config.yaml").read_text())
     config |= {"dataset": "cifar10", "dataset_dir": str(folder)}
     (folder / "config.yaml").write_text(json.dumps(config))
-    assert main("--export", folder) == 2
+    assert main("--export", folder, f"--dataset_dir={tmp_path / 'moved'}") == 2
     error = capsys.readouterr().err
-    assert f"`python -m ieg.main --config {folder}/config.yaml --output_dir={folder}`" in error
+    assert f"{tmp_path / 'moved'}" in error
+    assert "--dataset_dir" in error

@@ -10,6 +10,8 @@ from conftest import TINY
 
 from re_sln import train_cifar, train_real
 from re_sln.run import label_quality
+from re_sln.run.config import build_parser
+from re_sln.run.flags import expand_export
 from shared import datasets
 from shared.formats.alignment import aligned
 from shared.formats.external import read_any
@@ -138,3 +140,42 @@ def test_export_refuses_runs_of_another_script_and_torn_ones(finished, main, tmp
         path.write_bytes(path.read_bytes()[:1000])
     assert main("--export", "run") == 2
     assert "train it first" in capsys.readouterr().err
+
+
+def test_export_takes_where_things_are_now(tmp_path):
+    (tmp_path / "last.ckpt").touch()
+    config = tmp_path / "config.yaml"
+    config.write_text("script: train_cifar\nnoise_file: gone.npz:worse_label\n")
+    expected = [
+        f"--config={config}",
+        f"--export={tmp_path}",
+        f"--output_dir={tmp_path}",
+        "--resume",
+    ]
+    parser = build_parser("train_cifar")
+    words = ["--export", run, "--data_path", "here"]
+    own_labels = f"--noise_file={run}/noise.npz"
+    assert expand_export(parser, words) == [*expected, "--data_path=here", own_labels]
+    given = "--noise_file=here.npz"
+    assert expand_export(parser, [*words, given, "--save_probs"]) == [
+        *expected,
+        "--data_path=here",
+        given,
+        "--save_probs",
+    ]
+    config.write_text(f"noise_file: {config}:worse_label\n")
+    assert expand_export(parser, words[:2]) == expected
+
+
+def test_a_moved_run_is_exported(tmp_path, finished, main, monkeypatch, capsys):
+    """Its noise file has gone; what it trained on lies in it."""
+    noise_file = tmp_path / "noise.npz"
+    shutil.copy(finished / "ce" / "noise.npz", noise_file)
+    flags = ["--dataset_name", "digits", "--noise_file", noise_file, "--limit_train", "96"]
+    assert main(*flags, "--method", "ce", "--n_epochs", 1, "--output_dir", tmp_path / "run") == 0
+    written = (tmp_path / "run" / TABLES[0]).read_bytes()
+    noise_file.unlink()
+    (tmp_path / "run" / TABLES[0]).unlink()
+    (tmp_path / "run").rename(tmp_path / "moved")
+    assert main("--export", tmp_path / "moved") == 0
+    assert (tmp_path / "moved" / TABLES[0]).read_bytes() == written

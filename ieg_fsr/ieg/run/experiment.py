@@ -194,13 +194,7 @@ def load_task(config: Config) -> Task:
             ),
         )
     except UserError as error:
-        text = with_own_flag(str(error))
-        if config.export is not None:
-            text += (
-                f"\n--export has no such flag: `python -m ieg.main --config {config.export}/"
-                f"config.yaml --output_dir={config.export}` takes it and does the same"
-            )
-        raise type(error)(text) from error
+        raise type(error)(with_own_flag(str(error))) from error
 
 
 def with_own_flag(text: str) -> str:

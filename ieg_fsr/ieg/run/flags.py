@@ -19,6 +19,9 @@ import yaml
 from shared.runs.methods import IEG, recognised
 from shared.runs.run import RunError
 
+# Where things are, which --export takes beside the run's settings: run or data may have been moved.
+PLACES = ("dataset_dir", "noise_file", "labels", "cache_dir")
+
 
 @dataclass(frozen=True)
 class Flag:
@@ -122,12 +125,25 @@ def whole_command(
     """
     run, others = _found("--export", argv)
     if run is not None:
-        if others:
-            parser.error("--export takes every setting from the run: leave out all other flags")
+        _check_beside_export(parser, others)
         _check_whose(run, parser)
-        argv = [f"--config={run / 'config.yaml'}", f"--output_dir={run}", f"--export={run}"]
+        here = [f"--config={run / 'config.yaml'}", f"--output_dir={run}", f"--export={run}"]
+        argv = [*here, *others]
     path, _ = _found("--config", argv)
     return list(argv) if path is None else [*_flags_of(path, parser, argv, left_out), *argv]
+
+
+def _check_beside_export(parser: argparse.ArgumentParser, argv: Sequence[str]) -> None:
+    """Exits with a message for flags that could change the run."""
+    finder = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    for name in PLACES:
+        finder.add_argument(f"--{name}")
+    _add_switch(finder, "save_probs", False, "")
+    if finder.parse_known_args(argv)[1]:
+        parser.error(
+            "--export takes every setting from the run: leave out all other flags but --save_probs "
+            f"and those that say where things are now ({', '.join(f'--{n}' for n in PLACES)})"
+        )
 
 
 def _check_whose(run: Path, parser: argparse.ArgumentParser) -> None:
