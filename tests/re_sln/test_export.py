@@ -146,12 +146,8 @@ def test_export_takes_where_things_are_now(tmp_path):
     (tmp_path / "last.ckpt").touch()
     config = tmp_path / "config.yaml"
     config.write_text("script: train_cifar\nnoise_file: gone.npz:worse_label\n")
-    expected = [
-        f"--config={config}",
-        f"--export={tmp_path}",
-        f"--output_dir={tmp_path}",
-        "--resume",
-    ]
+    run = str(tmp_path)
+    expected = [f"--config={config}", f"--export={run}", f"--output_dir={run}", "--resume"]
     parser = build_parser("train_cifar")
     words = ["--export", run, "--data_path", "here"]
     own_labels = f"--noise_file={run}/noise.npz"
