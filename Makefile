@@ -33,7 +33,8 @@ compare: setup-compare ## every method on the same noisy labels, by default digi
 compare-commands: setup-compare ## the same as plain commands, one a line, and a Slurm array file beside them
 compare compare-commands: ; @compare/scripts/compare.sh $@
 report: setup-compare ## one page about finished runs that opens offline, with the most suspicious labels as pictures: RUNS="runs/a runs/b"
-	@.venv/compare/bin/python -m compare.report $(RUNS) --out $(or $(OUT),report.html) $(ARGS)
+	$(if $(strip $(RUNS)),,$(error RUNS names no run: make report RUNS=runs/compare-digits-pdn-0.4))
+	@.venv/compare/bin/python -m compare.report $(RUNS) --out "$(or $(OUT),report.html)" $(ARGS)
 ##@ InstanceGM
 instancegm-digits: setup-instancegm ## plain cross-entropy and InstanceGM on the same noisy digits (about 5 minutes)
 instancegm-own-pictures: setup-instancegm ## the same comparison on picture files in folders of classes, at 64 pixels (about 10 minutes)
