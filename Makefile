@@ -33,7 +33,7 @@ compare: setup-compare ## every method on the same noisy labels, by default digi
 compare-commands: setup-compare ## the same as plain commands, one a line, and a Slurm array file beside them
 compare compare-commands: ; @compare/scripts/compare.sh $@
 report: setup-compare ## one page about finished runs that opens offline, with the most suspicious labels as pictures: RUNS="runs/a runs/b"
-	$(if $(strip $(RUNS)),,$(error RUNS names no run: make report RUNS=runs/compare-digits-pdn-0.4))
+	@test -n "$(RUNS)" || { echo 'which runs? make report RUNS="runs/a runs/b"' >&2; exit 2; }
 	@.venv/compare/bin/python -m compare.report $(RUNS) --out "$(or $(OUT),report.html)" $(ARGS)
 ##@ InstanceGM
 instancegm-digits: setup-instancegm ## plain cross-entropy and InstanceGM on the same noisy digits (about 5 minutes)
