@@ -31,8 +31,11 @@ SECTIONS = (
 )
 
 
-def page(found: Collected, source: Source, first: int) -> str:
-    """The report as HTML. first: how many suspicious samples of each method have a picture."""
+def page(found: Collected, source: Source, first: int) -> tuple[str, str | None]:
+    """The report as HTML, and why pictures are missing from it, None where none is.
+
+    first: how many suspicious samples of each method have a picture.
+    """
     samples = found.samples
     judges = [method for method in found.methods if method.has_opinion]
     unit = next((run.metric for method in found.methods for run in method.runs), "accuracy")
@@ -53,7 +56,7 @@ def page(found: Collected, source: Source, first: int) -> str:
     rows = tables.methods(found.methods, samples)
     detection = tables.detection(judges, detections, samples)
     samples_shown = gallery.for_page(ranking, judges, samples, pictures.uris)
-    return _render(
+    html = _render(
         title=f"Noisy labels of {samples.dataset or 'these runs'}: a comparison",
         facts=_facts(found, judges),
         answers=_answers(rows, detection, unit),
@@ -83,6 +86,7 @@ def page(found: Collected, source: Source, first: int) -> str:
         folders=[(method.title, run.folder) for method in found.methods for run in method.runs],
         left_out=found.left_out,
     )
+    return html, pictures.problem
 
 
 def _render(**content: Any) -> str:

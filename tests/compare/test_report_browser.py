@@ -38,7 +38,8 @@ def browser():
 
 def html_of(folder, place, source):
     path = folder / "report.html"
-    path.write_text(report_page.page(collect([place]), source, first=100), encoding="utf-8")
+    html, _ = report_page.page(collect([place]), source, first=100)
+    path.write_text(html, encoding="utf-8")
     return path
 
 
