@@ -94,7 +94,7 @@ def _run(args: argparse.Namespace) -> None:
     if args.first < 1:
         raise UserError(f"--first {args.first}: show at least one label of each method")
     # plotly and scikit-learn take two seconds, which --help and a wrong flag need not wait for.
-    from compare.report import label_studio
+    from compare.report import label_studio, review
     from compare.report.collect import collect
     from compare.report.page import page
 
@@ -117,6 +117,8 @@ def _run(args: argparse.Namespace) -> None:
         print(
             f"wrote {printable(str(config))}: the labelling interface, for the project's settings"
         )
+        command = printable(review.command(found, "export.json"))
+        print(f"its export becomes a noise file to train on by: {command}")
 
 
 def _source(found: "Collected", args: argparse.Namespace) -> "Source":

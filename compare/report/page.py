@@ -14,7 +14,7 @@ import jinja2
 from markupsafe import Markup
 from plotly.offline import get_plotlyjs
 
-from compare.report import figures, gallery, tables, thumbnails
+from compare.report import figures, gallery, review, tables, thumbnails
 from compare.report.collect import Collected, Method, Samples
 from compare.report.figures import Figure
 from compare.report.thumbnails import Source
@@ -86,6 +86,7 @@ def page(found: Collected, source: Source, first: int) -> tuple[str, str | None]
         notes=found.notes,
         folders=[(method.title, run.folder) for method in found.methods for run in method.runs],
         left_out=found.left_out,
+        convert=review.command(found, "ticked_labels.csv:new_label"),
     )
     return html, pictures.problem
 

@@ -242,6 +242,72 @@ def test_a_right_label_that_is_no_class_is_marked(open_page, plain):
         assert right.evaluate("e => e.validity.valid") == is_class
 
 
+def test_a_right_label_that_is_no_class_is_not_downloaded(open_page, plain):
+    page = open_page(plain)
+    refused = page.locator("#refused")
+    fields = page.locator("#cards input[type=text]")
+    fields.nth(0).fill("seven")
+    fields.nth(1).fill("7")
+    fields.nth(1).blur()
+    downloads = []
+    page.on("download", lambda download: downloads.append(download))
+    page.click("#download")
+    assert '"seven" of sample ' in refused.inner_text()
+    assert '"7"' not in refused.inner_text()
+    assert is_asked_before_leaving(page)
+    page.select_option("#by-method", label="InstanceGM")  # the cards are made anew
+    page.select_option("#by-method", label="all methods, by mean rank")
+    assert not fields.nth(0).evaluate("e => e.validity.valid")
+    fields.nth(0).fill("6")
+    fields.nth(0).blur()
+    with page.expect_download():
+        page.click("#download")
+    assert len(downloads) == 1
+    assert not refused.is_visible()
+
+
+def is_asked_before_leaving(page):
+    return page.evaluate(
+        """() => {
+            const leaving = new Event("beforeunload", { cancelable: true });
+            return !dispatchEvent(leaving);
+        }"""
+    )
+
+
+def test_a_review_that_is_not_downloaded_is_not_lost_without_a_question(open_page, plain):
+    page = open_page(plain)
+    assert not is_asked_before_leaving(page)
+    boxes, fields = (page.locator(f"#cards input[type={kind}]") for kind in ("checkbox", "text"))
+    boxes.nth(2).check()
+    assert is_asked_before_leaving(page)
+    with page.expect_download():
+        page.click("#download")
+    assert not is_asked_before_leaving(page)
+    fields.nth(3).type("1")  # still in the field
+    assert is_asked_before_leaving(page)
+    page.click("#untick")
+    assert not is_asked_before_leaving(page)
+    page.click("#tick-all")
+    assert is_asked_before_leaving(page)
+
+
+def test_what_has_a_right_label_is_ticked(open_page, plain):
+    page = open_page(plain)
+    box, field = (page.locator(f"#cards input[type={kind}]").first for kind in ("checkbox", "text"))
+    field.fill("3")
+    field.blur()
+    assert box.is_checked()
+    box.uncheck()
+    assert field.input_value() == ""
+    box.check()
+    assert field.input_value() == "3"
+    field.fill("")
+    field.blur()
+    assert not box.is_checked()
+    assert "0 ticked" in page.locator("#count").inner_text()
+
+
 def test_names_with_commas_and_quotes_survive_the_download(open_page, hostile_runs, tmp_path):
     page = open_page(without_figures(tmp_path, hostile_runs, Source("folder", tmp_path)))
     page.click("#tick-all")

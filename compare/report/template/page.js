@@ -101,7 +101,8 @@ addEventListener("afterprint", redraw);
 const gallery = read("samples");
 const PAGE = 60; // cards that are shown at a time
 const ticked = new Set(); // positions in gallery.samples
-const corrections = new Map(); // position -> what was written
+const corrections = new Map(); // position -> what was written; what is not ticked shows none of it
+let unsaved = false; // whether something was ticked or written since the last download
 let limit = PAGE;
 let shown = [];
 
@@ -143,30 +144,39 @@ function truth(sample) {
   return [element("span", { className: "wrong" }, `✗ truth: ${gallery.classes[sample.clean] ?? "none of the classes"}`)];
 }
 
+const isNoClass = written => written !== "" && !gallery.classes.includes(written);
+const nameOf = sample => sample.file || `sample ${number(sample.index)}`;
+
 function card({ sample, position, says }) {
   const item = element("li", { className: ticked.has(position) ? "ticked" : "" });
-  const name = sample.file || `sample ${number(sample.index)}`;
+  const name = nameOf(sample);
   const box = element("input", { type: "checkbox", checked: ticked.has(position) });
   box.setAttribute("aria-label", `${name}: given ${gallery.classes[sample.given]}, predicted ${gallery.classes[says.predicted]}; tick as wrong`);
   const tick = on => {
     box.checked = on;
     ticked[on ? "add" : "delete"](position);
     item.classList.toggle("ticked", on);
+    unsaved = ticked.size > 0;
+    write();
     count();
   };
   box.addEventListener("change", () => tick(box.checked));
   const ranked = says === sample.all ? gallery.count : gallery.judged[sample.by.indexOf(says)];
   const votes = sample.by.filter(each => each && each.flags).length, judges = sample.by.filter(Boolean).length;
-  const right = element("input", { type: "text", placeholder: "right label", value: corrections.get(position) || "" });
+  const right = element("input", { type: "text", placeholder: "right label" });
   right.setAttribute("list", "class-names");
   right.setAttribute("aria-label", `right label of ${name}`);
-  right.addEventListener("change", () => {
-    const written = right.value.trim();
-    corrections.set(position, written);
-    if (written) tick(true);
-    right.setCustomValidity(!written || gallery.classes.includes(written) ? "" : "none of the classes: choose one of the list");
+  const write = () => {
+    right.value = ticked.has(position) ? corrections.get(position) || "" : "";
+    right.setCustomValidity(isNoClass(right.value) ? "none of the classes: choose one of the list" : "");
+  };
+  right.addEventListener("input", () => { unsaved = true; });
+  right.addEventListener("change", () => { // to write a label ticks, to clear it takes that back
+    corrections.set(position, right.value.trim());
+    tick(right.value.trim() !== "");
     right.reportValidity();
   });
+  write();
   item.append(
     element("label", {}, box, picture(sample, name)),
     element("div", { className: "labels" },
@@ -201,6 +211,11 @@ function csv(rows) {
 }
 
 function download() {
+  const wrong = [...ticked].filter(position => isNoClass(corrections.get(position) || ""));
+  byId("refused").hidden = wrong.length === 0;
+  byId("refused").textContent = `Not downloaded, since some right labels are none of the classes. Correct or clear ${wrong
+    .map(position => `"${corrections.get(position)}" of ${nameOf(gallery.samples[position])}`).join(", ")}.`;
+  if (wrong.length) return;
   const method = Number(byId("by-method").value);
   const head = ["index", "file", "given_label", "given_name", "predicted_label", "predicted_name", "new_label", "new_name"];
   const rows = [...ticked].sort((a, b) => gallery.samples[a].index - gallery.samples[b].index).map(position => {
@@ -216,6 +231,7 @@ function download() {
   });
   link.click();
   setTimeout(() => URL.revokeObjectURL(link.href), 1000);
+  unsaved = false;
 }
 
 if (gallery.samples.length) {
@@ -229,9 +245,11 @@ if (gallery.samples.length) {
   });
   byId("tick-all").addEventListener("click", () => {
     shown.slice(0, limit).forEach(({ position }) => ticked.add(position));
+    unsaved = true;
     render();
   });
-  byId("untick").addEventListener("click", () => { ticked.clear(); render(); });
+  byId("untick").addEventListener("click", () => { ticked.clear(); unsaved = false; render(); });
+  addEventListener("beforeunload", event => { if (unsaved) event.preventDefault(); });
   byId("download").addEventListener("click", download);
   render();
 }
