@@ -14,7 +14,10 @@ METHODS = {  # what marks a method in config.yaml
     "ce": "no_vae: false\nnum_epochs: 3\nmethod: ce\n",
     "instancegm": "no_vae: false\nnum_epochs: 3\nmethod: instancegm\n",
     "sln": "dataset_name: digits\nsigma: 0.5\nmo: true\nlc_n_epoch: 2\nn_epochs: 4\n",
+    "dividemix": "no_vae: true\nnum_epochs: 3\nmethod: dividemix\n",
     "ieg": "network_name: wrn10-1\nmax_epoch: 4\nmethod: ieg\nprobe_dataset_hold_ratio: 0.07\n",
+    "l2r": "network_name: wrn10-1\nmax_epoch: 4\nmethod: l2r\nprobe_dataset_hold_ratio: 0.07\n",
+    "fsr": "network_name: wrn10-1\nmax_epoch: 4\nmethod: fsr\n",
     "lra": "nepoch: 4\nno_validation: false\nmethod: LRA-diffusion (SimCLR)\n",
 }
 DIGITS = tuple("0123456789")

@@ -60,6 +60,17 @@ def digits(tmp_path_factory, runs):
 
 
 @pytest.fixture(scope="module")
+def many_methods(tmp_path_factory):
+    """All eight of a comparison."""
+    folder = tmp_path_factory.mktemp("many")
+    labels = made.noise(200)
+    for number, method in enumerate(made.METHODS):
+        says = made.verdict(labels, 0.5 + number / 20, number)
+        made.write(folder / "runs" / method, labels, method, says=says)
+    return html_of(folder, folder / "runs", Source("digits"))
+
+
+@pytest.fixture(scope="module")
 def plain(tmp_path_factory, runs):
     """The page without figures."""
     return without_figures(tmp_path_factory.mktemp("plain"), runs, Source("digits"))
@@ -110,7 +121,7 @@ def cards(page):
     return page.locator("#cards > li").all_inner_texts()
 
 
-@pytest.mark.parametrize("width", [1400, 420])
+@pytest.mark.parametrize("width", [1400, 420, 320])
 def test_it_opens_and_fits(open_page, digits, width):
     page = open_page(digits, viewport={"width": width, "height": 900})
     for scheme, colour in (("light", "rgb(255, 255, 255)"), ("dark", "rgb(20, 24, 28)")):
@@ -121,6 +132,41 @@ def test_it_opens_and_fits(open_page, digits, width):
         assert shown.evaluate("image => image.complete && image.naturalWidth") == 32
         background = page.evaluate("getComputedStyle(document.body).backgroundColor")
         assert background == colour
+
+
+@pytest.mark.parametrize("width", [1280, 320])
+def test_the_figures_can_be_read_at_any_width(open_page, many_methods, width):
+    page = open_page(many_methods, viewport={"width": 800, "height": 700})
+    page.wait_for_selector("#figure-roc .legend")
+    page.set_viewport_size({"width": width, "height": 700})
+    page.wait_for_function(
+        """() => ["figure-roc", "figure-agreement", "matrix"].every(place =>
+            document.getElementById(place).querySelector("svg").clientWidth
+            === document.getElementById(place).clientWidth)"""
+    )
+    box = """selector => {
+        const { top, bottom } = document.querySelector(selector).getBoundingClientRect();
+        return { top, bottom };
+    }"""
+    whole, legend, plot, title = (
+        page.evaluate(box, f"#figure-roc {part}")
+        for part in ("svg", ".legend", ".nsewdrag", ".ytitle")
+    )
+    assert page.locator("#figure-roc .legend .traces").count() == 9  # eight, and by chance
+    assert page.locator("#figure-roc .scrollbar").get_attribute("height") == "0"
+    assert legend["bottom"] <= plot["top"]
+    assert plot["bottom"] - plot["top"] > 150
+    assert whole["top"] <= title["top"]
+    assert title["bottom"] <= whole["bottom"]
+    for place in ("figure-agreement", "matrix"):
+        sizes = page.eval_on_selector_all(
+            f"#{place} .heatmap-label text",
+            "all => all.map(each => parseFloat(getComputedStyle(each).fontSize))",
+        )
+        assert sizes
+        assert min(sizes) >= 8
+        whole, cells = (page.evaluate(box, f"#{place} {part}") for part in ("svg", ".nsewdrag"))
+        assert cells["top"] - whole["top"] < 30
 
 
 def test_names_that_are_code_do_nothing(open_page, hostile_runs, tmp_path):

@@ -37,22 +37,43 @@ for (const table of all("table.sortable"))
 const figures = read("figures");
 const drawn = new Map(); // place -> name of the figure that is there
 
+const LETTER = .57; // width of a letter, as a share of its height
+
+/** The size of a matrix of square cells, and of the numbers in them, in a place so many pixels wide. */
+function square(layout, data, width, font) {
+  const label = LETTER * font * Math.max(...data.y.map(name => name.length)) + 16;
+  const title = layout.yaxis.title ? 2 * font : 0;
+  const cell = Math.min((width - label - title - (data.showscale ? 70 : 12)) / data.y.length, 60);
+  const digits = Math.min(cell / 2, font);
+  if (data.texttemplate && digits < 8) delete data.texttemplate; // the colours say it
+  data.textfont = { ...data.textfont, size: digits };
+  if (cell < 2.5 * font) { // .84 instead of 0.84
+    data.text = data.z.map(row => row.map(value => value === null ? "" : value.toFixed(2).replace(/^0|\.00$/, "")));
+    if (data.texttemplate) data.texttemplate = "%{text}";
+  }
+  layout.yaxis.constraintoward = "top";
+  layout.xaxis.constraintoward = "left";
+  layout.xaxis.tickangle = label > cell ? -45 : 0;
+  return cell * data.y.length + (label > cell ? .75 * label : 16) + title + 24;
+}
+
 function themed(figure, element) {
   const style = getComputedStyle(document.documentElement);
   const colour = name => style.getPropertyValue(name).trim();
-  const narrow = element.clientWidth < 500;
+  const width = element.clientWidth, narrow = width < 500, font = narrow ? 11 : 13;
   const isMatrix = figure.data[0].type === "heatmap";
   const layout = structuredClone(figure.layout);
   Object.assign(layout, {
     paper_bgcolor: "rgba(0,0,0,0)", plot_bgcolor: "rgba(0,0,0,0)",
-    font: { family: getComputedStyle(document.body).fontFamily, size: narrow ? 11 : 13, color: colour("--text") },
+    font: { family: getComputedStyle(document.body).fontFamily, size: font, color: colour("--text") },
     margin: { l: narrow ? 48 : 64, r: 12, t: 12, b: 48 },
-    legend: { orientation: "h", x: 0, y: 1.02, yanchor: "bottom" },
+    legend: { orientation: narrow ? "v" : "h", x: 0, y: 1.04, yanchor: "bottom", maxheight: 1, tracegroupgap: 0 },
     hoverlabel: { bgcolor: colour("--card"), bordercolor: colour("--line"), font: { color: colour("--text") } },
     dragmode: false,
   });
   for (const axis of ["xaxis", "yaxis"]) {
     const title = layout[axis].title || {};
+    if (narrow && title.text) title.text = title.text.replace(", ", ",<br>");
     layout[axis] = Object.assign(layout[axis], {
       automargin: true, gridcolor: colour("--line"), linecolor: colour("--line"), zeroline: false,
       showgrid: !isMatrix, title: Object.assign(title, { standoff: 12 }),
@@ -62,14 +83,18 @@ function themed(figure, element) {
   // Plotly takes a cell's colour for opaque, so that its dark numbers vanish on a dark page.
   if (isMatrix && matchMedia("(prefers-color-scheme: dark)").matches) data[0].textfont = { color: colour("--text") };
   if (isMatrix && narrow) data[0].showscale = false; // its numbers, or its colours, say it
-  return [data, layout];
+  const lines = data.filter(line => line.showlegend !== false).length;
+  const height = isMatrix ? square(layout, data[0], width, font) : narrow ? 300 + 20 * lines : 432;
+  return [data, { ...layout, width, height }];
 }
 
 function draw(place, name) {
   const element = byId(place);
   drawn.set(place, name);
   if (place === "matrix") byId("matrix-title").textContent = byId("matrix-choice").selectedOptions[0].text;
-  Plotly.react(element, ...themed(figures[name], element), { displaylogo: false, responsive: true, displayModeBar: false });
+  const [data, layout] = themed(figures[name], element);
+  element.style.height = `${layout.height}px`;
+  Plotly.react(element, data, layout, { displaylogo: false, displayModeBar: false });
 }
 
 const redraw = () => drawn.forEach((name, place) => draw(place, name));
@@ -85,11 +110,20 @@ function drawAll() {
 
 setTimeout(drawAll); // after the gallery, which is there at once
 matchMedia("(prefers-color-scheme: dark)").addEventListener("change", redraw);
+let drawnFor = innerWidth, waiting;
+addEventListener("resize", () => { // of the width: phones change the height while one scrolls
+  clearTimeout(waiting);
+  waiting = setTimeout(() => {
+    if (innerWidth !== drawnFor) redraw();
+    drawnFor = innerWidth;
+  }, 200);
+});
 // On paper the figures have the paper's width and dark lines on white, whatever the screen has.
 addEventListener("beforeprint", () => {
   drawn.forEach((name, place) => {
     const [data, layout] = themed(figures[name], byId(place));
     delete data[0].textfont;
+    byId(place).style.height = "";
     for (const axis of [layout.xaxis, layout.yaxis]) axis.gridcolor = axis.linecolor = "#d5dbe1";
     Plotly.react(byId(place), data, { ...layout, width: 640, height: 420, font: { ...layout.font, color: "#000" } });
   });
