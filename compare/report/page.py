@@ -79,6 +79,7 @@ def page(found: Collected, source: Source, first: int) -> tuple[str, str | None]
         gallery=samples_shown,
         gallery_text=_gallery_text(len(ranking.rows), len(samples.index), first, len(judges)),
         are_objects=samples.boxes is not None,
+        are_files=any(samples.files),
         given_classes=_classes_of(samples, samples_shown, "given"),
         predicted_classes=_classes_of(samples, samples_shown, "predicted"),
         picture_problem=pictures.problem,
