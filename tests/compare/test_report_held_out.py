@@ -8,7 +8,7 @@ import report_runs as made
 
 from compare import plan
 from compare.methods import METHODS
-from compare.question import PLAN, Task
+from compare.question import PLAN, Question, Task
 from compare.report import held_out, page, tables
 from compare.report.collect import collect
 from compare.report.thumbnails import Source
@@ -46,7 +46,8 @@ def test_a_run_by_itself_is_described_by_its_config(tmp_path, known, whose):
 @pytest.mark.parametrize("noise", ["noise.npz", None])
 def test_a_run_of_a_comparison_is_described_in_its_words(tmp_path, noise):
     task = Task("digits", None, None, noise, samples=60, classes=10)
-    (tmp_path / PLAN).write_text(json.dumps({"question": {}, "task": asdict(task)}))
+    known = {"question": asdict(Question("digits")), "task": asdict(task)}
+    (tmp_path / PLAN).write_text(json.dumps(known))
     rows = methods(tmp_path)
     for key, words in plan.differences(task, METHODS.values()).items():
         if (row := rows.get(METHODS[key].title)) is not None:
