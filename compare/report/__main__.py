@@ -17,6 +17,7 @@ from shared.files import save
 if TYPE_CHECKING:
     from compare.report.collect import Collected
     from compare.report.thumbnails import Source
+    from shared.runs.reader import Run
 
 PICTURES = 300  # of each method; 50,000 samples and eight methods make a page of about 8 MB
 DATASETS = (*datasets.NAMES, *datasets.LISTS)
@@ -93,19 +94,21 @@ def _run(args: argparse.Namespace) -> None:
     if args.first < 1:
         raise UserError(f"--first {args.first}: show at least one label of each method")
     # plotly and scikit-learn take two seconds, which --help and a wrong flag need not wait for.
-    from compare.report import label_studio
+    from compare.report import label_studio, review
     from compare.report.collect import collect
     from compare.report.page import page
 
     found = collect(args.runs)
     source = _source(found, args)
     if args.format == "html":
-        save(args.out, page(found, source, args.first).encode(), "--out")
+        html, problem = page(found, source, args.first)
+        save(args.out, html.encode(), "--out")
     else:
         config = args.out.with_suffix(".xml")
-        save(args.out, label_studio.tasks(found, source, args.first), "--out")
+        tasks, problem = label_studio.tasks(found, source, args.first)
+        save(args.out, tasks, "--out")
         save(config, label_studio.labelling_config(found.samples).encode())
-    for note in found.notes:
+    for note in (*found.notes, *filter(None, [problem])):
         print(printable(f"note: {note}"), file=sys.stderr)
     for folder, reason in found.left_out:
         print(printable(f"left out: {folder}: {reason}"), file=sys.stderr)
@@ -114,6 +117,8 @@ def _run(args: argparse.Namespace) -> None:
         print(
             f"wrote {printable(str(config))}: the labelling interface, for the project's settings"
         )
+        command = printable(review.command(found, "export.json"))
+        print(f"its export becomes a noise file to train on by: {command}")
 
 
 def _source(found: "Collected", args: argparse.Namespace) -> "Source":
@@ -122,8 +127,8 @@ def _source(found: "Collected", args: argparse.Namespace) -> "Source":
     from compare.report.thumbnails import Source
 
     runs = [run for method in found.methods for run in method.runs]
-    places = [run.config.get("data_location") or run.config.get("data_path") for run in runs]
-    known = next((Path(place) for place in places if isinstance(place, str) and place), None)
+    places = list(filter(None, map(_recorded, runs)))
+    known = next((place for place in places if place.exists()), next(iter(places), None))
     annotations = images = None
     if found.samples.boxes is not None:  # a table alone may lie in its run's folder, too
         folders = [*(run.folder for run in runs), *(place.parent for place in args.runs)]
@@ -135,6 +140,15 @@ def _source(found: "Collected", args: argparse.Namespace) -> "Source":
         annotations=args.ann or annotations,
         images=args.images or images,
     )
+
+
+def _recorded(run: "Run") -> Path | None:
+    """Where the run had its pictures, or where they are beside a run that was moved with them."""
+    place = run.config.get("data_location") or run.config.get("data_path")
+    if not isinstance(place, str) or not place:
+        return None
+    beside = run.folder.parent / Path(place).name
+    return beside if not Path(place).exists() and beside.exists() else Path(place)
 
 
 if __name__ == "__main__":

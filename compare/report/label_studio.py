@@ -21,11 +21,12 @@ from shared.formats.label_studio import CLASSES, CONTROL, PICTURE
 SIDE = 384  # pixels of a picture at most
 
 
-def tasks(found: Collected, source: Source, first: int) -> bytes:
+def tasks(found: Collected, source: Source, first: int) -> tuple[bytes, str | None]:
     """The JSON of the `first` most suspicious samples of each method and of all together.
 
+    Samples without a picture are left out; beside the JSON stands why they have none, or None.
     Each has a prediction for each method, whose score is the label quality of the given label.
-    Raises ReportError where no run has a verdict on its labels.
+    Raises ReportError where no run has a verdict on its labels, or no sample a picture.
     """
     samples = found.samples
     judges = [method for method in found.methods if method.has_opinion]
@@ -49,7 +50,7 @@ def tasks(found: Collected, source: Source, first: int) -> bytes:
     ranking = gallery.ranked(judges, samples, first)
     rows = ranking.rows.tolist()
     pictures = thumbnails.of_samples(samples, rows, source, SIDE)
-    if pictures.problem:
+    if not any(pictures.uris):
         raise ReportError(f"a review needs the pictures: {pictures.problem}")
     names = json.dumps(samples.class_names, ensure_ascii=False)
     content = [
@@ -62,11 +63,12 @@ def tasks(found: Collected, source: Source, first: int) -> bytes:
             ],
         }
         for row, picture in zip(rows, pictures.uris)
+        if picture is not None
     ]
-    return json.dumps(content, ensure_ascii=False, indent=1).encode()
+    return json.dumps(content, ensure_ascii=False, indent=1).encode(), pictures.problem
 
 
-def _data(samples: Samples, row: int, names: str, picture: str | None) -> dict[str, Any]:
+def _data(samples: Samples, row: int, names: str, picture: str) -> dict[str, Any]:
     return {
         PICTURE: picture,
         "index": int(samples.index[row]),

@@ -14,12 +14,13 @@ import jinja2
 from markupsafe import Markup
 from plotly.offline import get_plotlyjs
 
-from compare.report import figures, gallery, tables, thumbnails
+from compare.report import figures, gallery, review, tables, thumbnails
 from compare.report.collect import Collected, Method, Samples
 from compare.report.figures import Figure
 from compare.report.thumbnails import Source
 
 TEMPLATE = Path(__file__).parent / "template"
+HELPED = " (given some clean labels)"
 SECTIONS = (
     ("methods", "Which method is best"),
     ("curves", "Curves"),
@@ -31,8 +32,11 @@ SECTIONS = (
 )
 
 
-def page(found: Collected, source: Source, first: int) -> str:
-    """The report as HTML. first: how many suspicious samples of each method have a picture."""
+def page(found: Collected, source: Source, first: int) -> tuple[str, str | None]:
+    """The report as HTML, and why pictures are missing from it, None where none is.
+
+    first: how many suspicious samples of each method have a picture.
+    """
     samples = found.samples
     judges = [method for method in found.methods if method.has_opinion]
     unit = next((run.metric for method in found.methods for run in method.runs), "accuracy")
@@ -53,7 +57,7 @@ def page(found: Collected, source: Source, first: int) -> str:
     rows = tables.methods(found.methods, samples)
     detection = tables.detection(judges, detections, samples)
     samples_shown = gallery.for_page(ranking, judges, samples, pictures.uris)
-    return _render(
+    html = _render(
         title=f"Noisy labels of {samples.dataset or 'these runs'}: a comparison",
         facts=_facts(found, judges),
         answers=_answers(rows, detection, unit),
@@ -75,6 +79,7 @@ def page(found: Collected, source: Source, first: int) -> str:
         gallery=samples_shown,
         gallery_text=_gallery_text(len(ranking.rows), len(samples.index), first, len(judges)),
         are_objects=samples.boxes is not None,
+        are_files=any(samples.files),
         given_classes=_classes_of(samples, samples_shown, "given"),
         predicted_classes=_classes_of(samples, samples_shown, "predicted"),
         picture_problem=pictures.problem,
@@ -82,7 +87,9 @@ def page(found: Collected, source: Source, first: int) -> str:
         notes=found.notes,
         folders=[(method.title, run.folder) for method in found.methods for run in method.runs],
         left_out=found.left_out,
+        convert=review.command(found, "ticked_labels.csv:new_label"),
     )
+    return html, pictures.problem
 
 
 def _render(**content: Any) -> str:
@@ -145,20 +152,45 @@ def _counted(number: int, what: str) -> str:
 def _answers(
     rows: Sequence[tables.MethodRow], detection: Sequence[tuple[str, list[tables.Cell]]], unit: str
 ) -> list[str]:
-    """The two questions in a sentence each, where they can be answered."""
-    answers = []
-    best = [row for row in rows if row.is_finished and row.scores[0].value is not None][:2]
-    if len(best) == 2:
-        (first, high), (second, next_high) = ((row.title, row.scores[0].text) for row in best)
-        others = f"as has {second}" if next_high == high else f"before {second} with {next_high}"
-        answers.append(f"Highest last {unit}: {first} with {high} %, {others}.")
-    if detection:
-        title, cells = detection[0]
-        answers.append(
-            f"Finds wrong labels best: {title}, with an AUC of {cells[0].text}; of the labels "
-            f"that it flags, {cells[3].text} are wrong."
+    """The two questions in a sentence each, where they can be answered.
+
+    Who was told true labels is named so, and what is best without them is said, too.
+    """
+    helped = {row.title for row in rows if row.has_clean}
+    best = [row for row in rows if row.is_finished and row.scores[0].value is not None]
+    answers = _highest(f"Highest last {unit}", best)
+    if any(row.has_clean for row in best[:2]):
+        answers += _highest(
+            "Highest without clean labels", [row for row in best if not row.has_clean]
         )
+    alone = [row for row in detection if row[0] not in helped]
+    answers += _finds_best("Finds wrong labels best", detection, helped)
+    if detection[:1] != alone[:1]:
+        answers += _finds_best("Finds them best without clean labels", alone, helped)
     return answers
+
+
+def _highest(what: str, rows: Sequence[tables.MethodRow]) -> list[str]:
+    """Of at least two rows, the best first."""
+    if len(rows) < 2:
+        return []
+    (first, high), (second, next_high) = (
+        (f"{row.title}{HELPED if row.has_clean else ''}", row.scores[0].text) for row in rows[:2]
+    )
+    others = f"as has {second}" if next_high == high else f"before {second} with {next_high}"
+    return [f"{what}: {first} with {high} %, {others}."]
+
+
+def _finds_best(
+    what: str, rows: Sequence[tuple[str, list[tables.Cell]]], helped: set[str]
+) -> list[str]:
+    if not rows:
+        return []
+    title, cells = rows[0]
+    return [
+        f"{what}: {title}{HELPED if title in helped else ''}, with an AUC of {cells[0].text}; of "
+        f"the labels that it flags, {cells[3].text} are wrong."
+    ]
 
 
 def _matrix_text(samples: Samples) -> str:

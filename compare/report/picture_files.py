@@ -17,6 +17,14 @@ def below(folder: Path, name: str) -> Path:
     return folder / path
 
 
+def is_in(folder: Path, name: str) -> bool:
+    """Whether the folder has a file of this name; a name that leads out of it is in none."""
+    try:
+        return below(folder, name).is_file()
+    except UserError:
+        return False
+
+
 def opened(path: Path, side: int) -> Image.Image:
     """The picture, turned as its EXIF data say, RGB; large JPEGs are decoded at a smaller size."""
     with warnings.catch_warnings(action="ignore"), Image.open(path) as picture:

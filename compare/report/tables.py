@@ -8,6 +8,7 @@ import numpy as np
 
 from compare.report import statistics
 from compare.report.collect import Method, Samples
+from compare.report.held_out import HeldOut, of_run
 from compare.report.statistics import Detection, Spread
 from shared.runs.reader import Run
 
@@ -37,6 +38,7 @@ class MethodRow:
     seconds: float
     time: str
     is_finished: bool  # every run, as far as is known
+    has_clean: bool  # some run was told true labels
     remark: str
 
 
@@ -52,6 +54,7 @@ def _or_lowest(value: float | None) -> float:
 
 def _method(method: Method, samples: Samples) -> MethodRow:
     runs = method.runs
+    held_out = [each for run in runs if (each := of_run(run, samples.knows_truth)) is not None]
     summaries = [summary for run in runs if (summary := run.summary())]
     values = (
         [each.last for each in summaries],
@@ -71,7 +74,8 @@ def _method(method: Method, samples: Samples) -> MethodRow:
         seconds=seconds,
         time=duration(seconds),
         is_finished=not _unfinished(runs),
-        remark="; ".join(_remarks(method, len(samples.index))),
+        has_clean=any(each.are_clean for each in held_out),
+        remark="; ".join(_remarks(method, held_out, len(samples.index))),
     )
 
 
@@ -90,7 +94,7 @@ def _unfinished(runs: Sequence[Run]) -> list[Run]:
     return [run for run in runs if run.epochs_planned is not None and not run.is_finished]
 
 
-def _remarks(method: Method, count: int) -> list[str]:
+def _remarks(method: Method, held_out: Sequence[HeldOut], count: int) -> list[str]:
     """What has to be known to compare the method with the others."""
     runs, remarks = method.runs, []
     if unfinished := _unfinished(runs):
@@ -100,21 +104,13 @@ def _remarks(method: Method, count: int) -> list[str]:
     if trained:
         numbers = " or ".join(f"{number:,}" for number in sorted(trained))
         remarks.append(f"trained on {numbers} of the {count:,} labels")
-    if trusted := {share for run in runs if (share := _trusted(run))}:
-        shares = " or ".join(f"{share:.1%}" for share in sorted(trusted))
-        remarks.append(f"trusts the labels of {shares} of the samples")
+    if held_out:
+        remarks.append(" or ".join(sorted({each.text for each in held_out})))
     if runs[0].averaged:
         remarks.append("accuracy of averaged weights")
     if not any(run.evaluations for run in runs):
         remarks.append("never tested")
     return remarks
-
-
-def _trusted(run: Run) -> float | None:
-    """The share of samples that L2R and IEG weight the others by."""
-    share: Any = run.config.get("probe_dataset_hold_ratio")
-    uses = run.project == "ieg_fsr" and run.method in ("l2r", "ieg")
-    return float(share) if uses and isinstance(share, int | float) and share > 0 else None
 
 
 def duration(seconds: float) -> str:

@@ -9,7 +9,7 @@ Missing data are no error: a report without pictures is better than none. Letter
 
 import base64
 import io
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -25,6 +25,7 @@ from shared.errors import UserError
 SIDE = 64  # pixels of the longer side; smaller pictures stay as they are
 QUALITY = 80
 FORMAT = "webp"
+TRIED = 500  # names of files by which their folder is found, of about so many at most
 
 Draw = Callable[[int], Image.Image]  # the picture of a row of the samples
 
@@ -68,7 +69,7 @@ def of_samples(
             failures.append(f"{samples.files[row] or f'sample {samples.index[row]}'} ({error})")
     if not failures:
         return Thumbnails(tuple(uris), None)
-    problem = f"{len(failures):,} of {len(rows):,} pictures cannot be read, such as {failures[0]}"
+    problem = f"{len(failures):,} of {len(rows):,} pictures cannot be shown, such as {failures[0]}"
     return Thumbnails(tuple(uris), problem)
 
 
@@ -104,26 +105,44 @@ def _arrays(dataset: str, path: Path | None) -> NDArray[np.uint8]:
 
 
 def _files(samples: Samples, source: Source, side: int) -> Draw:
-    root = datasets.data_root(source.data_path)
-    folder = _folder_of(root, next(name for name in samples.files if name))
+    names = [name for name in samples.files if name]
+    folder = _folder_of(datasets.data_root(source.data_path), names[:: 1 + len(names) // TRIED])
 
     def draw(row: int) -> Image.Image:
         if not samples.files[row]:
             raise UserError("no run says its file")
-        return picture_files.opened(picture_files.below(folder, samples.files[row]), side)
+        path = picture_files.below(folder, samples.files[row])
+        if not path.exists():
+            raise UserError(f"not in {folder.absolute()}, so moved, renamed or deleted since")
+        return picture_files.opened(path, side)
 
     return draw
 
 
-def _folder_of(root: Path, name: str) -> Path:
-    """The folder, at most two levels below `root`, that the file is in."""
-    for pattern in (".", "*", "*/*"):
-        for folder in sorted(root.glob(pattern)) if pattern != "." else [root]:
-            if folder.is_dir() and picture_files.below(folder, name).is_file():
-                return folder
-    raise UserError(
-        f"{name} is not in {root.absolute()}: give the folder of the pictures (--data_path)"
-    )
+def _folder_of(root: Path, names: Sequence[str]) -> Path:
+    """The folder, at most two levels below `root`, that most of the files are in.
+
+    Some may be gone: who has found a wrong label moves the picture to the right class.
+    """
+    chosen, most = None, 0
+    for folder in _folders(root):
+        count = sum(picture_files.is_in(folder, name) for name in names)
+        if count > most:
+            chosen, most = folder, count
+        if 2 * most > len(names):  # no other can have more
+            break
+    if chosen is None:
+        raise UserError(
+            f"none of them, such as {names[0]}, is in {root.absolute()}: give the folder of the "
+            "pictures (--data_path)"
+        )
+    return chosen
+
+
+def _folders(root: Path) -> Iterator[Path]:
+    yield root
+    for pattern in ("*", "*/*"):
+        yield from sorted(folder for folder in root.glob(pattern) if folder.is_dir())
 
 
 def _uri(picture: Image.Image, side: int) -> str:

@@ -93,8 +93,12 @@ class NoiseFile:
             raise NoiseFileError(
                 f"{len(self.names)} file names for {len(self.noisy_labels)} noisy labels"
             )
-        if self.indices is not None and len(np.unique(self.indices)) < len(self.indices):
-            raise NoiseFileError("indices name a sample twice: give every sample one label")
+        if self.indices is not None:
+            samples, counts = np.unique(self.indices, return_counts=True)
+            if len(twice := samples[counts > 1]):
+                raise NoiseFileError(
+                    f"indices name sample {twice[0]} twice: give every sample one label"
+                )
         if self.clean_labels is not None:
             _check_claims(self)
 

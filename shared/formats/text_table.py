@@ -120,7 +120,8 @@ def _named(head: list[str], columns: list[list[str]]) -> Table:
         raise NoiseFileError(f"the first line is {','.join(head)[:80]!r}: {_EXPECTED}")
     if {_GIVEN, _RIGHT} <= found.keys():
         cells = dict(zip(head, columns))
-        found[_RIGHT] = _corrections(cells[_RIGHT], cells.get(_RIGHT_NAME, cells[_RIGHT]))
+        samples = rows["index"].tolist() if "index" in rows else names or range(len(columns[0]))
+        found[_RIGHT] = _corrections(cells[_RIGHT], cells.get(_RIGHT_NAME, cells[_RIGHT]), samples)
     return Table(found, _indices(rows, names is not None), names, is_text=True)
 
 
@@ -141,11 +142,27 @@ def _label_column(name: str, cells: list[str]) -> Column:
     return Column(lambda: values(cells, count(2)), is_labels)
 
 
-def _corrections(cells: Sequence[str], names: Sequence[str]) -> Column:
-    """Right labels, and the names that they were chosen by, of those samples that have one."""
-    rows = [row for row in range(len(cells)) if cells[row] or names[row]]
+def _corrections(
+    cells: Sequence[str], names: Sequence[str], samples: Sequence[int | str]
+) -> Column:
+    """Right labels, and the names that they were chosen by, of those samples that have one.
+
+    samples: their rows or file names. Equal labels of one count once.
+    """
+    labelled = [row for row in range(len(cells)) if cells[row] or names[row]]
+    first: dict[int | str, int] = {}
+    for row in labelled:
+        first.setdefault(samples[row], row)
+    rows = list(first.values())
 
     def read() -> NDArray[Any]:
+        for row in labelled:
+            other = first[samples[row]]
+            if cells[row] != cells[other]:
+                raise NoiseFileError(
+                    f"lines {other + 2} and {row + 2} give sample {samples[row]} the right labels "
+                    f"{names[other][:40]} and {names[row][:40]}: delete one of them"
+                )
         for row in rows:
             if not cells[row]:
                 raise NoiseFileError(
@@ -156,7 +173,7 @@ def _corrections(cells: Sequence[str], names: Sequence[str]) -> Column:
             raise NoiseFileError(
                 f"no sample has a right label ({_RIGHT}): write them on the page, then download"
             )
-        if blank := len(cells) - len(rows):
+        if blank := len(cells) - len(labelled):
             print(
                 f"note: {blank:,} of {len(cells):,} ticked samples have no right label and are "
                 "left out",

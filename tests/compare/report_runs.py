@@ -14,6 +14,11 @@ METHODS = {  # what marks a method in config.yaml
     "ce": "no_vae: false\nnum_epochs: 3\nmethod: ce\n",
     "instancegm": "no_vae: false\nnum_epochs: 3\nmethod: instancegm\n",
     "sln": "dataset_name: digits\nsigma: 0.5\nmo: true\nlc_n_epoch: 2\nn_epochs: 4\n",
+    "dividemix": "no_vae: true\nnum_epochs: 3\nmethod: dividemix\n",
+    "ieg": "network_name: wrn10-1\nmax_epoch: 4\nmethod: ieg\nprobe_dataset_hold_ratio: 0.07\n",
+    "l2r": "network_name: wrn10-1\nmax_epoch: 4\nmethod: l2r\nprobe_dataset_hold_ratio: 0.07\n",
+    "fsr": "network_name: wrn10-1\nmax_epoch: 4\nmethod: fsr\n",
+    "lra": "nepoch: 4\nno_validation: false\nmethod: LRA-diffusion (SimCLR)\n",
 }
 DIGITS = tuple("0123456789")
 
@@ -62,7 +67,7 @@ def write(
     (folder / "config.yaml").write_text(f"{METHODS[method]}seed: {seed}\n{config}")
     first = 1 if method == "sln" else 0
     rows = [
-        {"epoch": epoch, "accuracy": accuracy, "seconds": 1.5}
+        {"epoch": epoch, "iteration": 10 * epoch, "accuracy": accuracy, "seconds": 1.5}
         for epoch, accuracy in enumerate(accuracies, start=first)
     ]
     (folder / "metrics.jsonl").write_text("".join(f"{json.dumps(row)}\n" for row in rows))

@@ -38,7 +38,8 @@ def browser():
 
 def html_of(folder, place, source):
     path = folder / "report.html"
-    path.write_text(report_page.page(collect([place]), source, first=100), encoding="utf-8")
+    html, _ = report_page.page(collect([place]), source, first=100)
+    path.write_text(html, encoding="utf-8")
     return path
 
 
@@ -56,6 +57,17 @@ def runs(tmp_path_factory):
 @pytest.fixture(scope="module")
 def digits(tmp_path_factory, runs):
     return html_of(tmp_path_factory.mktemp("digits"), runs, Source("digits"))
+
+
+@pytest.fixture(scope="module")
+def many_methods(tmp_path_factory):
+    """All eight of a comparison."""
+    folder = tmp_path_factory.mktemp("many")
+    labels = made.noise(200)
+    for number, method in enumerate(made.METHODS):
+        says = made.verdict(labels, 0.5 + number / 20, number)
+        made.write(folder / "runs" / method, labels, method, says=says)
+    return html_of(folder, folder / "runs", Source("digits"))
 
 
 @pytest.fixture(scope="module")
@@ -109,7 +121,7 @@ def cards(page):
     return page.locator("#cards > li").all_inner_texts()
 
 
-@pytest.mark.parametrize("width", [1400, 420])
+@pytest.mark.parametrize("width", [1400, 420, 320])
 def test_it_opens_and_fits(open_page, digits, width):
     page = open_page(digits, viewport={"width": width, "height": 900})
     for scheme, colour in (("light", "rgb(255, 255, 255)"), ("dark", "rgb(20, 24, 28)")):
@@ -120,6 +132,41 @@ def test_it_opens_and_fits(open_page, digits, width):
         assert shown.evaluate("image => image.complete && image.naturalWidth") == 32
         background = page.evaluate("getComputedStyle(document.body).backgroundColor")
         assert background == colour
+
+
+@pytest.mark.parametrize("width", [1280, 320])
+def test_the_figures_can_be_read_at_any_width(open_page, many_methods, width):
+    page = open_page(many_methods, viewport={"width": 800, "height": 700})
+    page.wait_for_selector("#figure-roc .legend")
+    page.set_viewport_size({"width": width, "height": 700})
+    page.wait_for_function(
+        """() => ["figure-roc", "figure-agreement", "matrix"].every(place =>
+            document.getElementById(place).querySelector("svg").clientWidth
+            === document.getElementById(place).clientWidth)"""
+    )
+    box = """selector => {
+        const { top, bottom } = document.querySelector(selector).getBoundingClientRect();
+        return { top, bottom };
+    }"""
+    whole, legend, plot, title = (
+        page.evaluate(box, f"#figure-roc {part}")
+        for part in ("svg", ".legend", ".nsewdrag", ".ytitle")
+    )
+    assert page.locator("#figure-roc .legend .traces").count() == 9  # eight, and by chance
+    assert page.locator("#figure-roc .scrollbar").get_attribute("height") == "0"
+    assert legend["bottom"] <= plot["top"]
+    assert plot["bottom"] - plot["top"] > 150
+    assert whole["top"] <= title["top"]
+    assert title["bottom"] <= whole["bottom"]
+    for place in ("figure-agreement", "matrix"):
+        sizes = page.eval_on_selector_all(
+            f"#{place} .heatmap-label text",
+            "all => all.map(each => parseFloat(getComputedStyle(each).fontSize))",
+        )
+        assert sizes
+        assert min(sizes) >= 8
+        whole, cells = (page.evaluate(box, f"#{place} {part}") for part in ("svg", ".nsewdrag"))
+        assert cells["top"] - whole["top"] < 30
 
 
 def test_names_that_are_code_do_nothing(open_page, hostile_runs, tmp_path):
@@ -239,6 +286,72 @@ def test_a_right_label_that_is_no_class_is_marked(open_page, plain):
         right.fill(written)
         right.blur()
         assert right.evaluate("e => e.validity.valid") == is_class
+
+
+def test_a_right_label_that_is_no_class_is_not_downloaded(open_page, plain):
+    page = open_page(plain)
+    refused = page.locator("#refused")
+    fields = page.locator("#cards input[type=text]")
+    fields.nth(0).fill("seven")
+    fields.nth(1).fill("7")
+    fields.nth(1).blur()
+    downloads = []
+    page.on("download", lambda download: downloads.append(download))
+    page.click("#download")
+    assert '"seven" of sample ' in refused.inner_text()
+    assert '"7"' not in refused.inner_text()
+    assert is_asked_before_leaving(page)
+    page.select_option("#by-method", label="InstanceGM")  # the cards are made anew
+    page.select_option("#by-method", label="all methods, by mean rank")
+    assert not fields.nth(0).evaluate("e => e.validity.valid")
+    fields.nth(0).fill("6")
+    fields.nth(0).blur()
+    with page.expect_download():
+        page.click("#download")
+    assert len(downloads) == 1
+    assert not refused.is_visible()
+
+
+def is_asked_before_leaving(page):
+    return page.evaluate(
+        """() => {
+            const leaving = new Event("beforeunload", { cancelable: true });
+            return !dispatchEvent(leaving);
+        }"""
+    )
+
+
+def test_a_review_that_is_not_downloaded_is_not_lost_without_a_question(open_page, plain):
+    page = open_page(plain)
+    assert not is_asked_before_leaving(page)
+    boxes, fields = (page.locator(f"#cards input[type={kind}]") for kind in ("checkbox", "text"))
+    boxes.nth(2).check()
+    assert is_asked_before_leaving(page)
+    with page.expect_download():
+        page.click("#download")
+    assert not is_asked_before_leaving(page)
+    fields.nth(3).type("1")  # still in the field
+    assert is_asked_before_leaving(page)
+    page.click("#untick")
+    assert not is_asked_before_leaving(page)
+    page.click("#tick-all")
+    assert is_asked_before_leaving(page)
+
+
+def test_what_has_a_right_label_is_ticked(open_page, plain):
+    page = open_page(plain)
+    box, field = (page.locator(f"#cards input[type={kind}]").first for kind in ("checkbox", "text"))
+    field.fill("3")
+    field.blur()
+    assert box.is_checked()
+    box.uncheck()
+    assert field.input_value() == ""
+    box.check()
+    assert field.input_value() == "3"
+    field.fill("")
+    field.blur()
+    assert not box.is_checked()
+    assert "0 ticked" in page.locator("#count").inner_text()
 
 
 def test_names_with_commas_and_quotes_survive_the_download(open_page, hostile_runs, tmp_path):

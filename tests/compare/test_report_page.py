@@ -30,7 +30,7 @@ DIGITS = Source("digits")
 
 
 def render(place, source=DIGITS, first=20):
-    return report_page.page(collect([place]), source, first)
+    return report_page.page(collect([place]), source, first)[0]
 
 
 def without_plotly(html):
@@ -222,6 +222,37 @@ def test_objects_in_images_are_shown_as_crops(command, tmp_path):
     without = command(table, "--out", out)
     assert without.returncode == 0
     assert "--images" in out.read_text()
+
+
+def test_pictures_that_are_gone_are_said_in_the_terminal(command, tmp_path):
+    labels = made.noise(20, dataset="folder")
+    files = [f"{label}/{row}.png" for row, label in enumerate(labels.noisy_labels.tolist())]
+    for name in files[1:]:
+        (tmp_path / "mine" / name).parent.mkdir(parents=True, exist_ok=True)
+        Image.new("RGB", (8, 8)).save(tmp_path / "mine" / name)
+    more = {"files": files, "config": f"data_location: {tmp_path}/mine\n"}
+    made.write(tmp_path / "run", labels, says=made.verdict(labels), **more)
+    for out in (("a.html",), ("a.json", "--format", "label-studio")):
+        done = command(tmp_path / "run", "--out", tmp_path / out[0], *out[1:])
+        assert done.returncode == 0, done.stderr
+        assert f"note: 1 of 20 pictures cannot be shown, such as {files[0]}" in done.stderr
+    shown = gallery_of((tmp_path / "a.html").read_text())["samples"]
+    assert sorted(each["file"] for each in shown if each["picture"]) == sorted(files[1:])
+    tasks = json.loads((tmp_path / "a.json").read_text())
+    assert sorted(task["data"]["file"] for task in tasks) == sorted(files[1:])
+
+
+def test_a_comparison_that_was_moved_finds_the_data_that_lie_in_it(command, tmp_path):
+    """The first run says no place, and the places of the others are those of before."""
+    labels = made.noise(20, dataset="folder")
+    np.savez(tmp_path / "data.npz", train_images=np.zeros((20, 8, 8, 3), np.uint8))
+    for method, config in (("ce", ""), ("sln", "data_location: /before/data.npz\n")):
+        says = made.verdict(labels)
+        made.write(tmp_path / f"{method}-seed1", labels, method, says=says, config=config)
+    done = command(tmp_path, "--out", tmp_path / "a.html")
+    assert (done.returncode, done.stderr) == (0, "")
+    samples = gallery_of((tmp_path / "a.html").read_text())["samples"]
+    assert all(each["picture"] for each in samples)
 
 
 def test_the_command_writes_the_page_and_names_what_it_left_out(command, runs, tmp_path):

@@ -66,6 +66,19 @@ def test_files_are_found_below_the_folder(tmp_path, below):
     assert opened(found.uris[0]).size == (64, 32)
 
 
+@pytest.mark.parametrize("below", ["", "train"])
+def test_moved_pictures_are_counted_and_the_others_are_shown(tmp_path, below):
+    """Also where a folder on the way has some files of these names."""
+    for name in ("b/2.png", "b/3.png", "aside/b/2.png"):
+        solid(tmp_path / below / name, "red")
+    files = ["a/0.png", "../a/1.png", "b/2.png", "b/3.png"]
+    found = thumbnails.of_samples(
+        samples([0, 1, 2, 3], files), range(4), Source("folder", tmp_path)
+    )
+    assert [uri is not None for uri in found.uris] == [False, False, True, True]
+    assert "2 of 4 pictures cannot be shown, such as a/0.png (not in " in found.problem
+
+
 def test_a_picture_is_turned_as_its_camera_was(tmp_path):
     exif = Image.Exif()
     exif[0x0112] = 6  # a quarter turn
@@ -82,14 +95,15 @@ def test_a_broken_picture_is_left_out_and_named(tmp_path):
     )
     assert found.uris[0] is not None
     assert found.uris[1] is None
-    assert "1 of 2 pictures cannot be read, such as b.png" in found.problem
+    assert "1 of 2 pictures cannot be shown, such as b.png" in found.problem
 
 
 @pytest.mark.parametrize("name", ["../secret.png", "/etc/secret.png"])
 def test_a_name_cannot_lead_out_of_the_folder(tmp_path, name):
     solid(tmp_path / "secret.png", "red")
-    (tmp_path / "data").mkdir()
-    found = thumbnails.of_samples(samples([0], [name]), [0], Source("folder", tmp_path / "data"))
+    solid(tmp_path / "data/1.png", "red")
+    source = Source("folder", tmp_path / "data")
+    found = thumbnails.of_samples(samples([0, 1], [name, "1.png"]), [0], source)
     assert found.uris == (None,)
     assert "out of the folder" in found.problem
 

@@ -140,6 +140,11 @@ def test_of_files_without_a_right_label_the_names_are_left_out_too(tmp_path):
         ("2,,1,b,0,a,,sevn", "line 3 has the right label 'sevn', which is none of the classes"),
         ("2,,1,b,0,a,x,x", "line 3 has 'x' where a label from 0 on belongs"),
         ("2,,1,b,0,a,-1,a", "line 3 has '-1' where a label from 0 on belongs"),
+        (
+            "2,,1,b,0,a,1,b\n0,,0,a,1,b,,\n2,,1,b,0,a,0,a",
+            "lines 3 and 5 give sample 2 the right labels b and a",
+        ),
+        ("2,,1,b,0,a,1,b\n2,,1,b,0,a,,c", "lines 3 and 4 give sample 2 the right labels b and c"),
     ],
 )
 def test_a_wrong_right_label_is_refused_with_its_line(corrected, tmp_path, row, message):
@@ -147,6 +152,14 @@ def test_a_wrong_right_label_is_refused_with_its_line(corrected, tmp_path, row, 
     assert code == 2
     assert message in said
     assert not (tmp_path / "new.npz").exists()
+
+
+def test_one_right_label_that_is_there_twice_counts_once(corrected, tmp_path):
+    rows = "1,,1,b,0,a,0,a\n2,,1,b,0,a,,\n1,,1,b,0,a,0,a\n"
+    code, _, said = corrected(HEAD + rows)
+    assert code == 0, said
+    assert "note: 1 of 3 ticked samples" in said
+    assert noise_file.read(tmp_path / "new.npz").noisy_labels.tolist() == [0, 0, 1]
 
 
 def test_ticks_alone_correct_nothing(corrected, tmp_path):

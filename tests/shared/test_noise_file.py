@@ -200,7 +200,7 @@ def test_labels_for_refuses_a_file_of_another_dataset(noise, message):
         ({"noisy_labels": [0, 10], "clean_labels": None}, "10 at sample 1"),
         ({"noisy_labels": [0, -1], "clean_labels": None}, "-1 at sample 1"),
         ({"clean_labels": CLEAN[:-1]}, "clean_labels has 59 entries for 60"),
-        ({"indices": [0] * 60}, "name a sample twice"),
+        ({"indices": [0] * 60}, "name sample 0 twice"),
         ({"open_set": np.zeros(60)}, "one bool per sample"),
         ({"num_classes": 0}, "at least 1"),
         ({"nominal_rate": 1.5}, "outside"),

@@ -37,22 +37,43 @@ for (const table of all("table.sortable"))
 const figures = read("figures");
 const drawn = new Map(); // place -> name of the figure that is there
 
+const LETTER = .57; // width of a letter, as a share of its height
+
+/** The size of a matrix of square cells, and of the numbers in them, in a place so many pixels wide. */
+function square(layout, data, width, font) {
+  const label = LETTER * font * Math.max(...data.y.map(name => name.length)) + 16;
+  const title = layout.yaxis.title ? 2 * font : 0;
+  const cell = Math.min((width - label - title - (data.showscale ? 70 : 12)) / data.y.length, 60);
+  const digits = Math.min(cell / 2, font);
+  if (data.texttemplate && digits < 8) delete data.texttemplate; // the colours say it
+  data.textfont = { ...data.textfont, size: digits };
+  if (cell < 2.5 * font) { // .84 instead of 0.84
+    data.text = data.z.map(row => row.map(value => value === null ? "" : value.toFixed(2).replace(/^0|\.00$/, "")));
+    if (data.texttemplate) data.texttemplate = "%{text}";
+  }
+  layout.yaxis.constraintoward = "top";
+  layout.xaxis.constraintoward = "left";
+  layout.xaxis.tickangle = label > cell ? -45 : 0;
+  return cell * data.y.length + (label > cell ? .75 * label : 16) + title + 24;
+}
+
 function themed(figure, element) {
   const style = getComputedStyle(document.documentElement);
   const colour = name => style.getPropertyValue(name).trim();
-  const narrow = element.clientWidth < 500;
+  const width = element.clientWidth, narrow = width < 500, font = narrow ? 11 : 13;
   const isMatrix = figure.data[0].type === "heatmap";
   const layout = structuredClone(figure.layout);
   Object.assign(layout, {
     paper_bgcolor: "rgba(0,0,0,0)", plot_bgcolor: "rgba(0,0,0,0)",
-    font: { family: getComputedStyle(document.body).fontFamily, size: narrow ? 11 : 13, color: colour("--text") },
+    font: { family: getComputedStyle(document.body).fontFamily, size: font, color: colour("--text") },
     margin: { l: narrow ? 48 : 64, r: 12, t: 12, b: 48 },
-    legend: { orientation: "h", x: 0, y: 1.02, yanchor: "bottom" },
+    legend: { orientation: narrow ? "v" : "h", x: 0, y: 1.04, yanchor: "bottom", maxheight: 1, tracegroupgap: 0 },
     hoverlabel: { bgcolor: colour("--card"), bordercolor: colour("--line"), font: { color: colour("--text") } },
     dragmode: false,
   });
   for (const axis of ["xaxis", "yaxis"]) {
     const title = layout[axis].title || {};
+    if (narrow && title.text) title.text = title.text.replace(", ", ",<br>");
     layout[axis] = Object.assign(layout[axis], {
       automargin: true, gridcolor: colour("--line"), linecolor: colour("--line"), zeroline: false,
       showgrid: !isMatrix, title: Object.assign(title, { standoff: 12 }),
@@ -62,14 +83,18 @@ function themed(figure, element) {
   // Plotly takes a cell's colour for opaque, so that its dark numbers vanish on a dark page.
   if (isMatrix && matchMedia("(prefers-color-scheme: dark)").matches) data[0].textfont = { color: colour("--text") };
   if (isMatrix && narrow) data[0].showscale = false; // its numbers, or its colours, say it
-  return [data, layout];
+  const lines = data.filter(line => line.showlegend !== false).length;
+  const height = isMatrix ? square(layout, data[0], width, font) : narrow ? 300 + 20 * lines : 432;
+  return [data, { ...layout, width, height }];
 }
 
 function draw(place, name) {
   const element = byId(place);
   drawn.set(place, name);
   if (place === "matrix") byId("matrix-title").textContent = byId("matrix-choice").selectedOptions[0].text;
-  Plotly.react(element, ...themed(figures[name], element), { displaylogo: false, responsive: true, displayModeBar: false });
+  const [data, layout] = themed(figures[name], element);
+  element.style.height = `${layout.height}px`;
+  Plotly.react(element, data, layout, { displaylogo: false, displayModeBar: false });
 }
 
 const redraw = () => drawn.forEach((name, place) => draw(place, name));
@@ -85,11 +110,20 @@ function drawAll() {
 
 setTimeout(drawAll); // after the gallery, which is there at once
 matchMedia("(prefers-color-scheme: dark)").addEventListener("change", redraw);
+let drawnFor = innerWidth, waiting;
+addEventListener("resize", () => { // of the width: phones change the height while one scrolls
+  clearTimeout(waiting);
+  waiting = setTimeout(() => {
+    if (innerWidth !== drawnFor) redraw();
+    drawnFor = innerWidth;
+  }, 200);
+});
 // On paper the figures have the paper's width and dark lines on white, whatever the screen has.
 addEventListener("beforeprint", () => {
   drawn.forEach((name, place) => {
     const [data, layout] = themed(figures[name], byId(place));
     delete data[0].textfont;
+    byId(place).style.height = "";
     for (const axis of [layout.xaxis, layout.yaxis]) axis.gridcolor = axis.linecolor = "#d5dbe1";
     Plotly.react(byId(place), data, { ...layout, width: 640, height: 420, font: { ...layout.font, color: "#000" } });
   });
@@ -101,7 +135,8 @@ addEventListener("afterprint", redraw);
 const gallery = read("samples");
 const PAGE = 60; // cards that are shown at a time
 const ticked = new Set(); // positions in gallery.samples
-const corrections = new Map(); // position -> what was written
+const corrections = new Map(); // position -> what was written; what is not ticked shows none of it
+let unsaved = false; // whether something was ticked or written since the last download
 let limit = PAGE;
 let shown = [];
 
@@ -143,30 +178,39 @@ function truth(sample) {
   return [element("span", { className: "wrong" }, `✗ truth: ${gallery.classes[sample.clean] ?? "none of the classes"}`)];
 }
 
+const isNoClass = written => written !== "" && !gallery.classes.includes(written);
+const nameOf = sample => sample.file || `sample ${number(sample.index)}`;
+
 function card({ sample, position, says }) {
   const item = element("li", { className: ticked.has(position) ? "ticked" : "" });
-  const name = sample.file || `sample ${number(sample.index)}`;
+  const name = nameOf(sample);
   const box = element("input", { type: "checkbox", checked: ticked.has(position) });
   box.setAttribute("aria-label", `${name}: given ${gallery.classes[sample.given]}, predicted ${gallery.classes[says.predicted]}; tick as wrong`);
   const tick = on => {
     box.checked = on;
     ticked[on ? "add" : "delete"](position);
     item.classList.toggle("ticked", on);
+    unsaved = ticked.size > 0;
+    write();
     count();
   };
   box.addEventListener("change", () => tick(box.checked));
   const ranked = says === sample.all ? gallery.count : gallery.judged[sample.by.indexOf(says)];
   const votes = sample.by.filter(each => each && each.flags).length, judges = sample.by.filter(Boolean).length;
-  const right = element("input", { type: "text", placeholder: "right label", value: corrections.get(position) || "" });
+  const right = element("input", { type: "text", placeholder: "right label" });
   right.setAttribute("list", "class-names");
   right.setAttribute("aria-label", `right label of ${name}`);
-  right.addEventListener("change", () => {
-    const written = right.value.trim();
-    corrections.set(position, written);
-    if (written) tick(true);
-    right.setCustomValidity(!written || gallery.classes.includes(written) ? "" : "none of the classes: choose one of the list");
+  const write = () => {
+    right.value = ticked.has(position) ? corrections.get(position) || "" : "";
+    right.setCustomValidity(isNoClass(right.value) ? "none of the classes: choose one of the list" : "");
+  };
+  right.addEventListener("input", () => { unsaved = true; });
+  right.addEventListener("change", () => { // to write a label ticks, to clear it takes that back
+    corrections.set(position, right.value.trim());
+    tick(right.value.trim() !== "");
     right.reportValidity();
   });
+  write();
   item.append(
     element("label", {}, box, picture(sample, name)),
     element("div", { className: "labels" },
@@ -201,6 +245,11 @@ function csv(rows) {
 }
 
 function download() {
+  const wrong = [...ticked].filter(position => isNoClass(corrections.get(position) || ""));
+  byId("refused").hidden = wrong.length === 0;
+  byId("refused").textContent = `Not downloaded, since some right labels are none of the classes. Correct or clear ${wrong
+    .map(position => `"${corrections.get(position)}" of ${nameOf(gallery.samples[position])}`).join(", ")}.`;
+  if (wrong.length) return;
   const method = Number(byId("by-method").value);
   const head = ["index", "file", "given_label", "given_name", "predicted_label", "predicted_name", "new_label", "new_name"];
   const rows = [...ticked].sort((a, b) => gallery.samples[a].index - gallery.samples[b].index).map(position => {
@@ -216,6 +265,7 @@ function download() {
   });
   link.click();
   setTimeout(() => URL.revokeObjectURL(link.href), 1000);
+  unsaved = false;
 }
 
 if (gallery.samples.length) {
@@ -229,9 +279,11 @@ if (gallery.samples.length) {
   });
   byId("tick-all").addEventListener("click", () => {
     shown.slice(0, limit).forEach(({ position }) => ticked.add(position));
+    unsaved = true;
     render();
   });
-  byId("untick").addEventListener("click", () => { ticked.clear(); render(); });
+  byId("untick").addEventListener("click", () => { ticked.clear(); unsaved = false; render(); });
+  addEventListener("beforeunload", event => { if (unsaved) event.preventDefault(); });
   byId("download").addEventListener("click", download);
   render();
 }

@@ -32,9 +32,9 @@ import yaml
 from cleanlab.filter import find_label_issues
 from cleanlab.rank import get_label_quality_scores
 from numpy.typing import NDArray
-from sklearn.metrics import roc_auc_score
 from sklearn.model_selection import StratifiedKFold
 
+from compare.report.statistics import detection
 from shared import datasets
 from shared.files import write_atomically
 from shared.formats.label_quality import PROBS
@@ -83,18 +83,19 @@ class Score:
 
 def score(
     name: str,
-    quality: NDArray[np.floating[Any]],
+    quality: NDArray[np.float64],
     is_issue: NDArray[np.bool_],
     is_wrong: NDArray[np.bool_],
 ) -> Score:
-    """All arrays: (N,)."""
-    first = np.argsort(quality, kind="stable")[: int(is_wrong.sum())]
+    """All arrays: (N,). The figures of the report's page, which ties do not move."""
+    ranking = detection(quality, is_wrong)
+    assert ranking is not None  # `scores_of` has seen wrong and right ones
     found = (is_issue & is_wrong).sum()
     return Score(
         name,
         wrong=float(is_wrong.mean()),
-        auc=float(roc_auc_score(is_wrong, -quality)),
-        precision_at_rate=float(is_wrong[first].mean()),
+        auc=ranking.auc,
+        precision_at_rate=ranking.precision_at_k,
         flagged=float(is_issue.mean()),
         precision=float(found / max(1, is_issue.sum())),
         recall=float(found / is_wrong.sum()),
@@ -102,14 +103,16 @@ def score(
 
 
 def scores_of(run: Run) -> Score | None:
-    """Of the run's own table; None where there is none, or no truth in it."""
+    """Of the run's own table; None without one that knows wrong labels and right ones."""
     if run.label_quality_path is None:
         return None
     table = read_label_quality(run.label_quality_path)
-    if table.clean is None or not (table.given != table.clean).any():
+    if table.clean is None:
         return None
-    name = f"{run.project}, {run.title}"
-    return score(name, table.quality, table.is_issue, table.given != table.clean)
+    is_wrong = table.given != table.clean
+    if is_wrong.all() or not is_wrong.any():
+        return None
+    return score(f"{run.project}, {run.title}", table.quality, table.is_issue, is_wrong)
 
 
 def cleanlab_scores(run: Run, folds: int, work: Path) -> list[Score]:

@@ -1,0 +1,31 @@
+"""How a review becomes a noise file: the command, with the labels that it corrects."""
+
+import shlex
+from pathlib import Path
+
+from compare.question import NOISE, PLAN
+from compare.report.collect import Collected
+
+PYTHON = ".venv/compare/bin/python"  # from the root of the repository, where `make report` runs
+
+
+def command(found: Collected, review: str) -> str:
+    """What turns the file `review` into better.npz, for a shell."""
+    words = f"{PYTHON} -m shared noise convert {review} better.npz --onto"
+    return f"{words} {shlex.quote(str(labels(found) or NOISE))}"
+
+
+def labels(found: Collected) -> Path | None:
+    """The noise file of all labels: the comparison's, else that of a run that trained on all.
+
+    None where only tables were given, or each run held some images out.
+    """
+    runs = [
+        (run, count == len(found.samples.index))
+        for method in found.methods
+        for run, count in zip(method.runs, method.trained_on.tolist())
+    ]
+    for folder in (run.folder.parent for run, _ in runs):
+        if (folder / PLAN).is_file() and (folder / NOISE).is_file():
+            return folder / NOISE
+    return next((run.noise_path for run, is_whole in runs if is_whole and run.noise_path), None)
