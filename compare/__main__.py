@@ -19,6 +19,7 @@ from compare.plan import ROOT, Job
 from compare.question import (
     DATASETS,
     KINDS,
+    NOISE,
     USUAL_KIND,
     USUAL_RATE,
     Question,
@@ -192,9 +193,11 @@ def _table(folder: Path) -> int:
     task = read_task(folder)
     runs, left_out = find_runs([folder])
     finished, unfinished = table.of_this_comparison(runs, folder)
+    # Not where plan.json says, since the folder may have been moved.
+    expected = None if task.noise_file is None else folder / NOISE
     found = table.rows(finished, plan.differences(task, METHODS.values()))
     if found:
-        print(f"\n{table.text(found)}\n{table.check_labels(finished, task.noise_file)}")
+        print(f"\n{table.text(found)}\n{table.check_labels(finished, expected)}")
         table.write_csv(found, folder / table.CSV)
         print(f"wrote {folder / table.CSV}")
     for place, reason in (*left_out, *unfinished):

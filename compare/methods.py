@@ -12,7 +12,8 @@ from dataclasses import dataclass
 from shared.errors import UserError
 
 SMALL = 10_000  # images up to which a set gets the presets of small ones
-TRUSTED_PER_CLASS = 10  # of L2R and IEG, as in IEG's paper
+NEEDS_TRUST = ("l2r", "ieg")  # hold out images whose labels they trust
+TRUSTED_PER_CLASS = 10  # so many, as in IEG's paper
 
 
 @dataclass(frozen=True)
@@ -108,15 +109,19 @@ ENCODER_FLAGS = {
 
 @dataclass(frozen=True)
 class Sizes:
-    """What the presets take from a data set of N images and C classes that are trained on."""
+    """What the presets take from a data set of N images and C classes that are trained on.
+
+    smallest: images of the smallest class, by the truest labels that are known.
+    """
 
     samples: int  # N
     classes: int  # C
+    smallest: int
 
     @property
     def trusted_per_class(self) -> int:
-        """Samples of a class that L2R and IEG trust: TRUSTED_PER_CLASS, of few images a quarter."""
-        return max(1, min(TRUSTED_PER_CLASS, self.samples // (4 * self.classes)))
+        """Samples of each class that L2R and IEG trust, of a small one at most a quarter."""
+        return max(1, min(TRUSTED_PER_CLASS, self.smallest // 4))
 
     def fill(self, flags: str) -> list[str]:
         """The flags as words, with the sizes in place of the braces."""

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from compare.methods import ENCODER, ENCODER_FLAGS, ENCODER_SCRIPT, METHODS, Method, Sizes
+from compare.methods import ENCODER, ENCODER_FLAGS, ENCODER_SCRIPT, METHODS, NEEDS_TRUST, Method
 from compare.question import Task
 from shared.errors import UserError
 
@@ -53,8 +53,12 @@ class Job:
 def jobs(
     task: Task, methods: Sequence[Method], seeds: Sequence[int], further: str, folder: Path
 ) -> list[Job]:
-    """All runs, seed by seed. further: see `further_flags`; folder: absolute, holds the runs."""
+    """All runs, seed by seed. further: see `further_flags`; folder: absolute, holds the runs.
+
+    Raises UserError for a class that is too small for one of the methods.
+    """
     flags = further_flags(further)
+    _check_classes(task, methods)
     return [_job(task, method, seed, flags, folder) for seed in seeds for method in methods]
 
 
@@ -93,24 +97,37 @@ def further_flags(text: str) -> dict[str, list[str]]:
     return found
 
 
+def _check_classes(task: Task, methods: Sequence[Method]) -> None:
+    """What L2R and IEG need before they train; they would say it after the others have trained."""
+    needy = [method.title for method in methods if method.key in NEEDS_TRUST]
+    if needy and task.sizes.smallest < 2:
+        others = " ".join(method.key for method in methods if method.key not in NEEDS_TRUST)
+        raise UserError(
+            f"class {task.smallest_class!r} has {task.sizes.smallest} of the pictures to train on, "
+            f"and {' and '.join(needy)} need one to trust and one to train on: add pictures to it, "
+            f"or choose other --methods (make: METHODS={shlex.quote(others or 'fsr')})"
+        )
+
+
 def differences(task: Task, methods: Iterable[Method]) -> dict[str, str]:
     """By method, what it trains on that others do not, and the reverse; methods alike are out."""
     whose = "given" if task.noise_file is None else "clean"
-    trusted = Sizes(task.samples, task.classes).trusted_per_class
+    trusted = task.sizes.trusted_per_class
     validation = (
         f"the last 5,000 images validate, with {whose} labels"
         if task.dataset.startswith("cifar")
         else f"every tenth image of a class validates, with its {whose} label"
     )
     known = {"lra": f"{validation}; its encoder sees all images, without labels"}
-    for key in ("l2r", "ieg"):
-        known[key] = f"trusts {trusted} images of each class with {whose} labels, held out"
+    for key in NEEDS_TRUST:
+        images = "1 image" if trusted == 1 else f"{trusted} images"
+        known[key] = f"trusts {images} of each class with {whose} labels, held out"
     return {method.key: known[method.key] for method in methods if method.key in known}
 
 
 def _job(task: Task, method: Method, seed: int, further: dict[str, list[str]], folder: Path) -> Job:
     place = folder / f"{method.key}-seed{seed}"
-    sizes = Sizes(task.samples, task.classes)
+    sizes = task.sizes
     flags = sizes.fill(method.flags[task.preset]) + further[""] + further.get(method.key, [])
     write = _ieg_fsr if method.project == "ieg_fsr" else _torch
     commands = [write(task, method, seed, flags, place)]

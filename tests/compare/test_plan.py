@@ -1,6 +1,7 @@
 """From a task to commands, as a pure function."""
 
 import shlex
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -75,10 +76,28 @@ def test_the_papers_numbers_are_used_on_full_sets():
     assert int(50_000 * float(flags["ieg"]["--probe_dataset_hold_ratio"])) == 100
 
 
+@pytest.mark.parametrize("smallest", [2, 3, 4, 8, 40, 171])
+def test_a_small_class_keeps_samples_to_train_on(smallest):
+    task = replace(PICTURES, smallest=smallest)
+    (job,) = planned(task, ["ieg"])
+    held_out = int(600 * float(values(job.commands[-1])["--probe_dataset_hold_ratio"])) // 7
+    assert held_out == task.sizes.trusted_per_class
+    assert 1 <= held_out <= max(1, smallest / 4)
+
+
+def test_a_class_too_small_to_trust_is_named_before_training():
+    task = replace(PICTURES, smallest=1, smallest_class="oak")
+    assert len(planned(task, ["ce", "fsr"])) == 2
+    with pytest.raises(UserError, match=r"class 'oak' has 1 .* and IEG need .*METHODS='ce fsr'"):
+        planned(task, ["ce", "ieg", "fsr"])
+    with pytest.raises(UserError, match=r"class 'oak' has 0 .* and L2R and IEG need .*METHODS=fsr"):
+        planned(replace(task, smallest=0), ["l2r", "ieg"])
+
+
 @pytest.mark.parametrize("classes", [2, 3, 7, 10, 26, 100, 257])
 @pytest.mark.parametrize("samples", [600, 1442, 45_000])
 def test_sizes_follow_from_images_and_classes(classes, samples):
-    sizes = Sizes(samples, classes)
+    sizes = Sizes(samples, classes, samples // classes)
     queue, capacity, large, ratio = sizes.fill("{queue} {small_capacity} {large_queue} {trusted}")
     assert int(queue) % classes == int(capacity) % classes == int(large) % classes == 0
     assert int(capacity) > int(queue) > 0
@@ -133,6 +152,7 @@ def test_methods_are_chosen_by_name_in_the_tables_order():
         (Question(), "compare-digits-pdn-0.4"),
         (Question(kind="symmetric", rate=0.25), "compare-digits-symmetric-0.25"),
         (Question("folder", data="/a/my images"), "compare-my_images"),
+        (Question("folder", data="/a/我的 图片"), "compare-我的_图片"),
         (
             Question("cifar10", noise_file="/x/CIFAR-10_human.pt:worse_label", limit=2000),
             "compare-cifar10-CIFAR_10_human.pt_worse_label-2000_images",
