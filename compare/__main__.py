@@ -17,6 +17,7 @@ from compare import plan, slurm, table
 from compare.methods import ENCODER, METHODS, Method, chosen
 from compare.plan import ROOT, Job
 from compare.question import (
+    ARRAY,
     DATASETS,
     KINDS,
     NOISE,
@@ -181,9 +182,10 @@ def _commands(args: argparse.Namespace) -> int:
     question, methods, folder = _asked(args)
     with locked(folder, FOLDER_FLAG):
         _, jobs = _planned(question, methods, args.seeds, folder)
+        slurm.write(jobs, folder)
     for job in jobs:
         print(job.line)
-    array = shlex.quote(str(folder / slurm.ARRAY))
+    array = shlex.quote(str(folder / ARRAY))
     print(f"note: sbatch {array} runs these as an array", file=sys.stderr)
     return 0
 
@@ -228,7 +230,6 @@ def _planned(
     """The task and its jobs, whose files are in the folder then."""
     task = prepare(question, folder)
     jobs = plan.jobs(task, methods, list(dict.fromkeys(seeds)), question.further, folder)
-    slurm.write(jobs, folder)
     return task, jobs
 
 

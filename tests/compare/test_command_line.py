@@ -1,6 +1,7 @@
 """`python -m compare` as a user starts it, and the files that it leaves for other machines."""
 
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -9,7 +10,9 @@ import pytest
 from conftest import environment
 from PIL import Image
 
-from compare.plan import ROOT, python_of
+from compare import slurm
+from compare.methods import METHODS
+from compare.plan import ROOT, Job, python_of
 from shared.runs.reader import find_runs
 
 TINY = "--device cpu ce: --num_epochs 1 --limit_train 200 --limit_test 50 "
@@ -30,6 +33,7 @@ def test_commands_are_printed_and_nothing_else(compare, tmp_path):
     assert all(line.startswith(str(ROOT / ".venv")) for line in lines)
     assert (tmp_path / "c/commands.txt").read_text() == run.stdout
     assert "array.sbatch" in run.stderr
+    assert lines[3] in (tmp_path / "c/array.sbatch").read_text()
 
 
 def test_seeds_and_methods_are_added_to_a_comparison(compare, tmp_path):
@@ -42,22 +46,29 @@ def test_seeds_and_methods_are_added_to_a_comparison(compare, tmp_path):
     assert "is the comparison with --rate 0.4, not 0.2" in other.stderr
 
 
-def test_the_slurm_array_runs_the_line_of_its_task(compare, tmp_path):
+def test_the_slurm_array_runs_the_command_of_its_task(tmp_path):
     folder = tmp_path / "with space"
-    assert compare("commands", "--methods", "ce", "sln", folder=folder).returncode == 0
-    script = folder / "array.sbatch"
-    subprocess.run(["bash", "-n", script], check=True)
-    assert "#SBATCH --array=1-2" in script.read_text()
-    (folder / "commands.txt").write_text("echo one && exit 1\necho two && exit 5\n")
-    for task, said, status in (("1", "one\n", 1), ("2", "two\n", 5)):
+    commands = [("echo", "it's {one} %a"), ("false",)], [("sh", "-c", "echo two; exit 5")]
+    jobs = [
+        Job(METHODS["ce"], seed, tuple(steps), folder / f"ce-seed{seed}", None)
+        for seed, steps in enumerate(commands, start=1)
+    ]
+    slurm.write(jobs, folder)
+    spooled = tmp_path / "spooled.sbatch"  # what Slurm keeps of it
+    shutil.copy(folder / "array.sbatch", spooled)
+    slurm.write(jobs[1:], folder)
+    assert "#SBATCH --array=1-2" in spooled.read_text()
+    expected = {"1": ("it's {one} %a\n", 1), "2": ("two\n", 5), "3": ("", 2)}
+    for task, ended in expected.items():
         run = subprocess.run(
-            [script],
+            [spooled],
             env=os.environ | {"SLURM_ARRAY_TASK_ID": task},
             capture_output=True,
             text=True,
         )
-        assert (run.stdout, run.returncode) == (said, status)
-    alone = subprocess.run([script], capture_output=True, text=True)
+        assert (run.stdout, run.returncode) == ended
+    assert "there is no task 3, only 1 to 2" in run.stderr
+    alone = subprocess.run([spooled], capture_output=True, text=True)
     assert alone.returncode != 0
     assert "run this with sbatch" in alone.stderr
 
@@ -151,6 +162,7 @@ def test_two_methods_from_noise_to_table(compare, tmp_path):
     assert [row.split(",")[0] for row in rows] == ["Cross-entropy", "SLN+MO+LC"]
     again = compare("run", *words)
     assert again.stdout.count("finished before") == 2
+    assert not (tmp_path / "c/array.sbatch").exists()  # of `commands` alone
     assert compare("table", tmp_path / "c").stdout.count("SLN+MO+LC") == 1
 
 
