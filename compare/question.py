@@ -67,12 +67,23 @@ class Question:
                 f"--kind {self.kind} and --noise_file {self.noise_file} both say what the noise "
                 "is: leave one of them out"
             )
-        if self.rate is not None and (self.noise_file or (self.own and self.kind is None)):
-            raise UserError(f"--rate {self.rate} is for noise that is made: name its --kind")
+        if self.rate is not None and self.noise_file is not None:
+            raise UserError(
+                f"--rate {self.rate} (make: RATE) is for noise that is made, and --noise_file "
+                f"{self.noise_file} (make: NOISE_FILE) is as it is: leave one of them out"
+            )
+        if self.rate is not None and self.own and self.kind is None:
+            raise UserError(
+                f"--rate {self.rate} (make: RATE) is for noise that is made, and own pictures get "
+                "none: name its --kind (make: KIND) too, or leave it out"
+            )
         if self.own and self.data is None:
             raise UserError("--dataset folder needs --data: the folder of your pictures")
         if self.data is not None and self.dataset == "digits":
-            raise UserError("--data is for the other data sets: digits come with scikit-learn")
+            raise UserError(
+                "--data (make: DATA) is for the other data sets, since digits come with "
+                "scikit-learn: for pictures of your own say --dataset folder (make: DATASET=folder)"
+            )
         if self.labels is not None and not self.own:
             raise UserError(f"--labels is for --dataset folder: leave it out for {self.dataset}")
         if self.limit is not None and (self.dataset == "digits" or self.limit < 1):
@@ -126,10 +137,8 @@ class Task:
 
     @property
     def sizes(self) -> Sizes:
-        average = self.samples // self.classes
-        return Sizes(
-            self.samples, self.classes, average if self.smallest is None else self.smallest
-        )
+        smallest = self.samples // self.classes if self.smallest is None else self.smallest
+        return Sizes(self.samples, self.classes, smallest)
 
     @property
     def preset(self) -> str:
@@ -147,7 +156,9 @@ def prepare(question: Question, folder: Path) -> Task:
     """
     before = _plan(folder)
     is_free = before is not None and not _is_begun(folder)
-    if before is not None and not is_free:
+    if is_free:
+        before = None
+    if before is not None:
         _check_question(question, before["question"], folder)
     data = _load(question)
     noise = _noise(question, data)
@@ -155,7 +166,7 @@ def prepare(question: Question, folder: Path) -> Task:
     if noise is not None and are_corrected:
         data, noise = replace(data, train_labels=noise.noisy_labels), None
     given = array_hash(data.train_labels, data.test_labels, np.array(data.train_names, np.str_))
-    if before is not None and not is_free and before.get("given_sha256", given) != given:
+    if before is not None and before.get("given_sha256", given) != given:
         raise _other_labels(folder)
     best = data.train_labels  # the truest labels that are known
     place = None if question.dataset == "digits" else datasets.data_root(question.data).absolute()
@@ -171,8 +182,7 @@ def prepare(question: Question, folder: Path) -> Task:
         assert isinstance(data, ImageData)  # `_load` reads the images then
         rows = np.arange(len(data.train_labels)) if noise is None else noise.rows
         part = evenly(len(rows), question.limit)
-        best = data.train_labels[rows[part]]
-        save(folder / DATA, _arrays(data, rows[part], question.limit))
+        best, arrays = data.train_labels[rows[part]], _arrays(data, rows[part], question.limit)
         noise = None if noise is None else _cut(noise, part)
         task = replace(
             task, dataset="folder", data_path=str(folder / DATA), labels=None, samples=len(part)
@@ -185,6 +195,8 @@ def prepare(question: Question, folder: Path) -> Task:
         best = noise.clean_labels
         _save_labels(folder / NOISE, noise_file.encode(noise), is_free)
         task = replace(task, noise_file=str(folder / NOISE), samples=len(best))
+    if question.limit is not None:  # after the labels, which may be refused
+        save(folder / DATA, arrays)
     sizes = np.bincount(best, minlength=data.num_classes)
     task = replace(
         task, smallest=int(sizes.min()), smallest_class=data.class_names[int(sizes.argmin())]
@@ -206,12 +218,9 @@ def read_task(folder: Path) -> Task:
 def _plan(
     folder: Path, fix: str = "choose another --folder (make: FOLDER)"
 ) -> dict[str, Any] | None:
-    """What plan.json holds, with a Question's fields and a Task; None: there is no such file.
-
-    Raises UserError, which ends with the fix.
-    """
+    """What plan.json holds, with the fields of a Question and a Task. Raises UserError."""
     try:
-        plan = json.loads((folder / PLAN).read_text())
+        plan: dict[str, Any] = json.loads((folder / PLAN).read_text())
         known = {name: plan["question"][name] for name in Question.__dataclass_fields__}
         return plan | {"question": known, "task": Task(**plan["task"])}
     except FileNotFoundError:

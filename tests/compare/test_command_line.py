@@ -90,6 +90,7 @@ def test_the_second_of_two_at_once_is_refused(compare, tmp_path):
         (["--args", "slm: --x 1"], "no method"),
         (["--dataset", "folder"], "--data"),
         (["--kind", "pmd"], "invalid choice"),
+        (["--seeds", "one"], "argument --seeds: invalid int value: 'one'"),
         (["--rate", "4"], "outside [0, 1]"),
         (["--kind", "asymmetric"], "--noise_file (make: NOISE_FILE)"),
         (["--noise_file", "nowhere.npz"], "does not exist: check --noise_file (make: NOISE_FILE)"),
@@ -106,6 +107,30 @@ def test_what_cannot_be_is_refused_with_a_fix(compare, tmp_path, words, message)
     run = compare("commands", *words)
     assert run.returncode == 2
     assert message in run.stderr
+    assert run.stderr.startswith("error: ")
+    assert "usage" not in run.stderr
+    assert not (tmp_path / "c").exists()
+
+
+def test_a_folder_of_the_user_stays_where_a_call_fails(compare, tmp_path):
+    (tmp_path / "c").mkdir()
+    assert compare("commands", "--noise_file", "nowhere.npz").returncode == 2
+    assert (tmp_path / "c").exists()
+
+
+@needs("instancegm", "re_sln", "ieg_fsr")
+def test_a_flag_that_a_script_lacks_is_refused_before_any_training(compare, tmp_path):
+    for further, script in (
+        ("--no_such 3", "instancegm/instanceGM.py"),  # which itself would ignore it
+        ("ce: --num_epochs 1 sln: --num_epochs=1", "re_sln/train_cifar.py"),
+    ):
+        run = compare("run", "--methods", "ce", "sln", "--args", further)
+        assert run.returncode == 2
+        assert f", which {script} does not know" in run.stderr
+        assert not (tmp_path / "c").exists()
+    right = "--limit_test=9 ce: --num_ep 1 --no-plots sln: --p 0 ieg: --nouse_ema"
+    run = compare("commands", "--methods", "ce", "sln", "ieg", "--args", right)
+    assert run.returncode == 0, run.stderr
 
 
 def test_a_broken_picture_is_refused_without_flags_that_are_not_here(compare, tmp_path):
@@ -152,7 +177,7 @@ def test_two_methods_from_noise_to_table(compare, tmp_path):
     words = ["--methods", "ce", "sln", "--args", TINY]
     run = compare("run", *words)
     assert run.returncode == 0, run.stdout + run.stderr
-    assert "[2/2] SLN+MO+LC, seed 1: about" in run.stdout
+    assert "[2/2] SLN+MO+LC, seed 1: time not measured" in run.stdout
     runs, _ = find_runs([tmp_path / "c"])
     assert [one.title for one in runs] == ["Cross-entropy", "SLN+MO+LC"]
     assert len({one.noise_sha256 for one in runs}) == 1
@@ -163,7 +188,17 @@ def test_two_methods_from_noise_to_table(compare, tmp_path):
     again = compare("run", *words)
     assert again.stdout.count("finished before") == 2
     assert not (tmp_path / "c/array.sbatch").exists()  # of `commands` alone
-    assert compare("table", tmp_path / "c").stdout.count("SLN+MO+LC") == 1
+    moved = (tmp_path / "c").rename(tmp_path / "moved")
+    for place in (moved, Path("moved")):
+        run = compare("table", place)
+        assert run.returncode == 0, run.stderr
+        assert run.stdout.count("SLN+MO+LC") == 1
+        assert "the labels of 2 runs were compared" in run.stdout
+    (moved / "noise.npz").unlink()
+    run = compare("table", moved)
+    assert run.returncode == 2
+    assert "noise.npz" in run.stderr
+    assert "--noise_file" not in run.stderr
 
 
 @pytest.mark.training

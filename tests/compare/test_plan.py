@@ -88,9 +88,13 @@ def test_a_small_class_keeps_samples_to_train_on(smallest):
 def test_a_class_too_small_to_trust_is_named_before_training():
     task = replace(PICTURES, smallest=1, smallest_class="oak")
     assert len(planned(task, ["ce", "fsr"])) == 2
-    with pytest.raises(UserError, match=r"class 'oak' has 1 .* and IEG need .*METHODS='ce fsr'"):
+    with pytest.raises(
+        UserError, match=r"class 'oak' has 1 picture to .* and IEG need .*METHODS='ce fsr'"
+    ):
         planned(task, ["ce", "ieg", "fsr"])
-    with pytest.raises(UserError, match=r"class 'oak' has 0 .* and L2R and IEG need .*METHODS=fsr"):
+    with pytest.raises(
+        UserError, match=r"class 'oak' has no .* and L2R and IEG need .*METHODS=fsr"
+    ):
         planned(replace(task, smallest=0), ["l2r", "ieg"])
 
 
@@ -131,6 +135,14 @@ def test_flags_go_to_all_methods_or_to_one():
             further_flags(words)
 
 
+def test_no_time_is_named_for_a_run_with_further_flags():
+    expected = {"": {"ce", "sln", "lra"}, "--seconds 1": set(), "sln: --n_epochs 2": {"ce", "lra"}}
+    expected["simclr: --nepoch 1"] = {"ce", "sln"}
+    for further, known in expected.items():
+        found = planned(DIGITS, ["ce", "sln", "lra"], further=further)
+        assert {job.method.key for job in found if job.seconds is not None} == known
+
+
 def test_what_differs_is_said_of_those_that_differ():
     found = differences(CIFAR, chosen([]))
     assert found.keys() == {"lra", "l2r", "ieg"}
@@ -167,11 +179,11 @@ def test_a_comparison_is_named_by_data_noise_and_limit(question, name):
     ("fields", "message"),
     [
         ({"kind": "pdn", "noise_file": "a.npz"}, "leave one of them out"),
-        ({"rate": 0.4, "noise_file": "a.npz"}, "--kind"),
+        ({"rate": 0.4, "noise_file": "a.npz"}, "leave one of them out"),
         ({"dataset": "folder"}, "needs --data"),
-        ({"dataset": "folder", "data": "a", "rate": 0.4}, "--kind"),
+        ({"dataset": "folder", "data": "a", "rate": 0.4}, "name its --kind"),
         ({"dataset": "cifar10", "labels": "a.csv"}, "leave it out for cifar10"),
-        ({"data": "/a"}, "digits come with"),
+        ({"data": "/a"}, "DATASET=folder"),
         ({"limit": 100}, "digits are few"),
         ({"dataset": "cifar10", "limit": 0}, "1 or more"),
         ({"kind": "pdn", "rate": 4.0}, r"make: RATE\) is outside \[0, 1\]"),
