@@ -71,8 +71,8 @@ def check_flags(further: Mapping[str, list[str]], methods: Sequence[Method]) -> 
                 if known and not any(f" {spelling}" in known for spelling in spellings):
                     raise UserError(
                         f"--args (make: ARGS) has {flag}, which {script} does not know "
-                        f"({method.title}): correct it, or give it to the methods that know it "
-                        f"alone, as in `sln: {flag}`"
+                        f"({method.title}): correct it, or give it only to methods that know it, "
+                        "behind their names as in `sln: --n_epochs 20`"
                     )
 
 
