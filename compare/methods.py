@@ -49,7 +49,7 @@ def _ieg_fsr(
     flags = f"--method={key} {flags}"
     narrow = (
         f"{flags} --network_name=wrn10-1 --max_iteration={{steps}} --lr_schedule=cosine_one "
-        f"--eval_freq={{evaluate}} {narrow}"
+        f"--eval_freq={{evaluate}} --batch_size={{batch}} {narrow}"
     )
     return Method(
         *(key, title, "ieg_fsr", "ieg_fsr/ieg/main.py"),
@@ -102,7 +102,7 @@ ENCODER = "simclr"
 ENCODER_SCRIPT = "lra_diffusion/train_SimCLR.py"
 ENCODER_FLAGS = {
     "digits": "",
-    "small": "--nepoch 30 --batch_size 64 --temperature 0.1 --arch resnet18 --width 16",
+    "small": "--nepoch 30 --batch_size {pairs} --temperature 0.1 --arch resnet18 --width 16",
     "paper": "",
 }
 
@@ -126,12 +126,15 @@ class Sizes:
     def fill(self, flags: str) -> list[str]:
         """The flags as words, with the sizes in place of the braces."""
         steps = max(400, 100 * round(self.samples * 0.28 / 100))  # 28 epochs of batches of 100
+        trusted = self.trusted_per_class * self.classes
         queue, large = (self._divisible(count) for count in (100, 200))
         return flags.format(
             steps=steps,
             evaluate=steps // 20,
             # half a sample more, since the project rounds down
-            trusted=f"{(self.trusted_per_class * self.classes + 0.5) / self.samples:.6f}",
+            trusted=f"{(trusted + 0.5) / self.samples:.6f}",
+            batch=max(1, min(100, self.samples - trusted)),  # both are refused if more than the set
+            pairs=min(64, self.samples),
             queue=queue,
             small_capacity=2 * queue,
             large_queue=large,

@@ -85,6 +85,14 @@ def test_a_small_class_keeps_samples_to_train_on(smallest):
     assert 1 <= held_out <= max(1, smallest / 4)
 
 
+@pytest.mark.parametrize(("samples", "batch", "pairs"), [(52, 43, 52), (600, 100, 64)])
+def test_a_batch_is_no_larger_than_the_set(samples, batch, pairs):
+    task = replace(PICTURES, samples=samples, classes=3, smallest=12)
+    lra, l2r = planned(task, ["lra", "l2r"])
+    assert values(l2r.commands[0])["--batch_size"] == str(batch)
+    assert values(lra.commands[0])["--batch_size"] == str(pairs)
+
+
 def test_a_class_too_small_to_trust_is_named_before_training():
     task = replace(PICTURES, smallest=1, smallest_class="oak")
     assert len(planned(task, ["ce", "fsr"])) == 2
