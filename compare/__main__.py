@@ -6,9 +6,12 @@ install what is needed first.
 
 import argparse
 import shlex
+import shutil
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
+from typing import NoReturn
 
 # The repository, so that it runs from any folder.
 sys.path.insert(0, str(Path(__file__).absolute().parents[1]))
@@ -17,8 +20,11 @@ from compare import plan, slurm, table
 from compare.methods import ENCODER, METHODS, Method, chosen
 from compare.plan import ROOT, Job
 from compare.question import (
+    ARRAY,
     DATASETS,
     KINDS,
+    NOISE,
+    PLAN,
     USUAL_KIND,
     USUAL_RATE,
     Question,
@@ -27,7 +33,7 @@ from compare.question import (
     prepare,
     read_task,
 )
-from compare.run import Outcome, counted, failures, is_finished, run_jobs, span
+from compare.run import Outcome, check_flags, counted, failures, is_finished, run_jobs, span
 from shared.errors import AGAIN, UserError, explain, printable
 from shared.run_folder import locked
 from shared.runs.reader import find_runs
@@ -72,8 +78,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return status
 
 
+class _Parser(argparse.ArgumentParser):
+    """Says what is wrong in one line, without all flags before it."""
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(2, f"error: {printable(message)}\n")
+
+
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    parser = _Parser(
         prog="python -m compare",
         description="Every method of this repository on the same noisy labels.",
         epilog=EPILOG,
@@ -149,11 +162,12 @@ def _add_methods(parser: argparse.ArgumentParser) -> None:
 def _run(args: argparse.Namespace) -> int:
     question, methods, folder = _asked(args)
     _check_environments(methods)
-    with locked(folder, FOLDER_FLAG):
+    check_flags(plan.further_flags(question.further), methods)
+    with _working_in(folder):
         task, jobs = _planned(question, methods, args.seeds, folder)
         print(f"{counted(len(jobs), 'run')} in {folder}{_total(jobs)}", flush=True)
         for key, difference in plan.differences(task, methods).items():
-            print(f"note: {METHODS[key].title} {difference}", flush=True)
+            print(f"note: {METHODS[key].title}: {difference}", flush=True)
         if args.ray:
             from compare import ray_backend
 
@@ -163,26 +177,30 @@ def _run(args: argparse.Namespace) -> int:
         try:
             _table(folder)
         finally:
-            status = _told(outcomes)
+            status = _told(outcomes, question.further)
     return status
 
 
-def _told(outcomes: list[Outcome]) -> int:
+def _told(outcomes: list[Outcome], further: str) -> int:
     """Say which runs failed, if any; the exit status."""
     lines = failures(outcomes)
     if lines:
         lines.append(f"fix that, then {AGAIN}: the rest is finished")
+        if further and not all(outcome.failed for outcome in outcomes):
+            lines.append("(other --args, make: ARGS, need another --folder, make: FOLDER)")
         print(printable("\n".join(lines)), file=sys.stderr)
     return 1 if lines else 0
 
 
 def _commands(args: argparse.Namespace) -> int:
     question, methods, folder = _asked(args)
-    with locked(folder, FOLDER_FLAG):
+    check_flags(plan.further_flags(question.further), methods)
+    with _working_in(folder):
         _, jobs = _planned(question, methods, args.seeds, folder)
+        slurm.write(jobs, folder)
     for job in jobs:
         print(job.line)
-    array = shlex.quote(str(folder / slurm.ARRAY))
+    array = shlex.quote(str(folder / ARRAY))
     print(f"note: sbatch {array} runs these as an array", file=sys.stderr)
     return 0
 
@@ -192,9 +210,13 @@ def _table(folder: Path) -> int:
     task = read_task(folder)
     runs, left_out = find_runs([folder])
     finished, unfinished = table.of_this_comparison(runs, folder)
+    # Not where plan.json says, since the folder may have been moved.
+    expected = None if task.noise_file is None else folder / NOISE
+    if expected is not None and not expected.exists():
+        raise UserError(f"{expected} is missing: put it back to the runs, whose labels it has")
     found = table.rows(finished, plan.differences(task, METHODS.values()))
     if found:
-        print(f"\n{table.text(found)}\n{table.check_labels(finished, task.noise_file)}")
+        print(f"\n{table.text(found)}\n{table.check_labels(finished, expected)}")
         table.write_csv(found, folder / table.CSV)
         print(f"wrote {folder / table.CSV}")
     for place, reason in (*left_out, *unfinished):
@@ -219,13 +241,24 @@ def _asked(args: argparse.Namespace) -> tuple[Question, list[Method], Path]:
     return question, chosen(args.methods), folder.absolute()
 
 
+@contextmanager
+def _working_in(folder: Path) -> Iterator[None]:
+    """Keeps others out of the folder, which is not left behind where no comparison came of it."""
+    is_new = not folder.exists()
+    with locked(folder, FOLDER_FLAG):
+        try:
+            yield
+        finally:
+            if is_new and not (folder / PLAN).exists():
+                shutil.rmtree(folder, ignore_errors=True)
+
+
 def _planned(
     question: Question, methods: Sequence[Method], seeds: Sequence[int], folder: Path
 ) -> tuple[Task, list[Job]]:
     """The task and its jobs, whose files are in the folder then."""
     task = prepare(question, folder)
     jobs = plan.jobs(task, methods, list(dict.fromkeys(seeds)), question.further, folder)
-    slurm.write(jobs, folder)
     return task, jobs
 
 

@@ -12,7 +12,8 @@ from dataclasses import dataclass
 from shared.errors import UserError
 
 SMALL = 10_000  # images up to which a set gets the presets of small ones
-TRUSTED_PER_CLASS = 10  # of L2R and IEG, as in IEG's paper
+NEEDS_TRUST = ("l2r", "ieg")  # hold out images whose labels they trust
+TRUSTED_PER_CLASS = 10  # so many, as in IEG's paper
 
 
 @dataclass(frozen=True)
@@ -48,7 +49,7 @@ def _ieg_fsr(
     flags = f"--method={key} {flags}"
     narrow = (
         f"{flags} --network_name=wrn10-1 --max_iteration={{steps}} --lr_schedule=cosine_one "
-        f"--eval_freq={{evaluate}} {narrow}"
+        f"--eval_freq={{evaluate}} --batch_size={{batch}} {narrow}"
     )
     return Method(
         *(key, title, "ieg_fsr", "ieg_fsr/ieg/main.py"),
@@ -101,32 +102,39 @@ ENCODER = "simclr"
 ENCODER_SCRIPT = "lra_diffusion/train_SimCLR.py"
 ENCODER_FLAGS = {
     "digits": "",
-    "small": "--nepoch 30 --batch_size 64 --temperature 0.1 --arch resnet18 --width 16",
+    "small": "--nepoch 30 --batch_size {pairs} --temperature 0.1 --arch resnet18 --width 16",
     "paper": "",
 }
 
 
 @dataclass(frozen=True)
 class Sizes:
-    """What the presets take from a data set of N images and C classes that are trained on."""
+    """What the presets take from a data set of N images and C classes that are trained on.
+
+    smallest: images of the smallest class, by the truest labels that are known.
+    """
 
     samples: int  # N
     classes: int  # C
+    smallest: int
 
     @property
     def trusted_per_class(self) -> int:
-        """Samples of a class that L2R and IEG trust: TRUSTED_PER_CLASS, of few images a quarter."""
-        return max(1, min(TRUSTED_PER_CLASS, self.samples // (4 * self.classes)))
+        """Samples of each class that L2R and IEG trust, of a small one at most a quarter."""
+        return max(1, min(TRUSTED_PER_CLASS, self.smallest // 4))
 
     def fill(self, flags: str) -> list[str]:
         """The flags as words, with the sizes in place of the braces."""
         steps = max(400, 100 * round(self.samples * 0.28 / 100))  # 28 epochs of batches of 100
+        trusted = self.trusted_per_class * self.classes
         queue, large = (self._divisible(count) for count in (100, 200))
         return flags.format(
             steps=steps,
             evaluate=steps // 20,
             # half a sample more, since the project rounds down
-            trusted=f"{(self.trusted_per_class * self.classes + 0.5) / self.samples:.6f}",
+            trusted=f"{(trusted + 0.5) / self.samples:.6f}",
+            batch=max(1, min(100, self.samples - trusted)),  # both are refused if more than the set
+            pairs=min(64, self.samples),
             queue=queue,
             small_capacity=2 * queue,
             large_queue=large,

@@ -6,11 +6,11 @@ that they may run in any order and side by side.
 """
 
 import shlex
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from compare.methods import ENCODER, ENCODER_FLAGS, ENCODER_SCRIPT, METHODS, Method, Sizes
+from compare.methods import ENCODER, ENCODER_FLAGS, ENCODER_SCRIPT, METHODS, NEEDS_TRUST, Method
 from compare.question import Task
 from shared.errors import UserError
 
@@ -53,8 +53,12 @@ class Job:
 def jobs(
     task: Task, methods: Sequence[Method], seeds: Sequence[int], further: str, folder: Path
 ) -> list[Job]:
-    """All runs, seed by seed. further: see `further_flags`; folder: absolute, holds the runs."""
+    """All runs, seed by seed. further: see `further_flags`; folder: absolute, holds the runs.
+
+    Raises UserError for a class that is too small for one of the methods.
+    """
     flags = further_flags(further)
+    _check_classes(task, methods)
     return [_job(task, method, seed, flags, folder) for seed in seeds for method in methods]
 
 
@@ -93,33 +97,56 @@ def further_flags(text: str) -> dict[str, list[str]]:
     return found
 
 
+def asked_of(method: Method, further: Mapping[str, list[str]]) -> dict[str, list[str]]:
+    """By script of the method (two of LRA-diffusion), its flags among those by `further_flags`."""
+    names = {method.script: method.key}
+    if method.key == "lra":
+        names[ENCODER_SCRIPT] = ENCODER
+    return {script: further[""] + further.get(name, []) for script, name in names.items()}
+
+
+def _check_classes(task: Task, methods: Sequence[Method]) -> None:
+    """What L2R and IEG need before they train; they would say it after the others have trained."""
+    needy = [method.title for method in methods if method.key in NEEDS_TRUST]
+    if needy and task.sizes.smallest < 2:
+        others = " ".join(method.key for method in methods if method.key not in NEEDS_TRUST)
+        few = "1 picture" if task.sizes.smallest else "no picture"
+        raise UserError(
+            f"class {task.smallest_class!r} has {few} to train on, and {' and '.join(needy)} need "
+            "one to trust and one to train on in every class: give it more pictures, or choose "
+            f"other --methods (make: METHODS={shlex.quote(others or 'fsr')})"
+        )
+
+
 def differences(task: Task, methods: Iterable[Method]) -> dict[str, str]:
     """By method, what it trains on that others do not, and the reverse; methods alike are out."""
     whose = "given" if task.noise_file is None else "clean"
-    trusted = Sizes(task.samples, task.classes).trusted_per_class
+    trusted = task.sizes.trusted_per_class
     validation = (
         f"the last 5,000 images validate, with {whose} labels"
         if task.dataset.startswith("cifar")
         else f"every tenth image of a class validates, with its {whose} label"
     )
     known = {"lra": f"{validation}; its encoder sees all images, without labels"}
-    for key in ("l2r", "ieg"):
-        known[key] = f"trusts {trusted} images of each class with {whose} labels, held out"
+    for key in NEEDS_TRUST:
+        images = "1 image" if trusted == 1 else f"{trusted} images"
+        known[key] = f"trusts {images} of each class with {whose} labels, held out"
     return {method.key: known[method.key] for method in methods if method.key in known}
 
 
 def _job(task: Task, method: Method, seed: int, further: dict[str, list[str]], folder: Path) -> Job:
     place = folder / f"{method.key}-seed{seed}"
-    sizes = Sizes(task.samples, task.classes)
-    flags = sizes.fill(method.flags[task.preset]) + further[""] + further.get(method.key, [])
+    sizes, asked = task.sizes, asked_of(method, further)
+    flags = sizes.fill(method.flags[task.preset]) + asked[method.script]
     write = _ieg_fsr if method.project == "ieg_fsr" else _torch
     commands = [write(task, method, seed, flags, place)]
     if method.key == "lra":
         encoder = folder / f"{ENCODER}-seed{seed}"
-        own = sizes.fill(ENCODER_FLAGS[task.preset]) + further[""] + further.get(ENCODER, [])
+        own = sizes.fill(ENCODER_FLAGS[task.preset]) + asked[ENCODER_SCRIPT]
         commands.insert(0, _encoder(task, method, seed, own, encoder))
         commands[1] += ("--fp_weights", str(encoder), "--cache_dir", str(folder / "embeddings"))
-    known = method.seconds.get(task.preset)
+    # Further flags may make a run longer or shorter.
+    known = None if any(asked.values()) else method.seconds.get(task.preset)
     seconds = None if known is None else known * task.samples / 1000
     return Job(method, seed, tuple(commands), place, seconds)
 

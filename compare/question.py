@@ -14,15 +14,16 @@ import json
 import re
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from compare.methods import SMALL
+from compare.methods import SMALL, Sizes
 from shared import datasets
 from shared.datasets.image_data import AnyData, ImageData
 from shared.errors import UserError
-from shared.files import save
+from shared.files import array_hash, save
 from shared.formats import noise_file
 from shared.formats.alignment import aligned, evenly, origin
 from shared.formats.external import read_any, split_column
@@ -39,6 +40,7 @@ KINDS = tuple(
 )
 USUAL_KIND, USUAL_RATE = "pdn", 0.4
 NOISE, DATA, LABELS, PLAN = "noise.npz", "data.npz", "labels.csv", "plan.json"
+ARRAY = "array.sbatch"  # of `slurm`: the runs were handed to other machines
 
 
 @dataclass(frozen=True)
@@ -65,12 +67,23 @@ class Question:
                 f"--kind {self.kind} and --noise_file {self.noise_file} both say what the noise "
                 "is: leave one of them out"
             )
-        if self.rate is not None and (self.noise_file or (self.own and self.kind is None)):
-            raise UserError(f"--rate {self.rate} is for noise that is made: name its --kind")
+        if self.rate is not None and self.noise_file is not None:
+            raise UserError(
+                f"--rate {self.rate} (make: RATE) is for noise that is made, and --noise_file "
+                f"{self.noise_file} (make: NOISE_FILE) is as it is: leave one of them out"
+            )
+        if self.rate is not None and self.own and self.kind is None:
+            raise UserError(
+                f"--rate {self.rate} (make: RATE) is for noise that is made, and own pictures get "
+                "none: name its --kind (make: KIND) too, or leave it out"
+            )
         if self.own and self.data is None:
             raise UserError("--dataset folder needs --data: the folder of your pictures")
         if self.data is not None and self.dataset == "digits":
-            raise UserError("--data is for the other data sets: digits come with scikit-learn")
+            raise UserError(
+                "--data (make: DATA) is for the other data sets, since digits come with "
+                "scikit-learn: for pictures of your own say --dataset folder (make: DATASET=folder)"
+            )
         if self.labels is not None and not self.own:
             raise UserError(f"--labels is for --dataset folder: leave it out for {self.dataset}")
         if self.limit is not None and (self.dataset == "digits" or self.limit < 1):
@@ -106,7 +119,7 @@ class Question:
             words.append(Path(self.noise_file).name)
         if self.limit is not None:
             words.append(f"{self.limit}_images")
-        return "-".join(["compare", *(re.sub(r"[^A-Za-z0-9.]+", "_", word) for word in words)])
+        return "-".join(["compare", *(re.sub(r"[^\w.]+", "_", word) for word in words)])
 
 
 @dataclass(frozen=True)
@@ -119,6 +132,13 @@ class Task:
     noise_file: str | None  # None: the labels as they are
     samples: int  # N
     classes: int
+    smallest: int | None = None  # images of the smallest class; None: an older plan has no entry
+    smallest_class: str = ""  # its name
+
+    @property
+    def sizes(self) -> Sizes:
+        smallest = self.samples // self.classes if self.smallest is None else self.smallest
+        return Sizes(self.samples, self.classes, smallest)
 
     @property
     def preset(self) -> str:
@@ -131,15 +151,24 @@ class Task:
 def prepare(question: Question, folder: Path) -> Task:
     """The task of a question, whose files are in the folder afterwards.
 
-    Raises UserError where the folder belongs to another question, and what readers of data and
-    noise files raise.
+    Raises UserError where the folder belongs to another question or to other labels, and what
+    readers of data and noise files raise.
     """
-    _check_plan(question, folder)
+    before = _plan(folder)
+    is_free = before is not None and not _is_begun(folder)
+    if is_free:
+        before = None
+    if before is not None:
+        _check_question(question, before["question"], folder)
     data = _load(question)
     noise = _noise(question, data)
     are_corrected = noise is not None and noise.clean_labels is None
     if noise is not None and are_corrected:
         data, noise = replace(data, train_labels=noise.noisy_labels), None
+    given = array_hash(data.train_labels, data.test_labels, np.array(data.train_names, np.str_))
+    if before is not None and before.get("given_sha256", given) != given:
+        raise _other_labels(folder)
+    best = data.train_labels  # the truest labels that are known
     place = None if question.dataset == "digits" else datasets.data_root(question.data).absolute()
     task = Task(
         question.dataset,
@@ -153,43 +182,63 @@ def prepare(question: Question, folder: Path) -> Task:
         assert isinstance(data, ImageData)  # `_load` reads the images then
         rows = np.arange(len(data.train_labels)) if noise is None else noise.rows
         part = evenly(len(rows), question.limit)
-        save(folder / DATA, _arrays(data, rows[part], question.limit))
+        best, arrays = data.train_labels[rows[part]], _arrays(data, rows[part], question.limit)
         noise = None if noise is None else _cut(noise, part)
         task = replace(
             task, dataset="folder", data_path=str(folder / DATA), labels=None, samples=len(part)
         )
     elif are_corrected:
-        _save_labels(folder / LABELS, _listed(data))
+        _save_labels(folder / LABELS, _listed(data), is_free)
         task = replace(task, labels=str(folder / LABELS))
     if noise is not None:
-        _save_labels(folder / NOISE, noise_file.encode(noise))
-        task = replace(task, noise_file=str(folder / NOISE), samples=len(noise.noisy_labels))
-    known = {"question": asdict(question), "task": asdict(task)}
+        assert noise.clean_labels is not None  # else they were taken for corrected ones
+        best = noise.clean_labels
+        _save_labels(folder / NOISE, noise_file.encode(noise), is_free)
+        task = replace(task, noise_file=str(folder / NOISE), samples=len(best))
+    if question.limit is not None:  # after the labels, which may be refused
+        save(folder / DATA, arrays)
+    sizes = np.bincount(best, minlength=data.num_classes)
+    task = replace(
+        task, smallest=int(sizes.min()), smallest_class=data.class_names[int(sizes.argmin())]
+    )
+    known = {"question": asdict(question), "task": asdict(task), "given_sha256": given}
     save(folder / PLAN, (json.dumps(known, indent=1) + "\n").encode())
     return task
 
 
 def read_task(folder: Path) -> Task:
     """The task of a comparison's folder. Raises UserError where it is none."""
-    try:
-        return Task(**json.loads((folder / PLAN).read_text())["task"])
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise UserError(
-            f"{folder / PLAN} cannot be read ({error}): give the folder of a comparison"
-        ) from error
+    plan = _plan(folder, "give the folder of a comparison")
+    if plan is None:
+        raise UserError(f"{folder} has no {PLAN}: give the folder of a comparison")
+    task: Task = plan["task"]
+    return task
 
 
-def _check_plan(question: Question, folder: Path) -> None:
-    """Two questions never share a folder."""
+def _plan(
+    folder: Path, fix: str = "choose another --folder (make: FOLDER)"
+) -> dict[str, Any] | None:
+    """What plan.json holds, with the fields of a Question and a Task. Raises UserError."""
     try:
-        known = json.loads((folder / PLAN).read_text())["question"]
-        before = {name: known[name] for name in asdict(question)}
+        plan: dict[str, Any] = json.loads((folder / PLAN).read_text())
+        known = {name: plan["question"][name] for name in Question.__dataclass_fields__}
+        return plan | {"question": known, "task": Task(**plan["task"])}
     except FileNotFoundError:
-        return
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise UserError(
-            f"{folder / PLAN} cannot be read ({error}): choose another --folder (make: FOLDER)"
-        ) from error
+        return None
+    except OSError as error:
+        raise UserError(f"{folder / PLAN} cannot be read ({error.strerror}): {fix}") from error
+    except (ValueError, KeyError, TypeError) as error:
+        raise UserError(f"{folder / PLAN} is not of a comparison, or damaged: {fix}") from error
+
+
+def _is_begun(folder: Path) -> bool:
+    """Whether anything was trained for the folder's plan, or handed to other machines."""
+    marks = (ARRAY, "*-seed*/metrics.jsonl", "*-seed*/*.ckpt*")
+    return any(True for mark in marks for _ in folder.glob(mark))
+
+
+def _check_question(question: Question, before: dict[str, Any], folder: Path) -> None:
+    """Two questions never share a folder."""
     for name, value in asdict(question).items():
         if before[name] != value:
             flag = "args" if name == "further" else name
@@ -280,14 +329,18 @@ def _listed(data: AnyData) -> bytes:
     return stream.getvalue().encode()
 
 
-def _save_labels(path: Path, content: bytes) -> None:
+def _save_labels(path: Path, content: bytes, may_replace: bool) -> None:
     """Write the labels, or find the same ones there. Raises UserError for other ones."""
-    if path.exists() and path.read_bytes() != content:
-        raise UserError(
-            f"{path} holds other labels than are asked for now, so the noise file or the data "
-            "changed since: choose another --folder (make: FOLDER)"
-        )
+    if path.exists() and path.read_bytes() != content and not may_replace:
+        raise _other_labels(path)
     save(path, content)
+
+
+def _other_labels(place: Path) -> UserError:
+    return UserError(
+        f"{place} holds other labels than are asked for now, so the noise file or the data changed "
+        "since: choose another --folder (make: FOLDER)"
+    )
 
 
 def absolute(file: str) -> str:

@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from compare.plan import ROOT, Job
-from compare.run import Outcome, counted, estimate, run_job, told
+from compare.run import Outcome, counted, estimate, run_job, told, warnings
 from shared.errors import UserError
 
 CORES = 2  # of a task where there is no GPU
@@ -40,6 +40,8 @@ def run_jobs(
             job = waiting.pop(done)
             outcomes[job.folder] = _result(ray, done, job)
             say(f"[{len(outcomes)}/{len(jobs)}] {job.title}: {told(outcomes[job.folder])}")
+            for line in warnings(outcomes[job.folder]):
+                say(f"      {line}")
         return [outcomes[job.folder] for job in jobs]
     finally:
         ray.shutdown()

@@ -12,11 +12,14 @@ import signal
 import subprocess
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
-from compare.plan import SET_HERE, Command, Job
+from compare.methods import Method
+from compare.plan import ROOT, SET_HERE, Command, Job, asked_of, python_of
+from shared.errors import UserError
 from shared.runs.reader import RunError, read_run
 
 ATTEMPTS = 2
@@ -52,13 +55,46 @@ def is_finished(job: Job) -> bool:
     return run.is_finished and run.label_quality_path is not None
 
 
+def check_flags(further: Mapping[str, list[str]], methods: Sequence[Method]) -> None:
+    """Refuses further flags that a method's script does not have, before any of them trains.
+
+    Some scripts ignore such flags, as their originals did. further: see `plan.further_flags`.
+    Raises UserError.
+    """
+    for method in methods:
+        for script, words in asked_of(method, further).items():
+            flags = [word.partition("=")[0] for word in words if word.startswith("--")]
+            known = _flags_of(python_of(method.project), ROOT / script) if flags else ""
+            for flag in flags:
+                # Some may be abbreviated; absl's switches have a --no form that help leaves out.
+                spellings = (flag, flag.replace("--no", "--", 1))
+                if known and not any(f" {spelling}" in known for spelling in spellings):
+                    raise UserError(
+                        f"--args (make: ARGS) has {flag}, which {script} does not know "
+                        f"({method.title}): correct it, or give it only to methods that know it, "
+                        "behind their names as in `sln: --n_epochs 20`"
+                    )
+
+
+@cache
+def _flags_of(python: Path, script: Path) -> str:
+    """What a script says of its flags; empty where it cannot say it, as it will when it runs."""
+    if not python.exists():
+        return ""
+    said = subprocess.run(
+        [python, script, "--help"], capture_output=True, text=True, errors="replace", check=False
+    )
+    return said.stdout if said.returncode == 0 else ""
+
+
 def run_jobs(jobs: Sequence[Job], say: Callable[[str], None] = print) -> list[Outcome]:
     """All of them in their order, with a line before and after each."""
     outcomes = []
     for number, job in enumerate(jobs, start=1):
         say(f"[{number}/{len(jobs)}] {job.title}: {estimate(job)}; {job.folder / LOG}")
         outcomes.append(run_job(job))
-        say(f"      {told(outcomes[-1])}")
+        for line in (told(outcomes[-1]), *warnings(outcomes[-1])):
+            say(f"      {line}")
     return outcomes
 
 
@@ -88,6 +124,14 @@ def told(outcome: Outcome) -> str:
     return f"done in {span(outcome.seconds)}"
 
 
+def warnings(outcome: Outcome) -> list[str]:
+    """What the script of a run that was made now warned of, each warning once."""
+    if outcome.status != 0:
+        return []
+    with (outcome.job.folder / LOG).open(errors="replace") as file:
+        return list(dict.fromkeys(line.rstrip() for line in file if line.startswith("warning: ")))
+
+
 def failures(outcomes: Sequence[Outcome]) -> list[str]:
     """What is told at the end of jobs that failed: the last lines of their logs, and the way on."""
     lines = []
@@ -97,12 +141,13 @@ def failures(outcomes: Sequence[Outcome]) -> list[str]:
             lines.append(f"{outcome.job.title} {told(outcome)}; the end of {log}:")
             end = [line for line in [*_end_of(log), outcome.reason] if line]
             lines += [f"    {line}" for line in end]
-            lines += _flags_here("\n".join(end))
+            lines += _flags_here(end)
     return lines
 
 
-def _flags_here(text: str) -> list[str]:
-    """What the flags of a script that a text names are called here."""
+def _flags_here(end: Sequence[str]) -> list[str]:
+    """What the flags of a script that its error names are called here."""
+    text = "\n".join(line for line in end if "error: " in line and "unrecognized" not in line)
     return [
         f"    (its --{flag} is {here} here)"
         for flag, here in SET_HERE.items()

@@ -1,4 +1,4 @@
-"""The jobs as files: one command a line, and a Slurm array that runs one line in each task."""
+"""The jobs as files: one command a line, and a Slurm array that runs one of them in each task."""
 
 import os
 import shlex
@@ -6,9 +6,11 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from compare.plan import Job
+from compare.question import ARRAY
 from shared.files import save
 
-COMMANDS, ARRAY = "commands.txt", "array.sbatch"
+COMMANDS = "commands.txt"
+# The commands stand in the script, which Slurm keeps a copy of: later files change no pending task.
 _SBATCH = """\
 #!/usr/bin/env bash
 #SBATCH --job-name="{name}"
@@ -17,12 +19,17 @@ _SBATCH = """\
 #SBATCH --cpus-per-task=4
 #SBATCH --requeue
 #SBATCH --open-mode=append
-#SBATCH --output="{folder}/slurm-%a.txt"
-# `sbatch {file}` runs line %a of {commands} as task %a, on a cluster that shares these folders.
+#SBATCH --output="{folder}/slurm-%A_%a.txt"
+# `sbatch {file}` runs each of these as a task, on a cluster that shares these folders.
 # Submitted again it continues; `python -m compare table {place}` makes the table.
 # Where no GPUs are it is refused unless you say `sbatch --gpus=0`.
-: "${{SLURM_ARRAY_TASK_ID:?run this with sbatch}}"
-exec bash -c "$(sed -n "${{SLURM_ARRAY_TASK_ID}}p" {commands})"
+case "${{SLURM_ARRAY_TASK_ID:?run this with sbatch}}" in
+{tasks}
+*)
+  echo "error: there is no task $SLURM_ARRAY_TASK_ID, only 1 to {count}" >&2
+  exit 2
+  ;;
+esac
 """
 
 
@@ -35,7 +42,7 @@ def write(jobs: Sequence[Job], folder: Path) -> None:
         folder=folder,
         place=shlex.quote(str(folder)),
         file=shlex.quote(str(folder / ARRAY)),
-        commands=shlex.quote(str(folder / COMMANDS)),
+        tasks="\n".join(f"{number}) {job.line} ;;" for number, job in enumerate(jobs, start=1)),
     )
     save(folder / ARRAY, script.encode())
     os.chmod(folder / ARRAY, 0o755)

@@ -141,28 +141,29 @@ def of_this_comparison(runs: Sequence[Run], folder: Path) -> tuple[list[Run], li
     return finished, left_out
 
 
-def check_labels(runs: Iterable[Run], expected: str | None) -> str:
+def check_labels(runs: Iterable[Run], expected: Path | None) -> str:
     """A sentence on whether the runs saw the same labels, or UserError naming one that did not.
 
     expected: the noise file of all; without it they are compared with one another. A run that
     trained on a part of the samples, by their indices, must have the same labels of that part.
     """
-    others = [] if expected is None else [noise_file.read(expected)]
+    others = [] if expected is None else [(expected, noise_file.read(expected))]  # and their names
     checked = 0
     for run in runs:
         if (noise := _noise(run)) is None:
             continue
-        wrong = [row for other in others for row in differing(noise, other).tolist()]
-        if expected is not None:
-            wrong += np.setdiff1d(noise.rows, others[0].rows).tolist()
-        if wrong:
-            raise UserError(
-                f"{run.folder} was trained on another label of sample {wrong[0]} than "
-                f"{expected or 'the others'} ({len({*wrong})} differ): delete that folder and run "
-                "the same command again"
-            )
+        for name, other in others:
+            wrong = differing(noise, other).tolist()
+            if expected is not None:
+                wrong += np.setdiff1d(noise.rows, other.rows).tolist()
+            if wrong:
+                whose = "that folder" if expected else "the folder whose labels are out of date"
+                raise UserError(
+                    f"{run.folder} was trained on another label of sample {wrong[0]} than {name} "
+                    f"({len(wrong)} differ): delete {whose} and run the same command again"
+                )
         if expected is None:
-            others.append(noise)
+            others.append((run.folder, noise))
         checked += 1
     if checked == 0:
         return "no run recorded its labels, so that none could be compared"

@@ -1,6 +1,7 @@
 """`python -m compare` as a user starts it, and the files that it leaves for other machines."""
 
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -9,7 +10,9 @@ import pytest
 from conftest import environment
 from PIL import Image
 
-from compare.plan import ROOT, python_of
+from compare import slurm
+from compare.methods import METHODS
+from compare.plan import ROOT, Job, python_of
 from shared.runs.reader import find_runs
 
 TINY = "--device cpu ce: --num_epochs 1 --limit_train 200 --limit_test 50 "
@@ -30,6 +33,7 @@ def test_commands_are_printed_and_nothing_else(compare, tmp_path):
     assert all(line.startswith(str(ROOT / ".venv")) for line in lines)
     assert (tmp_path / "c/commands.txt").read_text() == run.stdout
     assert "array.sbatch" in run.stderr
+    assert lines[3] in (tmp_path / "c/array.sbatch").read_text()
 
 
 def test_seeds_and_methods_are_added_to_a_comparison(compare, tmp_path):
@@ -42,22 +46,29 @@ def test_seeds_and_methods_are_added_to_a_comparison(compare, tmp_path):
     assert "is the comparison with --rate 0.4, not 0.2" in other.stderr
 
 
-def test_the_slurm_array_runs_the_line_of_its_task(compare, tmp_path):
+def test_the_slurm_array_runs_the_command_of_its_task(tmp_path):
     folder = tmp_path / "with space"
-    assert compare("commands", "--methods", "ce", "sln", folder=folder).returncode == 0
-    script = folder / "array.sbatch"
-    subprocess.run(["bash", "-n", script], check=True)
-    assert "#SBATCH --array=1-2" in script.read_text()
-    (folder / "commands.txt").write_text("echo one && exit 1\necho two && exit 5\n")
-    for task, said, status in (("1", "one\n", 1), ("2", "two\n", 5)):
+    commands = [("echo", "it's {one} %a"), ("false",)], [("sh", "-c", "echo two; exit 5")]
+    jobs = [
+        Job(METHODS["ce"], seed, tuple(steps), folder / f"ce-seed{seed}", None)
+        for seed, steps in enumerate(commands, start=1)
+    ]
+    slurm.write(jobs, folder)
+    spooled = tmp_path / "spooled.sbatch"  # what Slurm keeps of it
+    shutil.copy(folder / "array.sbatch", spooled)
+    slurm.write(jobs[1:], folder)
+    assert "#SBATCH --array=1-2" in spooled.read_text()
+    expected = {"1": ("it's {one} %a\n", 1), "2": ("two\n", 5), "3": ("", 2)}
+    for task, ended in expected.items():
         run = subprocess.run(
-            [script],
+            [spooled],
             env=os.environ | {"SLURM_ARRAY_TASK_ID": task},
             capture_output=True,
             text=True,
         )
-        assert (run.stdout, run.returncode) == (said, status)
-    alone = subprocess.run([script], capture_output=True, text=True)
+        assert (run.stdout, run.returncode) == ended
+    assert "there is no task 3, only 1 to 2" in run.stderr
+    alone = subprocess.run([spooled], capture_output=True, text=True)
     assert alone.returncode != 0
     assert "run this with sbatch" in alone.stderr
 
@@ -79,6 +90,7 @@ def test_the_second_of_two_at_once_is_refused(compare, tmp_path):
         (["--args", "slm: --x 1"], "no method"),
         (["--dataset", "folder"], "--data"),
         (["--kind", "pmd"], "invalid choice"),
+        (["--seeds", "one"], "argument --seeds: invalid int value: 'one'"),
         (["--rate", "4"], "outside [0, 1]"),
         (["--kind", "asymmetric"], "--noise_file (make: NOISE_FILE)"),
         (["--noise_file", "nowhere.npz"], "does not exist: check --noise_file (make: NOISE_FILE)"),
@@ -95,6 +107,30 @@ def test_what_cannot_be_is_refused_with_a_fix(compare, tmp_path, words, message)
     run = compare("commands", *words)
     assert run.returncode == 2
     assert message in run.stderr
+    assert run.stderr.startswith("error: ")
+    assert "usage" not in run.stderr
+    assert not (tmp_path / "c").exists()
+
+
+def test_a_folder_of_the_user_stays_where_a_call_fails(compare, tmp_path):
+    (tmp_path / "c").mkdir()
+    assert compare("commands", "--noise_file", "nowhere.npz").returncode == 2
+    assert (tmp_path / "c").exists()
+
+
+@needs("instancegm", "re_sln", "ieg_fsr")
+def test_a_flag_that_a_script_lacks_is_refused_before_any_training(compare, tmp_path):
+    for further, script in (
+        ("--no_such 3", "instancegm/instanceGM.py"),  # which itself would ignore it
+        ("ce: --num_epochs 1 sln: --num_epochs=1", "re_sln/train_cifar.py"),
+    ):
+        run = compare("run", "--methods", "ce", "sln", "--args", further)
+        assert run.returncode == 2
+        assert f", which {script} does not know" in run.stderr
+        assert not (tmp_path / "c").exists()
+    right = "--limit_test=9 ce: --num_ep 1 --no-plots sln: --p 0 ieg: --nouse_ema"
+    run = compare("commands", "--methods", "ce", "sln", "ieg", "--args", right)
+    assert run.returncode == 0, run.stderr
 
 
 def test_a_broken_picture_is_refused_without_flags_that_are_not_here(compare, tmp_path):
@@ -141,7 +177,7 @@ def test_two_methods_from_noise_to_table(compare, tmp_path):
     words = ["--methods", "ce", "sln", "--args", TINY]
     run = compare("run", *words)
     assert run.returncode == 0, run.stdout + run.stderr
-    assert "[2/2] SLN+MO+LC, seed 1: about" in run.stdout
+    assert "[2/2] SLN+MO+LC, seed 1: time not measured" in run.stdout
     runs, _ = find_runs([tmp_path / "c"])
     assert [one.title for one in runs] == ["Cross-entropy", "SLN+MO+LC"]
     assert len({one.noise_sha256 for one in runs}) == 1
@@ -151,7 +187,18 @@ def test_two_methods_from_noise_to_table(compare, tmp_path):
     assert [row.split(",")[0] for row in rows] == ["Cross-entropy", "SLN+MO+LC"]
     again = compare("run", *words)
     assert again.stdout.count("finished before") == 2
-    assert compare("table", tmp_path / "c").stdout.count("SLN+MO+LC") == 1
+    assert not (tmp_path / "c/array.sbatch").exists()  # of `commands` alone
+    moved = (tmp_path / "c").rename(tmp_path / "moved")
+    for place in (moved, Path("moved")):
+        run = compare("table", place)
+        assert run.returncode == 0, run.stderr
+        assert run.stdout.count("SLN+MO+LC") == 1
+        assert "the labels of 2 runs were compared" in run.stdout
+    (moved / "noise.npz").unlink()
+    run = compare("table", moved)
+    assert run.returncode == 2
+    assert "noise.npz" in run.stderr
+    assert "--noise_file" not in run.stderr
 
 
 @pytest.mark.training

@@ -1,6 +1,7 @@
 """From a task to commands, as a pure function."""
 
 import shlex
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -75,10 +76,40 @@ def test_the_papers_numbers_are_used_on_full_sets():
     assert int(50_000 * float(flags["ieg"]["--probe_dataset_hold_ratio"])) == 100
 
 
+@pytest.mark.parametrize("smallest", [2, 3, 4, 8, 40, 171])
+def test_a_small_class_keeps_samples_to_train_on(smallest):
+    task = replace(PICTURES, smallest=smallest)
+    (job,) = planned(task, ["ieg"])
+    held_out = int(600 * float(values(job.commands[-1])["--probe_dataset_hold_ratio"])) // 7
+    assert held_out == task.sizes.trusted_per_class
+    assert 1 <= held_out <= max(1, smallest / 4)
+
+
+@pytest.mark.parametrize(("samples", "batch", "pairs"), [(52, 43, 52), (600, 100, 64)])
+def test_a_batch_is_no_larger_than_the_set(samples, batch, pairs):
+    task = replace(PICTURES, samples=samples, classes=3, smallest=12)
+    lra, l2r = planned(task, ["lra", "l2r"])
+    assert values(l2r.commands[0])["--batch_size"] == str(batch)
+    assert values(lra.commands[0])["--batch_size"] == str(pairs)
+
+
+def test_a_class_too_small_to_trust_is_named_before_training():
+    task = replace(PICTURES, smallest=1, smallest_class="oak")
+    assert len(planned(task, ["ce", "fsr"])) == 2
+    with pytest.raises(
+        UserError, match=r"class 'oak' has 1 picture to .* and IEG need .*METHODS='ce fsr'"
+    ):
+        planned(task, ["ce", "ieg", "fsr"])
+    with pytest.raises(
+        UserError, match=r"class 'oak' has no .* and L2R and IEG need .*METHODS=fsr"
+    ):
+        planned(replace(task, smallest=0), ["l2r", "ieg"])
+
+
 @pytest.mark.parametrize("classes", [2, 3, 7, 10, 26, 100, 257])
 @pytest.mark.parametrize("samples", [600, 1442, 45_000])
 def test_sizes_follow_from_images_and_classes(classes, samples):
-    sizes = Sizes(samples, classes)
+    sizes = Sizes(samples, classes, samples // classes)
     queue, capacity, large, ratio = sizes.fill("{queue} {small_capacity} {large_queue} {trusted}")
     assert int(queue) % classes == int(capacity) % classes == int(large) % classes == 0
     assert int(capacity) > int(queue) > 0
@@ -112,6 +143,14 @@ def test_flags_go_to_all_methods_or_to_one():
             further_flags(words)
 
 
+def test_no_time_is_named_for_a_run_with_further_flags():
+    expected = {"": {"ce", "sln", "lra"}, "--seconds 1": set(), "sln: --n_epochs 2": {"ce", "lra"}}
+    expected["simclr: --nepoch 1"] = {"ce", "sln"}
+    for further, known in expected.items():
+        found = planned(DIGITS, ["ce", "sln", "lra"], further=further)
+        assert {job.method.key for job in found if job.seconds is not None} == known
+
+
 def test_what_differs_is_said_of_those_that_differ():
     found = differences(CIFAR, chosen([]))
     assert found.keys() == {"lra", "l2r", "ieg"}
@@ -133,6 +172,7 @@ def test_methods_are_chosen_by_name_in_the_tables_order():
         (Question(), "compare-digits-pdn-0.4"),
         (Question(kind="symmetric", rate=0.25), "compare-digits-symmetric-0.25"),
         (Question("folder", data="/a/my images"), "compare-my_images"),
+        (Question("folder", data="/a/我的 图片"), "compare-我的_图片"),
         (
             Question("cifar10", noise_file="/x/CIFAR-10_human.pt:worse_label", limit=2000),
             "compare-cifar10-CIFAR_10_human.pt_worse_label-2000_images",
@@ -147,11 +187,11 @@ def test_a_comparison_is_named_by_data_noise_and_limit(question, name):
     ("fields", "message"),
     [
         ({"kind": "pdn", "noise_file": "a.npz"}, "leave one of them out"),
-        ({"rate": 0.4, "noise_file": "a.npz"}, "--kind"),
+        ({"rate": 0.4, "noise_file": "a.npz"}, "leave one of them out"),
         ({"dataset": "folder"}, "needs --data"),
-        ({"dataset": "folder", "data": "a", "rate": 0.4}, "--kind"),
+        ({"dataset": "folder", "data": "a", "rate": 0.4}, "name its --kind"),
         ({"dataset": "cifar10", "labels": "a.csv"}, "leave it out for cifar10"),
-        ({"data": "/a"}, "digits come with"),
+        ({"data": "/a"}, "DATASET=folder"),
         ({"limit": 100}, "digits are few"),
         ({"dataset": "cifar10", "limit": 0}, "1 or more"),
         ({"kind": "pdn", "rate": 4.0}, r"make: RATE\) is outside \[0, 1\]"),

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from compare.question import DATA, LABELS, NOISE, PLAN, Question, prepare, read_task
+from compare.question import ARRAY, DATA, LABELS, NOISE, PLAN, Question, prepare, read_task
 from shared import datasets
 from shared.datasets.image_data import DatasetError
 from shared.errors import UserError
@@ -46,17 +46,78 @@ def test_noise_is_made_once_and_the_same_question_finds_it_again(tmp_path):
     assert (tmp_path / NOISE).read_bytes() == before
 
 
+def begin(folder):
+    """As a run that has trained an epoch leaves it."""
+    (folder / "ce-seed1").mkdir()
+    (folder / "ce-seed1" / "metrics.jsonl").write_text("{}\n")
+
+
 def test_two_questions_never_share_a_folder(tmp_path):
     prepare(Question("digits", kind="symmetric", rate=0.3), tmp_path)
+    begin(tmp_path)
     with pytest.raises(UserError, match=r"rate 0.3, not 0.4: choose another --folder"):
         prepare(Question("digits", kind="symmetric"), tmp_path)
     with pytest.raises(UserError, match=r"--args '', not '--device cpu'"):
         prepare(Question("digits", kind="symmetric", rate=0.3, further="--device cpu"), tmp_path)
     (tmp_path / PLAN).write_text("{}")
-    with pytest.raises(UserError, match="cannot be read"):
+    with pytest.raises(UserError, match="not of a comparison, or damaged: choose another --folder"):
         prepare(Question("digits"), tmp_path)
     with pytest.raises(UserError, match="give the folder of a comparison"):
         read_task(tmp_path / "elsewhere")
+
+
+@pytest.mark.parametrize("handed_out", [False, True])
+def test_a_plan_gives_way_until_something_was_trained_for_it(tmp_path, handed_out):
+    prepare(Question("digits", kind="symmetric", rate=0.3, further="--typo 1"), tmp_path)
+    (tmp_path / "ce-seed1").mkdir()
+    (tmp_path / "ce-seed1" / "log.txt").touch()
+    other = Question("digits", kind="symmetric", rate=0.2)
+    if handed_out:  # a pending task would train on other labels than its script was written for
+        (tmp_path / ARRAY).touch()
+        with pytest.raises(UserError, match="choose another --folder"):
+            prepare(other, tmp_path)
+    else:
+        prepare(other, tmp_path)
+        assert noise_file.read(tmp_path / NOISE).header.nominal_rate == 0.2
+
+
+def test_a_noise_file_of_the_user_is_never_replaced(tmp_path):
+    (tmp_path / NOISE).write_bytes(b"something of the user")
+    with pytest.raises(UserError, match="holds other labels"):
+        prepare(Question("digits"), tmp_path)
+
+
+@pytest.mark.parametrize("limit", [None, 6])
+def test_pictures_that_were_moved_to_another_class_are_refused(tmp_path, limit):
+    for number in range(8):
+        place = tmp_path / "pictures" / ("ash", "elm")[number % 2]
+        place.mkdir(parents=True, exist_ok=True)
+        Image.new("L", (8, 8), 30 * number).save(place / f"{number}.png")
+    question = Question("folder", data=str(tmp_path / "pictures"), limit=limit)
+    prepare(question, tmp_path / "c")
+    begin(tmp_path / "c")
+    plan = (tmp_path / "c" / PLAN).read_text()
+    prepare(question, tmp_path / "c")
+    (tmp_path / "pictures/ash/0.png").rename(tmp_path / "pictures/elm/0.png")
+    with pytest.raises(UserError, match="holds other labels than are asked for now"):
+        prepare(question, tmp_path / "c")
+    assert (tmp_path / "c" / PLAN).read_text() == plan
+    old = {name: part for name, part in json.loads(plan).items() if name != "given_sha256"}
+    (tmp_path / "c" / PLAN).write_text(json.dumps(old))
+    prepare(question, tmp_path / "c")  # a plan of an earlier version cannot tell
+
+
+def test_the_smallest_class_is_known_by_name(tmp_path, pictures):
+    whole = np.load(pictures)
+    labels = whole["train_labels"].copy()
+    labels[np.flatnonzero(labels == 1)[8:]] = 2
+    np.savez(pictures, **{**whole, "train_labels": labels})
+    for limit, count in ((None, 8), (150, 4)):
+        task = prepare(Question("folder", data=str(pictures), limit=limit), tmp_path / str(limit))
+        assert task.smallest_class == "elm"
+        assert task.smallest in (count, count + 1)
+    noisy = prepare(Question("folder", data=str(pictures), kind="symmetric"), tmp_path / "noisy")
+    assert (noisy.smallest, noisy.smallest_class) == (8, "elm")  # of the true labels
 
 
 def test_a_noise_file_that_changed_is_refused(tmp_path):
@@ -66,6 +127,7 @@ def test_a_noise_file_that_changed_is_refused(tmp_path):
         noise_file.write(file, generate(Recipe("symmetric", rate), datasets.load("digits")))
         if rate == 0.2:
             prepare(question, tmp_path / "c")
+            begin(tmp_path / "c")
     with pytest.raises(UserError, match="holds other labels than are asked for now"):
         prepare(question, tmp_path / "c")
 

@@ -10,7 +10,17 @@ import time
 import pytest
 from conftest import environment
 
-from compare.run import LOG, Outcome, counted, failures, is_finished, run_job, run_jobs, span
+from compare.run import (
+    LOG,
+    Outcome,
+    counted,
+    failures,
+    is_finished,
+    run_job,
+    run_jobs,
+    span,
+    warnings,
+)
 
 PARENT = """
 import sys
@@ -104,6 +114,23 @@ def test_flags_of_a_script_are_called_what_they_are_here(job):
     (refused.folder / LOG).write_text("error: pass its path (--data_path), or --skip_broken\n")
     *_, note = failures([Outcome(refused, 2, 1.0)])
     assert note == "    (its --data_path is --data (make: DATA) here)"
+
+
+def test_other_words_of_a_script_are_no_flags_to_name(job):
+    refused = job()
+    refused.folder.mkdir()
+    lines = "usage: a.py [--seed SEED] [--data_path DATA_PATH]\na.py: error: "
+    for error in ("argument --lr: expected one argument", "unrecognized arguments: --dataset x"):
+        (refused.folder / LOG).write_text(f"{lines}{error}\n")
+        assert failures([Outcome(refused, 2, 1.0)])[-1].endswith(error)
+
+
+def test_what_a_script_warns_of_is_told(job):
+    warned = job()
+    warned.folder.mkdir()
+    (warned.folder / LOG).write_text("warning: ignored '3'\nepoch 1\nwarning: ignored '3'\n")
+    assert warnings(Outcome(warned, 0, 1.0)) == ["warning: ignored '3'"]
+    assert warnings(Outcome(warned, None, 0)) == []
 
 
 @pytest.mark.parametrize("status", [2, 3])
