@@ -256,6 +256,7 @@ def test_a_narrow_projection_is_the_convolution(stride):
     assert type(projection(16, 32, stride)) is nn.Conv2d
 
 
+@pytest.mark.training
 def test_a_narrow_network_survives_many_threads():
     """oneDNN's strided kernel ends the process here, where rows and threads do not divide."""
     code = """

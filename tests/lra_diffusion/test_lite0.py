@@ -102,6 +102,7 @@ def test_features_are_those_of_the_published_network(published):
     assert encoder.identity.startswith("EfficientNet-Lite0 sha256:")
 
 
+@pytest.mark.training
 @pytest.mark.usefixtures("package")
 def test_a_script_finds_the_package(run_script):
     flags = ("--limit_train", "12", "--limit_test", "6", "--k", "3", "--device", "cpu")

@@ -14,6 +14,7 @@ NETWORKS = {
 ARGUMENTS = {"SmallResNet": "'resnet18', 10, 8", "SimCLRNet": "'resnet18', 8"}
 
 
+@pytest.mark.training
 @pytest.mark.parametrize("name", NETWORKS)
 def test_a_narrow_network_survives(name):
     code = f"""
