@@ -80,6 +80,8 @@ PROJECTS = {
         ),
         folder_flag="--checkpoint_path",
         device_flag=None,
+        bf16="--mixed_precision",
+        float32="--nomixed_precision",
         has_steps_in_torch=False,
         bench=("--steps=5",),
         resumes=(),
@@ -222,8 +224,6 @@ def why_not(name: str, part: str, device: str) -> str | None:
     """Why a project has no such part."""
     if part != "speed" and not PROJECTS[name].script:
         return "region operators have no deterministic kernels; on a GPU see its README"
-    if part == "bf16" and not PROJECTS[name].device_flag:
-        return "trains in float32 (TensorFloat-32 by --tf32)"
     if part == "waiting" and not PROJECTS[name].has_steps_in_torch:
         return "a step is one call of a graph (a test counts them)"
     if part == "waiting" and device == "cpu":
