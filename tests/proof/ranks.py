@@ -24,16 +24,12 @@ def run_until(words: Sequence[str], folder: Path, delay: float, moments: random.
     holder = folder / RUN / HELD
     holder.unlink(missing_ok=True)
     ranks, begun = _started(words, folder), time.monotonic()
-    while (
-        not all(rank.is_over() for rank in ranks)
-        and not holder.exists()
-        and time.monotonic() < begun + HANGS
-    ):
+    while not _are_over(ranks) and not holder.exists() and time.monotonic() < begun + HANGS:
         time.sleep(0.002)
     begun = time.monotonic()
-    while not all(rank.is_over() for rank in ranks) and time.monotonic() < begun + delay:
+    while not _are_over(ranks) and time.monotonic() < begun + delay:
         time.sleep(0.002)
-    victims = [] if all(rank.is_over() for rank in ranks) else _drawn(ranks, moments)
+    victims = [] if _are_over(ranks) else _drawn(ranks, moments)
     for rank in victims:
         os.killpg(rank.pid, signal.SIGKILL)
     ends = [rank.ended(begun, PATIENCE) for rank in ranks]
@@ -45,6 +41,10 @@ def run_until(words: Sequence[str], folder: Path, delay: float, moments: random.
     if wrong := [end for end in left if end.status not in expected or "Traceback" in end.errors]:
         return wrong[0]
     return Ended(KILLED if victims else 0, "", seconds)
+
+
+def _are_over(ranks: Sequence[Started]) -> bool:
+    return all(rank.is_over() for rank in ranks)
 
 
 def _drawn(ranks: Sequence[Started], moments: random.Random) -> Sequence[Started]:
