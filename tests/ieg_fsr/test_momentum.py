@@ -1,7 +1,6 @@
 """TensorFlow 1's momentum rule and moving average, weight by weight in plain Python."""
 
 import keras
-import numpy as np
 import pytest
 import tensorflow as tf
 
@@ -10,12 +9,11 @@ from ieg.method import trainer
 RATES, GRADIENTS = [0.1, 0.1, 0.01, 0.5], [1.0, -0.5, 2.0, 0.25]
 
 
-def ours(rates):
-    weight, accumulator, path = [tf.constant([2.0])], [tf.constant([0.0])], []
-    for rate, gradient in zip(rates, GRADIENTS):
-        accumulator = trainer.accumulate(accumulator, [tf.constant([gradient])], 0.9)
-        weight = trainer.descend(weight, accumulator, tf.constant(rate))
-        path.append(float(weight[0][0]))
+def ours(rates, gradients=GRADIENTS, momentum=0.9, accumulator=0.0):
+    weight, accumulator, path = tf.Variable([2.0]), tf.Variable([accumulator]), []
+    for rate, gradient in zip(rates, gradients):
+        trainer.descend(weight, accumulator, tf.constant([gradient]), tf.constant(rate), momentum)
+        path.append(float(weight[0]))
     return path
 
 
@@ -46,18 +44,15 @@ def test_keras_sgd_agrees_while_the_rate_is_constant_and_not_when_it_changes():
 
 
 def test_without_momentum_it_is_gradient_descent():
-    start, gradient = [tf.constant([1.0, 2.0])], [tf.constant([0.5, -1.0])]
-    accumulators = trainer.accumulate([tf.constant([7.0, 7.0])], gradient, 0.0)
-    np.testing.assert_allclose(
-        trainer.descend(start, accumulators, tf.constant(0.2))[0], [0.9, 2.2], rtol=1e-6
-    )
+    path = ours([0.2, 0.2], [0.5, -1.0], momentum=0.0, accumulator=7.0)
+    assert path == pytest.approx([1.9, 2.1], rel=1e-6)
 
 
 def test_averages_follow_the_weights_more_slowly_with_every_step():
-    average, expected = [tf.constant([1.0])], 1.0
+    average, expected = tf.Variable([1.0]), 1.0
     for step in [0, 1, 2, 3, 100, 8990, 8991, 100_000]:  # at 8990 the decay reaches its limit
         weight = float(step % 7)
         decay = min(0.999, (1 + step) / (10 + step))
         expected = decay * expected + (1 - decay) * weight
-        average = trainer.average(average, [tf.constant([weight])], tf.constant(step))
-        assert float(average[0][0]) == pytest.approx(expected, rel=1e-5)
+        trainer.follow(average, tf.Variable([weight]), trainer.share_of(tf.constant(step)))
+        assert float(average[0]) == pytest.approx(expected, rel=1e-5)

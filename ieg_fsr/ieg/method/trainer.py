@@ -47,25 +47,35 @@ def network_of(
     return Network(forward, regularisation, meta_regularisation)
 
 
-def accumulate(
-    accumulators: Sequence[Tensor], gradients: Sequence[Tensor], momentum: float
-) -> list[Tensor]:
-    """The new accumulators a <- momentum a + g, in the scale of gradients."""
-    return [momentum * a + g for a, g in zip(accumulators, gradients)]
-
-
 def descend(
-    weights: Sequence[Tensor], accumulators: Sequence[Tensor], learning_rate: Tensor
-) -> list[Tensor]:
-    """The new weights theta <- theta - lr a (no Nesterov term)."""
-    return [w - learning_rate * a for w, a in zip(weights, accumulators)]
+    weight: tf.Variable,
+    accumulator: tf.Variable,
+    gradient: Tensor,
+    learning_rate: Tensor,
+    momentum: float,
+) -> None:
+    """Accumulator a <- momentum a + g, in the scale of gradients, then theta <- theta - lr a.
+
+    One operation, which goes through the 36 million weights of wrn28-10 once instead of four times.
+    """
+    tf.raw_ops.ResourceApplyMomentum(
+        var=weight.handle,
+        accum=accumulator.handle,
+        lr=learning_rate,
+        grad=gradient,
+        momentum=tf.constant(momentum, tf.float32),
+    )
 
 
-def average(averages: Sequence[Tensor], weights: Sequence[Tensor], step: Tensor) -> list[Tensor]:
-    """The new averages of the weights, with decay min(0.999, (1 + step) / (10 + step))."""
+def follow(average: tf.Variable, weight: tf.Variable, share: Tensor) -> None:
+    """Moves the average e of a weight by the share of its way: e <- e - share (e - theta)."""
+    tf.raw_ops.ResourceApplyGradientDescent(var=average.handle, alpha=share, delta=average - weight)
+
+
+def share_of(step: Tensor) -> Tensor:
+    """Of an average's way to its weight, 1 - min(0.999, (1 + step) / (10 + step))."""
     step = tf.cast(step, tf.float32)
-    share = 1.0 - tf.minimum(EMA_DECAY, (1.0 + step) / (10.0 + step))
-    return [e - share * (e - w) for e, w in zip(averages, weights)]
+    return 1.0 - tf.minimum(EMA_DECAY, (1.0 + step) / (10.0 + step))
 
 
 class Trainer:
@@ -183,33 +193,38 @@ class Trainer:
             gradients = context.all_reduce(tf.distribute.ReduceOp.SUM, gradients)
             moving, metrics = context.all_reduce(tf.distribute.ReduceOp.MEAN, (moving, metrics))
             samples = {name: gather(context, rows) for name, rows in samples.items()}
-        self._update(values, gradients, moving, batch["learning_rate"], batch["iteration"])
+        self._update(gradients, moving, batch)
         return metrics, samples
 
     def _method_step(self, values: Values, batch: Batch, draws: Batch) -> tuple[Any, ...]:
         outcome = STEPS[self._method](self._network, values, batch, draws, self._settings)
         return outcome.gradients, outcome.moving, outcome.metrics, outcome.samples
 
-    def _update(
-        self,
-        values: Values,
-        gradients: Sequence[Tensor],
-        moving: Sequence[Tensor],
-        learning_rate: Tensor,
-        iteration: Tensor,
-    ) -> None:
-        accumulators = accumulate(values.accumulators, gradients, self._momentum)
-        weights = descend(values.weights, accumulators, learning_rate)
+    def _update(self, gradients: Sequence[Tensor], moving: Sequence[Tensor], batch: Batch) -> None:
+        """Moves weights, accumulators, averages and statistics, alike on all replicas."""
         # As published: supervised training averages the weights before they move, one step behind;
         # IEG after.
-        averaged, step = weights, iteration + 1
-        if self._method == "supervised":
-            averaged, step = values.weights, iteration
-        averages = average([tf.identity(v) for v in self.averages], averaged, step)
-        assign_everywhere(
-            [*self.weights, *self.moving, *self.accumulators, *self.averages],
-            [*weights, *moving, *accumulators, *averages],
-        )
+        behind = self._method == "supervised"
+        share = share_of(batch["iteration"] + (0 if behind else 1))
+
+        def move(weight: tf.Variable, *args: Any) -> None:
+            accumulator, average, gradient, learning_rate, share = args
+            if behind:
+                follow(average, weight, share)
+            descend(weight, accumulator, gradient, learning_rate, self._momentum)
+            if not behind:
+                follow(average, weight, share)
+
+        def update(strategy: tf.distribute.Strategy, *values: Any) -> None:
+            gradients, moving, learning_rate, share = values
+            trained = zip(self.weights, self.accumulators, self.averages, gradients)
+            for weight, *others in trained:
+                strategy.extended.update(weight, move, (*others, learning_rate, share), group=False)
+            for statistic, value in zip(self.moving, moving):
+                strategy.extended.update(statistic, lambda v, x: v.assign(x), (value,))
+
+        values = (list(gradients), list(moving), batch["learning_rate"], share)
+        tf.distribute.get_replica_context().merge_call(update, values)
 
     # ---- evaluation
 
@@ -279,13 +294,3 @@ def gather(context: tf.distribute.ReplicaContext, rows: Tensor) -> Tensor:
     blocks = tf.zeros((context.num_replicas_in_sync, *rows.shape), rows.dtype)
     blocks = tf.tensor_scatter_nd_update(blocks, [[context.replica_id_in_sync_group]], rows[None])
     return tf.reshape(context.all_reduce(tf.distribute.ReduceOp.SUM, blocks), (-1, *rows.shape[1:]))
-
-
-def assign_everywhere(variables: Sequence[tf.Variable], values: Sequence[Tensor]) -> None:
-    """Assigns from inside a replica, where all replicas have the same values."""
-
-    def update(strategy: tf.distribute.Strategy, values: Sequence[Any]) -> None:
-        for variable, value in zip(variables, values):
-            strategy.extended.update(variable, lambda v, x: v.assign(x), args=(value,))
-
-    tf.distribute.get_replica_context().merge_call(update, args=(list(values),))
