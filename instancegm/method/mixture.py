@@ -1,18 +1,19 @@
 """Clean probability of every training sample: a Gaussian mixture on its loss (DivideMix, 3.1).
 
 Shapes: N training samples, P networks. Everything here is numpy on the host; it runs twice an epoch
-and takes a fraction of a second.
+and takes a fraction of a second. scikit-learn, which takes two seconds to import, waits until the
+networks are warm.
 """
 
 import warnings
 from collections.abc import Iterable, Sequence
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.exceptions import ConvergenceWarning
-from sklearn.metrics import roc_auc_score
-from sklearn.mixture import GaussianMixture
+
+if TYPE_CHECKING:
+    from sklearn.mixture import GaussianMixture
 
 FloatArray = NDArray[np.floating[Any]]
 
@@ -22,7 +23,7 @@ class CleanFit(NamedTuple):
 
     clean_prob: FloatArray  # (N,) in [0, 1]
     losses: FloatArray  # (N,) in [0, 1], what the mixture saw
-    mixture: GaussianMixture | None  # None if all losses are equal
+    mixture: "GaussianMixture | None"  # None if all losses are equal
 
 
 def normalise(losses: FloatArray) -> FloatArray:
@@ -39,6 +40,9 @@ def fit_clean_prob(losses: FloatArray, seed: int) -> CleanFit:
     posteriors by 0.15. Equal losses carry no evidence against any label: every sample then counts
     as clean.
     """
+    from sklearn.exceptions import ConvergenceWarning
+    from sklearn.mixture import GaussianMixture
+
     column = losses.astype(np.float64).reshape(-1, 1)
     # DEVIATION(instancegm): equal losses count as clean; the original divides by their spread,
     # which is 0.
@@ -116,4 +120,6 @@ def detection_auc(
     truth = is_clean if index is None else is_clean[index]
     if truth.all() or not truth.any():
         return None
+    from sklearn.metrics import roc_auc_score
+
     return float(roc_auc_score(truth, clean_prob))

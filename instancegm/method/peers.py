@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from instancegm.method.images import Images, stream_seed
 from instancegm.method.networks import build_classifier
+from instancegm.method.optimizers import SGD, Adam
 from instancegm.method.ranks import ALONE, Ranks
 from instancegm.method.settings import Settings
 from instancegm.method.signs import SILENT, SignsOfLife
@@ -101,7 +102,7 @@ def build_peer(
         settings.network, num_classes, settings.width, weights, normalise=settings.normalise
     )
     net = place(net, device)
-    sgd = torch.optim.SGD(
+    sgd = SGD(
         net.parameters(),
         lr=settings.lr,
         momentum=0.9,
@@ -114,7 +115,7 @@ def build_peer(
     vae = Vae(num_classes, settings.z_dim, settings.numerics, settings.image_size)
     place(vae, device)
     # DEVIATION(instancegm): --vae_lr is obeyed; the original sets 0.001 again in every step.
-    adam = torch.optim.Adam(vae.parameters(), lr=settings.vae_lr, fused=fused)
+    adam = Adam(vae.parameters(), lr=settings.vae_lr, fused=fused)
     trained_vae = ranks.parallel(vae, settings.sync_bn)
     return Peer(number, net, sgd, vae, adam, trained_net, trained_vae, autocast, ranks)
 

@@ -3,11 +3,11 @@
 import errno
 from collections.abc import Sequence
 from contextlib import ExitStack
+from importlib.metadata import version
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-import sklearn
 import torch
 from torch.utils.tensorboard import SummaryWriter
 from tqdm import tqdm
@@ -55,7 +55,7 @@ class RunFolder:
         run = self._run
         remove_unfinished(run.folder)
         config = _recorded(run)
-        write_config(run.folder, config, **{"scikit-learn": sklearn.__version__})
+        write_config(run.folder, config, **{"scikit-learn": version("scikit-learn")})
         write(run.folder / "noise.npz", run.noise)
         _print_start(run)
         self._wandb = start_wandb("instanceGM", run.folder, config) if run.config.wandb else None

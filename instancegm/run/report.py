@@ -9,7 +9,6 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
-from instancegm.analysis import plots
 from instancegm.analysis.runs import summary
 from instancegm.method.mixture import CleanFit
 from instancegm.method.peers import ensemble_accuracy, predict
@@ -75,6 +74,8 @@ def _write_verdict(run: Experiment, signs: SignsOfLife) -> None:
     if lost is not None:
         print(f"warning: {lost}")
     if run.config.plots:
+        from instancegm.analysis import plots  # matplotlib, not needed before the end
+
         title = (
             f"{run.config.method} on {run.config.dataset}, {_labels_in_words(run.config)}, seed "
             f"{run.config.seed}"

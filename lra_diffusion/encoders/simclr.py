@@ -15,8 +15,6 @@ from typing import Any
 import kornia.augmentation as kornia
 import torch
 from numpy.typing import NDArray
-from sklearn.linear_model import LogisticRegression
-from sklearn.preprocessing import StandardScaler
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -191,6 +189,9 @@ def linear_probe(
     train: NDArray[Any], train_labels: NDArray[Any], test: NDArray[Any], test_labels: NDArray[Any]
 ) -> float:
     """Test accuracy (%) of a logistic regression on standardised features (N, D) and (M, D)."""
+    from sklearn.linear_model import LogisticRegression  # takes two seconds to import
+    from sklearn.preprocessing import StandardScaler
+
     scaler = StandardScaler().fit(train)
     probe = LogisticRegression(max_iter=200).fit(scaler.transform(train), train_labels)
     return 100 * float(probe.score(scaler.transform(test), test_labels))

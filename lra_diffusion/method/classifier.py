@@ -26,6 +26,7 @@ from lra_diffusion.method.epoch import (
 from lra_diffusion.method.evaluate import Row
 from lra_diffusion.method.images import Autocast, Images
 from lra_diffusion.method.networks import SmallResNet
+from lra_diffusion.method.optimizers import SGD
 from lra_diffusion.method.progress import watched
 from lra_diffusion.method.ranks import ALONE, Ranks
 
@@ -83,7 +84,7 @@ def build(
     torch.manual_seed(seed)
     net = SmallResNet(network, num_classes, width)
     net = net.to(device).to(memory_format=torch.channels_last)
-    optimizer = torch.optim.SGD(
+    optimizer = SGD(
         net.parameters(),
         lr=0.0,  # set at the start of every epoch
         momentum=0.9,

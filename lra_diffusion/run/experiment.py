@@ -20,6 +20,7 @@ from lra_diffusion.encoders import weights
 from lra_diffusion.method.evaluate import EvaluationSet
 from lra_diffusion.method.guide import Cached, Guide, OnTheFly
 from lra_diffusion.method.networks import LargeResNet, NoisePredictor, SmallResNet, WeightAverage
+from lra_diffusion.method.optimizers import Adam
 from lra_diffusion.method.ranks import ALONE, Ranks
 from lra_diffusion.method.retrieval import Bank, majority_vote
 from lra_diffusion.method.train import Learner, TrainingSet
@@ -77,7 +78,7 @@ def build_learner(
     if config.freeze_encoder:
         encoder.requires_grad_(False)
     parameters = [parameter for net in trained for parameter in net.parameters()]
-    optimizer = torch.optim.Adam(parameters, lr=config.lr, fused=device.type != "mps")
+    optimizer = Adam(parameters, lr=config.lr, fused=device.type != "mps")
     average = WeightAverage(trained, config.ema_decay)
     # DEVIATION(lra_diffusion): bfloat16 in the image encoders where the hardware has it; the
     # original is float32, its CLIP float16 on a GPU. Predictor, diffusion, losses, distances and

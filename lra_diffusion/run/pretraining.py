@@ -16,6 +16,7 @@ from tqdm import tqdm
 from lra_diffusion.encoders import simclr
 from lra_diffusion.encoders.networks import SimCLRNet
 from lra_diffusion.method.images import DeviceImages
+from lra_diffusion.method.optimizers import Adam
 from lra_diffusion.method.retrieval import knn_accuracy
 from shared.datasets.image_data import ImageData
 from shared.formats.alignment import evenly
@@ -169,7 +170,7 @@ def _opened(
     torch.manual_seed(config.seed)
     net = SimCLRNet(config.arch, config.width, config.hidden)
     net = net.to(device).to(memory_format=torch.channels_last)
-    optimizer = torch.optim.Adam(
+    optimizer = Adam(
         net.parameters(), lr=config.lr, weight_decay=WEIGHT_DECAY, fused=device.type != "mps"
     )
     learner = simclr.Learner(net, optimizer)

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from re_sln.method.images import Images
+from re_sln.method.optimizers import SGD
 from re_sln.method.progress import watched
 from re_sln.method.streams import in_order, shuffled, stream_seed, torch_stream
 from re_sln.method.train import NonFiniteLossError
@@ -44,7 +45,7 @@ def epochs(
     losses = [torch.zeros(())]  # of the last step
     for epoch in range(teacher.epoch + 1, n_epochs + 1):
         # A new one in every epoch, as published: the momentum starts from nothing.
-        optimizer = torch.optim.SGD(
+        optimizer = SGD(
             teacher.net.parameters(),
             learning_rate(epoch, n_epochs),
             momentum=0.9,

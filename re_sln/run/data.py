@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from sklearn.model_selection import train_test_split
 
 from re_sln.method.disk_images import PER_CLASS, DiskImages, plain_rgb
 from re_sln.method.images import NORMALISATION, SIDE, server_of
@@ -144,6 +143,8 @@ def split_off(
     labels: NDArray[np.int64], share: float, seed: int
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Positions kept and positions held out, both ascending, stratified by the labels (N,)."""
+    from sklearn.model_selection import train_test_split  # takes two seconds; only searches split
+
     try:
         kept, held_out = train_test_split(
             np.arange(len(labels)), test_size=share, stratify=labels, random_state=seed

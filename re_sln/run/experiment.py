@@ -14,6 +14,7 @@ from torch import nn
 
 from re_sln.method.ema import MomentumModel
 from re_sln.method.networks import WideResNet, resnet50
+from re_sln.method.optimizers import SGD
 from re_sln.method.ranks import ALONE, Ranks
 from re_sln.method.train import Learner, Row, Settings
 from re_sln.run import checkpoint
@@ -244,7 +245,7 @@ def build_learner(
     torch.manual_seed(config.seed)
     net, average = (_network(config, num_classes, device, weights) for _ in range(2))
     ema = MomentumModel(net, average, config.ema_decay)
-    optimizer = torch.optim.SGD(
+    optimizer = SGD(
         net.parameters(),
         lr=config.lr,
         momentum=0.9,

@@ -14,6 +14,7 @@ COPIES = {
         ],
         TORCH,
     ),
+    "method/optimizers.py": TORCH,
     "method/ranks.py": TORCH,
     "scripts/common.sh": ALL_PROJECTS,
 }
