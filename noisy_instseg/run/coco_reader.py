@@ -1,13 +1,15 @@
 """mmdetection's datasets and metrics read annotation files through this.
 
 As `annotations.repaired` has them, with a byte order mark or without, and numbered as the config's
-classes by name: mmdetection alone numbers classes as the file and names them as the config.
+classes by name: mmdetection alone numbers classes as the file and names them as the config. AP is
+counted by faster-coco-eval, which gives pycocotools' figures in a fifth of the time.
 """
 
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from faster_coco_eval.core import COCOeval_faster
 from mmdet.datasets import CocoDataset
 from mmdet.datasets.api_wrappers import COCO
 from mmdet.evaluation.metrics import coco_metric
@@ -40,3 +42,4 @@ class ReadableCoco(COCO):
 
 CocoDataset.COCOAPI = ReadableCoco
 coco_metric.COCO = ReadableCoco
+coco_metric.COCOeval = COCOeval_faster

@@ -15,7 +15,7 @@ RANK_NAMES = {  # of launchers that have names of their own for RANK and WORLD_S
     "slurm": ("SLURM_PROCID", "SLURM_NTASKS"),
     "mpi": ("OMPI_COMM_WORLD_RANK", "OMPI_COMM_WORLD_SIZE"),
 }
-OF_LIBRARIES = ((FutureWarning, ""), (DeprecationWarning, ""), (UserWarning, "faster_coco_eval"))
+OF_LIBRARIES = (FutureWarning, DeprecationWarning)
 
 
 def prepare_environment(settings: Settings) -> None:
@@ -42,8 +42,8 @@ def choose_device(name: str, flag: str = "--device cuda") -> "torch.device":
 
     flag: that asks for cuda. Raises UserError for cuda where there is none.
     """
-    for category, text in OF_LIBRARIES:
-        warnings.filterwarnings("ignore", text, category)
+    for category in OF_LIBRARIES:
+        warnings.filterwarnings("ignore", category=category)
     import torch
 
     found = torch.cuda.is_available()

@@ -1,10 +1,12 @@
-"""What the losses cost on the CPU against mmdetection's cross entropy, and steps of training.
+"""What losses, training steps, COCO's figures and the loading of an image cost on the CPU.
 
     make bench-noisy_instseg
     make bench-noisy_instseg ARGS="--json bench.json --steps 500"
 
-Forward and backward, called as mmdetection's box head calls them, on the 512 regions of an image.
-They take turns, so that a machine whose speed drifts slows all of them; trust the ratio.
+Losses forward and backward, called as mmdetection's box head calls them, on the 512 regions of an
+image, against mmdetection's cross-entropy; faster-coco-eval against pycocotools; the transforms of
+Cityscapes on an image of 2,048 x 1,024 with 20 objects. What is compared takes turns, so that a
+machine whose speed drifts slows all of it; trust the ratio.
 """
 
 import argparse
@@ -21,7 +23,11 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
+import cv2
+import numpy as np
 import torch
+from pycocotools import mask as coco_mask
+from pycocotools.cocoeval import COCOeval
 from torch import Tensor, nn
 
 from noisy_instseg import plugins  # noqa: F401 - mmcv's operators, before mmdet.models
@@ -125,6 +131,107 @@ def report_training(steps: int) -> dict[str, float]:
     return found
 
 
+def some_boxes(draw: np.random.Generator, count: int, height: int, width: int) -> Any:
+    """(count, 4) x, y, width, height inside the image."""
+    corners = np.sort(draw.uniform(0, 1, (count, 2, 2)), axis=1)
+    corners = (corners * [width - 2, height - 2]).astype(int)
+    return np.concatenate([corners[:, 0], corners[:, 1] - corners[:, 0] + 1], axis=1)
+
+
+def run_lengths(box: Any, height: int, width: int) -> Any:
+    return coco_mask.frPyObjects(np.array([box], float), height, width)[0]
+
+
+def detections_of_coco(images: int) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+    """Annotations and detections in COCO's numbers: 80 classes, 7 objects, 100 detections."""
+    draw = np.random.default_rng(0)
+    made: dict[int, list[dict[str, Any]]] = {7: [], 100: []}
+    for image in range(1, images + 1):
+        for count, rows in made.items():
+            for box in some_boxes(draw, count, 480, 640):
+                rows.append(
+                    {
+                        "id": len(rows) + 1,
+                        "image_id": image,
+                        "category_id": int(draw.integers(1, 81)),
+                        "bbox": box.tolist(),
+                        "segmentation": run_lengths(box, 480, 640),
+                        "area": float(box[2] * box[3]),
+                        "iscrowd": 0,
+                        "score": float(draw.random()),
+                    }
+                )
+    sizes = [{"id": k, "height": 480, "width": 640} for k in range(1, images + 1)]
+    categories = [{"id": k, "name": str(k)} for k in range(1, 81)]
+    return {"images": sizes, "annotations": made[7], "categories": categories}, made[100]
+
+
+def report_evaluation(turns: int, images: int = 300) -> dict[str, float]:
+    """Prints and returns milliseconds an image of COCO's figures, in turns."""
+    from mmdet.evaluation.metrics import coco_metric
+
+    from noisy_instseg.run.coco_reader import ReadableCoco
+
+    content, detections = detections_of_coco(images)
+    times: dict[str, list[float]] = {}
+    for _ in range(turns):
+        for kind in ("bbox", "segm"):
+            for evaluation in (COCOeval, coco_metric.COCOeval):
+                with contextlib.redirect_stdout(io.StringIO()):
+                    index = ReadableCoco()
+                    index.dataset = content
+                    index.createIndex()
+                    found = index.loadRes([dict(row) for row in detections])
+                    start = time.perf_counter()
+                    work = evaluation(index, found, kind)
+                    work.evaluate()
+                    work.accumulate()
+                    work.summarize()
+                name = f"{kind}, {evaluation.__name__}"
+                times.setdefault(name, []).append(time.perf_counter() - start)
+    milliseconds = {name: 1000 * median(row) / images for name, row in times.items()}
+    for name, value in milliseconds.items():
+        print(f"COCO's figures, {name:<23}{value:6.2f} ms an image of 100 detections")
+    return milliseconds
+
+
+def report_loading(turns: int) -> dict[str, float]:
+    """Prints and returns milliseconds of each transform on an image in Cityscapes' size."""
+    from mmdet.registry import TRANSFORMS
+    from mmengine.config import Config
+    from mmengine.registry import DefaultScope
+
+    DefaultScope.get_instance("bench", scope_name="mmdet")
+    draw = np.random.default_rng(0)
+    coarse = draw.integers(0, 256, (128, 256, 3), dtype=np.uint8)
+    image = cv2.resize(coarse, (2048, 1024), interpolation=cv2.INTER_CUBIC).astype(float)
+    image += draw.normal(0, 3, image.shape)  # compresses no better than a photograph
+    boxes = some_boxes(draw, 20, 1024, 2048).astype(float)
+    config = CONFIGS.parent / "cityscapes/mask_rcnn_r50_fpn_1x_cityscapes_ce.py"
+    pipeline = Config.fromfile(config, import_custom_modules=False).train_dataloader.dataset
+    steps = [TRANSFORMS.build(step) for step in pipeline.dataset.pipeline]
+    times: dict[str, list[float]] = {type(step).__name__: [] for step in steps}
+    with tempfile.TemporaryDirectory() as folder:
+        path = str(Path(folder, "image.png"))
+        cv2.imwrite(path, image.clip(0, 255).astype(np.uint8))
+        for _ in range(turns):
+            masks = [run_lengths(box, 1024, 2048) for box in boxes]
+            objects = [
+                {"bbox": [x, y, x + w, y + h], "bbox_label": 0, "mask": mask, "ignore_flag": 0}
+                for (x, y, w, h), mask in zip(boxes, masks)
+            ]
+            sample = {"img_path": path, "img_id": 0, "height": 1024, "width": 2048}
+            sample["instances"] = objects
+            for step in steps:
+                start = time.perf_counter()
+                sample = step(sample)
+                times[type(step).__name__].append(time.perf_counter() - start)
+    milliseconds = {name: 1000 * median(row) for name, row in times.items()}
+    for name, value in milliseconds.items():
+        print(f"2,048 x 1,024, 20 objects: {name:<22}{value:6.1f} ms")
+    return milliseconds
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(
         description="Benchmark of the losses of noisy_instseg, and of training."
@@ -146,6 +253,8 @@ def main() -> int:
         print(f"\n{platform.machine()}, {threads} threads, torch {torch.__version__}")
         report[f"losses, {threads} threads, us"] = report_losses(args.steps)
         report[f"training, {threads} threads, steps/s"] = report_training(args.training_steps)
+    report["COCO's figures, ms an image"] = report_evaluation(max(1, args.steps // 500))
+    report["loading of an image, ms"] = report_loading(max(1, args.steps // 100))
     if args.json:
         args.json.write_text(json.dumps(report, indent=2) + "\n")
     return 0
