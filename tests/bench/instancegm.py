@@ -35,6 +35,7 @@ from instancegm.run.device import autocast, choose_device, use_bfloat16
 from instancegm.run.errors import UsageError
 from shared import noise
 from tests.bench.instancegm_loader import decoding, waiting_share
+from tests.bench.shares import shares_of, show
 
 SAMPLES, CLASSES = 50_000, 10
 T = TypeVar("T")
@@ -203,14 +204,21 @@ def main() -> int:
     print(f"{name:<36}{memory[0]:14.3g}{memory[1]:14.3g}{ratio:8.2f}")
     for name, value in single.items():
         print(f"{name:<36}{value:14.3g}")
+    parts = {}
+    if device.type == "cpu":
+        parts = {
+            "a warm-up step, %": shares_of(partial(warm_up_step, fast)),
+            "a co-divide step, %": shares_of(partial(co_divide_step, fast)),
+        }
+    for title, found in parts.items():
+        show(title, found)
     if args.json:
         report = {
             name: {"as trained": new, "float32 NCHW": old, "ratio": new / old}
             for name, (new, old) in figures.items()
         }
-        args.json.write_text(
-            json.dumps({**report, **single, "device": str(device), "bf16": bf16}, indent=2) + "\n"
-        )
+        report |= {**single, **parts, "device": str(device), "bf16": bf16}
+        args.json.write_text(json.dumps(report, indent=2) + "\n")
     return 0
 
 

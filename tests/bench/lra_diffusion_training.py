@@ -31,6 +31,7 @@ from tests.bench.lra_diffusion_common import (
     noise,
     ratio,
 )
+from tests.bench.shares import shares_of, show
 
 BATCH, K = 200, 10
 # Of the retrieval: CIFAR's images, features as wide as those of CLIP ViT-B.
@@ -166,6 +167,8 @@ def training(bench: Bench) -> Report:
     trainers = [build_trainer(bench, images, features, plain) for plain in (False, True)]
     whole = bench.take_turns(*(partial(trainer.train, samples) for trainer in trainers))
     report: Report = {"float32 NCHW / as trained": ratio(whole[1], whole[0])}
+    if not bench.on_gpu:
+        report["a training step, %"] = shares_of(partial(trainers[0].train, samples))
     for trainer, times in zip(trainers, whole):
         view = batch.contiguous() if trainer.name != "as trained" else batch
         encode, search, draw = bench.take_turns(
@@ -199,4 +202,6 @@ def show_training(found: Report) -> None:
             f"  {name:<14}{one['steps/s']:.3g} steps/s, {one['images/s']:.4g} images/s (+- "
             f"{one['noise, %']:.1f} %): {shares}"
         )
+    if of_step := found.get("a training step, %"):
+        show("a training step, %", of_step)
     print()

@@ -38,6 +38,7 @@ from re_sln.run.config import complete
 from re_sln.run.device import choose_device, use_bfloat16
 from re_sln.run.errors import UsageError
 from re_sln.run.experiment import build_learner, loop_settings
+from tests.bench.shares import shares_of, show
 
 SAMPLES, CLASSES, TEST_IMAGES = 50_000, 10, 10_000
 CPU_SAMPLES = 256  # two steps are enough there, and an epoch takes minutes
@@ -185,13 +186,15 @@ def main() -> int:
         single["peak GPU memory, GiB"] = torch.cuda.max_memory_allocated() / 2**30
     for name, value in single.items():
         print(f"{name:<42}{value:14.3g}")
+    parts = {} if on_gpu else {"a training step, %": shares_of(partial(train, fast, count))}
+    for title, found in parts.items():
+        show(title, found)
     if args.json:
         report = {
             name: {"as trained": new, "float32 NCHW": old} for name, (new, old) in figures.items()
         }
-        args.json.write_text(
-            json.dumps({**report, **single, "device": str(device), "bf16": bf16}, indent=2) + "\n"
-        )
+        report |= {**single, **parts, "device": str(device), "bf16": bf16}
+        args.json.write_text(json.dumps(report, indent=2) + "\n")
     return 0
 
 

@@ -1,0 +1,36 @@
+"""What a training step of a torch project spends its time on."""
+
+from collections import defaultdict
+from collections.abc import Callable
+
+from torch.profiler import ProfilerActivity, profile
+
+# By the names of torch's operators, their own time without that of others which they call.
+KINDS = {
+    "convolutions, matrix products": ("conv", "addmm", "::mm", "::bmm", "mkldnn_linear", "linear"),
+    "normalisation": ("batch_norm", "layer_norm"),
+    "optimizer, EMA": ("_fused_", "_foreach_"),
+    "casts and copies": ("copy_", "_to_copy", "::clone", "::index", "::cat"),
+}
+ELSE = "other elementwise operations"
+
+
+def shares_of(step: Callable[[], object], repeat: int = 2) -> dict[str, float]:
+    """Percent of a step on the CPU by kind of operation; the first step is not counted."""
+    step()
+    with profile(activities=[ProfilerActivity.CPU]) as seen:
+        for _ in range(repeat):
+            step()
+    times: dict[str, float] = defaultdict(float)
+    for event in seen.key_averages():
+        if event.key.startswith("aten::"):
+            kinds = (kind for kind, names in KINDS.items() if any(n in event.key for n in names))
+            times[next(kinds, ELSE)] += event.self_cpu_time_total
+    total = sum(times.values())
+    return {kind: 100 * times[kind] / total for kind in (*KINDS, ELSE)}
+
+
+def show(title: str, found: dict[str, float]) -> None:
+    print(f"\n{title} of the time in torch's operators")
+    for kind, share in found.items():
+        print(f"  {kind:<40}{share:8.1f}")
