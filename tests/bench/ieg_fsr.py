@@ -52,6 +52,7 @@ class Workload:
     network_name: str
     batch_size: int
     xla: bool
+    mixed_precision: bool
     turns: int  # that are timed
     repeat: int  # steps of a turn
 
@@ -64,6 +65,7 @@ class Form:
         settings = Config(
             method=method,
             network_name=work.network_name,
+            mixed_precision=work.mixed_precision,
             batch_size=size,
             queue_bs=2 * size,
             meta_start_epoch=0,
@@ -238,6 +240,7 @@ def main() -> int:
         default="auto",
         help="compile with XLA; auto: on a GPU",
     )
+    add("--mixed_precision", action="store_true", help="as of ieg.main: bfloat16")
     add("--json", type=Path, help="also write the figures to this file")
     args = parser.parse_args()
     if args.batch_size < 5 or args.batch_size % 5 or args.batch_size > SAMPLES // 2:
@@ -254,7 +257,8 @@ def main() -> int:
     tf.get_logger().setLevel("ERROR")
     on_gpu = bool(tf.config.list_physical_devices("GPU"))
     xla = args.jit_compile == "on" or (args.jit_compile == "auto" and on_gpu)
-    work = Workload(args.network_name, args.batch_size, xla, args.steps, 10 if on_gpu else 1)
+    how = (xla, args.mixed_precision)
+    work = Workload(args.network_name, args.batch_size, *how, args.steps, 10 if on_gpu else 1)
     machine = {
         "hardware": hardware(),
         "machine": platform.machine(),
@@ -264,6 +268,7 @@ def main() -> int:
         "tensorflow": tf.__version__,
         "network": args.network_name,
         "batch": args.batch_size,
+        "mixed_precision": args.mixed_precision,
     }
     print(
         f"{machine['hardware']} ({machine['machine']}), {args.threads} threads, "
@@ -272,7 +277,7 @@ def main() -> int:
     )
     print(
         f"{args.network_name}, {args.batch_size} images of 32 x 32, FSR's queue "
-        f"{2 * args.batch_size}, float32\n",
+        f"{2 * args.batch_size}, {'bfloat16' if args.mixed_precision else 'float32'}\n",
         flush=True,
     )
     task = random_task()
