@@ -254,6 +254,7 @@ def build_learner(
     )
     if config.compile:
         net.compile()
+        average.compile()
     return Learner(net, ranks.parallel(net, config.sync_bn), ema, optimizer)
 
 

@@ -189,7 +189,8 @@ class Config(LabelChoice):
         scripts=TRAINING,
     )
     compile: bool = flag(
-        "torch.compile the network (no gain on a CPU; on a GPU not measured yet)", default=False
+        "torch.compile both networks (6 % faster on a CPU, after a minute; GPU: not measured)",
+        default=False,
     )
     output_dir: Path | None = flag("the run folder (runs/<exp_id>; of a search hp/hp_<time>)")
     resume: bool = flag(
