@@ -23,12 +23,18 @@ HERE = Path(__file__).absolute().parent
 LOGGED = HERE / "results/logged_by_re-sln.csv"
 OURS = {"network": "accuracy_test_base", "ema": "accuracy_test_ema"}
 NAMES = {(True, "network"): "CE", (False, "network"): "SLN", (False, "ema"): "SLN+MO"}
+COLUMNS = (
+    *("model", "noise", "seed", "epochs", "mean difference", "largest difference", "spread"),
+    *("mean / spread", "largest / spread", "epochs outside the band", "in a row"),
+)
 
 
 class Pair(NamedTuple):
     """One model's test accuracy in percent by epoch, here and there."""
 
-    name: str
+    model: str  # of NAMES
+    noise: str
+    seed: int
     ours: Any  # (E,)
     logged: Any  # (runs, E)
 
@@ -53,9 +59,10 @@ def write(places: Sequence[Path], out: Path) -> None:
     """Prints the table and writes it, and the picture. Raises UserError."""
     from shared.files import write_atomically
 
-    pairs = [pair for place in places for pair in pairs_of(place)]
-    lines = [["model", "epochs", "mean difference", "largest difference", "spread"]]
-    lines[0] += ["mean / spread", "largest / spread", "epochs outside the band", "in a row"]
+    found = [pair for place in places for pair in pairs_of(place)]
+    order = [*NAMES.values()]
+    pairs = sorted(found, key=lambda pair: (order.index(pair.model), pair.noise, pair.seed))
+    lines = [[*COLUMNS]]
     lines += [described(pair) for pair in pairs]
     for line in lines:
         print(" | ".join(line))
@@ -87,8 +94,8 @@ def pairs_of(place: Path) -> list[Pair]:
         ours = np.array([row[column] for row in rows], float)
         theirs = np.array(list(curves.values()))
         length = min(len(ours), theirs.shape[1])
-        name = f"{NAMES[sigma == 0, model]}, {noise}, seed {settings['seed']}"
-        pairs.append(Pair(name, ours[:length], theirs[:, :length]))
+        named = (NAMES[sigma == 0, model], str(noise), int(settings["seed"]))
+        pairs.append(Pair(*named, ours[:length], theirs[:, :length]))
     if not pairs:
         raise UsageError(
             f"{place}: re-sln logged CIFAR-10 with 40 % noise: sym with --sigma 0 or 1, dependent "
@@ -98,7 +105,7 @@ def pairs_of(place: Path) -> list[Pair]:
 
 
 def described(pair: Pair) -> list[str]:
-    """A line of the table.
+    """A line of the table, see COLUMNS.
 
     The spread is the standard deviation between the logged runs, pooled over the epochs.
     """
@@ -118,8 +125,8 @@ def described(pair: Pair) -> list[str]:
         pooled = np.sqrt(pair.logged.var(axis=0, ddof=1).mean())
         spread, relative = f"{pooled:.2f}", [f"{value / pooled:+.2f}" for value in figures]
     counts = [f"{outside.sum()} of {len(outside)}", str(longest)]
-    name = pair.name.replace(",", "")
-    return [name, str(len(outside)), *(f"{v:+.2f}" for v in figures), spread, *relative, *counts]
+    named = [pair.model, pair.noise, str(pair.seed), str(len(outside))]
+    return [*named, *(f"{v:+.2f}" for v in figures), spread, *relative, *counts]
 
 
 def picture(pairs: Sequence[Pair]) -> bytes:
@@ -133,7 +140,7 @@ def picture(pairs: Sequence[Pair]) -> bytes:
 
     panels: dict[str, list[Pair]] = {}
     for pair in pairs:
-        panels.setdefault(pair.name.rpartition(", ")[0], []).append(pair)
+        panels.setdefault(f"{pair.model}, {pair.noise}", []).append(pair)
     size = (4.2 * len(panels), 3.6)
     figure, row = plt.subplots(1, len(panels), figsize=size, layout="constrained", squeeze=False)
     for axes, (title, of_panel) in zip(row[0], panels.items()):
@@ -145,8 +152,8 @@ def picture(pairs: Sequence[Pair]) -> bytes:
         for number, curve in enumerate(longest):
             axes.plot(epochs, curve, color="0.55", linewidth=0.8, label=label if not number else "")
         for pair in of_panel:
-            seed = pair.name.rpartition(", ")[2]
-            axes.plot(range(1, len(pair.ours) + 1), pair.ours, marker=".", label=f"here, {seed}")
+            label = f"here, seed {pair.seed}"
+            axes.plot(range(1, len(pair.ours) + 1), pair.ours, marker=".", label=label)
         axes.set(title=title, xlabel="epoch", ylabel="test accuracy (%)")
         axes.xaxis.get_major_locator().set_params(integer=True)
         axes.legend(fontsize=8, loc="lower right")

@@ -43,7 +43,7 @@ def test_a_logged_run_is_inside_its_own_band(tmp_path):
     assert len(theirs) == 2
     path = curve_file(tmp_path / "ce.csv", theirs[0].tolist())
     [pair] = logged.pairs_of(path)
-    assert pair.name == "CE, sym, seed 7"
+    assert pair[:3] == ("CE", "sym", 7)
     np.testing.assert_allclose(pair.logged, theirs)
     line = logged.described(pair)
     assert line[-2:] == ["0 of 5", "0"]
@@ -54,18 +54,18 @@ def test_differences_are_in_units_of_the_spread(tmp_path):
     ours = theirs.mean(axis=0) + np.array([3, 3, 0, 3])
     path = curve_file(tmp_path / "sln.csv", ours.tolist(), sigma=1.0)
     network, ema = logged.pairs_of(path)
-    assert (network.name, ema.name) == ("SLN, sym, seed 7", "SLN+MO, sym, seed 7")
+    assert (network.model, ema.model) == ("SLN", "SLN+MO")
     spread = np.sqrt(np.mean((theirs[0] - theirs[1]) ** 2 / 2))
     expected = ["+2.25", "+3.00", f"{spread:.2f}", f"{2.25 / spread:+.2f}", f"{3 / spread:+.2f}"]
-    assert logged.described(network)[2:] == [*expected, "3 of 4", "2"]
+    assert logged.described(network)[4:] == [*expected, "3 of 4", "2"]
 
 
 def test_the_script_writes_a_table_and_a_picture(tmp_path, capsys):
     path = curve_file(tmp_path / "ce.csv", [30.0, 35.0])
     assert logged.main([str(path), "--out", str(tmp_path / "out")]) == 0
     table = (tmp_path / "out/logged.csv").read_text().splitlines()
-    assert table[0].startswith("model,epochs,mean difference")
-    assert table[1].startswith("CE sym")
+    assert table[0].startswith("model,noise,seed,epochs,mean difference")
+    assert table[1].startswith("CE,sym,7,2,")
     assert (tmp_path / "out/logged.png").read_bytes()[1:4] == b"PNG"
     assert "table and figure" in capsys.readouterr().out
 
