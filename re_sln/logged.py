@@ -141,6 +141,8 @@ def picture(pairs: Sequence[Pair]) -> bytes:
     panels: dict[str, list[Pair]] = {}
     for pair in pairs:
         panels.setdefault(f"{pair.model}, {pair.noise}", []).append(pair)
+    seeds = sorted({pair.seed for pair in pairs})
+    colours = {seed: f"C{number}" for number, seed in enumerate(seeds)}
     size = (4.2 * len(panels), 3.6)
     figure, row = plt.subplots(1, len(panels), figsize=size, layout="constrained", squeeze=False)
     for axes, (title, of_panel) in zip(row[0], panels.items()):
@@ -152,8 +154,8 @@ def picture(pairs: Sequence[Pair]) -> bytes:
         for number, curve in enumerate(longest):
             axes.plot(epochs, curve, color="0.55", linewidth=0.8, label=label if not number else "")
         for pair in of_panel:
-            label = f"here, seed {pair.seed}"
-            axes.plot(range(1, len(pair.ours) + 1), pair.ours, marker=".", label=label)
+            style = {"marker": ".", "color": colours[pair.seed], "label": f"here, seed {pair.seed}"}
+            axes.plot(range(1, len(pair.ours) + 1), pair.ours, **style)
         axes.set(title=title, xlabel="epoch", ylabel="test accuracy (%)")
         axes.xaxis.get_major_locator().set_params(integer=True)
         axes.legend(fontsize=8, loc="lower right")
