@@ -189,7 +189,7 @@ class Config(LabelChoice):
         scripts=TRAINING,
     )
     compile: bool = flag(
-        "torch.compile both networks (6 % faster on a CPU, after a minute; GPU: not measured)",
+        "torch.compile both networks (a little faster on a CPU, after a minute; GPU: not measured)",
         default=False,
     )
     output_dir: Path | None = flag("the run folder (runs/<exp_id>; of a search hp/hp_<time>)")
