@@ -62,8 +62,7 @@ def write(places: Sequence[Path], out: Path) -> None:
     found = [pair for place in places for pair in pairs_of(place)]
     order = [*NAMES.values()]
     pairs = sorted(found, key=lambda pair: (order.index(pair.model), pair.noise, pair.seed))
-    lines = [[*COLUMNS]]
-    lines += [described(pair) for pair in pairs]
+    lines = [[*COLUMNS], *map(described, pairs)]
     for line in lines:
         print(" | ".join(line))
     write_atomically(out / "logged.csv", "".join(",".join(line) + "\n" for line in lines).encode())
@@ -72,34 +71,42 @@ def write(places: Sequence[Path], out: Path) -> None:
 
 
 def pairs_of(place: Path) -> list[Pair]:
-    """The models of a run that re-sln has logged, and their logged curves. Raises UserError."""
+    """The models of a run that re-sln has logged, and their logged curves. Raises UserError.
+
+    Only epochs before label correction, which re-sln begins after those kept here.
+    """
     import numpy as np
 
-    from re_sln.analysis import finished_runs
+    from re_sln.analysis import curves, finished_runs
 
     run = finished_runs.find(str(place))
-    rows = finished_runs.read_rows(run)
     settings = run.settings
+    corrects_from = settings.get("lc_n_epoch", -1)
+    rows = [
+        row
+        for row in finished_runs.read_rows(run)
+        if corrects_from < 1 or row["epoch"] < corrects_from
+    ]
     noise, sigma = finished_runs.noise_mode(run), float(settings.get("sigma") or 0)
     logged: dict[tuple[Any, ...], dict[str, list[float]]] = {}
     lines = LOGGED.read_text().splitlines()
     for row in csv.DictReader(line for line in lines if not line.startswith("#")):
-        curves = logged.setdefault((row["noise_mode"], float(row["sigma"]), row["model"]), {})
-        curves.setdefault(row["exp_id"], []).append(float(row["accuracy_test"]))
+        runs = logged.setdefault((row["noise_mode"], float(row["sigma"]), row["model"]), {})
+        runs.setdefault(row["exp_id"], []).append(float(row["accuracy_test"]))
     pairs = []
     for model, column in OURS.items():
-        curves = logged.get((noise, sigma, model), {})
-        if settings.get("dataset_name") != "cifar10" or settings.get("p") != 0.4 or not curves:
+        runs, ours = logged.get((noise, sigma, model), {}), curves.column(rows, column)
+        is_cifar10 = settings.get("dataset_name") == "cifar10" and settings.get("p") == 0.4
+        if not is_cifar10 or not runs or np.isnan(ours).all():
             continue
-        ours = np.array([row[column] for row in rows], float)
-        theirs = np.array(list(curves.values()))
+        theirs = np.array(list(runs.values()))
         length = min(len(ours), theirs.shape[1])
         named = (NAMES[sigma == 0, model], str(noise), int(settings["seed"]))
         pairs.append(Pair(*named, ours[:length], theirs[:, :length]))
     if not pairs:
         raise UsageError(
             f"{place}: re-sln logged CIFAR-10 with 40 % noise: sym with --sigma 0 or 1, dependent "
-            "with --sigma 0 or 0.5"
+            "with --sigma 0 or 0.5; give such a run"
         )
     return pairs
 

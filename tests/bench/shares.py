@@ -7,7 +7,7 @@ from torch.profiler import ProfilerActivity, profile
 
 # By the names of torch's operators, their own time without that of others which they call.
 KINDS = {
-    "convolutions, matrix products": ("conv", "addmm", "::mm", "::bmm", "mkldnn_linear", "linear"),
+    "convolutions, matrix products": ("conv", "addmm", "::mm", "::bmm", "linear"),
     "normalisation": ("batch_norm", "layer_norm"),
     "optimizer, EMA": ("_fused_", "_foreach_"),
     "casts and copies": ("copy_", "_to_copy", "::clone", "::index", "::cat"),

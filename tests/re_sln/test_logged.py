@@ -60,6 +60,17 @@ def test_differences_are_in_units_of_the_spread(tmp_path):
     assert logged.described(network)[4:] == [*expected, "3 of 4", "2"]
 
 
+def test_only_epochs_before_label_correction_count(tmp_path):
+    path = curve_file(tmp_path / "lc.csv", [30.0, 31.0, 90.0], sigma=1.0, lc_n_epoch=3)
+    assert [pair.ours.tolist() for pair in logged.pairs_of(path)] == [[30.0, 31.0]] * 2
+
+
+def test_a_model_that_was_not_tested_is_left_out(tmp_path):
+    path = curve_file(tmp_path / "of_re-sln.csv", [30.0], sigma=1.0)
+    path.write_text(path.read_text().replace("1,30.0,30.0,30.0", "1,30.0,,30.0"))
+    assert [pair.model for pair in logged.pairs_of(path)] == ["SLN+MO"]
+
+
 def test_the_script_writes_a_table_and_a_picture(tmp_path, capsys):
     path = curve_file(tmp_path / "ce.csv", [30.0, 35.0])
     assert logged.main([str(path), "--out", str(tmp_path / "out")]) == 0

@@ -63,7 +63,7 @@ def descend(
         accum=accumulator.handle,
         lr=learning_rate,
         grad=gradient,
-        momentum=tf.constant(momentum, tf.float32),
+        momentum=momentum,
     )
 
 
