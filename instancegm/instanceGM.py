@@ -17,7 +17,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).absolute().parents[1]))
 
 from instancegm.run.config import parse
-from instancegm.run.errors import exit_status
+from instancegm.run.errors import exit_status, leave
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -68,4 +68,4 @@ def run(script: str, argv: Sequence[str] | None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    leave(main())

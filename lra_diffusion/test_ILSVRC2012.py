@@ -15,6 +15,7 @@ from pathlib import Path
 # The repository: the script runs from any folder.
 sys.path.insert(0, str(Path(__file__).absolute().parents[1]))
 
+from lra_diffusion.run.errors import leave
 from lra_diffusion.train_CIFAR import run
 
 
@@ -24,4 +25,4 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    leave(main())

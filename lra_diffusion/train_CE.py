@@ -18,7 +18,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).absolute().parents[1]))
 
 from lra_diffusion.run.config import parse_ce
-from lra_diffusion.run.errors import exit_status
+from lra_diffusion.run.errors import exit_status, leave
 from lra_diffusion.run.schema import CEConfig
 
 
@@ -56,4 +56,4 @@ def export(config: CEConfig) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    leave(main())

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING
 sys.path.insert(0, str(Path(__file__).absolute().parents[1]))  # the script runs from any folder
 
 from re_sln.run.config import parse
-from re_sln.run.errors import exit_status
+from re_sln.run.errors import exit_status, leave
 from re_sln.run.settings import Config
 
 if TYPE_CHECKING:
@@ -66,4 +66,4 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    leave(main())

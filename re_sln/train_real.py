@@ -15,7 +15,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).absolute().parents[1]))  # the script runs from any folder
 
 from re_sln.run.config import parse
-from re_sln.run.errors import exit_status
+from re_sln.run.errors import exit_status, leave
 from re_sln.train_cifar import train
 
 
@@ -33,4 +33,4 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    leave(main())

@@ -7,6 +7,7 @@ import os
 import socket
 import sys
 from collections.abc import Callable
+from typing import NoReturn
 
 from shared.errors import UserError, explain
 
@@ -55,3 +56,16 @@ def exit_status(work: Callable[[], int | None], *, trains: bool = True) -> int:
         if os.environ.get("RANK", "0") == "0":
             print(f"interrupted; {again}{' to continue' if trains else ''}", file=sys.stderr)
         return 130
+
+
+def leave(status: int) -> NoReturn:
+    """Ends the process: what a script that trains by ranks calls in place of sys.exit.
+
+    One of several ranks skips the end of the interpreter. A thread of gloo may still have to let go
+    of the last tensor it sent, and aborts an interpreter that is ending (pytorch issue 190489).
+    """
+    if of_rank():
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(status)
+    sys.exit(status)

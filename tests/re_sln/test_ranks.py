@@ -151,6 +151,21 @@ def test_two_ranks_resume_to_the_same_run(killed, whole, tmp_path):
     assert_same(*(checkpoint.load(each / checkpoint.LAST) for each in (tmp_path / "run", whole[0])))
 
 
+def test_a_rank_ends_where_the_interpreter_would_be_aborted_as_it_ends():
+    code = (
+        "import atexit, os; from re_sln.run.errors import leave; "
+        "atexit.register(os.abort); print('last words'); leave(3)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        env={**os.environ, "WORLD_SIZE": "2"},
+        cwd=SCRIPTS.parent,
+        capture_output=True,
+        text=True,
+    )
+    assert (done.returncode, done.stdout) == (3, "last words\n")
+
+
 @pytest.mark.training
 def test_one_process_resumes_the_run_of_two(killed, tmp_path, main, capsys):
     shutil.copytree(killed[0], tmp_path / "run")
