@@ -18,6 +18,7 @@ sys.path.insert(0, str(Path(__file__).absolute().parents[1]))
 
 from compare import plan, slurm, table
 from compare.methods import ENCODER, METHODS, Method, chosen
+from compare.numbers import span
 from compare.plan import ROOT, Job
 from compare.question import (
     ARRAY,
@@ -33,7 +34,7 @@ from compare.question import (
     prepare,
     read_task,
 )
-from compare.run import Outcome, check_flags, counted, failures, is_finished, run_jobs, span
+from compare.run import Outcome, check_flags, counted, failures, is_finished, run_jobs
 from shared.errors import AGAIN, UserError, explain, printable
 from shared.run_folder import locked
 from shared.runs.reader import find_runs

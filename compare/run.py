@@ -18,6 +18,7 @@ from functools import cache
 from pathlib import Path
 
 from compare.methods import Method
+from compare.numbers import span
 from compare.plan import ROOT, SET_HERE, Command, Job, asked_of, python_of
 from shared.errors import UserError
 from shared.runs.reader import RunError, read_run
@@ -158,15 +159,6 @@ def _flags_here(end: Sequence[str]) -> list[str]:
 def counted(number: int, what: str) -> str:
     """`1 run` or `2 runs`."""
     return f"{number} {what}{'' if number == 1 else 's'}"
-
-
-def span(seconds: float) -> str:
-    """`45 s`, `3 min 20 s` or `2 h 5 min`."""
-    whole = round(seconds)
-    if whole < 60:
-        return f"{whole} s"
-    minutes, rest = divmod(whole, 60)
-    return f"{minutes} min {rest} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60} min"
 
 
 def _commands(commands: Sequence[Command], log: Path) -> int:

@@ -6,15 +6,14 @@ Letters: N samples.
 import csv
 import io
 import re
-import statistics
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from pathlib import Path
 
 import numpy as np
 
 from compare.methods import METHODS
-from compare.run import span
+from compare.numbers import Spread, span, spread
 from shared.errors import UserError
 from shared.files import save
 from shared.formats import noise_file
@@ -33,13 +32,11 @@ class Row:
     """A method over its finished seeds, all with the same settings, named where others differ.
 
     Accuracies are in percent, None without a test set.
-
-    Each accuracy is (mean, sample deviation), the latter None for one seed.
     """
 
     title: str
     seeds: int
-    accuracies: dict[str, tuple[float, float | None] | None]  # by ACCURACIES
+    accuracies: dict[str, Spread | None]  # by ACCURACIES
     reported: str  # which of them the paper reports; "" where it does not say
     seconds: float  # mean over the seeds
     samples: int | None  # labels trained on
@@ -63,23 +60,17 @@ def rows(runs: Sequence[Run], differences: Mapping[str, str]) -> list[Row]:
 
 def _row(runs: Sequence[Run], settings: str, differs: str) -> Row:
     summaries = [summary for run in runs if (summary := run.summary()) is not None]
-    found = {name: _mean([getattr(summary, name) for summary in summaries]) for name in ACCURACIES}
+    found = {name: spread([getattr(summary, name) for summary in summaries]) for name in ACCURACIES}
     samples = [len(noise.noisy_labels) for run in runs if (noise := _noise(run)) is not None]
     return Row(
         f"{runs[0].title} ({settings})" if settings else runs[0].title,
         len(runs),
         found,
         runs[0].which,
-        statistics.fmean(run.seconds for run in runs),
+        sum(run.seconds for run in runs) / len(runs),
         samples[0] if samples else None,
         differs,
     )
-
-
-def _mean(values: Sequence[float]) -> tuple[float, float | None] | None:
-    if not values:
-        return None
-    return statistics.fmean(values), statistics.stdev(values) if len(values) > 1 else None
 
 
 def text(table: Sequence[Row]) -> str:
@@ -89,7 +80,7 @@ def text(table: Sequence[Row]) -> str:
         (
             row.title,
             str(row.seeds),
-            *(_words(row.accuracies[name]) for name in ACCURACIES),
+            *(found.text() if (found := row.accuracies[name]) else "-" for name in ACCURACIES),
             row.reported or "not said",
             span(row.seconds),
             "?" if row.samples is None else f"{row.samples:,}",
@@ -104,13 +95,6 @@ def text(table: Sequence[Row]) -> str:
     return "\n".join([*lines, *(f"{row.title}: {row.differs}" for row in table if row.differs)])
 
 
-def _words(value: tuple[float, float | None] | None) -> str:
-    if value is None:
-        return "-"
-    mean, deviation = value
-    return f"{mean:.2f}" if deviation is None else f"{mean:.2f} ± {deviation:.2f}"
-
-
 def write_csv(table: Sequence[Row], path: Path) -> None:
     """The same as a file, a column for each mean and deviation, empty where there is none."""
     stream = io.StringIO()
@@ -118,8 +102,9 @@ def write_csv(table: Sequence[Row], path: Path) -> None:
     numbers = [column for name in ACCURACIES for column in (name, f"{name}_deviation")]
     writer.writerow(["method", "seeds", *numbers, "paper_reports", "seconds", "samples", "differs"])
     for row in table:
-        values = [row.accuracies[name] or (None, None) for name in ACCURACIES]
-        found = ["" if value is None else f"{value:.2f}" for pair in values for value in pair]
+        spreads = [row.accuracies[name] for name in ACCURACIES]
+        pairs = [astuple(each) if each else (None, None) for each in spreads]
+        found = ["" if value is None else f"{value:.2f}" for pair in pairs for value in pair]
         rest = [row.reported, round(row.seconds), row.samples or "", row.differs]
         writer.writerow([row.title, row.seeds, *found, *rest])
     save(path, stream.getvalue().encode())

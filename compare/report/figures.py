@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import plotly.graph_objects as go
 
+from compare.numbers import spread
 from compare.report import statistics
 from compare.report.collect import Method, Samples
 from compare.report.statistics import Detection, Floats
@@ -110,7 +111,7 @@ def roc(methods: Sequence[Method], found: Sequence[Sequence[Detection]]) -> Figu
         )
     )
     for number, (method, runs) in enumerate(zip(methods, found)):
-        area = statistics.spread([each.auc for each in runs])
+        area = spread([each.auc for each in runs])
         for row, each in enumerate(runs):
             assert area is not None
             line = _line(

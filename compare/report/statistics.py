@@ -31,21 +31,6 @@ class Detection:
     precision_at_k: float  # among the first K
 
 
-@dataclass(frozen=True)
-class Spread:
-    """Mean and standard deviation (n - 1; None for one value) over the runs of a method."""
-
-    mean: float
-    deviation: float | None
-
-
-def spread(values: Sequence[float]) -> Spread | None:
-    """None where there are no values."""
-    if not values:
-        return None
-    return Spread(float(np.mean(values)), float(np.std(values, ddof=1)) if values[1:] else None)
-
-
 def ranks(quality: Floats) -> Floats:
     """(N,) shares in (0, 1] of the judged samples that are as suspicious or more, NaN stays.
 

@@ -6,10 +6,11 @@ from typing import Any
 
 import numpy as np
 
+from compare.numbers import Spread, span, spread
 from compare.report import statistics
 from compare.report.collect import Method, Samples
 from compare.report.held_out import HeldOut, of_run
-from compare.report.statistics import Detection, Spread
+from compare.report.statistics import Detection
 from shared.runs.reader import Run
 
 REPORTED = ("last", "best", "last 10")  # the columns of accuracies, as `Run.which` names them
@@ -61,10 +62,7 @@ def _method(method: Method, samples: Samples) -> MethodRow:
         [each.best for each in summaries],
         [each.last_10_mean for each in summaries],
     )
-    scores = [
-        _score(statistics.spread(each), name == runs[0].which)
-        for name, each in zip(REPORTED, values)
-    ]
+    scores = [_score(spread(each), name == runs[0].which) for name, each in zip(REPORTED, values)]
     seconds = float(np.mean([run.seconds for run in runs]))
     seeds = ", ".join(str(run.seed) for run in runs if run.seed is not None)
     return MethodRow(
@@ -72,7 +70,7 @@ def _method(method: Method, samples: Samples) -> MethodRow:
         epochs=float(np.mean([run.epochs for run in runs])),
         epochs_text=" to ".join(sorted({f"{round(run.epochs, 1):g}" for run in runs}, key=float)),
         seconds=seconds,
-        time=duration(seconds),
+        time=span(seconds),
         is_finished=not _unfinished(runs),
         has_clean=any(each.are_clean for each in held_out),
         remark="; ".join(_remarks(method, held_out, len(samples.index))),
@@ -80,14 +78,7 @@ def _method(method: Method, samples: Samples) -> MethodRow:
 
 
 def _score(found: Spread | None, reported: bool) -> Cell:
-    return (
-        Cell(UNKNOWN, None) if found is None else Cell(with_deviation(found), found.mean, reported)
-    )
-
-
-def with_deviation(found: Spread, digits: int = 2) -> str:
-    deviation = "" if found.deviation is None else f" ± {found.deviation:.{digits}f}"
-    return f"{found.mean:.{digits}f}{deviation}"
+    return Cell(UNKNOWN, None) if found is None else Cell(found.text(), found.mean, reported)
 
 
 def _unfinished(runs: Sequence[Run]) -> list[Run]:
@@ -111,14 +102,6 @@ def _remarks(method: Method, held_out: Sequence[HeldOut], count: int) -> list[st
     if not any(run.evaluations for run in runs):
         remarks.append("never tested")
     return remarks
-
-
-def duration(seconds: float) -> str:
-    """1 h 5 min, 12 min, 40 s."""
-    if seconds < 100:
-        return f"{seconds:.0f} s"
-    minutes = round(seconds / 60)
-    return f"{minutes} min" if minutes < 100 else f"{minutes // 60} h {minutes % 60} min"
 
 
 # ---- labels
@@ -164,8 +147,8 @@ def detection(
     for method, runs in zip(methods, found):
         if not runs:
             continue
-        area = statistics.spread([each.auc for each in runs])
-        first = statistics.spread([each.precision_at_k for each in runs])
+        area = spread([each.auc for each in runs])
+        first = spread([each.precision_at_k for each in runs])
         assert area is not None
         assert first is not None
         known = method.judged & samples.known
@@ -176,8 +159,8 @@ def detection(
             (
                 method.title,
                 [
-                    Cell(with_deviation(area, 3), area.mean),
-                    Cell(with_deviation(first, 3), first.mean),
+                    Cell(area.text(3), area.mean),
+                    Cell(first.text(3), first.mean),
                     Cell(f"{number:,}", number),
                     _share(hits, number),
                     _share(hits, int(wrong.sum())),

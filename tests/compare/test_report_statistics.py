@@ -1,6 +1,5 @@
 """The numbers of the report against sums written out, and scikit-learn's."""
 
-import math
 from itertools import permutations
 
 import numpy as np
@@ -18,14 +17,6 @@ def random_case(count, seed, levels=None):
     wrong = rng.random(count) < 0.3
     wrong[:2] = True, False
     return quality, wrong
-
-
-def test_a_spread_is_the_mean_and_the_sample_deviation():
-    assert statistics.spread([]) is None
-    assert statistics.spread([2.0]) == statistics.Spread(2.0, None)
-    found = statistics.spread([1.0, 2.0, 6.0])
-    assert found.mean == pytest.approx(3.0)
-    assert found.deviation == pytest.approx(math.sqrt((4 + 1 + 9) / 2))
 
 
 def test_ranks_are_shares_and_ties_share_one():

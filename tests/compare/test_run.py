@@ -18,7 +18,6 @@ from compare.run import (
     is_finished,
     run_job,
     run_jobs,
-    span,
     warnings,
 )
 
@@ -175,9 +174,3 @@ def test_kill_9_leaves_no_script_behind(parent, job):
 
 def test_one_is_not_many():
     assert [counted(number, "run") for number in (0, 1, 2)] == ["0 runs", "1 run", "2 runs"]
-
-
-def test_spans_of_time():
-    assert [span(seconds) for seconds in (0.2, 59.4, 61, 3599, 7500)] == [
-        *("0 s", "59 s", "1 min 1 s", "59 min 59 s", "2 h 5 min")
-    ]

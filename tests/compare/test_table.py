@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from compare import table
+from compare.numbers import Spread
 from shared.errors import UserError
 from shared.formats import noise_file
 from shared.runs.reader import find_runs
@@ -39,8 +40,8 @@ def test_a_row_is_a_method_over_its_seeds(tmp_path, job, labels):
     (row,) = table.rows(runs, {"sln": "has something else"})
     assert row.title == "SLN+MO+LC"
     assert (row.seeds, row.samples, row.reported, row.seconds) == (3, 6, "last", 6.0)
-    assert row.accuracies["last"] == (55.0, 1.0)  # 53 + seed
-    assert row.accuracies["last_10_mean"] == (54.0, 1.0)
+    assert row.accuracies["last"] == Spread(55.0, 1.0)  # 53 + seed
+    assert row.accuracies["last_10_mean"] == Spread(54.0, 1.0)
     text = table.text([row])
     assert "55.00 ± 1.00" in text
     assert "SLN+MO+LC: has something else" in text
@@ -64,7 +65,7 @@ def test_one_seed_has_no_deviation_and_no_test_set_no_accuracy(tmp_path, job):
     done = job()
     train(done)
     (row,) = table.rows(found(tmp_path)[0], {})
-    assert row.accuracies["last"] == (54.0, None)
+    assert row.accuracies["last"] == Spread(54.0, None)
     log = done.folder / "metrics.jsonl"
     log.write_text(log.read_text().replace('"accuracy": 5', '"accuracy": null, "x": 5'))
     (row,) = table.rows(found(tmp_path)[0], {})
