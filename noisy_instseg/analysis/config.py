@@ -143,7 +143,7 @@ class RobustnessFlags:
             raise UserError(f"--rates {bad[0]:g}: a noise rate lies in [0, 1]")
         if seeds := [seed for seed in self.seeds if not 0 <= seed < 2**32]:
             raise UserError(f"--seeds {seeds[0]}: must be in [0, 2^32)")
-        if clash := DECIDED_BY_STUDY & set(self.train_flags):
+        if clash := DECIDED_BY_STUDY & {word.split("=", 1)[0] for word in self.train_flags}:
             raise UserError(
                 f"{min(clash)} behind --: robustness.py decides that itself; leave it out"
             )

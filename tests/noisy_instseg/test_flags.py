@@ -179,6 +179,7 @@ def test_what_changes_a_config_is_the_same_in_every_tool(kind, words):
         (RobustnessFlags, ["--plot-only", "--rates", "1.5"], "lies in [0, 1]"),
         (RobustnessFlags, ["--plot-only", "--seeds", "-1"], "must be in"),
         (RobustnessFlags, ["--plot-only", "--", "--seed", "3"], "decides that itself"),
+        (RobustnessFlags, ["--plot-only", "--", "--noise_file=a.json"], "--noise_file behind --"),
         (RobustnessFlags, [], "are needed, except with --plot-only"),
     ],
 )
