@@ -202,6 +202,8 @@ class EvaluateFlags:
             )
         if self.metrics and self.format_only:
             raise UserError("--eval and --format-only exclude each other: drop one of them")
+        if self.gpu_collect and self.tmpdir is not None:
+            raise UserError("--gpu-collect needs no --tmpdir: drop one of them")
         if self.out is not None and self.out.suffix not in (".pkl", ".pickle"):
             raise UserError(f"--out {self.out}: predictions are written as a pickle; name it .pkl")
         if not 0 <= self.show_score_thr <= 1:

@@ -88,6 +88,7 @@ def test_what_contradicts_itself_is_refused(flags, message, capsys):
         ([], "say what to do with the predictions"),
         (["--eval", "segm", "--format-only"], "exclude each other"),
         (["--eval", "cityscapes"], "invalid choice"),
+        (["--eval", "segm", "--gpu-collect", "--tmpdir", "t"], "drop one of them"),
         (["--out", "predictions.json"], "name it .pkl"),
         (["--show"], "--show needs a screen"),
         (["--show-dir", "p", "--show-score-thr", "3"], "scores lie in [0, 1]"),
