@@ -364,6 +364,20 @@ def identify(cfg: Config) -> dict[str, Any]:
     return identity
 
 
+def loss_and_validation(cfg: Config) -> dict[str, Any]:
+    """What else has to stay the same where a run goes on in its own folder, as `identify`.
+
+    Without validation, the loss alone.
+    """
+    found = {"loss_cls": cfg.model.roi_head.bbox_head.loss_cls}
+    if parts := list(parts_of(cfg, ["val"])):
+        digests = [_digest(part.annotations) for part in parts]
+        found["validation annotations (SHA-256)"] = ", ".join(digests)
+        found["validation images"] = parts[0].settings.get("indices") or "all"
+    plain: dict[str, Any] = json.loads(json.dumps(found, default=str))
+    return plain
+
+
 def _digest(path: Path) -> str:
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()

@@ -64,9 +64,7 @@ def start_of(cfg: Config, flags: TrainFlags) -> Start:
     path = _checkpoint_of(Path(cfg.work_dir), flags)
     load_torch(flags.settings)
     if path is not None:
-        from noisy_instseg.run import checkpoints
-
-        epoch = checkpoints.check_same_run(path, experiment.identify(cfg))
+        epoch = _check_same_run(path, cfg)
         if flags.resume == NEWEST and is_done(cfg, epoch):
             return Start(path, is_done=True)
         _refuse_idle(cfg, flags.config, path, epoch)
@@ -77,6 +75,21 @@ def start_of(cfg: Config, flags: TrainFlags) -> Start:
             "give it with --resume-from, or use train_stages.py"
         )
     return Start(path)
+
+
+def _check_same_run(path: Path, cfg: Config) -> int:
+    """The epochs a checkpoint has behind it. Raises UserError if it is of another run.
+
+    The loss and the validation set are the run's own: they change where it goes on elsewhere.
+    """
+    from noisy_instseg.run import checkpoints
+
+    own = experiment.loss_and_validation(cfg) if _lies_in(path, Path(cfg.work_dir)) else {}
+    return checkpoints.check_same_run(path, experiment.identify(cfg), own)
+
+
+def _lies_in(path: Path, folder: Path) -> bool:
+    return path.absolute().parent == folder.absolute()
 
 
 def _checkpoint_of(folder: Path, flags: TrainFlags) -> Path | None:
@@ -103,7 +116,7 @@ def _checkpoint_of(folder: Path, flags: TrainFlags) -> Path | None:
 
 
 def _refuse_idle(cfg: Config, config: Path, path: Path, epoch: int) -> None:
-    elsewhere = path.absolute().parent != Path(cfg.work_dir).absolute()
+    elsewhere = not _lies_in(path, Path(cfg.work_dir))
     if epoch >= cfg.train_cfg.max_epochs and (elsewhere or is_done(cfg, epoch)):
         second = (
             f": you probably meant {config.stem[:-1]}2.py" if config.stem.endswith("nl_1") else ""
@@ -116,8 +129,7 @@ def _refuse_idle(cfg: Config, config: Path, path: Path, epoch: int) -> None:
 
 def _refuse_overwriting(folder: Path, path: Path, epoch: int) -> None:
     newest = run_folder.newest_intact(folder)
-    same_folder = path.absolute().parent == folder.absolute()
-    if newest is not None and (newest[0] > epoch or not same_folder):
+    if newest is not None and (newest[0] > epoch or not _lies_in(path, folder)):
         raise UserError(
             f"{folder} already holds a run up to epoch {newest[0]}, which continuing from {path} "
             f"(epoch {epoch}) would overwrite: continue that one with --resume, or choose another "
@@ -157,11 +169,9 @@ def _left_to_train(
     stages = first, second
     newest = [run_folder.newest_intact(Path(cfg.work_dir)) for cfg in stages]
     load_torch(flags.settings)
-    from noisy_instseg.run import checkpoints
-
     for cfg, found in zip(stages, newest):
         if found is not None:
-            checkpoints.check_same_run(found[1], experiment.identify(cfg))
+            _check_same_run(found[1], cfg)
     at_first, at_second = newest
     if at_second is None:
         if at_first is None or not is_done(first, at_first[0]):
@@ -228,10 +238,11 @@ def build(cfg: Config, checkpoint: Path | None) -> Any:
     wrap_for_cpu(cfg)
     remove_unfinished(Path(cfg.work_dir))
     identity = experiment.identify(cfg)  # reads all annotations, so once
+    own = experiment.loss_and_validation(cfg)
     runner = Runner.from_cfg(cfg)
     run_folder.write_record(Path(cfg.work_dir), identity)
     quiet(runner)
-    runner.register_hook(RunRecordHook(identity))
+    runner.register_hook(RunRecordHook(identity, own))
     runner.register_hook(ProgressHook())
     _set_up(runner, cfg)
     return runner

@@ -13,7 +13,7 @@ import pytest
 import torch
 from conftest import SHAPES, environment, main, rows, run_script
 
-from noisy_instseg.run import experiment
+from noisy_instseg.run import experiment, training
 from noisy_instseg.run.config import TrainFlags
 from noisy_instseg.run.datasets import parts_of
 from noisy_instseg.run.flags import parse
@@ -155,6 +155,9 @@ def test_bad_input_is_one_message_and_leaves_nothing(
         ),
         (["--options", "model.neck.out_channels=64"], "model.neck.out_channels: 32 then, 64 now"),
         (["--noise_file", "NOISE"], "training annotations (SHA-256)"),
+        (["--options", "model.roi_head.bbox_head.loss_cls.loss_weight=2"], "1.0 then, 2 now"),
+        (["--options", "val_dataloader.dataset.ann_file=VAL"], "validation annotations (SHA-256)"),
+        (["--limit_test", "2"], "validation images: all then, 2 now"),
     ],
 )
 def test_only_the_same_run_goes_on(
@@ -164,11 +167,40 @@ def test_only_the_same_run_goes_on(
     annotations["annotations"][0]["category_id"] = annotations["categories"][-1]["id"]
     annotations["annotations"][1]["category_id"] = annotations["categories"][0]["id"]
     (tmp_path / "noise.json").write_text(json.dumps(annotations))
-    flags = [flag.replace("NOISE", str(tmp_path / "noise.json")) for flag in flags]
+    validation = json.loads((data / "annotations" / "instances_val.json").read_text())
+    del validation["annotations"][0]
+    (tmp_path / "val.json").write_text(json.dumps(validation))
+    names = {"NOISE": str(tmp_path / "noise.json"), "VAL": str(tmp_path / "val.json")}
+    flags = ["=".join(names.get(part, part) for part in flag.split("=")) for flag in flags]
     files = sorted(one_epoch.iterdir())
     assert train(stage_configs[0], "--work-dir", one_epoch, "--resume", *flags) == 2
     assert message in capsys.readouterr().err
     assert sorted(one_epoch.iterdir()) == files
+
+
+@pytest.mark.parametrize(
+    ("flags", "where"),
+    [
+        (["--no-validate", "--limit_test", "2"], "one"),
+        (["--options", "model.roi_head.bbox_head.loss_cls.loss_weight=2"], "another"),
+        (["--limit_test", "2"], "another"),
+        (["--limit_test", "2"], "one of an earlier version"),
+    ],
+)
+def test_only_its_own_folder_keeps_the_loss_and_the_validation_set(
+    flags, where, one_epoch, stage_configs, tmp_path
+):
+    checkpoint = one_epoch / "epoch_1.pth"
+    if where == "one of an earlier version":
+        state = torch.load(checkpoint, weights_only=True)
+        del state["meta"]["loss_and_validation"]
+        torch.save(state, checkpoint)
+    folder = tmp_path / "another" if where == "another" else one_epoch
+    words = ["--work-dir", str(folder), "--resume-from", str(checkpoint), *flags]
+    found = parse(TrainFlags, [str(stage_configs[0]), *words])
+    cfg = experiment.load(found.config, found.settings)
+    training.place(cfg, found)
+    assert training.start_of(cfg, found) == training.Start(checkpoint)
 
 
 @SLOW
