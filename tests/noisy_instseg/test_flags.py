@@ -62,7 +62,9 @@ def test_the_published_commands_are_understood():
     ("flags", "message"),
     [
         (["--gpus", "2"], "tools/dist_train.sh CONFIG 2"),
-        (["--gpu-ids", "0", "1"], "tools/dist_train.sh CONFIG 2"),
+        (["--gpu-ids", "2", "3"], "CUDA_VISIBLE_DEVICES=2,3 tools/dist_train.sh CONFIG 2 [flags]"),
+        (["--gpu-ids", "2", "3", "--launcher", "pytorch"], "set CUDA_VISIBLE_DEVICES=2,3 instead"),
+        (["--gpus", "8", "--launcher", "pytorch"], "--gpus 8: the launcher started 1 process"),
         (["--gpus", "1", "--gpu-ids", "0"], "not allowed with"),
         (["--gpus", "0"], "--gpus 0: must be at least 1"),
         (["--gpu-ids", "-1"], "GPUs are numbered from 0"),
@@ -101,6 +103,17 @@ def test_test_needs_something_to_do(flags, message, capsys, monkeypatch):
         parse(EvaluateFlags, ["config.py", "epoch_1.pth", *flags])
     assert stop.value.code == 2
     assert message in capsys.readouterr().err
+
+
+def test_the_number_of_gpus_is_that_of_the_launcher(monkeypatch, capsys):
+    flags = ["config.py", "--launcher", "slurm", "--gpus", "8"]
+    monkeypatch.delenv("WORLD_SIZE", raising=False)
+    monkeypatch.setenv("SLURM_NTASKS", "8")
+    assert parse(TrainFlags, flags).settings.gpus == 8
+    monkeypatch.setenv("WORLD_SIZE", "4")  # which mmengine reads
+    with pytest.raises(SystemExit):
+        parse(TrainFlags, flags)
+    assert "the launcher started 4 process(es)" in capsys.readouterr().err
 
 
 def test_wandb_is_named_when_it_is_missing(capsys, monkeypatch):
