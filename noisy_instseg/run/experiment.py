@@ -7,8 +7,6 @@ file from their dataset, tests run on the validation set (the published test set
 seed, the hooks and the training set's wrapper are those of every run.
 """
 
-import hashlib
-import json
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -18,7 +16,7 @@ from mmengine.config import Config, ConfigDict, DictAction
 
 from noisy_instseg.run import data_checks
 from noisy_instseg.run.config import Settings
-from noisy_instseg.run.datasets import annotation_file, innermost, parts_of
+from noisy_instseg.run.datasets import parts_of
 from noisy_instseg.run.device import world_size
 from noisy_instseg.run.errors import say
 from shared.errors import UserError
@@ -142,8 +140,7 @@ def forget_run(cfg: Config) -> int:
 
 def merge(cfg: Config, assignments: Sequence[str]) -> str | None:
     """Applies KEY=VALUE texts; the value of train_ann, which mmengine does not know."""
-    changes = dict(assignment.split("=", 1) for assignment in assignments)
-    values = {key.strip(): DictAction._parse_iterable(value) for key, value in changes.items()}
+    values = dict(map(parse_option, assignments))
     for key in values:
         if key.split(".")[0] in REPLACED:
             raise UserError(
@@ -160,6 +157,18 @@ def merge(cfg: Config, assignments: Sequence[str]) -> str | None:
     except (KeyError, TypeError, IndexError, ValueError) as error:
         raise UserError(f"--options: cannot be applied: {error}") from error
     return train_ann
+
+
+def parse_option(assignment: str) -> tuple[str, Any]:
+    """Key and value of KEY=VALUE. Raises UserError."""
+    key, _, text = assignment.partition("=")
+    try:
+        return key.strip(), DictAction._parse_iterable(text)
+    except AssertionError as error:  # of brackets
+        raise UserError(
+            f"--options {assignment}: a bracket is open or too many: give a list as "
+            f"'{key.strip()}=[1,2]', in quotes"
+        ) from error
 
 
 def check_numbers(cfg: Config) -> None:
@@ -331,65 +340,13 @@ def import_own_modules(cfg: Config) -> None:
     cfg.custom_imports = imports
 
 
-def identify(cfg: Config) -> dict[str, Any]:
-    """What has to stay the same for a run to be continued: all but the loss and the epochs' number.
-
-    Of both stages alike. Plain values, as a checkpoint brings them back.
-    """
-    plain = cfg.to_dict()
-    model, loader = plain["model"], plain["train_dataloader"]
-    model["roi_head"]["bbox_head"].pop("loss_cls", None)
-    model["backbone"].pop("init_cfg", None)
-    dataset = loader["dataset"]
-    dataset = dataset["dataset"] if dataset["type"] == "SeededDataset" else dataset
-    digests = []
-    for _, part in innermost(dataset):
-        digests.append(_digest(annotation_file(part)))
-        part.pop("ann_file", None)  # data may move, as long as the annotations stay what they are
-        part.pop("data_root", None)
-    for scheduler in (schedulers := plain.get("param_scheduler") or []):
-        # what mmengine fills in, and the checkpoint hands on to the second stage
-        if scheduler.get("by_epoch", True):
-            scheduler.setdefault("end", plain["train_cfg"].get("max_epochs"))
-    found = {
-        "seed": cfg.randomness.seed,
-        "training annotations (SHA-256)": ", ".join(digests),
-        "batch (images of a step)": world_size() * loader.get("batch_size", 1),
-        "model": model,
-        "training set": dataset,
-        "optim_wrapper": plain["optim_wrapper"],
-        "param_scheduler": schedulers,
-    }
-    identity: dict[str, Any] = json.loads(json.dumps(found, default=str))
-    return identity
-
-
-def loss_and_validation(cfg: Config) -> dict[str, Any]:
-    """What else has to stay the same where a run goes on in its own folder, as `identify`.
-
-    Without validation, the loss alone.
-    """
-    found = {"loss_cls": cfg.model.roi_head.bbox_head.loss_cls}
-    if parts := list(parts_of(cfg, ["val"])):
-        digests = [_digest(part.annotations) for part in parts]
-        found["validation annotations (SHA-256)"] = ", ".join(digests)
-        found["validation images"] = parts[0].settings.get("indices") or "all"
-    plain: dict[str, Any] = json.loads(json.dumps(found, default=str))
-    return plain
-
-
-def _digest(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
 def evaluation_options(assignments: Sequence[str]) -> tuple[tuple[str, ...], dict[str, Any]]:
     """Splits test.py's --options: settings of the config, mmdetection 2.2's of the evaluation."""
     rest, found = [], {}
     for assignment in assignments:
-        key, _, value = assignment.partition("=")
+        key = assignment.partition("=")[0].strip()
         if key in EVALUATION_OPTIONS:
-            found[EVALUATION_OPTIONS[key]] = DictAction._parse_iterable(value)
+            _, found[EVALUATION_OPTIONS[key]] = parse_option(assignment)
         else:
             rest.append(assignment)
     return tuple(rest), found

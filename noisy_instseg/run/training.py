@@ -23,7 +23,7 @@ from typing import Any
 
 from mmengine.config import Config
 
-from noisy_instseg.run import experiment, run_folder
+from noisy_instseg.run import experiment, identity, run_folder
 from noisy_instseg.run.config import NEWEST, Settings, StagesFlags, TrainFlags
 from noisy_instseg.run.datasets import parts_of
 from noisy_instseg.run.device import choose_device, is_first_process, join_processes
@@ -84,8 +84,8 @@ def _check_same_run(path: Path, cfg: Config) -> int:
     """
     from noisy_instseg.run import checkpoints
 
-    own = experiment.loss_and_validation(cfg) if _lies_in(path, Path(cfg.work_dir)) else {}
-    return checkpoints.check_same_run(path, experiment.identify(cfg), own)
+    own = identity.loss_and_validation(cfg) if _lies_in(path, Path(cfg.work_dir)) else {}
+    return checkpoints.check_same_run(path, identity.identify(cfg), own)
 
 
 def _lies_in(path: Path, folder: Path) -> bool:
@@ -200,7 +200,7 @@ def check_stages(first: Config, second: Config) -> None:
             "the start of stage 1: stage 2 would train nothing; give its config the larger "
             "train_cfg.max_epochs"
         )
-    found = run_folder.differing(experiment.identify(first), experiment.identify(second))
+    found = run_folder.differing(identity.identify(first), identity.identify(second))
     if differences := list(found):
         raise UserError(
             f"{names} differ in more than the loss and the number of epochs: "
@@ -237,12 +237,12 @@ def build(cfg: Config, checkpoint: Path | None) -> Any:
         cfg.load_from, cfg.resume = str(checkpoint), True
     wrap_for_cpu(cfg)
     remove_unfinished(Path(cfg.work_dir))
-    identity = experiment.identify(cfg)  # reads all annotations, so once
-    own = experiment.loss_and_validation(cfg)
+    same = identity.identify(cfg)  # reads all annotations, so once
+    own = identity.loss_and_validation(cfg)
     runner = Runner.from_cfg(cfg)
-    run_folder.write_record(Path(cfg.work_dir), identity)
+    run_folder.write_record(Path(cfg.work_dir), same)
     quiet(runner)
-    runner.register_hook(RunRecordHook(identity, own))
+    runner.register_hook(RunRecordHook(same, own))
     runner.register_hook(ProgressHook())
     _set_up(runner, cfg)
     return runner

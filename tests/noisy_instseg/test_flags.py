@@ -19,6 +19,7 @@ from noisy_instseg.run import experiment
 from noisy_instseg.run.config import NEWEST, CheckDataFlags, EvaluateFlags, StagesFlags, TrainFlags
 from noisy_instseg.run.device import prepare_environment
 from noisy_instseg.run.flags import parse
+from shared.errors import UserError
 
 
 def test_the_published_commands_are_understood():
@@ -158,6 +159,8 @@ def test_mmdetections_options_of_the_evaluation_are_told_apart():
     )
     assert rest == ("val_dataloader.batch_size=2",)
     assert evaluation == {"classwise": True, "outfile_prefix": "out/a"}
+    with pytest.raises(UserError, match="a bracket is open or too many"):
+        experiment.evaluation_options(["classwise=(1,2"])
 
 
 CONFIG_AND_CHECKPOINT = ["config.py", "epoch_1.pth"]

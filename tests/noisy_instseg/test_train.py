@@ -13,7 +13,7 @@ import pytest
 import torch
 from conftest import SHAPES, environment, main, rows, run_script
 
-from noisy_instseg.run import experiment, training
+from noisy_instseg.run import experiment, identity, training
 from noisy_instseg.run.config import TrainFlags
 from noisy_instseg.run.datasets import parts_of
 from noisy_instseg.run.flags import parse
@@ -96,6 +96,7 @@ def one_epoch(stages: Path, tmp_path: Path) -> Path:
         (["CONFIG", "--options", "trian_cfg.max_epochs=3"], "the config has no `trian_cfg`"),
         (["CONFIG", "--options", "data_root=elsewhere"], "give --data_root"),
         (["CONFIG", "--options", "param_scheduler.9.end=3"], "cannot be applied"),
+        (["CONFIG", "--options", "train_dataloader.batch_size=[1,2"], "a bracket is open or too"),
         (["CONFIG", "--options", "train_cfg.max_epochs=0"], "train_cfg.max_epochs is 0"),
         (["CONFIG", "--options", "train_dataloader.batch_size=many"], "batch_size is 'many'"),
         (["CONFIG", "--options", "model.backbone.depht=18"], "the network cannot be built: "),
@@ -275,7 +276,7 @@ def test_what_is_drawn_does_not_depend_on_the_workers(stage_configs):
 
 def test_the_config_in_a_run_folder_does_what_its_source_does(stages, stage_configs):
     source, copy = load(stage_configs[1]), load(stages / "tiny_nl_2" / "tiny_nl_2.py")
-    assert experiment.identify(copy) == experiment.identify(source)
+    assert identity.identify(copy) == identity.identify(source)
     assert (
         copy.train_dataloader.dataset.dataset.type == "RepeatDataset"
     )  # the seeds of the epoch reach it
@@ -288,7 +289,7 @@ def test_the_config_in_a_run_folder_has_the_seed_and_the_data_of_its_run(stage_c
     run.dump(tmp_path / "copy.py")
     again = load(tmp_path / "copy.py")
     assert again.randomness.seed == 7
-    assert experiment.identify(again) == experiment.identify(run)
+    assert identity.identify(again) == identity.identify(run)
     assert load(tmp_path / "copy.py", "--seed", "1").train_dataloader.dataset.seed == 1
 
 
