@@ -95,9 +95,12 @@ def load(path: Path, map_location: Any = "cpu") -> dict[str, Any]:
     return checkpoint
 
 
-def check_weights(expected: Mapping[str, Any], checkpoint: Mapping[str, Any], path: Path) -> None:
-    """Raises UserError for weights that do not fit, of which mmengine would only warn.
+def check_weights(
+    expected: Mapping[str, Any], checkpoint: Mapping[str, Any], path: Path
+) -> dict[str, Any]:
+    """The weights by their names in the network, also if DistributedDataParallel was around it.
 
+    Raises UserError for weights that do not fit, of which mmengine would only warn.
     expected: the network's state_dict, on any device; checkpoint: as `load` gives it, or the
     weights alone.
     """
@@ -125,6 +128,7 @@ def check_weights(expected: Mapping[str, Any], checkpoint: Mapping[str, Any], pa
             f"{path} holds weights that are NaN or infinite: {run_folder.some(broken)}. Give an "
             "earlier checkpoint"
         )
+    return weights
 
 
 def class_names(checkpoint: Mapping[str, Any]) -> tuple[str, ...] | None:
