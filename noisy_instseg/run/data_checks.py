@@ -115,10 +115,18 @@ def check_annotations(part: Part, source: coco_file.CocoFile) -> None:
 
 
 def check_classes(part: Part, source: coco_file.CocoFile) -> None:
-    """The file has each class of the config once, in any order, and no annotation is dropped."""
+    """The file has each class of the config once, in any order, and no annotation is dropped.
+
+    Every name can be written: JSON knows halves of characters, and UTF-8 does not.
+    """
+    path, names = part.annotations, [source.name_of(category) for category in source.categories]
+    for name in names:
+        if name.encode(errors="replace").decode() != name:
+            raise UserError(
+                f"{path}: the category {name} has a name that is no valid text: correct it"
+            )
     if part.classes is None:
         return
-    path, names = part.annotations, [source.name_of(category) for category in source.categories]
     if missing := [name for name in part.classes if name not in names]:
         raise UserError(
             f"{path} has no category {some_of(missing)} of the config's {len(part.classes)} "

@@ -33,6 +33,10 @@ from shared.errors import UserError
             lambda content: content["categories"].append({"id": 77, "name": "person"}),
             "2 categories named person",
         ),
+        (
+            lambda content: content["categories"].append({"id": 77, "name": "\ud800"}),
+            r"the category \ud800 has a name that is no valid text: correct it",
+        ),
     ],
 )
 @pytest.mark.parametrize("split", ["train", "val"])
