@@ -20,8 +20,6 @@ def prepare_environment(settings: Settings) -> None:
     for ours, theirs in zip(("RANK", "WORLD_SIZE"), RANK_NAMES.get(settings.launcher, ())):
         if theirs in os.environ:  # mmengine would set them too, but only after our checks
             os.environ.setdefault(ours, os.environ[theirs])
-    if settings.deterministic:  # else cuBLAS may sum in any order
-        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     if settings.wandb:
         os.environ.setdefault("WANDB_MODE", "offline")
     if settings.device == "cpu":
@@ -31,6 +29,11 @@ def prepare_environment(settings: Settings) -> None:
         names = visible.split(",") if visible else [str(number) for number in range(max(ids) + 1)]
         if ids[0] < len(names):
             os.environ["CUDA_VISIBLE_DEVICES"] = names[ids[0]]
+
+
+def make_deterministic() -> None:
+    """Else cuBLAS may sum in any order. Before torch uses a GPU."""
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
 
 
 def choose_device(name: str, flag: str = "--device cuda") -> "torch.device":

@@ -9,6 +9,7 @@ seed, the hooks and the training set's wrapper are those of every run.
 
 import os
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ from mmengine.config import Config, ConfigDict, DictAction
 from noisy_instseg.run import data_checks
 from noisy_instseg.run.config import Settings
 from noisy_instseg.run.datasets import parts_of
-from noisy_instseg.run.device import world_size
+from noisy_instseg.run.device import make_deterministic, world_size
 from noisy_instseg.run.errors import say
 from shared.errors import UserError
 
@@ -69,7 +70,13 @@ def load(
     """
     cfg = read(config_path)
     recorded = forget_run(cfg)
-    seed = recorded if settings.seed is None else settings.seed
+    seed = (recorded.seed or 0) if settings.seed is None else settings.seed
+    if {"train", "val"} <= set(parts):  # else nothing is trained, and it says nothing about testing
+        settings = replace(
+            settings,
+            deterministic=settings.deterministic or recorded.deterministic,
+            no_validate=settings.no_validate or recorded.no_validate,
+        )
     train_ann = merge(cfg, settings.options)
     check_numbers(cfg)
     if trains:
@@ -81,8 +88,12 @@ def load(
     limit(cfg, settings.limit_train, settings.limit_test)
     data_checks.adopt_classes(cfg, parts)
     cfg.randomness = dict(seed=seed, diff_rank_seed=False, deterministic=settings.deterministic)
+    if settings.deterministic:
+        make_deterministic()
     if settings.amp == "bf16":
         use_bfloat16(cfg)
+    elif settings.amp == "off":
+        use_float32(cfg)
     if settings.no_validate:
         cfg.val_cfg = cfg.val_dataloader = cfg.val_evaluator = None
     data_checks.check(cfg, [part for part in parts if cfg.get(f"{part}_dataloader")])
@@ -113,6 +124,11 @@ def read(config_path: Path) -> Config:
         ) from error
     # formatting the text by yapf takes a second, and mmengine does it for every checkpoint
     cfg = Config(cfg._cfg_dict, cfg.text, cfg.filename, cfg.env_variables, format_python_code=False)
+    if is_copy(cfg) and cfg.get("val_dataloader") is None:  # the run had --no-validate
+        cfg.val_dataloader, cfg.val_evaluator = (
+            cfg.get("test_dataloader"),
+            cfg.get("test_evaluator"),
+        )
     for key in ("model", "train_dataloader", "val_dataloader", "val_evaluator", "train_cfg"):
         if cfg.get(key) is None:
             raise UserError(
@@ -122,20 +138,30 @@ def read(config_path: Path) -> Config:
     return cfg
 
 
-def forget_run(cfg: Config) -> int:
+def is_copy(cfg: Config) -> bool:
+    """Whether a run wrote the config into its folder."""
+    loader = cfg.get("train_dataloader") or {}
+    return bool(loader.get("dataset", {}).get("type") == "SeededDataset")
+
+
+def forget_run(cfg: Config) -> Settings:
     """Takes away what a run wrote into its copy of a config, so that the copy repeats the run.
 
-    The run's seed; 0 for a config of no run.
+    The run's seed, --deterministic and --no-validate; 0 and without them for a config of no run.
     """
-    seed = 0
-    while cfg.train_dataloader.dataset.get("type") == "SeededDataset":
+    seed, deterministic, no_validate = 0, False, False
+    while is_copy(cfg):
         seed = cfg.train_dataloader.dataset.seed
         cfg.train_dataloader.dataset = cfg.train_dataloader.dataset.dataset
+        deterministic = (cfg.get("randomness") or {}).get("deterministic", False)
+        no_validate = cfg.get("val_cfg") is None
+    if no_validate:
+        cfg.val_cfg = dict(type="ValLoop")
     if cfg.pop("resume", False):
         cfg.load_from = None
     if imports := cfg.get("custom_imports"):  # this package's are added by `import_own_modules`
         imports.imports = [name for name in imports.imports if not name.startswith(OWN)]
-    return seed
+    return Settings(seed=seed, deterministic=deterministic, no_validate=no_validate)
 
 
 def merge(cfg: Config, assignments: Sequence[str]) -> str | None:
@@ -286,6 +312,17 @@ def use_bfloat16(cfg: Config) -> None:
     cfg.optim_wrapper.update(type="AmpOptimWrapper", dtype="bfloat16", loss_scale=1.0)
     for extractor in ("bbox_roi_extractor", "mask_roi_extractor"):
         cfg.model.roi_head[extractor].type = "Float32RoIExtractor"
+
+
+def use_float32(cfg: Config) -> None:
+    """The reverse of `use_bfloat16`, for the copy of a run that had it."""
+    if cfg.optim_wrapper.get("type") == "AmpOptimWrapper":
+        cfg.optim_wrapper.type = "OptimWrapper"
+        for key in ("dtype", "loss_scale"):
+            cfg.optim_wrapper.pop(key, None)
+    for extractor in ("bbox_roi_extractor", "mask_roi_extractor"):
+        if cfg.model.roi_head[extractor].type == "Float32RoIExtractor":
+            cfg.model.roi_head[extractor].type = "SingleRoIExtractor"
 
 
 def set_up_training(cfg: Config, seed: int, wandb: bool) -> None:

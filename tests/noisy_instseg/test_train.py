@@ -4,6 +4,7 @@ come from.
 
 import hashlib
 import json
+import os
 import shutil
 from pathlib import Path
 from types import SimpleNamespace
@@ -291,6 +292,26 @@ def test_the_config_in_a_run_folder_has_the_seed_and_the_data_of_its_run(stage_c
     assert again.randomness.seed == 7
     assert identity.identify(again) == identity.identify(run)
     assert load(tmp_path / "copy.py", "--seed", "1").train_dataloader.dataset.seed == 1
+
+
+def test_the_config_in_a_run_folder_has_the_flags_of_its_run(stage_configs, tmp_path, monkeypatch):
+    monkeypatch.delenv("CUBLAS_WORKSPACE_CONFIG", raising=False)
+    plain, path = load(stage_configs[0]), tmp_path / "copy.py"
+    load(stage_configs[0], "--no-validate", "--deterministic", "--amp", "bf16").dump(path)
+    monkeypatch.delenv("CUBLAS_WORKSPACE_CONFIG")
+    again = load(path)
+    assert again.randomness.deterministic
+    assert os.environ["CUBLAS_WORKSPACE_CONFIG"] == ":4096:8"
+    assert (again.val_cfg, again.val_dataloader, again.val_evaluator) == (None, None, None)
+    assert again.optim_wrapper.type == "AmpOptimWrapper"
+    assert identity.identify(load(path, "--amp", "off")) == identity.identify(plain)
+    settings = parse(TrainFlags, [str(path)]).settings
+    tested = experiment.load(path, settings, ["val"])  # which such a run can be as well
+    assert tested.val_dataloader == plain.val_dataloader
+    assert tested.val_cfg.type == "ValLoop"
+    assert not tested.randomness.deterministic
+    load(path).dump(tmp_path / "third.py")
+    assert load(tmp_path / "third.py").val_cfg is None
 
 
 def test_a_run_says_what_made_it(stages, stage_configs, data):
