@@ -51,7 +51,7 @@ class FindNoisyFlags:
     EXAMPLE: ClassVar = (
         "find_noisy.py configs/shapes/mask_rcnn_tiny_shapes_nl_2.py "
         "work_dirs/mask_rcnn_tiny_shapes_nl_2/epoch_12.pth --noise_file "
-        "data/shapes/annotations/train_sn40.json"
+        "../data/shapes/annotations/train_sn40.json"
     )
     config: Path = positional("config that the model was trained with")
     checkpoint: Path = positional("its checkpoint, such as epoch_12.pth")
@@ -114,7 +114,7 @@ class RobustnessFlags:
 
     EXAMPLE: ClassVar = (
         "robustness.py --dataset-config configs/shapes/mask_rcnn_tiny_shapes "
-        "--ann data/shapes/annotations/instances_train.json --rates 0 0.2 0.4 --out robustness"
+        "--ann ../data/shapes/annotations/instances_train.json --rates 0 0.2 0.4 --out robustness"
     )
     dataset_config: Path | None = added(
         "path of the configs up to _ce.py, _nl_1.py and so on; a folder named cityscapes, coco or "

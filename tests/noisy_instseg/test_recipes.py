@@ -1,11 +1,10 @@
-"""The recipes behind `make`: what they call. A script that notes its arguments stands for python."""
+"""The recipes behind `make`: what they call, by a script that notes it in the place of python."""
 
 import subprocess
 from pathlib import Path
 
 import pytest
 from conftest import ROOT, environment
-
 
 VARIABLES = ("RATE", "KIND", "SEED", "ARGS", "NOISE_FILE")
 
