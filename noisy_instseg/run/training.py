@@ -64,7 +64,8 @@ def start_of(cfg: Config, flags: TrainFlags) -> Start:
     path = _checkpoint_of(Path(cfg.work_dir), flags)
     load_torch(flags.settings)
     if path is not None:
-        epoch = _check_same_run(path, cfg)
+        # the published --resume-from may lead from stage 1 to stage 2 in one folder, too
+        epoch = _check_same_run(path, cfg, goes_on=flags.resume is not None)
         if flags.resume == NEWEST and is_done(cfg, epoch):
             return Start(path, is_done=True)
         _refuse_idle(cfg, flags.config, path, epoch)
@@ -77,14 +78,16 @@ def start_of(cfg: Config, flags: TrainFlags) -> Start:
     return Start(path)
 
 
-def _check_same_run(path: Path, cfg: Config) -> int:
+def _check_same_run(path: Path, cfg: Config, goes_on: bool = True) -> int:
     """The epochs a checkpoint has behind it. Raises UserError if it is of another run.
 
-    The loss and the validation set are the run's own: they change where it goes on elsewhere.
+    The loss and the validation set may change where a run begins from another's checkpoint, not
+    where it goes on in its folder.
     """
     from noisy_instseg.run import checkpoints
 
-    own = identity.loss_and_validation(cfg) if _lies_in(path, Path(cfg.work_dir)) else {}
+    goes_on = goes_on and _lies_in(path, Path(cfg.work_dir))
+    own = identity.loss_and_validation(cfg) if goes_on else {}
     return checkpoints.check_same_run(path, identity.identify(cfg), own)
 
 

@@ -187,6 +187,7 @@ def test_only_the_same_run_goes_on(
         (["--options", "model.roi_head.bbox_head.loss_cls.loss_weight=2"], "another"),
         (["--limit_test", "2"], "another"),
         (["--limit_test", "2"], "one of an earlier version"),
+        (["--limit_test", "2"], "its own, by --resume-from"),
     ],
 )
 def test_only_its_own_folder_keeps_the_loss_and_the_validation_set(
@@ -198,7 +199,8 @@ def test_only_its_own_folder_keeps_the_loss_and_the_validation_set(
         del state["meta"]["loss_and_validation"]
         torch.save(state, checkpoint)
     folder = tmp_path / "another" if where == "another" else one_epoch
-    words = ["--work-dir", str(folder), "--resume-from", str(checkpoint), *flags]
+    resume = ["--resume"] if where.startswith("one") else ["--resume-from", str(checkpoint)]
+    words = ["--work-dir", str(folder), *resume, *flags]
     found = parse(TrainFlags, [str(stage_configs[0]), *words])
     cfg = experiment.load(found.config, found.settings)
     training.place(cfg, found)
