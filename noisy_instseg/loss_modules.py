@@ -5,6 +5,7 @@ standard box head (unit weights, avg_factor = N) that is the authors' mean over 
 but the registry is imported, so that this costs no second.
 """
 
+import math
 from typing import Any
 
 import torch
@@ -51,6 +52,7 @@ class _ClassificationLoss(nn.Module):
                 )
         if reduction not in REDUCTIONS:
             raise ValueError(f"reduction={reduction!r}; choose one of {', '.join(REDUCTIONS)}")
+        check_finite(loss_weight=loss_weight)
         self.reduction = reduction
         self.num_classes = num_classes
         self.loss_weight = loss_weight
@@ -105,6 +107,13 @@ class _ClassificationLoss(nn.Module):
         return {"loss_cls": loss, **logged} if logged else loss
 
 
+def check_finite(**settings: Any) -> None:
+    """Raises ValueError for a setting that is no number, before the first step stumbles over it."""
+    for name, value in settings.items():
+        if not isinstance(value, int | float) or not math.isfinite(value):
+            raise ValueError(f"{name}={value!r}; give a finite number")
+
+
 def reduced(
     loss: Tensor, weight: Tensor | None, reduction: str, avg_factor: float | None, factor: float
 ) -> Tensor:
@@ -152,6 +161,9 @@ class NewCombinationLoss(_ClassificationLoss):
         **kwargs: Any,
     ) -> None:
         super().__init__(use_sigmoid, use_mask, reduction, class_weight, num_classes, **kwargs)
+        check_finite(loss_weight1=loss_weight1, loss_weight2=loss_weight2)
+        if pon_threshold is not None:
+            check_finite(pon_threshold=pon_threshold)
         self.loss_weight1 = loss_weight1
         self.loss_weight2 = loss_weight2
         self.pon_threshold = pon_threshold
@@ -194,6 +206,7 @@ class SymmetricCrossEntropyLoss(_ClassificationLoss):
         **kwargs: Any,
     ) -> None:
         super().__init__(use_sigmoid, use_mask, reduction, class_weight, num_classes, **kwargs)
+        check_finite(loss_weight1=loss_weight1, loss_weight2=loss_weight2)
         self.loss_weight1 = loss_weight1
         self.loss_weight2 = loss_weight2
 
@@ -220,6 +233,7 @@ class GeneralizedCrossEntropyLoss(_ClassificationLoss):
         **kwargs: Any,
     ) -> None:
         super().__init__(use_sigmoid, use_mask, reduction, class_weight, num_classes, **kwargs)
+        check_finite(q=q)
         if not 0 < q <= 1:
             raise ValueError(
                 f"q={q} is outside (0, 1]; near 0 lies cross entropy, for which there is "

@@ -51,7 +51,7 @@ class FindNoisyFlags:
     EXAMPLE: ClassVar = (
         "find_noisy.py configs/shapes/mask_rcnn_tiny_shapes_nl_2.py "
         "work_dirs/mask_rcnn_tiny_shapes_nl_2/epoch_12.pth --noise_file "
-        "data/shapes/annotations/train_sn40.json"
+        "../data/shapes/annotations/train_sn40.json"
     )
     config: Path = positional("config that the model was trained with")
     checkpoint: Path = positional("its checkpoint, such as epoch_12.pth")
@@ -114,7 +114,7 @@ class RobustnessFlags:
 
     EXAMPLE: ClassVar = (
         "robustness.py --dataset-config configs/shapes/mask_rcnn_tiny_shapes "
-        "--ann data/shapes/annotations/instances_train.json --rates 0 0.2 0.4 --out robustness"
+        "--ann ../data/shapes/annotations/instances_train.json --rates 0 0.2 0.4 --out robustness"
     )
     dataset_config: Path | None = added(
         "path of the configs up to _ce.py, _nl_1.py and so on; a folder named cityscapes, coco or "
@@ -143,7 +143,7 @@ class RobustnessFlags:
             raise UserError(f"--rates {bad[0]:g}: a noise rate lies in [0, 1]")
         if seeds := [seed for seed in self.seeds if not 0 <= seed < 2**32]:
             raise UserError(f"--seeds {seeds[0]}: must be in [0, 2^32)")
-        if clash := DECIDED_BY_STUDY & set(self.train_flags):
+        if clash := DECIDED_BY_STUDY & {word.split("=", 1)[0] for word in self.train_flags}:
             raise UserError(
                 f"{min(clash)} behind --: robustness.py decides that itself; leave it out"
             )

@@ -26,7 +26,7 @@ from torch import Tensor, nn
 from noisy_instseg.analysis import trained_model
 from shared.coco import file as coco_file
 from shared.coco import manifest as coco_manifest
-from shared.errors import UserError
+from shared.errors import UserError, printable
 
 NO_CLASS = -1  # a true category that is no class of the model
 
@@ -278,7 +278,7 @@ def report(ranking: Ranking) -> str:
 def _suspects(ranking: Ranking) -> Iterator[str]:
     """A table: per class, the annotations that the model takes for another one."""
     labels, changed = ranking.annotations.labels, ranking.annotations.changed
-    names = ranking.class_names
+    names = [printable(name) for name in ranking.class_names]
     width = max(len("noisy label"), *map(len, names))
     truth = "" if changed is None else f"  {'of them changed':>15}  {'changed in all':>14}"
     yield "suspects: annotations whose most likely class is not their label"

@@ -40,8 +40,10 @@ def load_model(
     state = checkpoints.load(run_folder.find(checkpoint))
     backbone = {**cfg.model.backbone, "init_cfg": None}  # all weights are in the checkpoint
     model: nn.Module = MODELS.build({**cfg.model, "backbone": backbone})
-    checkpoints.check_weights(model.state_dict(), state, checkpoint)
-    model.load_state_dict(state.get("state_dict", state))
+    weights = checkpoints.check_weights(model.state_dict(), state, checkpoint)
+    model.load_state_dict(
+        weights, strict=False
+    )  # what the network lacks is left out, as in test.py
     return model.to(device).eval(), checkpoints.class_names(state)
 
 

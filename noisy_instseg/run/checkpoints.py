@@ -31,8 +31,8 @@ FROM_SCRATCH = (
     "--cfg-options model.backbone.init_cfg=None model.backbone.frozen_stages=-1 "
     "model.backbone.norm_eval=False"
 )
-# keys of a checkpoint's meta: what the run is, and how many processes it had
-IDENTITY, PROCESSES = "noisy_instseg", "processes"
+# keys of a checkpoint's meta: what the run is, what else stays in its folder, how many processes
+IDENTITY, LOSS_AND_VALIDATION, PROCESSES = "noisy_instseg", "loss_and_validation", "processes"
 
 
 class AtomicLocalBackend(LocalBackend):
@@ -95,9 +95,12 @@ def load(path: Path, map_location: Any = "cpu") -> dict[str, Any]:
     return checkpoint
 
 
-def check_weights(expected: Mapping[str, Any], checkpoint: Mapping[str, Any], path: Path) -> None:
-    """Raises UserError for weights that do not fit, of which mmengine would only warn.
+def check_weights(
+    expected: Mapping[str, Any], checkpoint: Mapping[str, Any], path: Path
+) -> dict[str, Any]:
+    """The weights by their names in the network, also if DistributedDataParallel was around it.
 
+    Raises UserError for weights that do not fit, of which mmengine would only warn.
     expected: the network's state_dict, on any device; checkpoint: as `load` gives it, or the
     weights alone.
     """
@@ -125,6 +128,7 @@ def check_weights(expected: Mapping[str, Any], checkpoint: Mapping[str, Any], pa
             f"{path} holds weights that are NaN or infinite: {run_folder.some(broken)}. Give an "
             "earlier checkpoint"
         )
+    return weights
 
 
 def class_names(checkpoint: Mapping[str, Any]) -> tuple[str, ...] | None:
@@ -148,10 +152,13 @@ def _neighbours(path: Path) -> str:
 # ---- the same run
 
 
-def check_same_run(path: Path, identity: Mapping[str, Any]) -> int:
+def check_same_run(
+    path: Path, identity: Mapping[str, Any], loss_and_validation: Mapping[str, Any]
+) -> int:
     """The epochs a checkpoint has behind it; says so if another number of processes trained them.
 
-    Raises UserError if it is of another run.
+    loss_and_validation: of the run that goes on in the checkpoint's folder; a run in another folder
+    may change them, as stage 2 does, and gives nothing. Raises UserError if it is of another run.
     """
     meta = load(path).get("meta")
     if not isinstance(meta, dict) or IDENTITY not in meta or not isinstance(meta.get("epoch"), int):
@@ -159,17 +166,22 @@ def check_same_run(path: Path, identity: Mapping[str, Any]) -> int:
             f"{path}: was not written by noisy_instseg's train.py, so nobody knows what it was "
             f"trained on; to start from its weights alone: --cfg-options load_from={path}"
         )
-    if differences := list(run_folder.differing(meta[IDENTITY], identity)):
+    # earlier versions did not write it, and a run without validation has a part of it
+    then = meta.get(LOSS_AND_VALIDATION, {})
+    both = [key for key in loss_and_validation if key in then]
+    before = {**meta[IDENTITY], **{key: then[key] for key in both}}
+    after = {**identity, **{key: loss_and_validation[key] for key in both}}
+    if differences := list(run_folder.differing(before, after)):
         raise UserError(
             f"{path} belongs to another run: {run_folder.some(differences)}. Continue it with the "
             "settings and data it was made with, or begin a new run in another --work-dir"
         )
-    then, now = meta.get(PROCESSES), world_size()
-    if then is not None and then != now:
+    processes, now = meta.get(PROCESSES), world_size()
+    if processes not in (None, now):
         say(
-            f"note: {path} was trained by {then} process(es), and now there are {now}. A step has "
-            "as many images as before, but each process draws by itself and has its own statistics "
-            "of batch norm, so that the numbers are not those of an uninterrupted run"
+            f"note: {path} was trained by {processes} process(es), and now there are {now}. A step "
+            "has as many images as before, but each process draws by itself and has its own "
+            "statistics of batch norm, so that the numbers are not those of an uninterrupted run"
         )
     epoch: int = meta["epoch"]
     return epoch

@@ -20,6 +20,10 @@ from noisy_instseg.run.flags import added, offered, original, positional
 from shared.errors import UserError
 
 NEWEST = ""  # --resume without a value
+RANK_NAMES = {  # of launchers that have names of their own for RANK and WORLD_SIZE
+    "slurm": ("SLURM_PROCID", "SLURM_NTASKS"),
+    "mpi": ("OMPI_COMM_WORLD_RANK", "OMPI_COMM_WORLD_SIZE"),
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,7 +32,10 @@ class Settings:
 
     no_validate: bool = original("do not evaluate after the epochs", False)
     gpus: int | None = original("number of GPUs; more than one needs tools/dist_train.sh")
-    gpu_ids: tuple[int, ...] = original("which GPU to use; several need tools/dist_train.sh", ())
+    gpu_ids: tuple[int, ...] = original(
+        "which GPU to use; for several: CUDA_VISIBLE_DEVICES=2,3 tools/dist_train.sh CONFIG 2",
+        (),
+    )
     # DEVIATION(noisy_instseg): the seed is 0 unless given; the original draws an unknown one, so no
     # run can be repeated.
     seed: int | None = original("seed of everything (0; of a run folder's config, that run's)")
@@ -94,11 +101,23 @@ class Settings:
     def _check_gpus(self) -> None:
         if self.gpus and self.gpu_ids:
             raise UserError("--gpus: not allowed with --gpu-ids; drop one of them")
+        chosen = f"CUDA_VISIBLE_DEVICES={','.join(map(str, self.gpu_ids))}"
         wanted = len(self.gpu_ids) or self.gpus or 1
         if wanted > 1 and self.launcher == "none":
+            which = f"{chosen} " if self.gpu_ids else ""
             raise UserError(
-                f"{wanted} GPUs need as many processes: tools/dist_train.sh CONFIG {wanted} "
-                "[flags] starts them"
+                f"{wanted} GPUs need as many processes: {which}tools/dist_train.sh CONFIG {wanted} "
+                "[flags] starts them" + (", without --gpu-ids" if self.gpu_ids else "")
+            )
+        if self.launcher != "none" and self.gpu_ids:
+            raise UserError(
+                "--gpu-ids: several processes take the GPUs that are there, one each: set "
+                f"{chosen} instead"
+            )
+        if self.launcher != "none" and self.gpus not in (None, self._processes()):
+            raise UserError(
+                f"--gpus {self.gpus}: the launcher started {self._processes()} process(es), with a "
+                "GPU each: leave the flag out, or give tools/dist_train.sh that number"
             )
         if self.device == "cpu" and (self.gpus or self.gpu_ids):
             raise UserError(
@@ -106,6 +125,11 @@ class Settings:
             )
         if any(number < 0 for number in self.gpu_ids):
             raise UserError(f"--gpu-ids {min(self.gpu_ids)}: GPUs are numbered from 0")
+
+    def _processes(self) -> int:
+        """That the launcher started."""
+        _, theirs = RANK_NAMES.get(self.launcher, ("RANK", "WORLD_SIZE"))
+        return int(os.environ.get("WORLD_SIZE") or os.environ.get(theirs) or 1)
 
 
 TRAINING = tuple(one.name for one in fields(Settings))
@@ -202,6 +226,8 @@ class EvaluateFlags:
             )
         if self.metrics and self.format_only:
             raise UserError("--eval and --format-only exclude each other: drop one of them")
+        if self.gpu_collect and self.tmpdir is not None:
+            raise UserError("--gpu-collect needs no --tmpdir: drop one of them")
         if self.out is not None and self.out.suffix not in (".pkl", ".pickle"):
             raise UserError(f"--out {self.out}: predictions are written as a pickle; name it .pkl")
         if not 0 <= self.show_score_thr <= 1:

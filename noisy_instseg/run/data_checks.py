@@ -26,6 +26,7 @@ from shared.coco.classes import CocoError
 from shared.errors import UserError
 
 LARGE = 50_000_000  # bytes of an annotation file that takes seconds to read
+LARGEST_ID = 2**53  # from here on two whole numbers can be one float
 OTHER_CONFIG = (
     "use the config of this set, or configs/coco_format, which takes the classes from the file"
 )
@@ -114,10 +115,18 @@ def check_annotations(part: Part, source: coco_file.CocoFile) -> None:
 
 
 def check_classes(part: Part, source: coco_file.CocoFile) -> None:
-    """The file has each class of the config once, in any order, and no annotation is dropped."""
+    """The file has each class of the config once, in any order, and no annotation is dropped.
+
+    Every name can be written: JSON knows halves of characters, and UTF-8 does not.
+    """
+    path, names = part.annotations, [source.name_of(category) for category in source.categories]
+    for name in names:
+        if name.encode(errors="replace").decode() != name:
+            raise UserError(
+                f"{path}: the category {name} has a name that is no valid text: correct it"
+            )
     if part.classes is None:
         return
-    path, names = part.annotations, [source.name_of(category) for category in source.categories]
     if missing := [name for name in part.classes if name not in names]:
         raise UserError(
             f"{path} has no category {some_of(missing)} of the config's {len(part.classes)} "
@@ -169,6 +178,8 @@ def check_fields(part: Part, source: coco_file.CocoFile) -> None:
     sizes = {image["id"]: [image["height"], image["width"]] for image in source.content["images"]}
     if len(sizes) < len(source.content["images"]):
         raise UserError(f"{part.annotations} gives two images one id: give each image its own")
+    if part.name != "train":
+        check_ids(part, source)
     for position, entry in enumerate(source.content["annotations"]):
         if entry.get("iscrowd", 0) not in (0, 1):
             raise UserError(
@@ -183,6 +194,22 @@ def check_fields(part: Part, source: coco_file.CocoFile) -> None:
             )
         if wrong := _wrong_shape(entry["bbox"], entry["segmentation"], sizes[entry["image_id"]]):
             raise UserError(f"{part.annotations}: annotations[{position}] has {wrong}")
+
+
+def check_ids(part: Part, source: coco_file.CocoFile) -> None:
+    """Evaluation can tell the ids apart: faster-coco-eval keeps them as floating-point numbers."""
+    fixes = {
+        "images": "number the images, and the image_id of the annotations with them",
+        "annotations": "number the annotations",
+    }
+    for kind, fix in fixes.items():
+        for position, entry in enumerate(source.content[kind]):
+            if type(entry["id"]) is not int or abs(entry["id"]) >= LARGEST_ID:
+                raise UserError(
+                    f"{part.annotations}: {kind}[{position}] has the id "
+                    f"{str(entry['id'])[:40]!r}, and evaluation takes whole numbers below 2^53: "
+                    f"{fix}"
+                )
 
 
 def _wrong_shape(box: list[Any], mask: Any, size: list[int]) -> str:

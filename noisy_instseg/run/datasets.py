@@ -42,8 +42,10 @@ HELP = {  # name in CLASSES, or none -> how to get images, how to get annotation
         "make it with: python {tools}/convert_datasets/voc.py {root} --out-dir {root}/annotations",
     ),
     "shapes": (
-        "make them with: python -m shared data shapes",
-        "make it with: python -m shared data shapes",
+        "make them with `make data-shapes` in the repository's root (in an image: `python -m "
+        "shared data shapes`)",
+        "make it with `make data-shapes` in the repository's root (in an image: `python -m "
+        "shared data shapes`)",
     ),
     "": (
         "name the set's folder with --data_root, or the images' with "

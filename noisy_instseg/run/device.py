@@ -5,16 +5,12 @@ import sys
 import warnings
 from typing import TYPE_CHECKING
 
-from noisy_instseg.run.config import Settings
+from noisy_instseg.run.config import RANK_NAMES, Settings
 from shared.errors import UserError
 
 if TYPE_CHECKING:
     import torch
 
-RANK_NAMES = {  # of launchers that have names of their own for RANK and WORLD_SIZE
-    "slurm": ("SLURM_PROCID", "SLURM_NTASKS"),
-    "mpi": ("OMPI_COMM_WORLD_RANK", "OMPI_COMM_WORLD_SIZE"),
-}
 OF_LIBRARIES = (FutureWarning, DeprecationWarning)
 
 
@@ -24,8 +20,6 @@ def prepare_environment(settings: Settings) -> None:
     for ours, theirs in zip(("RANK", "WORLD_SIZE"), RANK_NAMES.get(settings.launcher, ())):
         if theirs in os.environ:  # mmengine would set them too, but only after our checks
             os.environ.setdefault(ours, os.environ[theirs])
-    if settings.deterministic:  # else cuBLAS may sum in any order
-        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     if settings.wandb:
         os.environ.setdefault("WANDB_MODE", "offline")
     if settings.device == "cpu":
@@ -33,8 +27,13 @@ def prepare_environment(settings: Settings) -> None:
     elif ids := settings.gpu_ids:
         visible = os.environ.get("CUDA_VISIBLE_DEVICES")
         names = visible.split(",") if visible else [str(number) for number in range(max(ids) + 1)]
-        if settings.launcher == "none" and ids[0] < len(names):
+        if ids[0] < len(names):
             os.environ["CUDA_VISIBLE_DEVICES"] = names[ids[0]]
+
+
+def make_deterministic() -> None:
+    """Else cuBLAS may sum in any order. Before torch uses a GPU."""
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
 
 
 def choose_device(name: str, flag: str = "--device cuda") -> "torch.device":

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from noisy_instseg.run.device import is_first_process, leave_process_group
-from shared.errors import UserError, explain
+from shared.errors import UserError, explain, printable
 
 NON_FINITE, INTERRUPTED = 3, 130
 PATIENCE = 30  # seconds in which the first of several processes comes to the same end
@@ -54,7 +54,7 @@ def exit_status(
         leave_process_group(together=is_done)
     if status not in (0, INTERRUPTED) and not is_first_process():
         time.sleep(PATIENCE)  # the first process says the same, and its end ends this one
-        print(message, file=sys.stderr, flush=True)
+        print(printable(message), file=sys.stderr, flush=True)
     elif message:
         say(message)
     if status and is_first_process() and (file := os.environ.get(STATUS_FILE)):
@@ -65,7 +65,7 @@ def exit_status(
 def say(text: str) -> None:
     """On stderr, by the first process alone."""
     if is_first_process():
-        print(text, file=sys.stderr, flush=True)
+        print(printable(text), file=sys.stderr, flush=True)
 
 
 def check_output(flag: str, path: Path | None, *suffixes: str) -> None:

@@ -1,6 +1,8 @@
 """What tools/test.py does: a checkpoint's predictions on the validation set, and their AP."""
 
 import json
+import uuid
+from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -49,11 +51,27 @@ def build(flags: EvaluateFlags) -> Any:
     quiet(runner)
     runner.register_hook(ProgressHook())
     runner.load_or_resume()
+    if flags.tmpdir is not None:
+        gather_in(flags.tmpdir, runner.test_evaluator.metrics)
     if flags.fuse_conv_bn:
         from mmcv.cnn.utils import fuse_conv_bn
 
         runner.model = fuse_conv_bn(runner.model)
     return runner
+
+
+def gather_in(folder: Path, metrics: Iterable[Any]) -> None:
+    """Several processes put their parts into a new folder there, which mmengine removes again.
+
+    CocoMetric takes no such setting from a config.
+    """
+    from mmengine.dist import broadcast_object_list
+
+    folder.mkdir(parents=True, exist_ok=True)  # what forbids it is told before the work
+    name = [f".parts-{uuid.uuid4().hex}"]
+    broadcast_object_list(name)
+    for metric in metrics:
+        metric.collect_dir = str(folder / name[0])
 
 
 def results_of(flags: EvaluateFlags) -> Path:
@@ -84,8 +102,6 @@ def set_evaluators(
         cfg.test_evaluator.append(dict(type="DumpDetResults", out_file_path=str(flags.out)))
     for evaluator in cfg.test_evaluator:
         evaluator["collect_device"] = "gpu" if flags.gpu_collect else "cpu"
-        if flags.tmpdir is not None:
-            evaluator["collect_dir"] = str(flags.tmpdir)
     if flags.show or flags.show_dir is not None:
         cfg.default_hooks.visualization = dict(
             type="DetVisualizationHook",

@@ -7,10 +7,9 @@ file from their dataset, tests run on the validation set (the published test set
 seed, the hooks and the training set's wrapper are those of every run.
 """
 
-import hashlib
-import json
 import os
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +17,8 @@ from mmengine.config import Config, ConfigDict, DictAction
 
 from noisy_instseg.run import data_checks
 from noisy_instseg.run.config import Settings
-from noisy_instseg.run.datasets import annotation_file, innermost, parts_of
-from noisy_instseg.run.device import world_size
+from noisy_instseg.run.datasets import parts_of
+from noisy_instseg.run.device import make_deterministic, world_size
 from noisy_instseg.run.errors import say
 from shared.errors import UserError
 
@@ -71,7 +70,13 @@ def load(
     """
     cfg = read(config_path)
     recorded = forget_run(cfg)
-    seed = recorded if settings.seed is None else settings.seed
+    seed = (recorded.seed or 0) if settings.seed is None else settings.seed
+    if {"train", "val"} <= set(parts):  # else nothing is trained, and it says nothing about testing
+        settings = replace(
+            settings,
+            deterministic=settings.deterministic or recorded.deterministic,
+            no_validate=settings.no_validate or recorded.no_validate,
+        )
     train_ann = merge(cfg, settings.options)
     check_numbers(cfg)
     if trains:
@@ -83,8 +88,12 @@ def load(
     limit(cfg, settings.limit_train, settings.limit_test)
     data_checks.adopt_classes(cfg, parts)
     cfg.randomness = dict(seed=seed, diff_rank_seed=False, deterministic=settings.deterministic)
+    if settings.deterministic:
+        make_deterministic()
     if settings.amp == "bf16":
         use_bfloat16(cfg)
+    elif settings.amp == "off":
+        use_float32(cfg)
     if settings.no_validate:
         cfg.val_cfg = cfg.val_dataloader = cfg.val_evaluator = None
     data_checks.check(cfg, [part for part in parts if cfg.get(f"{part}_dataloader")])
@@ -115,6 +124,11 @@ def read(config_path: Path) -> Config:
         ) from error
     # formatting the text by yapf takes a second, and mmengine does it for every checkpoint
     cfg = Config(cfg._cfg_dict, cfg.text, cfg.filename, cfg.env_variables, format_python_code=False)
+    if is_copy(cfg) and cfg.get("val_dataloader") is None:  # the run had --no-validate
+        cfg.val_dataloader, cfg.val_evaluator = (
+            cfg.get("test_dataloader"),
+            cfg.get("test_evaluator"),
+        )
     for key in ("model", "train_dataloader", "val_dataloader", "val_evaluator", "train_cfg"):
         if cfg.get(key) is None:
             raise UserError(
@@ -124,26 +138,35 @@ def read(config_path: Path) -> Config:
     return cfg
 
 
-def forget_run(cfg: Config) -> int:
+def is_copy(cfg: Config) -> bool:
+    """Whether a run wrote the config into its folder."""
+    loader = cfg.get("train_dataloader") or {}
+    return bool(loader.get("dataset", {}).get("type") == "SeededDataset")
+
+
+def forget_run(cfg: Config) -> Settings:
     """Takes away what a run wrote into its copy of a config, so that the copy repeats the run.
 
-    The run's seed; 0 for a config of no run.
+    The run's seed, --deterministic and --no-validate; 0 and without them for a config of no run.
     """
-    seed = 0
-    while cfg.train_dataloader.dataset.get("type") == "SeededDataset":
+    seed, deterministic, no_validate = 0, False, False
+    while is_copy(cfg):
         seed = cfg.train_dataloader.dataset.seed
         cfg.train_dataloader.dataset = cfg.train_dataloader.dataset.dataset
+        deterministic = (cfg.get("randomness") or {}).get("deterministic", False)
+        no_validate = cfg.get("val_cfg") is None
+    if no_validate:
+        cfg.val_cfg = dict(type="ValLoop")
     if cfg.pop("resume", False):
         cfg.load_from = None
     if imports := cfg.get("custom_imports"):  # this package's are added by `import_own_modules`
         imports.imports = [name for name in imports.imports if not name.startswith(OWN)]
-    return seed
+    return Settings(seed=seed, deterministic=deterministic, no_validate=no_validate)
 
 
 def merge(cfg: Config, assignments: Sequence[str]) -> str | None:
     """Applies KEY=VALUE texts; the value of train_ann, which mmengine does not know."""
-    changes = dict(assignment.split("=", 1) for assignment in assignments)
-    values = {key.strip(): DictAction._parse_iterable(value) for key, value in changes.items()}
+    values = dict(map(parse_option, assignments))
     for key in values:
         if key.split(".")[0] in REPLACED:
             raise UserError(
@@ -160,6 +183,18 @@ def merge(cfg: Config, assignments: Sequence[str]) -> str | None:
     except (KeyError, TypeError, IndexError, ValueError) as error:
         raise UserError(f"--options: cannot be applied: {error}") from error
     return train_ann
+
+
+def parse_option(assignment: str) -> tuple[str, Any]:
+    """Key and value of KEY=VALUE. Raises UserError."""
+    key, _, text = assignment.partition("=")
+    try:
+        return key.strip(), DictAction._parse_iterable(text)
+    except AssertionError as error:  # of brackets
+        raise UserError(
+            f"--options {assignment}: a bracket is open or too many: give a list as "
+            f"'{key.strip()}=[1,2]', in quotes"
+        ) from error
 
 
 def check_numbers(cfg: Config) -> None:
@@ -279,6 +314,17 @@ def use_bfloat16(cfg: Config) -> None:
         cfg.model.roi_head[extractor].type = "Float32RoIExtractor"
 
 
+def use_float32(cfg: Config) -> None:
+    """The reverse of `use_bfloat16`, for the copy of a run that had it."""
+    if cfg.optim_wrapper.get("type") == "AmpOptimWrapper":
+        cfg.optim_wrapper.type = "OptimWrapper"
+        for key in ("dtype", "loss_scale"):
+            cfg.optim_wrapper.pop(key, None)
+    for extractor in ("bbox_roi_extractor", "mask_roi_extractor"):
+        if cfg.model.roi_head[extractor].type == "Float32RoIExtractor":
+            cfg.model.roi_head[extractor].type = "SingleRoIExtractor"
+
+
 def set_up_training(cfg: Config, seed: int, wandb: bool) -> None:
     """The seeded training set, our hooks, the log; in the config, so its dump repeats the run."""
     cfg.train_dataloader.dataset = ConfigDict(
@@ -331,51 +377,13 @@ def import_own_modules(cfg: Config) -> None:
     cfg.custom_imports = imports
 
 
-def identify(cfg: Config) -> dict[str, Any]:
-    """What has to stay the same for a run to be continued: all but the loss and the epochs' number.
-
-    Of both stages alike. Plain values, as a checkpoint brings them back.
-    """
-    plain = cfg.to_dict()
-    model, loader = plain["model"], plain["train_dataloader"]
-    model["roi_head"]["bbox_head"].pop("loss_cls", None)
-    model["backbone"].pop("init_cfg", None)
-    dataset = loader["dataset"]
-    dataset = dataset["dataset"] if dataset["type"] == "SeededDataset" else dataset
-    digests = []
-    for _, part in innermost(dataset):
-        digests.append(_digest(annotation_file(part)))
-        part.pop("ann_file", None)  # data may move, as long as the annotations stay what they are
-        part.pop("data_root", None)
-    for scheduler in (schedulers := plain.get("param_scheduler") or []):
-        # what mmengine fills in, and the checkpoint hands on to the second stage
-        if scheduler.get("by_epoch", True):
-            scheduler.setdefault("end", plain["train_cfg"].get("max_epochs"))
-    found = {
-        "seed": cfg.randomness.seed,
-        "training annotations (SHA-256)": ", ".join(digests),
-        "batch (images of a step)": world_size() * loader.get("batch_size", 1),
-        "model": model,
-        "training set": dataset,
-        "optim_wrapper": plain["optim_wrapper"],
-        "param_scheduler": schedulers,
-    }
-    identity: dict[str, Any] = json.loads(json.dumps(found, default=str))
-    return identity
-
-
-def _digest(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
 def evaluation_options(assignments: Sequence[str]) -> tuple[tuple[str, ...], dict[str, Any]]:
     """Splits test.py's --options: settings of the config, mmdetection 2.2's of the evaluation."""
     rest, found = [], {}
     for assignment in assignments:
-        key, _, value = assignment.partition("=")
+        key = assignment.partition("=")[0].strip()
         if key in EVALUATION_OPTIONS:
-            found[EVALUATION_OPTIONS[key]] = DictAction._parse_iterable(value)
+            _, found[EVALUATION_OPTIONS[key]] = parse_option(assignment)
         else:
             rest.append(assignment)
     return tuple(rest), found

@@ -97,8 +97,8 @@ class RunRecordHook(Hook):
     # after_train_epoch: before the checkpoint hook, so that the row is in the checkpoint
     priority = "NORMAL"
 
-    def __init__(self, identity: Mapping[str, Any]) -> None:
-        self.identity = dict(identity)
+    def __init__(self, identity: Mapping[str, Any], loss_and_validation: Mapping[str, Any]) -> None:
+        self.identity, self.loss_and_validation = dict(identity), dict(loss_and_validation)
         self.row: dict[str, Any] = {}
 
     # ---- an epoch
@@ -188,6 +188,7 @@ class RunRecordHook(Hook):
 
     def before_save_checkpoint(self, runner: Runner, checkpoint: dict[str, Any]) -> None:
         checkpoint["meta"][checkpoints.IDENTITY] = self.identity
+        checkpoint["meta"][checkpoints.LOSS_AND_VALIDATION] = self.loss_and_validation
         checkpoint["meta"][checkpoints.PROCESSES] = get_world_size()
         checkpoints.make_plain(checkpoint)
 

@@ -11,6 +11,8 @@ from shared.errors import UserError
 
 MANY = 1000  # images whose headers take seconds to read
 TURNED = (5, 6, 7, 8)  # EXIF orientations that exchange width and height
+# formats that OpenCV, which training reads images with, turns as EXIF says; MPO: JPEGs of phones
+TURNED_FORMATS = ("JPEG", "MPO", "PNG", "WEBP")
 
 
 def check_sizes(part: Part, source: coco_file.CocoFile) -> None:
@@ -54,8 +56,11 @@ def size_of(path: Path) -> tuple[int, int] | None:
             warnings.simplefilter("ignore")  # of large images
             with Image.open(path) as image:
                 width, height = image.size
-                # of other formats EXIF stands behind the pixels, and nobody turns them
-                turned = image.format == "JPEG" and image.getexif().get(0x112) in TURNED
+                # Not image.getexif(): it would decode a PNG without EXIF in its header, and heed
+                # XMP. EXIF behind a PNG's pixels is not found; finding it takes the whole file.
+                exif = Image.Exif()
+                exif.load(image.info.get("exif", b""))
+                turned = image.format in TURNED_FORMATS and exif.get(0x112) in TURNED
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError):
         import cv2  # what training reads images with knows more formats and sizes
 

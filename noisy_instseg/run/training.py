@@ -23,7 +23,7 @@ from typing import Any
 
 from mmengine.config import Config
 
-from noisy_instseg.run import experiment, run_folder
+from noisy_instseg.run import experiment, identity, run_folder
 from noisy_instseg.run.config import NEWEST, Settings, StagesFlags, TrainFlags
 from noisy_instseg.run.datasets import parts_of
 from noisy_instseg.run.device import choose_device, is_first_process, join_processes
@@ -64,9 +64,8 @@ def start_of(cfg: Config, flags: TrainFlags) -> Start:
     path = _checkpoint_of(Path(cfg.work_dir), flags)
     load_torch(flags.settings)
     if path is not None:
-        from noisy_instseg.run import checkpoints
-
-        epoch = checkpoints.check_same_run(path, experiment.identify(cfg))
+        # the published --resume-from may lead from stage 1 to stage 2 in one folder, too
+        epoch = _check_same_run(path, cfg, goes_on=flags.resume is not None)
         if flags.resume == NEWEST and is_done(cfg, epoch):
             return Start(path, is_done=True)
         _refuse_idle(cfg, flags.config, path, epoch)
@@ -77,6 +76,23 @@ def start_of(cfg: Config, flags: TrainFlags) -> Start:
             "give it with --resume-from, or use train_stages.py"
         )
     return Start(path)
+
+
+def _check_same_run(path: Path, cfg: Config, goes_on: bool = True) -> int:
+    """The epochs a checkpoint has behind it. Raises UserError if it is of another run.
+
+    The loss and the validation set may change where a run begins from another's checkpoint, not
+    where it goes on in its folder.
+    """
+    from noisy_instseg.run import checkpoints
+
+    goes_on = goes_on and _lies_in(path, Path(cfg.work_dir))
+    own = identity.loss_and_validation(cfg) if goes_on else {}
+    return checkpoints.check_same_run(path, identity.identify(cfg), own)
+
+
+def _lies_in(path: Path, folder: Path) -> bool:
+    return path.absolute().parent == folder.absolute()
 
 
 def _checkpoint_of(folder: Path, flags: TrainFlags) -> Path | None:
@@ -103,7 +119,7 @@ def _checkpoint_of(folder: Path, flags: TrainFlags) -> Path | None:
 
 
 def _refuse_idle(cfg: Config, config: Path, path: Path, epoch: int) -> None:
-    elsewhere = path.absolute().parent != Path(cfg.work_dir).absolute()
+    elsewhere = not _lies_in(path, Path(cfg.work_dir))
     if epoch >= cfg.train_cfg.max_epochs and (elsewhere or is_done(cfg, epoch)):
         second = (
             f": you probably meant {config.stem[:-1]}2.py" if config.stem.endswith("nl_1") else ""
@@ -116,8 +132,7 @@ def _refuse_idle(cfg: Config, config: Path, path: Path, epoch: int) -> None:
 
 def _refuse_overwriting(folder: Path, path: Path, epoch: int) -> None:
     newest = run_folder.newest_intact(folder)
-    same_folder = path.absolute().parent == folder.absolute()
-    if newest is not None and (newest[0] > epoch or not same_folder):
+    if newest is not None and (newest[0] > epoch or not _lies_in(path, folder)):
         raise UserError(
             f"{folder} already holds a run up to epoch {newest[0]}, which continuing from {path} "
             f"(epoch {epoch}) would overwrite: continue that one with --resume, or choose another "
@@ -157,11 +172,9 @@ def _left_to_train(
     stages = first, second
     newest = [run_folder.newest_intact(Path(cfg.work_dir)) for cfg in stages]
     load_torch(flags.settings)
-    from noisy_instseg.run import checkpoints
-
     for cfg, found in zip(stages, newest):
         if found is not None:
-            checkpoints.check_same_run(found[1], experiment.identify(cfg))
+            _check_same_run(found[1], cfg)
     at_first, at_second = newest
     if at_second is None:
         if at_first is None or not is_done(first, at_first[0]):
@@ -190,7 +203,7 @@ def check_stages(first: Config, second: Config) -> None:
             "the start of stage 1: stage 2 would train nothing; give its config the larger "
             "train_cfg.max_epochs"
         )
-    found = run_folder.differing(experiment.identify(first), experiment.identify(second))
+    found = run_folder.differing(identity.identify(first), identity.identify(second))
     if differences := list(found):
         raise UserError(
             f"{names} differ in more than the loss and the number of epochs: "
@@ -227,11 +240,12 @@ def build(cfg: Config, checkpoint: Path | None) -> Any:
         cfg.load_from, cfg.resume = str(checkpoint), True
     wrap_for_cpu(cfg)
     remove_unfinished(Path(cfg.work_dir))
-    identity = experiment.identify(cfg)  # reads all annotations, so once
+    same = identity.identify(cfg)  # reads all annotations, so once
+    own = identity.loss_and_validation(cfg)
     runner = Runner.from_cfg(cfg)
-    run_folder.write_record(Path(cfg.work_dir), identity)
+    run_folder.write_record(Path(cfg.work_dir), same)
     quiet(runner)
-    runner.register_hook(RunRecordHook(identity))
+    runner.register_hook(RunRecordHook(same, own))
     runner.register_hook(ProgressHook())
     _set_up(runner, cfg)
     return runner

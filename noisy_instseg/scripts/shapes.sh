@@ -2,8 +2,9 @@
 # Both stages and plain cross-entropy on the same noisy shapes, with pictures: RATE=0.4 SEED=123 KIND=symmetric
 source "$(dirname "$0")/common.sh"
 source noisy_instseg/scripts/noise.sh # common.sh went to the root
-data=$DATA_ROOT/shapes run=$(run_folder noisy_instseg-shapes 0.4)
+data=$DATA_ROOT/shapes run=$(run_folder "noisy_instseg-shapes$(kind_in_name)" 0.4)
 name=mask_rcnn_tiny_shapes config=noisy_instseg/configs/shapes/mask_rcnn_tiny_shapes
+[[ -d $data/annotations ]] || "$PYTHON" -m shared data shapes
 labels=$(noisy_labels coco_format "$data/annotations/instances_train.json" 0.4 "$run/train.json")
 train=(--seed "$SEED" --noise_file "$labels" --data_root "$data")
 

@@ -2,7 +2,7 @@
 
     python tools/find_noisy.py configs/shapes/mask_rcnn_tiny_shapes_nl_2.py \
         work_dirs/mask_rcnn_tiny_shapes_nl_2/epoch_12.pth \
-        --noise_file data/shapes/annotations/train_sn40.json --corrected better.json
+        --noise_file ../data/shapes/annotations/train_sn40.json --corrected better.json
 
 writes label_quality.csv, a row an annotation, into the checkpoint's folder, where `make report`
 finds it, and annotations that any tool here trains on. With the manifest of the noise (beside the

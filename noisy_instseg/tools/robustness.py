@@ -1,7 +1,7 @@
 """Mask AP by noise rate: makes the noise, trains every method, writes a table and a picture.
 
     python tools/robustness.py --dataset-config configs/shapes/mask_rcnn_tiny_shapes \
-        --ann data/shapes/annotations/instances_train.json --rates 0 0.2 0.4 --out robustness
+        --ann ../data/shapes/annotations/instances_train.json --rates 0 0.2 0.4 --out robustness
 
 See analysis/study.py.
 """

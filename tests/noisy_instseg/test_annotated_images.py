@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import cv2
 import pytest
 from conftest import draw, edit, message, set_first, train_file
 from PIL import Image
@@ -31,6 +32,10 @@ from shared.errors import UserError
         (
             lambda content: content["categories"].append({"id": 77, "name": "person"}),
             "2 categories named person",
+        ),
+        (
+            lambda content: content["categories"].append({"id": 77, "name": "\ud800"}),
+            r"the category \ud800 has a name that is no valid text: correct it",
         ),
     ],
 )
@@ -67,13 +72,17 @@ def test_declared_sizes_are_those_of_the_files(cityscapes, monkeypatch):
     data_checks.check(cfg)
 
 
-def test_an_image_that_is_turned_by_exif_has_the_size_it_is_read_with(tmp_path):
+@pytest.mark.parametrize("ending", ["jpg", "mpo", "png", "webp", "avif", "bmp"])
+def test_an_image_that_is_turned_by_exif_has_the_size_it_is_read_with(tmp_path, ending):
     exif = Image.Exif()
     exif[0x112] = 6
-    draw(tmp_path / "turned.jpg", (40, 30), exif=exif)
-    assert image_checks.size_of(tmp_path / "turned.jpg") == (30, 40)
-    draw(tmp_path / "plain.jpg", (40, 30))
-    assert image_checks.size_of(tmp_path / "plain.jpg") == (40, 30)
+    how = {"append_images": [Image.new("RGB", (40, 30))]} if ending == "mpo" else {}
+    for name, more in (("turned", {"exif": exif}), ("plain", {})):
+        path = tmp_path / f"{name}.{ending}"
+        draw(path, (40, 30), **how, **more)
+        height, width = cv2.imread(str(path)).shape[:2]
+        assert image_checks.size_of(path) == (width, height)
+    assert image_checks.size_of(tmp_path / f"plain.{ending}") == (40, 30)
 
 
 def test_the_first_image_is_decoded(cityscapes):

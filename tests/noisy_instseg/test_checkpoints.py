@@ -57,7 +57,7 @@ def test_a_config_in_a_checkpoint_is_not_executed(tmp_path):
     )
     assert checkpoints.load(tmp_path / "epoch_1.pth")["meta"] == {"epoch": 1}
     with pytest.raises(UserError, match="was not written by"):
-        checkpoints.check_same_run(tmp_path / "epoch_1.pth", {})
+        checkpoints.check_same_run(tmp_path / "epoch_1.pth", {}, {})
 
 
 def test_every_way_mmengine_reads_is_ours(monkeypatch):

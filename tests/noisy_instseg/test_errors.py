@@ -2,7 +2,7 @@
 
 import pytest
 
-from noisy_instseg.run.errors import exit_status
+from noisy_instseg.run.errors import exit_status, say
 
 
 @pytest.mark.parametrize(
@@ -29,3 +29,14 @@ def test_another_assertion_is_not_hidden():
 
     with pytest.raises(AssertionError, match="3 boxes"):
         exit_status(fail)
+
+
+def test_what_files_say_does_not_command_the_terminal(capsys):
+    say("note: trained on the classes \x1b[31mred")
+
+    def fail():
+        raise FileNotFoundError(2, "No such file or directory", "\x1b[31m.png")
+
+    assert exit_status(fail) == 2
+    said = capsys.readouterr().err
+    assert said.startswith("note: trained on the classes \\x1b[31mred\nerror: \\x1b[31m.png")

@@ -122,6 +122,8 @@ def test_the_report_counts_suspects_by_class():
     assert lines["square"] == ["3", "2", "1", "1", "circle"]
     assert lines["circle"] == ["1", "0", "0", "0", "-"]
     assert noise_ranking.corrections(ranking) == "2 of 4 labels replaced; 1 were wrong, 2 are"
+    ranking = noise_ranking.rank(annotations([0]), np.eye(1, 2), ("\x1b[31msquare", "circle"))
+    assert "\n\\x1b[31msquare  " in noise_ranking.report(ranking)  # spelled out, not obeyed
 
 
 # ---- reading

@@ -19,6 +19,7 @@ from noisy_instseg.run import experiment
 from noisy_instseg.run.config import NEWEST, CheckDataFlags, EvaluateFlags, StagesFlags, TrainFlags
 from noisy_instseg.run.device import prepare_environment
 from noisy_instseg.run.flags import parse
+from shared.errors import UserError
 
 
 def test_the_published_commands_are_understood():
@@ -62,7 +63,9 @@ def test_the_published_commands_are_understood():
     ("flags", "message"),
     [
         (["--gpus", "2"], "tools/dist_train.sh CONFIG 2"),
-        (["--gpu-ids", "0", "1"], "tools/dist_train.sh CONFIG 2"),
+        (["--gpu-ids", "2", "3"], "CUDA_VISIBLE_DEVICES=2,3 tools/dist_train.sh CONFIG 2 [flags]"),
+        (["--gpu-ids", "2", "3", "--launcher", "pytorch"], "set CUDA_VISIBLE_DEVICES=2,3 instead"),
+        (["--gpus", "8", "--launcher", "pytorch"], "--gpus 8: the launcher started 1 process"),
         (["--gpus", "1", "--gpu-ids", "0"], "not allowed with"),
         (["--gpus", "0"], "--gpus 0: must be at least 1"),
         (["--gpu-ids", "-1"], "GPUs are numbered from 0"),
@@ -88,6 +91,7 @@ def test_what_contradicts_itself_is_refused(flags, message, capsys):
         ([], "say what to do with the predictions"),
         (["--eval", "segm", "--format-only"], "exclude each other"),
         (["--eval", "cityscapes"], "invalid choice"),
+        (["--eval", "segm", "--gpu-collect", "--tmpdir", "t"], "drop one of them"),
         (["--out", "predictions.json"], "name it .pkl"),
         (["--show"], "--show needs a screen"),
         (["--show-dir", "p", "--show-score-thr", "3"], "scores lie in [0, 1]"),
@@ -100,6 +104,17 @@ def test_test_needs_something_to_do(flags, message, capsys, monkeypatch):
         parse(EvaluateFlags, ["config.py", "epoch_1.pth", *flags])
     assert stop.value.code == 2
     assert message in capsys.readouterr().err
+
+
+def test_the_number_of_gpus_is_that_of_the_launcher(monkeypatch, capsys):
+    flags = ["config.py", "--launcher", "slurm", "--gpus", "8"]
+    monkeypatch.delenv("WORLD_SIZE", raising=False)
+    monkeypatch.setenv("SLURM_NTASKS", "8")
+    assert parse(TrainFlags, flags).settings.gpus == 8
+    monkeypatch.setenv("WORLD_SIZE", "4")  # which mmengine reads
+    with pytest.raises(SystemExit):
+        parse(TrainFlags, flags)
+    assert "the launcher started 4 process(es)" in capsys.readouterr().err
 
 
 def test_wandb_is_named_when_it_is_missing(capsys, monkeypatch):
@@ -115,7 +130,6 @@ def test_devices_are_chosen_through_the_environment(monkeypatch):
         "RANK",
         "WORLD_SIZE",
         "CUDA_VISIBLE_DEVICES",
-        "CUBLAS_WORKSPACE_CONFIG",
     ):
         monkeypatch.setenv(name, "")
         monkeypatch.delenv(name)
@@ -126,9 +140,8 @@ def test_devices_are_chosen_through_the_environment(monkeypatch):
     prepare_environment(settings("--gpu-ids", "2", "--local_rank", "1"))
     assert (os.environ["CUDA_VISIBLE_DEVICES"], os.environ["LOCAL_RANK"]) == ("2", "1")
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "5,7")
-    prepare_environment(settings("--gpu-ids", "1", "--deterministic"))
+    prepare_environment(settings("--gpu-ids", "1"))
     assert os.environ["CUDA_VISIBLE_DEVICES"] == "7"
-    assert os.environ["CUBLAS_WORKSPACE_CONFIG"] == ":4096:8"
     prepare_environment(settings("--device", "cpu"))
     assert os.environ["CUDA_VISIBLE_DEVICES"] == ""
     assert "WORLD_SIZE" not in os.environ
@@ -144,6 +157,8 @@ def test_mmdetections_options_of_the_evaluation_are_told_apart():
     )
     assert rest == ("val_dataloader.batch_size=2",)
     assert evaluation == {"classwise": True, "outfile_prefix": "out/a"}
+    with pytest.raises(UserError, match="a bracket is open or too many"):
+        experiment.evaluation_options(["classwise=(1,2"])
 
 
 CONFIG_AND_CHECKPOINT = ["config.py", "epoch_1.pth"]
@@ -179,6 +194,7 @@ def test_what_changes_a_config_is_the_same_in_every_tool(kind, words):
         (RobustnessFlags, ["--plot-only", "--rates", "1.5"], "lies in [0, 1]"),
         (RobustnessFlags, ["--plot-only", "--seeds", "-1"], "must be in"),
         (RobustnessFlags, ["--plot-only", "--", "--seed", "3"], "decides that itself"),
+        (RobustnessFlags, ["--plot-only", "--", "--noise_file=a.json"], "--noise_file behind --"),
         (RobustnessFlags, [], "are needed, except with --plot-only"),
     ],
 )

@@ -141,6 +141,23 @@ def test_mmdetections_head_takes_the_loss_and_its_log(models):
     assert head.fc_cls.weight.grad.abs().sum() > 0
 
 
+@pytest.mark.parametrize("value", ["six", None, [1.0], float("nan"), float("inf")])
+def test_weights_and_thresholds_are_finite_numbers(value):
+    """Texts are what a slip of --cfg-options makes of them; they would fail in the first step."""
+    settings = {
+        NewCombinationLoss: ["loss_weight", "loss_weight1", "loss_weight2", "pon_threshold"],
+        SymmetricCrossEntropyLoss: ["loss_weight", "loss_weight1", "loss_weight2"],
+        GeneralizedCrossEntropyLoss: ["loss_weight", "q"],
+    }
+    for module, names in settings.items():
+        for name in names:
+            if name == "pon_threshold" and value is None:
+                continue
+            with pytest.raises(ValueError, match=rf"{name}=.*; give a finite number"):
+                module(**{name: value})
+    assert NewCombinationLoss(pon_threshold=None).pon_threshold is None
+
+
 def test_q_is_checked():
     with pytest.raises(ValueError, match=r"outside \(0, 1\]"):
         GeneralizedCrossEntropyLoss(q=0)

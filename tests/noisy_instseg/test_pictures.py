@@ -5,7 +5,7 @@ import itertools
 
 import numpy as np
 import pytest
-from conftest import tool
+from conftest import SHAPES, tool
 from PIL import Image
 
 from noisy_instseg.analysis import prediction_page
@@ -22,6 +22,24 @@ def squares(scores: list[float] | None) -> Instances:
     return Instances(
         boxes, np.array([0, 1]), masks, None if scores is None else np.array(scores, np.float32)
     )
+
+
+def test_a_checkpoint_may_hold_more_than_the_network(models, data, tmp_path):
+    """Of several processes, or of a larger model: test.py takes them, and so do the pictures."""
+    import torch
+
+    from noisy_instseg.analysis import trained_model
+    from noisy_instseg.run.config import Settings
+
+    config = SHAPES / "mask_rcnn_tiny_shapes_ce.py"
+    cfg = trained_model.load_config(config, Settings(data_root=data), "val")
+    weights = models.build(cfg.model).state_dict()
+    state = {f"module.{name}": value for name, value in weights.items()}
+    torch.save({"state_dict": {**state, "extra": torch.zeros(1)}}, tmp_path / "a.pth")
+    model, _ = trained_model.load_model(cfg, tmp_path / "a.pth", torch.device("cpu"))
+    found = model.state_dict()
+    assert found.keys() == weights.keys()
+    assert all(torch.equal(found[name], value) for name, value in weights.items())
 
 
 @pytest.mark.parametrize(

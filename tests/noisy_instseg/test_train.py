@@ -4,6 +4,7 @@ come from.
 
 import hashlib
 import json
+import os
 import shutil
 from pathlib import Path
 from types import SimpleNamespace
@@ -13,7 +14,7 @@ import pytest
 import torch
 from conftest import SHAPES, environment, main, rows, run_script
 
-from noisy_instseg.run import experiment
+from noisy_instseg.run import experiment, identity, training
 from noisy_instseg.run.config import TrainFlags
 from noisy_instseg.run.datasets import parts_of
 from noisy_instseg.run.flags import parse
@@ -96,6 +97,7 @@ def one_epoch(stages: Path, tmp_path: Path) -> Path:
         (["CONFIG", "--options", "trian_cfg.max_epochs=3"], "the config has no `trian_cfg`"),
         (["CONFIG", "--options", "data_root=elsewhere"], "give --data_root"),
         (["CONFIG", "--options", "param_scheduler.9.end=3"], "cannot be applied"),
+        (["CONFIG", "--options", "train_dataloader.batch_size=[1,2"], "a bracket is open or too"),
         (["CONFIG", "--options", "train_cfg.max_epochs=0"], "train_cfg.max_epochs is 0"),
         (["CONFIG", "--options", "train_dataloader.batch_size=many"], "batch_size is 'many'"),
         (["CONFIG", "--options", "model.backbone.depht=18"], "the network cannot be built: "),
@@ -155,6 +157,9 @@ def test_bad_input_is_one_message_and_leaves_nothing(
         ),
         (["--options", "model.neck.out_channels=64"], "model.neck.out_channels: 32 then, 64 now"),
         (["--noise_file", "NOISE"], "training annotations (SHA-256)"),
+        (["--options", "model.roi_head.bbox_head.loss_cls.loss_weight=2"], "1.0 then, 2 now"),
+        (["--options", "val_dataloader.dataset.ann_file=VAL"], "validation annotations (SHA-256)"),
+        (["--limit_test", "2"], "validation images: all then, 2 now"),
     ],
 )
 def test_only_the_same_run_goes_on(
@@ -164,11 +169,42 @@ def test_only_the_same_run_goes_on(
     annotations["annotations"][0]["category_id"] = annotations["categories"][-1]["id"]
     annotations["annotations"][1]["category_id"] = annotations["categories"][0]["id"]
     (tmp_path / "noise.json").write_text(json.dumps(annotations))
-    flags = [flag.replace("NOISE", str(tmp_path / "noise.json")) for flag in flags]
+    validation = json.loads((data / "annotations" / "instances_val.json").read_text())
+    del validation["annotations"][0]
+    (tmp_path / "val.json").write_text(json.dumps(validation))
+    names = {"NOISE": str(tmp_path / "noise.json"), "VAL": str(tmp_path / "val.json")}
+    flags = ["=".join(names.get(part, part) for part in flag.split("=")) for flag in flags]
     files = sorted(one_epoch.iterdir())
     assert train(stage_configs[0], "--work-dir", one_epoch, "--resume", *flags) == 2
     assert message in capsys.readouterr().err
     assert sorted(one_epoch.iterdir()) == files
+
+
+@pytest.mark.parametrize(
+    ("flags", "where"),
+    [
+        (["--no-validate", "--limit_test", "2"], "one"),
+        (["--options", "model.roi_head.bbox_head.loss_cls.loss_weight=2"], "another"),
+        (["--limit_test", "2"], "another"),
+        (["--limit_test", "2"], "one of an earlier version"),
+        (["--limit_test", "2"], "its own, by --resume-from"),
+    ],
+)
+def test_only_its_own_folder_keeps_the_loss_and_the_validation_set(
+    flags, where, one_epoch, stage_configs, tmp_path
+):
+    checkpoint = one_epoch / "epoch_1.pth"
+    if where == "one of an earlier version":
+        state = torch.load(checkpoint, weights_only=True)
+        del state["meta"]["loss_and_validation"]
+        torch.save(state, checkpoint)
+    folder = tmp_path / "another" if where == "another" else one_epoch
+    resume = ["--resume"] if where.startswith("one") else ["--resume-from", str(checkpoint)]
+    words = ["--work-dir", str(folder), *resume, *flags]
+    found = parse(TrainFlags, [str(stage_configs[0]), *words])
+    cfg = experiment.load(found.config, found.settings)
+    training.place(cfg, found)
+    assert training.start_of(cfg, found) == training.Start(checkpoint)
 
 
 @SLOW
@@ -243,7 +279,7 @@ def test_what_is_drawn_does_not_depend_on_the_workers(stage_configs):
 
 def test_the_config_in_a_run_folder_does_what_its_source_does(stages, stage_configs):
     source, copy = load(stage_configs[1]), load(stages / "tiny_nl_2" / "tiny_nl_2.py")
-    assert experiment.identify(copy) == experiment.identify(source)
+    assert identity.identify(copy) == identity.identify(source)
     assert (
         copy.train_dataloader.dataset.dataset.type == "RepeatDataset"
     )  # the seeds of the epoch reach it
@@ -256,8 +292,28 @@ def test_the_config_in_a_run_folder_has_the_seed_and_the_data_of_its_run(stage_c
     run.dump(tmp_path / "copy.py")
     again = load(tmp_path / "copy.py")
     assert again.randomness.seed == 7
-    assert experiment.identify(again) == experiment.identify(run)
+    assert identity.identify(again) == identity.identify(run)
     assert load(tmp_path / "copy.py", "--seed", "1").train_dataloader.dataset.seed == 1
+
+
+def test_the_config_in_a_run_folder_has_the_flags_of_its_run(stage_configs, tmp_path, monkeypatch):
+    monkeypatch.delenv("CUBLAS_WORKSPACE_CONFIG", raising=False)
+    plain, path = load(stage_configs[0]), tmp_path / "copy.py"
+    load(stage_configs[0], "--no-validate", "--deterministic", "--amp", "bf16").dump(path)
+    monkeypatch.delenv("CUBLAS_WORKSPACE_CONFIG")
+    again = load(path)
+    assert again.randomness.deterministic
+    assert os.environ["CUBLAS_WORKSPACE_CONFIG"] == ":4096:8"
+    assert (again.val_cfg, again.val_dataloader, again.val_evaluator) == (None, None, None)
+    assert again.optim_wrapper.type == "AmpOptimWrapper"
+    assert identity.identify(load(path, "--amp", "off")) == identity.identify(plain)
+    settings = parse(TrainFlags, [str(path)]).settings
+    tested = experiment.load(path, settings, ["val"])  # which such a run can be as well
+    assert tested.val_dataloader == plain.val_dataloader
+    assert tested.val_cfg.type == "ValLoop"
+    assert not tested.randomness.deterministic
+    load(path).dump(tmp_path / "third.py")
+    assert load(tmp_path / "third.py").val_cfg is None
 
 
 def test_a_run_says_what_made_it(stages, stage_configs, data):

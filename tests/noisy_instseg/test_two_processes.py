@@ -1,5 +1,6 @@
 """dist_train.sh with two processes on the CPU: one network in both, one that dies, resuming."""
 
+import json
 import shutil
 import subprocess
 import time
@@ -95,3 +96,18 @@ def test_one_process_resumes_and_says_what_changes(killed, whole, config, tmp_pa
     assert rows(folder)[0] == rows(whole)[0]
     assert [row["epoch"] for row in rows(folder)] == [1, 2]
     assert (folder / "epoch_2.pth").is_file()
+
+
+def test_two_processes_gather_their_parts_in_a_folder_of_the_users(whole, config, tmp_path):
+    """It stays as it was, and the AP is that of the evaluation during training."""
+    folder = tmp_path / "parts"
+    folder.mkdir()
+    (folder / "part_0.pkl").write_bytes(b"the user's")
+    flags = ["--eval", "segm", "--out", "all.pkl", "--tmpdir", folder, "--work-dir", tmp_path]
+    checkpoint = whole / "epoch_2.pth"
+    done = run_script("dist_test.sh", config, checkpoint, "2", *flags, folder=tmp_path)
+    assert done.returncode == 0, done.stderr[-3000:]
+    found = json.loads((tmp_path / "epoch_2.metrics.json").read_text())
+    assert found["segm_mAP"] == rows(whole)[-1]["segm_mAP"]
+    assert [path.read_bytes() for path in folder.iterdir()] == [b"the user's"]
+    assert not (tmp_path / ".dist_test").exists()
