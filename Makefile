@@ -1,7 +1,7 @@
 # `make` lists the targets; each installs what it needs and runs the script of its name in <project>/scripts.
 #
 # Variables: DATA_ROOT    where datasets are, or are downloaded to (data)      RATE    noise rate (0.5; digits, SLN 0.4, ...)
-#            DATA_MIRROR  folder or address asked before the internet         SEED    seed of the run (123)
+#            DATA_MIRROR  folder or address asked before the internet         SEED    seed (123; noise of ieg_... and long_tail: 12345)
 #            NOISE_FILE   noisy labels to train on instead of RATE            ARGS    any further flags of the script
 #            METHOD       re_sln: ce, sln, sln_mo, sln_mo_lc (the last); ieg-cifar10, ieg-cifar100: ieg, l2r, supervised (ieg)
 #            NOISE        re_sln: sym, asym, dependent, openset (sym)         KIND    noise, noisy_instseg: kind of noise

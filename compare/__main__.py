@@ -18,7 +18,6 @@ sys.path.insert(0, str(Path(__file__).absolute().parents[1]))
 
 from compare import plan, slurm, table
 from compare.methods import ENCODER, METHODS, Method, chosen
-from compare.numbers import span
 from compare.plan import ROOT, Job
 from compare.question import (
     ARRAY,
@@ -35,6 +34,7 @@ from compare.question import (
     read_task,
 )
 from compare.run import Outcome, check_flags, counted, failures, is_finished, run_jobs
+from compare.spread import span
 from shared.errors import AGAIN, UserError, explain, printable
 from shared.run_folder import locked
 from shared.runs.reader import find_runs
@@ -258,6 +258,8 @@ def _planned(
     question: Question, methods: Sequence[Method], seeds: Sequence[int], folder: Path
 ) -> tuple[Task, list[Job]]:
     """The task and its jobs, whose files are in the folder then."""
+    if bad := [seed for seed in seeds if not 0 <= seed < 2**31]:
+        raise UserError(f"--seeds {bad[0]} (make: SEEDS): give numbers from 0 on, below 2^31")
     task = prepare(question, folder)
     jobs = plan.jobs(task, methods, list(dict.fromkeys(seeds)), question.further, folder)
     return task, jobs

@@ -29,7 +29,7 @@ from shared.formats.alignment import aligned, evenly, origin
 from shared.formats.external import read_any, split_column
 from shared.formats.noise_file import NoiseFile, make
 from shared.noise.kinds import DEFAULT_MAPS, TABLE
-from shared.noise.recipe import Recipe, generate
+from shared.noise.recipe import Recipe, generate, usual_seed
 
 DATASETS = ("digits", "cifar10", "cifar100", "folder")
 # Kinds that a rate alone defines and that every method can be trained on
@@ -265,7 +265,7 @@ def _noise(question: Question, data: AnyData) -> NoiseFile | None:
     if question.kind is not None:
         assert question.rate is not None  # set with the kind
         try:
-            return generate(Recipe(question.kind, question.rate), data)
+            return generate(Recipe(question.kind, question.rate, usual_seed(question.kind)), data)
         except ValueError as error:
             raise UserError(
                 f"{error}; noise that takes more than a kind and a rate is made by `make noise` "

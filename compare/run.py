@@ -18,8 +18,8 @@ from functools import cache
 from pathlib import Path
 
 from compare.methods import Method
-from compare.numbers import span
 from compare.plan import ROOT, SET_HERE, Command, Job, asked_of, python_of
+from compare.spread import span
 from shared.errors import UserError
 from shared.runs.reader import RunError, read_run
 

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from compare.methods import METHODS
-from compare.numbers import Spread, span, spread
+from compare.spread import Spread, span, spread
 from shared.errors import UserError
 from shared.files import save
 from shared.formats import noise_file
@@ -24,7 +24,7 @@ from shared.runs.settings import told_apart
 
 CSV = "table.csv"
 ACCURACIES = ("last", "best", "last_10_mean")
-_NAME = re.compile(rf"({'|'.join(METHODS)})-seed-?\d+")  # of a run's folder, see `plan`
+_NAME = re.compile(rf"({'|'.join(METHODS)})-seed\d+")  # of a run's folder, see `plan`
 
 
 @dataclass(frozen=True)

@@ -4,6 +4,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 Labels = NDArray[np.int64]  # (N,), values in [0, C)
+MOST_CLASSES = 10_000  # a larger number in a file is no label
 
 
 def checked_labels(

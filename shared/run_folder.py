@@ -97,7 +97,7 @@ def read_rows(folder: Path, step: str = "epoch") -> list[dict[str, Any]]:
     try:
         lines = path.read_text().split("\n")[:-1]
         rows = [json.loads(line) for line in lines]
-        steps = [row[step] for row in rows]
+        falls = [(a, b) for a, b in pairwise(row[step] for row in rows) if not b > a]
     except OSError as error:
         raise RunFolderError(
             f"{path} cannot be read ({error.strerror}): give the folder of a run"
@@ -106,10 +106,10 @@ def read_rows(folder: Path, step: str = "epoch") -> list[dict[str, Any]]:
         raise RunFolderError(
             f"{path} holds a line that is no row with {step!r}: {error}"
         ) from error
-    for before, after in pairwise(steps):
-        if not after > before:
-            raise RunFolderError(
-                f"{path}: {step} {after} follows {step} {before}: two runs wrote into one folder. "
-                "Train again into another folder"
-            )
+    if falls:
+        before, after = falls[0]
+        raise RunFolderError(
+            f"{path}: {step} {after} follows {step} {before}: two runs wrote into one folder. "
+            "Train again into another folder"
+        )
     return rows

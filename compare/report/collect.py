@@ -162,10 +162,12 @@ def collect(places: Iterable[Path]) -> Collected:
 
 def _is_table(place: Path) -> bool:
     """Whether it is a table of label quality; a .csv may be a curve, too, which find_runs reads."""
+    if not place.is_file():  # a folder, or a pipe, which would wait for ever
+        return False
     try:
         with place.open("rb") as file:
             return b"label_quality" in file.readline(1000)
-    except OSError:  # a folder, or something for find_runs to complain about
+    except OSError:  # something for find_runs to complain about
         return False
 
 

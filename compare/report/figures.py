@@ -12,10 +12,10 @@ from typing import Any
 import numpy as np
 import plotly.graph_objects as go
 
-from compare.numbers import spread
 from compare.report import statistics
 from compare.report.collect import Method, Samples
 from compare.report.statistics import Detection, Floats
+from compare.spread import spread
 
 # Okabe and Ito's colours, which the colour-blind tell apart, on white and on black
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#8C6BB1", "#7F7F7F")

@@ -6,11 +6,11 @@ from typing import Any
 
 import numpy as np
 
-from compare.numbers import Spread, span, spread
 from compare.report import statistics
 from compare.report.collect import Method, Samples
 from compare.report.held_out import HeldOut, of_run
 from compare.report.statistics import Detection
+from compare.spread import Spread, span, spread
 from shared.runs.reader import Run
 
 REPORTED = ("last", "best", "last 10")  # the columns of accuracies, as `Run.which` names them

@@ -5,6 +5,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+
 from shared import datasets
 from shared.cli import coco as coco_cli
 from shared.cli.common import given, say
@@ -16,11 +18,10 @@ from shared.formats import report as noise_report
 from shared.formats.alignment import labels_for, truth
 from shared.formats.corrections import replaced
 from shared.formats.noise_file import NoiseFile, NoiseFileError
+from shared.labels import MOST_CLASSES
 from shared.noise import on_top as noise_on_top
 from shared.noise.kinds import FILES, TABLE, Floats, takers
 from shared.noise.recipe import Recipe, generate
-
-MOST_CLASSES = 10_000
 
 
 @dataclass(frozen=True)
@@ -68,7 +69,7 @@ class Source:
             "split": noise.header.split or "train",
             "num_classes": data.num_classes,
         }
-        whole = noise.indices is None and noise.names is None
+        whole = np.array_equal(rows, np.arange(len(data.train_labels)))
         return noise_file.make(
             noisy,
             clean_labels=truth(noise, data, rows),
@@ -199,8 +200,11 @@ def _list_columns(path: Path) -> str:
     lines = [
         f"{path} has several columns of labels. Choose one as {path.name}:COLUMN or with --column"
     ]
-    for name, rate in external.rates(path).items():
-        lines.append(f"  {name:<22}" + ("rate unknown" if rate is None else f"rate {rate:.5f}"))
+    rates = external.rates(path)
+    for name in external.columns(path):
+        rate = rates.get(name)
+        known = "rate unknown" if rate is None else f"rate {rate:.5f}"
+        lines.append(f"  {name:<22}{known if name in rates else 'no labels'}")
     return "\n".join(lines)
 
 
@@ -208,10 +212,13 @@ def _class_names(noise: NoiseFile, data: ImageData | ImageFiles | None) -> tuple
     """Names of the C classes: the dataset's where it is known, else their numbers."""
     if data is not None:
         return data.class_names
-    if noise.header.dataset in datasets.CIFAR:
-        return datasets.CIFAR[noise.header.dataset].class_names
     arrays = [labels for labels in (noise.noisy_labels, noise.clean_labels) if labels is not None]
-    count = noise.header.num_classes or max(int(labels.max(initial=0)) for labels in arrays) + 1
+    needed = max(int(labels.max(initial=0)) for labels in arrays) + 1
+    if noise.header.dataset in datasets.CIFAR:
+        names = datasets.CIFAR[noise.header.dataset].class_names
+        if needed <= len(names) and noise.header.num_classes in (None, len(names)):
+            return names
+    count = noise.header.num_classes or needed
     if count > MOST_CLASSES:
         raise NoiseFileError(
             f"the labels go up to {count - 1}: too many classes to describe; are these labels?"

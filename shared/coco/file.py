@@ -184,4 +184,21 @@ def is_coco(path: Path) -> bool:
     if not start.removeprefix(b"\xef\xbb\xbf").lstrip().startswith(b"{"):
         return False
     data = read_bytes(path)
-    return any(f'"{key}"'.encode() in data for key in (*_KEYS, "coco-noise-manifest"))
+    if b'"coco-noise-manifest"' in data:
+        return True
+    if not any(f'"{key}"'.encode() in data for key in _KEYS):
+        return False
+    try:
+        return is_annotations(parse_json(data))
+    except CocoError:  # which is said when they are read
+        return True
+
+
+def is_annotations(value: Any) -> bool:
+    """Whether a JSON value is meant as annotations: one of the keys may be of labels, too."""
+    if not isinstance(value, dict):
+        return False
+    found = [key for key in _KEYS if key in value]
+    lists = [item for key, item in value.items() if key not in _KEYS and isinstance(item, list)]
+    has_labels = any(item and type(item[0]) is int for item in lists)
+    return len(found) > 1 or (len(found) == 1 and not has_labels)

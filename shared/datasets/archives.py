@@ -4,6 +4,7 @@ unpack(archive, archive.parent)
 """
 
 import gzip
+import lzma
 import tarfile
 import tempfile
 import zlib
@@ -39,7 +40,7 @@ def unpack(archive: Path, folder: Path) -> Path:
         raise DownloadError(
             f"{archive} is refused: {error}; data archives hold plain files and folders only"
         ) from error
-    except (tarfile.TarError, EOFError, gzip.BadGzipFile, zlib.error) as error:
+    except (tarfile.TarError, EOFError, gzip.BadGzipFile, zlib.error, lzma.LZMAError) as error:
         raise DownloadError(
             f"{archive} is damaged ({_first_line(error)}): delete it and download it again"
         ) from error

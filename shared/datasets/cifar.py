@@ -8,6 +8,7 @@ training labels are, with a note; every file is parsed by `shared.formats.safe_p
 """
 
 import hashlib
+import lzma
 import sys
 import tarfile
 import zipfile
@@ -80,6 +81,7 @@ _BROKEN_ARCHIVE = (
     zipfile.BadZipFile,
     EOFError,
     zlib.error,
+    lzma.LZMAError,
     OSError,
     RuntimeError,
 )

@@ -21,9 +21,9 @@ import numpy as np
 from shared.datasets import file_names
 from shared.datasets.decoding import is_image
 from shared.datasets.image_data import DatasetError
-from shared.labels import Labels
+from shared.formats import safe_arrays
+from shared.labels import MOST_CLASSES, Labels
 
-MOST_CLASSES = 10_000
 _FILE_COLUMNS = (
     "filename",
     "file_name",
@@ -111,9 +111,9 @@ def _numbered(
 def _columns(path: Path) -> tuple[list[str], list[str]]:
     """File names and labels, as they are written."""
     try:
-        lines = path.read_text(encoding="utf-8-sig").splitlines()
+        lines = safe_arrays.read_limited(path).decode("utf-8-sig").splitlines()
         rows = [[cell.strip() for cell in row] for row in _rows(lines)]
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
+    except (OSError, UnicodeDecodeError, csv.Error, safe_arrays.UnsafeArrayError) as error:
         raise DatasetError(
             f"{path} is not a readable list of labels ({error}): give a CSV with the columns "
             "filename,label"

@@ -12,6 +12,7 @@ from PIL import Image
 
 from shared.datasets.decoding import resized, warn_of_cropping
 from shared.datasets.image_data import DatasetError, ImageData
+from shared.labels import MOST_CLASSES
 
 _TRAIN, _TEST = ("train_images", "train_labels"), ("test_images", "test_labels")
 
@@ -106,7 +107,12 @@ def _class_names(
     path: Path, arrays: dict[str, NDArray[np.generic]], labels: NDArray[np.int64]
 ) -> tuple[str, ...]:
     if "class_names" not in arrays:
-        return tuple(str(label) for label in range(int(labels.max()) + 1))
+        if (count := int(labels.max()) + 1) > MOST_CLASSES:
+            raise DatasetError(
+                f"{path}: train_labels go up to {count - 1:,}, more than {MOST_CLASSES:,} classes: "
+                "number the classes from 0, and leave out images without a label"
+            )
+        return tuple(str(label) for label in range(count))
     names = arrays["class_names"]
     if names.ndim != 1 or names.dtype.kind != "U" or not len(names):
         raise DatasetError(

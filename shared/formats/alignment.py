@@ -10,6 +10,7 @@ Letters: N training samples, M samples that the file labels.
 """
 
 import math
+import sys
 from collections.abc import Sequence
 from dataclasses import asdict, replace
 from typing import Any
@@ -156,8 +157,16 @@ def _check_plausible(noise: NoiseFile, clean: Labels, dataset: str, num_classes:
     elif (
         chance < 1
         and count >= FEWEST_SAMPLES
-        and abs(agreement - chance) <= 4 * math.sqrt(chance * (1 - chance) / count)
+        and agreement - chance <= (margin := 4 * math.sqrt(chance * (1 - chance) / count))
     ):
+        if agreement < chance - margin:
+            print(
+                f"note: the noise file agrees with {agreement:.1%} of the {count:,} labels of "
+                f"{dataset}, less than by chance ({chance:.1%}): are the classes numbered in "
+                "another order?",
+                file=sys.stderr,
+            )
+            return
         which = "the first" if noise.order == "assumed" and noise.indices is not None else "the"
         problem = (
             f"agrees with {agreement:.1%} of {which} {count:,} labels of {dataset}, as chance "

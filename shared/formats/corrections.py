@@ -12,12 +12,19 @@ def replaced(base: NoiseFile, found: NoiseFile) -> NoiseFile:
     """The labels of `base`, N of them, with those of the n samples that `found` has in their place.
 
     Samples are matched by their rows in the dataset. Raises NoiseFileError where `found` does not
-    know them, or has one that `base` has not.
+    know them, has one that `base` has not, or is of another dataset.
     """
     if found.names is not None and found.indices is None:
         raise NoiseFileError(
             "the corrected labels go by file names: give their dataset (--dataset, --data_path)"
         )
+    for name in ("dataset", "num_classes"):
+        one, two = getattr(base.header, name), getattr(found.header, name)
+        if None not in (one, two) and one != two:
+            raise NoiseFileError(
+                f"the corrected labels have {name} {two}, those to correct {one}: give the noise "
+                "file that the runs were trained on (--onto)"
+            )
     rows, corrected = base.rows, found.rows
     order = np.argsort(rows, kind="stable")
     places = np.searchsorted(rows[order], corrected).clip(max=len(rows) - 1)

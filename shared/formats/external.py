@@ -23,6 +23,7 @@ import codecs
 import io
 import json
 from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -30,6 +31,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from shared.coco.file import is_annotations
 from shared.files import write_atomically
 from shared.formats import columns as column_reader
 from shared.formats import (
@@ -61,6 +63,9 @@ _NOISY_NAMES = {
     *("label_noisy", "labels_noisy", "label_noise", "y_noisy", "noisy_y", "given_label"),
     "new_label",  # beside a given_label: then nobody knows which is meant
 }
+# Of the rows in the training set; of text tables `text_table` knows them
+_INDEX_NAMES = {"index", "indices", "idx", "sample_index", "sample_indices"}
+_UNREADABLE = (NoiseFileError, UnsafeArrayError, UnsafePickleError)
 
 
 def read_any(path: str | Path, column: str | None = None) -> NoiseFile:
@@ -77,7 +82,7 @@ def read_any(path: str | Path, column: str | None = None) -> NoiseFile:
                 raise NoiseFileError(f"the file has no columns, so leave out the column {column}")
             return found if isinstance(found, NoiseFile) else _noise_file(found, SINGLE, path)
         return _noise_file(found, _choose(found, column, path.name), path)
-    except (NoiseFileError, UnsafeArrayError, UnsafePickleError) as error:
+    except _UNREADABLE as error:
         raise NoiseFileError(f"{path}: {error}") from error
 
 
@@ -96,16 +101,15 @@ def default_column(path: str | Path) -> str | None:
 
 
 def rates(path: str | Path) -> dict[str, float | None]:
-    """The measured rate of each label column; None where there are no clean labels."""
+    """The measured rate of each column that can be read as labels; None without clean labels."""
     found = _parsed(Path(path))
     if isinstance(found, NoiseFile):
         return {}
-    try:
-        return {
-            name: _noise_file(found, name).header.measured_rate for name in _label_columns(found)
-        }
-    except (NoiseFileError, UnsafeArrayError, UnsafePickleError) as error:
-        raise NoiseFileError(f"{path}: {error}") from error
+    known = {}
+    for name in _label_columns(found):
+        with suppress(*_UNREADABLE):
+            known[name] = _noise_file(found, name).header.measured_rate
+    return known
 
 
 def split_column(path: str | Path, column: str | None = None) -> tuple[Path, str | None]:
@@ -122,9 +126,20 @@ def split_column(path: str | Path, column: str | None = None) -> tuple[Path, str
 def _parsed(path: Path) -> NoiseFile | Table:
     data = noise_file.read_bytes(path)
     try:
-        return _parse(data)
-    except (NoiseFileError, UnsafeArrayError, UnsafePickleError) as error:
+        found = _parse(data)
+        return found if isinstance(found, NoiseFile) else _with_indices(found)
+    except _UNREADABLE as error:
         raise NoiseFileError(f"{path}: {error}") from error
+
+
+def _with_indices(table: Table) -> Table:
+    """The same without the column, if there is one, that says which samples the others are of."""
+    names = [name for name in table.columns if _plain(name) in _INDEX_NAMES]
+    if table.is_text or table.indices is not None or len(names) != 1 or len(table.columns) < 2:
+        return table
+    rest = {name: column for name, column in table.columns.items() if name != names[0]}
+    rows = column_reader.labels(table.columns[names[0]].read(), names[0])
+    return replace(table, columns=rest, indices=rows)
 
 
 def _parse(data: bytes) -> NoiseFile | Table:
@@ -192,7 +207,7 @@ def _parse_json(text: str) -> Any:
             f"a JSON object with {sorted(value)[:5]} has no list of labels: give a list of labels, "
             "or an object with one"
         )
-    if isinstance(value, dict) and {"images", "annotations", "categories"} & set(value):
+    if is_annotations(value):
         raise NoiseFileError(
             f"a JSON object with {sorted(value)[:5]} is COCO annotations, which are for "
             "`noise make --format coco`, `noise info` and `noise compare`"
@@ -298,7 +313,7 @@ def _image_order(path: Path, count: int) -> NDArray[np.int64] | None:
 def _rate_text(table: Table, name: str) -> str:
     try:
         rate = _noise_file(table, name).header.measured_rate
-    except NoiseFileError:
+    except _UNREADABLE:
         return " (no labels)"
     return "" if rate is None else f" ({rate:.2%} noisy)"
 

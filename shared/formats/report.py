@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from shared.errors import printable
 from shared.formats import confusions
 from shared.formats.confusions import MATRIX_CLASSES, Confusions
-from shared.formats.noise_file import NoiseFile, NoiseFileError
+from shared.formats.noise_file import NoiseFile, NoiseFileError, measured_rate
 from shared.labels import Labels
 from shared.noise import transition_matrix
 
@@ -65,7 +65,7 @@ def facts(known: dict[str, Any], width: int = 14) -> list[str]:
 
 def _facts(subject: Subject) -> dict[str, Any]:
     noise, known = subject.noise, subject.noise.header
-    measured = "unknown" if known.measured_rate is None else f"{known.measured_rate:.5f}"
+    measured = "unknown" if (rate := _rate(noise)) is None else f"{rate:.5f}"
     if noise.clean_labels is not None:
         measured += (
             f" ({(noise.clean_labels != noise.noisy_labels).sum():,} of "
@@ -86,6 +86,13 @@ def _facts(subject: Subject) -> dict[str, Any]:
         "made by": known.generator,
         "clean labels": known.clean_labels_sha256 and f"SHA-256 {known.clean_labels_sha256}",
     }
+
+
+def _rate(noise: NoiseFile) -> float | None:
+    """The measured rate; a header need not say it."""
+    if noise.clean_labels is None:
+        return noise.header.measured_rate
+    return measured_rate(noise.noisy_labels, noise.clean_labels, noise.open_set)
 
 
 def _which(noise: NoiseFile) -> str:
@@ -305,7 +312,7 @@ def _write_axes(axes: Any, subject: Subject) -> None:
     axes.set_ylabel("clean label")
     known = subject.noise.header
     kind = f"{known.kind}, " if known.kind and known.kind not in subject.title else ""
-    title = _plain(f"{subject.title}\n{kind}measured noise rate {known.measured_rate:.2%}")
+    title = _plain(f"{subject.title}\n{kind}measured noise rate {_rate(subject.noise):.2%}")
     axes.set_title(title, fontsize=11)
 
 

@@ -4,7 +4,7 @@
     filename,label             names of files, for a dataset of files
     ,clean,noisy               the unnamed index that pandas writes
     00/1.jpg 3                 the lists of Clothing1M, WebVision and others
-    3                          one label per line
+    3                          one label per line, also as numpy.savetxt writes it: 3.000e+00
     index,given_label,new_label,new_name    ticked on the page of compare.report; without a right
                                label, new_label, a sample is left out
 
@@ -28,7 +28,7 @@ from shared.formats.safe_arrays import UnsafeArrayError
 
 MAX_BYTES = 64 * 2**20
 _MARKS = ",\t;"
-_NUMBER = re.compile(r"-?[0-9]+(\.0*)?", re.ASCII)
+_NUMBER = re.compile(r"-?[0-9]+(\.0*)?|-?[0-9]\.[0-9]*e\+[0-9]{2}", re.ASCII)  # 8.000e+00: numpy
 _PATH_AND_LABEL = re.compile(r".*[^,;\t ] +[0-9]+(\.0*)?", re.ASCII)
 _FILE = re.compile(r".*[^.]\.[A-Za-z]{2,5}")
 _INDEX_NAMES = {"", "index", "idx", "indices", "unnamed: 0", "sample_index", "id"}
@@ -51,7 +51,10 @@ def parse(text: str) -> Table:
         raise NoiseFileError(
             f"the text is longer than {MAX_BYTES >> 20} MiB: save the labels as .npy"
         )
-    rows = _rows(text.rstrip().lstrip("\r\n").splitlines())  # a table may begin with a tab
+    lines = text.lstrip("\r\n").removeprefix("# ").splitlines()  # it may begin with a tab
+    while lines and not lines[-1].strip(" "):
+        lines.pop()
+    rows = _rows(lines)
     head = next(rows)
     if head[:2] in (["src", "dsts"], ["src", "dst"]):
         raise NoiseFileError(
@@ -99,6 +102,8 @@ def _unnamed(columns: list[list[str]]) -> Table:
     *names, found = columns
     if len(names) > 1 or (names and _NUMBER.fullmatch(names[0][0])):
         raise NoiseFileError(f"the first line has {len(columns)} cells and no names: {_EXPECTED}")
+    if names and all(map(_NUMBER.fullmatch, names[0][0].split())):
+        raise NoiseFileError("the first line has more than one label: write one label a line")
     column = Column(lambda: values(found, count(1)), True)
     return Table({SINGLE: column}, names=tuple(names[0]) if names else None, is_text=True)
 
@@ -111,7 +116,7 @@ def _named(head: list[str], columns: list[list[str]]) -> Table:
         if name in found:
             raise NoiseFileError(f"the first line names {name!r} twice: give each column a name")
         if name.lower() in _INDEX_NAMES and all(map(_NUMBER.fullmatch, column)):
-            rows[name] = np.array([int(cell.partition(".")[0]) for cell in column], np.int64)
+            rows[name] = values(column, count(2))
         elif name.lower() in _FILE_NAMES or (column and all(map(_FILE.fullmatch, column))):
             names = tuple(column) if any(column) else None  # of samples that are no files
         else:
@@ -190,9 +195,19 @@ def values(cells: Sequence[str], lines: Iterable[int]) -> NDArray[Any]:
     if kinds and kinds <= {"True", "False"}:
         return np.array([cell == "True" for cell in cells])
     for number, cell in zip(lines, cells):
-        if cell[:1] == "-" or len(cell) > 18 or not _NUMBER.fullmatch(cell):
+        if _whole(cell) is None:
             raise NoiseFileError(f"line {number} has {cell[:40]!r} where a label from 0 on belongs")
-    return np.array([int(cell.partition(".")[0]) for cell in cells], np.int64)
+    return np.array([_whole(cell) for cell in cells], np.int64)
+
+
+def _whole(cell: str) -> int | None:
+    """The whole number from 0 on in a cell, if it is one."""
+    if cell[:1] == "-" or not _NUMBER.fullmatch(cell):
+        return None
+    if "e" in cell:
+        value = float(cell)
+        return int(value) if value.is_integer() and value < 2**53 else None
+    return int(cell.partition(".")[0]) if len(cell) <= 18 else None
 
 
 def floats(data: bytes) -> NDArray[np.float64]:

@@ -10,11 +10,10 @@ from dataclasses import dataclass
 
 from shared.formats import noise_file
 from shared.formats.noise_file import Header, NoiseFile, NoiseFileError
-from shared.labels import checked_rate, checked_seed
+from shared.labels import MOST_CLASSES, checked_rate, checked_seed
 from shared.noise import generators, pmd
 
 KINDS = ("uniform", "asymmetric")
-MOST_CLASSES = 10_000
 # The hybrids'; other datasets: pair flip
 DEFAULT_MAPS = {"cifar10": "cifar10", "cifar100": "cifar100_blocks_of_five"}
 

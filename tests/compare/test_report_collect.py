@@ -1,5 +1,6 @@
 """Run folders become methods and samples; what cannot be compared is refused or named."""
 
+import os
 from dataclasses import replace
 
 import numpy as np
@@ -121,6 +122,9 @@ def test_folders_that_cannot_be_read_are_named(tmp_path):
 
 
 def test_nothing_to_report_is_an_error_that_says_why(tmp_path):
+    os.mkfifo(tmp_path / "pipe.csv")
+    with pytest.raises(ReportError, match="pipe"):
+        collect([tmp_path / "pipe.csv"])
     with pytest.raises(ReportError, match=r"(?s)no run can be read.*nowhere: .*give folders"):
         collect([tmp_path / "nowhere"])
 

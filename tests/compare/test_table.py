@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from compare import table
-from compare.numbers import Spread
+from compare.spread import Spread
 from shared.errors import UserError
 from shared.formats import noise_file
 from shared.runs.reader import find_runs

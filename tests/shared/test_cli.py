@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -127,6 +128,33 @@ def test_info_lists_columns_with_their_rates(run, human):
     assert_refused(run("noise", "info", f"{human}:none"), "no column 'none'")
 
 
+def test_info_lists_columns_that_cannot_be_labels(run, tmp_path):
+    (tmp_path / "a.csv").write_text("label,label_a,label_b\n1,1,1\n2,,2\n")
+    code, printed, _ = run("noise", "info", tmp_path / "a.csv")
+    assert code == 0
+    assert [line.split()[1:] for line in printed.splitlines()[1:]] == [
+        *(["rate", "0.00000"], ["no", "labels"], ["rate", "0.00000"])
+    ]
+
+
+def test_classes_beyond_those_of_the_dataset_have_no_names(run, tmp_path):
+    known = {"clean_labels": [3, 4], "dataset": "cifar10"}
+    noise_file.write(tmp_path / "a.npz", noise_file.make([15, 4], **known))
+    code, printed, _ = run("noise", "info", tmp_path / "a.npz")
+    assert code == 0
+    assert "class 15" in printed
+    assert "deer" not in printed
+
+
+def test_a_header_need_not_say_the_rate(run, tmp_path):
+    found = noise_file.make([1, 1], clean_labels=[0, 1], num_classes=2)
+    header = replace(found.header, measured_rate=None)
+    noise_file.write(tmp_path / "a.npz", replace(found, header=header))
+    code, printed, said = run("noise", "info", tmp_path / "a.npz", "--plot", tmp_path / "a.png")
+    assert code == 0, said
+    assert "0.50000 (1 of 2 labels wrong)" in printed
+
+
 # ---- convert and compare
 
 
@@ -158,6 +186,18 @@ def test_convert_completes_a_file_from_its_dataset(make, run, tmp_path):
         )
         np.testing.assert_array_equal(read_any(tmp_path / out).clean_labels, DIGITS.train_labels)
     assert read_any(tmp_path / "labels.npz").header.dataset == "digits"
+
+
+def test_labels_of_all_samples_need_no_indices(make, run, tmp_path):
+    make(tmp_path / "a.npz")
+    found = noise_file.read(tmp_path / "a.npz")
+    every = np.arange(len(found.noisy_labels))
+    noise_file.write(tmp_path / "b.npz", replace(found, indices=every))
+    code, _, said = run(
+        "noise", "convert", tmp_path / "b.npz", tmp_path / "b.npy", "--dataset", "digits"
+    )
+    assert code == 0, said
+    assert np.load(tmp_path / "b.npy").tolist() == found.noisy_labels.tolist()
 
 
 def test_convert_to_npz_and_back_keeps_the_bytes(make, run, tmp_path):

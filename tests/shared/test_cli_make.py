@@ -1,5 +1,7 @@
 """`python -m shared noise make`, on the embedded digits."""
 
+import os
+import subprocess
 from pathlib import Path
 
 import numpy as np
@@ -163,3 +165,22 @@ def test_a_failing_write_is_one_message_and_leaves_nothing(make, tmp_path, monke
     monkeypatch.setattr("os.fsync", full)
     assert_refused(make(tmp_path / "noise.npz"), "no space left")
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        ({}, "--dataset cifar10 --kind pdn --rate 0.5 --seed 123"),
+        ({"KIND": "ieg_uniform", "RATE": "0.4"}, "--kind ieg_uniform --rate 0.4 --seed 12345"),
+        ({"KIND": "ieg_uniform", "SEED": "7"}, "--rate 0.5 --seed 7"),
+        ({"KIND": "transition"}, "--kind transition --seed 123"),
+        ({"KIND": "transition", "MATRIX": "a/T.csv"}, "--matrix a/T.csv --seed 123"),
+        ({"KIND": "pmd", "ARGS": "--eta e.npy --factor 3"}, "--kind pmd --seed 123 --out"),
+    ],
+)
+def test_make_noise_gives_what_the_kind_takes(given, words):
+    known = {"PATH": os.environ["PATH"], "PYTHON": "echo"}
+    done = subprocess.run(
+        [ROOT / "shared/noise.sh"], env=known | given, capture_output=True, text=True, check=True
+    )
+    assert words in done.stdout

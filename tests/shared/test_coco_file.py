@@ -156,7 +156,10 @@ def test_files_that_cannot_be_read(tmp_path):
 def test_telling_annotations_from_labels(write, tmp_path):
     assert coco_file.is_coco(write(tiny()))
     assert coco_file.is_coco(write(b'\xef\xbb\xbf \n{"images": []}'))
+    assert coco_file.is_coco(write(b'{"annotations": [{"id": 1'))  # cut off
     assert not coco_file.is_coco(write({"noisy_labels": [1, 2]}))
+    assert not coco_file.is_coco(write({"noisy_labels": [1, 2], "categories": ["cat"]}))
+    assert not coco_file.is_coco(write({"noisy_labels": [1, 2], "source": "images"}))
     assert not coco_file.is_coco(write([1]))
     assert not coco_file.is_coco(write(b""))
     assert not coco_file.is_coco(tmp_path / "none.json")

@@ -52,6 +52,14 @@ def test_a_label_that_is_no_class_is_refused():
         replaced(base, noise_file.make([5], indices=[1]))
 
 
+def test_labels_of_another_dataset_are_refused():
+    base = noise_file.make([0, 1, 1], dataset="digits", num_classes=2)
+    for name, value in (("dataset", "cifar10"), ("num_classes", 3)):
+        found = noise_file.make([1], indices=[0], **{name: value})
+        with pytest.raises(NoiseFileError, match=f"{name} {value}, those to correct.*--onto"):
+            replaced(base, found)
+
+
 def test_names_need_the_dataset():
     found = noise_file.NoiseFile(np.array([1]), names=("a.png",))
     with pytest.raises(NoiseFileError, match="--dataset"):
@@ -123,6 +131,13 @@ def test_ticked_samples_without_a_right_label_are_left_out_with_a_note(corrected
     code, _, said = corrected(HEAD + rows)
     assert code == 0, said
     assert "note: 2 of 3 ticked samples have no right label and are left out" in said
+    assert noise_file.read(tmp_path / "new.npz").noisy_labels.tolist() == [0, 0, 1]
+
+
+def test_a_table_with_tabs_may_end_in_empty_cells(corrected, tmp_path):
+    rows = "1,,1,b,0,a,0,a\n2,,1,b,0,a,,\n"
+    code, _, said = corrected((HEAD + rows).replace(",", "\t"))
+    assert code == 0, said
     assert noise_file.read(tmp_path / "new.npz").noisy_labels.tolist() == [0, 0, 1]
 
 

@@ -1,5 +1,7 @@
 """CSV files of labels in the forms that people write; faults named with the line or the file."""
 
+import os
+
 import pytest
 
 from shared.datasets import DatasetError
@@ -74,7 +76,8 @@ def test_faults(tmp_path, text, message):
 
 def test_files_that_are_no_text(tmp_path):
     (tmp_path / "l.csv").write_bytes(b"\xff\xfe\x00")
-    for path in (tmp_path / "l.csv", tmp_path / "nothing.csv", tmp_path):
+    os.mkfifo(tmp_path / "pipe.csv")
+    for path in (*(tmp_path / f"{name}.csv" for name in ("l", "nothing", "pipe")), tmp_path):
         with pytest.raises(DatasetError, match="not a readable list of labels"):
             read(path, NAMES, [])
 

@@ -45,6 +45,7 @@ NAMES = [f"train/{label}/img {row}.jpg" for row, label in enumerate(CLEAN)]
         ("b.txt", lines(NOISY).replace("\n", "\r\n")),
         ("c.csv", lines(NOISY, head="label")),
         ("d.csv", lines([f"{label}.0" for label in NOISY], head='"label"')),
+        ("d.txt", lines([f"{label:.18e}" for label in NOISY], head="# label")),  # numpy.savetxt
         ("e.csv", b"\xff\xfe" + lines(NOISY, head="label").encode("utf-16-le")),
         ("f.csv", b"\xef\xbb\xbf" + lines(range(300), NOISY, head="index,label").encode()),
     ],
@@ -98,6 +99,7 @@ def test_two_columns_that_may_both_be_meant_are_asked_about(tmp_path):
         lines(range(300), CLEAN, NOISY, head="\tlabel\tlabel_noisy", mark="\t"),
         lines([f'"{label}"' for label in CLEAN], NOISY, head='"label","label_noisy"'),
         lines([f"{label}.0" for label in CLEAN], NOISY, head="label,label_noisy"),
+        lines(CLEAN, NOISY, head="# label,label_noisy"),  # numpy.savetxt
     ],
 )
 def test_tables_of_text(tmp_path, text):
@@ -118,6 +120,27 @@ def test_labels_with_their_indices(tmp_path, ending):
     np.testing.assert_array_equal(read_any(save(tmp_path / "a.csv", text)).indices, rows)
 
 
+@pytest.mark.parametrize("name", ["indices", "index", "sample_index"])
+@pytest.mark.parametrize("ending", [".npz", ".json", ".pkl", ".pt"])
+def test_a_column_may_say_which_samples_the_others_are_of(tmp_path, ending, name):
+    rows = np.random.default_rng(1).permutation(1000)[:300]
+    value = {"noisy_labels": NOISY, "clean_labels": CLEAN, name: rows}
+    path = save(tmp_path / f"a{ending}", value)
+    assert external.columns(path) == ["noisy_labels", "clean_labels"]
+    found = read_any(path)
+    np.testing.assert_array_equal(found.noisy_labels, NOISY)
+    np.testing.assert_array_equal(found.clean_labels, CLEAN)
+    np.testing.assert_array_equal(found.indices, rows)
+
+
+@pytest.mark.parametrize("more", [{"source": "images"}, {"categories": ["cat", "dog"]}])
+def test_an_object_with_a_word_of_coco_may_hold_labels(tmp_path, capsys, more):
+    path = save(tmp_path / "a.json", {"noisy_labels": NOISY, **more})
+    assert main(["noise", "info", str(path)]) == 0
+    assert "300 (assumed" in capsys.readouterr().out
+    assert read_any(path).noisy_labels.tolist() == NOISY.tolist()
+
+
 def test_only_the_chosen_column_is_read(tmp_path):
     path = save(tmp_path / "a.npz", {"noisy": NOISY, "text": np.array(["x"]), "T": MATRIX})
     assert external.columns(path) == ["noisy"]
@@ -136,6 +159,8 @@ def test_only_the_chosen_column_is_read(tmp_path):
         ("label,label\n1,2\n", "names 'label' twice"),
         ("1,2,3\n4,5,6\n", "3 cells and no names"),
         ("1,2\n4,5\n", "2 cells and no names"),
+        ("0 0 1 9 4\n", "more than one label: write one label a line"),
+        ("label\n1.5e+00\n", "line 2 has '1.5e.00' where a label"),
         ("label,noisy\n1,True\n2,1\n", "line 2 has 'True'"),
         ('label,noisy\n1,"2\n', "not a table"),
         ("a\tb\nx\ty\n", "expected label,label_noisy"),
@@ -276,6 +301,16 @@ def test_labels_of_another_dataset_are_refused(largest):
 def test_very_noisy_or_few_labels_are_still_taken(noisy, clean, classes):
     known = {"dataset": "folder", "clean_labels": np.array(clean, int), "num_classes": classes}
     assert len(labels_for(noise_file.make(np.array(noisy, int)), **known)[0]) == len(clean)
+
+
+def test_labels_that_agree_less_than_by_chance_are_taken_with_a_note(capsys):
+    known = {"dataset": "folder", "clean_labels": CLEAN, "num_classes": 10}
+    labels_for(noise_file.make((CLEAN + 1) % 10), **known)
+    said = capsys.readouterr().err
+    assert "note: the noise file agrees with 0.0% of the 300 labels of folder" in said
+    assert "are the classes numbered in another order?" in said
+    labels_for(noise_file.make(NOISY), **known)
+    assert not capsys.readouterr().err
 
 
 def test_labels_that_come_with_the_right_clean_ones_are_taken_at_any_rate():

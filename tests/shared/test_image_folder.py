@@ -192,6 +192,7 @@ def test_grey_npz_images_become_colour_and_other_sizes_are_resized(tmp_path):
         ({"train_labels": np.zeros(6)}, "float64, expected one integer"),
         ({"train_labels": np.array([], int)}, "one integer"),
         ({"train_labels": np.array([0, 1, 2, 0, 1, -1])}, "range from -1 to 2, expected 0 to 2"),
+        ({"train_labels": np.array([0, 1, 2, 0, 1, 10**12])}, "up to 1,000,000,000,000, more than"),
         ({"test_labels": np.array([0, 3])}, "test_labels range from 0 to 3, expected 0 to 2"),
         ({"class_names": np.array(["a", "b"])}, "2 classes, by class_names"),
         ({"class_names": np.array([1, 2, 3])}, r"expected \(C,\) text"),

@@ -80,6 +80,8 @@ def test_rows_are_read_but_for_a_last_line_that_is_cut_off(tmp_path):
     [
         ('{"epoch": 1}\n{"epoch": 1}\n', "epoch 1 follows epoch 1: two runs"),
         ('{"epoch": 1}\n{"epoch": 2}\n{"epoch": 1}\n', "epoch 1 follows epoch 2: two runs"),
+        ('{"epoch": 1}\n{"epoch": "2"}\n', "no row with 'epoch'"),
+        ('{"epoch": 1}\n{"epoch": null}\n', "no row with 'epoch'"),
         ('{"step": 1}\n', "no row with 'epoch'"),
         ("[1]\n", "no row with 'epoch'"),
         ("{\n", "no row with 'epoch'"),

@@ -4,7 +4,7 @@ import math
 
 import pytest
 
-from compare.numbers import Spread, span, spread
+from compare.spread import Spread, span, spread
 
 
 def test_a_spread_is_the_mean_and_the_sample_deviation():
