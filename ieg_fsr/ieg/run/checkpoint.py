@@ -10,7 +10,7 @@ import json
 import os
 import re
 import shutil
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +25,8 @@ _PARTS = (".data-00000-of-00001", ".index")  # in the order of renaming
 # What TensorFlow raises for files that are cut off or overwritten.
 _TORN = (tf.errors.OpError, ValueError, IndexError)
 _RECORD = "record/.ATTRIBUTES/py_state"  # where TensorFlow keeps the text of `Record`
-_ADDED = "weight_counts"  # a part of the state that checkpoints of older versions lack
+# What checkpoints of older versions lack: a part of the state, and one of the identity.
+_ADDED, _CLASSES = "weight_counts", "class_names"
 # What devices have to do with the identity: a step of the same images, shared among more or fewer.
 _DEVICES, _IMAGES_OF_EACH = "replicas", "batch_size"
 _ADVICE = (
@@ -204,8 +205,20 @@ def _differences(
     for name in sorted({*saved, *current} if names is None else names):
         if shared and name in (_DEVICES, _IMAGES_OF_EACH):
             continue
-        if saved.get(name) != current.get(name):
-            yield f"{name}: {saved.get(name)} then, {current.get(name)} now"
+        then, now = saved.get(name), current.get(name)
+        if name == _CLASSES:
+            then, now = _first_unlike(then, now)
+        if then != now:
+            yield f"{name}: {then} then, {now} now"
+
+
+def _first_unlike(then: Sequence[str] | None, now: Sequence[str] | None) -> tuple[str, str]:
+    """What differs in two lists of class names, which may be long; equal where nothing does."""
+    if then is None or now is None:
+        return "", ""
+    if len(then) != len(now):
+        return f"{len(then)} classes", f"{len(now)} classes"
+    return next(((one, other) for one, other in zip(then, now) if one != other), ("", ""))
 
 
 def _images(identity: Mapping[str, Any]) -> int:
