@@ -1,5 +1,6 @@
 """Checkpoints: what is kept, what a kill can leave, and what is refused."""
 
+import gc
 from pathlib import Path
 
 import pytest
@@ -135,3 +136,16 @@ def test_other_classes_are_refused_naming_the_first_unless_an_older_version_save
             with pytest.raises(CheckpointError, match=rf"\(class_names: {difference}\)"):
                 restore(tmp_path, same=same, class_names=names)
     assert restore(tmp_path, class_names=["cat", "dog", "fox"])[0] == 6
+
+
+def test_a_network_of_another_shape_is_not_a_torn_checkpoint_and_not_a_page_of_warnings(
+    tmp_path, caplog
+):
+    save(tmp_path, 3)
+    with caplog.at_level("WARNING", "tensorflow"):
+        for step in (0, 3):
+            values = {"weights": [tf.Variable([0.0]), tf.Variable(0.0)]}
+            with pytest.raises(CheckpointError, match=r"of another shape .* give the data and the"):
+                checkpoint.restore(tmp_path, values, Record(IDENTITY, []), step)
+        gc.collect()
+    assert caplog.messages == []

@@ -10,7 +10,9 @@ import json
 import os
 import re
 import shutil
+import traceback
 from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -150,18 +152,32 @@ def restore(
             raise CheckpointError(
                 f"{folder} holds another run ({'; '.join(differences)}). {way_on}{advice}"
             )
-        try:
-            present = _without_added(prefix, state)
-            loaded = tf.train.Checkpoint(record=record, **present).read(prefix)
-            loaded.assert_existing_objects_matched()
-            loaded.expect_partial()  # an evaluation leaves momentum and queue where they are
-        except (*_TORN, AssertionError) as error:
-            _skip(prefix, error, step)
-            continue
+        with _quiet():
+            try:
+                present = _without_added(prefix, state)
+                loaded = tf.train.Checkpoint(record=record, **present).read(prefix)
+                loaded.assert_existing_objects_matched()
+                loaded.expect_partial()  # an evaluation leaves momentum and queue where they are
+            except (*_TORN, AssertionError) as error:
+                traceback.clear_frames(error.__traceback__)  # what warns when it is freed
+                _skip(prefix, error, step)
+                continue
         if same is None and identity[_DEVICES] != record.identity[_DEVICES]:
             print(_changed_devices(identity, record.identity))
         return iteration
     return 0
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Without TensorFlow's warnings, a line for each tensor that is not read; errors tell more."""
+    logger = tf.get_logger()
+    level = logger.level
+    logger.setLevel("ERROR")
+    try:
+        yield
+    finally:
+        logger.setLevel(level)
 
 
 def _identity(prefix: str) -> dict[str, Any]:
@@ -186,6 +202,11 @@ def _skip(prefix: str, error: Exception, step: int) -> None:
     if (known := of_system(error)) is not None:  # it is whole, but not for this user
         raise OSError(known.errno, known.strerror, prefix) from error
     reason = _first_line(error)
+    if "incompatible tensor" in reason:  # an older one would not fit either
+        raise CheckpointError(
+            f"{prefix} is of a network of another shape ({reason}): give the data and the "
+            "--network_name that it was trained with"
+        ) from error
     if step:
         raise CheckpointError(
             f"{prefix} cannot be read, it is torn ({reason}): choose another --restore_step"
