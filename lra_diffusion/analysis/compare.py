@@ -18,6 +18,7 @@ from shared.runs.methods import LRA
 from shared.runs.reader import Run, find_runs
 
 VOTE = "knn_accuracy_test"  # of a row or of config.yaml
+SAME_IMAGES = {**HUMAN, "webvisionmini": "webvision"}  # two names of one dataset
 
 
 def vote_of(run: Run) -> tuple[str, float] | None:
@@ -99,12 +100,29 @@ def dataset_of(run: Run) -> str | None:
     return dataset
 
 
+def plain_dataset_of(run: Run) -> str | None:
+    """What all projects call the run's dataset, without noise; None where the run does not say."""
+    name = (dataset_of(run) or "").partition("_")[0]  # IEG's cifar10_uniform_0.4 is cifar10
+    return None if name in ("", "file") else SAME_IMAGES.get(name, name)
+
+
 def _shown(accuracy: float | None) -> str:
     return "-" if accuracy is None else f"{accuracy:.2f}"
 
 
 def noise_of(runs: Sequence[Run]) -> str:
-    """The noise in a title; a warning goes to stderr when the runs had different labels."""
+    """The noise in a title; a warning goes to stderr when the runs had different images or labels.
+
+    Curves of a .csv have no labels, but the name of their dataset.
+    """
+    datasets = sorted({name for run in runs if (name := plain_dataset_of(run)) is not None})
+    if len(datasets) > 1:
+        print(
+            f"warning: these runs were trained on different datasets ({', '.join(datasets)}), so "
+            "their accuracies do not compare",
+            file=sys.stderr,
+        )
+        return "different datasets"
     if not same_labels(runs):
         print(
             "warning: these runs were trained on different noisy labels (by their noise.npz), so "

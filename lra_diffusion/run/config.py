@@ -18,7 +18,7 @@ from .dataset_flags import (
     check_own_pictures,
     choose_dataset,
 )
-from .fields import build_parser, check_at_least, read, restore
+from .fields import build_parser, check_at_least, check_seed, read, restore
 from .presets import HUMAN, IN_MEMORY, LEGACY, OWN_PICTURES, PRESETS
 from .schema import CEConfig, LabelConfig, TrainConfig
 
@@ -209,9 +209,10 @@ def _check(parser: argparse.ArgumentParser, config: TrainConfig) -> None:
     least = {
         **dict.fromkeys(("nepoch", "feature_dim", "k", "width", "limit_test", "lr_horizon"), 1),
         **dict.fromkeys(("batch_size", "limit_train"), 2),
-        **dict.fromkeys(("warmup_epochs", "seed", "num_workers"), 0),
+        **dict.fromkeys(("warmup_epochs", "num_workers"), 0),
     }
     check_at_least(parser, dataclasses.asdict(config), least)
+    check_seed(parser, config.seed)
     if not 1 <= config.ddim_n_step <= MAX_DDIM_STEPS:
         parser.error(
             f"--ddim_n_step {config.ddim_n_step}: give a number between 1 and {MAX_DDIM_STEPS}"
@@ -334,7 +335,8 @@ def parse_ce(argv: Sequence[str] | None) -> CEConfig:
         values.setdefault(name, PRESETS[values["dataset"]][name])
     config = CEConfig(**values)
     ones = ("nepoch", "batch_size", "width", "limit_train", "limit_test")
-    check_at_least(parser, values, {**dict.fromkeys(ones, 1), "seed": 0})
+    check_at_least(parser, values, dict.fromkeys(ones, 1))
+    check_seed(parser, config.seed)
     check_positive(parser, "lr", config.lr)
     _check_labels_and_wandb(parser, config)
     return config

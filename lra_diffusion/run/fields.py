@@ -125,6 +125,12 @@ def restore(config: type, recorded: Mapping[str, Any]) -> dict[str, Any]:
     return values
 
 
+def check_seed(parser: argparse.ArgumentParser, seed: int | None, flag: str = "--seed") -> None:
+    """Exits with a message for a seed that numpy or torch does not take."""
+    if seed is not None and not 0 <= seed < 2**32:
+        parser.error(f"{flag} {seed}: must lie in [0, {2**32})")
+
+
 def check_at_least(
     parser: argparse.ArgumentParser, values: Mapping[str, Any], least: Mapping[str, float]
 ) -> None:

@@ -66,7 +66,7 @@ class RunFolder:
         self.name, self.identity, self.path, self.ranks = name, identity, path, ranks
         self.rows: list[Row] = []
         self._ranks_before = ranks.size
-        # Each time: epochs that were done, the number that was planned before, and is now.
+        # Each time: epochs that were done, and where the learning rate ended before, and does now.
         self.prolonged: list[dict[str, int]] = []
         self.published_at = self.path if config.output_dir else Path("model")
 
@@ -88,13 +88,13 @@ class RunFolder:
                 f"{self.ranks.size}: batch normalisation takes its statistics from other rows, so "
                 "the result is not that of a run in one go"
             )
+        hint = "; --lr_horizon in the first command leaves room for more"
+        hint = hint if "lr_horizon" in self.identity else ""
         for times in self.prolonged:
-            hint = "; --lr_horizon in the first command leaves room for more"
             lines.append(
                 f"note: prolonged: the learning rate of epochs 1 to {times['done']} was one that "
-                f"ends at epoch {times['before']}, from epoch {times['done'] + 1} on it is that of "
-                f"a run of {times['now']} epochs; so the result is not that of {times['now']} "
-                f"epochs in one go{hint if 'lr_horizon' in self.identity else ''}"
+                f"ends at epoch {times['before']}, from epoch {times['done'] + 1} on one that ends "
+                f"at epoch {times['now']}; so the result is not that of a run in one go{hint}"
             )
         return lines
 
@@ -147,9 +147,10 @@ class RunFolder:
         saved, rows = dict(state["identity"]), list(state["rows"])
         self.prolonged = list(state.get("prolonged", ()))
         if _is_prolonged(saved, self.identity):
-            before = saved["nepoch"]
-            if saved.get("lr_horizon", before) != self.identity.get("lr_horizon", self.nepoch):
-                times = {"done": len(rows), "before": before, "now": self.nepoch}
+            before = saved.get("lr_horizon", saved["nepoch"])
+            now = self.identity.get("lr_horizon", self.nepoch)
+            if before != now:
+                times = {"done": len(rows), "before": before, "now": now}
                 self.prolonged = [*self.prolonged, times]
             saved |= {key: self.identity[key] for key in PROLONGED if key in saved}
         checkpoint.refuse_other_run(saved, self.identity)

@@ -6,7 +6,7 @@ from typing import Any, get_type_hints
 
 from .config import LABELS_FOLDER, OUTCOMES, check_positive, usual_presets
 from .dataset_flags import check_own_pictures
-from .fields import build_parser, check_at_least, read
+from .fields import build_parser, check_at_least, check_seed, read
 from .presets import SIMCLR, TEACHERS
 from .schema import TrainConfig
 from .tool_schema import TEACHER_NETWORKS, KNNConfig, PMDConfig, SimCLRConfig
@@ -34,6 +34,7 @@ def parse_simclr(argv: Sequence[str] | None) -> SimCLRConfig:
     check_own_pictures(parser, values, config.dataset)
     least = {"nepoch": 1, "batch_size": 2, "width": 1, "limit_train": 2, "limit_test": 1}
     check_at_least(parser, values, least)
+    check_seed(parser, config.seed)
     for name in ("lr", "temperature"):
         check_positive(parser, name, values[name])
     return config
@@ -63,7 +64,9 @@ def parse_pmd(argv: Sequence[str] | None) -> PMDConfig:
         values.setdefault("noise_factor", DEFAULT_FACTOR)
     out = values.get("out")
     values.setdefault("output_dir", out.parent if out else LABELS_FOLDER)
-    check_at_least(parser, values, {"epochs": 1, "limit_train": 2, "seed": 0})
+    check_at_least(parser, values, {"epochs": 1, "limit_train": 2})
+    check_seed(parser, values.get("seed"))
+    check_seed(parser, values.get("on_top_seed"), "--on_top_seed")
     check_positive(parser, "lr", values["lr"])
     return PMDConfig(**values)
 

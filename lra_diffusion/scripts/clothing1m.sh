@@ -1,6 +1,9 @@
 #!/usr/bin/env bash
 # LRA-diffusion on Clothing1M with CC features: SEED=123
 source "$(dirname "$0")/common.sh"
-RATE='' NOISE_FILE=''  # these labels are noisy by themselves
+[[ -z $RATE$NOISE_FILE ]] || {
+  echo "these labels are noisy by themselves: leave out RATE and NOISE_FILE" >&2
+  exit 2
+}
 "$PYTHON" lra_diffusion/train_Clothing1M.py --seed "$SEED" --resume \
   --output_dir "$(run_folder lra_diffusion-clothing1m '')" "${args[@]}"

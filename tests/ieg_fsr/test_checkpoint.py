@@ -1,5 +1,6 @@
 """Checkpoints: what is kept, what a kill can leave, and what is refused."""
 
+import gc
 from pathlib import Path
 
 import pytest
@@ -121,3 +122,30 @@ def test_a_part_of_the_state_can_be_restored(tmp_path):
     weights = [tf.Variable([0.0, 0.0]), tf.Variable(0.0)]
     assert checkpoint.restore(tmp_path, {"weights": weights}, Record(IDENTITY, [])) == 3
     assert weights[1].numpy() == 3.0
+
+
+def test_other_classes_are_refused_naming_the_first_unless_an_older_version_saved_none(tmp_path):
+    save(tmp_path, 3)
+    assert restore(tmp_path, class_names=["cat", "dog"])[0] == 3
+    save(tmp_path, 6, class_names=["cat", "dog", "fox"])
+    for names, difference in (
+        (["cat", "cow", "fly"], "dog then, cow now"),
+        (["cat", "dog"], "3 classes then, 2 classes now"),
+    ):
+        for same in (None, ["method", "class_names"]):
+            with pytest.raises(CheckpointError, match=rf"\(class_names: {difference}\)"):
+                restore(tmp_path, same=same, class_names=names)
+    assert restore(tmp_path, class_names=["cat", "dog", "fox"])[0] == 6
+
+
+def test_a_network_of_another_shape_is_not_a_torn_checkpoint_and_not_a_page_of_warnings(
+    tmp_path, caplog
+):
+    save(tmp_path, 3)
+    with caplog.at_level("WARNING", "tensorflow"):
+        for step in (0, 3):
+            values = {"weights": [tf.Variable([0.0]), tf.Variable(0.0)]}
+            with pytest.raises(CheckpointError, match=r"of another shape .* give the data and the"):
+                checkpoint.restore(tmp_path, values, Record(IDENTITY, []), step)
+        gc.collect()
+    assert caplog.messages == []

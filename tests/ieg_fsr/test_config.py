@@ -12,6 +12,7 @@ import yaml
 
 from ieg.method.settings import PseudoLoss
 from ieg.run import config
+from ieg.run.flags import PLACES
 
 PUBLISHED = {
     "dataset": "cifar100_uniform_0.8",
@@ -166,6 +167,11 @@ def test_fsr_forces_its_flags_before_anything_reads_them():
         ("--use_pseudo_loss=all_1_0.1_inf", "weight"),
         ("--decay_steps=200,100", "rising whole numbers"),
         ("--decay_epochs=", "such as 160,180"),
+        ("--max_epoch=3 --max_iteration=9", "--max_epoch=3 and --max_iteration=9 both say how"),
+        ("--lr_schedule=custom_step --decay_epochs=1,2 --max_iteration=6", "give --max_epoch, or"),
+        ("--lr_schedule=exponential --decay_steps 5 --max_epoch 3", "give --decay_epochs, or"),
+        ("--dataset=webvisionmini --aug_type=randaug", "or give --aug_type=default"),
+        ("--dataset=folder --network_name=resnet50 --aug_type=randaug", "images of 32 pixels"),
         ("--learning_rate=0", "must be greater than 0"),
         ("--learning_rate=nan", "must be a finite number"),
         ("--meta_stepsize=inf", "must be a finite number"),
@@ -187,6 +193,32 @@ def test_what_cannot_work_is_refused_with_what_can(capsys, flags, message):
     with pytest.raises(SystemExit, match="2"):
         config.parse(shlex.split(flags))
     assert message in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "flags",
+    [
+        "--decay_steps=7 --max_epoch=3",  # the cosine schedule reads none
+        "--lr_schedule=cosine_one --decay_epochs=2",
+        "--dataset=folder --network_name=wrn10-1 --aug_type=randaug",
+        "--dataset=webvisionmini --method=fsr --aug_type=randaug",
+    ],
+)
+def test_what_no_method_or_schedule_reads_is_let_through(flags):
+    config.parse(flags.split())
+
+
+@pytest.mark.parametrize("flag", [*PLACES, "output_dir", "checkpoint_path", "export", "config"])
+def test_the_home_folder_is_meant_where_the_shell_leaves_its_sign(tmp_path, monkeypatch, flag):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    run = tmp_path / "a:b"
+    run.mkdir()
+    (run / "config.yaml").write_text("seed: 3\nmethod: l2r\nnetwork_name: wrn10-1\n")
+    if flag == "config":
+        assert config.parse(["--config=~/a:b/config.yaml"]).seed == 3
+    else:
+        needed = ["--dataset=file"] if flag == "noise_file" else []
+        assert str(getattr(config.parse([*needed, f"--{flag}=~/a:b"]), flag)) == str(run)
 
 
 def test_run_folders():

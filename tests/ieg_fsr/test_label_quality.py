@@ -110,6 +110,37 @@ def test_a_run_counts_the_steps_of_its_last_part_over_all_devices(tmp_path):
     np.testing.assert_allclose(quality(run.trainer), expected, rtol=1e-6)
 
 
+class _Judge:
+    """As much of a Trainer as the counting of weights needs, with 8 samples, all helpful."""
+
+    queue, weights = None, ()
+
+    def __init__(self):
+        self.weight_counts = WeightCounts(8)
+
+    def step(self, batch, _):
+        self.weight_counts.record(batch, tf.ones(4))
+        return {"loss/net": tf.constant(1.0)}, {}
+
+
+def test_a_run_that_is_resumed_for_fewer_steps_judges_by_those_that_are_left():
+    def go_on(judge, done, last):
+        batches = iter(np.arange(8).reshape(2, 4)[np.arange(done, last) % 2])
+        plan = Plan(2, last, lambda _: 0.1, ())
+        for _ in train(judge, batches, plan, dict, done=done, queue_order=np.arange(8)):
+            pass
+        return judge.weight_counts.drawn.numpy().tolist()
+
+    assert go_on(_Judge(), 0, 18) == [3.0] * 8  # of the last six steps
+    judge = _Judge()
+    assert go_on(judge, 0, 8) == [3.0] * 8
+    assert go_on(judge, 8, 9) == [4.0] * 4 + [3.0] * 4  # inside the last part: counted on
+    judge = _Judge()
+    go_on(judge, 0, 10)
+    judge.weight_counts = WeightCounts(8)  # as of a longer plan, which had not come to its end
+    assert go_on(judge, 10, 14) == [2.0] * 8
+
+
 # ---- the verdict
 
 

@@ -86,3 +86,15 @@ def test_a_method_that_has_a_recipe_of_its_own_is_refused(recipe):
     status, error = recipe("ieg-cifar10", METHOD="fsr")
     assert status == 2
     assert "METHOD=fsr: choose ieg, l2r or supervised" in error
+
+
+@pytest.mark.parametrize("variables", [{"RATE": "0.2"}, {"NOISE_FILE": "a.npz"}])
+@pytest.mark.parametrize(
+    ("name", "way"),
+    [("fsr-longtail", "--dataset=cifar10_imbal_0.02_0.2"), ("ieg-webvision", "by themselves")],
+)
+def test_noise_that_a_recipe_does_not_make_is_refused(recipe, name, way, variables):
+    status, error = recipe(name, **variables)
+    assert status == 2
+    assert "leave out RATE and NOISE_FILE" in error
+    assert way in error

@@ -5,6 +5,7 @@ import re
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -24,6 +25,7 @@ from conftest import (
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from ieg.run import checkpoint, config
+from shared import datasets
 from shared.formats import noise_file
 
 KEPT = {"supervised": 5, "ieg": 4, "l2r": 4, "fsr": 3}
@@ -230,6 +232,19 @@ def test_evaluation_has_no_warnings(trained):
     done = run_main(*flags, "--mode=evaluation", f"--output_dir={folder}", cwd=folder)
     assert done.returncode == 0
     assert "WARNING:tensorflow" not in done.stderr
+
+
+def test_evaluation_on_other_classes_is_refused(trained, main, tmp_path, monkeypatch, capsys):
+    def renamed(name, *_args, **_keywords):
+        found = load(name)
+        return replace(found, class_names=("nought", *found.class_names[1:]))
+
+    load = datasets.load
+    monkeypatch.setattr(datasets, "load", renamed)
+    flags = [*TINY, "--mode=evaluation", "--method=supervised"]
+    assert main(*flags, f"--output_dir={trained['supervised'][0]}") == 2
+    error = capsys.readouterr().err
+    assert "(class_names: 0 then, nought now). Give the flags and the data that it was" in error
 
 
 def test_evaluation_without_a_checkpoint_or_of_another_network_says_so(trained, main, capsys):

@@ -7,7 +7,8 @@ from conftest import TINY
 
 from ieg.method import signs, train
 from ieg.method.schedules import Plan
-from ieg.run.report import step_line
+from ieg.run.config import parse
+from ieg.run.report import print_start, step_line
 
 
 @pytest.fixture
@@ -53,3 +54,33 @@ def test_the_line_of_a_step_has_epoch_step_loss_and_speed():
     assert step_line(3 * 391 + 120, plan, 1.93, 412.3) == (
         "epoch 3: step 120 of 391, iteration 1293 of 20000, loss 1.9300, 412 images/s"
     )
+
+
+@pytest.mark.parametrize(
+    ("flags", "said"),
+    [
+        ("--method=fsr", "note: all steps come before epoch 20 (--meta_start_epoch), from which"),
+        ("--method=fsr --nouse_mixup --meta_start_epoch=3", "count: this is cross-entropy alone"),
+        ("--method=fsr --meta_start_epoch=2", None),  # one step is in epoch 2
+        ("--method=supervised", None),
+    ],
+)
+def test_a_run_of_fsr_that_ends_before_its_weights_count_says_so(capsys, flags, said):
+    run = SimpleNamespace(
+        config=parse(flags.split()),
+        plan=Plan(10, 21, float, ()),
+        task=SimpleNamespace(
+            name="digits",
+            num_classes=10,
+            probe=None,
+            evaluation=None,
+            train=SimpleNamespace(image_shape=(32, 32, 3), labels=range(100), gold=None),
+        ),
+        strategy=SimpleNamespace(num_replicas_in_sync=1),
+        jit_compile=False,
+        folder="run",
+    )
+    print_start(run, 0)
+    notes = [line for line in capsys.readouterr().out.splitlines() if line.startswith("note")]
+    assert len(notes) == (said is not None)
+    assert not notes or said in notes[0]

@@ -11,7 +11,7 @@ from lra_diffusion.encoders.clip_tower import TOWERS
 from lra_diffusion.method.diffusion import TIMESTEPS
 from lra_diffusion.method.networks import DEPTHS
 from lra_diffusion.run import config
-from lra_diffusion.run.config import parse
+from lra_diffusion.run.config import parse, parse_ce
 from lra_diffusion.run.record import plain
 from lra_diffusion.run.schema import CLIP_TYPES, NETWORKS
 from lra_diffusion.run.tool_config import parse_knn, parse_pmd, parse_simclr
@@ -160,6 +160,8 @@ def test_the_name_of_the_noise_names_the_dataset():
         ("train_CIFAR", "--batch_size 1", "must be at least 2"),
         ("train_CIFAR", "--ema_decay 1", "must lie in"),
         ("train_CIFAR", "--lr 0", "must be greater than 0"),
+        ("train_CIFAR", "--seed -1", "--seed -1: must lie in [0, 4294967296)"),
+        ("train_Food101N", "--seed 99999999999999999999999", "must lie in [0, 4294967296)"),
         ("train_CIFAR", "--nepoch 20 --lr_horizon 10", "goes beyond --lr_horizon 10"),
         ("train_CIFAR", "--fp_embed_train a.npy", "belong together"),
         ("train_CIFAR", "--cut_labels --no_validation", "drop one of them"),
@@ -284,3 +286,19 @@ def test_constants_that_are_repeated_to_keep_torch_out_agree():
     assert tuple(TOWERS) == CLIP_TYPES
     assert tuple(DEPTHS) == NETWORKS
     assert parse_pmd([]).on_top_seed == ON_TOP_SEED
+
+
+@pytest.mark.parametrize("seed", [-1, 2**32])
+def test_a_seed_that_no_generator_takes_is_refused_by_every_script(seed, capsys):
+    for parse_other, *flags in (
+        (parse_ce, "--noise_type", "cifar10-1-0.35"),
+        (parse_simclr,),
+        (parse_pmd, "--rate", "0.35"),
+    ):
+        with pytest.raises(SystemExit, match="2"):
+            parse_other([*flags, "--seed", str(seed)])
+        assert f"--seed {seed}: must lie in [0, 4294967296)" in capsys.readouterr().err
+        assert parse_other([*flags, "--seed", str(2**32 - 1)]).seed == 2**32 - 1
+    with pytest.raises(SystemExit, match="2"):
+        parse_pmd(["--on_top_seed", str(seed)])
+    assert f"--on_top_seed {seed}: must" in capsys.readouterr().err

@@ -155,6 +155,11 @@ def test_with_a_horizon_from_the_start_a_prolonged_run_is_the_long_one(tmp_path,
         for name in ("run", "whole")
     )
     assert prolonged == whole
+    # Another horizon is what the note is of, not the number of epochs.
+    later = ["--nepoch", "6", "--lr_horizon", "9", "--resume", "--output_dir", "run"]
+    assert train_CIFAR.main([*flags, *later]) == 0
+    said = "was one that ends at epoch 7, from epoch 6 on one that ends at epoch 9"
+    assert said in capsys.readouterr().out
 
 
 # ---- a full disk

@@ -12,7 +12,7 @@ from torchvision import transforms
 from lra_diffusion.method.epoch import in_order
 from lra_diffusion.method.images import CLOTHING1M_NORMALISATION, IMAGENET_NORMALISATION
 from lra_diffusion.run.errors import UsageError
-from lra_diffusion.run.image_files import CROP, DiskImages, resized
+from lra_diffusion.run.image_files import CROP, DiskImages, resized, without_ends
 
 SIZES = [
     (40, 30),
@@ -54,6 +54,24 @@ def test_test_images_are_the_centre_and_views_lie_inside(tmp_path, size, bicubic
     images = DiskImages([path], normalisation, torch.device("cpu"), 0, bicubic)
     [plain] = images.plain(in_order(1, 1, images.device))
     np.testing.assert_allclose(plain[0].numpy(), reference(whole).numpy(), atol=1e-5)
+
+
+def test_of_a_strip_the_middle_counts_and_other_pictures_stay_as_they_are(tmp_path):
+    for size in (*SIZES[:-1], (480, 30), (30, 480)):
+        image = Image.new("RGB", size)
+        assert without_ends(image) is image
+    across = np.zeros((3, 60_000, 3), np.uint8)
+    across[:, 30_000 - 24 : 30_000 + 24] = 200
+    for pixels in (across, across.transpose(1, 0, 2)):
+        strip = without_ends(Image.fromarray(np.ascontiguousarray(pixels)))
+        assert sorted(strip.size) == [3, 48]
+        assert np.asarray(strip).min() == 200
+        Image.fromarray(np.ascontiguousarray(pixels)).save(tmp_path / "strip.png")
+        images = DiskImages(
+            [tmp_path / "strip.png"], ((0.0,) * 3, (1 / 255,) * 3), torch.device("cpu"), 0, True
+        )
+        for [view] in (images.plain([torch.tensor([0])]), images.views([torch.tensor([0])], 3)):
+            assert (view.round() == 200).all()
 
 
 def test_views_are_windows_of_the_image_half_of_them_mirrored(tmp_path):

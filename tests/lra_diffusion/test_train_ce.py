@@ -289,6 +289,26 @@ def test_compare_warns_of_other_labels_tells_equal_methods_apart_and_says_what_i
         compare.main([runs[0], "--plot", "curves.pdf"])
 
 
+def test_compare_warns_of_other_datasets_also_where_curves_have_no_labels(tmp_path, capsys):
+    def curve(name, entry):
+        place = tmp_path / f"{name}.csv"
+        place.write_text(f"# method: {name}\n# {entry}\nepoch,accuracy\n1,50.0\n")
+        return str(place)
+
+    own = curve("CE", "dataset: cifar10n")
+    theirs = [
+        curve("LRA-diffusion (CLIP)", "dataset: cifar10_uniform_0.4"),
+        curve("LRA-diffusion (SimCLR)", "dataset_name: cifar10"),
+        curve("LRA-diffusion", "dataset: file"),
+    ]
+    assert compare.main([own, *theirs]) == 0
+    assert capsys.readouterr().err == ""
+    assert compare.main([own, curve("LRA-diffusion (lite0)", "dataset: digits")]) == 0
+    out, err = capsys.readouterr()
+    assert out.startswith("different datasets\n")
+    assert "trained on different datasets (cifar10, digits), so their accuracies" in err
+
+
 def test_compare_takes_runs_of_other_projects_with_the_accuracy_that_they_report(tmp_path, capsys):
     """Trained on the same labels but for those that each keeps to validate."""
     fake_run(tmp_path / "ce", "CE", [70.0, 80.0])

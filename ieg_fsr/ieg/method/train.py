@@ -76,12 +76,16 @@ def train(
     queue = trainer.queue
     if queue is not None and not done:
         queue.fill(queue_order)
+    counts = trainer.weight_counts
+    judged_from = plan.judged_from
+    if counts is not None and not counts.started.numpy():
+        judged_from = max(judged_from, done)  # resumed for fewer steps than were planned before
     unread: list[tuple[int, float, Batch, Batch]] = []
     since = last_read = time.perf_counter()
     timed = 0
     for iteration in range(done + 1, plan.max_iteration + 1):
-        if trainer.weight_counts is not None and iteration == plan.judged_from + 1:
-            trainer.weight_counts.restart()
+        if counts is not None and iteration == judged_from + 1:
+            counts.restart()
         learning_rate = plan.learning_rate(iteration - 1)
         shared = {
             "iteration": tf.constant(iteration - 1),

@@ -10,7 +10,9 @@ import json
 import os
 import re
 import shutil
-from collections.abc import Collection, Iterator, Mapping
+import traceback
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +27,8 @@ _PARTS = (".data-00000-of-00001", ".index")  # in the order of renaming
 # What TensorFlow raises for files that are cut off or overwritten.
 _TORN = (tf.errors.OpError, ValueError, IndexError)
 _RECORD = "record/.ATTRIBUTES/py_state"  # where TensorFlow keeps the text of `Record`
-_ADDED = "weight_counts"  # a part of the state that checkpoints of older versions lack
+# What checkpoints of older versions lack: a part of the state, and one of the identity.
+_ADDED, _CLASSES = "weight_counts", "class_names"
 # What devices have to do with the identity: a step of the same images, shared among more or fewer.
 _DEVICES, _IMAGES_OF_EACH = "replicas", "batch_size"
 _ADVICE = (
@@ -149,18 +152,32 @@ def restore(
             raise CheckpointError(
                 f"{folder} holds another run ({'; '.join(differences)}). {way_on}{advice}"
             )
-        try:
-            present = _without_added(prefix, state)
-            loaded = tf.train.Checkpoint(record=record, **present).read(prefix)
-            loaded.assert_existing_objects_matched()
-            loaded.expect_partial()  # an evaluation leaves momentum and queue where they are
-        except (*_TORN, AssertionError) as error:
-            _skip(prefix, error, step)
-            continue
+        with _quiet():
+            try:
+                present = _without_added(prefix, state)
+                loaded = tf.train.Checkpoint(record=record, **present).read(prefix)
+                loaded.assert_existing_objects_matched()
+                loaded.expect_partial()  # an evaluation leaves momentum and queue where they are
+            except (*_TORN, AssertionError) as error:
+                traceback.clear_frames(error.__traceback__)  # what warns when it is freed
+                _skip(prefix, error, step)
+                continue
         if same is None and identity[_DEVICES] != record.identity[_DEVICES]:
             print(_changed_devices(identity, record.identity))
         return iteration
     return 0
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Without TensorFlow's warnings, a line for each tensor that is not read; errors tell more."""
+    logger = tf.get_logger()
+    level = logger.level
+    logger.setLevel("ERROR")
+    try:
+        yield
+    finally:
+        logger.setLevel(level)
 
 
 def _identity(prefix: str) -> dict[str, Any]:
@@ -185,6 +202,11 @@ def _skip(prefix: str, error: Exception, step: int) -> None:
     if (known := of_system(error)) is not None:  # it is whole, but not for this user
         raise OSError(known.errno, known.strerror, prefix) from error
     reason = _first_line(error)
+    if "incompatible tensor" in reason:  # an older one would not fit either
+        raise CheckpointError(
+            f"{prefix} is of a network of another shape ({reason}): give the data and the "
+            "--network_name that it was trained with"
+        ) from error
     if step:
         raise CheckpointError(
             f"{prefix} cannot be read, it is torn ({reason}): choose another --restore_step"
@@ -204,8 +226,20 @@ def _differences(
     for name in sorted({*saved, *current} if names is None else names):
         if shared and name in (_DEVICES, _IMAGES_OF_EACH):
             continue
-        if saved.get(name) != current.get(name):
-            yield f"{name}: {saved.get(name)} then, {current.get(name)} now"
+        then, now = saved.get(name), current.get(name)
+        if name == _CLASSES:
+            then, now = _first_unlike(then, now)
+        if then != now:
+            yield f"{name}: {then} then, {now} now"
+
+
+def _first_unlike(then: Sequence[str] | None, now: Sequence[str] | None) -> tuple[str, str]:
+    """What differs in two lists of class names, which may be long; equal where nothing does."""
+    if then is None or now is None:
+        return "", ""
+    if len(then) != len(now):
+        return f"{len(then)} classes", f"{len(now)} classes"
+    return next(((one, other) for one, other in zip(then, now) if one != other), ("", ""))
 
 
 def _images(identity: Mapping[str, Any]) -> int:

@@ -8,7 +8,7 @@ import argparse
 import os
 import sys
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -16,13 +16,28 @@ from ieg.input import names
 from ieg.input.own_pictures import MEMORY_SIDE
 from ieg.method.schedules import SCHEDULES
 from ieg.method.settings import METHODS, PseudoLoss, parse_pseudo_loss
-from ieg.run.flags import Aside, Flag, add_flags, check_limits, flags_of, rising, whole_command
+from ieg.run.flags import (
+    Aside,
+    Flag,
+    add_flags,
+    check_limits,
+    flags_of,
+    rising,
+    whole_command,
+    with_home,
+)
+from ieg.run.refusals import (
+    PRETRAINED,
+    WITHOUT_STEPS,
+    refuse_randaug_of_large_images,
+    refuse_two_units,
+    refuse_what_is_not_there,
+)
 
 NETWORKS = (
     "wrn28-10, resnet29, resnet32, resnet18, resnet50, wrn<depth>-<width> such as wrn28-2, or "
     "resnet50v1, which is added here"
 )
-PRETRAINED = "resnet50v1"  # the network that there are ImageNet weights for
 PSEUDO_LOSS = PseudoLoss("all", 1.0, 0.1, 2.0)
 # DEVIATION(ieg_fsr): run folders lie in runs/; the original's default is a temporary folder, which
 # the next start of the machine, or the end of a container, may empty.
@@ -196,7 +211,10 @@ class Config:
     ] = None
     noise_file: Annotated[
         str | None,
-        Aside("--dataset=file: noisy labels of any format; FILE:COLUMN chooses one of several"),
+        Aside(
+            "--dataset=file: noisy labels of any format; FILE:COLUMN chooses one of several",
+            parse=with_home,
+        ),
     ] = None
     pretrained: Annotated[
         str | None,
@@ -267,7 +285,10 @@ def parse(argv: Sequence[str] | None = None) -> Config:
     check_limits(parser, config)
     if config.grad_eps_init > 1:
         parser.error(f"--grad_eps_init {config.grad_eps_init}: a share, in [0, 1]")
-    _refuse_what_is_not_there(parser, config)
+    refuse_what_is_not_there(parser, config)
+    # Of the command line alone: a config.yaml has every flag.
+    refuse_two_units(parser, config, {word.partition("=")[0].removeprefix("--") for word in given})
+    refuse_randaug_of_large_images(parser, config, picture_side(config))
     labels_from_file = config.dataset.split("_")[0] == "file"
     if labels_from_file and not config.noise_file:
         parser.error("--dataset=file takes its labels from a file: give one with --noise_file")
@@ -316,32 +337,6 @@ def build_parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _refuse_what_is_not_there(parser: argparse.ArgumentParser, config: Config) -> None:
-    if config.distribution_strategy == "tpu" or config.tpu:
-        parser.error(
-            "TPUs are not supported here: leave out --distribution_strategy and --tpu to use "
-            "GPUs or the CPU"
-        )
-    if config.pretrained_ckpt or config.fix_network_features or config.dropout_rate:
-        parser.error(
-            "--pretrained_ckpt, --fix_network_features and --dropout_rate do nothing in the "
-            "published networks: leave them out; for a start from ImageNet weights give "
-            f"--network_name={PRETRAINED} --pretrained=imagenet"
-        )
-    if config.meta_partial_level != 0:
-        parser.error(
-            f"--meta_partial_level {config.meta_partial_level:g}: the published code forces 0 for "
-            "fsr (the classifier alone is looked ahead), and no other method reads it: leave it out"
-        )
-    known = {item.name for item in fields(Config)}
-    for name in config.exp_path_pattern.split(",") if config.exp_path_pattern else ():
-        if name not in known:
-            parser.error(
-                f"--exp_path_pattern names no flag {name!r}: expected flags without their dashes, "
-                "such as seed,method"
-            )
-
-
 # ---- what follows from a Config
 
 
@@ -385,7 +380,7 @@ def deciding(config: Config) -> dict[str, Any]:
     values = recorded(config)
     chosen = {name: values[name] for name, flag, _, _ in flags_of(Config) if flag.decides}
     # The unit of the decay steps follows from --max_epoch, so a longer run must keep it.
-    without_steps = config.lr_schedule in ("cosine", "cosine_one")
+    without_steps = config.lr_schedule in WITHOUT_STEPS
     if without_steps or config.max_epoch:
         del chosen["decay_steps"]
     if without_steps or not config.max_epoch:

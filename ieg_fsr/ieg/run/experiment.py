@@ -45,6 +45,10 @@ NEEDS_PROBE = ("ieg", "l2r")
 EVALUATED = ("weights", "moving", "averages")  # the part of the state that evaluation needs
 # Flags that evaluation needs as they were; the published command gives no others.
 SAME_TO_EVALUATE = ("dataset", "network_name", "method", "bottleneck_relu")
+ADVICE_TO_EVALUATE = (
+    "Give the flags and the data that it was trained with, or the --output_dir or "
+    "--checkpoint_path of another run"
+)
 
 
 @dataclass(frozen=True)
@@ -92,10 +96,12 @@ class Experiment:
         step = self.config.restore_step
         # The last two say what was held out.
         held_out = ("val_fraction", "seed") if self.config.val_fraction is not None else ()
-        same = SAME_TO_EVALUATE + held_out
-        done = checkpoint.restore(self.folder, state, self.record, step, same)
+        needed = SAME_TO_EVALUATE + held_out
+        # Other classes under the same name, as of a folder, would be tested as if they were known.
+        same = (*needed, "class_names")
+        done = checkpoint.restore(self.folder, state, self.record, step, same, ADVICE_TO_EVALUATE)
         if not done:
-            flags = ", ".join(f"--{name}" for name in same)
+            flags = ", ".join(f"--{name}" for name in needed)
             raise CheckpointError(
                 f"{self.folder} has no checkpoint to evaluate: train first, with the same {flags}"
             )
@@ -271,9 +277,13 @@ def _check_queue(capacity: int, batch: int, classes: int) -> None:
         )
 
 
-def hashes(task: Task) -> dict[str, str]:
-    """SHA-256 of the labels and of some images, so that a run is not resumed on other data."""
-    found = {"train_labels_sha256": label_hash(task.train.labels)}
+def hashes(task: Task) -> dict[str, Any]:
+    """SHA-256 of the labels and of some images, so that a run is not resumed on other data.
+
+    And the names of the classes, by which an evaluation knows other ones.
+    """
+    found: dict[str, Any] = {"class_names": list(task.class_names)}
+    found["train_labels_sha256"] = label_hash(task.train.labels)
     if task.probe is not None:
         found["probe_labels_sha256"] = label_hash(task.probe.labels)
     return {**found, "train_images_sha256": _image_hash(task.train)}

@@ -8,6 +8,7 @@ makes --batch_size=100. Switches are --flag, --noflag, --flag=true or --flag=fal
 import argparse
 import difflib
 import math
+import os
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
@@ -73,7 +74,7 @@ def add_flags(
         )
     group.add_argument(
         "--config",
-        type=Path,
+        type=_path,
         metavar="FILE",
         help="settings from a run's config.yaml, or a part of one, but for where that run is "
         "written; flags on the command line win",
@@ -82,7 +83,17 @@ def add_flags(
 
 def _plain(kind: Any) -> Any:
     """int of `int | None`."""
-    return next(part for part in (*get_args(kind), kind) if part is not NoneType)
+    plain = next(part for part in (*get_args(kind), kind) if part is not NoneType)
+    return _path if plain is Path else plain
+
+
+def with_home(text: str) -> str:
+    """A path whose ~ is the user's folder: the shell leaves that of --flag=~/folder as it is."""
+    return os.path.expanduser(text)
+
+
+def _path(text: str) -> Path:
+    return Path(with_home(text))
 
 
 def rising(text: str) -> tuple[int, ...]:
@@ -164,7 +175,7 @@ def _check_whose(run: Path, parser: argparse.ArgumentParser) -> None:
 def _found(flag: str, argv: Sequence[str]) -> tuple[Path | None, list[str]]:
     """The value of a flag, and what else is on the command line."""
     finder = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
-    finder.add_argument(flag, type=Path, dest="path")
+    finder.add_argument(flag, type=_path, dest="path")
     known, others = finder.parse_known_args(argv)
     return known.path, others
 

@@ -41,7 +41,7 @@ def write(run: Experiment, folder: Path) -> None:
     if judged is not None and np.isnan(judged).any():
         print(
             f"note: {config.method} has not judged {np.isnan(judged).sum():,} samples (less than "
-            "two epochs, or a checkpoint of an older version): label_quality is the self-confidence"
+            "two epochs since it was started or resumed): label_quality is the self-confidence"
         )
         judged = None
     found = verdict(probs, task.train.labels, judged)

@@ -62,6 +62,14 @@ def print_start(run: Experiment, done: int) -> None:
     )
     if done:
         print(f"resumed: iteration {done} of {plan.max_iteration} is done", flush=True)
+    if config.method == "fsr" and plan.max_iteration <= config.meta_start_epoch * plan.iter_epoch:
+        mixup = " with mixup" if config.use_mixup else ""
+        print(
+            f"note: all steps come before epoch {config.meta_start_epoch} (--meta_start_epoch), "
+            f"from which on FSR's weights and pseudo labels count: this is cross-entropy{mixup} "
+            "alone",
+            flush=True,
+        )
 
 
 def step_line(iteration: int, plan: Plan, loss: float, images_per_s: float) -> str:
