@@ -59,6 +59,13 @@ def wrong_combinations(config: "Config") -> Iterator[str]:
             "--dataset folder needs --data_path: a folder with a folder for each class, or with "
             "train/ and test/ of these, or an .npz"
         )
+    in_memory = config.data_path is not None and config.data_path.suffix == ".npz"
+    padding, cut_out = config.crop_padding, config.network == "resnet50" and not in_memory
+    if cut_out and padding != Settings.crop_padding and not config.export:
+        yield (
+            f"--crop_padding {padding} does nothing here, for pictures at {config.image_size} "
+            "pixels are parts of larger ones: leave it out"
+        )
     for flag in ("labels", "val_fraction"):
         if config.dataset != "folder" and config.__dict__[flag] is not None:
             yield f"--{flag} is for --dataset folder, not for {config.dataset}: leave it out"

@@ -139,6 +139,14 @@ def test_what_cannot_work_is_refused_with_the_fix(line, message, capsys):
     assert message in capsys.readouterr().err
 
 
+def test_padding_of_pictures_that_are_cut_out_of_larger_ones_is_refused(capsys):
+    flags = ["--dataset", "folder", "--crop_padding", "0", "--pretrained", "none", "--data_path"]
+    with pytest.raises(SystemExit):
+        configuration.parse([*flags, "mine"], "instanceGM_clothing1M")
+    assert "--crop_padding 0 does nothing here" in capsys.readouterr().err
+    assert configuration.parse([*flags, "mine.npz"], "instanceGM_clothing1M").crop_padding == 0
+
+
 def test_a_device_that_is_not_there_is_refused():
     assert choose_device("cpu", 0) == torch.device("cpu")
     absent = "cuda" if torch.backends.mps.is_available() else "mps"
