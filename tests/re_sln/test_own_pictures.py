@@ -350,6 +350,13 @@ def test_from_scratch_is_another_run(mine, tmp_path, monkeypatch):
     config = parse("train_real", [*words, "--pretrained", "b.pth"])
     with pytest.raises(UsageError, match="no such file; give imagenet, none, or a file"):
         experiment.prepare(config)
+    (tmp_path / "run").mkdir()
+    torch.save({}, tmp_path / "run" / checkpoint.LAST)  # which holds all weights of a real run
+    words += ["--pretrained", "b.pth", "--output_dir", "run", "--resume"]
+    experiment.prepare(parse("train_real", words))
+    (tmp_path / "run" / checkpoint.LAST).write_bytes(b"torn")
+    with pytest.raises(UsageError, match="no such file"):
+        experiment.prepare(parse("train_real", words))
 
 
 # ---- flags
