@@ -7,7 +7,7 @@ from dataclasses import fields
 from typing import TYPE_CHECKING
 
 from instancegm.method.settings import Settings
-from instancegm.run.presets import HUMAN, REAL, spellings
+from instancegm.run.presets import HUMAN, REAL, SMALL_SETS, spellings
 
 if TYPE_CHECKING:
     from instancegm.run.config import Config
@@ -59,6 +59,10 @@ def wrong_combinations(config: "Config") -> Iterator[str]:
             "--dataset folder needs --data_path: a folder with a folder for each class, or with "
             "train/ and test/ of these, or an .npz"
         )
+    if config.dataset in (*SMALL_SETS, *HUMAN) and not config.export:
+        for flag, used in (("cache_dir", config.cache_dir), ("skip_broken", config.skip_broken)):
+            if used:
+                yield f"--{flag} does nothing for {config.dataset}: leave it out"
     in_memory = config.data_path is not None and config.data_path.suffix == ".npz"
     padding, cut_out = config.crop_padding, config.network == "resnet50" and not in_memory
     if cut_out and padding != Settings.crop_padding and not config.export:

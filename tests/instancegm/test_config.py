@@ -130,6 +130,8 @@ def test_a_users_folder_keeps_its_own_labels_unless_noise_is_asked_for():
         ("--dataset folder", "needs --data_path"),
         ("--dataset digits --noise_mode asym", "noise make"),
         ("--dataset mnist", "invalid choice"),
+        ("--dataset digits --cache_dir x", "--cache_dir does nothing for digits: leave it out"),
+        ("--skip_broken", "--skip_broken does nothing for cifar10: leave it out"),
     ],
 )
 def test_what_cannot_work_is_refused_with_the_fix(line, message, capsys):
