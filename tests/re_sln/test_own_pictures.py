@@ -376,7 +376,6 @@ def test_from_scratch_is_another_run(mine, tmp_path, monkeypatch):
         ("train_real", "--dataset_name clothing1m --val_fraction 0.1", "nothing for clothing1m"),
         ("train_real", "--dataset_name folder --data_path a --depth 10", "nothing for folder"),
         ("train_real", "--dataset_name folder --data_path a --cache_dir b", "nothing for folder"),
-        ("train_real", "--dataset_name animal-10n --noise_file a.npz", "noisy by themselves"),
     ],
 )
 def test_flags_that_do_nothing_or_contradict_are_refused(script, flags, message, capsys):
