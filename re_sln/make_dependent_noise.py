@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING
 
 sys.path.insert(0, str(Path(__file__).absolute().parents[1]))  # the script runs from any folder
 
+from re_sln.run.checks import SEED_LIMIT
 from re_sln.run.config import read_flags
 from re_sln.run.errors import CheckpointError, UsageError, exit_status
 
@@ -81,6 +82,8 @@ def parse(argv: Sequence[str] | None) -> Request:
     request = Request(**{name: value for name, value in given.items() if name != "config"})
     if not 0.0 <= request.p <= 1.0:
         parser.error(f"--p {request.p}: a noise rate lies in [0, 1]; 40 percent is --p 0.4")
+    if not 0 <= request.seed < SEED_LIMIT:
+        parser.error(f"--seed {request.seed}: must be between 0 and {SEED_LIMIT - 1}")
     if request.n_epochs < 1:
         parser.error(f"--n_epochs {request.n_epochs}: must be at least 1")
     return request

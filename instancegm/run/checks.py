@@ -7,7 +7,7 @@ from dataclasses import fields
 from typing import TYPE_CHECKING
 
 from instancegm.method.settings import Settings
-from instancegm.run.presets import HUMAN, REAL, spellings
+from instancegm.run.presets import HUMAN, REAL, SMALL_SETS, spellings
 
 if TYPE_CHECKING:
     from instancegm.run.config import Config
@@ -58,6 +58,17 @@ def wrong_combinations(config: "Config") -> Iterator[str]:
         yield (
             "--dataset folder needs --data_path: a folder with a folder for each class, or with "
             "train/ and test/ of these, or an .npz"
+        )
+    if config.dataset in (*SMALL_SETS, *HUMAN) and not config.export:
+        for flag, used in (("cache_dir", config.cache_dir), ("skip_broken", config.skip_broken)):
+            if used:
+                yield f"--{flag} does nothing for {config.dataset}: leave it out"
+    in_memory = config.data_path is not None and config.data_path.suffix == ".npz"
+    padding, cut_out = config.crop_padding, config.network == "resnet50" and not in_memory
+    if cut_out and padding != Settings.crop_padding and not config.export:
+        yield (
+            f"--crop_padding {padding} does nothing here, for pictures at {config.image_size} "
+            "pixels are parts of larger ones: leave it out"
         )
     for flag in ("labels", "val_fraction"):
         if config.dataset != "folder" and config.__dict__[flag] is not None:

@@ -219,7 +219,9 @@ def _from_disk(
     listing = [f"{name} {_size(data.root / name)}" for name in names]
     paths = [data.root / name for name in names]
     store = None if (cache := _cache(config)) is None else _store(cache, paths, config, signs)
-    pool = FilePool(paths, device, config.num_workers, upright=_upright(config), store=store)
+    pool = FilePool(
+        paths, device, config.num_workers, upright=_upright(config), flip=config.flip, store=store
+    )
     served = {part: FileImages(pool, first[part], len(labels[part])) for part in parts}
     digest = hashlib.sha256("\n".join(listing).encode())
     for each in labels.values():

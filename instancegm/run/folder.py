@@ -115,7 +115,7 @@ def _claim(run: Experiment, stack: ExitStack) -> Path:
     """The run folder, locked until the stack is closed.
 
     --output_dir, or runs/<name>, with a number where a run is there that is not continued, or is in
-    progress.
+    progress. Without --output_dir --resume continues the last one of these settings.
     """
     config = run.config
     if config.output_dir is not None:
@@ -126,8 +126,9 @@ def _claim(run: Experiment, stack: ExitStack) -> Path:
     candidates = [run.folder, *numbered]
     taken = [path for path in candidates if (path / checkpoint.LAST).exists() or is_locked(path)]
     if config.resume and taken:
-        stack.enter_context(locked(taken[-1]))
-        return taken[-1]
+        path = next((path for path in reversed(taken) if _is_the_same(run, path)), taken[-1])
+        stack.enter_context(locked(path))
+        return path
     for path in candidates:
         if path not in taken:
             try:
@@ -136,6 +137,14 @@ def _claim(run: Experiment, stack: ExitStack) -> Path:
             except RunFolderError:  # another process was quicker
                 continue
     raise RunFolderError(f"{run.folder} and its numbers are all taken: give an --output_dir")
+
+
+def _is_the_same(run: Experiment, folder: Path) -> bool:
+    """Whether a run of these settings is in the folder, and no process; tensors are not read."""
+    state = None if is_locked(folder) else checkpoint.load_newest(folder, "meta")
+    saved = {} if state is None else state.get("identity", {})
+    names = {*saved, *run.identity}
+    return all(saved.get(name) == run.identity.get(name) for name in names)
 
 
 def _resume(run: Experiment) -> None:

@@ -54,8 +54,10 @@ def read(path: Path, upright: bool) -> NDArray[np.uint8]:
 class _Crops(Dataset[Tensor]):
     """Item -> its crops (V, 3, 224, 224) uint8; V is 1 for the centre."""
 
-    def __init__(self, paths: Sequence[Path], upright: bool, store: ImageStore | None) -> None:
-        self._paths, self._upright, self._store = paths, upright, store
+    def __init__(
+        self, paths: Sequence[Path], upright: bool, flip: bool, store: ImageStore | None
+    ) -> None:
+        self._paths, self._upright, self._flip, self._store = paths, upright, flip, store
 
     def __getitem__(self, item: Item) -> Tensor:
         position, views, seed = item
@@ -74,7 +76,8 @@ class _Crops(Dataset[Tensor]):
             for _ in range(views):
                 top, left = random.integers((height - CROP + 1, width - CROP + 1))
                 crop = _crop(picture, top, left)
-                crops.append(crop[:, ::-1] if random.random() < 0.5 else crop)
+                mirrored = random.random() < 0.5 and self._flip
+                crops.append(crop[:, ::-1] if mirrored else crop)
         return torch.from_numpy(np.stack(crops)).permute(0, 3, 1, 2)
 
 
@@ -99,7 +102,8 @@ class _Plan(Sampler[list[Item]]):
 class FilePool:
     """The decoding processes of a run and all its files; one pass at a time.
 
-    workers: how many processes (0: this one); upright: turn pictures as their EXIF data say.
+    workers: how many processes (0: this one); upright: turn pictures as their EXIF data say; flip:
+    mirror half of the crops for training.
     """
 
     def __init__(
@@ -109,12 +113,13 @@ class FilePool:
         workers: int,
         *,
         upright: bool,
+        flip: bool = True,
         store: ImageStore | None = None,
     ) -> None:
         self.device = device
         self._plan = _Plan()
         self._loader = DataLoader(
-            _Crops(paths, upright, store),
+            _Crops(paths, upright, flip, store),
             batch_sampler=self._plan,
             num_workers=workers,
             collate_fn=_collate,

@@ -21,6 +21,7 @@ HUMAN_LAMBDA_U = 0.0
 # At this rate DivideMix raises the threshold and averages losses over five epochs.
 FAR_END_OF_RATES = 0.9
 
+SMALL_SETS = ("cifar10", "cifar100", "digits")  # which come as arrays, not as files of pictures
 HUMAN = ("cifar10n", "cifar100n")  # labelled by people, in several ways
 REAL = ("red_blue", "animal10N", "clothing1M")  # noisy by themselves; nothing is put on top
 

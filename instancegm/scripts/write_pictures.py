@@ -14,15 +14,18 @@ from PIL import Image
 # The repository, so that the script runs from any folder.
 sys.path.insert(0, str(Path(__file__).absolute().parents[2]))
 
+from instancegm.run.errors import exit_status
 from shared import datasets
-from shared.formats.noise_file import read
+from shared.formats.alignment import aligned
+from shared.formats.external import read_any
 
 
 def main(noise_file: str, folder: str) -> None:
-    digits, noise = datasets.load("digits"), read(Path(noise_file))
+    digits = datasets.load("digits")
+    noise = aligned(read_any(noise_file), digits)
     unfinished = Path(f"{folder}.part")
     for split, images, labels in (
-        ("train", digits.train_images, noise.noisy_labels),
+        ("train", digits.train_images[noise.indices], noise.noisy_labels),
         ("test", digits.test_images, digits.test_labels),
     ):
         for number, (image, label) in enumerate(zip(images, labels)):
@@ -33,4 +36,4 @@ def main(noise_file: str, folder: str) -> None:
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:])
+    sys.exit(exit_status(lambda: main(*sys.argv[1:]), trains=False))

@@ -5,10 +5,13 @@ runs that differ in their seed or in who made the noise.
 """
 
 import csv
+import hashlib
 import io
+import re
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from textwrap import indent
 from typing import Any
 
@@ -28,8 +31,9 @@ AS_GIVEN = "as given"  # nobody added noise
 # Runs that differ in one of these are of another kind, and are not averaged with each other.
 RECIPE = (
     *("n_epochs", "limit_train", "limit_test", "batch_size", "lr"),
-    *("ema_decay", "depth", "width", "network"),
+    *("ema_decay", "depth", "width", "network", "lc_images", "pretrained", "val_fraction"),
 )
+OWN = "folder"  # --dataset_name of own pictures
 Rows = Sequence[Row]
 
 
@@ -65,14 +69,32 @@ class Result:
 Cells = dict[tuple[str, str], list[Result]]  # by method and noise
 
 
+def set_name(dataset: str, settings: Mapping[str, Any]) -> str:
+    """The data set; of own pictures with the name of their folder, and a hash of its place."""
+    place = settings.get("data_location") or settings.get("data_path")
+    if dataset != OWN or place is None:
+        return dataset
+    parts = [place, settings.get("labels")]
+    where = "\n".join(str(Path(part).absolute()) for part in parts if part is not None)
+    name = re.sub(r"[^A-Za-z0-9.-]+", "-", Path(place).stem)
+    return f"{OWN}_{name}_{hashlib.sha256(where.encode()).hexdigest()[:8]}"
+
+
+def _preset(dataset: str) -> Mapping[str, float]:
+    """What the usual run of `set_name` has."""
+    return PRESETS.get(OWN if dataset.startswith(f"{OWN}_") else dataset, {})
+
+
 def result_of(run: Run, rows: Rows) -> Result:
     settings = run.settings
-    dataset = settings["dataset_name"]
+    dataset = set_name(settings["dataset_name"], settings)
     mode, rate = noise_mode(run), settings.get("p")
     noise = AS_GIVEN if mode is None else mode
     if mode is not None and rate not in (None, PAPER_RATE):
         noise += f" {rate:g}"
-    preset = PRESETS.get(dataset, {})
+    preset: dict[str, Any] = {**_preset(dataset), "lc_images": "augmented"}
+    if dataset == "clothing1m":  # runs older than the flag
+        preset["pretrained"] = "imagenet"
     recipe = tuple(
         settings.get(name) if settings.get(name) is not None else preset.get(name)
         for name in RECIPE
@@ -86,7 +108,7 @@ def result_of_other(run: OtherRun) -> Result:
     """Of another project's finished run, with the accuracy that it reports."""
     noise = read_noise(run.folder)
     known = Header() if noise is None else noise.header
-    dataset = known.dataset or run.config.get("dataset") or "unknown"
+    dataset = set_name(known.dataset or run.config.get("dataset") or "unknown", run.config)
     kind = AS_GIVEN if known.kind is None else MODES.get(known.kind, known.kind)
     of_file = run.config.get("noise_file") is not None  # as for our runs, whose rate is not named
     if not of_file and known.nominal_rate not in (None, PAPER_RATE):
@@ -138,7 +160,7 @@ def cells(dataset: str, results: Sequence[Result]) -> tuple[Cells, list[str]]:
     for (method, noise), runs in sorted(by_cell.items(), key=lambda item: _place(*item[0])):
         count = Counter(run.variant for run in runs)
         mode = None if noise == AS_GIVEN else noise.split()[0]
-        lc = (PRESETS.get(dataset, {}).get("lc_n_epoch"), "recursive")
+        lc = (_preset(dataset).get("lc_n_epoch"), "recursive")
         merits = {
             known: (known[0] == sigma_for(dataset, mode), known[1] == lc, times)
             for known, times in count.items()

@@ -24,7 +24,7 @@ from re_sln.method.train import Row
 from re_sln.run import checkpoint
 from re_sln.run.errors import UsageError
 from re_sln.run.labels import KINDS, rate_name
-from re_sln.run.presets import HUMAN_NOISE, NOISE_MODES, PRESETS, REAL_NOISE, name_of_method
+from re_sln.run.presets import HUMAN_NOISE, NOISE_MODES, PRESETS, name_of_method
 from shared import run_folder
 from shared.errors import UserError
 from shared.formats.noise_file import NoiseFileError, read
@@ -189,8 +189,6 @@ def noise_mode(run: Run) -> str | None:
 
     None: no noise was added.
     """
-    if run.settings["dataset_name"] in REAL_NOISE:
-        return None
     if run.settings["dataset_name"] in HUMAN_NOISE:
         return str(run.settings.get("noise_type"))
     mode: str | None = run.settings.get("noise_mode")

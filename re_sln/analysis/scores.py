@@ -2,6 +2,7 @@
 
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -88,7 +89,7 @@ def training_set(
     )
     if noise.open_set is None or not noise.open_set.any():
         return noise, data.train_images[rows]
-    found, images = noisy_training_set(choice, data, may_make=False)
+    found, images = noisy_training_set(_with_other_data(run, choice), data)
     assert found.open_set is not None and found.indices is not None  # noqa: PT018
     flags = dict(zip(found.indices.tolist(), found.open_set.tolist()))
     if [flags.get(row) for row in rows.tolist()] != noise.open_set.tolist():
@@ -97,6 +98,16 @@ def training_set(
             "and replace other images: put the old ones back"
         )
     return noise, images[rows]
+
+
+def _with_other_data(run: Run, choice: LabelChoice) -> LabelChoice:
+    """Where noise files and CIFAR-100 are looked for: not in the folder of the images themselves.
+
+    What the run had made from its seed is made again; `training_set` compares it with noise.npz.
+    """
+    location, recorded = (run.settings.get(name) for name in ("data_location", "data_path"))
+    is_its_own = str(choice.data_path) == str(location) != str(recorded)
+    return replace(choice, data_path=None) if is_its_own else choice
 
 
 def _trained_on(

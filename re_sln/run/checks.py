@@ -15,10 +15,6 @@ def check_noise(choice: LabelChoice) -> None:
     """Refuses noise that does not exist. Raises UsageError."""
     dataset, mode, p = choice.dataset_name, choice.noise_mode, choice.p
     if dataset in REAL_NOISE:
-        if choice.noise_file:
-            raise UsageError(
-                f"--noise_file: the labels of {dataset} are noisy by themselves: leave it out"
-            )
         return
     if dataset in HUMAN_NOISE:
         others = ("noise_mode", "p", "custom_noise", "make_new_custom_noise", "noise_file")

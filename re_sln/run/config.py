@@ -62,11 +62,12 @@ OUTCOMES = (
     *("exp_id", "script", "measured_noise_rate", "data_location", "device_used", "threads"),
     *("ranks", "identity", "versions", "grid", "trials"),
 )
+# Of one command: a file that other runs share is not made anew for a copy or an export of this one.
+NOT_FROM_A_FILE = {"make_new_custom_noise"}
 # Of each group one flag makes the file's others meaningless.
 ALTERNATIVES = [
     *({"method", name} for name in ("sigma", "mo", "lc_n_epoch")),
     *({"noise_file", name} for name in ("noise_mode", "p", "custom_noise")),
-    {"noise_file", "make_new_custom_noise"},
     *({"noise_type", name} for name in ("noise_mode", "p", "noise_file")),
 ]
 DECIDE_PRESETS = ("dataset_name", "noise_mode")
@@ -126,7 +127,7 @@ def read_flags(parser: argparse.ArgumentParser, argv: Sequence[str] | None) -> d
     words = expand_config(
         parser,
         expand_export(parser, sys.argv[1:] if argv is None else argv),
-        recorded=known - own,
+        recorded=(known - own) | NOT_FROM_A_FILE,
         alternatives=ALTERNATIVES,
         decides=[name for name in DECIDE_PRESETS if name in single],
     )

@@ -25,7 +25,7 @@ from shared.datasets import animal10n, clothing1m, image_folder
 from shared.datasets.decoding import open_rgb
 from shared.datasets.image_data import ImageData, ImageFiles
 from shared.files import array_hash
-from shared.formats.alignment import best_known, evenly, hold_out, is_noisy, subset, unchanged
+from shared.formats.alignment import best_known, evenly, hold_out, is_noisy, subset
 from shared.formats.noise_file import NoiseFile, label_hash
 
 
@@ -163,7 +163,8 @@ def _from_disk(config: Config, device: torch.device) -> RunData:
         files, noise = _own_files(config)
     else:
         files = first_found(clothing1m.load, config.data_path)
-        noise = unchanged(files)
+        noise = labels_of_files(config, files)
+        files = _with_labels(files, noise)
     listed_files = {
         "train": (files.train_files, files.train_labels, config.limit_train),
         "val": (files.val_files, files.val_labels, config.limit_test),
@@ -244,9 +245,14 @@ def _own_files(config: Config) -> tuple[ImageFiles, NoiseFile]:
     if len(out):
         tested = [files.train_files[row] for row in out]
         files = replace(files, test_files=tested, test_labels=known[out])
-    assert noise.indices is not None
+    return _with_labels(files, noise), noise
+
+
+def _with_labels(files: ImageFiles, noise: NoiseFile) -> ImageFiles:
+    """The pictures that `noise` labels, with these labels."""
+    assert noise.indices is not None  # alignment gives every label its row
     trained = [files.train_files[row] for row in noise.indices]
-    return replace(files, train_files=trained, train_labels=noise.noisy_labels), noise
+    return replace(files, train_files=trained, train_labels=noise.noisy_labels)
 
 
 def _per_class(labels: NDArray[np.int64], num_classes: int) -> int:

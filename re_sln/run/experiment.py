@@ -83,7 +83,7 @@ class Experiment:
             raise CheckpointError(
                 "the checkpoint is not one of this script: choose another --output_dir"
             )
-        checkpoint.refuse_other_run(state["identity"], self.identity)
+        self._refuse_other_run(state["identity"])
         if len(state["rows"]) > self.config.n_epochs:
             raise CheckpointError(
                 f"the run has done {len(state['rows'])} epochs already: --n_epochs "
@@ -103,6 +103,18 @@ class Experiment:
                 "the figures are not those of an uninterrupted run"
             )
 
+    def _refuse_other_run(self, saved: Mapping[str, Any]) -> None:
+        try:
+            checkpoint.refuse_other_run(saved, self.identity)
+        except CheckpointError as error:
+            first = saved.get("lc_n_epoch", -1)
+            if -1 in (first, self.config.lc_n_epoch) or first == self.config.lc_n_epoch:
+                raise
+            raise CheckpointError(
+                f"{error}. --lc_n_epoch follows from --n_epochs where it is not given: add "
+                f"--lc_n_epoch {first} to prolong the run"
+            ) from error
+
 
 @contextmanager
 def build(config: Config) -> Iterator[Experiment]:
@@ -114,7 +126,7 @@ def build(config: Config) -> Iterator[Experiment]:
         run = prepare(config, ranks=ranks)
         with locked(run.folder) if ranks.is_first else nullcontext():
             if ranks.is_first:  # another run may have been faster while the data were read
-                _refuse_finished(config)
+                _refuse_taken(config)
             if config.resume:
                 _resume(run)
             yield run
@@ -130,10 +142,12 @@ def prepare(config: Config, held_out: HeldOut | None = None, ranks: Ranks = ALON
     device = _device(config)
     check_sync_bn(config, ranks, device)
     if ranks.is_first:
-        _refuse_finished(config)
+        _refuse_taken(config)
     configure_torch(config.deterministic, device)
+    goes_on = ranks.same(lambda: _has_checkpoint(config))
     with first_on_its_machine(ranks):
-        weights = pretrained_weights(config)  # before a million images are looked at
+        # before a million images are looked at
+        weights = None if goes_on else pretrained_weights(config)
         data = load_data(_of_this_process(config), device, held_out)
     config = replace(config, p=nominal_rate(config, data.noise))
     # DEVIATION(re_sln): bfloat16 where the hardware has it; the original is float32, its targets
@@ -182,11 +196,17 @@ def _resume(run: Experiment) -> None:
         run.load_state_dict(state)
 
 
-def _refuse_finished(config: Config) -> None:
-    if config.output_dir and not config.resume and (config.output_dir / checkpoint.LAST).exists():
+def _refuse_taken(config: Config) -> None:
+    """Raises CheckpointError if --output_dir holds what this command would overwrite."""
+    folder = config.output_dir
+    if folder is None:
+        return
+    if "trials" in (read_config(folder) or {}):
+        raise CheckpointError(f"{folder} holds a search of tune.py: choose another --output_dir")
+    if not config.resume and (folder / checkpoint.LAST).exists():
         raise CheckpointError(
-            f"{config.output_dir} holds a run already: add --resume to continue it, or choose "
-            "another --output_dir"
+            f"{folder} holds a run already: add --resume to continue it, or choose another "
+            "--output_dir"
         )
 
 
@@ -211,6 +231,15 @@ def loop_settings(config: Config, device: torch.device, ranks: Ranks = ALONE) ->
 def learning_rate(config: Config, epoch: int) -> float:
     """Constant; of the ResNet-50 a tenth after epoch 5, as the authors have it."""
     return config.lr / 10 if config.has_resnet and epoch > 5 else config.lr
+
+
+def _has_checkpoint(config: Config) -> bool:
+    """Whether --resume finds a whole one, so that a ResNet-50 needs no other weights.
+
+    On "meta" its tensors take no memory.
+    """
+    folder = config.output_dir if config.resume and config.has_resnet else None
+    return folder is not None and checkpoint.load_newest(folder, "meta") is not None
 
 
 def pretrained_weights(config: Config) -> Path | None:
@@ -288,10 +317,6 @@ def find_folder(config: Config, identity: dict[str, Any]) -> tuple[Path, str]:
     if config.resume:
         for folder in [given] if given else sorted(Path("runs").glob("exp_*"), reverse=True):
             recorded = read_config(folder) or {}
-            if given and "trials" in recorded:
-                raise CheckpointError(
-                    f"{folder} holds a search of tune.py: choose another --output_dir"
-                )
             if "exp_id" not in recorded:
                 continue
             if given or (same_run(recorded, identity) and not is_locked(folder)):

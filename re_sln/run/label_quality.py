@@ -2,6 +2,7 @@
 
 import shlex
 
+import torch
 from torch import Tensor
 
 from re_sln.method.images import Images
@@ -62,14 +63,19 @@ def _verdict(run: Experiment, probs: Tensor) -> Verdict:
 
     The last label correction left the noisy label a share w + (1 - w) p_y of its target (see
     `corrected_targets`). The weight w alone would be the wrong way round: it is high for high
-    losses, which wrong labels have.
+    losses, which wrong labels have. Where an epoch draws equally many of each class, the others
+    still have their noisy label as their target: nothing was said of them, so the network is asked.
     """
-    targets, given = run.learner.targets, run.data.train_set.noisy.argmax(dim=1)
+    targets, noisy = run.learner.targets, run.data.train_set.noisy
+    given = noisy.argmax(dim=1)
     predicted = probs.argmax(dim=1)
     confidence = quality = probs.gather(1, given[:, None])[:, 0]
     is_issue = predicted != given
     if targets is not None:
-        quality = targets.gather(1, given[:, None])[:, 0]
-        is_issue = quality < 0.5
+        share = targets.gather(1, given[:, None])[:, 0]
+        draws = run.data.train_set.per_class is not None
+        corrected = (targets != noisy).any(dim=1) if draws else torch.ones_like(is_issue)
+        quality = torch.where(corrected, share, confidence)
+        is_issue = torch.where(corrected, share < 0.5, is_issue)
     columns = (each.cpu().numpy() for each in (predicted, quality, confidence, is_issue))
     return Verdict(*columns)

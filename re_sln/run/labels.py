@@ -6,6 +6,7 @@ The paper's csv files, re-sln's custom ones, any noise file, or made from the se
 keeps the labels and replaces images by those of CIFAR-100, in memory, from a list of pairs.
 """
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,12 +15,12 @@ from numpy.typing import NDArray
 
 from re_sln.method.legacy_noise import GENERATOR, legacy_noise, rules_csv
 from re_sln.run.places import data_places, first_found
-from re_sln.run.presets import HUMAN_NOISE
+from re_sln.run.presets import HUMAN_NOISE, REAL_NOISE
 from re_sln.run.settings import LabelChoice
 from shared import datasets
 from shared.datasets import human_noise
 from shared.datasets.folders import to_get
-from shared.datasets.image_data import ImageData, ImageFiles
+from shared.datasets.image_data import AnyData, ImageData
 from shared.errors import UserError, explain
 from shared.files import write_atomically
 from shared.formats.alignment import aligned, is_noisy, unchanged
@@ -53,6 +54,8 @@ def noisy_training_set(
     try:
         if choice.dataset_name in HUMAN_NOISE:
             return _of_people(choice, data), data.train_images
+        if choice.dataset_name in REAL_NOISE:
+            return labels_of_files(choice, data), data.train_images
         if choice.noise_file:
             path, _ = split_column(choice.noise_file)
             found = read_any(choice.noise_file)
@@ -74,19 +77,22 @@ def noisy_training_set(
         raise NoiseFileError(f"no such noise on {data.name}: {error}") from error
 
 
-def labels_of_files(choice: LabelChoice, files: ImageFiles) -> NoiseFile:
-    """The labels of pictures that stay on the disk: their own, or those of --noise_file.
+def labels_of_files(choice: LabelChoice, data: AnyData) -> NoiseFile:
+    """The labels of pictures that stay as they are: their own, or those of --noise_file.
 
     Raises NoiseFileError.
     """
     if choice.noise_file is None:
-        return unchanged(files)
-    noise = aligned(read_any(choice.noise_file), files)
+        return unchanged(data)
+    noise = aligned(read_any(choice.noise_file), data)
     if noise.open_set is not None and noise.open_set.any():
         raise NoiseFileError(
-            f"{choice.noise_file} replaces images by those of another data set, and pictures at "
-            "224 pixels stay as they are: give a file of closed-set noise"
+            f"{choice.noise_file} replaces images by those of another data set, and those of "
+            f"{choice.dataset_name} stay as they are here: give a file of closed-set noise"
         )
+    if choice.dataset_name in REAL_NOISE:  # whose own labels are no truth to measure a rate by
+        unmeasured = replace(noise.header, measured_rate=None, clean_labels_sha256=None)
+        noise = replace(noise, clean_labels=None, header=unmeasured)
     return noise
 
 

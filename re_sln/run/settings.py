@@ -69,7 +69,9 @@ class LabelChoice:
         scripts=NOISY,
     )
     make_new_custom_noise: bool | None = original_flag(
-        "make that file again, from --seed, as re-sln did", default=False, scripts=NOISY
+        "make that file again, from --seed, as re-sln did (never taken from --config)",
+        default=False,
+        scripts=NOISY,
     )
     noise_file: str | None = flag(
         "noisy labels from a file, of any project: .npz .pt .csv .npy .json; FILE:COLUMN chooses "

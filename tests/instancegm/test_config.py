@@ -130,6 +130,8 @@ def test_a_users_folder_keeps_its_own_labels_unless_noise_is_asked_for():
         ("--dataset folder", "needs --data_path"),
         ("--dataset digits --noise_mode asym", "noise make"),
         ("--dataset mnist", "invalid choice"),
+        ("--dataset digits --cache_dir x", "--cache_dir does nothing for digits: leave it out"),
+        ("--skip_broken", "--skip_broken does nothing for cifar10: leave it out"),
     ],
 )
 def test_what_cannot_work_is_refused_with_the_fix(line, message, capsys):
@@ -137,6 +139,14 @@ def test_what_cannot_work_is_refused_with_the_fix(line, message, capsys):
         parse(line)
     assert stop.value.code == 2
     assert message in capsys.readouterr().err
+
+
+def test_padding_of_pictures_that_are_cut_out_of_larger_ones_is_refused(capsys):
+    flags = ["--dataset", "folder", "--crop_padding", "0", "--pretrained", "none", "--data_path"]
+    with pytest.raises(SystemExit):
+        configuration.parse([*flags, "mine"], "instanceGM_clothing1M")
+    assert "--crop_padding 0 does nothing here" in capsys.readouterr().err
+    assert configuration.parse([*flags, "mine.npz"], "instanceGM_clothing1M").crop_padding == 0
 
 
 def test_a_device_that_is_not_there_is_refused():

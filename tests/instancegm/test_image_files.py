@@ -10,6 +10,9 @@ from PIL import Image
 from torchvision import transforms
 
 from instancegm.method.ranks import Ranks
+from instancegm.method.signs import SILENT
+from instancegm.run.config import parse
+from instancegm.run.data import run_data
 from instancegm.run.errors import UsageError
 from instancegm.run.image_files import FileImages, FilePool, pictures, read
 from instancegm.run.image_store import open_store
@@ -60,6 +63,39 @@ def test_a_view_is_a_crop_of_the_resized_picture_mirrored_or_not(paths, images):
             places.add((number, place_of(crop, whole[number])))
     assert len(places) > 40  # of 48 draws
     assert {mirrored for _, (_, _, mirrored) in places} == {0, 1}
+
+
+def test_without_flip_the_same_crops_are_not_mirrored(paths, images):
+    index = torch.arange(4).repeat(6)
+    unmirrored = FileImages(FilePool(paths, CPU, 0, upright=False, flip=False), 0, len(paths))
+    (((usual,),), ((plain,),)) = (
+        each.views([[index]], [1], seed=3) for each in (images, unmirrored)
+    )
+    mirrored = [
+        not torch.equal(*pair) and torch.equal(pair[0], pair[1].flip(2))
+        for pair in zip(usual.views[0], plain.views[0])
+    ]
+    assert 0 < sum(mirrored) < 24
+    same = [torch.equal(*pair) for pair in zip(usual.views[0], plain.views[0])]
+    assert sum(same) + sum(mirrored) == 24
+
+
+def test_the_flags_of_augmentation_reach_pictures_on_the_disk(tmp_path):
+    """Grey from dark on the left to bright on the right: a mirrored crop shows."""
+    ramp = np.tile(np.linspace(0, 255, 300).astype(np.uint8)[None, :, None], (300, 1, 3))
+    for name in ("a", "b"):
+        for number in range(4):
+            trees.save(tmp_path / "mine" / name / f"{number}.png", Image.fromarray(ramp))
+    flags = ["--dataset", "folder", "--data_path", str(tmp_path / "mine"), "--num_workers", "0"]
+    flags += ["--pretrained", "none", "--val_fraction", "0.25"]
+
+    def mirrored(*more):
+        data = run_data(parse([*flags, *more], "instanceGM_clothing1M"), CPU, SILENT)
+        ((batch,),) = data.train_set.images.views([[torch.arange(6)]], [3], 7)
+        return sum(int((view[:, 0, 0, 0] > view[:, 0, 0, -1]).sum()) for view in batch.views)
+
+    assert mirrored() > 0
+    assert mirrored("--no-flip") == 0
 
 
 def place_of(crop, picture):

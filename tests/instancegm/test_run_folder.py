@@ -88,6 +88,25 @@ def test_without_a_name_the_next_free_folder_is_taken(small):
             pass
 
 
+def test_without_a_name_the_last_run_of_these_settings_is_resumed(small, main, capsys):
+    name = Path("runs/digits_0.4_instance_dividemix_seed123")
+    flags = [*SMALL, "--width 1 --num_epochs 0"]
+    for more in ("", "", "--lr 0.01"):
+        assert main(*flags, more) == 0
+
+    def taken(*more):
+        run = small("--resume", *more)
+        with RunFolder(run):
+            return run.folder
+
+    assert taken() == name.with_name(f"{name.name}-2")
+    assert taken("--lr", "0.01") == name.with_name(f"{name.name}-3")
+    with locked(name.with_name(f"{name.name}-2")):
+        assert taken() == name
+    with pytest.raises(ValueError, match=r"lr: 0\.01 then, 0\.5 now"):
+        taken("--lr", "0.5")
+
+
 def test_an_error_frees_the_folder(small):
     for _ in range(2):
         with pytest.raises(KeyError), RunFolder(small("--output_dir", "run")):

@@ -2,9 +2,12 @@
 
 import os
 import subprocess
+import sys
 
 import pytest
-from conftest import ROOT
+from conftest import ROOT, environment
+
+from shared import datasets
 
 
 def commands(name, **variables):
@@ -50,6 +53,35 @@ def test_own_pictures_are_written_once_and_trained_on_by_the_recipe_of_animal10n
     assert pictures == f"instancegm/scripts/write_pictures.py {run}/noise.npz {run}/pictures"
     assert f"--data_path {run}/pictures --seed 1 --resume" in method
     assert baseline.endswith(f"--mode ce --output_dir {run}/ce")
+
+
+def test_own_pictures_may_have_the_labels_of_a_file():
+    run = "runs/instancegm-own-pictures-a_b.csv-seed123-no_vae_amp_off"
+    pictures, baseline, method, _ = commands(
+        "own-pictures", NOISE_FILE="a/b.csv", ARGS="--no-vae --amp off"
+    )
+    assert pictures == f"instancegm/scripts/write_pictures.py a/b.csv {run}/pictures"
+    assert baseline.endswith(f"--mode ce --output_dir {run}/ce --amp off")
+    assert method.endswith(f"--output_dir {run}/instancegm --no-vae --amp off")
+
+
+def test_pictures_are_written_with_the_labels_of_any_noise_file(tmp_path):
+    digits = datasets.load("digits")
+    noisy = (digits.train_labels + 1) % 10
+    lines = [f"{clean},{label}" for clean, label in zip(digits.train_labels, noisy)]
+    (tmp_path / "a.csv").write_text("\n".join(["label,label_noisy", *lines]))
+    script = ROOT / "instancegm" / "scripts" / "write_pictures.py"
+
+    def write(noise_file):
+        command = [sys.executable, script, noise_file, tmp_path / "pictures"]
+        return subprocess.run(command, env=environment(), capture_output=True, text=True)
+
+    assert write(tmp_path / "none.csv").returncode == 2
+    assert not (tmp_path / "pictures").exists()
+    assert write(tmp_path / "a.csv").returncode == 0
+    for number in (0, 7, 1441):
+        assert (tmp_path / f"pictures/train/{noisy[number]}/{number:04}.png").exists()
+    assert len(list((tmp_path / "pictures" / "train").rglob("*.png"))) == len(noisy)
 
 
 def test_the_real_sets_take_seed_and_rate():

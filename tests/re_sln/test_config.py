@@ -239,6 +239,21 @@ def test_settings_are_frozen_and_a_file_of_them_gives_the_defaults(tmp_path):
         read()
 
 
+def test_a_copy_of_a_run_does_not_make_shared_noise_again(tmp_path):
+    flags = "--dataset_name cifar10 --noise_mode sym --custom_noise --make_new_custom_noise"
+    config = parse("train_cifar", [*flags.split(), "--method", "ce"])
+    path = tmp_path / "config.yaml"
+    path.write_text(yaml.safe_dump({**config.record(), "script": "train_cifar"}))
+    (tmp_path / "last.ckpt").touch()
+    for words in (["--config", str(path), "--seed", "2"], ["--export", str(tmp_path)]):
+        found = parse("train_cifar", words)
+        assert (found.custom_noise, found.make_new_custom_noise) == (True, False)
+    again = parse("train_cifar", ["--config", str(path), "--make_new_custom_noise"])
+    assert again.make_new_custom_noise
+    labels = parse("train_cifar", ["--config", str(path), "--noise_file", "x.npz"])
+    assert (labels.noise_mode, labels.make_new_custom_noise) == (None, False)
+
+
 def test_of_clothing1m_and_animal10n_the_file_may_say_what_does_nothing(tmp_path):
     for dataset in ("animal-10n", "clothing1m"):
         config = parse("train_real", ["--dataset_name", dataset, "--method", "sln"])

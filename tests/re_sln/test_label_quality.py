@@ -1,6 +1,7 @@
 """label_quality.csv of the real scripts, against a literal recomputation from what the run left."""
 
 import csv
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -12,7 +13,12 @@ from re_sln import train_real
 from re_sln.method import disk_images
 from re_sln.method.images import normalisation_of
 from re_sln.method.networks import wide_resnet_from
+from re_sln.method.streams import torch_stream
+from re_sln.method.train import epochs
 from re_sln.run import checkpoint
+from re_sln.run.config import parse
+from re_sln.run.experiment import prepare
+from re_sln.run.label_quality import _verdict
 from shared import datasets
 from shared.formats import label_quality, noise_file
 
@@ -31,10 +37,14 @@ def column(table, name):
 
 def network_says(run, part, noise):
     """Softmax outputs (N, C) of a network in the checkpoint, of the images as they are."""
+    net = wide_resnet_from(checkpoint.load(run / checkpoint.LAST)[part])
+    return network_softmax(net.eval(), noise)
+
+
+def network_softmax(net, noise):
     data = datasets.load("digits")
     mean, std = normalisation_of(data)
     pixels = (data.train_images[noise.indices] / 255 - mean) / std
-    net = wide_resnet_from(checkpoint.load(run / checkpoint.LAST)[part]).eval()
     with torch.no_grad():
         logits = net(torch.tensor(pixels, dtype=torch.float32).permute(0, 3, 1, 2))
     return torch.exp(logits) / torch.exp(logits).sum(dim=1, keepdim=True)
@@ -68,6 +78,32 @@ def test_every_label_gets_the_verdict_of_the_method(method, reported, main, tmp_
     assert column(table, "label_quality") == pytest.approx(quality, abs=1e-5)
     assert [row["is_label_issue"] for row in table] == [str(each) for each in issue.tolist()]
     assert all(0 <= value <= 1 for value in column(table, "label_quality"))
+
+
+def test_images_outside_the_last_draw_are_judged_by_the_network(tmp_path, monkeypatch):
+    """As Clothing1M has it: equally many of each class in an epoch, and soft predictions."""
+    monkeypatch.chdir(tmp_path)
+    run = prepare(parse("train_cifar", [*FLAGS, "--method", "sln_mo_lc"]))
+    train_set = run.data.train_set._replace(per_class=3)
+    run.data = replace(run.data, train_set=train_set)
+    settings = replace(run.settings, soft_predictions=True)
+    run.rows += epochs(run.learner, train_set, run.data.test_sets, settings)
+    drawn = train_set.samples(torch_stream(run.device, run.settings.seed, 4, "samples"))
+    outside = np.setdiff1d(np.arange(96), drawn)
+    assert len(outside) > 60
+
+    noise = run.data.noise
+    probs = network_softmax(run.learner.ema.net.eval(), noise).numpy()
+    verdict = _verdict(run, torch.tensor(probs))
+    given = noise.noisy_labels
+    own, wrong = probs[np.arange(96), given], probs.argmax(axis=1) != given
+    share = run.learner.targets.numpy()[np.arange(96), given]
+    assert (share[outside] == 1).all()
+    assert verdict.quality[outside].tolist() == own[outside].tolist()
+    assert verdict.is_issue[outside].tolist() == wrong[outside].tolist()
+    touched = drawn[share[drawn] < 1]
+    assert len(touched) >= len(drawn) - 1  # the highest loss keeps its label
+    assert verdict.quality[touched].tolist() == share[touched].tolist()
 
 
 def test_a_finished_run_that_is_continued_writes_it_again(run_script, main, tmp_path):

@@ -106,3 +106,10 @@ def test_what_cannot_work_is_refused_before_the_teacher_trains(
         with pytest.raises(SystemExit, match="2"):
             make_dependent_noise.main(["--dataset_name", "digits", "--out", "x.npz", *flags])
         assert message in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("seed", ["-1", "99999999999999999999999"])
+def test_a_seed_out_of_range_is_refused(seed, capsys):
+    with pytest.raises(SystemExit, match="2"):
+        make_dependent_noise.main(["--dataset_name", "digits", "--out", "a.npz", "--seed", seed])
+    assert f"--seed {seed}: must be between 0 and" in capsys.readouterr().err

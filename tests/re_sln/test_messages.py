@@ -11,10 +11,13 @@ import time
 from types import SimpleNamespace
 
 import pytest
+import torch
 from conftest import SCRIPTS, TINY, environment
 
 from re_sln import make_dependent_noise, plot, table, tune
-from re_sln.run import record
+from re_sln.method.train import TrainingSet
+from re_sln.run import record, report
+from re_sln.run.config import parse
 from re_sln.search import cores
 
 SEARCH = [*TINY, "--n_epochs", "1", "--device", "cpu"]
@@ -321,3 +324,28 @@ def test_cores_that_this_process_may_use(affinity, slurm, quota, expected, tmp_p
     if quota is not None:
         (tmp_path / "cpu.max").write_text(quota + "\n")
     assert cores.usable_cores() == expected
+
+
+# ---- notes
+
+
+@pytest.mark.parametrize(
+    ("flags", "note"),
+    [
+        ("--method sln_mo_lc", None),
+        ("--method sln_mo", None),
+        ("--method ce --n_epochs 1", None),
+        ("--method sln_mo --n_epochs 5", "and the run has 115: more --n_epochs or"),
+        ("--method sln_mo_lc --n_epochs 12", "and corrects labels after 207: a later --lc_n_epoch"),
+    ],
+)
+def test_a_run_that_is_too_short_for_its_average_says_so(flags, note, capsys):
+    """On as many images as digits has; what `make re_sln-digits` trains is long enough."""
+    words = ["--dataset_name", "digits", "--noise_mode", "sym", *flags.split()]
+    train_set = TrainingSet(None, torch.zeros(1442, 10), None)
+    run = SimpleNamespace(
+        config=parse("train_cifar", words), data=SimpleNamespace(train_set=train_set)
+    )
+    report._warn_of_slow_average(run)
+    said = capsys.readouterr().out
+    assert said == "" if note is None else f"the last 100 steps or so, {note}" in said

@@ -16,10 +16,13 @@ from re_sln.analysis import sample_figures as figures
 from re_sln.method.images import server_of
 from re_sln.method.networks import WideResNet
 from re_sln.method.streams import in_order, stream_seed
+from re_sln.run.config import parse
 from re_sln.run.errors import UsageError
+from re_sln.run.labels import noisy_training_set
 from shared import datasets
 from shared.datasets.image_data import ImageData
 from shared.formats.noise_file import make, write
+from shared.noise import open_set
 
 OLD_ID = "exp_2021-12-08 11:28:45.265396"
 TITLE = "digits-sln-mo-sym-made-0.4"
@@ -261,9 +264,7 @@ def test_an_open_set_run_gets_its_foreign_images_back(trained, tmp_path, monkeyp
     foreign = 255 - data.train_images
     flags = np.zeros(len(foreign), bool)
     found = make(data.train_labels, indices=np.arange(len(foreign)), open_set=flags)
-    monkeypatch.setattr(
-        scores, "noisy_training_set", lambda choice, data, may_make: (found, foreign)
-    )
+    monkeypatch.setattr(scores, "noisy_training_set", lambda choice, data, **_: (found, foreign))
     rows, choice = trained.data.noise.indices, scores.label_choice(run, None)
     np.testing.assert_array_equal(
         scores.training_set(run, data, choice)[1], data.train_images[rows]
@@ -278,6 +279,40 @@ def test_an_open_set_run_gets_its_foreign_images_back(trained, tmp_path, monkeyp
     flags[rows[:9]] = True
     found = make(data.train_labels, indices=np.arange(len(foreign)), open_set=flags)
     np.testing.assert_array_equal(scores.training_set(run, data, choice)[1], foreign[rows])
+
+
+def test_open_set_noise_made_in_memory_is_made_again(tmp_path, monkeypatch):
+    """The run records where CIFAR-10 lies; CIFAR-100 and noise files are beside it."""
+    monkeypatch.setattr(open_set, "DONOR_IMAGES", 30)
+    monkeypatch.setenv("DATA_ROOT", str(tmp_path))
+    place = tmp_path / "cifar-10-batches-py"
+    place.mkdir()
+    sets = {"cifar10": small("cifar10"), "cifar100": small("cifar100")}
+    sets["cifar100"] = replace(sets["cifar100"], train_images=sets["cifar100"].train_images + 1)
+    asked = []
+
+    def load(name, root):
+        asked.append(root)
+        return sets[name]
+
+    monkeypatch.setattr("re_sln.run.labels.datasets.load", load)
+    flags = ["--dataset_name", "cifar10", "--noise_mode", "openset", "--custom_noise"]
+    config = parse("train_cifar", [*flags, "--p", "0.4", "--method", "sln", "--seed", "7"])
+    noise, images = noisy_training_set(config, sets["cifar10"])
+    assert (images != sets["cifar10"].train_images).any()
+    folder = tmp_path / "run"
+    folder.mkdir()
+    write(folder / "noise.npz", noise)
+    settings = {**config.record(), "data_location": str(place)}
+    run = runs.Run("run", settings, folder, folder, folder)
+    for data_path in (None, tmp_path):
+        choice = scores.label_choice(run, data_path)
+        assert choice.data_path == (data_path or place)
+        assert np.array_equal(scores.training_set(run, sets["cifar10"], choice)[1], images)
+    assert asked == [tmp_path] * 3
+    other = runs.Run("run", {**settings, "seed": 8}, folder, folder, folder)
+    with pytest.raises(UsageError, match="were remade since"):
+        scores.training_set(other, sets["cifar10"], scores.label_choice(other, None))
 
 
 @pytest.mark.parametrize("recorded", ["data_path", "data_location"])

@@ -212,6 +212,29 @@ def test_runs_of_other_projects_have_rows_of_their_own(tmp_path, capsys):
     assert "note: left out: runs/other: config.yaml: its settings are not those of a" in out
 
 
+def test_sets_of_own_pictures_and_ways_to_train_on_them_are_kept_apart(tmp_path, capsys):
+    ours = {"dataset_name": "folder", "sigma": 0.5, "mo": False, "lc_n_epoch": -1, "n_epochs": 1}
+    runs = [
+        ("dogs", {}, 80.0),
+        ("dogs", {"seed": 2}, 90.0),
+        ("dogs", {"val_fraction": 0.3}, 10.0),
+        ("cars", {}, 30.0),
+        ("cars", {"labels": "/other.csv"}, 40.0),
+        ("cars", {"labels": "/other.csv", "lc_images": "augmented"}, 50.0),
+    ]
+    for number, (name, more, accuracy) in enumerate(runs):
+        settings = {**ours, "seed": 1, "data_location": f"/sets/{name}", **more}
+        log = [{"epoch": 1, "accuracy": accuracy}]
+        write_run(tmp_path / f"runs/{number}", settings, log)
+    assert results.main([]) == 0
+    found = {
+        (path.name.split("_")[1], read_table(path)[1][1])
+        for path in (tmp_path / "results").glob("folder_*-test-acc-table.csv")
+    }
+    assert found == {("dogs", "85.00 ± 5.00"), ("cars", "30.00"), ("cars", "45.00 ± 5.00")}
+    assert "left out 1 run of other settings than" in capsys.readouterr().out
+
+
 def test_searches(tmp_path, capsys):
     write_search(tmp_path, "hp_1", {}, {0.1: 0.3424, 1.0: 0.4812})
     write_search(tmp_path, "hp_2", {"custom_noise": True}, {0.1: 0.3222, 1.0: 0.4774})

@@ -12,7 +12,6 @@ import pytest
 import torch
 import yaml
 from conftest import SCRIPTS, SMALL, TINY, environment, rows
-from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from re_sln import train_real
@@ -323,129 +322,6 @@ def test_a_users_own_noisy_images_train_without_known_truth(main, tmp_path, caps
     assert "how many of the labels are wrong is not known" in capsys.readouterr().out
     assert noise_file.read(tmp_path / "run" / "noise.npz").clean_labels is None
     assert rows(tmp_path / "run")[-1]["loss_train_noisy"] is None
-
-
-@pytest.fixture
-def animal10n(tmp_path):
-    rng = np.random.default_rng(0)
-    for split, count in (("training", 40), ("testing", 20)):
-        folder = tmp_path / "data" / "animal-10n" / split
-        folder.mkdir(parents=True)
-        for i in range(count):
-            Image.fromarray(rng.integers(0, 256, (64, 64, 3), dtype=np.uint8)).save(
-                folder / f"{i % 10}_{i}.jpg"
-            )
-    return tmp_path / "data"
-
-
-def test_animal10n_trains_and_its_published_config_has_no_noise(
-    animal10n, tmp_path, monkeypatch, capsys
-):
-    monkeypatch.chdir(tmp_path)
-    flags = [
-        "--dataset_name",
-        "animal-10n",
-        "--batch_size",
-        "16",
-        "--n_epochs",
-        "2",
-        "--lr",
-        "0.001",
-        "--sigma",
-        "0.5",
-        "--mo",
-        "--lc_n_epoch",
-        "1",
-        "--seed",
-        "123",
-        "--data_path",
-        str(animal10n),
-        "--depth",
-        "10",
-        "--cache_dir",
-        "cache",
-    ]
-    assert train_real.main(flags) == 0
-    assert list((tmp_path / "cache").iterdir())
-    [config] = (tmp_path / "configs").glob("*/config.yml")
-    published = yaml.safe_load(config.read_text())
-    assert all(
-        published[name] is None
-        for name in ("noise_mode", "p", "custom_noise", "make_new_custom_noise")
-    )
-    for name, count in (("training", 40), ("testing", 20)):
-        lines = (animal10n / "animal-10n" / f"{name}.csv").read_text().splitlines()
-        assert lines[0] == "img_paths,targets"
-        assert len(lines) == count + 1
-    [run] = (tmp_path / "runs").iterdir()
-    assert [path.name for path in run.glob("loss_train_*")] == ["loss_train_all"]
-    assert "is not known" in capsys.readouterr().out
-
-
-def test_clothing1m_trains_a_resnet50_on_balanced_epochs(tmp_path, monkeypatch, capsys):
-    root = tmp_path / "clothing1M"
-    (root / "annotations").mkdir(parents=True)
-    rng = np.random.default_rng(0)
-    for split, keys, count in (
-        ("noisy_train", "noisy", 30),
-        ("clean_val", "clean", 14),
-        ("clean_test", "clean", 14),
-    ):
-        names = [f"images/{split}/{i}.jpg" for i in range(count)]
-        (root / "images" / split).mkdir(parents=True)
-        for i, name in enumerate(names):
-            Image.fromarray(rng.integers(0, 256, (40 + i, 50, 3), dtype=np.uint8)).save(root / name)
-        (root / "annotations" / f"{split}_key_list.txt").write_text("\n".join(names) + "\n")
-        with open(root / "annotations" / f"{keys}_label_kv.txt", "a") as file:
-            file.writelines(f"{name} {i % 14}\n" for i, name in enumerate(names))
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("re_sln.method.disk_images.SHORTER_SIDE", 40)  # full size takes a minute
-    monkeypatch.setattr("re_sln.method.disk_images.CROP", 32)
-    torch.save(resnet50_state(), tmp_path / "resnet50.pth")
-    flags = [
-        "--dataset_name",
-        "clothing1m",
-        "--method",
-        "sln_mo_lc",
-        "--n_epochs",
-        "3",
-        "--num_workers",
-        "2",
-        "--data_path",
-        str(tmp_path),
-        "--pretrained",
-        "resnet50.pth",
-        "--output_dir",
-        "run",
-    ]
-    monkeypatch.setattr("re_sln.run.label_quality.MOST_UNASKED", 29)
-    assert train_real.main(flags) == 0
-    out = capsys.readouterr().out
-    assert "what the authors report on Clothing1M" in out
-    assert "takes a pass over 30 images: `python train_real.py --export run` writes it" in out
-    assert not (tmp_path / "run" / "label_quality.csv").exists()
-    assert train_real.main(["--export", "run"]) == 0
-    assert "run: wrote label_quality.csv" in capsys.readouterr().out
-    with (tmp_path / "run" / "label_quality.csv").open() as file:
-        assert [line.split(",")[1] for line in file][1:] == [
-            f"images/noisy_train/{i}.jpg" for i in range(30)
-        ]
-    corrected = noise_file.read(tmp_path / "run" / "corrected_labels.npz")
-    assert (corrected.header.dataset, corrected.indices.tolist()) == ("clothing1m", [*range(30)])
-    metrics = rows(tmp_path / "run")
-    assert {"accuracy_val_ema", "accuracy_test_ema", "accuracy_val_base"} <= set(metrics[0])
-    targets = checkpoint.load(tmp_path / "run" / checkpoint.LAST)["targets"]
-    changed = (targets.max(dim=1).values < 1).sum()
-    assert 0 < changed <= 28  # two of each of the 14 classes, mixed with soft predictions
-    assert train_real.main([*flags[:-1], "bad", "--pretrained", "run/model.pth"]) == 2
-    assert "holds no weights of a ResNet-50" in capsys.readouterr().err
-
-
-def resnet50_state():
-    import torchvision
-
-    torch.manual_seed(0)
-    return torchvision.models.resnet50().state_dict()
 
 
 def test_compile_gives_the_same_names(main, tmp_path, monkeypatch):
