@@ -23,7 +23,6 @@ import codecs
 import io
 import json
 from collections.abc import Iterable
-from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -44,7 +43,7 @@ from shared.formats import (
 )
 from shared.formats.columns import SINGLE, Column, Table
 from shared.formats.noise_file import NoiseFile, NoiseFileError, make
-from shared.formats.safe_arrays import Archive, UnsafeArrayError
+from shared.formats.safe_arrays import Archive, TooLargeError, UnsafeArrayError
 from shared.formats.safe_pickle import UnsafePickleError
 
 FORMATS = ("npz", "pt", "csv", "npy", "json")
@@ -107,8 +106,12 @@ def rates(path: str | Path) -> dict[str, float | None]:
         return {}
     known = {}
     for name in _label_columns(found):
-        with suppress(*_UNREADABLE):
+        try:
             known[name] = _noise_file(found, name).header.measured_rate
+        except TooLargeError as error:
+            raise NoiseFileError(f"{path}: {error}") from error
+        except _UNREADABLE:
+            continue
     return known
 
 
@@ -313,6 +316,8 @@ def _image_order(path: Path, count: int) -> NDArray[np.int64] | None:
 def _rate_text(table: Table, name: str) -> str:
     try:
         rate = _noise_file(table, name).header.measured_rate
+    except TooLargeError:
+        raise
     except _UNREADABLE:
         return " (no labels)"
     return "" if rate is None else f" ({rate:.2%} noisy)"

@@ -48,6 +48,10 @@ class UnsafeArrayError(ValueError):
     """The bytes are damaged, not what they claim to be, or too large."""
 
 
+class TooLargeError(UnsafeArrayError):
+    """An archive, which may be a trap, unpacks to more than labels need."""
+
+
 def read_limited(path: Path, limit: int | None = None, what: str = "labels") -> bytes:
     """The whole file. Raises OSError, or UnsafeArrayError for no regular file or one too large."""
     limit = MAX_FILE_BYTES if limit is None else limit
@@ -178,7 +182,7 @@ class Archive:
     def _spend(self, name: str, size: int) -> None:
         self._budget -= size
         if self._budget < 0:
-            raise UnsafeArrayError(
+            raise TooLargeError(
                 f"{name} brings what the archive unpacks to above {MAX_INFLATED_BYTES >> 20} MiB, "
                 "too much for compressed labels: save it without compression, or fewer columns"
             )
