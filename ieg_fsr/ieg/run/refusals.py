@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import sys
 from collections.abc import Collection
 from dataclasses import fields
 from typing import TYPE_CHECKING
@@ -46,14 +47,15 @@ def refuse_what_is_not_there(parser: argparse.ArgumentParser, config: Config) ->
 def refuse_two_units(
     parser: argparse.ArgumentParser, config: Config, typed: Collection[str]
 ) -> None:
-    """Exits with a message for a number of steps or epochs that another flag leaves unread.
+    """Exits with a message for decay steps or epochs that another flag leaves unread.
 
-    typed: flags of the command line itself, for a config.yaml has all of them.
+    Says so of --max_iteration. typed: flags of the command line itself, for a config.yaml has all of them.
     """
     if {"max_epoch", "max_iteration"} <= set(typed):
-        parser.error(
-            f"--max_epoch={config.max_epoch} and --max_iteration={config.max_iteration} both say "
-            "how long to train: leave one of them out"
+        print(
+            f"note: --max_epoch={config.max_epoch} says how long to train, as published, and "
+            f"--max_iteration={config.max_iteration} is not read",
+            file=sys.stderr,
         )
     if config.lr_schedule in WITHOUT_STEPS:
         return
