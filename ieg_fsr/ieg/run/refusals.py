@@ -49,7 +49,8 @@ def refuse_two_units(
 ) -> None:
     """Exits with a message for decay steps or epochs that another flag leaves unread.
 
-    Says so of --max_iteration. typed: flags of the command line itself, for a config.yaml has all of them.
+    Says so of --max_iteration. typed: flags of the command line itself, for a config.yaml has all
+    of them.
     """
     if {"max_epoch", "max_iteration"} <= set(typed):
         print(
