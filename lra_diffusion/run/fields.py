@@ -125,10 +125,10 @@ def restore(config: type, recorded: Mapping[str, Any]) -> dict[str, Any]:
     return values
 
 
-def check_seed(parser: argparse.ArgumentParser, seed: int | None, flag: str = "--seed") -> None:
+def check_seed(parser: argparse.ArgumentParser, seed: int | None) -> None:
     """Exits with a message for a seed that numpy or torch does not take."""
     if seed is not None and not 0 <= seed < 2**32:
-        parser.error(f"{flag} {seed}: must lie in [0, {2**32})")
+        parser.error(f"--seed {seed}: must lie in [0, {2**32})")
 
 
 def check_at_least(

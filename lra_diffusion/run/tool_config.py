@@ -66,7 +66,6 @@ def parse_pmd(argv: Sequence[str] | None) -> PMDConfig:
     values.setdefault("output_dir", out.parent if out else LABELS_FOLDER)
     check_at_least(parser, values, {"epochs": 1, "limit_train": 2})
     check_seed(parser, values.get("seed"))
-    check_seed(parser, values.get("on_top_seed"), "--on_top_seed")
     check_positive(parser, "lr", values["lr"])
     return PMDConfig(**values)
 

@@ -290,24 +290,28 @@ def print_start(run: Experiment) -> None:
 def _warn_of_slow_average(run: Experiment) -> None:
     """Few images make few steps, and the average of a short run is mostly its first weights.
 
-    With label correction those steps count that are done when the EMA model first corrects labels.
+    With label correction those count that are done when the EMA model first corrects labels.
     """
     config, train_set = run.config, run.data.train_set
-    corrects = config.lc_n_epoch > 0
     samples = len(train_set.noisy)
     if train_set.per_class is not None:
         samples = train_set.per_class * train_set.noisy.shape[1]
-    epochs = config.lc_n_epoch - 1 if corrects else config.n_epochs
-    steps = epochs * math.ceil(samples / config.batch_size)
+    of_epoch = math.ceil(samples / config.batch_size)
     averaged = 1 / (1 - config.ema_decay)
-    if config.mo and steps < 3 * averaged:
-        does, advice = "the run has", "more --n_epochs"
-        if corrects:
-            does, advice = "corrects labels after", "a later --lc_n_epoch"
-        print(
-            f"note: the EMA model averages the last {averaged:,.0f} steps or so, and {does} "
-            f"{steps:,}: {advice} or a smaller --ema_decay suits it better"
-        )
+    corrects = config.lc_n_epoch > 0
+    epochs = config.lc_n_epoch - 1 if corrects else config.n_epochs
+    if not config.mo or epochs * of_epoch >= 3 * averaged:
+        return
+    if corrects:
+        lasts, longer = f"{averaged / of_epoch:.2g} epochs", "a later --lc_n_epoch"
+        so_far = f"labels are corrected after {epochs}"
+    else:
+        lasts, longer = f"{averaged:,.0f} steps", "more --n_epochs"
+        so_far = f"the run has {epochs * of_epoch:,}"
+    print(
+        f"note: the EMA model averages the last {lasts} or so, and {so_far}: {longer} or a smaller "
+        "--ema_decay suits it better"
+    )
 
 
 def _on_held_out(run: Experiment) -> str:

@@ -299,6 +299,3 @@ def test_a_seed_that_no_generator_takes_is_refused_by_every_script(seed, capsys)
             parse_other([*flags, "--seed", str(seed)])
         assert f"--seed {seed}: must lie in [0, 4294967296)" in capsys.readouterr().err
         assert parse_other([*flags, "--seed", str(2**32 - 1)]).seed == 2**32 - 1
-    with pytest.raises(SystemExit, match="2"):
-        parse_pmd(["--on_top_seed", str(seed)])
-    assert f"--on_top_seed {seed}: must" in capsys.readouterr().err

@@ -335,8 +335,14 @@ def test_cores_that_this_process_may_use(affinity, slurm, quota, expected, tmp_p
         ("--method sln_mo_lc", None),
         ("--method sln_mo", None),
         ("--method ce --n_epochs 1", None),
-        ("--method sln_mo --n_epochs 5", "and the run has 115: more --n_epochs or"),
-        ("--method sln_mo_lc --n_epochs 12", "and corrects labels after 207: a later --lc_n_epoch"),
+        (
+            "--method sln_mo --n_epochs 5",
+            "100 steps or so, and the run has 115: more",
+        ),
+        (
+            "--method sln_mo_lc --n_epochs 12",
+            "4.3 epochs or so, and labels are corrected after 9",
+        ),
     ],
 )
 def test_a_run_that_is_too_short_for_its_average_says_so(flags, note, capsys):
@@ -348,4 +354,4 @@ def test_a_run_that_is_too_short_for_its_average_says_so(flags, note, capsys):
     )
     report._warn_of_slow_average(run)
     said = capsys.readouterr().out
-    assert said == "" if note is None else f"the last 100 steps or so, {note}" in said
+    assert said == "" if note is None else f"averages the last {note}" in said
