@@ -26,7 +26,6 @@ from shared.coco.classes import CocoError
 from shared.errors import UserError
 
 LARGE = 50_000_000  # bytes of an annotation file that takes seconds to read
-LARGEST_ID = 2**53  # from here on two whole numbers can be one float
 OTHER_CONFIG = (
     "use the config of this set, or configs/coco_format, which takes the classes from the file"
 )
@@ -178,8 +177,6 @@ def check_fields(part: Part, source: coco_file.CocoFile) -> None:
     sizes = {image["id"]: [image["height"], image["width"]] for image in source.content["images"]}
     if len(sizes) < len(source.content["images"]):
         raise UserError(f"{part.annotations} gives two images one id: give each image its own")
-    if part.name != "train":
-        check_ids(part, source)
     for position, entry in enumerate(source.content["annotations"]):
         if entry.get("iscrowd", 0) not in (0, 1):
             raise UserError(
@@ -194,22 +191,6 @@ def check_fields(part: Part, source: coco_file.CocoFile) -> None:
             )
         if wrong := _wrong_shape(entry["bbox"], entry["segmentation"], sizes[entry["image_id"]]):
             raise UserError(f"{part.annotations}: annotations[{position}] has {wrong}")
-
-
-def check_ids(part: Part, source: coco_file.CocoFile) -> None:
-    """Evaluation can tell the ids apart: faster-coco-eval keeps them as floating-point numbers."""
-    fixes = {
-        "images": "number the images, and the image_id of the annotations with them",
-        "annotations": "number the annotations",
-    }
-    for kind, fix in fixes.items():
-        for position, entry in enumerate(source.content[kind]):
-            if type(entry["id"]) is not int or abs(entry["id"]) >= LARGEST_ID:
-                raise UserError(
-                    f"{part.annotations}: {kind}[{position}] has the id "
-                    f"{str(entry['id'])[:40]!r}, and evaluation takes whole numbers below 2^53: "
-                    f"{fix}"
-                )
 
 
 def _wrong_shape(box: list[Any], mask: Any, size: list[int]) -> str:

@@ -90,3 +90,25 @@ def test_the_figures_are_those_of_pycocotools(seed, kind, use_categories):
     np.testing.assert_allclose(ours.stats[:12], theirs.stats, rtol=0, atol=1e-12)
     np.testing.assert_allclose(ours.eval["precision"], theirs.eval["precision"], rtol=0, atol=1e-12)
     np.testing.assert_allclose(ours.eval["recall"], theirs.eval["recall"], rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize("first", ["image ", 2**60])
+def test_ids_may_be_text_or_too_large_for_floating_point_numbers(first):
+    from mmdet.evaluation.metrics import coco_metric
+
+    from noisy_instseg.run import coco_reader  # noqa: F401
+
+    content, detections = random_set(0)
+    numbers = {image["id"]: f"{first}{image['id']}" for image in content["images"]}
+    if first != "image ":
+        numbers = {number: first + number for number in numbers}
+    for image in content["images"]:
+        image["id"] = numbers[image["id"]]
+    for each in (*content["annotations"], *detections):
+        each["image_id"] = numbers[each["image_id"]]
+    ours, theirs = (
+        evaluated(evaluation, content, detections, "bbox", 1)
+        for evaluation in (coco_metric.COCOeval, COCOeval)
+    )
+    assert theirs.stats[0] > 0.1
+    np.testing.assert_array_equal(ours.stats, theirs.stats)
