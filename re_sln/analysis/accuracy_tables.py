@@ -71,13 +71,19 @@ Cells = dict[tuple[str, str], list[Result]]  # by method and noise
 
 def set_name(dataset: str, settings: Mapping[str, Any]) -> str:
     """The data set; of own pictures with the name of their folder, and a hash of its place."""
-    place = settings.get("data_location") or settings.get("data_path")
+    place = settings.get("data_path") or settings.get("data_location")
     if dataset != OWN or place is None:
         return dataset
     parts = [place, settings.get("labels")]
     where = "\n".join(str(Path(part).absolute()) for part in parts if part is not None)
     name = re.sub(r"[^A-Za-z0-9.-]+", "-", Path(place).stem)
     return f"{OWN}_{name}_{hashlib.sha256(where.encode()).hexdigest()[:8]}"
+
+
+def shortly_named(results: Sequence[Result]) -> list[Result]:
+    """The same; where all own pictures are of one set, it is called `folder`."""
+    own = {each.dataset for each in results if each.dataset.startswith(f"{OWN}_")}
+    return [replace(each, dataset=OWN) if own == {each.dataset} else each for each in results]
 
 
 def _preset(dataset: str) -> Mapping[str, float]:

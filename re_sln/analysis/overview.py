@@ -69,7 +69,7 @@ def read_results(places: Sequence[Path]) -> tuple[list[Result], list[str]]:
             remarks.append(f"left out: {other.folder} is not finished")
         else:
             results.append(tables.result_of_other(other))
-    return results, remarks
+    return tables.shortly_named(results), remarks
 
 
 def prefix(dataset: str) -> str:
