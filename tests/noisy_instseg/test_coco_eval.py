@@ -8,6 +8,10 @@ import pytest
 from pycocotools import mask as coco_mask
 from pycocotools.cocoeval import COCOeval
 
+from noisy_instseg.run import torchvision_ops
+
+torchvision_ops.install()  # before mmdet is imported, for the tests that follow
+
 SIDE, CLASSES = 64, 3
 
 
