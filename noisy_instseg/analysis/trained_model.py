@@ -41,9 +41,7 @@ def load_model(
     backbone = {**cfg.model.backbone, "init_cfg": None}  # all weights are in the checkpoint
     model: nn.Module = MODELS.build({**cfg.model, "backbone": backbone})
     weights = checkpoints.check_weights(model.state_dict(), state, checkpoint)
-    model.load_state_dict(
-        weights, strict=False
-    )  # what the network lacks is left out, as in test.py
+    model.load_state_dict(weights, strict=False)  # the network may lack some, as in test.py
     return model.to(device).eval(), checkpoints.class_names(state)
 
 

@@ -151,7 +151,7 @@ def run_info(source: Source, plot: Path | None) -> None:
             raise NoiseFileError(
                 f"{path} has several columns: choose one of {', '.join(names)} with --column"
             )
-        say(_list_columns(path))
+        say(_list_columns(path, names))
         return
     noise, data = source.read()
     others = tuple(name for name in names if name != usual) if len(names) > 2 else ()
@@ -196,12 +196,12 @@ def _save(path: Path, noise: NoiseFile, format: str, force: bool) -> None:
         say(f"note: a .{format} file does not keep seed, rate and origin; .npz does")
 
 
-def _list_columns(path: Path) -> str:
+def _list_columns(path: Path, names: Sequence[str]) -> str:
     lines = [
         f"{path} has several columns of labels. Choose one as {path.name}:COLUMN or with --column"
     ]
     rates = external.rates(path)
-    for name in external.columns(path):
+    for name in names:
         rate = rates.get(name)
         known = "rate unknown" if rate is None else f"rate {rate:.5f}"
         lines.append(f"  {name:<22}{known if name in rates else 'no labels'}")

@@ -186,8 +186,9 @@ def is_coco(path: Path) -> bool:
     data = read_bytes(path)
     if b'"coco-noise-manifest"' in data:
         return True
-    if not any(f'"{key}"'.encode() in data for key in _KEYS):
-        return False
+    found = [key for key in _KEYS if f'"{key}"'.encode() in data]
+    if len(found) in (0, len(_KEYS)):  # as of all real ones, which may be too large to read twice
+        return bool(found)
     try:
         return is_annotations(parse_json(data))
     except CocoError:  # which is said when they are read

@@ -148,25 +148,15 @@ def _check_plausible(noise: NoiseFile, clean: Labels, dataset: str, num_classes:
     sizes = [np.bincount(labels, minlength=num_classes) for labels in (noisy, clean)]
     chance = float(sizes[0] @ sizes[1]) / max(1, count) ** 2
     agreement = float((noisy == clean).mean()) if count else 1.0
+    can_tell = chance < 1 and count >= FEWEST_SAMPLES
+    margin = 4 * math.sqrt(chance * (1 - chance) / max(1, count))
     used, there = (int((size > 0).sum()) for size in sizes)
     if used < there / 2 and count >= there:
         problem = (
             f"has {used} classes (the largest label is {noisy.max()}), the training set of "
             f"{dataset} {there}: they are probably labels of another dataset, or coarse ones"
         )
-    elif (
-        chance < 1
-        and count >= FEWEST_SAMPLES
-        and agreement - chance <= (margin := 4 * math.sqrt(chance * (1 - chance) / count))
-    ):
-        if agreement < chance - margin:
-            print(
-                f"note: the noise file agrees with {agreement:.1%} of the {count:,} labels of "
-                f"{dataset}, less than by chance ({chance:.1%}): are the classes numbered in "
-                "another order?",
-                file=sys.stderr,
-            )
-            return
+    elif can_tell and abs(agreement - chance) <= margin:
         which = "the first" if noise.order == "assumed" and noise.indices is not None else "the"
         problem = (
             f"agrees with {agreement:.1%} of {which} {count:,} labels of {dataset}, as chance "
@@ -174,6 +164,13 @@ def _check_plausible(noise: NoiseFile, clean: Labels, dataset: str, num_classes:
             "order (TensorFlow's), or of another dataset"
         )
     else:
+        if can_tell and agreement < chance:
+            print(
+                f"note: the noise file agrees with {agreement:.1%} of the {count:,} labels of "
+                f"{dataset}, less than by chance ({chance:.1%}): are the classes numbered in "
+                "another order?",
+                file=sys.stderr,
+            )
         return
     raise NoiseFileError(
         f"the noise file {problem}; give a file for these samples. If the labels are meant so, "

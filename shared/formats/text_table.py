@@ -194,10 +194,11 @@ def values(cells: Sequence[str], lines: Iterable[int]) -> NDArray[Any]:
     kinds = set(cells)
     if kinds and kinds <= {"True", "False"}:
         return np.array([cell == "True" for cell in cells])
-    for number, cell in zip(lines, cells):
-        if _whole(cell) is None:
+    found = [_whole(cell) for cell in cells]
+    for number, cell, value in zip(lines, cells, found):
+        if value is None:
             raise NoiseFileError(f"line {number} has {cell[:40]!r} where a label from 0 on belongs")
-    return np.array([_whole(cell) for cell in cells], np.int64)
+    return np.array(found, np.int64)
 
 
 def _whole(cell: str) -> int | None:

@@ -82,7 +82,7 @@ def add_flags(
 
 
 def _plain(kind: Any) -> Any:
-    """int of `int | None`."""
+    """int of `int | None`; of a path what expands its ~."""
     plain = next(part for part in (*get_args(kind), kind) if part is not NoneType)
     return _path if plain is Path else plain
 
