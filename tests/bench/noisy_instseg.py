@@ -1,6 +1,7 @@
-"""What losses, training steps, COCO's figures and the loading of an image cost on the CPU.
+"""What losses, training steps, COCO's figures and the loading of an image cost.
 
     make bench-noisy_instseg
+    make bench-noisy_instseg ARGS="--device cuda"  # losses and training alone
     make bench-noisy_instseg ARGS="--json bench.json --steps 500"
 
 Losses forward and backward, called as mmdetection's box head calls them, on the 512 regions of an
@@ -58,30 +59,38 @@ def loss_modules() -> dict[str, nn.Module]:
     }
 
 
-def seconds(module: nn.Module, logits: Tensor, labels: Tensor, weight: Tensor) -> float:
-    logits.grad = None
+def seconds(work: Callable[[], object], device: torch.device) -> float:
     start = time.perf_counter()
-    loss = module(logits, labels, weight, avg_factor=float(REGIONS), reduction_override=None)
-    (loss["loss_cls"] if isinstance(loss, dict) else loss).backward()
+    work()
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
     return time.perf_counter() - start
 
 
-def microseconds(columns: int, steps: int) -> dict[str, float]:
+def differentiate(module: nn.Module, logits: Tensor, labels: Tensor, weight: Tensor) -> None:
+    loss = module(logits, labels, weight, avg_factor=float(REGIONS), reduction_override=None)
+    (loss["loss_cls"] if isinstance(loss, dict) else loss).backward()
+
+
+def microseconds(columns: int, steps: int, device: torch.device) -> dict[str, float]:
     """Median of each loss on random logits (REGIONS, columns), without the first tenth."""
     generator = torch.Generator().manual_seed(0)
-    logits = torch.randn(REGIONS, columns, generator=generator, requires_grad=True)
-    labels = torch.randint(0, columns, (REGIONS,), generator=generator)
-    modules = loss_modules()
+    logits = torch.randn(REGIONS, columns, generator=generator).to(device).requires_grad_()
+    labels = torch.randint(0, columns, (REGIONS,), generator=generator).to(device)
+    weight = torch.ones(REGIONS, device=device)
+    modules = {name: module.to(device) for name, module in loss_modules().items()}
     times: dict[str, list[float]] = {name: [] for name in modules}
     for _ in range(steps):
         for name, module in modules.items():
-            times[name].append(seconds(module, logits, labels, torch.ones(REGIONS)))
+            logits.grad = None
+            work = partial(differentiate, module, logits, labels, weight)
+            times[name].append(seconds(work, device))
     return {name: 1e6 * median(row[steps // 10 :]) for name, row in times.items()}
 
 
-def report_losses(steps: int) -> dict[str, dict[str, float]]:
+def report_losses(steps: int, device: torch.device) -> dict[str, dict[str, float]]:
     """Prints one line per loss; {shape: {loss: microseconds}}."""
-    found = {f"({REGIONS}, {columns})": microseconds(columns, steps) for columns in COLUMNS}
+    found = {f"({REGIONS}, {columns})": microseconds(columns, steps, device) for columns in COLUMNS}
     print(
         f"{'loss, forward + backward':<26}"
         + "".join(f"{shape + ', us':>18}{'to CE':>8}" for shape in found)
@@ -94,7 +103,7 @@ def report_losses(steps: int) -> dict[str, dict[str, float]]:
     return found
 
 
-def trainers() -> dict[str, Callable[[], Any]]:
+def trainers(device: torch.device) -> dict[str, Callable[[], Any]]:
     """One step of training for each stage: the tiny Mask R-CNN, 4 pictures, no data loading."""
     from mmdet.registry import MODELS
     from mmengine.optim import build_optim_wrapper
@@ -108,7 +117,7 @@ def trainers() -> dict[str, Callable[[], Any]]:
             config = CONFIGS / f"mask_rcnn_tiny_shapes_{stage}.py"
             cfg = trained_model.load_config(config, settings, "train")
             torch.manual_seed(0)
-            model = MODELS.build(cfg.model).train()
+            model = MODELS.build(cfg.model).train().to(device)
             optimizer = build_optim_wrapper(model, cfg.optim_wrapper)
             with contextlib.redirect_stdout(io.StringIO()):  # pycocotools tells of its index
                 batch = next(iter(Runner.build_dataloader(cfg.train_dataloader, seed=0)))
@@ -116,15 +125,13 @@ def trainers() -> dict[str, Callable[[], Any]]:
     return made
 
 
-def report_training(steps: int) -> dict[str, float]:
+def report_training(steps: int, device: torch.device) -> dict[str, float]:
     """Prints and returns training steps a second by stage; medians, the stages in turns."""
-    steps_of = trainers()
+    steps_of = trainers(device)
     times: dict[str, list[float]] = {name: [] for name in steps_of}
     for _ in range(steps):
         for name, step in steps_of.items():
-            start = time.perf_counter()
-            step()
-            times[name].append(time.perf_counter() - start)
+            times[name].append(seconds(step, device))
     found = {name: 1 / median(row[steps // 10 :]) for name, row in times.items()}
     for name, rate in found.items():
         print(f"tiny Mask R-CNN, {name:<22}{rate:6.2f} steps/s of 4 images of 128 x 128")
@@ -243,18 +250,27 @@ def main() -> int:
         "--steps", type=int, default=2000, help="timed repetitions of each figure (2000)"
     )
     parser.add_argument(
-        "--threads", type=int, nargs="+", default=[1, 2], help="numbers of CPU threads to try (1 2)"
+        "--device", default="cpu", type=torch.device, help="of losses and training (cpu)"
+    )
+    parser.add_argument(
+        "--threads", type=int, nargs="+", help="numbers of CPU threads to try (1 2; on a GPU 1)"
     )
     parser.add_argument("--json", type=Path, help="also write the figures to this file")
     args = parser.parse_args()
-    report = {}
-    for threads in args.threads:
+    on_gpu = args.device.type == "cuda"
+    where = torch.cuda.get_device_name(args.device) if on_gpu else platform.machine()
+    report: dict[str, Any] = {}
+    for threads in args.threads or ([1] if on_gpu else [1, 2]):
         torch.set_num_threads(threads)
-        print(f"\n{platform.machine()}, {threads} threads, torch {torch.__version__}")
-        report[f"losses, {threads} threads, us"] = report_losses(args.steps)
-        report[f"training, {threads} threads, steps/s"] = report_training(args.training_steps)
-    report["COCO's figures, ms an image"] = report_evaluation(max(1, args.steps // 500))
-    report["loading of an image, ms"] = report_loading(max(1, args.steps // 100))
+        print(f"\n{where}, {threads} threads, torch {torch.__version__}")
+        report[f"losses, {threads} threads, us"] = report_losses(args.steps, args.device)
+        trained = report_training(args.training_steps, args.device)
+        report[f"training, {threads} threads, steps/s"] = trained
+    if on_gpu:
+        report["peak GPU memory, GiB"] = torch.cuda.max_memory_allocated(args.device) / 2**30
+    else:
+        report["COCO's figures, ms an image"] = report_evaluation(max(1, args.steps // 500))
+        report["loading of an image, ms"] = report_loading(max(1, args.steps // 100))
     if args.json:
         args.json.write_text(json.dumps(report, indent=2) + "\n")
     return 0
