@@ -2,14 +2,14 @@
 #
 # Variables: DATA_ROOT    where datasets are, or are downloaded to (data)      RATE    noise rate (0.5; digits, SLN 0.4, ...)
 #            DATA_MIRROR  folder or address asked before the internet         SEED    seed (123; noise of ieg_... and long_tail: 12345)
-#            NOISE_FILE   noisy labels to train on instead of RATE            ARGS    any further flags of the script
+#            NOISE_FILE   noisy labels to train on (noise: to write)          ARGS    any further flags of the script
 #            METHOD       re_sln: ce, sln, sln_mo, sln_mo_lc (the last); ieg-cifar10, ieg-cifar100: ieg, l2r, supervised (ieg)
 #            NOISE        re_sln: sym, asym, dependent, openset (sym)         KIND    noise, noisy_instseg: kind of noise
 #            ENCODER      lra_diffusion: SimCLR, CLIP, resnet50, ... (SimCLR) DATASET noise, lra_diffusion-simclr (cifar10)
 #            NOISE_TYPE   lra_diffusion: cifar10-1-0.35_U_0.3, ...            GPUS    noisy_instseg: processes (1; 0: the CPU)
 #            ANN          noise: COCO annotations to make noisy               OPS     setup-noisy_instseg: compiled
-#            compare:     DATASET KIND RATE NOISE_FILE as above, SEEDS ("1 2 3"), METHODS (ce instancegm dividemix sln lra l2r ieg fsr),
-#                         DATA (your pictures, DATASET=folder), LIMIT (so many images), RAY (auto, host:port), FOLDER (the runs')
+#            compare:     DATASET (digits) KIND (pdn) RATE (0.4) SEEDS (1; "1 2 3") METHODS (ce instancegm dividemix sln lra l2r ieg fsr)
+#                         DATA, LABELS (your pictures, DATASET=folder) LIMIT (so many images) RAY (auto, host:port) FOLDER (the runs')
 #            report, bench-labels: RUNS (run folders, or folders of them)     OUT     report: the page (report.html)
 # Examples:  make instancegm-cifar10 RATE=0.4 SEED=1 ARGS="--num_epochs 100"
 #            make noise DATASET=digits KIND=symmetric RATE=0.2
@@ -49,15 +49,15 @@ sln_data = $(if $(NOISE_FILE),,$(if $(filter openset,$(NOISE)),data-cifar100,dat
 re_sln-cifar10: setup-re_sln data-cifar10 $(sln_data) ## one method on CIFAR-10: METHOD=sln_mo_lc NOISE=sym RATE=0.4
 re_sln-cifar100: setup-re_sln data-cifar100 $(sln_data) ## the same on CIFAR-100 (NOISE=sym, asym or dependent)
 re_sln-animal10n: setup-re_sln data-animal10n ## one method on Animal-10N, whose labels are noisy by themselves
-re_sln-table: setup-re_sln data-cifar10 data-cifar100 data-sln-noise ## every method on every noise of the paper, by Ray; resumable
+re_sln-table: setup-re_sln data-cifar10 data-cifar100 data-sln-noise ## every method on sym, asym and dependent noise, by Ray; resumable
 re_sln-figures: setup-re_sln ## tables and figures of the finished runs of the targets above
 ##@ LRA-diffusion
 lra_diffusion-digits: setup-lra_diffusion ## cross-entropy, k-NN vote and LRA-diffusion on PMD noise of digits (about 5 minutes)
 lra_data = $(if $(NOISE_FILE),,data-pmd-noise)
 lra_diffusion-cifar10: setup-lra_diffusion data-cifar10 $(lra_data) ## LRA-diffusion on CIFAR-10 with PMD noise, RATE=0.35 ENCODER=SimCLR
 lra_diffusion-cifar10-small: setup-lra_diffusion-lite0 data-cifar10 $(lra_data) ## cross-entropy, vote and LRA-diffusion on 10,000 photographs (about half an hour on two cores)
-lra_diffusion-cifar100: setup-lra_diffusion data-cifar100 $(lra_data) ## the same on CIFAR-100
-lra_diffusion-simclr: setup-lra_diffusion ## train the SimCLR encoder of the two above, if you do not have the authors': DATASET=cifar10
+lra_diffusion-cifar100: setup-lra_diffusion data-cifar100 $(lra_data) ## LRA-diffusion on CIFAR-100 with PMD noise, RATE=0.35 ENCODER=SimCLR
+lra_diffusion-simclr: setup-lra_diffusion ## train the SimCLR encoder of -cifar10 and -cifar100, if you do not have the authors': DATASET=cifar10
 lra_diffusion-food101n: setup-lra_diffusion data-food101n ## LRA-diffusion on Food-101N with CLIP features, tested on Food-101
 lra_diffusion-clothing1m: setup-lra_diffusion data-clothing1m ## LRA-diffusion on Clothing1M with CC features
 lra_diffusion-webvision: setup-lra_diffusion data-webvision ## LRA-diffusion on mini-WebVision with CLIP features

@@ -2,7 +2,7 @@
 #
 #   make docker-instancegm        with DATASET=cifar10 the data set is inside; then mount nothing at /data
 #   make docker-run-instancegm ARGS="instanceGM.py --dataset digits --r 0.4"
-#   docker run --rm -ti --gpus 1 instancegm /bin/bash -c "cd /src && python instanceGM.py"
+#   docker run --rm -ti --gpus 1 -v "$PWD/data:/data" -v "$PWD/runs:/runs" instancegm /bin/bash -c "cd /src && python instanceGM.py"
 #
 # Data are read from /data and everything is written to /runs, the two folders that compose.yaml mounts. Why packages come in
 # two steps: layers.awk. What may stand behind the image's name: entrypoint.sh.

@@ -2,7 +2,7 @@
 #
 #   make docker-lra_diffusion        with DATASET=cifar10 the data set is inside; then mount nothing at /data
 #   make docker-run-lra_diffusion ARGS="scripts/digits.sh"
-#   docker run --rm -ti --gpus 1 lra_diffusion /bin/bash -c "cd /src && python train_CIFAR.py --noise_type cifar10-1-0.35"
+#   docker run --rm -ti --gpus 1 -v "$PWD/data:/data" -v "$PWD/runs:/runs" lra_diffusion /bin/bash -c "cd /src && python train_CIFAR.py --noise_type cifar10-1-0.35"
 #
 # Data are read from /data and everything is written to /runs, the two folders that compose.yaml mounts. Why packages come in
 # two steps: layers.awk. What may stand behind the image's name: entrypoint.sh.

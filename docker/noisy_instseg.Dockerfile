@@ -1,6 +1,6 @@
 # Noisy class labels for instance segmentation on CPU or NVIDIA GPU; 6.7 GB, of which the four torch images share 6.3.
 #
-#   make docker-noisy_instseg        with DATASET=cifar10 the data set is inside; then mount nothing at /data
+#   make docker-noisy_instseg        with DATASET=shapes the pictures are inside; then mount nothing at /data
 #   make docker-run-noisy_instseg ARGS="-m shared data shapes"
 #   make docker-run-noisy_instseg ARGS="scripts/shapes.sh"
 #

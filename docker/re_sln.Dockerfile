@@ -2,7 +2,7 @@
 #
 #   make docker-re_sln        with DATASET=cifar10 the data set is inside; then mount nothing at /data
 #   make docker-run-re_sln ARGS="train_cifar.py --dataset_name digits --noise_mode sym --method sln_mo_lc"
-#   docker run --rm -ti --gpus 1 --shm-size 2g re_sln /bin/bash -c "cd /src && python table.py"
+#   docker run --rm -ti --gpus 1 -v "$PWD/data:/data" -v "$PWD/runs:/runs" --shm-size 2g re_sln /bin/bash -c "cd /src && python table.py"
 #
 # Data are read from /data and everything is written to /runs, the two folders that compose.yaml mounts. Why packages come in
 # two steps: layers.awk. What may stand behind the image's name: entrypoint.sh.
