@@ -113,7 +113,7 @@ coverage: ## line coverage of each folder, by every test
 	  $$($(tools)/python -m coverage report --format=total --include="$$folder/*"); done
 bench-%: tests/bench/%.py setup-% ## speed of a project's steps, as ratios to plain float32 or to a literal implementation
 	.venv/$*/bin/python -m tests.bench.$* $(ARGS)
-proof: setup-shared setup-tests $(PROJECTS:%=setup-%) ## that nothing is lost: kills, full disks, damaged files, cut downloads, counted (about an hour)
+proof: setup-shared setup-tests $(PROJECTS:%=setup-%) ## that nothing is lost: kills, full disks, damaged files, cut downloads, counted (about two and a half hours)
 	@$(tools)/python -m tests.proof $(ARGS)
 check-gpu: setup-shared $(PROJECTS:%=setup-%) ## first on a new GPU: equal repeats and resumes, bf16 beside float32, speed, memory; ten minutes
 	@.venv/shared/bin/python -m tests.bench.check_gpu $(ARGS)
@@ -129,7 +129,7 @@ lint: setup-tests setup-compare $(PROJECTS:%=setup-%) ## formatting, style, impo
 format: setup-tests ## let ruff format the code and fix what it can
 	$(tools)/ruff check --fix . && $(tools)/ruff format .
 audit: | $(filter .venv/%,$(UV)) ## known holes in the locked packages, by pip-audit
-	@for lock in */requirements.txt; do echo $$lock; $(UV) tool run pip-audit --disable-pip --require-hashes -r $$lock || exit; done
+	@for lock in */requirements*.txt tests/bench/*/requirements.txt; do echo $$lock; $(UV) tool run pip-audit --disable-pip --require-hashes -r $$lock || bad=1; done; exit $${bad:-0}
 lock: $(addprefix lock-,shared tests compare docker $(PROJECTS)) ## resolve every requirements.in again into a hash-locked requirements.txt
 clean: ## remove environments and caches; data and runs stay
 	rm -rf .venv .*_cache .hypothesis .coverage && find . -name __pycache__ -type d -prune -exec rm -rf {} +

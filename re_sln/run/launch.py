@@ -99,7 +99,7 @@ def _connect(backend: str) -> Ranks:
     try:
         store, rank, size = next(rendezvous("env://", timeout=JOIN))
         store.set(f"started {rank}", "")
-        store.wait([f"started {each}" for each in range(size)], JOIN)
+        _wait_for_all(store, size)
     except dist.DistError as error:
         raise PeerError(
             f"not all processes of this run started within {JOIN}: see their messages, and whether "
@@ -107,6 +107,20 @@ def _connect(backend: str) -> Ranks:
         ) from error
     dist.init_process_group(backend, store=store, rank=rank, world_size=size, timeout=WAIT)
     return Ranks(rank, size)
+
+
+def _wait_for_all(store: Any, size: int) -> None:
+    started = {rank: f"started {rank}" for rank in range(size)}
+    try:
+        store.wait([*started.values()], JOIN)
+    except dist.DistError as error:
+        missing = [str(rank) for rank, key in started.items() if not store.check([key])]
+        if not missing:
+            return
+        raise PeerError(
+            f"not all processes of this run started within {JOIN}: rank {', '.join(missing)} of "
+            f"{size} is missing, see its message, and whether the machines reach each other"
+        ) from error
 
 
 @contextmanager

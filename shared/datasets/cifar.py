@@ -213,7 +213,7 @@ def _check_content(spec: CifarFiles, data: ImageData, wrong: WrongFileError) -> 
     note = (
         f"note: the files in {data.location} are not the publisher's, but have {spec.title}'s "
         "training labels in its order. Nothing here could check the images and the test labels: "
-        f"`make data-{spec.name}` gets the publisher's"
+        f"`{folders.to_get(spec.name)}` gets the publisher's"
     )
     print(printable(note), file=sys.stderr)
 

@@ -200,8 +200,8 @@ def main() -> int:
         "data share of a co-divide step, %": 100 * views / co_divide[0],
         "PDN noise of 50,000 images, s": pdn_seconds,
     }
-    name, ratio = "peak memory of co-divide, GiB", memory[0] / memory[1]
-    print(f"{name:<36}{memory[0]:14.3g}{memory[1]:14.3g}{ratio:8.2f}")
+    peak = f"peak {'GPU ' if device.type == 'cuda' else ''}memory, GiB"
+    print(f"{peak:<36}{memory[0]:14.3g}{memory[1]:14.3g}{memory[0] / memory[1]:8.2f}")
     for name, value in single.items():
         print(f"{name:<36}{value:14.3g}")
     parts = {}
@@ -217,7 +217,7 @@ def main() -> int:
             name: {"as trained": new, "float32 NCHW": old, "ratio": new / old}
             for name, (new, old) in figures.items()
         }
-        report |= {**single, **parts, "device": str(device), "bf16": bf16}
+        report |= {peak: memory[0], **single, **parts, "device": str(device), "bf16": bf16}
         args.json.write_text(json.dumps(report, indent=2) + "\n")
     return 0
 

@@ -342,6 +342,19 @@ def test_a_process_that_does_not_start_is_not_waited_for_forever(monkeypatch):
         pass
 
 
+def test_a_process_that_torchrun_did_not_start_is_named(monkeypatch):
+    monkeypatch.setattr(launch, "JOIN", timedelta(seconds=1))
+    meeting = meeting_of(2)
+    of_torchrun = torch.distributed.TCPStore(  # torchrun's own, which its processes only visit
+        meeting["MASTER_ADDR"], int(meeting["MASTER_PORT"]), is_master=True, wait_for_workers=False
+    )
+    for name, value in {**meeting, "RANK": "0", "TORCHELASTIC_USE_AGENT_STORE": "True"}.items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(PeerError, match="rank 1 of 2 is missing, see its message"), joined(CPU):
+        pass
+    assert of_torchrun.num_keys() > 0
+
+
 def test_torchruns_processes_are_refused_one_and_the_same_gpu(main, monkeypatch, capsys):
     monkeypatch.setenv("WORLD_SIZE", "2")
     assert main(*TINY, "--method", "ce", "--device", "cuda:1") == 2

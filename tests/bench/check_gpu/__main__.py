@@ -5,7 +5,8 @@
 
 Per project: a run repeated and a run killed and resumed, both with --deterministic, equal bit for
 bit; bfloat16 beside float32 over the same short run; steps that wait for the device; then the speed
-of a step and the peak memory, as `make bench-<project>` measures them. Everything runs through the
+of a step and, of the three PyTorch classifiers and detection, the peak memory, as `make
+bench-<project>` measures them. Everything runs through the
 published scripts, on the digits that are embedded. Figures that differ are reported, not judged.
 """
 
@@ -223,7 +224,7 @@ WORK: dict[str, Callable[[str, Path, str], tuple[str, dict[str, Any]]]] = {
 def why_not(name: str, part: str, device: str) -> str | None:
     """Why a project has no such part."""
     if part != "speed" and not PROJECTS[name].script:
-        return "region operators have no deterministic kernels; on a GPU see its README"
+        return "its region operators have no deterministic kernels on a GPU"
     if part == "waiting" and not PROJECTS[name].has_steps_in_torch:
         return "a step is one call of a graph (a test counts them)"
     if part == "waiting" and device == "cpu":
