@@ -179,6 +179,22 @@ def test_two_ranks_leave_what_one_process_does(whole):
     assert "ranks" not in last["identity"]
 
 
+@pytest.mark.training
+def test_two_machines_come_to_what_two_processes_of_one_do(whole, tmp_path):
+    """Without a disk that both have: the first rank's alone gets files."""
+    machines = [tmp_path / "one", tmp_path / "other"]
+    for machine in machines:
+        machine.mkdir()
+    ended = launch.run_on_machines(SCRIPT, FLAGS, machines)
+    assert [done.returncode for done in ended] == [0, 0], [done.stderr for done in ended]
+    [run] = tmp_path.glob("*/run")  # torchrun says which is the first
+    other = next(machine for machine in machines if machine != run.parent)
+    assert not [*other.iterdir()]
+    folder, _ = whole
+    assert rows(run) == rows(folder / "run")
+    assert weights(run) == weights(folder / "run")
+
+
 def weights(folder):
     """A hash of parameters, running statistics and optimizers in the last checkpoint."""
     digest = hashlib.sha256()

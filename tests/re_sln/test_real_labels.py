@@ -82,9 +82,8 @@ def test_animal10n_trains_and_its_published_config_has_no_noise(
     assert "is not known" in capsys.readouterr().out
 
 
-@pytest.mark.training
-def test_clothing1m_trains_a_resnet50_on_balanced_epochs(tmp_path, monkeypatch, capsys):
-    root = tmp_path / "clothing1M"
+def clothing1m(root):
+    """Two noisy training images of each of the 14 classes and two more, and one to test on."""
     (root / "annotations").mkdir(parents=True)
     rng = np.random.default_rng(0)
     for split, keys, count in (
@@ -99,6 +98,11 @@ def test_clothing1m_trains_a_resnet50_on_balanced_epochs(tmp_path, monkeypatch, 
         (root / "annotations" / f"{split}_key_list.txt").write_text("\n".join(names) + "\n")
         with open(root / "annotations" / f"{keys}_label_kv.txt", "a") as file:
             file.writelines(f"{name} {i % 14}\n" for i, name in enumerate(names))
+
+
+@pytest.mark.training
+def test_clothing1m_trains_a_resnet50_on_balanced_epochs(tmp_path, monkeypatch, capsys):
+    clothing1m(tmp_path / "clothing1M")
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("re_sln.method.disk_images.SHORTER_SIDE", 40)  # full size takes a minute
     monkeypatch.setattr("re_sln.method.disk_images.CROP", 32)
