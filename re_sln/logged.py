@@ -127,32 +127,38 @@ def described(pair: Pair) -> list[str]:
         longest = max(longest, row)
     largest = difference[np.abs(difference).argmax()]
     figures = [difference.mean(), largest]
-    spread, relative = "-", ["-", "-"]
-    if len(pair.logged) > 1:
+    spread, relative, counts = "-", ["-", "-"], ["-", "-"]
+    if len(pair.logged) > 1:  # one run is no band
+        counts = [f"{outside.sum()} of {len(outside)}", str(longest)]
         pooled = np.sqrt(pair.logged.var(axis=0, ddof=1).mean())
         spread, relative = f"{pooled:.2f}", [f"{value / pooled:+.2f}" for value in figures]
-    counts = [f"{outside.sum()} of {len(outside)}", str(longest)]
     named = [pair.model, pair.noise, str(pair.seed), str(len(outside))]
     return [*named, *(f"{v:+.2f}" for v in figures), spread, *relative, *counts]
 
 
 def picture(pairs: Sequence[Pair]) -> bytes:
-    """A panel a kind of noise and model: the logged runs as a band and thin lines, ours on top."""
+    """A row a kind of noise, a panel a model: logged runs as band and thin lines, ours on top."""
     import matplotlib
 
     matplotlib.use("Agg")  # no display
     import matplotlib.pyplot as plt
+    import numpy as np
 
     from re_sln.analysis.sample_figures import png
 
-    panels: dict[str, list[Pair]] = {}
-    for pair in pairs:
-        panels.setdefault(f"{pair.model}, {pair.noise}", []).append(pair)
+    kinds = sorted({pair.noise for pair in pairs}, reverse=True)  # symmetric noise first
+    models = [name for name in NAMES.values() if any(pair.model == name for pair in pairs)]
     seeds = sorted({pair.seed for pair in pairs})
     colours = {seed: f"C{number}" for number, seed in enumerate(seeds)}
-    size = (4.2 * len(panels), 3.6)
-    figure, row = plt.subplots(1, len(panels), figsize=size, layout="constrained", squeeze=False)
-    for axes, (title, of_panel) in zip(row[0], panels.items()):
+    shape = (len(kinds), len(models))
+    size = (4.2 * len(models), 3.4 * len(kinds))
+    figure, grid = plt.subplots(*shape, figsize=size, layout="constrained", squeeze=False)
+    for (row, column), axes in np.ndenumerate(grid):
+        model, kind = models[column], kinds[row]
+        of_panel = [pair for pair in pairs if (pair.model, pair.noise) == (model, kind)]
+        if not of_panel:
+            axes.set_axis_off()
+            continue
         longest = max(of_panel, key=lambda pair: len(pair.ours)).logged
         epochs = range(1, longest.shape[1] + 1)
         count = len(longest)
@@ -163,7 +169,7 @@ def picture(pairs: Sequence[Pair]) -> bytes:
         for pair in of_panel:
             style = {"marker": ".", "color": colours[pair.seed], "label": f"here, seed {pair.seed}"}
             axes.plot(range(1, len(pair.ours) + 1), pair.ours, **style)
-        axes.set(title=title, xlabel="epoch", ylabel="test accuracy (%)")
+        axes.set(title=f"{model}, {kind}", xlabel="epoch", ylabel="test accuracy (%)")
         axes.xaxis.get_major_locator().set_params(integer=True)
         axes.legend(fontsize=8, loc="lower right")
     return png(figure)

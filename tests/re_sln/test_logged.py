@@ -60,6 +60,13 @@ def test_differences_are_in_units_of_the_spread(tmp_path):
     assert logged.described(network)[4:] == [*expected, "3 of 4", "2"]
 
 
+def test_one_logged_run_is_no_band(tmp_path):
+    path = curve_file(tmp_path / "dependent.csv", [30.0, 40.0], noise_mode="dependent")
+    [pair] = logged.pairs_of(path)
+    assert len(pair.logged) == 1
+    assert logged.described(pair)[6:] == ["-"] * 5
+
+
 def test_only_epochs_before_label_correction_count(tmp_path):
     path = curve_file(tmp_path / "lc.csv", [30.0, 31.0, 90.0], sigma=1.0, lc_n_epoch=3)
     assert [pair.ours.tolist() for pair in logged.pairs_of(path)] == [[30.0, 31.0]] * 2
