@@ -18,6 +18,7 @@ from instancegm.run.experiment import build
 from instancegm.run.folder import RunFolder
 from instancegm.run.published import checkpoint_path
 from shared.run_folder import locked
+from tests import interrupts
 
 pytestmark = pytest.mark.training
 
@@ -195,18 +196,14 @@ def test_a_last_good_checkpoint_is_promised_only_where_there_is_one(
     ("script", "module"),
     [("instanceGM.py", "torch"), ("instanceGM.py", "sklearn"), ("compare.py", "numpy")],
 )
-def test_ctrl_c_while_importing_ends_with_one_line(start, tmp_path, script, module):
+def test_ctrl_c_while_importing_ends_with_one_line(tmp_path, script, module):
     (tmp_path / "run").mkdir()
     (tmp_path / "run" / "metrics.jsonl").write_text('{"epoch": 0, "accuracy": 1.0}\n')
     flags = TINY if script == "instanceGM.py" else ["run", "--plot", "a.png"]
-    process = start("-X", "importtime", SCRIPT.with_name(script), *flags)
-    for line in process.stderr:  # parts of a package are reported before the package
-        if line.split("|")[-1].strip().startswith(f"{module}."):
-            break
-    process.send_signal(signal.SIGINT)
-    lines = [line for line in process.stderr if not line.startswith("import time:")]
-    assert process.wait(timeout=60) == 130, lines
-    assert len(lines) == 1
+    path = SCRIPT.with_name(script)
+    done = interrupts.interrupted(path, [*flags], module, tmp_path, environment())
+    lines = done.stderr.splitlines()
+    assert (done.returncode, len(lines)) == (130, 1), lines
     assert lines[0].startswith("interrupted; run the same command")
 
 

@@ -17,6 +17,7 @@ from conftest import SCRIPTS, environment, rows
 from lra_diffusion import compare, make_pmd, plot, train_CE, train_CIFAR, train_SimCLR
 from lra_diffusion.run import checkpoint, record
 from shared import run_folder
+from tests import interrupts
 
 FEW = ["--dataset", "digits", "--limit_train", "60", "--device", "cpu"]
 
@@ -261,13 +262,11 @@ SCRIPT_NAMES = sorted(path.stem for path in SCRIPTS.glob("*.py") if path.stem !=
 def test_ctrl_c_while_importing_is_one_line(script, tmp_path):
     """compare.py imports matplotlib, the others torch."""
     flags = {"plot": ["run"], "compare": ["run"], "make_pmd": FEW, "train_SimCLR": FEW}
-    process = start(script, *flags.get(script, []))
-    maps = Path(f"/proc/{process.pid}/maps")
-    while process.poll() is None:
-        text = maps.read_text()
-        if "libtorch" in text or "matplotlib" in text:
-            break
-    interrupted(process)
+    module = "matplotlib" if script == "compare" else "torch"
+    path, words = SCRIPTS / f"{script}.py", flags.get(script, [])
+    done = interrupts.interrupted(path, words, module, tmp_path, environment())
+    assert (done.returncode, len(done.stderr.splitlines())) == (130, 1), done.stderr
+    assert done.stderr.startswith("interrupted; run the same command ")
     assert not (tmp_path / "runs").exists()
 
 

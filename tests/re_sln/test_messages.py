@@ -19,6 +19,7 @@ from re_sln.method.train import TrainingSet
 from re_sln.run import record, report
 from re_sln.run.config import parse
 from re_sln.search import cores
+from tests import interrupts
 
 SEARCH = [*TINY, "--n_epochs", "1", "--device", "cpu"]
 GRID = ["--dataset_name", "digits", "--noise_mode", "sym", "--limit_train", "96", "--n_epochs", "2"]
@@ -202,26 +203,11 @@ COMMANDS = {
     "viz": ["digits", "--noise_mode", "sym"],
     "make_dependent_noise": ["--dataset_name", "digits", "--n_epochs", "5000", "--out", "n.npz"],
 }
-STOPS = """
-import os, runpy, signal, sys
-signal.signal(signal.SIGINT, signal.default_int_handler)
-path, module = sys.argv[1:3]
-sys.argv = [path, *sys.argv[3:]]
-
-class Interrupted:
-    def find_spec(self, name, *rest):
-        if name == module:
-            os.kill(os.getpid(), signal.SIGINT)
-
-sys.meta_path.insert(0, Interrupted())
-runpy.run_path(path, run_name="__main__")
-"""
 
 
 @pytest.mark.parametrize("script", COMMANDS)
 def test_ctrl_c_before_the_flags_are_read_is_one_line(script, tmp_path):
-    command = [sys.executable, "-c", STOPS, str(SCRIPTS / f"{script}.py"), "re_sln.run.errors"]
-    done = subprocess.run(command, cwd=tmp_path, env=environment(), capture_output=True, text=True)
+    done = interrupted(script, [], "re_sln.run.errors", tmp_path)
     assert done.returncode == 130
     assert done.stderr == "interrupted; run the same command again\n"
 
@@ -229,17 +215,15 @@ def test_ctrl_c_before_the_flags_are_read_is_one_line(script, tmp_path):
 @pytest.mark.parametrize("script", COMMANDS)
 def test_ctrl_c_while_importing_is_one_line(script, tmp_path):
     """When the script is just about to import torch, which takes seconds."""
-    command = [sys.executable, "-c", STOPS, str(SCRIPTS / f"{script}.py"), "torch"]
-    done = subprocess.run(
-        [*command, *COMMANDS[script]],
-        cwd=tmp_path,
-        env=environment(),
-        capture_output=True,
-        text=True,
-    )
+    done = interrupted(script, COMMANDS[script], "torch", tmp_path)
     assert (done.returncode, len(done.stderr.splitlines())) == (130, 1), done.stderr
     assert done.stderr.startswith("interrupted; run the same command")
     assert ("--resume" in done.stderr) == (script in ("train_cifar", "train_real", "tune"))
+
+
+def interrupted(script, flags, module, folder):
+    path = SCRIPTS / f"{script}.py"
+    return interrupts.interrupted(path, flags, module, folder, environment())
 
 
 @pytest.mark.training

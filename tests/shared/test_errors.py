@@ -3,7 +3,6 @@
 import errno
 import os
 import resource
-import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -13,6 +12,7 @@ import pytest
 import shared
 from shared import files
 from shared.errors import UserError, explain, fix_for
+from tests import interrupts
 
 ROOT = Path(shared.__file__).parents[1]
 EVERY = sorted(errno.errorcode)
@@ -84,20 +84,9 @@ def test_a_limit_on_the_size_of_files_is_told_by_the_command(tmp_path):
 
 def test_ctrl_c_while_importing_is_one_line(tmp_path):
     flags = ["--dataset", "digits", "--kind", "symmetric", "--rate", "0.2", "--out", "n.csv"]
-    process = subprocess.Popen(
-        [sys.executable, "-X", "importtime", "-m", "shared", "noise", "make", *flags],
-        cwd=tmp_path,
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
-        stderr=subprocess.PIPE,
-        text=True,
-        # A shell that starts the tests in the background makes them ignore Ctrl-C.
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
-    )
-    for line in process.stderr:
-        if line.split("|")[-1].strip().startswith("numpy."):  # its parts come before itself
-            break
-    process.send_signal(signal.SIGINT)
-    lines = [line for line in process.stderr if not line.startswith("import time:")]
-    assert process.wait(timeout=60) == 130
-    assert lines == ["interrupted; run the same command again\n"]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    words = ["noise", "make", *flags]
+    done = interrupts.interrupted("shared", words, "numpy", tmp_path, environment)
+    assert done.returncode == 130
+    assert done.stderr == "interrupted; run the same command again\n"
     assert list(tmp_path.iterdir()) == []
