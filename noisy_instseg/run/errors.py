@@ -8,8 +8,9 @@ import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import NoReturn
 
-from noisy_instseg.run.device import is_first_process, leave_process_group
+from noisy_instseg.run.device import is_first_process, leave_process_group, world_size
 from shared.errors import UserError, explain, printable
 
 NON_FINITE, INTERRUPTED = 3, 130
@@ -60,6 +61,19 @@ def exit_status(
     if status and is_first_process() and (file := os.environ.get(STATUS_FILE)):
         Path(file).write_text(f"{status}\n")
     return status
+
+
+def leave(status: int) -> NoReturn:
+    """Ends the process: what a command that runs in several processes calls in place of sys.exit.
+
+    One of several skips the end of the interpreter. A thread of gloo may still have to let go of
+    the last tensor it sent, and aborts an interpreter that is ending (pytorch issue 190489).
+    """
+    if world_size() > 1:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(status)
+    sys.exit(status)
 
 
 def say(text: str) -> None:

@@ -20,7 +20,7 @@ sys.path.insert(0, str(Path(__file__).absolute().parents[2]))
 
 from noisy_instseg.run.config import TrainFlags
 from noisy_instseg.run.device import prepare_environment
-from noisy_instseg.run.errors import exit_status
+from noisy_instseg.run.errors import exit_status, leave
 from noisy_instseg.run.flags import parse
 
 
@@ -46,4 +46,4 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    leave(main())

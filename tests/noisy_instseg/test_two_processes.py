@@ -1,13 +1,15 @@
 """dist_train.sh with two processes on the CPU: one network in both, one that dies, resuming."""
 
 import json
+import os
 import shutil
 import subprocess
+import sys
 import time
 from pathlib import Path
 
 import pytest
-from conftest import rows, run_script, weights
+from conftest import ROOT, rows, run_script, weights
 
 pytestmark = pytest.mark.training
 HOOKS = """_base_ = {base!r}
@@ -58,6 +60,18 @@ def killed(tmp_path_factory, config):
         patch.setenv("DIES", "1")
         done = train(config, folder, "2", *HALF)
     return folder, done, time.time() - (folder / "died").stat().st_mtime
+
+
+def test_one_of_several_processes_skips_the_end_of_the_interpreter():
+    """Where a thread of gloo may abort it."""
+    code = (
+        "import atexit, os; from noisy_instseg.run.errors import leave; "
+        "atexit.register(os.abort); print('last words'); leave(3)"
+    )
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "WORLD_SIZE": "2", "RANK": "1"}
+    command = [sys.executable, "-c", code]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True)
+    assert (done.returncode, done.stdout) == (3, "last words\n")
 
 
 def test_both_processes_have_one_network(whole):
