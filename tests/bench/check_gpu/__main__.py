@@ -5,8 +5,7 @@
 
 Per project: a run repeated and a run killed and resumed, both with --deterministic, equal bit for
 bit; bfloat16 beside float32 over the same short run; steps that wait for the device; then the speed
-of a step and, of the three PyTorch classifiers and detection, the peak memory, as `make
-bench-<project>` measures them. Everything runs through the
+of a step and, where `make bench-<project>` has it, the peak memory. Everything runs through the
 published scripts, on the digits that are embedded. Figures that differ are reported, not judged.
 """
 
