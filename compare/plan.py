@@ -105,6 +105,11 @@ def asked_of(method: Method, further: Mapping[str, list[str]]) -> dict[str, list
     return {script: further[""] + further.get(name, []) for script, name in names.items()}
 
 
+def _names_encoder(flags: Iterable[str]) -> bool:
+    """Whether LRA-diffusion is told what to retrieve with, so that none is trained for it."""
+    return any(flag.partition("=")[0] in ("--fp_encoder", "--fp_weights") for flag in flags)
+
+
 def _check_classes(task: Task, methods: Sequence[Method]) -> None:
     """What L2R and IEG need before they train; they would say it after the others have trained."""
     needy = [method.title for method in methods if method.key in NEEDS_TRUST]
@@ -127,7 +132,7 @@ def differences(task: Task, methods: Iterable[Method]) -> dict[str, str]:
         if task.dataset.startswith("cifar")
         else f"every tenth image of a class validates, with its {whose} label"
     )
-    known = {"lra": f"{validation}; its encoder sees all images, without labels"}
+    known = {"lra": f"{validation}; its encoder saw none of these labels"}
     for key in NEEDS_TRUST:
         images = "1 image" if trusted == 1 else f"{trusted} images"
         known[key] = f"trusts {images} of each class with {whose} labels, held out"
@@ -141,10 +146,12 @@ def _job(task: Task, method: Method, seed: int, further: dict[str, list[str]], f
     write = _ieg_fsr if method.project == "ieg_fsr" else _torch
     commands = [write(task, method, seed, flags, place)]
     if method.key == "lra":
-        encoder = folder / f"{ENCODER}-seed{seed}"
-        own = sizes.fill(ENCODER_FLAGS[task.preset]) + asked[ENCODER_SCRIPT]
-        commands.insert(0, _encoder(task, method, seed, own, encoder))
-        commands[1] += ("--fp_weights", str(encoder), "--cache_dir", str(folder / "embeddings"))
+        commands[0] += ("--cache_dir", str(folder / "embeddings"))
+        if not _names_encoder(asked[method.script]):
+            encoder = folder / f"{ENCODER}-seed{seed}"
+            own = sizes.fill(ENCODER_FLAGS[task.preset]) + asked[ENCODER_SCRIPT]
+            commands.insert(0, _encoder(task, method, seed, own, encoder))
+            commands[1] += ("--fp_weights", str(encoder))
     # Further flags may make a run longer or shorter.
     known = None if any(asked.values()) else method.seconds.get(task.preset)
     seconds = None if known is None else known * task.samples / 1000

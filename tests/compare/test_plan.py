@@ -69,6 +69,17 @@ def test_lra_trains_its_encoder_first_and_all_its_labels_are_cut():
     assert "--cut_labels" not in own.commands[-1]
 
 
+@pytest.mark.parametrize("flags", ["--fp_encoder efficientnet_lite0", "--fp_weights=model"])
+def test_no_encoder_is_trained_where_one_is_named(flags):
+    (job,) = planned(CIFAR, ["lra"], further=f"lra: {flags}")
+    (training,) = job.commands
+    assert set(flags.split()) <= set(training)
+    assert f"{FOLDER}/simclr" not in " ".join(training)
+    assert values(training)["--cache_dir"] == f"{FOLDER}/embeddings"
+    (job,) = planned(CIFAR, ["lra"], further="lra: --fp_queries fresh")
+    assert len(job.commands) == 2
+
+
 def test_the_papers_numbers_are_used_on_full_sets():
     flags = {job.method.key: values(job.commands[-1]) for job in planned(CIFAR)}
     assert "--num_epochs" not in flags["instancegm"]
