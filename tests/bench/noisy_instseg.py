@@ -40,6 +40,7 @@ from noisy_instseg.loss_modules import (
 )
 from noisy_instseg.run.config import Settings
 from shared.datasets import shapes
+from tests.bench.shares import shares_of, show
 
 CONFIGS = Path(__file__).resolve().parents[2] / "noisy_instseg/configs/shapes"
 STAGES = {"stage 1 (CE)": "nl_1", "stage 2 (NCL)": "nl_2"}
@@ -269,6 +270,8 @@ def main() -> int:
     if on_gpu:
         report["peak GPU memory, GiB"] = torch.cuda.max_memory_allocated(args.device) / 2**30
     else:
+        report["a training step, %"] = shares_of(next(iter(trainers(args.device).values())), 10)
+        show("a training step, %", report["a training step, %"])
         report["COCO's figures, ms an image"] = report_evaluation(max(1, args.steps // 500))
         report["loading of an image, ms"] = report_loading(max(1, args.steps // 100))
     if args.json:
