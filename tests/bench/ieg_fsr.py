@@ -25,6 +25,7 @@ from statistics import median
 from typing import Any
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")  # as main.py does
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "ieg_fsr"))
 
 import numpy as np

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")  # as main.py does
 os.environ["CUDA_VISIBLE_DEVICES"] = ""
 # Networks this small gain nothing from more; subprocesses read it too.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
