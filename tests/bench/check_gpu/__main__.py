@@ -139,10 +139,10 @@ def checks(
                 start = time.monotonic()
                 figures: dict[str, Any] = {}
                 try:
-                    if name in broken and part in AFTER_REPEAT:
-                        raise NotRun("repeat failed")
                     if reason := check.lacks(part):
                         raise NotRun(reason)
+                    if name in broken and part in AFTER_REPEAT:
+                        raise NotRun("repeat failed")
                     result, figures = PARTS[part](check)
                 except NotRun as why:
                     result = f"not run: {why}"

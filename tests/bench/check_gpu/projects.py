@@ -73,6 +73,7 @@ PROJECTS = {
             *("--max_iteration=60", "--eval_freq=20"),
         ),
         bench=("--steps=5",),
+        on_cpu=("--limit_train=200", "--limit_test=40", "--batch_size=20"),
         resumes=(),
         bf16="--mixed_precision",
         float32="--nomixed_precision",
