@@ -43,6 +43,7 @@ from tests.bench import ieg_fsr_literal as literal
 CLASSES, SAMPLES, VIEWS = 10, 2000, 100
 NAMES = {"supervised": "supervised", "l2r": "L2R", "ieg": "IEG", "fsr": "FSR"}
 TARGETS = {"l2r": 3.2, "ieg": 9.0, "fsr": 2.2}  # times a supervised step, at most
+PEAK = "peak GPU memory, GiB"
 LEARNING_RATE = 0.01  # random labels at the usual 0.1 may end in a loss that is not finite
 
 
@@ -287,6 +288,9 @@ def main() -> int:
     views = milliseconds_of_views(task, 20)
     print(f"\ninput: {views:.1f} ms per batch of {VIEWS} weak and {VIEWS} AutoAugment views")
     report = {**machine, "steps": found, "views_ms": views}
+    if on_gpu:
+        report[PEAK] = tf.config.experimental.get_memory_info("GPU:0")["peak"] / 2**30
+        print(f"{PEAK}, of all forms, which are there at once: {report[PEAK]:.2f}")
     if args.json:
         args.json.write_text(json.dumps(report, indent=2) + "\n")
     return 0

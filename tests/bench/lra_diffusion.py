@@ -41,7 +41,13 @@ from tests.bench.lra_diffusion_common import (
     noise,
     ratio,
 )
-from tests.bench.lra_diffusion_training import retrieval, show_retrieval, show_training, training
+from tests.bench.lra_diffusion_training import (
+    peak_memory,
+    retrieval,
+    show_retrieval,
+    show_training,
+    training,
+)
 
 HIDDEN, COUNTS = 256, (10_000, 50_000)  # of the original's table, which takes 10 reverse steps
 ORIGINAL = {
@@ -244,6 +250,9 @@ def main() -> int:
         show_diffusion(report.setdefault("diffusion", diffusion(bench)))
     if "training" in args.only:
         show_training(report.setdefault("training", training(bench)))
+    peak = f"peak {'GPU ' if device.type == 'cuda' else ''}memory, GiB"
+    report[peak] = peak_memory(device)
+    print(f"{peak}, of all parts: {report[peak]:.2f}")
     if args.json:
         args.json.write_text(json.dumps(report, indent=2) + "\n")
     return 0

@@ -21,6 +21,7 @@ pytestmark = pytest.mark.training
 STEPS = 12
 FLAGS = [*TINY, "--meta_start_epoch=0", "--eval_freq=4", f"--max_iteration={STEPS}"]
 EACH = "--batch_size=10"  # of two devices, a step of 20 images
+KILLS = {"fsr": (0, 3), "ieg": (1, 2)}  # method -> which machine, after how many rows
 MINUTE = 60
 LOST = (
     r"error: another machine of TF_CONFIG has ended or cannot be reached .*the same command resumes"
@@ -38,7 +39,7 @@ def finish_and_tell(self):
     for part in ("weights", "moving", "accumulators", "averages"):
         for variable in state[part]:
             digest.update(variable.read_value().numpy().tobytes())
-    for variable in state["queue"].variables:
+    for variable in state["queue"].variables if "queue" in state else ():
         digest.update(variable.numpy().tobytes())
     print("state", digest.hexdigest(), flush=True)
 
@@ -106,12 +107,18 @@ def states(outputs):
 
 
 @pytest.fixture(scope="module")
-def whole(tmp_path_factory):
-    """The folder of a run on two machines, and what both printed."""
+def whole(tmp_path_factory, request):
+    """The folder of a run of some method on two machines, and what both printed."""
     folder = tmp_path_factory.mktemp("machines") / "run"
-    return folder, done_by(started(folder, *FLAGS, EACH, "--method=fsr"))
+    return folder, done_by(started(folder, *FLAGS, EACH, f"--method={request.param}"))
 
 
+def of(*methods):
+    """Whose runs `whole` is to be."""
+    return pytest.mark.parametrize("whole", methods, indirect=True)
+
+
+@of("fsr")
 def test_two_machines_train_as_two_devices_do_and_have_the_same_state(whole, tmp_path):
     folder, outputs = whole
     first, second = states(outputs)
@@ -126,6 +133,7 @@ def test_two_machines_train_as_two_devices_do_and_have_the_same_state(whole, tmp
         assert row == pytest.approx(other, rel=1e-4)
 
 
+@of("fsr")
 def test_the_first_machine_alone_writes(whole):
     folder, (first, second) = whole
     assert f"{folder}/label_quality.csv: " in first
@@ -133,21 +141,24 @@ def test_the_first_machine_alone_writes(whole):
     assert json.loads((folder / "metrics.jsonl").read_text().splitlines()[-1])["iteration"] == STEPS
 
 
-def test_a_killed_machine_ends_the_other_and_both_resume_to_the_same_bits(whole, tmp_path):
-    flags, folder = [*FLAGS, EACH, "--method=fsr"], tmp_path / "run"
-    for victim, evaluated in ((1, 2), (0, 3)):
-        pair = started(folder, *flags)
-        while lines_in(folder) < evaluated and not any(process.poll() for process in pair):
-            time.sleep(0.002)
-        pair[victim].kill()
-        [(status, _, errors)] = ended([pair[1 - victim]], timeout=MINUTE)
-        ended(pair)
-        assert pair[victim].returncode == -signal.SIGKILL
-        assert status == 2, errors
-        assert re.search(LOST, errors), errors
+@of(*KILLS)
+def test_a_killed_machine_ends_the_other_and_both_resume_to_the_same_bits(whole, tmp_path, request):
+    method, folder = request.node.callspec.params["whole"], tmp_path / "run"
+    flags = [*FLAGS, EACH, f"--method={method}"]
+    victim, evaluated = KILLS[method]
+    pair = started(folder, *flags)
+    while lines_in(folder) < evaluated and not any(process.poll() for process in pair):
+        time.sleep(0.002)
+    pair[victim].kill()
+    [(status, _, errors)] = ended([pair[1 - victim]], timeout=MINUTE)
+    ended(pair)
+    assert pair[victim].returncode == -signal.SIGKILL
+    assert status == 2, errors
+    assert re.search(LOST, errors), errors
     outputs = done_by(started(folder, *flags))
     assert all(re.search(r"(?m)^resumed: iteration [48] of 12 is done", out) for out in outputs)
     assert states(outputs) == states(whole[1])
+    assert len({*states(outputs)}) == 1
     assert rows(folder) == rows(whole[0])
     assert variables(folder, STEPS) == variables(whole[0], STEPS)
 

@@ -9,12 +9,30 @@ import time
 from pathlib import Path
 
 import pytest
+import torch
 from conftest import ROOT, rows, run_script, weights
 
 pytestmark = pytest.mark.training
 HOOKS = """_base_ = {base!r}
 custom_imports = dict(imports=["rank_hooks"])
 custom_hooks = [dict(type="TellWeights"), dict(type="Die")]
+"""
+# Every region is taken, as many of each picture; batch normalisation is frozen; after a step the
+# optimizer's state is the gradient.
+EVERY_REGION = """_base_ = {base!r}
+train_cfg = dict(max_epochs=1)
+optim_wrapper = dict(optimizer=dict(_delete_=True, type="SGD", lr=1.0, momentum=0.9))
+model = dict(
+    backbone=dict(norm_eval=True),
+    train_cfg=dict(
+        rpn=dict(assigner=dict(pos_iou_thr=0.5, neg_iou_thr=0.5), sampler=dict(num=10**5)),
+        rpn_proposal=dict(nms_pre=10**5, max_per_img=10**5, nms=dict(iou_threshold=1.0)),
+        rcnn=dict(
+            assigner=dict(pos_iou_thr=0.99, neg_iou_thr=0.99, min_pos_iou=0.99),
+            sampler=dict(num=10**5),
+        ),
+    ),
+)
 """
 HALF = ("--cfg-options", "train_dataloader.batch_size=2")  # of the images of a step
 WHOLE = ("--cfg-options", "train_dataloader.batch_size=4")
@@ -72,6 +90,35 @@ def test_one_of_several_processes_skips_the_end_of_the_interpreter():
     command = [sys.executable, "-c", code]
     done = subprocess.run(command, env=environment, capture_output=True, text=True)
     assert (done.returncode, done.stdout) == (3, "last words\n")
+
+
+def test_a_step_of_two_halves_is_a_step_of_the_whole_batch(stage_configs, data, tmp_path):
+    """With the paper's loss. mmdetection divides the losses of a process by its own numbers of
+    regions, so this is so where they are equal: here every picture has one object, whose box alone
+    is positive. Elsewhere a region counts the more, the fewer its process has.
+    """
+    config, annotations = tmp_path / "one_step.py", tmp_path / "one_object.json"
+    config.write_text(EVERY_REGION.format(base=str(stage_configs[1])))
+    content = json.loads((data / "annotations/instances_train.json").read_text())
+    first = {each["image_id"]: each for each in reversed(content["annotations"])}
+    annotations.write_text(json.dumps({**content, "annotations": [*first.values()]}))
+    flags = ("--noise_file", annotations, "--limit_train", "4", "--no-validate")
+    found = []
+    for processes, batch in (("1", WHOLE), ("2", HALF)):
+        folder = tmp_path / processes
+        done = train(config, folder, processes, *batch, *flags)
+        assert done.returncode == 0, done.stderr[-3000:]
+        state = torch.load(folder / "epoch_1.pth", weights_only=True)
+        gradients = [each["momentum_buffer"] for each in state["optimizer"]["state"].values()]
+        [row] = rows(folder)
+        losses = {name: value for name, value in row.items() if "loss" in name}
+        found.append((losses, gradients, state["state_dict"]))
+    one, two = found
+    assert one[0].keys() > {"loss_cls", "loss_bbox", "loss_mask", "loss_rpn_cls"}
+    assert two[0] == pytest.approx(one[0], rel=1e-5)
+    for ours, theirs in zip(two[1], one[1], strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=1e-3, atol=1e-6)
+    torch.testing.assert_close(two[2], one[2], rtol=1e-5, atol=1e-6)
 
 
 def test_both_processes_have_one_network(whole):
