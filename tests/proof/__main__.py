@@ -37,7 +37,7 @@ class Sizes:
     annotations: int = 1_000
     checkpoints: int = 200  # kills, of each project
     kills: int = 20  # of each project and precision
-    ranks: int = 20  # kills of two processes, of each project that trains by torchrun
+    ranks: int = 20  # kills of two processes, of each project
     folders: int = 3  # pairs of processes
     disk: int = 4  # disks, of each writer
     corruption: int = 4  # bits, of each file
@@ -60,8 +60,6 @@ def rows_of(part: str, projects: Sequence[str], sizes: Sizes, seed: int) -> Iter
                 commands = disk.shared_commands()
                 yield from disk.shared_part(commands, sizes.disk, seed, Path(folder))
         for name in projects:
-            if part == "ranks" and not PROJECTS[name].trains_by_ranks:
-                continue
             yield from run_in_project(part, name, getattr(sizes, part), seed)
 
 
