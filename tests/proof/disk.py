@@ -237,7 +237,7 @@ def run_part(project: Project, tries: int, seed: int, scratch: Path) -> Iterator
     expected, needed = digest_of(project, whole), files_in(whole)
     for when, several in (
         ("at a random size", [at_random(needed, moments, mounts) for _ in range(tries)]),
-        ("at each file", at_each(opened, needed, moments, mounts)),
+        ("at each file", at_each(opened, needed, tries, moments, mounts)),
     ):
         failures: list[str] = []
         struck: Counter[str] = Counter()
@@ -265,14 +265,18 @@ def _note(log: IO[str], name: str) -> None:
 
 
 def at_each(
-    opened: Mapping[str, int], needed: Sequence[Path], moments: random.Random, mounts: bool
+    opened: Mapping[str, int],
+    needed: Sequence[Path],
+    tries: int,
+    moments: random.Random,
+    mounts: bool,
 ) -> list[Moment]:
-    """The first time that each file is opened, and of those opened again a random time as well."""
+    """Random ones of the times that each file is opened."""
     found = []
     for name, count in opened.items():
         files = [path for path in needed if plain_name(path.name) == name]
         size = max((path.stat().st_size for path in files), default=0)
-        for turn in sorted({1, moments.randint(1, count)}):
+        for turn in moments.sample(range(1, count + 1), min(count, tries)):
             free = moments.randrange(max(1, size))
             found.append(Moment(free // PAGE * PAGE if mounts else free, name, turn))
     return found
