@@ -88,7 +88,8 @@ def fill(folder: Path, free: int, mounts: bool) -> None:
     """Leaves the disk so many bytes; without a disk of its own, every file of this process."""
     if mounts:
         there = os.statvfs(folder)
-        (folder / FILLER).write_bytes(bytes(max(0, there.f_bavail * there.f_frsize - free)))
+        with contextlib.suppress(OSError):  # something else took space meanwhile: it is full
+            (folder / FILLER).write_bytes(bytes(max(0, there.f_bavail * there.f_frsize - free)))
     else:
         resource.setrlimit(resource.RLIMIT_FSIZE, (free, free))
 
@@ -284,5 +285,5 @@ def at_each(
 
 def struck_file(message: str) -> str:
     """Which file the message names."""
-    names = re.findall(r"[\w./-]*[/.][\w./-]*\w", message)
+    names = re.findall(r"[\w./-]*[/.][\w./-]*\w|(?<=to write )\w+", message)
     return names[0].rpartition("/")[2] if names else "a file without name"
