@@ -1,6 +1,6 @@
 """Proof that nothing is lost: kills, full disks, damaged files, counted.
 
-    .venv/tests/bin/python -m tests.proof                       # all: about 4 hours on two cores
+    .venv/tests/bin/python -m tests.proof                       # all: 2.5 hours on two cores
     .venv/tests/bin/python -m tests.proof downloads kills --projects re_sln
     .venv/tests/bin/python -m tests.proof --short               # a few of each
 
