@@ -11,6 +11,7 @@ import json
 import os
 import socket
 import sys
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import datetime
@@ -56,6 +57,29 @@ def locked(folder: Path, flag: str = "--output_dir") -> Iterator[None]:
     finally:
         (folder / HOLDER).unlink(missing_ok=True)
         lock.release()
+
+
+@contextmanager
+def naming(folder: Path) -> Iterator[None]:
+    """Errors of open files, whose name the system does not say, get that of their folder.
+
+    TensorBoard's thread prints no traceback of its own: what waits for it has the same error.
+    """
+    usual = threading.excepthook
+
+    def hook(args: threading.ExceptHookArgs) -> None:
+        if not issubclass(args.exc_type, OSError):
+            usual(args)
+
+    threading.excepthook = hook
+    try:
+        yield
+    except OSError as error:
+        if error.filename is None:
+            error.filename = str(folder)
+        raise
+    finally:
+        threading.excepthook = usual
 
 
 def is_locked(folder: Path) -> bool:

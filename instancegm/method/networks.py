@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from shared.errors import UserError
+from shared.files import check_archive
 
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 WHOLE = 16  # channels that a kernel of oneDNN works on at once
@@ -223,6 +224,7 @@ def _normalise(net: nn.Module, inputs: tuple[Tensor]) -> Tensor:
 def _read(path: Path) -> dict[str, Tensor]:
     """The state dict in a file; nothing in it is executed. Raises UserError, OSError."""
     try:
+        check_archive(path)
         state: Any = torch.load(path, map_location="cpu", weights_only=True)
     except OSError:
         raise

@@ -1,6 +1,5 @@
 """The folder of a run in progress: one process's alone, written epoch by epoch."""
 
-import errno
 from collections.abc import Sequence
 from contextlib import ExitStack
 from importlib.metadata import version
@@ -20,9 +19,7 @@ from instancegm.run.record import Metrics, Row, start_wandb, write_config
 from shared.datasets.red_mini_imagenet import RATE_MEANING
 from shared.files import remove_unfinished
 from shared.formats.noise_file import write
-from shared.run_folder import RunFolderError, is_locked, locked
-
-NO_SPACE = (errno.ENOSPC, errno.EDQUOT)
+from shared.run_folder import RunFolderError, is_locked, locked, naming
 
 
 class RunFolder:
@@ -42,6 +39,7 @@ class RunFolder:
         run = self._run
         with ExitStack() as stack:
             run.folder = run.ranks.same(lambda: _claim(run, stack))
+            stack.enter_context(naming(run.folder))
             if run.config.resume:
                 _resume(run)
             if run.config.export and not run.rows:
@@ -100,8 +98,6 @@ class RunFolder:
         folder = self._run.folder
         if isinstance(error, FloatingPointError):
             checkpoint.note_last_good(error, folder)
-        if isinstance(error, OSError) and error.errno in NO_SPACE and error.filename is None:
-            error.filename = str(folder)  # a log that is appended to does not say its name
         self._stack.__exit__(kind, error, trace)
 
 

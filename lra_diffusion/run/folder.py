@@ -8,7 +8,6 @@ import filecmp
 import io
 import json
 import math
-import threading
 import zipfile
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
@@ -228,8 +227,9 @@ def claimed(
     config: RunConfig, name: str, identity: dict[str, Any], ranks: Ranks = ALONE
 ) -> Iterator[RunFolder]:
     """The folder of a run, which processes of others are kept out of until the run ends."""
-    with ExitStack() as locks, _quiet_writers():
+    with ExitStack() as locks:
         path = ranks.same(lambda: _held(config, name, identity, locks))
+        locks.enter_context(run_folder.naming(path))
         try:
             yield RunFolder(config, name, identity, path, ranks)
         except FloatingPointError as error:
@@ -248,22 +248,6 @@ def _held(config: RunConfig, name: str, identity: dict[str, Any], locks: ExitSta
     path = RUNS / f"{name}_{datetime.now():%Y-%m-%d_%H-%M-%S.%f}"
     locks.enter_context(run_folder.locked(path))
     return path
-
-
-@contextmanager
-def _quiet_writers() -> Iterator[None]:
-    """TensorBoard's thread prints a traceback for a full disk, which `log` tells in one line."""
-    usual = threading.excepthook
-
-    def hook(args: threading.ExceptHookArgs) -> None:
-        if not issubclass(args.exc_type, OSError):
-            usual(args)
-
-    threading.excepthook = hook
-    try:
-        yield
-    finally:
-        threading.excepthook = usual
 
 
 def _is_prolonged(saved: Mapping[str, Any], current: Mapping[str, Any]) -> bool:

@@ -17,6 +17,7 @@ NON_FINITE, INTERRUPTED = 3, 130
 PATIENCE = 30  # seconds in which the first of several processes comes to the same end
 # where dist_*.sh read the exit status; torch.distributed.run makes 1 of any
 STATUS_FILE = "NOISY_INSTSEG_STATUS"
+LOST = ("Connection closed by peer", "Connection reset by peer", "Broken pipe", "Read error")
 UNREADABLE = re.compile(r"failed to load image: (.+)")  # mmcv's assertion, from a worker or not
 
 
@@ -49,6 +50,16 @@ def exit_status(
             f"error: {found[1]} cannot be decoded, it is damaged or no picture: get the file "
             f"again, then {again or 'run the same command again'}"
         )
+    except RuntimeError as error:  # of gloo or NCCL, and of any process that is left
+        if world_size() == 1 or not any(words in str(error) for words in LOST):
+            raise
+        print(
+            "error: another process of this run has ended, see its message; after that "
+            f"{again or 'run the same command again'}",
+            file=sys.stderr,
+            flush=True,
+        )
+        return 2
     except KeyboardInterrupt:
         status, message = INTERRUPTED, interrupted
     finally:

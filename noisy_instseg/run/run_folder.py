@@ -100,8 +100,8 @@ def locked(folder: Path, flag: str = "--work-dir") -> Iterator[None]:
     lock = folder / shared_run_folder.LOCK
     was_there, keep = lock.exists(), True
     try:
-        with shared_run_folder.locked(folder, flag):
-            yield
+        with shared_run_folder.locked(folder, flag), shared_run_folder.naming(folder):
+            yield  # mmengine writes logs and configs, whose errors name no file
     except UserError:
         keep = False
         raise

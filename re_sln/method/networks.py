@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from shared.errors import UserError
+from shared.files import check_archive
 
 # As published: running statistics follow the last batch, and part of MO's gain is to smooth them.
 LAST_BN_MOMENTUM = 0.9
@@ -84,6 +85,7 @@ def resnet50(num_classes: int, weights: Path | None) -> nn.Module:
     net = torchvision.models.resnet50()
     if weights is not None:
         try:
+            check_archive(weights)
             net.load_state_dict(torch.load(weights, map_location="cpu", weights_only=True))
         except Exception as error:
             raise UserError(

@@ -6,8 +6,8 @@ re-sln writes: config.yml and the model files.
 
 import io
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -26,23 +26,13 @@ from re_sln.run.record import Metrics, start_wandb, write_config
 from re_sln.run.settings import Config
 from shared.files import remove_unfinished, write_atomically
 from shared.formats.noise_file import write
+from shared.run_folder import naming
 
 TIMING = ("seconds", "images_per_s")  # the only figures that differ between two equal runs
 PUBLISHED_KEYS = (
     *("batch_size", "custom_noise", "dataset_name", "exp_id", "lc_n_epoch", "lr"),
     *("make_new_custom_noise", "mo", "n_epochs", "noise_mode", "p", "seed", "sigma"),
 )
-
-
-@contextmanager
-def naming(folder: Path) -> Iterator[None]:
-    """Errors of open files, whose name the system does not say, get that of their folder."""
-    try:
-        yield
-    except OSError as error:
-        if error.filename is None:
-            error.filename = str(folder)
-        raise
 
 
 def recorder(run: Experiment) -> AbstractContextManager[Callable[[Row], None]]:

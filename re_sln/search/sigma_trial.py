@@ -23,10 +23,9 @@ from re_sln.analysis.finished_runs import read_csv
 from re_sln.method.train import Row, epochs
 from re_sln.run import checkpoint
 from re_sln.run.experiment import Experiment, prepare
-from re_sln.run.report import naming
 from re_sln.run.settings import Config, HeldOut
 from shared.files import remove_unfinished, write_atomically
-from shared.run_folder import locked
+from shared.run_folder import locked, naming
 
 GRID = (0.1, 0.2, 0.5, 1.0)
 METRICS = (

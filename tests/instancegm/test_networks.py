@@ -182,7 +182,10 @@ def test_weights_that_cannot_be_read_are_refused(tmp_path, capsys):
     path = tmp_path / "w.pth"
     torch.save(narrow("vgg19_bn", 7).state_dict(), path)
     whole = path.read_bytes()
-    for content in (whole[: len(whole) // 2], b"no weights", b"", pickle.dumps(Trap(), protocol=2)):
+    flipped = bytearray(whole)  # a weight
+    flipped[len(whole) // 2] ^= 1
+    trap = pickle.dumps(Trap(), protocol=2)
+    for content in (whole[: len(whole) // 2], flipped, b"no weights", b"", trap):
         path.write_bytes(content)
         with pytest.raises(UserError, match=r"w\.pth: no weights that can be read safely"):
             narrow("vgg19_bn", 3, weights=path)

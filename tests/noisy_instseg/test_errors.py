@@ -40,3 +40,15 @@ def test_what_files_say_does_not_command_the_terminal(capsys):
     assert exit_status(fail) == 2
     said = capsys.readouterr().err
     assert said.startswith("note: trained on the classes \\x1b[31mred\nerror: \\x1b[31m.png")
+
+
+def test_the_end_of_another_process_is_told_in_words(monkeypatch, capsys):
+    def fail():
+        raise RuntimeError("[pair.cc:561] Connection closed by peer [127.0.0.1]:54954. GLHF!")
+
+    with pytest.raises(RuntimeError, match="GLHF"):  # of a run alone it would be something else
+        exit_status(fail)
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    assert exit_status(fail, again="the same command with --resume") == 2
+    message = "another process of this run has ended, see its message; after that the same command"
+    assert message in capsys.readouterr().err

@@ -37,9 +37,9 @@ class Sizes:
     annotations: int = 1_000
     checkpoints: int = 200  # kills, of each project
     kills: int = 20  # of each project and precision
-    ranks: int = 20  # kills of two processes, of each project that trains by torchrun
+    ranks: int = 20  # kills of two processes, of each project
     folders: int = 3  # pairs of processes
-    disk: int = 4  # disks, of each writer
+    disk: int = 4  # disks, of each writer and of each file of a run
     corruption: int = 4  # bits, of each file
 
 
@@ -47,22 +47,23 @@ PARTS = ("downloads", "mutations", "checkpoints", "folders", "disk", "corruption
 SHORT = Sizes(6, 200, 50, 20, 2, 1, 1, 1, 1)
 
 
-def rows_of(part: str, projects: Sequence[str], sizes: Sizes, seed: int) -> Iterator[Row]:
-    """What a part counts: here, then in each project's environment."""
+def rows_of(
+    part: str, projects: Sequence[str], sizes: Sizes, tries: int | None, seed: int
+) -> Iterator[Row]:
+    """What a part counts: here, then in each project's environment. tries: not those of sizes."""
+    times = tries or getattr(sizes, part)
     if part == "downloads":
-        yield from downloads.part(sizes.downloads, seed)
+        yield from downloads.part(times, seed)
     elif part == "mutations":
-        yield from mutations.noise_part(sizes.mutations, seed)
+        yield from mutations.noise_part(times, seed)
         yield from run_in_project("annotations", "noisy_instseg", sizes.annotations, seed)
     else:
-        if part == "disk":
+        if part == "disk" and len(projects) == len(PROJECTS):  # `shared` belongs to none
             with tempfile.TemporaryDirectory(prefix="proof-") as folder:
                 commands = disk.shared_commands()
-                yield from disk.shared_part(commands, sizes.disk, seed, Path(folder))
+                yield from disk.shared_part(commands, times, seed, Path(folder))
         for name in projects:
-            if part == "ranks" and not PROJECTS[name].trains_by_ranks:
-                continue
-            yield from run_in_project(part, name, getattr(sizes, part), seed)
+            yield from run_in_project(part, name, times, seed)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -75,14 +76,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("parts", nargs="*", metavar="PART", help=f"of {', '.join(PARTS)}; all")
     parser.add_argument("--projects", nargs="+", choices=PROJECTS, default=list(PROJECTS))
     parser.add_argument("--short", action="store_true", help="a few of each, in minutes")
+    parser.add_argument("--tries", type=int, help="of each thing, not as many as is usual")
     parser.add_argument("--seed", type=int, default=0, help="of all random moments and bytes (0)")
     args = parser.parse_args(arguments)
     if unknown := set(args.parts) - set(PARTS):
         parser.error(f"no part {unknown.pop()}: choose of {', '.join(PARTS)}")
     rows: list[Row] = []
+    sizes = SHORT if args.short else Sizes()
     for part in args.parts or PARTS:
         start, found = time.monotonic(), []
-        for row in rows_of(part, args.projects, SHORT if args.short else Sizes(), args.seed):
+        for row in rows_of(part, args.projects, sizes, args.tries, args.seed):
             found.append(row)
             print(f"{row.what}: {row.tried:,} tried, {len(row.failures)} failed", flush=True)
             print("".join(f"  {failure}\n" for failure in row.failures), end="", flush=True)
@@ -90,6 +93,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if not args.short:
             some = [] if args.projects == list(PROJECTS) else ["--projects", *args.projects]
             words = ["python", "-m", "tests.proof", part, *some, "--seed", str(args.seed)]
+            words += ["--tries", str(args.tries)] if args.tries else []
             seconds = time.monotonic() - start
             title = " ".join([part, *some[1:]])
             text = report.section(title, shlex.join(words), seconds, found)

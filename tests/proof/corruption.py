@@ -13,13 +13,18 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from PIL import Image
 
+from shared.formats.external import write_any
+from shared.formats.noise_file import read
 from tests.proof import digest
 from tests.proof.process import Ended, call, run
-from tests.proof.projects import RUN, SMALL_DIGITS, Project, fresh
+from tests.proof.projects import RUN, SMALL_DIGITS, Project, fresh, noise_and_features
 from tests.proof.report import Row
 
+KINDS = ("png", "jpeg")  # of pictures, in folders of these names
 AGAIN = "again"  # the run folder of what does not resume
+FEW = 2
 SAME, REFUSED, OTHER = "ended as without", "refused", "became another run"
 
 
@@ -27,8 +32,9 @@ SAME, REFUSED, OTHER = "ended as without", "refused", "became another run"
 class Case:
     """files: a pattern; one of them is damaged. flags: more than the run has, which read it.
 
-    Without flags the run in the folder is resumed, else a short one begins. has_checksum: of its
-    format; alone: the flags are all there are.
+    Without flags the run in the folder is resumed, else a short one begins. Files that are not
+    there are made by such a run. has_checksum: of its format; alone: the flags are all there are;
+    script: another one than the project's.
     """
 
     what: str
@@ -36,66 +42,127 @@ class Case:
     flags: tuple[str, ...] = ()
     has_checksum: bool = False
     alone: bool = False
+    script: str = ""
 
 
 LOG = Case("metrics.jsonl", f"{RUN}/metrics.jsonl")
 RESUMED = (Case("last.ckpt", f"{RUN}/last.ckpt", has_checksum=True), LOG)
 CONFIG = Case("config.yaml", f"{RUN}/config.yaml", ("--config", f"{RUN}/config.yaml"), alone=True)
-NOISE = Case("noise.npz", "noise.npz", ("--noise_file", "noise.npz"), has_checksum=True)
 SET = "mask_rcnn_tiny_shapes_ce.py"
-PICTURES = "pictures/*/*/*.png"
-CE = ("--method", "ce", "--batch_size", "5", "--device", "cpu")  # of re_sln
-ANNOTATIONS = "shapes/annotations/instances_train.json"
+SHAPES = "shapes/annotations/instances_{}.json"
+CACHE = "cache"
+ENCODER = "SimCLR_128_digits.pt"
+OWN = ("--dataset", "folder", "--data_path")
+CE = (  # of re_sln
+    *("--method", "ce", "--batch_size", "5", "--depth", "10", "--width", "1"),
+    *("--device", "cpu"),
+)
+SLN_DIGITS = ("--dataset_name", "digits", *SMALL_DIGITS, *CE)
+SLN_OWN = ("--dataset_name", "folder", *CE, "--data_path")
+LRA = (
+    *("--batch_size", "10", "--diff_encoder", "resnet18", "--feature_dim", "8", "--width", "4"),
+    *("--warmup_epochs", "1", "--fp_encoder", "SimCLR", "--fp_weights", ENCODER, "--amp", "off"),
+    *("--device", "cpu", "--cache_dir", CACHE),
+)
+LRA_DIGITS = ("--dataset", "digits", "--noise_file", "noise.npz", "--cut_labels", *SMALL_DIGITS)
+IEG_OWN = ("--dataset=folder", "--batch_size=5")
 
 
-def picture(*flags: str, files: str = PICTURES) -> Case:
-    return Case("a picture (PNG)", files, flags, has_checksum=True)
+def noise(ending: str, *flags: str, alone: bool = False) -> Case:
+    """flags: the last one takes the file. Formats that are zip archives have checksums."""
+    *others, last = flags
+    file = (f"{last}noise.{ending}",) if last.endswith("=") else (last, f"noise.{ending}")
+    is_archive = ending in ("npz", "pt")
+    return Case(f"noise.{ending}", f"noise.{ending}", (*others, *file), is_archive, alone)
+
+
+def pictures(*flags: str, alone: bool = False) -> tuple[Case, Case]:
+    """flags: the last one takes the folder."""
+    *others, last = flags
+    return tuple(
+        Case(
+            f"a picture ({kind.upper()})",
+            f"{kind}/*/*/*.{kind}",
+            (*others, *((f"{last}{kind}",) if last.endswith("=") else (last, kind))),
+            has_checksum=kind == "png",
+            alone=alone,
+        )
+        for kind in KINDS
+    )
 
 
 CASES = {
     "instancegm": (
         *RESUMED,
         CONFIG,
-        NOISE,
-        picture("--dataset", "folder", "--data_path", "pictures"),
+        noise("npz", "--noise_file"),
+        *(noise(ending, "--r", "0.35", "--noise_file") for ending in ("pt", "json")),  # measured
+        *pictures(*OWN),
+        Case("labels.csv", "labels.csv", (*OWN, "png/train", "--labels", "labels.csv")),
+        Case(
+            "weights to start from",
+            "weights.pth",
+            (
+                *(*OWN, "png", "--pretrained", "imagenet", "--weights", "weights.pth"),
+                *("--width", "8", "--batch_size", "8", "--warm_up", "1", "--device", "cpu"),
+            ),
+            has_checksum=True,
+            alone=True,
+            script="instanceGM_animal10N.py",
+        ),
     ),
     "re_sln": (
         *RESUMED,
         CONFIG,
+        *(noise(ending, *SLN_DIGITS, "--noise_file", alone=True) for ending in ("npz", "csv")),
+        *pictures(*SLN_OWN, alone=True),
         Case(
-            "noise.npz",
-            "noise.npz",
-            ("--dataset_name", "digits", "--noise_file", "noise.npz", *SMALL_DIGITS, *CE),
-            has_checksum=True,
-            alone=True,
-        ),
-        Case(
-            "a picture (PNG)",
-            PICTURES,
-            ("--dataset_name", "folder", "--data_path", "pictures", *CE),
-            has_checksum=True,
+            "kept pictures",
+            f"{CACHE}/*/images.npy",
+            (*SLN_OWN, "png", "--cache_dir", CACHE),
             alone=True,
         ),
     ),
     "lra_diffusion": (
         *RESUMED,
         CONFIG,
-        NOISE,
+        *(noise(ending, "--noise_file") for ending in ("npz", "npy")),
         Case("features (.npy)", "train.npy", ("--fp_embed_train", "train.npy")),
+        *pictures(*LRA, *OWN, alone=True),
+        Case("weights of the encoder", ENCODER, (*LRA_DIGITS, *LRA), True, alone=True),
+        Case("kept features", f"{CACHE}/*.safetensors", (*LRA_DIGITS, *LRA), True, alone=True),
     ),
     "ieg_fsr": (
         Case("newest checkpoint", f"{RUN}/checkpoint.ckpt-45.*", has_checksum=True),
         LOG,
         CONFIG,
-        Case("noise.npz", "noise.npz", ("--dataset=file", "--noise_file=noise.npz"), True),
-        picture("--dataset=folder", "--dataset_dir=pictures", "--batch_size=5"),
+        *(noise(ending, "--dataset=file_digits", "--noise_file=") for ending in ("npz", "csv")),
+        *pictures(*IEG_OWN, "--dataset_dir="),
+        Case(
+            "labels.csv",
+            "labels.csv",
+            (*IEG_OWN, "--dataset_dir=png/train", "--labels=labels.csv", "--val_fraction=0.2"),
+        ),
+        Case(
+            "kept pictures",
+            f"{CACHE}/*/images.npy",
+            (*IEG_OWN, "--dataset_dir=png", "--cache_dir=cache"),
+        ),
     ),
     "noisy_instseg": (
         Case("newest checkpoint", f"{RUN}/epoch_3.pth", has_checksum=True),
         LOG,
         Case("the run's config", f"{RUN}/{SET}", (f"{RUN}/{SET}", "--device", "cpu"), alone=True),
-        Case("annotations", ANNOTATIONS, ("--noise_file", ANNOTATIONS)),
-        picture("--data_root", "shapes", files="shapes/train/*.png"),
+        Case("annotations", SHAPES.format("train"), ("--noise_file", SHAPES.format("train"))),
+        Case("annotations to test on", SHAPES.format("val"), ("--data_root", "shapes")),
+        Case("a picture (PNG)", "shapes/train/*.png", ("--data_root", "shapes"), True),
+        Case("a picture (JPEG)", "jpeg/train/*.jpg", ("--data_root", "jpeg")),
+        Case(
+            "weights to start from",
+            f"{RUN}/epoch_3.pth",
+            ("--cfg-options", f"load_from={RUN}/epoch_3.pth"),
+            has_checksum=True,
+        ),
     ),
 }
 SHORT = {  # into another folder, for few epochs; flags that come later win
@@ -108,36 +175,74 @@ SHORT = {  # into another folder, for few epochs; flags that come later win
 
 
 def part(project: Project, tries: int, seed: int, scratch: Path) -> list[Row]:
-    """A row for each file of a project."""
+    """A row for each file of a project; of FEW of them for a single try."""
     words, whole = project.command(scratch / "inputs"), fresh(scratch / "whole")
     done = run(words, whole)
     if done.status:
         return [Row(f"{project.name}: damaged files", 0, (done.errors[-500:],))]
-    add_inputs(whole, scratch / "inputs")
-    rows = []
-    for case in CASES[project.name]:
-        start, flags = words[:2], words[2:]  # interpreter and script, and the rest
+    add_inputs(project, whole, scratch / "inputs")
+    rows, cases = [], CASES[project.name]
+    for case in cases if tries > 1 else random.Random(seed).sample(cases, FEW):
+        (python, script), flags = words[:2], words[2:]
+        script = str(Path(script).with_name(case.script)) if case.script else script
         more = [*case.flags, *SHORT[project.name]] if case.flags else []
-        command = [*start, *([] if case.alone else flags), *more]
+        command = [python, script, *([] if case.alone else flags), *more]
+        if not list(whole.glob(case.files)):
+            run(command, whole)
+            shutil.rmtree(whole / AGAIN, ignore_errors=True)
         draw = random.Random(f"{seed} {project.name} {case.what}")
         rows.append(damaged(project, case, command, tries, draw, whole))
     return rows
 
 
-def add_inputs(folder: Path, inputs: Path) -> None:
+def add_inputs(project: Project, folder: Path, inputs: Path) -> None:
     """What the cases read, beside the finished run."""
     shutil.copytree(inputs, folder, dirs_exist_ok=True)
-    if (own := folder / RUN / "noise.npz").exists() and not (folder / "noise.npz").exists():
-        shutil.copy(own, folder)
-    from PIL import Image
-
-    draw = np.random.default_rng(0)
+    if project.name == "noisy_instseg":
+        return add_jpegs(folder)
+    noise_and_features(folder)
+    labels = read(folder / "noise.npz")
+    for ending in ("pt", "csv", "npy", "json"):
+        write_any(folder / f"noise.{ending}", labels)
+    draw, table = np.random.default_rng(0), ["filename,label"]
     for split, count in (("train", 10), ("test", 4)):
-        for label, kind in enumerate(("cat", "dog")):
-            (place := folder / "pictures" / split / kind).mkdir(parents=True)
+        for label, name in enumerate(("cat", "dog")):
             for number in range(count):
                 pixels = draw.integers(100 * label, 100 * label + 90, (32, 32, 3), dtype=np.uint8)
-                Image.fromarray(pixels).save(place / f"{number}.png")
+                for kind in KINDS:
+                    path = folder / kind / split / name / f"{number}.{kind}"
+                    path.parent.mkdir(parents=True, exist_ok=True)
+                    Image.fromarray(pixels).save(path)
+                table += [f"{name}/{number}.png,{name}"] * (split == "train")
+    (folder / "labels.csv").write_text("\n".join(table) + "\n")
+    call(lambda: add_weights(project.name, folder))
+
+
+def add_jpegs(folder: Path) -> None:
+    """The shapes once more, as JPEG."""
+    for path in (folder / "shapes").rglob("*.*"):
+        copy = folder / "jpeg" / path.relative_to(folder / "shapes")
+        copy.parent.mkdir(parents=True, exist_ok=True)
+        if path.suffix == ".png":
+            Image.open(path).save(copy.with_suffix(".jpg"))
+        else:
+            copy.write_text(path.read_text().replace(".png", ".jpg"))
+
+
+def add_weights(project: str, folder: Path) -> None:
+    """Random ones of small networks, where a case reads weights."""
+    if project == "instancegm":
+        import torch
+
+        from instancegm.method.networks import build_classifier
+
+        torch.save(build_classifier("vgg19_bn", 2, 8).state_dict(), folder / "weights.pth")
+    elif project == "lra_diffusion":
+        import torch
+
+        from lra_diffusion.encoders.networks import SimCLRNet
+
+        torch.save(SimCLRNet("resnet18", 4).state_dict(), folder / ENCODER)
 
 
 def damaged(

@@ -5,16 +5,20 @@ elsewhere a limit on the size of a file stands for it.
 """
 
 import contextlib
+import os
 import random
 import re
+import resource
 import shutil
 import subprocess
 import sys
 import tempfile
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+from typing import IO, Any
 
 from shared.datasets import shapes
 from tests.proof.process import Ended, digest_of, import_what_it_does, run
@@ -22,6 +26,8 @@ from tests.proof.projects import ROOT, Project, fresh
 from tests.proof.report import Row
 
 PAGE = 4096
+FILLER = ".filler"  # the file that fills a disk
+WRITES = os.O_WRONLY | os.O_RDWR
 NAMELESS = " a file: "  # what `explain` says where an error names none
 FULL = ("No space left", "no space left", "File too large")
 SHARED = (sys.executable, str(ROOT / "shared/__main__.py"))
@@ -29,20 +35,28 @@ MADE = ("noise", "make", "--dataset", "digits", "--kind", "symmetric", "--rate",
 
 
 @dataclass(frozen=True)
-class Disk:
-    """A folder with little space. limit: bytes of a file, where a limit stands for the disk."""
+class Moment:
+    """When a disk gets full: with so many bytes free, from the start or as a file is opened.
 
-    folder: Path
-    limit: int | None
-    filler: Path
+    name: of that file, as `plain_name` says it; turn: which time it is opened to be written.
+    """
 
-    def free(self) -> "Disk":
-        """The same with space."""
-        self.filler.unlink(missing_ok=True)
-        return Disk(self.folder, None, self.filler)
+    free: int
+    name: str = ""
+    turn: int = 1
 
-    def run(self, words: Sequence[str]) -> Ended:
-        return run(words, self.folder, self.limit)
+    def prepare(self, folder: Path, mounts: bool) -> None:
+        """In the process that is to find its disk full."""
+        if not self.name:
+            return fill(folder, self.free, mounts)
+        opened: Counter[str] = Counter()
+
+        def strike(name: str) -> None:
+            opened[name] += 1
+            if name == self.name and opened[name] == self.turn:
+                fill(folder, self.free, mounts)
+
+        watch(folder, strike)
 
 
 def can_mount() -> bool:
@@ -55,24 +69,58 @@ def can_mount() -> bool:
 
 
 @contextlib.contextmanager
-def disk(needed: Sequence[Path], moments: random.Random, mounts: bool) -> Iterator[Disk]:
-    """A disk on which some of what these files take has no place."""
-    sizes = [path.stat().st_size for path in needed]
+def disk(needed: Sequence[Path], mounts: bool) -> Iterator[Path]:
+    """A folder, if it may be on a small disk of its own, on which these files have ample place."""
     with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
         if not mounts:
-            yield Disk(folder, moments.randrange(max(sizes)), folder / ".filler")
+            yield Path(name)
             return
-        pages = sum(-(-size // PAGE) for size in sizes)
-        size = 4 * pages * PAGE + (1 << 20)
+        size = 4 * pages(needed) * PAGE + (1 << 20)
         words = ["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", name]
         subprocess.run(words, check=True)
         try:
-            free = moments.randrange(pages) * PAGE
-            (folder / ".filler").write_bytes(bytes(size - free))
-            yield Disk(folder, None, folder / ".filler")
+            yield Path(name)
         finally:
             subprocess.run(["umount", name], check=True)
+
+
+def fill(folder: Path, free: int, mounts: bool) -> None:
+    """Leaves the disk so many bytes; without a disk of its own, every file of this process."""
+    if mounts:
+        there = os.statvfs(folder)
+        with contextlib.suppress(OSError):  # something else took space meanwhile: it is full
+            (folder / FILLER).write_bytes(bytes(max(0, there.f_bavail * there.f_frsize - free)))
+    else:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (free, free))
+
+
+def at_random(needed: Sequence[Path], moments: random.Random, mounts: bool) -> Moment:
+    """From the start some of what these files take has no place."""
+    if mounts:
+        return Moment(moments.randrange(pages(needed)) * PAGE)
+    return Moment(moments.randrange(max(path.stat().st_size for path in needed)))
+
+
+def pages(files: Sequence[Path]) -> int:
+    return sum(-(-path.stat().st_size // PAGE) for path in files)
+
+
+def watch(folder: Path, act: Callable[[str], None]) -> None:
+    """From now on `act` is called with each file in the folder that Python opens to write."""
+
+    def hook(event: str, details: tuple[Any, ...]) -> None:
+        if event != "open" or isinstance(details[0], int) or not details[2] & WRITES:
+            return
+        path = Path(os.path.abspath(os.fsdecode(details[0])))
+        if path.is_relative_to(folder) and path.name != FILLER:
+            act(plain_name(path.name))
+
+    sys.addaudithook(hook)
+
+
+def plain_name(name: str) -> str:
+    """Without what differs from run to run: a name while it is written, moments, processes."""
+    return re.sub(r"\.[0-9a-f]{8}\.tmp$|\d{8}_\d{6}|(?<=tfevents).*", "", name)
 
 
 def how(mounts: bool) -> str:
@@ -88,7 +136,7 @@ def unclear(done: Ended) -> list[str]:
 
 
 def files_in(folder: Path) -> list[Path]:
-    return [path for path in folder.rglob("*") if path.is_file() and path.name != ".filler"]
+    return [path for path in folder.rglob("*") if path.is_file() and path.name != FILLER]
 
 
 # ---- what `shared` writes
@@ -132,8 +180,10 @@ def shared_part(
         expected = contents(whole)
         failures = [f"status {done.status}: {done.errors[-300:]}"] * bool(done.status)
         for _ in range(0 if failures else tries):
-            with disk(files_in(whole), moments, mounts) as small:
-                failures += shared_try(small, words, inputs, expected)
+            with disk(files_in(whole), mounts) as folder:
+                moment = at_random(files_in(whole), moments, mounts)
+                prepare = partial(moment.prepare, folder, mounts)
+                failures += shared_try(folder, prepare, words, inputs, expected)
         rows.append(Row(f"shared {name}: full disk", tries, tuple(failures), how(mounts)))
     return rows
 
@@ -148,15 +198,20 @@ def contents(folder: Path) -> dict[str, bytes]:
 
 
 def shared_try(
-    small: Disk, words: list[str], inputs: Path, expected: dict[str, bytes]
+    folder: Path,
+    prepare: Callable[[], None],
+    words: list[str],
+    inputs: Path,
+    expected: dict[str, bytes],
 ) -> list[str]:
-    (small.folder / "inputs").symlink_to(inputs)
-    failures = unclear(small.run(words))
-    there = contents(small.folder)
+    (folder / "inputs").symlink_to(inputs)
+    failures = unclear(run(words, folder, prepare))
+    there = contents(folder)
     parts = [name for name, data in there.items() if expected.get(name) != data]
     failures += [f"left {parts}"] * bool(parts)
-    done = small.free().run(words)
-    if done.status or contents(small.folder) != expected:
+    (folder / FILLER).unlink(missing_ok=True)
+    done = run(words, folder)
+    if done.status or contents(folder) != expected:
         failures.append(f"with space again: status {done.status}, {done.errors[-300:]!r}")
     return failures
 
@@ -164,32 +219,71 @@ def shared_try(
 # ---- what a run writes
 
 
-def run_part(project: Project, tries: int, seed: int, scratch: Path) -> Row:
-    """A project's run on disks with random free space; with space again it ends as it should."""
+def run_part(project: Project, tries: int, seed: int, scratch: Path) -> Iterator[Row]:
+    """A project's run on disks that get full; with space again it ends as it should.
+
+    Full from the start with random free space, which mostly strikes the largest file, and then at
+    each file that it writes.
+    """
     mounts, moments = can_mount(), random.Random(f"{seed} {project.name}")
     words, whole = project.command(scratch / "inputs"), fresh(scratch / "whole")
-    done = run(words, whole)
-    what = f"{project.name}: full disk, then space and the same command"
+    with tempfile.TemporaryFile("w+") as log:
+        record = partial(_note, log)
+        done = run(words, whole, partial(watch, whole, record))
+        log.seek(0)
+        opened = Counter(log.read().splitlines())
     if done.status:
-        return Row(what, 0, (done.errors[-500:],))
-    expected, failures = digest_of(project, whole), []
-    struck: Counter[str] = Counter()
-    for _ in range(tries):
-        with disk(files_in(whole), moments, mounts) as small:
-            done = small.run(words)
-            if done.status:
-                failures += unclear(done)
-            struck[struck_file(done.last_line) if done.status else "none"] += 1
-            parts = [path.name for path in files_in(small.folder) if "tmp" in path.name]
-            failures += [f"left {parts}"] * bool(parts)
-            again = small.free().run(words)
-            if again.status or digest_of(project, small.folder) != expected:
-                failures.append(f"with space again: status {again.status}, {again.errors[-300:]!r}")
-    names = ", ".join(f"{name} {count}" for name, count in sorted(struck.items()))
-    return Row(what, tries, tuple(failures), f"{how(mounts)}; struck: {names}")
+        yield Row(f"{project.name}: full disk", 0, (done.errors[-500:],))
+        return
+    expected, needed = digest_of(project, whole), files_in(whole)
+    for when, several in (
+        ("at a random size", [at_random(needed, moments, mounts) for _ in range(tries)]),
+        ("at each file", at_each(opened, needed, tries, moments, mounts)),
+    ):
+        failures: list[str] = []
+        struck: Counter[str] = Counter()
+        for moment in several:
+            with disk(needed, mounts) as folder:
+                done = run(words, folder, partial(moment.prepare, folder, mounts))
+                if done.status:
+                    failures += unclear(done)
+                struck[struck_file(done.last_line) if done.status else "none"] += 1
+                parts = [path.name for path in files_in(folder) if "tmp" in path.name]
+                failures += [f"left {parts}"] * bool(parts)
+                (folder / FILLER).unlink(missing_ok=True)
+                again = run(words, folder)
+                if again.status or digest_of(project, folder) != expected:
+                    failures.append(
+                        f"with space again: status {again.status}, {again.errors[-300:]!r}"
+                    )
+        names = ", ".join(f"{name} {count}" for name, count in sorted(struck.items()))
+        what = f"{project.name}: full disk {when}, then space and the same command"
+        yield Row(what, len(several), tuple(failures), f"{how(mounts)}; struck: {names}")
+
+
+def _note(log: IO[str], name: str) -> None:
+    os.write(log.fileno(), f"{name}\n".encode())  # at once: the process ends without flushing
+
+
+def at_each(
+    opened: Mapping[str, int],
+    needed: Sequence[Path],
+    tries: int,
+    moments: random.Random,
+    mounts: bool,
+) -> list[Moment]:
+    """Random ones of the times that each file is opened."""
+    found = []
+    for name, count in opened.items():
+        files = [path for path in needed if plain_name(path.name) == name]
+        size = max((path.stat().st_size for path in files), default=0)
+        for turn in moments.sample(range(1, count + 1), min(count, tries)):
+            free = moments.randrange(max(1, size))
+            found.append(Moment(free // PAGE * PAGE if mounts else free, name, turn))
+    return found
 
 
 def struck_file(message: str) -> str:
     """Which file the message names."""
-    names = re.findall(r"[\w./-]*[/.][\w./-]*\w", message)
+    names = re.findall(r"[\w./-]*[/.][\w./-]*\w|(?<=to write )\w+", message)
     return names[0].rpartition("/")[2] if names else "a file without name"

@@ -50,10 +50,10 @@ def rows(part: str, name: str, tries: int, seed: int, scratch: Path) -> Iterator
             yield kills.part(project, kills.TWO_RANKS, tries, seed, scratch)
         elif part == "corruption":
             yield from corruption.part(project, tries, seed, scratch)
+        elif part == "disk":
+            yield from disk.run_part(project, tries, seed, scratch)
         else:
-            yield {"disk": disk.run_part, "folders": folders.part}[part](
-                project, tries, seed, scratch
-            )
+            yield folders.part(project, tries, seed, scratch)
 
 
 if __name__ == "__main__":

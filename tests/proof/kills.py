@@ -26,7 +26,7 @@ def part(project: Project, way: str, kills: int, seed: int, scratch: Path) -> Ro
     """
     moments = random.Random(f"{seed} {project.name} {way}")
     if way == TWO_RANKS:
-        words = project.command(scratch / "inputs")
+        words = [*project.command(scratch / "inputs"), *project.of_ranks]
         run_until = partial(ranks.run_until, moments=moments)
     else:
         words = project.command(scratch / "inputs", way)

@@ -9,7 +9,6 @@ import contextlib
 import importlib
 import json
 import os
-import resource
 import runpy
 import signal
 import sys
@@ -76,10 +75,10 @@ class Started:
 def start(
     words: Sequence[str],
     folder: Path,
-    limit: int | None = None,
+    prepare: Callable[[], None] = lambda: None,
     variables: Mapping[str, str] = MappingProxyType({}),
 ) -> Started:
-    """Runs [python, script, flags ...] from the folder. limit: bytes that a file may have;
+    """Runs [python, script, flags ...] from the folder. prepare: what its process does before;
     variables: more of the environment.
     """
     errors = tempfile.TemporaryFile("w+")  # noqa: SIM115 - closed by Started.ended
@@ -95,8 +94,7 @@ def start(
         for number, target in ((nowhere, 0), (nowhere, 1), (errors.fileno(), 2)):
             os.dup2(number, target)
         sys.stdout, sys.stderr = os.fdopen(1, "w"), os.fdopen(2, "w")  # a test has others
-        if limit is not None:
-            resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
+        prepare()
         status = _run_script(words)
     except BaseException:
         traceback.print_exc()
@@ -118,9 +116,9 @@ def _run_script(words: Sequence[str]) -> int:
     return 0
 
 
-def run(words: Sequence[str], folder: Path, limit: int | None = None) -> Ended:
+def run(words: Sequence[str], folder: Path, prepare: Callable[[], None] = lambda: None) -> Ended:
     """Runs a command to its end."""
-    return start(words, folder, limit).ended(time.monotonic())
+    return start(words, folder, prepare).ended(time.monotonic())
 
 
 def run_until(words: Sequence[str], folder: Path, delay: float) -> Ended:

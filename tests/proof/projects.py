@@ -47,7 +47,7 @@ def environment(**more: str) -> dict[str, str]:
 class Project:
     """flags: what follows the script, of the made inputs; precisions: name -> more flags.
 
-    trains_by_ranks: whether torchrun may start it.
+    of_ranks: more flags of one of several processes.
     """
 
     name: str
@@ -55,7 +55,7 @@ class Project:
     flags: Callable[[Path], Sequence[str]]
     precisions: Mapping[str, Sequence[str]]
     inputs: Callable[[Path], None] = lambda folder: None
-    trains_by_ranks: bool = False
+    of_ranks: Sequence[str] = ()
 
     @property
     def python(self) -> Path:
@@ -75,7 +75,7 @@ def noise_and_features(folder: Path) -> None:
     from shared import datasets
     from shared.__main__ import main
 
-    words = ["--kind", "symmetric", "--rate", "0.3", "--out", str(folder / "noise.npz")]
+    words = ["--kind", "symmetric", "--rate", "0.4", "--out", str(folder / "noise.npz")]
     with redirect_stdout(StringIO()):
         status = main(["noise", "make", "--dataset", "digits", *words])
     if status:
@@ -107,7 +107,6 @@ PROJECTS = {
                 *("--device", "cpu", "--resume", "--output_dir", RUN),
             ),
             AMP,
-            trains_by_ranks=True,
         ),
         Project(
             "re_sln",
@@ -118,7 +117,6 @@ PROJECTS = {
                 *("--lc_n_epoch", "3", "--device", "cpu", "--resume", "--output_dir", RUN),
             ),
             AMP,
-            trains_by_ranks=True,
         ),
         Project(
             "lra_diffusion",
@@ -133,7 +131,6 @@ PROJECTS = {
             ),
             AMP,
             noise_and_features,
-            trains_by_ranks=True,
         ),
         Project(
             "ieg_fsr",
@@ -157,6 +154,7 @@ PROJECTS = {
             ),
             {"float32": ()},  # bfloat16 is refused without a GPU
             few_shapes,
+            of_ranks=("--launcher", "pytorch"),
         ),
     )
 }

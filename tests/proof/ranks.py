@@ -1,7 +1,9 @@
-"""A run of two processes, as torchrun starts them, without torchrun: when one of them is killed,
-nobody ends what is left.
+"""A run of two processes, joined as torchrun or TF_CONFIG join them, without a launcher: when one
+of them is killed, nobody ends what is left.
 """
 
+import contextlib
+import json
 import os
 import random
 import signal
@@ -53,11 +55,28 @@ def _drawn(ranks: Sequence[Started], moments: random.Random) -> Sequence[Started
 
 
 def _started(words: Sequence[str], folder: Path) -> list[Started]:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = str(free.getsockname()[1])
-    meeting = {"WORLD_SIZE": str(COUNT), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
-    return [
-        start(words, folder, variables={**meeting, "RANK": str(rank), "LOCAL_RANK": str(rank)})
-        for rank in range(COUNT)
-    ]
+    ports = _free_ports()
+    return [start(words, folder, variables=_joining(rank, ports)) for rank in range(COUNT)]
+
+
+def _joining(rank: int, ports: Sequence[int]) -> dict[str, str]:
+    """What torchrun would say, and what TensorFlow reads; each framework minds its own."""
+    workers = [f"127.0.0.1:{port}" for port in ports]
+    tensorflow = {"cluster": {"worker": workers}, "task": {"type": "worker", "index": rank}}
+    return {
+        "WORLD_SIZE": str(COUNT),
+        "RANK": str(rank),
+        "LOCAL_RANK": str(rank),
+        "MASTER_ADDR": "127.0.0.1",
+        "MASTER_PORT": str(ports[0]),
+        "TF_CONFIG": json.dumps(tensorflow),
+    }
+
+
+def _free_ports() -> list[int]:
+    """One for each rank, different ones."""
+    with contextlib.ExitStack() as held:
+        return [
+            held.enter_context(socket.create_server(("127.0.0.1", 0))).getsockname()[1]
+            for _ in range(COUNT)
+        ]

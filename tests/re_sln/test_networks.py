@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from re_sln.method.networks import WideResNet, wide_resnet_from
+from re_sln.method.networks import WideResNet, resnet50, wide_resnet_from
 from shared.errors import UserError
 
 
@@ -60,3 +60,18 @@ def test_published_checkpoints_load_also_those_of_several_gpus():
         assert torch.equal(loaded(images), net(images))
     with pytest.raises(UserError, match="not those of a WRN"):
         wide_resnet_from({"fc.weight": torch.zeros(10, 3)})
+
+
+def test_damaged_weights_of_a_resnet_are_refused(tmp_path, monkeypatch):
+    import torchvision
+
+    blocks = torchvision.models.resnet.BasicBlock, [1, 1, 1, 1]  # a tenth of the size
+    monkeypatch.setattr(torchvision.models, "resnet50", lambda: torchvision.models.ResNet(*blocks))
+    path = tmp_path / "w.pth"
+    torch.save(torchvision.models.resnet50().state_dict(), path)
+    assert resnet50(3, path).fc.out_features == 3
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 1
+    path.write_bytes(data)
+    with pytest.raises(UserError, match=r"w\.pth holds no weights .* does not fit its checksum"):
+        resnet50(3, path)

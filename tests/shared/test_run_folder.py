@@ -1,16 +1,18 @@
 """One process per run folder, and logs that are one run's."""
 
+import errno
 import json
 import os
 import signal
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import pytest
 
 from shared import run_folder
-from shared.run_folder import RunFolderError, is_locked, locked, read_rows
+from shared.run_folder import RunFolderError, is_locked, locked, naming, read_rows
 
 HOLD = """
 import sys, time
@@ -96,3 +98,21 @@ def test_a_log_that_is_not_one_runs_is_refused(tmp_path, content, message):
 def test_a_missing_log_is_refused(tmp_path):
     with pytest.raises(RunFolderError, match=r"metrics\.jsonl cannot be read"):
         read_rows(tmp_path)
+
+
+def test_an_error_without_a_name_gets_that_of_the_folder_and_a_thread_prints_none(tmp_path, capsys):
+    def fill():
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    def fill_twice():
+        thread = threading.Thread(target=fill)
+        thread.start()
+        thread.join()
+        fill()
+
+    before = threading.excepthook
+    with pytest.raises(OSError, match="No space") as caught, naming(tmp_path):
+        fill_twice()
+    assert caught.value.filename == str(tmp_path)
+    assert capsys.readouterr().err == ""
+    assert threading.excepthook is before
