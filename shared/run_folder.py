@@ -75,7 +75,7 @@ def naming(folder: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        if error.filename is None:
+        if error.filename is None and not isinstance(error, ConnectionError):
             error.filename = str(folder)
         raise
     finally:

@@ -1,6 +1,7 @@
 """What ends a command with a message instead of a traceback, and with which exit status."""
 
 import contextlib
+import logging
 import os
 import re
 import sys
@@ -33,6 +34,8 @@ def exit_status(
     interrupted: what to say then; again: how to go on once a full disk has space.
     """
     status, message, is_done = 0, "", False
+    # A full disk that strikes mmengine's log strikes what is written next, which tells it in words.
+    logging.raiseExceptions = False
     try:
         status = work() or 0
         is_done = status == 0
