@@ -113,7 +113,7 @@ coverage: ## line coverage of each folder, by every test
 	  $$($(tools)/python -m coverage report --format=total --include="$$folder/*"); done
 bench-%: tests/bench/%.py setup-% ## speed of a project's steps, as ratios to plain float32 or to a literal implementation
 	.venv/$*/bin/python -m tests.bench.$* $(ARGS)
-proof: setup-shared setup-tests $(PROJECTS:%=setup-%) ## that nothing is lost: kills, full disks, damaged files, cut downloads, counted (about two and a half hours)
+proof: setup-shared setup-tests $(PROJECTS:%=setup-%) ## that nothing is lost: kills, full disks, damaged files, cut downloads, counted (three to four hours)
 	@$(tools)/python -m tests.proof $(ARGS)
 check-gpu: setup-shared $(PROJECTS:%=setup-%) ## first on a new GPU: equal repeats and resumes, bf16 beside float32, speed, memory; ten minutes
 	@.venv/shared/bin/python -m tests.bench.check_gpu $(ARGS)

@@ -1,6 +1,6 @@
 """Proof that nothing is lost: kills, full disks, damaged files, counted.
 
-    .venv/tests/bin/python -m tests.proof                       # all: 2.5 hours on two cores
+    .venv/tests/bin/python -m tests.proof                       # all: three to four hours
     .venv/tests/bin/python -m tests.proof downloads kills --projects re_sln
     .venv/tests/bin/python -m tests.proof --short               # a few of each
 
@@ -39,7 +39,7 @@ class Sizes:
     kills: int = 20  # of each project and precision
     ranks: int = 20  # kills of two processes, of each project
     folders: int = 3  # pairs of processes
-    disk: int = 4  # disks, of each writer and of each file of a run
+    disk: int = 4  # disks of a random size, of each writer
     corruption: int = 4  # bits, of each file
 
 

@@ -222,8 +222,8 @@ def shared_try(
 def run_part(project: Project, tries: int, seed: int, scratch: Path) -> Iterator[Row]:
     """A project's run on disks that get full; with space again it ends as it should.
 
-    Full from the start with random free space, which mostly strikes the largest file, and then at
-    each file that it writes.
+    Full from the start with random free space, which mostly strikes the largest file, and then
+    once at each file that it writes. tries: of the first.
     """
     mounts, moments = can_mount(), random.Random(f"{seed} {project.name}")
     words, whole = project.command(scratch / "inputs"), fresh(scratch / "whole")
@@ -238,7 +238,7 @@ def run_part(project: Project, tries: int, seed: int, scratch: Path) -> Iterator
     expected, needed = digest_of(project, whole), files_in(whole)
     for when, several in (
         ("at a random size", [at_random(needed, moments, mounts) for _ in range(tries)]),
-        ("at each file", at_each(opened, needed, tries, moments, mounts)),
+        ("at each file", at_each(opened, needed, moments, mounts)),
     ):
         failures: list[str] = []
         struck: Counter[str] = Counter()
@@ -266,20 +266,15 @@ def _note(log: IO[str], name: str) -> None:
 
 
 def at_each(
-    opened: Mapping[str, int],
-    needed: Sequence[Path],
-    tries: int,
-    moments: random.Random,
-    mounts: bool,
+    opened: Mapping[str, int], needed: Sequence[Path], moments: random.Random, mounts: bool
 ) -> list[Moment]:
-    """Random ones of the times that each file is opened."""
+    """Of each file a random one of the times that it is opened."""
     found = []
     for name, count in opened.items():
         files = [path for path in needed if plain_name(path.name) == name]
         size = max((path.stat().st_size for path in files), default=0)
-        for turn in moments.sample(range(1, count + 1), min(count, tries)):
-            free = moments.randrange(max(1, size))
-            found.append(Moment(free // PAGE * PAGE if mounts else free, name, turn))
+        turn, free = moments.randint(1, count), moments.randrange(max(1, size))
+        found.append(Moment(free // PAGE * PAGE if mounts else free, name, turn))
     return found
 
 
