@@ -4,6 +4,7 @@ A signal sent from outside at a random moment is lost where Python happens to ru
 own, as it does for every module that it imports.
 """
 
+import signal
 import subprocess
 import sys
 from collections.abc import Mapping
@@ -40,3 +41,8 @@ def interrupted(
         text=True,
         timeout=120,
     )
+
+
+def heed_ctrl_c() -> None:
+    """As `preexec_fn`: what a shell starts in the background ignores SIGINT, as do its children."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)

@@ -20,6 +20,7 @@ from compare.run import (
     run_jobs,
     warnings,
 )
+from tests.interrupts import heed_ctrl_c
 
 PARENT = """
 import sys
@@ -53,6 +54,7 @@ def parent(job):
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
+        preexec_fn=heed_ctrl_c,
     )
     wait_for(lambda: (slow.folder / "metrics.jsonl").exists())
     yield process, slow

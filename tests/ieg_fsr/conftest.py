@@ -3,7 +3,6 @@
 import json
 import os
 import shutil
-import signal
 import subprocess
 import sys
 from collections.abc import Callable
@@ -69,11 +68,6 @@ def run_main(
         text=True,
         timeout=300,
     )
-
-
-def heed_ctrl_c() -> None:
-    """What a shell starts in the background ignores SIGINT, and so do the processes it starts."""
-    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def rows(folder: Path) -> list[dict[str, object]]:

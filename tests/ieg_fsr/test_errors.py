@@ -10,7 +10,7 @@ import time
 
 import pytest
 import tensorflow as tf
-from conftest import PROJECT, environment, heed_ctrl_c
+from conftest import PROJECT, environment
 
 from ieg import compare
 from ieg.run import checkpoint, config, experiment
@@ -18,6 +18,7 @@ from ieg.run.checkpoint import Record
 from ieg.run.devices import plain_errors
 from ieg.run.errors import UsageError, exit_status
 from shared.runs import reader
+from tests.interrupts import heed_ctrl_c
 
 NODE = "{{function_node __wrapped__SaveV2_dtypes_3_device_/job:localhost/task:0/device:CPU:0}} "
 FULL = tf.errors.ResourceExhaustedError(

@@ -15,11 +15,12 @@ import time
 
 import numpy as np
 import pytest
-from conftest import PROJECT, STEPS, TINY, environment, heed_ctrl_c, rows, run_main, variables
+from conftest import PROJECT, STEPS, TINY, environment, rows, run_main, variables
 
 from ieg.run import checkpoint
 from shared import run_folder
 from shared.formats import noise_file
+from tests.interrupts import heed_ctrl_c
 
 pytestmark = pytest.mark.training
 

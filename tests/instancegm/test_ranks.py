@@ -34,7 +34,7 @@ CPU = torch.device("cpu")
 CLASSES, SAMPLES = 3, 30
 SETTINGS = Settings(batch_size=8, seed=5, num_epochs=2, warm_up=1, confidence_penalty=True)
 
-# ---- without batch normalisation, the numbers of one process
+# ---- of smooth networks without batch normalisation, the numbers of one process
 
 
 class Plain(nn.Sequential):
@@ -46,17 +46,20 @@ class Plain(nn.Sequential):
         )
 
 
-def without_batch_norm(module):
+def smooth(module):
+    """Without batch normalisation, and without kinks, which make much of a sum's last digit."""
     for name, child in module.named_children():
         if isinstance(child, nn.BatchNorm2d):
             setattr(module, name, nn.Identity())
-        without_batch_norm(child)
+        elif isinstance(child, nn.ReLU | nn.LeakyReLU):
+            setattr(module, name, nn.Tanh())
+        smooth(child)
     return module
 
 
 def peer(number, ranks):
     torch.manual_seed(number)
-    net, vae = Plain(), without_batch_norm(Vae(CLASSES, 4))
+    net, vae = Plain(), smooth(Vae(CLASSES, 4))
     sgd = torch.optim.SGD(net.parameters(), lr=0.02, momentum=0.9)
     # Adam would make a whole step of the rounding of a gradient that is zero.
     also_sgd = torch.optim.SGD(vae.parameters(), lr=0.02)
@@ -113,7 +116,7 @@ def test_two_ranks_compute_what_one_process_does(tmp_path):
     expected, alone = figures(ALONE)
     assert first == pytest.approx(expected, rel=2e-4, abs=1e-6)
     for name, value in weights.items():
-        torch.testing.assert_close(value, alone[name], rtol=1e-3, atol=2e-6, msg=name)
+        torch.testing.assert_close(value, alone[name], rtol=1e-4, atol=1e-6, msg=name)
 
 
 # ---- the script under torchrun
