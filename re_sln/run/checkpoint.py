@@ -14,7 +14,7 @@ from typing import Any
 
 import torch
 
-from shared.files import write_atomically
+from shared.files import check_archive, write_atomically
 
 from .errors import CheckpointError
 
@@ -56,13 +56,11 @@ def load(path: Path, device: torch.device | str = "cpu", kind: type = dict) -> A
 
 def _is_whole(path: Path) -> bool:
     """Checks the checksums inside the archive, which torch.load does not."""
-    if not zipfile.is_zipfile(path):
-        return False
     try:
-        with zipfile.ZipFile(path) as archive:
-            return archive.testzip() is None
+        check_archive(path)
     except (zipfile.BadZipFile, OSError, EOFError):
         return False
+    return zipfile.is_zipfile(path)
 
 
 def load_newest(folder: Path, device: torch.device | str) -> dict[str, Any] | None:
