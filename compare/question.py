@@ -189,7 +189,10 @@ def prepare(question: Question, folder: Path) -> Task:
         )
     elif are_corrected:
         _save_labels(folder / LABELS, _listed(data), is_free)
-        task = replace(task, labels=str(folder / LABELS))
+        if question.labels is not None:  # a class that lost all its pictures has no number then
+            data = datasets.load_labels(question.dataset, question.data, labels=folder / LABELS)
+            best = data.train_labels
+        task = replace(task, labels=str(folder / LABELS), classes=data.num_classes)
     if noise is not None:
         assert noise.clean_labels is not None  # else they were taken for corrected ones
         best = noise.clean_labels

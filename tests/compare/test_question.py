@@ -193,6 +193,29 @@ def test_corrected_labels_of_own_pictures_are_not_compared_with_the_wrong_ones(t
     assert part.train_labels.tolist() == [0, 0, 1, 1, 1, 1]
 
 
+def test_a_class_that_the_corrections_emptied_is_none_of_the_task(tmp_path):
+    """The scripts read the classes from the table of labels; FSR's queue is of so many."""
+    (tmp_path / "pictures").mkdir()
+    for number in range(6):
+        Image.new("L", (8, 8), 40 * number).save(tmp_path / f"pictures/{number}.png")
+    names = ["ash", "ash", "elm", "elm", "oak", "oak"]
+    rows = "".join(f"{number}.png,{name}\n" for number, name in enumerate(names))
+    (tmp_path / "old.csv").write_text(f"filename,label\n{rows}")
+    old = noise_file.make([0, 0, 1, 1, 2, 2], num_classes=3, dataset="folder")
+    new = noise_file.make([1, 1], indices=[0, 1])
+    noise_file.write(tmp_path / "better.npz", replaced(old, new))
+    question = Question(
+        "folder",
+        data=str(tmp_path / "pictures"),
+        labels=str(tmp_path / "old.csv"),
+        noise_file=str(tmp_path / "better.npz"),
+    )
+    task = prepare(question, tmp_path / "c")
+    found = datasets.load_labels("folder", task.data_path, labels=Path(task.labels))
+    assert task.classes == found.num_classes == 2
+    assert (task.smallest, task.smallest_class) == (2, "oak")
+
+
 def test_images_instead_of_labels_are_refused(tmp_path):
     labels = datasets.load("digits").train_labels
     replaced = np.arange(len(labels)) < 5
