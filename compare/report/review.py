@@ -3,8 +3,9 @@
 import shlex
 from pathlib import Path
 
-from compare.question import NOISE, PLAN
+from compare.question import NOISE, read_task
 from compare.report.collect import Collected
+from shared.errors import UserError
 
 PYTHON = ".venv/compare/bin/python"  # from the root of the repository, where `make report` runs
 
@@ -26,6 +27,14 @@ def labels(found: Collected) -> Path | None:
         for run, count in zip(method.runs, method.trained_on.tolist())
     ]
     for folder in (run.folder.parent for run, _ in runs):
-        if (folder / PLAN).is_file() and (folder / NOISE).is_file():
+        if _has_noise(folder) and (folder / NOISE).is_file():
             return folder / NOISE
     return next((run.noise_path for run, is_whole in runs if is_whole and run.noise_path), None)
+
+
+def _has_noise(folder: Path) -> bool:
+    """Whether it is a comparison on a noise file; a plan before this one may have left another."""
+    try:
+        return read_task(folder).noise_file is not None
+    except UserError:  # no comparison
+        return False

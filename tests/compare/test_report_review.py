@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import report_runs as made
 
-from compare.question import NOISE, PLAN
+from compare.question import NOISE, PLAN, Question, prepare
 from compare.report import page, review
 from compare.report.collect import collect
 from compare.report.thumbnails import Source
@@ -44,8 +44,13 @@ def test_of_a_comparison_its_own_noise_file_is_corrected(tmp_path):
     assert review.labels(collect([tmp_path])) == tmp_path / "ce-seed1" / NOISE
     noise_file.write(tmp_path / NOISE, labels)
     assert review.labels(collect([tmp_path])) == tmp_path / "ce-seed1" / NOISE
-    (tmp_path / PLAN).write_text(json.dumps({}))
+    prepare(Question("digits"), tmp_path / "c")
+    plan = json.loads((tmp_path / "c" / PLAN).read_text())
+    (tmp_path / PLAN).write_text(json.dumps(plan))
     assert review.labels(collect([tmp_path])) == tmp_path / NOISE
+    plan["task"]["noise_file"] = None  # NOISE is what an earlier plan left
+    (tmp_path / PLAN).write_text(json.dumps(plan))
+    assert review.labels(collect([tmp_path])) == tmp_path / "ce-seed1" / NOISE
 
 
 def test_of_own_pictures_a_run_that_trained_on_all_has_the_labels(tmp_path):
