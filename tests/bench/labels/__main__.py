@@ -36,10 +36,11 @@ from sklearn.model_selection import StratifiedKFold
 
 from compare.report.statistics import detection
 from shared import datasets
+from shared.errors import UserError
 from shared.files import write_atomically
 from shared.formats.label_quality import PROBS
 from shared.runs.labels import read_noise
-from shared.runs.reader import Run, find_runs, read_label_quality
+from shared.runs.reader import Run, RunError, find_runs, read_label_quality
 
 ROOT = Path(__file__).resolve().parents[3]
 
@@ -123,9 +124,10 @@ def cleanlab_scores(run: Run, folds: int, work: Path) -> list[Score]:
     assert run.label_quality_path is not None  # `scores_of` has read it
     table, noise = read_label_quality(run.label_quality_path), read_noise(run.folder)
     assert table.clean is not None
-    assert noise is not None  # who knows clean labels has a noise.npz
-    place = run.config.get("data_path") or run.config.get("dataset_dir")
-    data = datasets.load(str(noise.header.dataset), place)
+    if noise is None:
+        raise RunError("no noise.npz, so that nobody knows of which data set it is")
+    place, labels = run.config.get("data_location"), run.config.get("labels")
+    data = datasets.load(str(noise.header.dataset), place, labels=labels and Path(labels))
     images = data.train_images[table.index]
     # Runs of many names and labels may be in one folder of folds.
     parts = run.folder.resolve(), run.noise_sha256, yaml.safe_dump(run.config), folds
@@ -215,14 +217,16 @@ def main() -> None:
         print(f"note: {each.folder}: {each.reason}", file=sys.stderr)
     scores = []
     for run in runs:
-        own = scores_of(run)
-        if own is None:
-            print(f"note: {run.folder}: no label_quality.csv with clean labels", file=sys.stderr)
-            continue
-        scores.append(own)
-        baseline = BASELINES.get(run.project)
-        if args.folds and baseline and run.method == baseline.method:
-            scores += cleanlab_scores(run, args.folds, args.work.resolve())
+        try:
+            own = scores_of(run)
+            if own is None:
+                raise RunError("no label_quality.csv with clean labels")
+            scores.append(own)
+            baseline = BASELINES.get(run.project)
+            if args.folds and baseline and run.method == baseline.method:
+                scores += cleanlab_scores(run, args.folds, args.work.resolve())
+        except (UserError, OSError) as error:  # the others are measured all the same
+            print(f"note: {run.folder}: {error}", file=sys.stderr)
     if not scores:
         sys.exit("no run has a label_quality.csv with clean labels")
     print(table(scores))
