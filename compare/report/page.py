@@ -186,10 +186,11 @@ def _finds_best(
 ) -> list[str]:
     if not rows:
         return []
-    title, cells = rows[0]
+    title, (area, _, flagged, wrong, _) = rows[0]
+    found = f"of the labels that it flags, {wrong.text} are wrong"
     return [
-        f"{what}: {title}{HELPED if title in helped else ''}, with an AUC of {cells[0].text}; of "
-        f"the labels that it flags, {cells[3].text} are wrong."
+        f"{what}: {title}{HELPED if title in helped else ''}, with an AUC of {area.text}; "
+        f"{found if flagged.value else 'it flags no label'}."
     ]
 
 

@@ -54,7 +54,9 @@ def _or_lowest(value: float | None) -> float:
 
 
 def _method(method: Method, samples: Samples) -> MethodRow:
-    runs = method.runs
+    """Of its finished runs, or of all where none is: half a run would move every mean."""
+    unfinished = [run for run in method.runs if _is_unfinished(run)]
+    runs = [run for run in method.runs if not _is_unfinished(run)] or unfinished
     held_out = [each for run in runs if (each := of_run(run, samples.knows_truth)) is not None]
     summaries = [summary for run in runs if (summary := run.summary())]
     values = (
@@ -71,9 +73,9 @@ def _method(method: Method, samples: Samples) -> MethodRow:
         epochs_text=" to ".join(sorted({f"{round(run.epochs, 1):g}" for run in runs}, key=float)),
         seconds=seconds,
         time=span(seconds),
-        is_finished=not _unfinished(runs),
+        is_finished=runs is not unfinished,
         has_clean=any(each.are_clean for each in held_out),
-        remark="; ".join(_remarks(method, held_out, len(samples.index))),
+        remark="; ".join(_remarks(method, runs, unfinished, held_out, len(samples.index))),
     )
 
 
@@ -81,16 +83,23 @@ def _score(found: Spread | None, reported: bool) -> Cell:
     return Cell(UNKNOWN, None) if found is None else Cell(found.text(), found.mean, reported)
 
 
-def _unfinished(runs: Sequence[Run]) -> list[Run]:
-    return [run for run in runs if run.epochs_planned is not None and not run.is_finished]
+def _is_unfinished(run: Run) -> bool:
+    return run.epochs_planned is not None and not run.is_finished
 
 
-def _remarks(method: Method, held_out: Sequence[HeldOut], count: int) -> list[str]:
-    """What has to be known to compare the method with the others."""
-    runs, remarks = method.runs, []
-    if unfinished := _unfinished(runs):
+def _remarks(
+    method: Method,
+    runs: Sequence[Run],
+    unfinished: Sequence[Run],
+    held_out: Sequence[HeldOut],
+    count: int,
+) -> list[str]:
+    """What has to be known to compare the method with the others. runs: those of its row."""
+    remarks = []
+    if unfinished:
         shares = ", ".join(f"{run.epochs:g} of {run.epochs_planned:g}" for run in unfinished)
-        remarks.append(f"not finished: {shares} epochs")
+        left_out = "" if runs is unfinished else " and not counted"
+        remarks.append(f"not finished{left_out}: {shares} epochs")
     trained = {int(number) for number in method.trained_on if 0 < number < count}
     if trained:
         numbers = " or ".join(f"{number:,}" for number in sorted(trained))

@@ -103,6 +103,27 @@ def test_a_run_that_goes_on_is_marked_and_not_named_among_the_best(tmp_path):
     assert re.search(r"Highest last accuracy: [\w+-]+ with 50.00 %, as has [\w+-]+\.", html)
 
 
+def test_a_run_that_goes_on_does_not_move_the_mean_of_those_that_ended(tmp_path):
+    labels = made.noise()
+    for seed, last in ((1, 80.0), (2, 82.0)):
+        made.write(tmp_path / f"a{seed}", labels, "ce", seed, accuracies=[10.0, 50.0, 50.0, last])
+    made.write(tmp_path / "a3", labels, "ce", 3, accuracies=[10.0, 20.0])
+    made.write(tmp_path / "b", labels, "sln", accuracies=[10.0, 50.0, 50.0, 50.0])
+    html = render(tmp_path)
+    assert "Highest last accuracy: Cross-entropy with 81.00 ± 1.41 %, before SLN" in html
+    assert "seeds 1, 2<" in html
+    assert "not finished and not counted: 2 of 4 epochs" in html
+
+
+def test_a_method_that_flags_nothing_is_said_to(tmp_path):
+    labels = made.noise()
+    says = made.verdict(labels)
+    nothing = replace(says, is_issue=np.zeros(len(says.is_issue), bool))
+    made.write(tmp_path / "a", labels, "ce", says=nothing)
+    html = render(tmp_path)
+    assert re.search(r"with an AUC of 0\.\d+; it flags no label\.", html)
+
+
 def test_names_are_texts_and_never_code(tmp_path):
     labels = noise_file.make([0, 1, 2, 3] * 5, clean_labels=[0, 1, 2, 2] * 5, num_classes=4)
     says = made.verdict(labels)
