@@ -11,11 +11,9 @@ done
 train=("$PYTHON" instancegm/instanceGM_animal10N.py --dataset folder --data_path "$run/pictures" --seed "$SEED" --resume
   --width 8 --no-flip --lr 0.02 --num_epochs 16 --warm_up 8 --lr_drop 12)
 
-[[ -d $run/pictures ]] || {
-  [[ -n $NOISE_FILE ]] ||
-    "$PYTHON" -m shared noise make --dataset digits --kind symmetric --exclude_true_class --rate "${RATE:-0.4}" --out "$labels"
-  "$PYTHON" instancegm/scripts/write_pictures.py "$labels" "$run/pictures"
-}
+[[ -n $NOISE_FILE ]] ||
+  "$PYTHON" -m shared noise make --dataset digits --kind symmetric --exclude_true_class --rate "${RATE:-0.4}" --out "$labels"
+"$PYTHON" instancegm/scripts/write_pictures.py "$labels" "$run/pictures"
 "${train[@]}" --mode ce --output_dir "$run/ce" "${baseline_args[@]}"
 "${train[@]}" --output_dir "$run/instancegm" "${args[@]}"
 "$PYTHON" -m instancegm.compare "$run/ce" "$run/instancegm" --plot "$run/comparison.png"

@@ -82,6 +82,12 @@ def test_pictures_are_written_with_the_labels_of_any_noise_file(tmp_path):
     for number in (0, 7, 1441):
         assert (tmp_path / f"pictures/train/{noisy[number]}/{number:04}.png").exists()
     assert len(list((tmp_path / "pictures" / "train").rglob("*.png"))) == len(noisy)
+    assert write(tmp_path / "a.csv").returncode == 0  # as a recipe that continues does
+    corrected = f"{digits.train_labels[-1]},{digits.train_labels[-1]}"
+    (tmp_path / "a.csv").write_text("\n".join(["label,label_noisy", *lines[:-1], corrected]))
+    again = write(tmp_path / "a.csv")
+    assert again.returncode == 2
+    assert "pictures has other pictures or labels than " in again.stderr
 
 
 def test_the_real_sets_take_seed_and_rate():
