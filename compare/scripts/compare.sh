@@ -2,7 +2,7 @@
 # What `make compare` and `make compare-commands` do: every method on the same noisy labels.
 #   DATASET  digits (the default), cifar10, cifar100 or folder  KIND, RATE  noise to make (pdn, 0.4; of folder none)
 #   DATA     folder: the pictures                               NOISE_FILE  noisy labels to train on instead
-#   LIMIT    train, and test, on so many images                 SEEDS       of the runs (1)
+#   LIMIT    train, and test, on so many images                 SEEDS       of the runs (SEED, else 1)
 #   METHODS  some of them (all)                                 FOLDER      of the comparison (runs/compare-...)
 #   RAY      auto or host:port: on Ray, side by side            ARGS        further flags of every script
 #   LABELS   folder: a CSV filename,label of the pictures
@@ -11,7 +11,7 @@ command=run
 [[ ${1:-compare} == compare ]] || command=commands
 cd "$(dirname "${BASH_SOURCE[0]}")/../.."
 PYTHON=${PYTHON:-.venv/compare/bin/python}
-DATASET=${DATASET:-digits} SEEDS=${SEEDS:-1} METHODS=${METHODS:-}
+DATASET=${DATASET:-digits} SEEDS=${SEEDS:-${SEED:-1}} METHODS=${METHODS:-}
 read -ra methods <<<"$METHODS"
 read -ra seeds <<<"$SEEDS"
 selected=(${METHODS:+--methods "${methods[@]}"})

@@ -237,7 +237,16 @@ def _labelled_files(folder: Path, classes: Sequence[str]) -> _Part:
 
 def _pictures(folder: Path) -> list[Path]:
     """All pictures at or below a folder, links followed, in sorted order."""
-    return sorted(path for place in walk(folder) for path in place.iterdir() if is_image(path))
+    found = sorted(path for place in walk(folder) for path in place.iterdir() if is_image(path))
+    for path in found:
+        try:
+            str(path.relative_to(folder.parent)).encode()
+        except UnicodeEncodeError as error:
+            raise DatasetError(
+                f"the name of {path} is not UTF-8, as from an old archive: rename it (convmv does "
+                "that for a whole folder), since no table of results could hold it"
+            ) from error
+    return found
 
 
 def _listed(path: Path, labels: Path) -> tuple[_Part, _Part, tuple[str, ...]]:

@@ -154,20 +154,21 @@ def test_whose_environments_are_needed(compare, tmp_path):
     assert run.stdout == "ieg_fsr\n"
 
 
-def test_what_make_is_told_becomes_flags(tmp_path):
+@pytest.mark.parametrize(("seeds", "flags"), [({"SEEDS": "1 2"}, "<1><2>"), ({"SEED": "3"}, "<3>")])
+def test_what_make_is_told_becomes_flags(tmp_path, seeds, flags):
     notes, python, make = (tmp_path / name for name in ("notes", "python", "make"))
     python.write_text(f'#!/bin/sh\nprintf "<%s>" "$@" >> {notes}\n[ "$3" = run ] || echo re_sln\n')
     make.write_text(f'#!/bin/sh\necho "made $2" >> {notes}\n')
     for tool in (python, make):
         tool.chmod(0o755)
-    told = {"DATASET": "folder", "DATA": "my images", "METHODS": "sln ieg", "SEEDS": "1 2"}
+    told = {"DATASET": "folder", "DATA": "my images", "METHODS": "sln ieg"} | seeds
     told |= {"ARGS": "--skip_broken", "RAY": "auto", "PYTHON": str(python)}
     path = f"{tmp_path}{os.pathsep}{os.environ['PATH']}"
     script = ROOT / "compare/scripts/compare.sh"
     subprocess.run([script, "compare"], env=os.environ | told | {"PATH": path}, check=True)
     assert notes.read_text().split("made setup-re_sln\n") == [
         "<-m><compare><projects><--methods><sln><ieg>",
-        "<-m><compare><run><--dataset><folder><--data><my images><--seeds><1><2>"
+        f"<-m><compare><run><--dataset><folder><--data><my images><--seeds>{flags}"
         "<--methods><sln><ieg><--ray><auto><--args=--skip_broken>",
     ]
 

@@ -1,5 +1,6 @@
 """Users' own images, as a folder or an .npz: read in a fixed order, faults named with the fix."""
 
+import os
 import pickle
 import re
 import shutil
@@ -118,6 +119,10 @@ def damage(images: Path, what: str) -> None:
             shutil.rmtree(images / "train")
         case "empty test class":
             (images / "test/cat").mkdir()
+        case "name of bytes":
+            os.rename(
+                images / "train/cat/b.png", os.fsencode(images / "train/cat") + b"/caf\xe9.png"
+            )
 
 
 @pytest.mark.parametrize(
@@ -128,6 +133,7 @@ def damage(images: Path, what: str) -> None:
         ("unknown class", "lacks: bird"),
         ("empty class", "eel has no images"),
         ("empty test class", "cat has no images"),
+        ("name of bytes", r"caf.*\.png is not UTF-8.*: rename it"),
         ("no train", "has test, which looks like a part of a dataset"),
     ],
 )
