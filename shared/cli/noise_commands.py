@@ -86,6 +86,7 @@ class Source:
             "--data_path": self.data_path,
             "--labels": self.labels,
             "--skip_broken": self.skip_broken or None,
+            "--accept_labels": self.accept or None,
         }
         return given(dict(flags))
 
@@ -168,7 +169,8 @@ def run_convert(source: Source, base: str | None, out: Path, force: bool) -> Non
     format = external.format_of(out)
     noise, _ = source.read()
     if base is not None:
-        noise = replaced(external.read_any(base), noise)
+        whole, _ = dataclasses.replace(source, file=base, column=None).read()
+        noise = replaced(whole, noise)
     _save(out, noise, format, force)
 
 

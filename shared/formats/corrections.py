@@ -5,19 +5,23 @@ replaced(noise_file.read("noise.npz"), external.read_any("reviewed.json"))
 
 import numpy as np
 
-from shared.formats.noise_file import CORRECTED_KIND, NoiseFile, NoiseFileError, make
+from shared.formats.noise_file import (
+    CORRECTED_KIND,
+    NoiseFile,
+    NoiseFileError,
+    check_rows,
+    make,
+)
 
 
 def replaced(base: NoiseFile, found: NoiseFile) -> NoiseFile:
     """The labels of `base`, N of them, with those of the n samples that `found` has in their place.
 
-    Samples are matched by their rows in the dataset. Raises NoiseFileError where `found` does not
-    know them, has one that `base` has not, or is of another dataset.
+    Samples are matched by their rows in the dataset. Raises NoiseFileError where one of the two
+    does not know them, or where `found` has one that `base` lacks or is of another dataset.
     """
-    if found.names is not None and found.indices is None:
-        raise NoiseFileError(
-            "the corrected labels go by file names: give their dataset (--dataset, --data_path)"
-        )
+    for noise in (base, found):
+        check_rows(noise)
     for name in ("dataset", "num_classes"):
         one, two = getattr(base.header, name), getattr(found.header, name)
         if None not in (one, two) and one != two:

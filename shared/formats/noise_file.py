@@ -141,6 +141,22 @@ def make(
     return NoiseFile(noisy, clean, rows, flags, Header(**known))
 
 
+def check_rows(noise: NoiseFile) -> None:
+    """Raises NoiseFileError where the dataset alone can tell which of its samples are labelled."""
+    if noise.indices is not None:
+        return
+    if noise.names is not None:
+        raise NoiseFileError(
+            "the labels go by file names: give their dataset (--dataset, --data_path)"
+        )
+    if noise.order == "tensorflow":
+        raise NoiseFileError(
+            "the labels are in TensorFlow's order, so that their samples are not known: give the "
+            "dataset (--dataset, --data_path), and put CIFAR-N's image_order_c10.npy (or c100) "
+            "beside the labels"
+        )
+
+
 def measured_rate(noisy: Labels, clean: Labels, open_set: NDArray[np.bool_] | None) -> float:
     """Share of the N samples whose label is wrong or whose image is replaced; 0 for N = 0."""
     wrong = noisy != clean if open_set is None else (noisy != clean) | open_set

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from shared.errors import printable
 from shared.formats import confusions
 from shared.formats.confusions import MATRIX_CLASSES, Confusions
-from shared.formats.noise_file import NoiseFile, NoiseFileError, measured_rate
+from shared.formats.noise_file import NoiseFile, NoiseFileError, check_rows, measured_rate
 from shared.labels import Labels
 from shared.noise import transition_matrix
 
@@ -227,6 +227,9 @@ def _common(
         raise NoiseFileError(
             f"{names[0]} or {names[1]} goes by file names: give --dataset and --data_path"
         )
+    if first.order != second.order:
+        check_rows(first)
+        check_rows(second)
     counts = [len(n.noisy_labels) for n in (first, second)]
     if first.indices is None and second.indices is None and counts[0] != counts[1]:
         raise NoiseFileError(

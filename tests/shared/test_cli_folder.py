@@ -80,5 +80,6 @@ def test_flags_without_their_dataset_are_refused(run, make, tmp_path):
     make(tmp_path / "a.npz")
     info = run("noise", "info", tmp_path / "a.npz", "--labels", labels)
     assert_refused(info, "--labels is about a dataset", "add --dataset")
-    info = run("noise", "info", tmp_path / "a.npz", "--skip_broken")
-    assert_refused(info, "--skip_broken is about a dataset")
+    for flag in ("--skip_broken", "--accept_labels"):
+        info = run("noise", "info", tmp_path / "a.npz", flag)
+        assert_refused(info, f"{flag} is about a dataset")

@@ -4,6 +4,7 @@ import json
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from shared import datasets
 from shared.formats import external, noise_file
@@ -62,8 +63,29 @@ def test_labels_of_another_dataset_are_refused():
 
 def test_names_need_the_dataset():
     found = noise_file.NoiseFile(np.array([1]), names=("a.png",))
-    with pytest.raises(NoiseFileError, match="--dataset"):
-        replaced(noise_file.make([0, 1]), found)
+    base = noise_file.make([0, 1])
+    for one, other in ((base, found), (found, base)):
+        with pytest.raises(NoiseFileError, match=r"go by file names.*--dataset"):
+            replaced(one, other)
+
+
+def test_the_dataset_is_that_of_both_files(run, tmp_path):
+    for name in "abcd":
+        (tmp_path / "set" / name).mkdir(parents=True)
+        Image.new("RGB", (8, 8)).save(tmp_path / "set" / name / f"{name}.png")
+    (tmp_path / "found.csv").write_text("filename,label\nb.png,0\na.png,0\nd.png,3\nc.png,2\n")
+    (tmp_path / "right.csv").write_text("index,label\n1,1\n")  # of b.png
+    words = ("noise", "convert", tmp_path / "right.csv", tmp_path / "new.npz")
+    words += ("--onto", tmp_path / "found.csv")
+    code, _, said = run(*words)
+    assert code == 2
+    assert "go by file names: give their dataset" in said
+    assert not (tmp_path / "new.npz").exists()
+    code, _, said = run(*words, "--dataset", "folder", "--data_path", tmp_path / "set")
+    assert code == 0, said
+    found = noise_file.read(tmp_path / "new.npz")
+    labels = dict(zip(found.rows.tolist(), found.noisy_labels.tolist()))
+    assert labels == {0: 0, 1: 1, 2: 2, 3: 3}
 
 
 def test_the_command_corrects_a_noise_file(run, tmp_path):
