@@ -21,7 +21,7 @@ import numpy as np
 from shared.datasets import file_names
 from shared.datasets.decoding import is_image
 from shared.datasets.image_data import DatasetError
-from shared.formats import safe_arrays
+from shared.formats import safe_arrays, text_table
 from shared.labels import MOST_CLASSES, Labels
 
 _FILE_COLUMNS = (
@@ -30,6 +30,8 @@ _FILE_COLUMNS = (
     "file",
     "path",
     "image",
+    "image_path",
+    "img_path",
     "img_paths",
     "name",
     "image_id",
@@ -111,12 +113,12 @@ def _numbered(
 def _columns(path: Path) -> tuple[list[str], list[str]]:
     """File names and labels, as they are written."""
     try:
-        lines = safe_arrays.read_limited(path).decode("utf-8-sig").splitlines()
+        lines = text_table.decoded(safe_arrays.read_limited(path)).splitlines()
         rows = [[cell.strip() for cell in row] for row in _rows(lines)]
     except (OSError, UnicodeDecodeError, csv.Error, safe_arrays.UnsafeArrayError) as error:
         raise DatasetError(
             f"{path} is not a readable list of labels ({error}): give a CSV with the columns "
-            "filename,label"
+            "filename,label, in UTF-8"
         ) from error
     if not rows:
         raise DatasetError(f"{path} is empty: give a CSV with the columns filename,label")

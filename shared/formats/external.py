@@ -19,7 +19,6 @@ The content decides about the format, not the name. Nothing is executed, and eve
 NoiseFileError that names the file. Letters: N labels.
 """
 
-import codecs
 import io
 import json
 from collections.abc import Iterable
@@ -42,7 +41,7 @@ from shared.formats import (
     torch_file,
 )
 from shared.formats.columns import SINGLE, Column, Table
-from shared.formats.noise_file import NoiseFile, NoiseFileError, make
+from shared.formats.noise_file import NoiseFile, NoiseFileError, check_rows, make
 from shared.formats.safe_arrays import Archive, TooLargeError, UnsafeArrayError
 from shared.formats.safe_pickle import UnsafePickleError
 
@@ -90,7 +89,7 @@ def columns(path: str | Path) -> list[str]:
     found = _parsed(Path(path))
     if isinstance(found, NoiseFile) or SINGLE in found.columns:
         return []
-    return list(_label_columns(found))
+    return list(_listed(found, f"{path}: the file"))
 
 
 def default_column(path: str | Path) -> str | None:
@@ -156,9 +155,7 @@ def _parse(data: bytes) -> NoiseFile | Table:
     if data.startswith(b"\x80"):
         return column_reader.of_value(safe_pickle.loads(data, object_arrays=True))
     try:
-        # A spreadsheet may have put a byte order mark in front.
-        is_utf_16 = data[:2] in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
-        text = data.decode("utf-16" if is_utf_16 else "utf-8-sig")
+        text = text_table.decoded(data)
     except UnicodeDecodeError:
         text = ""
     if text.lstrip().startswith(("[", "{")):
@@ -172,7 +169,7 @@ def _parse(data: bytes) -> NoiseFile | Table:
         return text_table.parse(text)
     raise NoiseFileError(
         f"this is not a noise file of a known format: .{', .'.join(FORMATS)} files, pickles and "
-        "lists of labels are read"
+        "lists of labels are read, text in UTF-8 or UTF-16"
     )
 
 
@@ -227,7 +224,7 @@ def _choose(table: Table, column: str | None, file_name: str) -> str:
         return column
     if column is None and (usual := _usual(table)) is not None:
         return usual
-    found = _label_columns(table)
+    found = _listed(table, "the file")
     choice = ", ".join(f"{name}{_rate_text(table, name)}" for name in found) or "none at all"
     problem = "has several columns of labels" if column is None else f"has no column {column!r}"
     raise NoiseFileError(f"the file {problem}: choose {file_name}:COLUMN among {choice}")
@@ -245,6 +242,17 @@ def _label_columns(table: Table) -> dict[str, Column]:
     """The columns that look like labels; all of them where none does, for a message about one."""
     found = {name: column for name, column in table.columns.items() if column.is_labels}
     return found or dict(table.columns)
+
+
+def _listed(table: Table, file: str) -> dict[str, Column]:
+    """The same to choose from; raises NoiseFileError where nobody could."""
+    found = _label_columns(table)
+    if len(found) > safe_arrays.MAX_MEMBERS:
+        raise NoiseFileError(
+            f"{file} has {len(found):,} columns ({', '.join(list(found)[:3])[:60]}, ...): give one "
+            "as FILE:COLUMN or, if each is a sample, the labels as one list in the dataset's order"
+        )
+    return found
 
 
 def _plain(name: str) -> str:
@@ -351,12 +359,7 @@ def encode_any(noise: NoiseFile, format: str) -> bytes:
         raise NoiseFileError(
             "the labels belong to files by name: give their dataset (--dataset, --data_path)"
         )
-    if noise.order == "tensorflow" and noise.indices is None:
-        raise NoiseFileError(
-            "the labels are in TensorFlow's order, which the new file would not say: give the "
-            "dataset (--dataset, --data_path), and put CIFAR-N's image_order_c10.npy (or c100) "
-            "beside the labels"
-        )
+    check_rows(noise)
     if format == "npz":
         return noise_file.encode(noise)
     if noise.indices is not None and not np.array_equal(noise.indices, np.arange(PMD_SAMPLES)):

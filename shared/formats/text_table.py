@@ -9,9 +9,10 @@
                                label, new_label, a sample is left out
 
 Cells are separated by commas, tabs or semicolons (by spaces in lists without a header) and may
-stand in quotes; 3.0 is 3. A blank line is skipped at the end and refused elsewhere.
+stand in quotes; 3.0 is 3, TRUE is True. A blank line is skipped at the end and refused elsewhere.
 """
 
+import codecs
 import csv
 import re
 import sys
@@ -34,7 +35,17 @@ _FILE = re.compile(r".*[^.]\.[A-Za-z]{2,5}")
 _INDEX_NAMES = {"", "index", "idx", "indices", "unnamed: 0", "sample_index", "id"}
 _FILE_NAMES = {"file", "filename", "file_name", "path", "image", "image_path", "img_path", "name"}
 _GIVEN, _RIGHT, _RIGHT_NAME = "given_label", "new_label", "new_name"  # of what was ticked
+_FLAGS = {"True": True, "False": False, "TRUE": True, "FALSE": False}  # pandas, spreadsheets
 _EXPECTED = "expected label,label_noisy or another header with names of label columns"
+
+
+def decoded(data: bytes) -> str:
+    """The text of a file in UTF-8, or in UTF-16 as spreadsheets write it; or a UnicodeDecodeError.
+
+    A byte order mark may stand in front.
+    """
+    is_utf_16 = data[:2] in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
+    return data.decode("utf-16" if is_utf_16 else "utf-8-sig")
 
 
 def looks_like(text: str) -> bool:
@@ -94,7 +105,7 @@ def _rows(lines: list[str]) -> Iterator[list[str]]:
 
 
 def _is_value(cell: str) -> bool:
-    return cell in ("True", "False") or _NUMBER.fullmatch(cell) is not None
+    return cell in _FLAGS or _NUMBER.fullmatch(cell) is not None
 
 
 def _unnamed(columns: list[list[str]]) -> Table:
@@ -120,7 +131,8 @@ def _named(head: list[str], columns: list[list[str]]) -> Table:
         elif name.lower() in _FILE_NAMES or (column and all(map(_FILE.fullmatch, column))):
             names = tuple(column) if any(column) else None  # of samples that are no files
         else:
-            found[name] = _label_column(name, column)
+            # Nobody may take what an empty cell ends every line with for the only column, SINGLE.
+            found[name or "(no name)"] = _label_column(name, column)
     if not any(column.is_labels for column in found.values()):
         raise NoiseFileError(f"the first line is {','.join(head)[:80]!r}: {_EXPECTED}")
     if {_GIVEN, _RIGHT} <= found.keys():
@@ -142,8 +154,12 @@ def _indices(rows: Mapping[str, NDArray[np.int64]], has_names: bool) -> NDArray[
 
 
 def _label_column(name: str, cells: list[str]) -> Column:
-    """What is called a label must be one; of other columns the first cell tells."""
-    is_labels = "label" in name.lower() or not cells or _is_value(cells[0])
+    """What is called a label must be one; of other columns the first cell tells.
+
+    The numbers of is_noisy and the like are flags that belong to a label, and are none.
+    """
+    is_mark = name.lower().startswith("is_") and bool(cells) and cells[0] not in _FLAGS
+    is_labels = not is_mark and ("label" in name.lower() or not cells or _is_value(cells[0]))
     return Column(lambda: values(cells, count(2)), is_labels)
 
 
@@ -192,8 +208,8 @@ def _corrections(
 def values(cells: Sequence[str], lines: Iterable[int]) -> NDArray[Any]:
     """The whole numbers, or the flags, in the cells of these lines; (N,) int64 or bool."""
     kinds = set(cells)
-    if kinds and kinds <= {"True", "False"}:
-        return np.array([cell == "True" for cell in cells])
+    if kinds and kinds <= _FLAGS.keys():
+        return np.array([_FLAGS[cell] for cell in cells])
     found = [_whole(cell) for cell in cells]
     for number, cell, value in zip(lines, cells, found):
         if value is None:
@@ -214,7 +230,7 @@ def _whole(cell: str) -> int | None:
 def floats(data: bytes) -> NDArray[np.float64]:
     """A table of numbers without a header, (R, C), from the bytes of a .csv."""
     try:
-        lines = data.decode("utf-8-sig").replace(";", ",").replace("\t", ",").split("\n")
+        lines = decoded(data).replace(";", ",").replace("\t", ",").split("\n")
         table = np.loadtxt(lines, delimiter=",", dtype=np.float64, ndmin=2)
     except ValueError as error:  # a UnicodeDecodeError is one
         raise UnsafeArrayError(

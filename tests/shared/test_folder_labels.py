@@ -24,10 +24,13 @@ NAMES = ["a/1.png", "a/2.png", "b/2.png", "c d.jpg"]
         "1.png cat\nc d.jpg dog\n",
         "id,breed\na/1,cat\nc d,dog\n",
         "class,picture\ncat,a/1\ndog,c d\n",
+        "image_path,split,label\na/1.png,train,cat\nc d.jpg,train,dog\n",
     ],
 )
-def test_forms(tmp_path, text):
-    (tmp_path / "l.csv").write_bytes(text.encode())
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-16"])
+def test_forms(tmp_path, text, encoding):
+    marked = text.removeprefix("\ufeff") if encoding == "utf-16" else text
+    (tmp_path / "l.csv").write_bytes(marked.encode(encoding))
     found = read(tmp_path / "l.csv", NAMES, [])
     assert found.rows.tolist() == [0, 3]
     assert (found.labels.tolist(), found.class_names) == ([0, 1], ("cat", "dog"))
@@ -86,3 +89,6 @@ def test_positions():
     assert positions(["x/a/2.png", "2.png", "", "a\\1.png"], NAMES).tolist() == [1, -1, -1, 0]
     assert positions(["train/a.png"], ["train/a.png", "train/b.png"]).tolist() == [0]
     assert positions(["a.png"], []).tolist() == [-1]
+    one, two = "\u00e9.png", "e\u0301.png"  # e with an accent, as one character and as two
+    assert positions([one, two, "e.png"], [two, "b.png"]).tolist() == [0, 0, -1]
+    assert positions([two, one], [one, two]).tolist() == [1, 0]

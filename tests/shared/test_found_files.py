@@ -100,6 +100,8 @@ def test_two_columns_that_may_both_be_meant_are_asked_about(tmp_path):
         lines([f'"{label}"' for label in CLEAN], NOISY, head='"label","label_noisy"'),
         lines([f"{label}.0" for label in CLEAN], NOISY, head="label,label_noisy"),
         lines(CLEAN, NOISY, head="# label,label_noisy"),  # numpy.savetxt
+        lines(CLEAN, NOISY, [""] * 300, head="label,label_noisy,"),  # a spreadsheet's empty column
+        lines([f"img_{row}" for row in range(300)], CLEAN, NOISY, head=",label,label_noisy"),
     ],
 )
 def test_tables_of_text(tmp_path, text):
@@ -107,6 +109,18 @@ def test_tables_of_text(tmp_path, text):
     np.testing.assert_array_equal(found.noisy_labels, NOISY)
     np.testing.assert_array_equal(found.clean_labels, CLEAN)
     assert found.indices is None
+
+
+def test_flags_beside_labels_are_no_labels(tmp_path):
+    wrong = (CLEAN != NOISY).astype(int)
+    path = save(tmp_path / "a.csv", lines(NOISY, wrong, head="label,is_noisy"))
+    np.testing.assert_array_equal(read_any(path).noisy_labels, NOISY)
+
+
+def test_flags_may_have_come_through_a_spreadsheet(tmp_path):
+    flags = ["TRUE" if one == 3 else "FALSE" for one in CLEAN]
+    found = read_any(save(tmp_path / "a.csv", lines(CLEAN, flags, head="label,label_noisy")))
+    np.testing.assert_array_equal(found.open_set, CLEAN == 3)
 
 
 @pytest.mark.parametrize("ending", [".json", ".pkl", ".pt"])
@@ -237,7 +251,7 @@ def test_tensorflows_order_is_named_and_mapped(tmp_path, monkeypatch, inverse, c
     assert main(["noise", "info", str(path)]) == 0
     assert "in TensorFlow's order, not torchvision's" in capsys.readouterr().out
     for out in ("a.npz", "a.json"):
-        with pytest.raises(NoiseFileError, match="which the new file would not say"):
+        with pytest.raises(NoiseFileError, match=r"in TensorFlow's order.*give the dataset"):
             write_any(tmp_path / out, read_any(path))
     known = {"dataset": "cifar10", "clean_labels": CLEAN, "num_classes": 10}
     with pytest.raises(NoiseFileError, match=r"put CIFAR-N's image_order_c10\.npy"):
@@ -246,6 +260,14 @@ def test_tensorflows_order_is_named_and_mapped(tmp_path, monkeypatch, inverse, c
     rows, noisy = labels_for(read_any(path), **known)
     np.testing.assert_array_equal(noisy, NOISY[rows])
     assert sorted(rows) == list(range(300))
+
+
+def test_tensorflows_order_is_compared_with_no_other(tmp_path, capsys):
+    ordered = save(tmp_path / "a.npy", objects({"one": NOISY.tolist(), "two": CLEAN.tolist()}))
+    other = save(tmp_path / "b.npy", NOISY)
+    assert main(["noise", "compare", f"{ordered}:one", str(other)]) == 2
+    assert "in TensorFlow's order" in capsys.readouterr().err
+    assert main(["noise", "compare", f"{ordered}:one", f"{ordered}:two"]) == 0
 
 
 # ---- what cannot be right

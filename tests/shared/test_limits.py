@@ -46,6 +46,9 @@ def small_inputs(tmp_path):
     yield bomb(tmp_path, "c.npz", "|i1", 30_000_000)
     yield bomb(tmp_path, "d.npz", "<i8", 4_000_000)
     yield bomb(tmp_path, "e.npz", "|u1", 4_000_000, columns=10)
+    yield save(tmp_path / "h.pkl", dict(enumerate([0] * 50_000)))
+    many = ",".join(f"c{number}" for number in range(50_000))
+    yield save(tmp_path / "i.csv", f"{many}\n{many.replace('c', '')}\n")
     yield save(tmp_path / "f.json", "[" + "[]," * 300_000 + "0]")
     names = [{"id": number, "name": str(number)} for number in range(20_000)]
     coco = {"images": [], "categories": names, "annotations": [{"id": 1, "category_id": 3}]}
