@@ -1,6 +1,7 @@
 """Finds files by the names that others wrote down, with more or fewer folders in front of them."""
 
 import posixpath
+import unicodedata
 from collections.abc import Sequence
 from pathlib import PurePosixPath
 
@@ -13,8 +14,12 @@ def positions(wanted: Sequence[str], names: Sequence[str]) -> Labels:
     """Of M file names their positions in N `names`, (M,) int64; -1: not there, or several are.
 
     A wanted name may begin with folders that `names` do not have, or lack those that all of them
-    have. A bare file name will do where only one file is called so.
+    have. A bare file name will do where only one file is called so. An accent may be a character of
+    its own, as macOS writes it, or not.
     """
+    plain = [unicodedata.normalize("NFC", name) for name in names]
+    if len(set(plain)) == len(names):
+        names, wanted = plain, [unicodedata.normalize("NFC", name) for name in wanted]
     if not len(names):
         return np.full(len(wanted), -1, np.int64)
     common = PurePosixPath(posixpath.commonpath([posixpath.dirname(name) for name in names]))
