@@ -52,7 +52,8 @@ def told_apart(runs: Sequence[Run]) -> list[str]:
 
 def _settings(config: Mapping[str, Any], above: str = "") -> Iterator[tuple[str, str]]:
     """Names, with those of the settings that they lie in, and values."""
-    for name, value in config.items():
+    for key, value in config.items():
+        name = str(key)  # in YAML it may be a number or a date
         is_place = isinstance(value, str) and value.startswith("/")
         if name in _OTHERS or name.endswith("sha256") or is_place:
             continue

@@ -60,5 +60,10 @@ def test_a_setting_that_only_some_recorded_tells_nobody_apart(tmp_path):
     assert words(tmp_path, {}, {"new": False}) == ["", ""]
 
 
+def test_a_name_may_be_a_number(tmp_path):
+    one, two = ({"model": {1: loss}} for loss in ("CE", "NL"))
+    assert words(tmp_path, one, two) == ["model.1 CE", "model.1 NL"]
+
+
 def test_without_runs_there_is_nothing_to_say():
     assert told_apart([]) == []
