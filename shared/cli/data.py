@@ -93,6 +93,12 @@ def get(name: str, path: Path | None) -> str:
         return f"{name}: {ABOUT[name]}"
     if "/" in name:
         return f"{name} is at {published_noise.fetch_noise(name, path)}"
+    if name not in (names := datasets.NAMES + datasets.FILE_NAMES):
+        more = *human_noise.HUMAN, *pretrained.NETWORKS, *published_noise.COLLECTIONS
+        raise UserError(
+            f"unknown dataset {name!r}; choose one of {', '.join(names + more)}, or a file that "
+            "`data list` names"
+        )
     folder = datasets.fetch(name, path)
     return f"{name} is in {folder}{_rates(folder) if name == 'red_mini_imagenet' else ''}"
 

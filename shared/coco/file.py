@@ -55,7 +55,7 @@ def read_bytes(path: str | Path, what: str = "annotations") -> bytes:
         return safe_arrays.read_limited(Path(path), MAX_FILE_BYTES, what)
     except FileNotFoundError as error:
         if what == "annotations":
-            raise CocoError(f"{what} {path} do not exist: check the path (--ann)") from error
+            raise CocoError(f"{what} {path} do not exist: check the path") from error
         raise CocoError(f"cannot read {what} {path}: no such file, check the path") from error
     except (OSError, safe_arrays.UnsafeArrayError) as error:
         reason = getattr(error, "strerror", None) or error

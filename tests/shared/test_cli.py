@@ -275,7 +275,7 @@ def test_data_list_and_fetch(run, tmp_path, monkeypatch):
 
 
 def test_data_of_an_unknown_name_is_refused(run):
-    assert_refused(run("data", "cifar11"), "unknown dataset", "cifar10")
+    assert_refused(run("data", "cifar11"), "unknown dataset", "cifar10", "cifar10n", "sln-noise")
     assert_refused(run("data", "sln/none.csv"), "unknown noise file")
 
 

@@ -187,7 +187,7 @@ def test_the_clean_file_is_safe(make, clean, tmp_path):
         (["--dataset", "coco"], ["25 rider", "coco_format"]),
         (["--dataset", "coco_format", "--mode", "original"], ["no original script"]),
         (["--kind", "pdn"], ["--kind pdn is for labels", "symmetric"]),
-        (["--ann", "none.json"], ["none.json", "do not exist", "--ann"]),
+        (["--ann", "none.json"], ["none.json", "do not exist", "check the path"]),
         (["--map", "cifar10"], ["--map is for noise files of labels"]),
         (["--exclude_true_class"], ["--exclude_true_class is for noise files of labels"]),
         (["--independent"], ["--independent is for"]),
