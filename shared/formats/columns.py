@@ -102,7 +102,7 @@ def labels(value: Any, name: str) -> Labels:
         for position, item in enumerate(value):
             if not _is_integer(item) or abs(int(item)) >= 2**62:
                 raise NoiseFileError(
-                    f"item {position} of the list is {str(item)[:40]}, not a label: give integers "
+                    f"item {position} of the list is {repr(item)[:40]}, not a label: give integers "
                     "from 0 on"
                 )
         value = np.array(value, np.int64)

@@ -87,6 +87,8 @@ def parse_npy(data: bytes, kinds: str = "iu") -> NDArray[Any]:
 
 def npy_header(data: bytes) -> tuple[tuple[int, ...], bool, np.dtype[Any], int]:
     """Shape, Fortran order, dtype and where the array begins; data: an .npy file or its start."""
+    if not data.startswith(np.lib.format.MAGIC_PREFIX):
+        raise UnsafeArrayError("this is not an .npy file: save the array with numpy.save")
     stream = io.BytesIO(data[:_HEAD])
     try:
         version = np.lib.format.read_magic(stream)

@@ -230,7 +230,9 @@ def _whole(cell: str) -> int | None:
 def floats(data: bytes) -> NDArray[np.float64]:
     """A table of numbers without a header, (R, C), from the bytes of a .csv."""
     try:
-        lines = decoded(data).replace(";", ",").replace("\t", ",").split("\n")
+        lines = decoded(data).strip().replace(";", ",").replace("\t", ",").split("\n")
+        if lines == [""]:
+            raise ValueError("it is empty")
         table = np.loadtxt(lines, delimiter=",", dtype=np.float64, ndmin=2)
     except ValueError as error:  # a UnicodeDecodeError is one
         raise UnsafeArrayError(

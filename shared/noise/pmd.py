@@ -224,7 +224,7 @@ def _draw_by_rows(
 
 
 def checked_posteriors(eta: ArrayLike) -> Floats:
-    """eta as float32 or better, (N, C): rows must be distributions over two classes or more."""
+    """eta as float32 or float64, (N, C): rows must be distributions over two classes or more."""
     probs = np.asarray(eta)
     if probs.ndim != 2 or probs.dtype.kind != "f":
         raise ValueError(f"eta is {probs.dtype} of shape {probs.shape}: give floats, (N, C)")
@@ -232,7 +232,7 @@ def checked_posteriors(eta: ArrayLike) -> Floats:
         raise ValueError(
             "eta has fewer than two columns, so there is no second-best class: give one per class"
         )
-    probs = probs.astype(np.result_type(probs.dtype.newbyteorder("="), np.float32), copy=False)
+    probs = probs.astype(np.float64 if probs.itemsize > 4 else np.float32, copy=False)
     sums = probs.sum(axis=1)
     if not (
         np.isfinite(sums).all()

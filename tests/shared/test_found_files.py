@@ -179,6 +179,7 @@ def test_only_the_chosen_column_is_read(tmp_path):
         ('label,noisy\n1,"2\n', "not a table"),
         ("a\tb\nx\ty\n", "expected label,label_noisy"),
         ("3\nfour\n5\n", "line 2 has 'four'"),
+        ('["3", "4"]', "item 0 of the list is '3', not a label"),
     ],
 )
 def test_text_that_is_not_labels_is_refused(tmp_path, text, message):

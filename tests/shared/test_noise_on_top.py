@@ -129,6 +129,7 @@ def test_what_cannot_become_pmd_noise_is_refused(tmp_path, capsys, content, more
     [
         (["--kind", "pmd", "--rate", "0.4"], "pmd noise needs --eta FILE.npy"),
         (["--kind", "pmd", "--rate", "0.4", "--eta", "none.npy"], "cannot read --eta none.npy"),
+        (["--kind", "pmd", "--rate", "0.4", "--eta", __file__], "is not an .npy file"),
         (["--kind", "pmd", "--rate", "0.4", "--factor", "1.2"], "not allowed with"),
         (["--kind", "pmd"], "pmd noise needs a rate or a factor, not both (--rate, --factor)"),
         (["--kind", "pmd", "--rate", "0.4", "--pmd_type", "4"], "--pmd_type"),

@@ -168,8 +168,8 @@ def test_confidence_noise_comes_from_the_mean_probabilities(tmp_path, capsys):
         (PROBS - 1, "not logits"),
         (PROBS[0], r"\(10,\)"),
         (PROBS.astype(int), r"not floats; save it as floats \(array.astype\(np.float32\)\)"),
-        (b"no array", "damaged"),
-        (pickle.dumps(PROBS), "damaged"),
+        (b"no array", "is not an .npy file"),
+        (pickle.dumps(PROBS), "is not an .npy file"),
         (np.array([None, 1]), "object, not floats"),
     ],
 )
@@ -341,6 +341,7 @@ def test_a_matrix_by_independent_draws():
         ("\n".join([",".join(["-0.1", "1.1"] + ["0"] * 8)] * 10), "negative"),
         ("a,b\n1,2\n", "not a table of numbers"),
         ("1,2\n3\n", "not a table of numbers"),
+        ("\n", "not a table of numbers (it is empty)"),
         ("\n".join([",".join(["nan"] * 10)] * 10), "missing"),
     ],
 )

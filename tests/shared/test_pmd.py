@@ -51,7 +51,7 @@ def test_pmd_labels_equal_the_literal_loop(noise_type, num_classes, factor, seed
     assert noisy.tolist() == expected
 
 
-@pytest.mark.parametrize("dtype", ["f2", "f4", "f8", ">f4"])
+@pytest.mark.parametrize("dtype", ["f2", "f4", "f8", ">f4", "g"])
 def test_an_array_of_probabilities_draws_as_a_loop_over_them(dtype):
     eta, _ = posteriors(2000, 4, dtype=dtype)
     best, second = pmd.best_two(eta)
