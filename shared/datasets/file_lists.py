@@ -18,7 +18,7 @@ Samples = tuple[list[str], Labels]  # n file names, (n,) labels
 def lines(path: Path) -> Iterator[tuple[int, str]]:
     """Number and text of each line that is not empty."""
     try:
-        with path.open(encoding="utf-8") as file:
+        with path.open(encoding="utf-8-sig") as file:
             for number, line in enumerate(file, start=1):
                 if text := line.strip():
                     yield number, text

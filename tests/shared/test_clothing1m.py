@@ -19,7 +19,9 @@ SPLITS = {
 
 def write(path, lines, end="\n"):
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes("".join(line + end for line in lines).encode())
+    # Lists that an editor of Windows saved have CRLF, and a mark in front.
+    encoding = "utf-8-sig" if end == "\r\n" else "utf-8"
+    path.write_bytes("".join(line + end for line in lines).encode(encoding))
 
 
 def write_official(folder, lists="annotations", end="\n"):
