@@ -2,8 +2,8 @@
 
 Trains by tools/train.py and train_stages.py, one run after the other, in OUT/runs. Re-running the
 command skips what is finished and resumes what is not, so that a stop costs an epoch at most;
-further rates, seeds and methods may be added. The noise is that of `--mode exact`: never the class
-that was there, and the same for all methods of a rate and seed.
+further rates, seeds and methods are added to the table. The noise is that of `--mode exact`: never
+the class that was there, and the same for all methods of a rate and seed.
 
 Plain cross-entropy continues from the checkpoint of stage 1 where nl is trained as well: until then
 both are the same run, with the same seed, loss and learning rates, so this is exact and saves half
@@ -223,6 +223,15 @@ def read_results(out: Path) -> list[Row]:
     return rows
 
 
+def others_of(out: Path, planned: Sequence[Trial]) -> list[Row]:
+    """The rows of an earlier robustness.csv, if there is one, but for those of planned trials."""
+    rows: list[Row] = []
+    with contextlib.suppress(UserError):  # none yet
+        rows = read_results(out)
+    trials = [Trial(float(row["rate"]), int(row["seed"]), row["method"]) for row in rows]
+    return [row for row, trial in zip(rows, trials) if trial not in planned]
+
+
 # ---- the study
 
 
@@ -243,13 +252,15 @@ def _run(study: Study, flags: RobustnessFlags) -> None:
     planned = list(trials(flags.rates, flags.seeds, flags.methods))
     # all noise before hours are spent
     rates = {trial: make_noise(study, trial) for trial in planned}
+    earlier = others_of(study.out, planned)
     for number, trial in enumerate(planned, start=1):
         head = f"[{number}/{len(planned)}] {trial}"
         if not is_done(study, trial):
             print(f"{head}: training, see {study.folder(trial).parent}", flush=True)
             train(study, trial)
         done = [other for other in planned if is_done(study, other)]
-        write_results(study.out, [result(study, other, rates[other]) for other in done], study.kind)
+        rows = [*earlier, *(result(study, other, rates[other]) for other in done)]
+        write_results(study.out, rows, study.kind)
         row = result(study, trial, rates[trial])
         ap, seconds = 100 * row["segm_mAP"], row["seconds"]
         print(f"{head}: mask AP {ap:.1f} % ({seconds:.0f} s)", flush=True)

@@ -110,6 +110,13 @@ def test_a_study_is_done_once_and_can_grow(fakes, data, tmp_path, capsys):
     assert len(calls(fakes)) == 8
     assert len(table(out)) == 8
     assert "[8/8] rate 0.5, seed 7, ce: mask AP 47.0 %" in capsys.readouterr().out
+    before = table(out)
+    grown = flags_for(data, out, "--methods", "ce", "--seeds", "7", "--rates", "0", "0.2")
+    assert script.main([*grown, "--", "--data_root", str(data)]) == 0
+    assert len(calls(fakes)) == 9
+    assert [row for row in table(out) if row["rate"] != "0.2"] == sorted(
+        before, key=lambda row: row["method"] == "ce" and row["rate"] + row["seed"] == "0.07"
+    )  # the row that was asked for again stands with the new one, behind
 
 
 def test_it_goes_on_where_it_was_stopped(fakes, data, tmp_path, capsys):
