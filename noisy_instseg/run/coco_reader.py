@@ -3,7 +3,7 @@
 As `annotations.repaired` has them, with a byte order mark or without, and numbered as the config's
 classes by name: mmdetection alone numbers classes as the file and names them as the config. AP is
 counted by faster-coco-eval, which gives pycocotools' figures in a fifth of the time, or by
-pycocotools where the ids are text or very large.
+pycocotools where the ids are text, negative or very large.
 """
 
 from collections.abc import Sequence
@@ -45,9 +45,9 @@ class ReadableCoco(COCO):
 
 
 def coco_eval(truth: COCO, *arguments: Any) -> COCOeval | COCOeval_faster:
-    """What counts the AP of a file. faster-coco-eval keeps ids as floating-point numbers."""
+    """What counts the AP of a file. faster-coco-eval keeps ids as floats from 0 on."""
     ids = [*truth.imgs, *truth.anns]
-    plain = all(type(number) is int and abs(number) < LARGEST_ID for number in ids)
+    plain = all(type(number) is int and 0 <= number < LARGEST_ID for number in ids)
     return (COCOeval_faster if plain else COCOeval)(truth, *arguments)
 
 

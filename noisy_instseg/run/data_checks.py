@@ -174,6 +174,13 @@ def check_fields(part: Part, source: coco_file.CocoFile) -> None:
                     f"{part.annotations}: {kind}[{position}] has no {' and no '.join(lacking)}: "
                     "give instance annotations in COCO format, with a mask for each object"
                 )
+    ids = [image["id"] for image in source.content["images"]]
+    numbers = all(type(one) is int and abs(one) < 2**63 for one in ids)
+    if not numbers and not all(type(one) is str for one in ids):
+        raise UserError(
+            f"{part.annotations} has image ids of several kinds, or too large ones, which "
+            "evaluation would mix up: give whole numbers below 2^63 alone, or texts alone"
+        )
     sizes = {image["id"]: [image["height"], image["width"]] for image in source.content["images"]}
     if len(sizes) < len(source.content["images"]):
         raise UserError(f"{part.annotations} gives two images one id: give each image its own")

@@ -37,6 +37,9 @@ from shared.errors import UserError
             lambda content: content["categories"].append({"id": 77, "name": "\ud800"}),
             r"the category \ud800 has a name that is no valid text: correct it",
         ),
+        (set_first("images", id="zero"), "image ids of several kinds, or too large ones"),
+        (set_first("images", id=True), "image ids of several kinds, or too large ones"),
+        (set_first("images", id=2**63), "image ids of several kinds, or too large ones"),
     ],
 )
 @pytest.mark.parametrize("split", ["train", "val"])

@@ -96,8 +96,8 @@ def test_the_figures_are_those_of_pycocotools(seed, kind, use_categories):
     np.testing.assert_allclose(ours.eval["recall"], theirs.eval["recall"], rtol=0, atol=1e-12)
 
 
-@pytest.mark.parametrize("first", ["image ", 2**60])
-def test_ids_may_be_text_or_too_large_for_floating_point_numbers(first):
+@pytest.mark.parametrize("first", ["image ", 2**60, -1000])
+def test_ids_may_be_text_negative_or_too_large_for_floating_point_numbers(first):
     from mmdet.evaluation.metrics import coco_metric
 
     from noisy_instseg.run import coco_reader  # noqa: F401
