@@ -60,12 +60,19 @@ def join_processes(settings: Settings) -> None:
     cuda = choose_device(*wanted).type == "cuda"
     if settings.amp == "bf16" and not cuda:
         raise UserError("--amp bf16 needs a GPU: leave it out, float32 is the default")
-    if settings.launcher != "none" and not cuda:
-        if settings.launcher != "pytorch":
-            raise UserError(
-                f"--launcher {settings.launcher} needs GPUs; on CPUs use tools/dist_train.sh, or "
-                "one process"
-            )
+    if settings.launcher == "none":
+        return
+    if settings.launcher != "pytorch" and not cuda:
+        raise UserError(
+            f"--launcher {settings.launcher} needs GPUs; on CPUs use tools/dist_train.sh, or "
+            "one process"
+        )
+    if "RANK" not in os.environ:
+        raise UserError(
+            f"--launcher {settings.launcher} is set by what starts several processes, such as "
+            "tools/dist_train.sh and dist_test.sh: start the run with those, or leave it out"
+        )
+    if not cuda:
         import torch
 
         torch.distributed.init_process_group("gloo")

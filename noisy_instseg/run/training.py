@@ -267,13 +267,19 @@ def _set_up(runner: Any, cfg: Config) -> None:
 
 
 def import_modules(cfg: Config) -> None:
-    """What the config says it needs, mmdetection with it."""
+    """What the config says it needs, mmdetection with it. Raises UserError."""
     from mmengine.utils import import_modules_from_strings
 
     with contextlib.redirect_stdout(io.StringIO()), warnings.catch_warnings():
         # mmdetection says twice which optional packages it has not found
         warnings.simplefilter("ignore")
-        import_modules_from_strings(**cfg.custom_imports)
+        try:
+            import_modules_from_strings(**cfg.custom_imports)
+        except ImportError as error:
+            raise UserError(
+                f"custom_imports of the config: {error} ({error.__context__}): correct the name, "
+                "or say with PYTHONPATH where the module is"
+            ) from error
 
 
 def network_without_weights(cfg: Config) -> Any:

@@ -116,6 +116,9 @@ def one_epoch(stages: Path, tmp_path: Path) -> Path:
         (["CONFIG", "--options", "train_dataloader.dataset.time=2"], "argument 'time'"),
         (["CONFIG", "--options", "val_evaluator.metrics=bbox"], "`val_evaluator` of the"),
         (["CONFIG", "--options", "val_evaluator.type=CocoMetrik"], "'CocoMetrik'"),
+        (["CONFIG", "--options", "val_evaluator.metric=mAP"], "but got mAP"),
+        (["CONFIG", "--options", "custom_imports.imports=[mine]"], "No module named 'mine'"),
+        (["CONFIG", "--launcher", "pytorch"], "such as tools/dist_train.sh"),
         (
             ["CONFIG", "--options", "default_hooks.checkpoint.intervall=2"],
             "`default_hooks.checkpoint` of the",
