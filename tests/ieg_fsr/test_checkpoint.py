@@ -138,6 +138,14 @@ def test_other_classes_are_refused_naming_the_first_unless_an_older_version_save
     assert restore(tmp_path, class_names=["cat", "dog", "fox"])[0] == 6
 
 
+def test_another_test_set_is_refused_unless_an_older_version_did_not_say_which(tmp_path):
+    save(tmp_path, 3)
+    assert restore(tmp_path, limit_test=50)[0] == 3
+    save(tmp_path, 6, limit_test=50)
+    with pytest.raises(CheckpointError, match="limit_test: 50 then, None now"):
+        restore(tmp_path, limit_test=None)
+
+
 def test_a_network_of_another_shape_is_not_a_torn_checkpoint_and_not_a_page_of_warnings(
     tmp_path, caplog
 ):

@@ -186,6 +186,7 @@ def test_fsr_forces_its_flags_before_anything_reads_them():
         ("--exp_path_pattern=seed,nonsense", "names no flag 'nonsense'"),
         ("--max_iter=5", "unrecognized arguments"),
         ("--method=sln", "invalid choice"),
+        ("--mode=evaluation --save_probs", "leave out --save_probs; --export RUN"),
     ],
 )
 def test_what_cannot_work_is_refused_with_what_can(capsys, flags, message):
@@ -258,6 +259,7 @@ def test_flags_that_decide_the_numbers():
         "--method=l2r",
         "--learning_rate=0.2",
         "--limit_train=50",
+        "--limit_test=50",  # else accuracies of two test sets stand in one table
         "--cos_m_mul=1",
         "--guess_gradient=stop",
     ):

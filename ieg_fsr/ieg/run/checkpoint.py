@@ -27,8 +27,8 @@ _PARTS = (".data-00000-of-00001", ".index")  # in the order of renaming
 # What TensorFlow raises for files that are cut off or overwritten.
 _TORN = (tf.errors.OpError, ValueError, IndexError)
 _RECORD = "record/.ATTRIBUTES/py_state"  # where TensorFlow keeps the text of `Record`
-# What checkpoints of older versions lack: a part of the state, and one of the identity.
-_ADDED, _CLASSES = "weight_counts", "class_names"
+# What checkpoints of older versions lack: a part of the state, and two of the identity.
+_ADDED, _CLASSES, _LIMIT = "weight_counts", "class_names", "limit_test"
 # What devices have to do with the identity: a step of the same images, shared among more or fewer.
 _DEVICES, _IMAGES_OF_EACH = "replicas", "batch_size"
 _ADVICE = (
@@ -225,6 +225,8 @@ def _differences(
     shared = _images(saved) == _images(current)
     for name in sorted({*saved, *current} if names is None else names):
         if shared and name in (_DEVICES, _IMAGES_OF_EACH):
+            continue
+        if name == _LIMIT and name not in saved:
             continue
         then, now = saved.get(name), current.get(name)
         if name == _CLASSES:

@@ -244,7 +244,7 @@ class Config:
     limit_train: Annotated[
         int | None, Flag("train on that many images, evenly spread", least=2)
     ] = None
-    limit_test: Annotated[int | None, Aside("evaluate on that many, evenly spread", least=1)] = None
+    limit_test: Annotated[int | None, Flag("evaluate on that many, evenly spread", least=1)] = None
     guess_gradient: Annotated[
         str,
         Flag(
@@ -287,7 +287,13 @@ def parse(argv: Sequence[str] | None = None) -> Config:
         parser.error(f"--grad_eps_init {config.grad_eps_init}: a share, in [0, 1]")
     refuse_what_is_not_there(parser, config)
     # Of the command line alone: a config.yaml has every flag.
-    refuse_two_units(parser, config, {word.partition("=")[0].removeprefix("--") for word in given})
+    typed = {word.partition("=")[0].removeprefix("--") for word in given}
+    refuse_two_units(parser, config, typed)
+    if config.mode == "evaluation" and config.save_probs and "save_probs" in typed:
+        parser.error(
+            "--mode=evaluation writes no file: leave out --save_probs; --export RUN --save_probs "
+            "writes the probabilities of a run"
+        )
     refuse_randaug_of_large_images(parser, config, picture_side(config))
     labels_from_file = config.dataset.split("_")[0] == "file"
     if labels_from_file and not config.noise_file:
