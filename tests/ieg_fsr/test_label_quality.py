@@ -255,6 +255,9 @@ def test_probabilities_are_in_the_order_of_the_data(main, tmp_path):
     (folder / PROBS).unlink()
     assert main("--export", folder) == 0
     assert (folder / PROBS).read_bytes() == written
+    (folder / PROBS).write_bytes(b"of an earlier state")
+    assert main(*flags) == 0  # the same command without --save_probs
+    assert (folder / PROBS).read_bytes() == written
 
 
 def test_an_export_of_what_is_no_finished_run_is_refused(trained, copy_of, main, tmp_path, capsys):

@@ -14,7 +14,7 @@ from ieg.method.trainer import Trainer
 from ieg.run import checkpoint
 from ieg.run.errors import CheckpointError
 from ieg.run.experiment import Experiment
-from shared.formats.label_quality import TABLE, PredProbs, Verdict, save
+from shared.formats.label_quality import PROBS, TABLE, PredProbs, Verdict, save
 
 Floats = NDArray[np.float32]
 # What --export needs to be as it was: all but the devices, which need not be those of the training.
@@ -45,7 +45,9 @@ def write(run: Experiment, folder: Path) -> None:
         )
         judged = None
     found = verdict(probs, task.train.labels, judged)
-    kept = PredProbs(probs, _test_probs(run)) if config.save_probs else None
+    # Those that are there already would be of an earlier state than the table.
+    wanted = config.save_probs or (folder / PROBS).is_file()
+    kept = PredProbs(probs, _test_probs(run)) if wanted else None
     save(folder, task.noise, task.class_names, found, task.files, kept)
     print(f"{folder / TABLE}: {found.is_issue.sum():,} of {len(probs):,} labels look wrong")
 
