@@ -79,8 +79,8 @@ def config_of(run: Path) -> TrainConfig:
     entries = read_config(run)
     if entries is None or entries.get("script") not in SCRIPTS:
         raise UsageError(
-            f"{run}: no config.yaml of a training script; give the run folder that train_CIFAR.py "
-            "printed"
+            f"{run}: no config.yaml of LRA-diffusion; give the run folder that train_CIFAR.py, or "
+            "a script like it, printed"
         )
     return recorded_config(entries)
 

@@ -24,7 +24,9 @@ from .schema import CEConfig, LabelConfig, TrainConfig
 
 MAX_DDIM_STEPS = 500  # half of method.diffusion.TIMESTEPS
 LABELS_FOLDER = Path("noise_label")  # where LRA-diffusion looks for labels
-DECIDES = ("dataset", "noise_type", "noise_file")  # what names the dataset, and so the preset
+# What names the dataset, and so the preset; and the encoder, which other settings go with.
+DECIDES = ("dataset", "noise_type", "noise_file", "fp_encoder")
+OF_CLIP = ("CLIP_type", "CLIP_activation")
 WEBVISION_MODEL = Path("model/LRA-diffusion_WebVision.pt")
 # What a config.yaml holds besides fields of a configuration.
 OUTCOMES = (
@@ -101,11 +103,15 @@ def parse(script: str, argv: Sequence[str] | None) -> TrainConfig:
     """The configuration of a script of SCRIPTS."""
     parser = parser_of(script)
 
-    def recorded(given: Collection[str]) -> set[str]:
+    def recorded(given: Mapping[str, Any]) -> set[str]:
         names = {field.name for field in dataclasses.fields(TrainConfig)}
         flags = {action.dest for action in parser._actions}
-        # The learning rate's horizon is the run's end unless it is asked for.
-        return {*OUTCOMES, *(names - flags), *(("lr_horizon",) if "nepoch" in given else ())}
+        skipped = {*OUTCOMES, *(names - flags)}
+        if "nepoch" in given:
+            skipped.add("lr_horizon")  # the run's end unless it is asked for
+        if _is_of_cross_entropy(given.get("config")):
+            skipped.add("lr")  # of SGD, a hundred times Adam's
+        return skipped
 
     alternatives = (("noise_type", "noise_file"), ("noise_type", "dataset"))
     encoders = (("fp_encoder", "fp_embed_train"), ("fp_encoder", "fp_embed_test"))
@@ -131,6 +137,14 @@ def parse(script: str, argv: Sequence[str] | None) -> TrainConfig:
     return config
 
 
+def _is_of_cross_entropy(file: Path | None) -> bool:
+    """Is the file of --config that of a run of train_CE.py? One that cannot be read is told of."""
+    try:
+        return file is not None and "script: train_CE" in file.read_text().splitlines()
+    except (OSError, UnicodeDecodeError):
+        return False
+
+
 def recorded_config(entries: Mapping[str, Any]) -> TrainConfig:
     """The configuration in the config.yaml of a run; fields that it lacks have their defaults."""
     values = restore(TrainConfig, entries)
@@ -154,12 +168,15 @@ def _refuse_idle(
     """Flags that others leave without effect, so that nobody believes they had one."""
     preset = _preset(values["script"], values["dataset"])
     encoder = values.get("diff_encoder", preset["diff_encoder"])
+    f_p = values.get("fp_encoder", preset["fp_encoder"])
     idle = {
         "--fp_embed_train, which are features already": (
             values.get("fp_embed_train"),
-            ("fp_encoder", "fp_weights", "bank_transform", "fp_queries"),
+            ("fp_encoder", "fp_weights", "bank_transform", "fp_queries", *OF_CLIP),
         ),
+        f"--fp_encoder {f_p}, which is no CLIP": (f_p != "CLIP", OF_CLIP),
         f"--diff_encoder {encoder}, whose width is fixed": (encoder.endswith("_l"), ("width",)),
+        "--noise_file": (values.get("noise_file"), ("noise_dir",)),
         "--eval_only, which trains nothing": (
             values.get("eval_only"),
             ("resume", "wandb", "save_probs", "sync_bn"),

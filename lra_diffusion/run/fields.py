@@ -92,24 +92,24 @@ def read(
     parser: argparse.ArgumentParser,
     argv: Sequence[str] | None,
     *,
-    recorded: Callable[[Collection[str]], Collection[str]] = lambda given: (),
+    recorded: Callable[[Mapping[str, Any]], Collection[str]] = lambda given: (),
     alternatives: Sequence[Collection[str]] = (),
     decides: Collection[str] = ("dataset",),
 ) -> tuple[dict[str, Any], frozenset[str]]:
     """Values by field, and the fields that the command line itself gives.
 
-    recorded: from those, the entries of a config.yaml that are to be skipped; alternatives,
-    decides: see `flags.expand_config`.
+    recorded: from what the command line gives, the entries of a config.yaml that are to be skipped;
+    alternatives, decides: see `flags.expand_config`.
     """
     argv = expand_export(parser, sys.argv[1:] if argv is None else argv)
-    given = frozenset(vars(parser.parse_args(argv)))
+    given = vars(parser.parse_args(argv))
     skipped = recorded(given)
     argv = expand_config(parser, argv, recorded=skipped, alternatives=alternatives, decides=decides)
     values = vars(parser.parse_args(argv))
     values.pop("config", None)
     return {
         name: tuple(value) if isinstance(value, list) else value for name, value in values.items()
-    }, given
+    }, frozenset(given)
 
 
 def restore(config: type, recorded: Mapping[str, Any]) -> dict[str, Any]:

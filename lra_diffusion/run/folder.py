@@ -5,6 +5,7 @@ TensorBoard events, last.ckpt, best.ckpt.
 """
 
 import filecmp
+import glob
 import io
 import json
 import math
@@ -264,7 +265,7 @@ def _shown(value: object) -> bool:
 
 def _earlier(name: str, identity: dict[str, Any]) -> Iterator[Path]:
     """The runs of the same identity, the newest first, then those that it prolongs."""
-    folders = sorted(RUNS.glob(f"{name}_*"), reverse=True)
+    folders = sorted(RUNS.glob(f"{glob.escape(name)}_*"), reverse=True)  # of any file's name
     known = [(folder, (read_config(folder) or {}).get("identity") or {}) for folder in folders]
     yield from (folder for folder, found in known if found == identity)
     yield from (folder for folder, found in known if _is_prolonged(found, identity))

@@ -106,6 +106,15 @@ def test_clip_on_cifar_is_computed_once_as_published():
     assert parse("train_WebVision", []).fp_queries == "augmented"
 
 
+@pytest.mark.parametrize("flags", ["--CLIP_type ViT-B/16", "--CLIP_activation gelu"])
+def test_flags_of_clip_are_refused_with_another_encoder(flags, capsys):
+    for parse_flags in (lambda words: parse("train_CIFAR", words), parse_knn):
+        assert parse_flags([*flags.split(), "--fp_encoder", "CLIP"]).fp_encoder == "CLIP"
+        with pytest.raises(SystemExit):
+            parse_flags(flags.split())
+        assert "does nothing with --fp_encoder SimCLR" in capsys.readouterr().err
+
+
 def test_legacy_is_the_published_code():
     args = parse("train_CIFAR", ["--legacy"])
     assert (args.freeze_encoder, args.batch_statistics, args.lr_horizon, args.bank_transform) == (
@@ -272,6 +281,21 @@ def test_settings_of_another_dataset_are_told(tmp_path, capsys):
         assert capsys.readouterr().err == ""
         parse_tool(["--config", str(file), "--dataset", "cifar10"])
         assert f"note: --dataset is not {file}'s, but all settings" in capsys.readouterr().err
+
+    file.write_text("fp_encoder: SimCLR\nfp_queries: augmented\n")
+    assert parse("train_CIFAR", ["--config", str(file), "--fp_encoder", "CLIP"]).k == 10
+    assert f"note: --fp_encoder is not {file}'s, but all" in capsys.readouterr().err
+
+
+def test_the_learning_rate_of_cross_entropy_is_not_taken_over(tmp_path):
+    file = tmp_path / "config.yaml"
+    recorded = {**dataclasses.asdict(parse_ce(["--noise_type", "digits-1-0.35"])), "seed": 7}
+    file.write_text(yaml.safe_dump(plain(recorded)))
+    found = parse("train_CIFAR", ["--config", str(file)])
+    assert (found.seed, found.dataset, found.lr) == (7, "digits", 5e-3)
+    assert parse("train_CIFAR", ["--config", str(file), "--lr", "0.1"]).lr == 0.1
+    file.write_text("seed: 7\nlr: 0.1\n")
+    assert parse("train_CIFAR", ["--config", str(file)]).lr == 0.1
 
 
 @pytest.mark.parametrize("script", config.SCRIPTS)

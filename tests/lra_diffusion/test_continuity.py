@@ -16,6 +16,8 @@ from conftest import ROOT, SCRIPTS, environment, rows
 
 from lra_diffusion import train_CE, train_CIFAR, train_SimCLR
 from lra_diffusion.run import checkpoint
+from lra_diffusion.run.config import parse_ce
+from lra_diffusion.run.folder import claimed
 from lra_diffusion.run.report import TIMING
 
 OLD_RUNS = Path(__file__).parent / "data" / "old_run"
@@ -33,6 +35,16 @@ OLD = {
 def _elsewhere(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("DATA_ROOT", str(tmp_path / "data"))
+
+
+def test_a_run_on_a_noise_file_of_any_name_is_found_again(tmp_path):
+    name, identity = "CE_labels [1]*", {"nepoch": 2}
+    config = parse_ce(["--dataset", "digits", "--noise_file", "labels [1]*.npz", "--resume"])
+    path = tmp_path / "runs" / f"{name}_2026-11-29"
+    path.mkdir(parents=True)
+    (path / "config.yaml").write_text("identity: {nepoch: 2}")
+    with claimed(config, name, identity) as folder:
+        assert folder.path.resolve() == path
 
 
 @pytest.mark.training

@@ -413,7 +413,7 @@ def test_pictures_are_of_the_run_that_is_asked_for_from_any_folder(
     for name in ("retrieval.png", "trajectories.png"):
         assert Image.open(tmp_path / "pictures" / name).size > (400, 200)
     assert plot.main([str(tmp_path)]) == 2
-    assert "no config.yaml of a training script" in capsys.readouterr().err
+    assert "no config.yaml of LRA-diffusion" in capsys.readouterr().err
 
 
 @pytest.mark.training
@@ -422,6 +422,8 @@ def test_pictures_are_of_the_run_that_is_asked_for_from_any_folder(
     [
         (["--fp_queries", "augmented"], "--fp_queries does nothing with --fp_embed_train"),
         (["--fp_encoder", "CLIP"], "--fp_encoder does nothing with --fp_embed_train"),
+        (["--CLIP_type", "ViT-B/16"], "--CLIP_type does nothing with --fp_embed_train"),
+        (["--noise_dir", "labels"], "--noise_dir does nothing with --noise_file"),
         (["--eval_only", "x.pt", "--resume"], "--resume does nothing with --eval_only"),
         (["--diff_encoder", "resnet18_l"], "--width does nothing with --diff_encoder resnet18_l"),
         (
