@@ -168,7 +168,10 @@ class Config(LabelChoice):
         scripts=TRAINING,
     )
     limit_train: int | None = flag("train on that many images, evenly spread over the set")
-    limit_test: int | None = flag("test on that many images, evenly spread over the set")
+    limit_test: int | None = flag(
+        "test on that many images, evenly spread over the set; tune.py, which tests on what "
+        "--val_size holds out, hands it on to the training with its config.yaml"
+    )
     device: str = flag("auto, cpu, cuda, cuda:1, mps (auto)", default="auto")
     amp: str = flag(
         "bfloat16 autocast; auto: where the hardware has it (auto)",

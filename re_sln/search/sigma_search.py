@@ -2,7 +2,7 @@
 
 import itertools
 import shlex
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
 from functools import partial
@@ -42,11 +42,13 @@ def search(config: SearchConfig) -> int:
     folder = _find_folder(config, sample)
     with locked(folder):
         _refuse_begun(config.training)
-        trials = _trials(read_config(folder) or {}, folder) or _begin(config, sample, folder)
-        return _run(config, sample, folder, trials)
+        return _run(config, sample, folder)
 
 
-def _run(config: SearchConfig, sample: Experiment, folder: Path, trials: dict[float, Path]) -> int:
+def _run(config: SearchConfig, sample: Experiment, folder: Path) -> int:
+    recorded, time = read_config(folder) or {}, datetime.now().strftime(TIME_FORMAT)
+    names = recorded.get("trials") or trial_names(time)
+    trials = dict(zip(GRID, (folder / name for name in names)))
     jobs = {sigma: _job(config, sigma, trial) for sigma, trial in trials.items()}
     n_epochs = config.training.n_epochs
     done = {sigma: len(read_rows(trial)) for sigma, trial in trials.items()}
@@ -55,6 +57,7 @@ def _run(config: SearchConfig, sample: Experiment, folder: Path, trials: dict[fl
             f"the search has done {max(done.values())} epochs already: --n_epochs {n_epochs} "
             "cannot shorten it"
         )
+    _write_config(config, sample, folder, names)  # a prolonged search has other epochs by now
     left = {sigma: job for sigma, job in jobs.items() if done[sigma] < n_epochs}
     _print_start(config, sample, folder, len(left))
 
@@ -134,23 +137,18 @@ def _find_folder(config: SearchConfig, sample: Experiment) -> Path:
     return next(folder for folder in folders if not folder.exists())
 
 
-def _trials(recorded: Mapping[str, Any], folder: Path) -> dict[float, Path]:
-    """The folders of the trials by sigma, as config.yaml names them; none of a new search."""
-    return dict(zip(GRID, (folder / name for name in recorded.get("trials", ()))))
-
-
-def _begin(config: SearchConfig, sample: Experiment, folder: Path) -> dict[float, Path]:
-    """Writes what the search is; the folders of its trials by sigma."""
-    names = trial_names(datetime.now().strftime(TIME_FORMAT))
+def _write_config(
+    config: SearchConfig, sample: Experiment, folder: Path, trials: Sequence[str]
+) -> None:
+    """Writes what the search is. trials: names of their folders, in the order of the grid."""
     outcome = {
         "grid": list(GRID),
-        "trials": names,
+        "trials": list(trials),
         "measured_noise_rate": sample.data.noise.header.measured_rate,
         "identity": _identity(config, sample),
     }
     write_config(folder, {"exp_id": folder.name, **config.record(), **outcome})
     write_published_config(folder, config.training, folder.name, sigma=None)
-    return _trials(outcome, folder)
 
 
 def _job(config: SearchConfig, sigma: float, folder: Path) -> Config:

@@ -242,7 +242,7 @@ def test_the_best_sigma_has_the_highest_last_accuracy_and_its_command_runs(
     command = said.split("train with it: ")[1].split()
     found = parse("train_cifar", command[2:])
     assert (found.sigma, found.depth, found.limit_train, found.lc_n_epoch) == (best, 10, 200, -1)
-    assert (found.output_dir, found.data_path) == (None, None)
+    assert (found.output_dir, found.data_path, found.limit_test) == (None, None, 40)
 
 
 def test_mo_and_lc_are_searched_too_and_augmentation_is_remembered(tmp_path: Path, capsys) -> None:
@@ -335,6 +335,19 @@ def test_a_search_is_not_overwritten_nor_shortened(whole: Path, capsys) -> None:
     assert "add --resume" in capsys.readouterr().err
     assert tune.main([*LOCAL, "--n_epochs", "2", "--output_dir", str(whole), "--resume"]) == 2
     assert "cannot shorten it" in capsys.readouterr().err
+
+
+def test_a_longer_search_says_so_in_its_config(whole: Path, tmp_path: Path) -> None:
+    """Else results.py would take a trial that a kill left behind for a finished one."""
+    folder = tmp_path / "hp_whole"
+    shutil.copytree(whole, folder)
+    config = folder / "config.yaml"
+    trials = yaml.safe_load(config.read_text())["trials"]
+    assert tune.main([*LOCAL, "--n_epochs", "4", "--output_dir", str(folder), "--resume"]) == 0
+    known = yaml.safe_load(config.read_text())
+    assert (known["n_epochs"], known["trials"]) == (4, trials)
+    assert yaml.safe_load((folder / "config.yml").read_text())["n_epochs"] == 4
+    assert {len(rows) for rows in figures(folder).values()} == {4}
 
 
 def test_a_loss_that_is_not_finite_stops_one_trial_and_is_named(tmp_path: Path, capsys) -> None:
