@@ -33,6 +33,7 @@ from shared.runs.reader import Run as OtherRun
 from shared.runs.reader import find_runs, read_curve_file
 
 NEEDED = ("dataset_name", "sigma", "mo", "lc_n_epoch", "n_epochs", "seed")
+WHOLE, LIMIT = ("lc_n_epoch", "n_epochs", "seed"), 2**63  # of the numbers among them
 SUB_RUNS = {
     "loss_train": "loss_train_all",
     "loss_train_noisy": "loss_train_noisy",
@@ -166,19 +167,25 @@ def checked_settings(settings: Any, path: Path) -> dict[str, Any]:
     if missing := [name for name in NEEDED if settings.get(name) is None]:
         raise UsageError(f"{path} is no config of a run: it does not say {', '.join(missing)}")
     dataset, mode = settings["dataset_name"], settings.get("noise_mode")
-    if dataset not in PRESETS or mode not in (None, *NOISE_MODES):
+    if dataset not in [*PRESETS] or mode not in (None, *NOISE_MODES):  # either may be a list
         raise UsageError(
             f"{path}: there is no {mode or 'noise'} on {dataset!r} in this project; its data are "
             f"{', '.join(PRESETS)}, its noise {', '.join(NOISE_MODES)}"
         )
-    wrong = [name for name in NEEDED[1:] if not isinstance(settings[name], int | float)]
-    wrong += [name for name in ("p",) if not isinstance(settings.get(name), int | float | None)]
-    if wrong:
+    numbers = {name: settings[name] for name in NEEDED[1:]}
+    numbers |= {"p": settings["p"]} if settings.get("p") is not None else {}
+    if wrong := [name for name, value in numbers.items() if not _is_usable(value, name in WHOLE)]:
         raise UsageError(
-            f"{path}: {', '.join(f'{name} is {settings[name]!r}' for name in wrong)}, not a number"
+            f"{path}: {', '.join(f'{name} is {settings[name]!r}' for name in wrong)}, not a usable "
+            "number"
         )
     method = name_of_method(settings["sigma"], settings["mo"], settings["lc_n_epoch"])
     return {**settings, "method": method}
+
+
+def _is_usable(value: Any, whole: bool) -> bool:
+    """Is it a number, and neither NaN nor out of all proportion?"""
+    return isinstance(value, int if whole else int | float) and -LIMIT < value < LIMIT
 
 
 # ---- what kind of noise

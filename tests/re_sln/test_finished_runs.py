@@ -186,7 +186,15 @@ def test_what_is_missing_is_named(here):
         ),
         (
             "{dataset_name: digits, sigma: much, mo: false, lc_n_epoch: -1, n_epochs: 1, seed: 1}",
-            "'much', not a number",
+            "'much', not a usable number",
+        ),
+        (
+            "{dataset_name: [digits], sigma: 0, mo: false, lc_n_epoch: -1, n_epochs: 1, seed: 1}",
+            "no noise on",
+        ),
+        (
+            "{dataset_name: digits, sigma: 0, mo: false, lc_n_epoch: 0, n_epochs: 1.5, seed: .nan}",
+            "n_epochs is 1.5, seed is nan, not a usable number",
         ),
     ],
 )
