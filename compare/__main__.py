@@ -45,7 +45,6 @@ IN_OUR_WORDS = {
     "--data_path; of ieg_fsr --dataset_dir": "--data, make: DATA",
     "(--data_path)": "(--data, make: DATA)",
     "(--labels)": "(--labels, make: LABELS)",
-    "check --noise_file and": "check --noise_file (make: NOISE_FILE) and",
     ", or leave them out with --skip_broken": "",
 }
 EPILOG = """\

@@ -196,7 +196,7 @@ def read_bytes(path: str | Path) -> bytes:
     try:
         return safe_arrays.read_limited(Path(path))
     except FileNotFoundError as error:
-        fix = "check --noise_file and its folder, or make one with `python -m shared noise make`"
+        fix = "check its name and folder, or make one with `python -m shared noise make`"
         raise NoiseFileError(f"noise file {path} does not exist: {fix}") from error
     except (OSError, safe_arrays.UnsafeArrayError) as error:
         raise NoiseFileError(f"cannot read noise file {path}: {error}") from error

@@ -94,7 +94,7 @@ def test_the_second_of_two_at_once_is_refused(compare, tmp_path):
         (["--seeds", "-1"], "--seeds -1 (make: SEEDS): give numbers from 0 on"),
         (["--rate", "4"], "outside [0, 1]"),
         (["--kind", "asymmetric"], "--noise_file (make: NOISE_FILE)"),
-        (["--noise_file", "nowhere.npz"], "does not exist: check --noise_file (make: NOISE_FILE)"),
+        (["--noise_file", "nowhere.npz"], "does not exist: check its name and folder"),
         (["--dataset", "folder", "--data", "nowhere"], "pass its path (--data, make: DATA)"),
         (
             ["--dataset", "cifar10", "--data", "nowhere"],
