@@ -169,12 +169,14 @@ def _refuse_idle(
     preset = _preset(values["script"], values["dataset"])
     encoder = values.get("diff_encoder", preset["diff_encoder"])
     f_p = values.get("fp_encoder", preset["fp_encoder"])
+    # A published command line may spell out the published default.
+    of_clip = [name for name in OF_CLIP if values.get(name) != TrainConfig.CLIP_type]
     idle = {
         "--fp_embed_train, which are features already": (
             values.get("fp_embed_train"),
-            ("fp_encoder", "fp_weights", "bank_transform", "fp_queries", *OF_CLIP),
+            ("fp_encoder", "fp_weights", "bank_transform", "fp_queries", *of_clip),
         ),
-        f"--fp_encoder {f_p}, which is no CLIP": (f_p != "CLIP", OF_CLIP),
+        f"--fp_encoder {f_p}, which is no CLIP": (f_p != "CLIP", of_clip),
         f"--diff_encoder {encoder}, whose width is fixed": (encoder.endswith("_l"), ("width",)),
         "--noise_file": (values.get("noise_file"), ("noise_dir",)),
         "--eval_only, which trains nothing": (
