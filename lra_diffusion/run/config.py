@@ -26,7 +26,6 @@ MAX_DDIM_STEPS = 500  # half of method.diffusion.TIMESTEPS
 LABELS_FOLDER = Path("noise_label")  # where LRA-diffusion looks for labels
 # What names the dataset, and so the preset; and the encoder, which other settings go with.
 DECIDES = ("dataset", "noise_type", "noise_file", "fp_encoder")
-OF_CLIP = ("CLIP_type", "CLIP_activation")
 WEBVISION_MODEL = Path("model/LRA-diffusion_WebVision.pt")
 # What a config.yaml holds besides fields of a configuration.
 OUTCOMES = (
@@ -162,6 +161,15 @@ def _preset(script: str, dataset: str) -> dict[str, Any]:
     return {**preset, "num_workers": 4} if script == "test_ILSVRC2012" else preset
 
 
+def of_clip(values: Mapping[str, Any]) -> list[str]:
+    """What another encoder leaves without effect.
+
+    A published command line may spell out the published CLIP_type, which is therefore none of them.
+    """
+    published = values.get("CLIP_type") == TrainConfig.CLIP_type
+    return ["CLIP_activation"] if published else ["CLIP_type", "CLIP_activation"]
+
+
 def _refuse_idle(
     parser: argparse.ArgumentParser, values: Mapping[str, Any], given: Collection[str]
 ) -> None:
@@ -169,14 +177,12 @@ def _refuse_idle(
     preset = _preset(values["script"], values["dataset"])
     encoder = values.get("diff_encoder", preset["diff_encoder"])
     f_p = values.get("fp_encoder", preset["fp_encoder"])
-    # A published command line may spell out the published default.
-    of_clip = [name for name in OF_CLIP if values.get(name) != TrainConfig.CLIP_type]
     idle = {
         "--fp_embed_train, which are features already": (
             values.get("fp_embed_train"),
-            ("fp_encoder", "fp_weights", "bank_transform", "fp_queries", *of_clip),
+            ("fp_encoder", "fp_weights", "bank_transform", "fp_queries", *of_clip(values)),
         ),
-        f"--fp_encoder {f_p}, which is no CLIP": (f_p != "CLIP", of_clip),
+        f"--fp_encoder {f_p}, which is no CLIP": (f_p != "CLIP", of_clip(values)),
         f"--diff_encoder {encoder}, whose width is fixed": (encoder.endswith("_l"), ("width",)),
         "--noise_file": (values.get("noise_file"), ("noise_dir",)),
         "--eval_only, which trains nothing": (

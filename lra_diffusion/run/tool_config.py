@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, get_type_hints
 
-from .config import LABELS_FOLDER, OF_CLIP, OUTCOMES, check_positive, usual_presets
+from .config import LABELS_FOLDER, OUTCOMES, check_positive, of_clip, usual_presets
 from .dataset_flags import check_own_pictures
 from .fields import build_parser, check_at_least, check_seed, read
 from .presets import SIMCLR, TEACHERS
@@ -82,7 +82,7 @@ def parse_knn(argv: Sequence[str] | None) -> KNNConfig:
     )
     values, given = read(parser, argv)
     f_p = values.get("fp_encoder", "SimCLR")
-    if f_p != "CLIP" and (useless := [name for name in OF_CLIP if name in given]):
+    if f_p != "CLIP" and (useless := [name for name in of_clip(values) if name in given]):
         parser.error(f"--{useless[0]} does nothing with --fp_encoder {f_p}: drop one of them")
     check_own_pictures(parser, values, values.get("data", "cifar10"), flag="--data")
     check_at_least(

@@ -113,7 +113,7 @@ def test_flags_of_clip_are_refused_with_another_encoder(flags, capsys):
         with pytest.raises(SystemExit):
             parse_flags(flags.split())
         assert "does nothing with --fp_encoder SimCLR" in capsys.readouterr().err
-    assert parse("train_CIFAR", ["--CLIP_type", "ViT-L/14"]).fp_encoder == "SimCLR"  # published
+        assert parse_flags(["--CLIP_type", "ViT-L/14"]).fp_encoder == "SimCLR"  # as published
 
 
 def test_legacy_is_the_published_code():
