@@ -23,7 +23,8 @@ from torch.distributed.rendezvous import rendezvous
 from ..method.ranks import ALONE, Ranks
 from .errors import PeerError, UsageError, of_rank
 
-JOIN = timedelta(minutes=10)  # for all to start
+JOIN = timedelta(seconds=50)  # for all to start: torchrun starts none before all machines have met
+JOIN_BY_HAND = timedelta(minutes=10)  # where something else set RANK and WORLD_SIZE
 WAIT = timedelta(hours=2)  # for another rank, which may be decoding a million pictures
 LOST = ("Connection closed by peer", "Connection reset by peer", "Broken pipe", "Read error")
 
@@ -95,31 +96,34 @@ def joined(device: torch.device) -> Iterator[Ranks]:
 
 
 def _connect(backend: str) -> Ranks:
-    """All processes start within JOIN, and wait for each other for WAIT from then on."""
+    """All processes start within JOIN(_BY_HAND), then wait for each other for WAIT."""
+    by_torchrun = dist.is_torchelastic_launched()
+    patience = JOIN if by_torchrun else JOIN_BY_HAND
+    reach = JOIN / 2 if by_torchrun else JOIN_BY_HAND  # its store is there; torch tries twice
     try:
-        store, rank, size = next(rendezvous("env://", timeout=JOIN))
+        store, rank, size = next(rendezvous("env://", timeout=reach))
         store.set(f"started {rank}", "")
-        _wait_for_all(store, size)
+        _wait_for_all(store, size, patience)
     except dist.DistError as error:
         raise PeerError(
-            f"not all processes of this run started within {JOIN}: see their messages, and whether "
-            "the machines reach each other"
+            f"not all processes of this run started within {patience}: see their messages, and "
+            "whether the machines reach each other"
         ) from error
     dist.init_process_group(backend, store=store, rank=rank, world_size=size, timeout=WAIT)
     return Ranks(rank, size)
 
 
-def _wait_for_all(store: Any, size: int) -> None:
+def _wait_for_all(store: Any, size: int, patience: timedelta) -> None:
     started = {rank: f"started {rank}" for rank in range(size)}
     try:
-        store.wait([*started.values()], JOIN)
+        store.wait([*started.values()], patience)
     except dist.DistError as error:
         missing = [str(rank) for rank, key in started.items() if not store.check([key])]
         if not missing:
             return
         raise PeerError(
-            f"not all processes of this run started within {JOIN}: rank {', '.join(missing)} of "
-            f"{size} is missing, see its message, and whether the machines reach each other"
+            f"not all processes of this run started within {patience}: rank {', '.join(missing)} "
+            f"of {size} is missing, see its message, and whether the machines reach each other"
         ) from error
 
 

@@ -334,7 +334,7 @@ def test_several_processes_train_on_cuda_or_cpus(monkeypatch):
 
 
 def test_a_process_that_does_not_start_is_not_waited_for_forever(monkeypatch):
-    monkeypatch.setattr(launch, "JOIN", timedelta(seconds=1))
+    monkeypatch.setattr(launch, "JOIN_BY_HAND", timedelta(seconds=1))
     for name, value in {**meeting_of(2), "RANK": "0"}.items():
         monkeypatch.setenv(name, value)
     message = "not all processes of this run started within 0:00:01"
@@ -348,7 +348,8 @@ def test_a_process_that_torchrun_did_not_start_is_named(monkeypatch):
     of_torchrun = torch.distributed.TCPStore(  # torchrun's own, which its processes only visit
         meeting["MASTER_ADDR"], int(meeting["MASTER_PORT"]), is_master=True, wait_for_workers=False
     )
-    for name, value in {**meeting, "RANK": "0", "TORCHELASTIC_USE_AGENT_STORE": "True"}.items():
+    agent = {"TORCHELASTIC_USE_AGENT_STORE": "True", "TORCHELASTIC_RUN_ID": "none"}
+    for name, value in {**meeting, **agent, "RANK": "0"}.items():
         monkeypatch.setenv(name, value)
     with pytest.raises(PeerError, match="rank 1 of 2 is missing, see its message"), joined(CPU):
         pass
