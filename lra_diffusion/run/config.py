@@ -157,8 +157,7 @@ def _recipe(script: str, dataset: str) -> str:
 
 def _preset(script: str, dataset: str) -> dict[str, Any]:
     recipe = _recipe(script, dataset)
-    preset = PRESETS[recipe] | (OWN_PICTURES.get(recipe, {}) if dataset == "folder" else {})
-    return {**preset, "num_workers": 4} if script == "test_ILSVRC2012" else preset
+    return PRESETS[recipe] | (OWN_PICTURES.get(recipe, {}) if dataset == "folder" else {})
 
 
 def of_clip(values: Mapping[str, Any]) -> list[str]:

@@ -49,10 +49,10 @@ class _Files(Dataset[Tensor]):
                 "file again, or add --skip_broken, which leaves out and names every image that "
                 "cannot be read"
             ) from error
-        scale = SHORTER_SIDE / min(image.size)
-        width, height = (max(SHORTER_SIDE, int(side * scale)) for side in image.size)
+        width, height = (SHORTER_SIDE * side // min(image.size) for side in image.size)
         image = image.resize((width, height), Image.Resampling.BILINEAR)
-        left, top = (width - CROP) // 2, (height - CROP) // 2
+        # As torchvision's CenterCrop, which rounds half to even.
+        left, top = round((width - CROP) / 2), round((height - CROP) / 2)
         mirrored = False
         if seed is not None:  # of epoch and sample, so that the number of workers changes nothing
             rng = np.random.default_rng([seed, position])

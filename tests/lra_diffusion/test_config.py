@@ -93,6 +93,8 @@ def test_defaults_of_the_paper():
         500,
         16,
     )
+    tested = parse("test_ILSVRC2012", [])
+    assert (tested.k, tested.num_workers, tested.diff_encoder) == (50, 16, "resnet50_l")
     assert {food.diff_encoder, clothes.diff_encoder, web.diff_encoder} == {"resnet50_l"}
     assert {food.feature_dim, clothes.feature_dim, web.feature_dim} == {1024}
 

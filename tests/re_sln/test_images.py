@@ -5,7 +5,10 @@ normalisation.
 import numpy as np
 import pytest
 import torch
+from PIL import Image
+from torchvision import transforms
 
+from re_sln.method.disk_images import DiskImages, plain_rgb
 from re_sln.method.images import NORMALISATION, DeviceImages, normalisation_of, server_of
 from re_sln.method.streams import in_order, shuffled, torch_stream
 from shared import datasets
@@ -59,6 +62,17 @@ def test_plain_images_are_normalised_and_a_seed_repeats_its_views():
     )
     assert torch.equal(one, two)
     assert not torch.equal(one, other)
+
+
+@pytest.mark.parametrize("size", [(259, 256), (256, 263), (98, 147), (500, 375)])
+def test_images_on_the_disk_are_those_of_torchvision(tmp_path, size):
+    pixels = np.random.default_rng(0).integers(0, 256, (*size, 3), dtype=np.uint8)
+    Image.fromarray(pixels).save(tmp_path / "picture.png")
+    whole = transforms.Resize(256)(Image.fromarray(pixels))
+    expected = normalised(np.asarray(transforms.CenterCrop(224)(whole)))
+    source = DiskImages([tmp_path / "picture.png"], CPU, 0, plain_rgb, (MEAN, STD))
+    (found,) = source.plain([torch.tensor([0])])
+    np.testing.assert_allclose(found[0], expected, atol=1e-5)
 
 
 def test_digits_are_neither_moved_nor_mirrored():
