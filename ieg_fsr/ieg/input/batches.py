@@ -24,7 +24,7 @@ STREAMS = ("weak", "strong", "probe")
 Element = dict[str, tf.Tensor]
 
 
-# DEVIATION(ieg_fsr): every pass is a full permutation; the original's shuffle buffers of 1,024 to
+# DEVIATION(ieg_fsr): every pass is a full permutation; the original's shuffle buffers of 1,000 to
 # 4,096 samples mix locally.
 def pass_order(samples: int, seed: int, number: int) -> NDArray[np.int64]:
     """The permutation (N,) int64 of pass `number`, counted from 0."""
