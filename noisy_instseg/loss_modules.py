@@ -54,6 +54,8 @@ class _ClassificationLoss(nn.Module):
             raise ValueError(f"reduction={reduction!r}; choose one of {', '.join(REDUCTIONS)}")
         check_finite(loss_weight=loss_weight)
         self.reduction = reduction
+        # DEVIATION(noisy_instseg): num_classes is taken from the logits unless given; the
+        # original's default is 8, which fails on COCO.
         self.num_classes = num_classes
         self.loss_weight = loss_weight
         self.ignore_index = ignore_index

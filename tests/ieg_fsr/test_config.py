@@ -243,6 +243,14 @@ def test_run_folders():
     assert (
         folder("--exp_path_pattern=dataset_dir", "--dataset_dir=/a/b") == "root/id+dataset_dir=_a_b"
     )
+    assert (  # as on the command line
+        folder("--exp_path_pattern=use_pseudo_loss,decay_steps,max_epoch", "--decay_steps=500,900")
+        == "root/id+use_pseudo_loss=all_1_0.1_2+decay_steps=500,900+max_epoch=None"
+    )
+    assert (
+        folder("--exp_path_pattern=use_pseudo_loss", "--use_pseudo_loss=")
+        == "root/id+use_pseudo_loss="
+    )
     assert folder("--output_dir=mine", "--xm_exp_id=17") == "mine"
 
 

@@ -24,7 +24,7 @@ STREAMS = ("weak", "strong", "probe")
 Element = dict[str, tf.Tensor]
 
 
-# DEVIATION(ieg_fsr): every pass is a full permutation; the original's shuffle buffers of 1,024 to
+# DEVIATION(ieg_fsr): every pass is a full permutation; the original's shuffle buffers of 1,000 to
 # 4,096 samples mix locally.
 def pass_order(samples: int, seed: int, number: int) -> NDArray[np.int64]:
     """The permutation (N,) int64 of pass `number`, counted from 0."""
@@ -139,6 +139,8 @@ def _element_maker(
     return element
 
 
+# DEVIATION(ieg_fsr): the last, smaller batch of an evaluation counts; the original drops it for L2R
+# and FSR.
 def evaluation_batches(source: Source, batch_size: int) -> tf.data.Dataset:
     """Images (b, H, W, 3) float32 and labels (b,) int32 of all samples in order, once.
 

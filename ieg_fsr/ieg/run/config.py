@@ -23,6 +23,7 @@ from ieg.run.flags import (
     check_limits,
     flags_of,
     rising,
+    spelled,
     whole_command,
     with_home,
 )
@@ -367,8 +368,8 @@ def run_folder(config: Config) -> Path:
     if config.output_dir is not None:
         return config.output_dir
     if config.exp_path_pattern:
-        values = {**recorded(config), "use_pseudo_loss": config.use_pseudo_loss}
-        named = "+".join(f"{name}={values[name]}" for name in config.exp_path_pattern.split(","))
+        values, chosen = recorded(config), config.exp_path_pattern.split(",")
+        named = "+".join(f"{name}={spelled(name, values[name])}" for name in chosen)
         return config.checkpoint_path / f"id{config.xm_exp_id or ''}+{named}".replace(os.sep, "_")
     if config.xm_exp_id:
         return config.checkpoint_path / config.xm_exp_id

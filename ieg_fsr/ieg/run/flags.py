@@ -197,7 +197,7 @@ def _flags_of(
             close = difflib.get_close_matches(str(name), known, n=1)
             hint = f"; did you mean {close[0]}?" if close else ""
             parser.error(f"--config {path}: {name} is not a flag of this script{hint}")
-        flags.append(f"--{name}={_spelled(name, value)}")
+        flags.append(f"--{name}={spelled(name, value)}")
     return flags
 
 
@@ -212,11 +212,13 @@ def _settings(path: Path, parser: argparse.ArgumentParser) -> dict[Any, Any]:
     return settings
 
 
-def _spelled(name: str, value: Any) -> str:
+def spelled(name: str, value: Any) -> str:
     """A value of config.yaml as it is written on a command line."""
+    of_pseudo_loss = name == "use_pseudo_loss"
     if isinstance(value, list):
-        return ("_" if name == "use_pseudo_loss" else ",").join(map(str, value))
-    return "" if value is None else str(value)
+        parts = (str(part).removesuffix(".0") for part in value)
+        return ("_" if of_pseudo_loss else ",").join(parts)
+    return "" if of_pseudo_loss and value is None else str(value)
 
 
 def check_limits(parser: argparse.ArgumentParser, config: Any) -> None:
