@@ -54,7 +54,12 @@ def train(config: Config) -> "Experiment":
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Exit status: 0; 2 for input that cannot work; 3 for a loss that is not finite; 130 Ctrl-C."""
-    config = parse("train_cifar", argv)
+    return run("train_cifar", argv)
+
+
+def run(script: str, argv: Sequence[str] | None) -> int:
+    """What train_cifar.py and train_real.py do, each with flags of its own."""
+    config = parse(script, argv)
 
     def work() -> None:
         from re_sln.run.launch import start_on

@@ -14,22 +14,13 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).absolute().parents[1]))  # the script runs from any folder
 
-from re_sln.run.config import parse
-from re_sln.run.errors import exit_status, leave
-from re_sln.train_cifar import train
+from re_sln.run.errors import leave
+from re_sln.train_cifar import run
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Exit status: 0; 2 for input that cannot work; 3 for a loss that is not finite; 130 Ctrl-C."""
-    config = parse("train_real", argv)
-
-    def work() -> None:
-        from re_sln.run.launch import start_on
-
-        start_on(config.gpu_devices)
-        train(config)
-
-    return exit_status(work, trains=not config.export)
+    return run("train_real", argv)
 
 
 if __name__ == "__main__":

@@ -278,7 +278,11 @@ def _samples(sources: Sequence[_Source]) -> Samples:
             boxes[rows], annotations[rows] = table.bbox, table.annotation_id
     are_objects = bool((annotations >= 0).any())
     return Samples(
-        *(index, tuple(files), given, clean, _class_names(known, given, clean)),
+        index=index,
+        files=tuple(files),
+        given=given,
+        clean=clean,
+        class_names=_class_names(known, given, clean),
         dataset=next((source.dataset for source in known if source.dataset), None),
         boxes=boxes if are_objects else None,
         annotation_ids=annotations if are_objects else None,

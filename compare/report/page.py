@@ -18,6 +18,7 @@ from compare.report import figures, gallery, review, tables, thumbnails
 from compare.report.collect import Collected, Method, Samples
 from compare.report.figures import Figure
 from compare.report.thumbnails import Source
+from compare.run import counted
 
 TEMPLATE = Path(__file__).parent / "template"
 HELPED = " (given some clean labels)"
@@ -59,7 +60,7 @@ def page(found: Collected, source: Source, first: int) -> tuple[str, str | None]
     samples_shown = gallery.for_page(ranking, judges, samples, pictures.uris)
     html = _render(
         title=f"Noisy labels of {samples.dataset or 'these runs'}: a comparison",
-        facts=_facts(found, judges),
+        facts=_facts(found),
         answers=_answers(rows, detection, unit),
         sections=SECTIONS,
         unit_text="Test accuracy in percent." if unit == "accuracy" else f"{unit} in percent.",
@@ -128,7 +129,7 @@ def _figures_json(shown: Sequence[Figure]) -> str:
 # ---- sentences
 
 
-def _facts(found: Collected, judges: Sequence[Method]) -> str:
+def _facts(found: Collected) -> str:
     samples = found.samples
     runs = sum(len(method.runs) for method in found.methods)
     if not len(samples.index):
@@ -141,12 +142,8 @@ def _facts(found: Collected, judges: Sequence[Method]) -> str:
             else "whose truth is not known",
         ]
     methods = len(found.methods)
-    facts.append(f"{_counted(runs, 'run')} of {_counted(methods, 'method')}")
+    facts.append(f"{counted(runs, 'run')} of {counted(methods, 'method')}")
     return ", ".join(facts) + "."
-
-
-def _counted(number: int, what: str) -> str:
-    return f"{number} {what}{'' if number == 1 else 's'}"
 
 
 def _answers(

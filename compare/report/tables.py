@@ -68,7 +68,10 @@ def _method(method: Method, samples: Samples) -> MethodRow:
     seconds = float(np.mean([run.seconds for run in runs]))
     seeds = ", ".join(str(run.seed) for run in runs if run.seed is not None)
     return MethodRow(
-        *(method.title, len(runs), seeds, (scores[0], scores[1], scores[2])),
+        title=method.title,
+        runs=len(runs),
+        seeds=seeds,
+        scores=(scores[0], scores[1], scores[2]),
         epochs=float(np.mean([run.epochs for run in runs])),
         epochs_text=" to ".join(sorted({f"{round(run.epochs, 1):g}" for run in runs}, key=float)),
         seconds=seconds,

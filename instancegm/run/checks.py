@@ -34,9 +34,9 @@ def wrong_values(config: "Config") -> Iterator[str]:
 def wrong_combinations(config: "Config") -> Iterator[str]:
     """What cannot work, as far as that is known before any data is read."""
     if config.mode == "ce":
-        idle = {"--no-vae": config.no_vae, "--guess_eval": config.guess_eval}
-        for flag in (flag for flag, used in idle.items() if used):
-            yield f"--mode ce has no co-divide phase: leave out {flag}"
+        for flag, is_on in (("no-vae", config.no_vae), ("guess_eval", config.guess_eval)):
+            if is_on:
+                yield f"--mode ce has no co-divide phase: leave out --{flag}"
     if config.no_vae and config.numerics == "paper":
         yield "--numerics concerns the VAE, and --no-vae leaves it out: drop one of them"
     if config.noise_file and "noise_mode" in config.given:
@@ -71,7 +71,7 @@ def wrong_combinations(config: "Config") -> Iterator[str]:
             "pixels are parts of larger ones: leave it out"
         )
     for flag in ("labels", "val_fraction"):
-        if config.dataset != "folder" and config.__dict__[flag] is not None:
+        if config.dataset != "folder" and getattr(config, flag) is not None:
             yield f"--{flag} is for --dataset folder, not for {config.dataset}: leave it out"
     if config.dataset not in HUMAN and config.noise_type is not None:
         yield f"--noise_type is for --dataset cifar10n and cifar100n, not for {config.dataset}"

@@ -5,8 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from instancegm.method.networks import load_classifier
 from instancegm.method.peers import ensemble_accuracy, place, predict
@@ -50,7 +49,8 @@ def evaluate(path: Path, config: Config, signs: SignsOfLife = SILENT) -> None:
     for file, state, saved in zip(files, states, networks):
         normalise = config.normalise or _normalises(file, state)
         nets = [
-            network_from_state(each, len(data.class_names), device, normalise) for each in saved
+            place(load_classifier(each, len(data.class_names), normalise=normalise), device)
+            for each in saved
         ]
         for name, part in data.tests.items():
             title = f"{file}, {name} set"
@@ -125,10 +125,3 @@ def _as_in_the_run(folder: Path, config: Config) -> Config:
     return replace(
         config, **{name: value for name, value in of_run.items() if name not in config.given}
     )
-
-
-def network_from_state(
-    state: dict[str, Tensor], num_classes: int, device: torch.device, normalise: bool = False
-) -> nn.Module:
-    """A classifier as wide as the saved one, with its weights; raises UserError."""
-    return place(load_classifier(state, num_classes, normalise=normalise), device)

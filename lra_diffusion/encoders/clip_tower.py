@@ -284,9 +284,7 @@ def _from_timm(state: State) -> State:
     renamed = {_renamed(name, TIMM): value for name, value in kept.items()}
     for name in ("class_embedding", "positional_embedding"):
         if name in renamed:
-            renamed[name] = renamed[name].squeeze(0)
-    if "class_embedding" in renamed:
-        renamed["class_embedding"] = renamed["class_embedding"].squeeze(0)
+            renamed[name] = renamed[name].squeeze()
     if "head.bias" in state and state["head.bias"].any():
         raise UsageError(
             "a timm model whose projection has a bias is not one of CLIP's: "

@@ -63,12 +63,12 @@ class Parts:
 
     def _kept(self, rows: range) -> tuple[Tensor | None, dict[int, str]]:
         """The features of a part, if there are any to be used, and its broken images."""
-        key = {**self._key, "images": self._rows_sha256(rows)}
-        problem, features, about = _read(self._path(rows), key, len(rows))
+        path, key = self._file(rows)
+        problem, features, about = _read(path, key, len(rows))
         broken = {rows.start + int(row): why for row, why in about.get("broken", {}).items()}
         if problem or (broken and not self._skip):
             return None, {}
-        self._used.append(self._path(rows))
+        self._used.append(path)
         return features, broken
 
     def add(self, rows: range, features: Tensor) -> None:
@@ -87,7 +87,7 @@ class Parts:
             broken = {row - rows.start: why for row, why in self.broken.items() if row in rows}
             if broken and not self._skip:
                 continue
-            path, key = self._path(rows), {**self._key, "images": self._rows_sha256(rows)}
+            path, key = self._file(rows)
             if not _write(path, key, features.float().cpu().contiguous(), broken=broken):
                 break
             self._used.append(path)
@@ -99,11 +99,12 @@ class Parts:
         if self.folder.is_dir() and not any(self.folder.iterdir()):
             self.folder.rmdir()
 
-    def _path(self, rows: range) -> Path:
+    def _file(self, rows: range) -> tuple[Path, dict[str, Any]]:
+        """Where a part is kept, and the key that its features depend on."""
         # Not the hash of all images, which one exchanged file changes.
-        known = {**self._key, "images": self._rows_sha256(rows)}
-        text = json.dumps(known, sort_keys=True)
-        return self.folder / f"{hashlib.sha256(text.encode()).hexdigest()[:16]}.safetensors"
+        key = {**self._key, "images": self._rows_sha256(rows)}
+        text = json.dumps(key, sort_keys=True)
+        return self.folder / f"{hashlib.sha256(text.encode()).hexdigest()[:16]}.safetensors", key
 
 
 @torch.no_grad()

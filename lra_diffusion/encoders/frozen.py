@@ -139,7 +139,7 @@ def _simclr(
             f"{found} is not a SimCLR encoder (it has no f.0.weight and f.5.0.conv1.weight). {fix}"
         )
     weight_files.load_into(net, state, found, fix, optional="g.")
-    del net.g  # the head is for pre-training; a file without one gives the same encoder
+    # The head is for pre-training; a file without one gives the same encoder.
     net.g = nn.Identity()
     return net, f"SimCLR for {dataset}"
 

@@ -4,7 +4,7 @@ Letters: N training images, C classes.
 """
 
 import shutil
-from dataclasses import asdict
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,7 @@ from shared import run_folder
 from shared.datasets.image_data import ImageData
 from shared.files import write_atomically
 from shared.formats.external import encode_any, format_of, read_any
-from shared.formats.noise_file import NoiseFile, NoiseFileError, make
+from shared.formats.noise_file import NoiseFile, NoiseFileError
 from shared.labels import Labels
 from shared.noise import transition_matrix
 from shared.noise.on_top import OnTop, add
@@ -111,10 +111,7 @@ def noisy_labels(
     assert pmd_rate is not None  # the clean labels are known
     if plan.top is not None:
         noise = add(noise, plan.top)
-    computed = ("version", "measured_rate", "clean_labels_sha256")
-    known = {name: value for name, value in asdict(noise.header).items() if name not in computed}
-    labels, clean = noise.noisy_labels, noise.clean_labels
-    return make(labels, clean_labels=clean, indices=rows, **known), pmd_rate
+    return replace(noise, indices=rows), pmd_rate
 
 
 def write_labels(plan: Plan, noise: NoiseFile, pmd_rate: float) -> list[Path]:

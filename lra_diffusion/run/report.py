@@ -31,16 +31,15 @@ def chosen(rows: Sequence[Row]) -> Row | None:
     return max(evaluated, key=lambda row: row["selection"])
 
 
-def summary(rows: Sequence[Row], name: str = "accuracy") -> dict[str, float]:
-    """Of the evaluated epochs: last figure, mean of the last ten, best, and its epoch; or NaN.
+def summary(rows: Sequence[Row]) -> dict[str, float]:
+    """Of the evaluated epochs: last accuracy, mean of the last ten, best, and its epoch; or NaN.
 
-    name: which figure of the rows, `accuracy` of the test set unless told; the first of equally
-    good epochs is the best.
+    The first of equally good epochs is the best.
     """
-    evaluated = [row for row in rows if row.get(name) is not None]
+    evaluated = [row for row in rows if row.get("accuracy") is not None]
     if not evaluated:
         return dict.fromkeys(("last", "last_10_mean", "best", "best_epoch"), math.nan)
-    figures = [row[name] for row in evaluated]
+    figures = [row["accuracy"] for row in evaluated]
     return {
         "last": figures[-1],
         "last_10_mean": float(np.mean(figures[-10:])),

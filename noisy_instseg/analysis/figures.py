@@ -38,22 +38,13 @@ def png(figure: Figure) -> bytes:
     return buffer.getvalue()
 
 
-def losses_of_labels(
-    title: str, losses: NDArray[np.float64], changed: NDArray[np.bool_] | None
-) -> bytes:
-    """How the losses of annotations are spread.
-
-    losses: (N,); changed: (N,) the label was made wrong; None: not known.
-    """
-    return png(draw_losses(title, losses, changed))
-
-
 def draw_losses(
     title: str, losses: NDArray[np.float64], changed: NDArray[np.bool_] | None
 ) -> Figure:
     """The share of annotations with a loss above each value, a curve each for right and wrong.
 
-    Bars would need a logarithmic axis, on which neither areas nor sums can be read.
+    Bars would need a logarithmic axis, on which neither areas nor sums can be read. losses: (N,);
+    changed: (N,) the label was made wrong; None: not known.
     """
     figure = Figure(figsize=(7.5, 4.8), layout="constrained")
     axes = figure.subplots()
@@ -88,20 +79,13 @@ def draw_losses(
     return figure
 
 
-def ap_by_epoch(
-    title: str, runs: Mapping[str, Mapping[float, float]], switches: Mapping[str, float]
-) -> bytes:
-    """Mask AP after the epochs.
-
-    runs: epoch -> AP in [0, 1], by name; switches: where a run's second stage begins, by name.
-    """
-    return png(draw_epochs(title, runs, switches))
-
-
 def draw_epochs(
     title: str, runs: Mapping[str, Mapping[float, float]], switches: Mapping[str, float]
 ) -> Figure:
-    """The figure of `ap_by_epoch`. A legend below covers no curve, and a single epoch is a dot."""
+    """Mask AP after the epochs. A legend below covers no curve, and a single epoch is a dot.
+
+    runs: epoch -> AP in [0, 1], by name; switches: where a run's second stage begins, by name.
+    """
     figure = Figure(figsize=(7.5, 4.8), layout="constrained")
     axes = figure.subplots()
     for number, (name, values) in enumerate(runs.items()):
@@ -136,16 +120,11 @@ def draw_epochs(
     return figure
 
 
-def ap_by_rate(title: str, points: Mapping[str, Sequence[tuple[float, Sequence[float]]]]) -> bytes:
+def draw_rates(title: str, points: Mapping[str, Sequence[tuple[float, Sequence[float]]]]) -> Figure:
     """Mask AP by noise rate.
 
     points: per method (noise rate in [0, 1], the APs in [0, 1] of all seeds), by ascending rate.
     """
-    return png(draw_rates(title, points))
-
-
-def draw_rates(title: str, points: Mapping[str, Sequence[tuple[float, Sequence[float]]]]) -> Figure:
-    """The figure of `ap_by_rate`."""
     figure = Figure(figsize=(7, 4.8), layout="constrained")
     axes = figure.subplots()
     for number, (name, of_method) in enumerate(points.items()):

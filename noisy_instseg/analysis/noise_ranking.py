@@ -3,9 +3,9 @@
 Each annotation's own box is the RoI, so that neither proposals nor box regression matter; the image
 is scaled as in testing. The bounding box head gives C + 1 logits and the loss is -log p of the
 annotation's label, largest first in the ranking; a label is an issue where another class is
-likelier. p is the softmax over the C classes without
-background: a box with a wrong class label is still a box, as the paper has it, and how far the
-model takes it for background, as it does small and crowded ones, says nothing about its class.
+likelier. p is the softmax over the C classes without background: a box with a wrong class label is
+still a box, as the paper has it, and how far the model takes it for background, as it does small
+and crowded ones, says nothing about its class.
 Measured on shapes (tiny model, cross-entropy, 160 images, 20 % symmetric noise): AUC after 8, 16,
 24 epochs 0.676, 0.826, 0.843 without background and 0.552, 0.823, 0.846 with it; so it helps where
 a model is not yet sure of the boxes, and costs nothing later.

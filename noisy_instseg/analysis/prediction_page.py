@@ -228,8 +228,8 @@ def label_places(
 ) -> list[tuple[int, str, float, float]]:
     """(which instance, class and score, x, y) of the labels, in painted pixels.
 
-        They stand at the upper left corners of the boxes. A label that would hide one with a
-    higher score moves down. point: painted pixels of a point,     the unit of font sizes.
+    They stand at the upper left corners of the boxes. A label that would hide one with a higher
+    score moves down. point: painted pixels of a point, the unit of font sizes.
     """
     height, letter = 1.5 * FONT * point, 0.58 * FONT * point
     taken: list[tuple[float, float, float]] = []  # left, right, lower edge

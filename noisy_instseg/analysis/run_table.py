@@ -81,5 +81,6 @@ def report(places: Sequence[Path], plot: Path | None) -> None:
             name: {epoch: ap / 100 for epoch, ap in one.evaluations} for name, one in runs.items()
         }
         switches = {name: place for name, one in runs.items() if (place := switch(one)) is not None}
-        write_atomically(plot, figures.ap_by_epoch("Mask AP by epoch", curves, switches))
+        figure = figures.draw_epochs("Mask AP by epoch", curves, switches)
+        write_atomically(plot, figures.png(figure))
         print(f"picture: {plot}")

@@ -190,8 +190,8 @@ def write_results(out: Path, rows: Sequence[Row], kind: str) -> None:
     writer.writeheader()
     writer.writerows(rows)
     write_atomically(out / "robustness.csv", buffer.getvalue().encode())
-    picture = figures.ap_by_rate(f"Mask AP of the last epoch by {kind} noise", curves(rows))
-    write_atomically(out / "robustness.png", picture)
+    figure = figures.draw_rates(f"Mask AP of the last epoch by {kind} noise", curves(rows))
+    write_atomically(out / "robustness.png", figures.png(figure))
 
 
 def curves(rows: Sequence[Row]) -> dict[str, list[tuple[float, list[float]]]]:

@@ -5,7 +5,6 @@ replaces both: whatever it writes appears by renaming, and whatever it reads is 
 Python values, with no class allowed besides.
 """
 
-import hashlib
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -256,18 +255,9 @@ def pretrained(name: str) -> Path:
 def _fetch(address: str, target: Path) -> None:
     digest = re.search(r"-([0-9a-f]{8})\.", target.name)
     try:
-        download.fetch(address, target)
-        if digest and not (found := _sha256(target)).startswith(digest[1]):
-            raise download.DownloadError(
-                f"{target} is not that file: its sha256 begins with {found[:8]}; delete it"
-            )
+        download.fetch(address, target, sha256=digest[1] if digest else None)
     except download.DownloadError as error:
         raise UserError(
             f"the ImageNet weights could not be downloaded: {error}\n"
             f"To train from scratch instead: {FROM_SCRATCH}"
         ) from error
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -22,7 +22,7 @@ class Progress:
 
     def __init__(self, title: str, total: int, unit: str, least: int = 0) -> None:
         self.title, self.total, self.unit, self.done = title, total, unit, 0
-        self.began = self.told = time.monotonic()
+        self.told = time.monotonic()
         self.bar = None
         if is_first_process() and sys.stderr.isatty():
             self.bar = tqdm(total=total, desc=title, unit=unit, leave=False)

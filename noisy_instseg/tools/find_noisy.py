@@ -62,8 +62,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         if flags.plot is not None:
             title = f"Loss at the annotations of {path.name}"
             changed = ranking.annotations.changed
-            picture = figures.losses_of_labels(title, ranking.losses, changed)
-            write_atomically(flags.plot, picture)
+            figure = figures.draw_losses(title, ranking.losses, changed)
+            write_atomically(flags.plot, figures.png(figure))
             print(f"picture: {flags.plot}")
 
     return exit_status(work)

@@ -96,7 +96,7 @@ def compare(runs: Mapping[str, Rows]) -> bytes:
 def accuracy_by_epoch(title: str, groups: Mapping[str, Sequence[Rows]], zoom: bool) -> bytes:
     """Test accuracy of groups of runs, mean ± standard deviation; zoom: the last third only."""
     figure, axes = plt.subplots(figsize=(6, 4), layout="constrained")
-    lows, highs = [], []
+    drawn: list[float] = []
     colours = _colours(groups)
     for name, runs in groups.items():
         epochs, mean, std = mean_and_std(runs, "accuracy")
@@ -113,12 +113,10 @@ def accuracy_by_epoch(title: str, groups: Mapping[str, Sequence[Rows]], zoom: bo
                 color=line.get_color(),
                 alpha=0.2,
             )
-        known = mean[shown][~np.isnan(mean[shown])].tolist()
-        lows += known
-        highs += known
-    if zoom and lows:
-        margin = max(0.5, 0.05 * (max(highs) - min(lows)))
-        axes.set_ylim(min(lows) - margin, max(highs) + margin)
+        drawn += mean[shown][~np.isnan(mean[shown])].tolist()
+    if zoom and drawn:
+        margin = max(0.5, 0.05 * (max(drawn) - min(drawn)))
+        axes.set_ylim(min(drawn) - margin, max(drawn) + margin)
     last = len(next(iter(groups.values()))[0])
     axes.set(
         title=title

@@ -160,10 +160,8 @@ def _settings(paths: Sequence[Path]) -> dict[str, Any] | None:
     return checked_settings(settings, present[-1]) if present else None
 
 
-def checked_settings(settings: Any, path: Path) -> dict[str, Any]:
+def checked_settings(settings: dict[str, Any], path: Path) -> dict[str, Any]:
     """The settings with their method; UsageError for those of a search or another project."""
-    if not isinstance(settings, dict):
-        raise UsageError(f"{path} is no config of a run: it does not say anything by name")
     if missing := [name for name in NEEDED if settings.get(name) is None]:
         raise UsageError(f"{path} is no config of a run: it does not say {', '.join(missing)}")
     dataset, mode = settings["dataset_name"], settings.get("noise_mode")

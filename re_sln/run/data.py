@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 
 from re_sln.method.disk_images import PER_CLASS, DiskImages, plain_rgb
-from re_sln.method.images import NORMALISATION, SIDE, server_of
+from re_sln.method.images import NORMALISATION, server_of
 from re_sln.method.losses import one_hot
 from re_sln.method.train import EvaluationSet, TrainingSet
 from re_sln.run.broken_images import whole_images
@@ -100,17 +100,11 @@ def load_data(config: Config, device: torch.device, held_out: HeldOut | None) ->
 
 def _on_large_pictures(data: ImageData) -> Sequence[str]:
     """What is better for pictures that lose most of themselves."""
-    if data.name != "folder" or data.location is None or not data.location.is_dir():
+    if data.name != "folder":
         return ()
-    places = (data.location / "train", data.location)
-    folder = next((each for each in places if (each / data.train_names[0]).exists()), places[1])
-    side = image_folder.large_pictures([folder / name for name in data.train_names], SIDE)
-    if side is None:
-        return ()
-    return (
-        f"note: pictures of about {side} pixels are reduced to {SIDE}: `python train_real.py "
-        f"--dataset_name folder --data_path {data.location}` trains at 224",
-    )
+    script = f"python train_real.py --dataset_name folder --data_path {data.location}"
+    note = image_folder.note_on_size(data, f"`{script}` trains at 224")
+    return () if note is None else (f"note: {note}",)
 
 
 def _without_held_out(

@@ -104,11 +104,8 @@ class Events:
     """
 
     def __init__(self, folder: Path, first_epoch: int, mo: bool) -> None:
-        self._folder, self._first_epoch, self._reported = (
-            folder,
-            first_epoch,
-            "ema" if mo else "base",
-        )
+        self._folder, self._first_epoch = folder, first_epoch
+        self._reported = "ema" if mo else "base"
         self._writers: dict[str, SummaryWriter] = {}
 
     def add(self, row: Row) -> None:

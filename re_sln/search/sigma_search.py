@@ -119,16 +119,19 @@ def _find_folder(config: SearchConfig, sample: Experiment) -> Path:
     """
     given, settings = config.training.output_dir, _identity(config, sample)
     if config.training.resume:
-        for folder in [given] if given else sorted(Path("hp").glob("hp_*"), reverse=True):
-            recorded = read_config(folder) or {}
-            if given and "exp_id" in recorded and "trials" not in recorded:
-                raise CheckpointError(f"{folder} holds a training run: choose another --output_dir")
-            if "trials" not in recorded:
-                continue
-            if given:
+        if given:
+            recorded = read_config(given) or {}
+            if "trials" in recorded:
                 checkpoint.refuse_other_run(recorded["identity"], settings)
-            if same_run(recorded, settings) and (given or not is_locked(folder)):
-                return folder
+                return given
+            if "exp_id" in recorded:
+                raise CheckpointError(f"{given} holds a training run: choose another --output_dir")
+        else:
+            for folder in sorted(Path("hp").glob("hp_*"), reverse=True):
+                recorded = read_config(folder) or {}
+                is_search = "trials" in recorded
+                if is_search and same_run(recorded, settings) and not is_locked(folder):
+                    return folder
         print("note: no search of these settings, starting a new one")
     if given:
         return given

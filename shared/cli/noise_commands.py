@@ -13,9 +13,9 @@ from shared.cli.common import given, say
 from shared.coco import file as coco_file
 from shared.datasets.image_data import ImageData, ImageFiles
 from shared.files import must_write, save
-from shared.formats import external, noise_file, safe_arrays, text_table
+from shared.formats import external, safe_arrays, text_table
 from shared.formats import report as noise_report
-from shared.formats.alignment import labels_for, truth
+from shared.formats.alignment import aligned
 from shared.formats.corrections import replaced
 from shared.formats.noise_file import NoiseFile, NoiseFileError
 from shared.labels import MOST_CLASSES
@@ -56,27 +56,10 @@ class Source:
         data = datasets.load_labels(
             self.dataset, self.data_path, labels=self.labels, skip_broken=self.skip_broken
         )
-        rows, noisy = labels_for(
-            noise,
-            dataset=data.name,
-            clean_labels=data.train_labels,
-            num_classes=data.num_classes,
-            names=data.train_names,
-            accept=self.accept,
-        )
-        known = dataclasses.asdict(noise.header) | {
-            "dataset": data.name,
-            "split": noise.header.split or "train",
-            "num_classes": data.num_classes,
-        }
-        whole = np.array_equal(rows, np.arange(len(data.train_labels)))
-        return noise_file.make(
-            noisy,
-            clean_labels=truth(noise, data, rows),
-            indices=None if whole else rows,
-            open_set=noise.open_set,
-            **known,
-        ), data
+        whole = aligned(noise, data, accept=self.accept, split=noise.header.split or "train")
+        if np.array_equal(whole.rows, np.arange(len(data.train_labels))):
+            whole = dataclasses.replace(whole, indices=None)
+        return whole, data
 
     def dataset_flags(self) -> list[str]:
         """The flags about a dataset, or a column, that were given."""

@@ -25,7 +25,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from shared.datasets import folders
-from shared.datasets.cifar import SEARCH_DEPTH, walk
+from shared.datasets.cifar import SEARCH_DEPTH
 from shared.datasets.decoding import is_image, read_images
 from shared.datasets.image_data import DatasetError, ImageData
 from shared.errors import printable
@@ -94,7 +94,7 @@ def find(root: Path) -> Path:
     Raises DatasetError, saying how to get the dataset.
     """
     found: list[str] = []
-    for folder in walk(root):
+    for folder in folders.walk(root, SEARCH_DEPTH):
         if folder != root and not any(
             part.lower() in _FOLDER_NAMES for part in _names(folder, root)
         ):

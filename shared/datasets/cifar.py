@@ -94,7 +94,9 @@ class WrongFileError(DatasetError):
 def folders_with_files(spec: CifarFiles, root: Path) -> Iterator[Path]:
     """Folders at or below `root` that hold every file of the dataset by name, nearest first."""
     return (
-        folder for folder in walk(root) if all((folder / name).is_file() for name in spec.files)
+        folder
+        for folder in folders.walk(root, SEARCH_DEPTH)
+        if all((folder / name).is_file() for name in spec.files)
     )
 
 
@@ -102,15 +104,10 @@ def archives(spec: CifarFiles, root: Path) -> Iterator[Path]:
     """Archives of the dataset at or below `root` (or `root` itself), nearest first."""
     if root.is_file() and root.name in spec.archive_names:
         yield root
-    for folder in walk(root):
+    for folder in folders.walk(root, SEARCH_DEPTH):
         for name in spec.archive_names:
             if (folder / name).is_file():
                 yield folder / name
-
-
-def walk(root: Path, depth: int = SEARCH_DEPTH) -> Iterator[Path]:
-    """`root` and its sub-folders, see `shared.datasets.folders.walk`."""
-    return folders.walk(root, depth)
 
 
 def check_folder(spec: CifarFiles, folder: Path) -> None:

@@ -15,7 +15,6 @@ from pathlib import Path
 import numpy as np
 
 from shared.datasets import file_lists, folders
-from shared.datasets.cifar import walk
 from shared.datasets.file_lists import Samples
 from shared.datasets.folders import nearest
 from shared.datasets.image_data import DatasetError, ImageFiles
@@ -87,7 +86,7 @@ def find(root: Path, selection: str = "noisy_train") -> Path:
             f"unknown selection {selection!r} of Clothing1M: choose one of {', '.join(SELECTIONS)}"
         )
     partial: list[str] = []
-    for folder in walk(root, SEARCH_DEPTH):
+    for folder in folders.walk(root, SEARCH_DEPTH):
         for place in _places(folder):
             if _is_complete(place, selection):
                 return folder

@@ -16,7 +16,6 @@ from pathlib import Path
 import numpy as np
 
 from shared.datasets import file_lists, folders
-from shared.datasets.cifar import walk
 from shared.datasets.file_lists import Samples
 from shared.datasets.image_data import DatasetError, ImageFiles
 
@@ -63,7 +62,7 @@ def find(root: Path) -> Path:
     Raises DatasetError.
     """
     partial: list[str] = []
-    for folder in walk(root, SEARCH_DEPTH):
+    for folder in folders.walk(root, SEARCH_DEPTH):
         missing = [name for name in _NEEDED if not (folder / name).is_file()]
         if not missing:
             return folder

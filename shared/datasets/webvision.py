@@ -15,7 +15,6 @@ from pathlib import Path
 import numpy as np
 
 from shared.datasets import file_lists, folders
-from shared.datasets.cifar import walk
 from shared.datasets.file_lists import Samples
 from shared.datasets.image_data import DatasetError, ImageFiles
 from shared.labels import Labels
@@ -117,7 +116,7 @@ def find(root: Path) -> Path:
     Raises DatasetError.
     """
     partial: list[str] = []
-    for folder in walk(root, SEARCH_DEPTH):
+    for folder in folders.walk(root, SEARCH_DEPTH):
         missing = [
             f"info/{name}"
             for name in (_TRAIN_LIST, _VAL_LIST)
@@ -152,7 +151,7 @@ def find_ilsvrc2012(root: Path) -> Path:
     Raises DatasetError.
     """
     partial: list[str] = []
-    for folder in walk(root, SEARCH_DEPTH):
+    for folder in folders.walk(root, SEARCH_DEPTH):
         missing = [
             name for name in (_ILSVRC2012_IMAGES, _ILSVRC2012_LIST) if not (folder / name).exists()
         ]

@@ -334,13 +334,13 @@ def _rate_text(table: Table, name: str) -> str:
 # ---- writing
 
 
-def write_any(path: str | Path, noise: NoiseFile, format: str | None = None) -> None:
-    """Write in the format given or named by the path's ending, all or nothing.
+def write_any(path: str | Path, noise: NoiseFile) -> None:
+    """Write in the format named by the path's ending, all or nothing.
 
     Raises NoiseFileError when the format cannot hold what using the labels needs (which samples,
     which are replaced).
     """
-    write_atomically(path, encode_any(noise, format or format_of(path)))
+    write_atomically(path, encode_any(noise, format_of(path)))
 
 
 def format_of(path: str | Path) -> str:

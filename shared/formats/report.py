@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from shared.errors import printable
 from shared.formats import confusions
+from shared.formats.alignment import subset
 from shared.formats.confusions import MATRIX_CLASSES, Confusions
 from shared.formats.noise_file import NoiseFile, NoiseFileError, check_rows, measured_rate
 from shared.labels import Labels
@@ -243,13 +244,7 @@ def _common(
         raise NoiseFileError(
             f"{names[0]} and {names[1]} have no sample in common: compare files of one dataset"
         )
-    return rows, _part(first, at_first), _part(second, at_second)
-
-
-def _part(noise: NoiseFile, rows: Labels) -> NoiseFile:
-    clean = None if noise.clean_labels is None else noise.clean_labels[rows]
-    replaced = None if noise.open_set is None else noise.open_set[rows]
-    return NoiseFile(noise.noisy_labels[rows], clean, open_set=replaced)
+    return rows, subset(first, at_first), subset(second, at_second)
 
 
 def _check_same_data(one: Labels, two: Labels, rows: Labels, names: tuple[str, str]) -> None:

@@ -29,7 +29,6 @@ MAX_OPCODES = 20_000_000
 def loads(
     data: bytes,
     *,
-    encoding: str = "latin1",
     persistent_load: Callable[[object], object] | None = None,
     extra_globals: Mapping[tuple[str, str], object] | None = None,
     object_arrays: bool = False,
@@ -37,17 +36,16 @@ def loads(
 ) -> object:
     """The value of one pickle of plain data (binary protocols); arrays are new and writable.
 
-    data: exactly one pickle. encoding: of Python-2 strings; "bytes" leaves them bytes, arrays need
-    "latin1" or "bytes". persistent_load: called with each persistent id (a tuple in torch files);
-    without it, such ids are refused. extra_globals: (module, name) -> what stands for it. The file
-    may call these stand-ins with arguments of its choice (plain data without arrays), so they must
-    be inert; or they are mere tokens that `persistent_load` recognises. object_arrays: read numpy's
-    object arrays too, as lists (or as their only value where they have no dimension). Raises
-    UnsafePickleError, naming what was found, for anything else: other globals or opcodes,
-    truncation, damage.
+    data: exactly one pickle; Python-2 strings are read as latin-1. persistent_load: called with
+    each persistent id (a tuple in torch files); without it, such ids are refused. extra_globals:
+    (module, name) -> what stands for it. The file may call these stand-ins with arguments of its
+    choice (plain data without arrays), so they must be inert; or they are mere tokens that
+    `persistent_load` recognises. object_arrays: read numpy's object arrays too, as lists (or as
+    their only value where they have no dimension). Raises UnsafePickleError, naming what was found,
+    for anything else: other globals or opcodes, truncation, damage.
     """
     rebuilder = Rebuilder(len(data), object_arrays)
-    reader = _Reader(data, encoding, persistent_load, dict(extra_globals or {}), rebuilder)
+    reader = _Reader(data, persistent_load, dict(extra_globals or {}), rebuilder)
     try:
         return reader.read(max_opcodes)
     except UnsafePickleError:
@@ -65,13 +63,11 @@ class _Reader:
     def __init__(
         self,
         data: bytes,
-        encoding: str,
         persistent_load: Callable[[object], object] | None,
         extra_globals: dict[tuple[str, str], object],
         rebuilder: Rebuilder,
     ) -> None:
         self.data = data
-        self.encoding = encoding
         self.persistent_load = persistent_load
         self.extra_globals = extra_globals
         self.rebuilder = rebuilder
@@ -128,15 +124,6 @@ class _Reader:
 
     def op_bytearray(self, value: bytearray) -> None:
         self.stack.append(bytes(value))
-
-    def op_string(self, text: str) -> None:
-        """A Python-2 string; pickletools hands its bytes as latin-1 text."""
-        if self.encoding == "latin1":
-            self.stack.append(text)
-        elif self.encoding == "bytes":
-            self.stack.append(text.encode("latin1"))
-        else:
-            self.stack.append(text.encode("latin1").decode(self.encoding))
 
     def op_mark(self, _: object) -> None:
         self.marks.append(self.stack)
@@ -274,7 +261,8 @@ _CONSTANTS: dict[str, object] = {
 }
 _PUSH = (
     "BININT BININT1 BININT2 LONG1 LONG4 BINFLOAT SHORT_BINBYTES BINBYTES BINBYTES8 "
-    "SHORT_BINUNICODE BINUNICODE BINUNICODE8"
+    "SHORT_BINUNICODE BINUNICODE BINUNICODE8 "
+    "SHORT_BINSTRING BINSTRING"  # Python 2's, whose bytes pickletools hands as latin-1 text
 )
 _SAME = (
     "mark empty_list append appends empty_dict setitem setitems tuple tuple1 tuple2 tuple3 "
@@ -285,8 +273,6 @@ _ACTIONS = {
     **dict.fromkeys(_PUSH.split(), "push"),
     "PROTO": "protocol",
     "FRAME": "ignore",
-    "SHORT_BINSTRING": "string",
-    "BINSTRING": "string",
     "BYTEARRAY8": "bytearray",
     "BINPUT": "put",
     "LONG_BINPUT": "put",

@@ -32,19 +32,20 @@ _ROW_SUM_TOLERANCE = 0.02  # half-precision softmax outputs pass, logits do not
 Floats = NDArray[np.floating[Any]]
 
 
-def best_two(eta: ArrayLike) -> tuple[Labels, Labels]:
+def best_two(eta: Floats) -> tuple[Labels, Labels]:
     """Classes u and s, each (N,) int64; of equal posteriors the lower class comes first.
 
     eta: (N, C), C at least 2.
     """
-    return _best_two(checked_posteriors(eta))
+    order = np.argsort(-eta, axis=1, kind="stable")[:, :2].astype(np.int64)
+    return order[:, 0], order[:, 1]
 
 
 def margin(eta: ArrayLike) -> Floats:
     """delta = eta_u - eta_s, (N,) in [0, 1]; float32 for float32 eta. eta: (N, C), C at least 2."""
     probs = checked_posteriors(eta)
     rows = np.arange(len(probs))
-    best, second = _best_two(probs)
+    best, second = best_two(probs)
     delta: Floats = probs[rows, best] - probs[rows, second]
     return delta
 
@@ -84,7 +85,7 @@ def pmd_labels(eta: ArrayLike, noise_type: int, factor: float, seed: int = SEED)
     The clean labels have no part in it: a mistake of the teacher is noise too.
     """
     probs = checked_posteriors(eta)
-    return _draw(*_best_two(probs), keep_probability(margin(probs), noise_type, factor), seed)
+    return _draw(*best_two(probs), keep_probability(margin(probs), noise_type, factor), seed)
 
 
 def factor_for_rate(
@@ -106,7 +107,7 @@ def factor_for_rate(
     if not len(clean):
         raise ValueError("eta has no rows, so no factor gives it a rate: give a factor")
     checked_rate(rate)
-    best, second = _best_two(probs)
+    best, second = best_two(probs)
     delta = margin(probs)
 
     def excess(factor: float) -> float:
@@ -141,11 +142,6 @@ def _draw(best: Labels, second: Labels, keep: Floats, seed: int) -> Labels:
     An array of probabilities draws as a loop over them would.
     """
     return np.where(np.random.RandomState(seed).binomial(1, keep) == 1, best, second)
-
-
-def _best_two(probs: Floats) -> tuple[Labels, Labels]:
-    order = np.argsort(-probs, axis=1, kind="stable")[:, :2].astype(np.int64)
-    return order[:, 0], order[:, 1]
 
 
 # ---- independent noise on top

@@ -16,7 +16,7 @@ import yaml
 
 from shared.runs import methods
 from shared.runs.files import MAX_LOG_BYTES, number, read_text
-from shared.runs.run import Evaluation, Run, RunError
+from shared.runs.run import Run, RunError
 
 _EXPECTED = "give a .csv with the columns epoch and accuracy, an epoch in every row"
 
@@ -31,29 +31,10 @@ def read_curve_file(path: Path) -> Run:
     settings = _settings([line[1:].removeprefix(" ") for line in lines if line.startswith("#")])
     rows = _rows(path, [line for line in lines if line.strip() and not line.startswith("#")])
     try:
-        project, key, title = methods.recognised(settings)
+        method = methods.recognised(settings)
     except RunError:
-        project, key, title = "", "", path.stem
-    entry, averaged = methods.reported(project, settings, rows)
-    seed = settings.get("seed")
-    return Run(
-        folder=path,
-        project=project,
-        method=key,
-        title=title,
-        config=settings,
-        rows=rows,
-        evaluations=[
-            Evaluation(row["epoch"], row[entry]) for row in rows if row.get(entry) is not None
-        ],
-        epochs=methods.trained(rows),
-        epochs_planned=methods.planned(project, settings, rows),
-        averaged=averaged,
-        which=methods.WHICH.get(project, ""),
-        seconds=sum(row.get("seconds") or 0.0 for row in rows),
-        seed=seed if isinstance(seed, int) else None,
-        noise_sha256=None,
-    )
+        method = methods.Method("", "", path.stem)
+    return methods.classifier_run(path, method, settings, rows)
 
 
 def _settings(remarks: list[str]) -> dict[str, Any]:

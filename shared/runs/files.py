@@ -45,11 +45,10 @@ def read_settings(path: Path) -> dict[str, Any]:
 
 def read_json(path: Path) -> dict[str, Any]:
     """A JSON file with entries by name."""
+    text = read_text(path, MAX_SETTINGS_BYTES, "settings")
     try:
-        found = json.loads(read_text(path, MAX_SETTINGS_BYTES, "settings"))
+        found = json.loads(text)
     except (ValueError, RecursionError) as error:
-        if isinstance(error, RunError):
-            raise
         raise RunError(f"{path} is no JSON: copy it from the run again") from error
     if not isinstance(found, dict):
         raise RunError(f"{path} does not hold entries by name: it is no record of a run")

@@ -8,6 +8,7 @@ import io
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -61,12 +62,12 @@ def read_label_quality(path: Path) -> LabelQuality:
             ) from error
 
     def integers(name: str) -> NDArray[np.int64]:
-        return np.array(parsed(name, _from_zero, "integer from 0 on"), np.int64)
+        return np.array(parsed(name, partial(_from, 0), "integer from 0 on"), np.int64)
 
     def shares(name: str) -> NDArray[np.float64]:
         return np.array(parsed(name, _share, "number in [0, 1]"), np.float64)
 
-    clean = parsed(CLEAN, _from_minus_one, "integer from -1 on") if CLEAN in columns else None
+    clean = parsed(CLEAN, partial(_from, -1), "integer from -1 on") if CLEAN in columns else None
     boxes = parsed("bbox", _box, "box x y w h") if "bbox" in columns else None
     return LabelQuality(
         index=integers("index"),
@@ -102,14 +103,6 @@ def _columns(path: Path, text: str) -> dict[str, list[str]]:
                 "or damaged; copy it again"
             )
     return {name: [row[k] for row in rows] for k, name in enumerate(head)}
-
-
-def _from_zero(text: str) -> int:
-    return _from(0, text)
-
-
-def _from_minus_one(text: str) -> int:
-    return _from(-1, text)
 
 
 def _from(least: int, text: str) -> int:

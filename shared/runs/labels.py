@@ -1,13 +1,13 @@
 """The noisy labels of runs: the same ones in every project, or not."""
 
 from collections.abc import Iterable
-from dataclasses import replace
 from itertools import combinations
 from pathlib import Path
 
 import numpy as np
 
 from shared.formats import noise_file
+from shared.formats.alignment import subset
 from shared.formats.noise_file import NoiseFile, NoiseFileError
 from shared.labels import Labels
 from shared.runs.run import NOISE, Run, RunError
@@ -23,14 +23,7 @@ def read_noise(folder: Path) -> NoiseFile | None:
         raise RunError(str(error)) from error
     if noise.indices is None:
         return noise
-    order = np.argsort(noise.indices, kind="stable")
-    return NoiseFile(
-        noise.noisy_labels[order],
-        None if noise.clean_labels is None else noise.clean_labels[order],
-        noise.indices[order],
-        None if noise.open_set is None else noise.open_set[order],
-        replace(noise.header, clean_labels_sha256=None),  # which is of another order
-    )
+    return subset(noise, np.argsort(noise.indices, kind="stable"))
 
 
 def noise_hash(folder: Path) -> str | None:

@@ -4,10 +4,11 @@ The one table of all methods. A project is recognised by the names of its settin
 """
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any, NamedTuple
 
 from shared.runs.files import number
-from shared.runs.run import RunError
+from shared.runs.run import Evaluation, Run, RunError
 
 INSTANCEGM, RE_SLN, LRA, IEG, INSTSEG = PROJECTS = (
     *("instancegm", "re_sln", "lra_diffusion"),
@@ -101,3 +102,36 @@ def planned(
         return steps * float(rows[-1]["epoch"]) / done if steps is not None and done else None
     epochs = number(settings.get(EPOCHS.get(project, "")))
     return epochs + 1 if project == INSTANCEGM and epochs is not None else epochs
+
+
+def classifier_run(
+    place: Path,
+    method: Method,
+    settings: dict[str, Any],
+    rows: list[dict[str, Any]],
+    noise_sha256: str | None = None,
+) -> Run:
+    """The run of a folder, or of a curve, with these settings and rows."""
+    project = method.project
+    entry, averaged = reported(project, settings, rows)
+    seed = settings.get("seed")
+    return Run(
+        folder=place,
+        project=project,
+        method=method.key,
+        title=method.title,
+        config=settings,
+        rows=rows,
+        evaluations=[
+            Evaluation(row["epoch"], accuracy)
+            for row in rows
+            if (accuracy := number(row.get(entry))) is not None
+        ],
+        epochs=trained(rows),
+        epochs_planned=planned(project, settings, rows),
+        averaged=averaged,
+        which=WHICH.get(project, ""),
+        seconds=sum(number(row.get("seconds")) or 0.0 for row in rows),
+        seed=seed if isinstance(seed, int) else None,
+        noise_sha256=noise_sha256,
+    )

@@ -69,32 +69,11 @@ def _read(folder: Path) -> Run:
 def _of_classifier(folder: Path) -> Run:
     config = read_settings(folder / CONFIG)
     try:
-        project, key, title = methods.recognised(config)
+        method = methods.recognised(config)
     except RunError as error:
         raise RunError(f"{folder / CONFIG}: {error}") from error
-    rows = read_log(folder, "iteration" if project == methods.IEG else "epoch")
-    entry, averaged = methods.reported(project, config, rows)
-    seed = config.get("seed")
-    return Run(
-        folder=folder,
-        project=project,
-        method=key,
-        title=title,
-        config=config,
-        rows=rows,
-        evaluations=[
-            Evaluation(row["epoch"], accuracy)
-            for row in rows
-            if (accuracy := number(row.get(entry))) is not None
-        ],
-        epochs=methods.trained(rows),
-        epochs_planned=methods.planned(project, config, rows),
-        averaged=averaged,
-        which=methods.WHICH.get(project, ""),
-        seconds=sum(number(row.get("seconds")) or 0.0 for row in rows),
-        seed=seed if isinstance(seed, int) else None,
-        noise_sha256=noise_hash(folder),
-    )
+    rows = read_log(folder, "iteration" if method.project == methods.IEG else "epoch")
+    return methods.classifier_run(folder, method, config, rows, noise_hash(folder))
 
 
 def _of_detector(folder: Path, own: list[detectors.Row], config: dict[str, Any]) -> Run:

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from shared.errors import UserError
-from shared.formats.label_quality import CORRECTED, PROBS, TABLE
+from shared.formats.label_quality import TABLE
 
 NOISE = "noise.npz"
 LAST_ROUND = 1e-6  # of an epoch: a share of the steps of an epoch is no exact number
@@ -68,14 +68,6 @@ class Run:
     @property
     def label_quality_path(self) -> Path | None:
         return self._file(TABLE)
-
-    @property
-    def corrected_labels_path(self) -> Path | None:
-        return self._file(CORRECTED)
-
-    @property
-    def pred_probs_path(self) -> Path | None:
-        return self._file(PROBS)
 
     def _file(self, name: str) -> Path | None:
         path = self.folder / name

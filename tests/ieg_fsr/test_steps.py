@@ -79,9 +79,11 @@ OPTIONS = {
 @cache
 def conv_network():
     """A small Wide ResNet: the network as functions, weights, moving statistics."""
-    model = networks.build("wrn10-1", CLASSES, image_shape=(SIDE, SIDE, 3), seed=3)
+    name = "wrn10-1"
     return of_model(
-        model, partial(networks.regularisation, model), partial(networks.meta_regularisation, model)
+        networks.build(name, CLASSES, image_shape=(SIDE, SIDE, 3), seed=3),
+        partial(networks.regularisation, name),
+        partial(networks.meta_regularisation, name),
     )
 
 

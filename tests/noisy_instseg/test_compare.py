@@ -192,7 +192,7 @@ def test_the_script_runs_from_any_folder(two_stages):
 
 def test_curves_with_and_without_a_switch_are_drawn():
     curves = {"a": {epoch: 0.01 * epoch for epoch in range(1, 60)}, "b": {1: 0.0}}
-    assert figures.ap_by_epoch("title", curves, {"a": 6.5}).startswith(b"\x89PNG")
+    assert figures.png(figures.draw_epochs("title", curves, {"a": 6.5})).startswith(b"\x89PNG")
 
 
 # ---- what all tools beside training share

@@ -135,10 +135,6 @@ def test_another_file_is_never_overwritten_silently(make, tmp_path):
             {"kind": "confidence", "more": ["--mean_probs", "p.npy"]},
             ["cannot read --mean_probs p.npy"],
         ),
-        (
-            {"kind": "confidence", "more": ["--map", "cifar10"]},
-            ["--map is for asymmetric noise"],
-        ),
         ({"more": ["--exclude_true_class", "--include_true_class"]}, ["not allowed with"]),
         ({"more": ["--seed", "-1"]}, ["seed -1"]),
         ({"more": ["--image_size", "64"]}, ["32 x 32"]),

@@ -207,10 +207,9 @@ def test_round_trips_of_parts_and_flags(tmp_path):
         (noise_file.make([1, 2]), "xlsx", "unknown format"),
     ],
 )
-def test_what_a_format_cannot_hold_is_refused(tmp_path, noise, format, message):
+def test_what_a_format_cannot_hold_is_refused(noise, format, message):
     with pytest.raises(NoiseFileError, match=message):
-        write_any(tmp_path / "out", noise, format)
-    assert list(tmp_path.iterdir()) == []
+        encode_any(noise, format)
 
 
 def test_the_ending_names_the_format():

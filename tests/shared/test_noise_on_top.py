@@ -108,13 +108,6 @@ def test_posteriors_of_the_first_images_label_those(tmp_path, capsys):
         (ETA, ["--factor", 0], "no number above 0"),
         (np.roll(ETA, 1, axis=1), ["--rate", 0.2], "out of reach of type 1"),  # always wrong
         (ETA, ["--rate", 1.5], r"outside \[0, 1\]"),
-        (ETA, ["--rate", 0.4, "--mean_probs", "p.npy"], "--mean_probs is for confidence noise"),
-        (ETA, ["--rate", 0.4, "--independent"], "--independent is for"),
-        (
-            ETA,
-            ["--rate", 0.4, "--map", "cifar10"],
-            "--map is for asymmetric noise: leave it out for pmd",
-        ),
     ],
 )
 def test_what_cannot_become_pmd_noise_is_refused(tmp_path, capsys, content, more, message):

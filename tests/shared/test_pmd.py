@@ -241,7 +241,6 @@ def test_noise_on_top_at_the_ends():
 def test_what_are_no_posteriors_is_refused(eta, message):
     for call in (
         lambda: pmd.pmd_labels(eta, 1, 1.0),
-        lambda: pmd.best_two(eta),
         lambda: pmd.margin(eta),
         lambda: pmd.factor_for_rate(eta, 1, 0.4, [0]),
     ):

@@ -69,12 +69,6 @@ def test_a_python_2_batch_is_read():
     assert_same(found["data"], ROWS)
 
 
-@pytest.mark.parametrize("encoding", ["bytes", "latin1", "utf-8"])
-def test_python_2_strings_follow_the_encoding(encoding):
-    data = b"\x80\x02U\x03abcq\x01."
-    assert loads(data, encoding=encoding) == (b"abc" if encoding == "bytes" else "abc")
-
-
 def test_arrays_are_writable():
     loads(pickle.dumps(np.arange(3), 2))[0] = 7
 

@@ -189,14 +189,13 @@ OPERATIONS: dict[str, Operation] = {
 }
 
 
-def cutout(image: tf.Tensor, row: tf.Tensor, column: tf.Tensor, value: int = 0) -> tf.Tensor:
-    """`value` in a square of CUTOUT_SIDE around a pixel, as far as it is inside the image."""
+def cutout(image: tf.Tensor, row: tf.Tensor, column: tf.Tensor) -> tf.Tensor:
+    """Zeros in a square of CUTOUT_SIDE around a pixel, as far as it is inside the image."""
     half = CUTOUT_SIDE // 2
     rows, columns = tf.range(tf.shape(image)[0]) - row, tf.range(tf.shape(image)[1]) - column
     in_rows, in_columns = (rows >= -half) & (rows < half), (columns >= -half) & (columns < half)
-    return tf.where(
-        (in_rows[:, None] & in_columns)[:, :, None], tf.constant(value, image.dtype), image
-    )
+    hidden = (in_rows[:, None] & in_columns)[:, :, None]
+    return tf.where(hidden, tf.constant(0, image.dtype), image)
 
 
 def imagenet_policy(

@@ -22,10 +22,9 @@ from shared.datasets.decoding import NAMED, open_rgb
 from shared.datasets.image_data import DatasetError, ImageData, ImageFiles
 from shared.datasets.progress import watched
 from shared.errors import printable
-from shared.formats.alignment import evenly, hold_out
+from shared.formats.alignment import hold_out
 
 MEMORY_SIDE = 32  # pixels of a side, up to which all pictures are decoded at the start
-LOOKED_AT = 50  # pictures, by which their size is judged
 
 
 @dataclass(frozen=True)
@@ -68,7 +67,9 @@ def load(path: str | Path | None, wishes: Wishes) -> ImageData | ImageFiles:
             skip_broken=wishes.skip_broken,
             cache_dir=wishes.cache_dir,
         )
-        _mention_large_pictures(data)
+        better = "--network_name=resnet50 (resnet50v1 with --pretrained=imagenet) trains at 224"
+        if note := image_folder.note_on_size(data, better):
+            print(f"note: {note}")
     if wishes.val_fraction is not None and len(data.test_labels):
         raise DatasetError(
             f"{datasets.data_root(path)} has test images: leave out --val_fraction, which holds "
@@ -139,18 +140,3 @@ def _fault(file: Path) -> str:
     except DatasetError as error:
         return f"{file} ({error.__cause__})"
     return ""
-
-
-def _mention_large_pictures(data: ImageData) -> None:
-    """One line where much of the pictures is lost at 32 x 32."""
-    if data.location is None or not data.train_names:  # arrays
-        return
-    chosen = [data.train_names[row] for row in evenly(len(data.train_names), LOOKED_AT)]
-    inside = data.location / "train"  # what names are below, but for a list of all pictures
-    folder = inside if (inside / chosen[0]).is_file() else data.location
-    side = image_folder.large_pictures([folder / name for name in chosen], MEMORY_SIDE)
-    if side is not None:
-        print(
-            f"note: pictures of about {side} pixels are reduced to {MEMORY_SIDE}: "
-            "--network_name=resnet50 (resnet50v1 with --pretrained=imagenet) trains at 224"
-        )

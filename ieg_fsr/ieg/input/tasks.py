@@ -322,12 +322,12 @@ def _task(
         data.class_names,
         train,
         probe,
-        test,
-        None,
-        record,
-        data.location,
-        order,
-        tuple(names[row] for row in rows[train_ids]) if names else (),
+        evaluation=test,
+        second_evaluation=None,
+        noise=record,
+        location=data.location,
+        evaluation_rows=order,
+        files=tuple(names[row] for row in rows[train_ids]) if names else (),
     )
 
 
@@ -364,9 +364,9 @@ def _webvision(
         sets.class_names,
         sets.train,
         sets.probe,
-        sets.validation,
-        sets.imagenet,
-        record,
-        sets.folder,
+        evaluation=sets.validation,
+        second_evaluation=sets.imagenet,
+        noise=record,
+        location=sets.folder,
         files=sets.files,
     )

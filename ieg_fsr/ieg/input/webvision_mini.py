@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from ieg.input.image_sources import FileSource
 from shared import datasets
 from shared.datasets import webvision
-from shared.datasets.cifar import walk
+from shared.datasets.folders import walk
 from shared.datasets.image_data import DatasetError
 from shared.formats.alignment import evenly
 

@@ -79,6 +79,7 @@ def step(
         "weights": applied,
         "meta_gradients": found.meta_gradients,
         "cost": cost,
+        "class_weights": class_weights,
     }
     if pseudo:
         samples["pseudo_rows"] = pseudo.gamma * rows + (1.0 - pseudo.gamma) * logits
@@ -91,7 +92,6 @@ def step(
         **weight_metrics(applied, batch),
         **_monitors(cost, margin, applied, batch),
     }
-    samples["class_weights"] = class_weights
     return Outcome(gradients, moving, metrics, samples)
 
 
