@@ -198,7 +198,7 @@ def test_regularisation_of_every_network():
         float(np.sum(kernel.astype(float) ** 2)) for kernel in kernels(model).values()
     )
     assert float(
-        networks.regularisation("resnet29", values(model.trainable_variables))
+        networks.regularisation(model, values(model.trainable_variables))
     ) == pytest.approx(by_hand, rel=1e-5)
 
 

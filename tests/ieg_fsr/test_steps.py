@@ -79,11 +79,9 @@ OPTIONS = {
 @cache
 def conv_network():
     """A small Wide ResNet: the network as functions, weights, moving statistics."""
-    name = "wrn10-1"
+    model = networks.build("wrn10-1", CLASSES, image_shape=(SIDE, SIDE, 3), seed=3)
     return of_model(
-        networks.build(name, CLASSES, image_shape=(SIDE, SIDE, 3), seed=3),
-        partial(networks.regularisation, name),
-        partial(networks.meta_regularisation, name),
+        model, partial(networks.regularisation, model), partial(networks.meta_regularisation, model)
     )
 
 

@@ -85,7 +85,7 @@ def _wrn_size(name: str) -> tuple[int, int] | None:
 
 
 def regularisation(
-    name: str,
+    network: keras.Model | str,
     variables: Sequence[Tensor],
     *,
     weight_decay: float = 5e-4,
@@ -96,21 +96,22 @@ def regularisation(
     weight_decay is that of resnet32 and resnet18, l2_weight_decay that of resnet50 and resnet50v1;
     the others have their own.
     """
-    if name == "resnet29":  # as published: no 1/2, no biases, no batch normalisation
+    if _name(network) == "resnet29":  # as published: no 1/2, no biases, no batch normalisation
         return RESNET29_DECAY * 2.0 * _half_squares([v for v in variables if len(v.shape) > 1])
     return meta_regularisation(
-        name, variables, weight_decay=weight_decay, l2_weight_decay=l2_weight_decay
+        network, variables, weight_decay=weight_decay, l2_weight_decay=l2_weight_decay
     )
 
 
 def meta_regularisation(
-    name: str,
+    network: keras.Model | str,
     variables: Sequence[Tensor],
     *,
     weight_decay: float = 5e-4,
     l2_weight_decay: float = 4e-4,
 ) -> Tensor:
     """Half the sum of squares of looked-ahead variables, all or some, times the network's decay."""
+    name = _name(network)
     rates = {
         "resnet29": RESNET29_DECAY,
         "resnet32": weight_decay,
@@ -120,6 +121,10 @@ def meta_regularisation(
     }
     rate = WRN_DECAY if _wrn_size(name) else rates[name]
     return rate * _half_squares(variables)
+
+
+def _name(network: keras.Model | str) -> str:
+    return network if isinstance(network, str) else network.name
 
 
 def _half_squares(variables: Sequence[Tensor]) -> Tensor:
