@@ -23,7 +23,7 @@ def load(path: Path, image_size: int) -> ImageData:
     Without test arrays the test part is empty. Raises DatasetError.
     """
     arrays = _read_arrays(path)
-    splits = ("train", "test") if len(arrays.get("test_labels", ())) else ("train",)
+    splits = ("train", "test") if np.size(arrays.get("test_labels", ())) else ("train",)
     labels = {split: _labels(path, arrays, split) for split in splits}
     names = _class_names(path, arrays, labels["train"])
     source = "class_names" if "class_names" in arrays else "train_labels"
