@@ -27,7 +27,7 @@ def checked_labels(
     array = np.asarray(values)
     if array.ndim != 1:
         of_rows = array.ndim == 2 and array.shape[1] > 1
-        fix = ", such as array.argmax(axis=1) of one-hot labels" if of_rows else ""
+        fix = ", a column of it or, of one-hot labels, array.argmax(axis=1)" if of_rows else ""
         raise error(f"{name} have shape {array.shape}: give one integer per sample, (N,){fix}")
     if array.dtype.kind not in "iu" and len(array):
         raise error(f"{name} are {array.dtype}: give integers (array.astype(np.int64))")
