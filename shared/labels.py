@@ -26,7 +26,9 @@ def checked_labels(
         raise error(f"num_classes is {num_classes}: it must be at least 1")
     array = np.asarray(values)
     if array.ndim != 1:
-        raise error(f"{name} have shape {array.shape}: give one integer per sample, (N,)")
+        of_rows = array.ndim == 2 and array.shape[1] > 1
+        fix = ", a column of it or, of one-hot labels, array.argmax(axis=1)" if of_rows else ""
+        raise error(f"{name} have shape {array.shape}: give one integer per sample, (N,){fix}")
     if array.dtype.kind not in "iu" and len(array):
         raise error(f"{name} are {array.dtype}: give integers (array.astype(np.int64))")
     wrong = np.flatnonzero((array < 0) | (array >= (2**62 if num_classes is None else num_classes)))

@@ -126,7 +126,7 @@ def read_rows(folder: Path, step: str = "epoch") -> list[dict[str, Any]]:
         raise RunFolderError(
             f"{path} cannot be read ({error.strerror}): give the folder of a run"
         ) from error
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise RunFolderError(
             f"{path} holds a line that is no row with {step!r}: {error}"
         ) from error

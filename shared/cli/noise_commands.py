@@ -206,6 +206,6 @@ def _class_names(noise: NoiseFile, data: ImageData | ImageFiles | None) -> tuple
     count = noise.header.num_classes or needed
     if count > MOST_CLASSES:
         raise NoiseFileError(
-            f"the labels go up to {count - 1}: too many classes to describe; are these labels?"
+            f"{str(count)[:30]} classes are too many to describe; are these labels?"
         )
     return tuple(f"class {number}" for number in range(count))

@@ -139,7 +139,7 @@ def _integer(entry: Any, key: str, place: str) -> int:
         )
     value = entry.get(key)
     if type(value) is not int or not 0 <= value < 2**62:
-        found = f"has no {key!r}" if key not in entry else f"has {key} {str(value)[:40]}"
+        found = f"has no {key!r}" if key not in entry else f"has {key} {repr(value)[:40]}"
         raise CocoError(f"{place} {found}: give an integer from 0 on")
     return value
 

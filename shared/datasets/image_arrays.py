@@ -23,7 +23,7 @@ def load(path: Path, image_size: int) -> ImageData:
     Without test arrays the test part is empty. Raises DatasetError.
     """
     arrays = _read_arrays(path)
-    splits = ("train", "test") if len(arrays.get("test_labels", ())) else ("train",)
+    splits = ("train", "test") if np.size(arrays.get("test_labels", ())) else ("train",)
     labels = {split: _labels(path, arrays, split) for split in splits}
     names = _class_names(path, arrays, labels["train"])
     source = "class_names" if "class_names" in arrays else "train_labels"
@@ -48,7 +48,7 @@ def _read_arrays(path: Path) -> dict[str, NDArray[np.generic]]:
             file = np.load(stream, allow_pickle=False)
             if isinstance(file, np.lib.npyio.NpzFile):
                 names = file.files
-                arrays = {name: file[name] for name in wanted if name in names}
+                arrays = {name: np.asarray(file[name]) for name in wanted if name in names}
     # numpy, zipfile and zlib have a dozen errors for damaged files between them.
     except Exception as error:
         raise DatasetError(
@@ -70,14 +70,16 @@ def _images(
     images, count = arrays[f"{split}_images"], len(arrays[f"{split}_labels"])
     what = f"{path}: {split}_images have shape {images.shape} and type {images.dtype}"
     if images.dtype != np.uint8:
+        example = "images" if images.dtype.kind in "iu" else "(images * 255)"
         raise DatasetError(
             f"{what}, expected uint8 in 0..255: convert them, such as by "
-            "(images * 255).astype(numpy.uint8)"
+            f"{example}.astype(numpy.uint8)"
         )
     if images.ndim == 3:
         images = np.repeat(images[..., None], 3, axis=3)
     if images.ndim != 4 or images.shape[3] != 3 or 0 in images.shape:
-        raise DatasetError(f"{what}, expected (N, H, W, 3), or (N, H, W) for grey: transpose them")
+        fix = "images.squeeze(3)" if images.shape[3:] == (1,) else "transpose them"
+        raise DatasetError(f"{what}, expected (N, H, W, 3), or (N, H, W) for grey: {fix}")
     if len(images) != count:
         raise DatasetError(
             f"{path}: {len(images)} {split}_images but {count} {split}_labels; one label for "

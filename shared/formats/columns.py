@@ -54,10 +54,20 @@ class Table:
 def of_value(value: Any) -> Table:
     """The table of a value that a pickle, a torch file or JSON held."""
     if isinstance(value, Mapping):
-        return Table({str(name): _column(item) for name, item in value.items()})
+        if not any(isinstance(item, (list, tuple, np.ndarray, Tensor)) for item in value.values()):
+            names = ", ".join(_name(name)[:20] for name in list(value)[:3]) or "nothing"
+            raise NoiseFileError(
+                f"the file has {len(value):,} entries ({names}) and no list of labels: give them "
+                "as one list in the dataset's order, or as a .csv with the columns filename,label"
+            )
+        return Table({_name(name): _column(item) for name, item in value.items()})
+    if isinstance(value, (list, tuple)) and len(value) == 2:
+        value = [item.array() if isinstance(item, Tensor) else item for item in value]
     if _is_pair_of_lists(value):
         found, indices = value
         return Table({SINGLE: _column(found)}, indices=labels(indices, "the second list, indices"))
+    if isinstance(value, tuple):
+        value = list(value)
     if not isinstance(value, (list, np.ndarray, Tensor)):
         raise NoiseFileError(
             f"the file holds a {type(value).__name__}, not a list of labels: give one of labels"
@@ -69,13 +79,22 @@ def _is_pair_of_lists(value: Any) -> bool:
     """Whether it is [labels, indices]: lists of one length, of which the second repeats nothing."""
     if not (isinstance(value, (list, tuple)) and len(value) == 2):
         return False
+    if not all(isinstance(item, (list, np.ndarray)) for item in value):
+        return False
     first, second = value
-    if not all(isinstance(item, (list, np.ndarray)) for item in value) or len(first) != len(second):
+    if len(first) != len(second):
         return False
     return all(map(_is_integer, second)) and len(set(map(int, second))) == len(second)
 
 
+def _name(key: Any) -> str:
+    """Of a column; Python 2 wrote bytes."""
+    return key.decode("latin1") if isinstance(key, bytes) else str(key)
+
+
 def _column(value: Any) -> Column:
+    if isinstance(value, tuple):
+        value = list(value)
     if isinstance(value, Tensor):
         return Column(value.array, value.looks_like_labels)
     if isinstance(value, np.ndarray):
@@ -102,7 +121,7 @@ def labels(value: Any, name: str) -> Labels:
         for position, item in enumerate(value):
             if not _is_integer(item) or abs(int(item)) >= 2**62:
                 raise NoiseFileError(
-                    f"item {position} of the list is {repr(item)[:40]}, not a label: give integers "
+                    f"item {position} of the list is {_shown(item)}, not a label: give integers "
                     "from 0 on"
                 )
         value = np.array(value, np.int64)
@@ -111,3 +130,12 @@ def labels(value: Any, name: str) -> Labels:
     found = checked_labels(value, None, name=name, error=NoiseFileError, copy=False)
     found.setflags(write=False)
     return found
+
+
+def _shown(item: Any) -> str:
+    """An item of a list, for a message: a number may have more digits than Python prints."""
+    if _is_integer(item) and int(item).bit_length() > 128:
+        return "a number of more than 128 bits"
+    if item is None or isinstance(item, (bool, int, float, np.number)):
+        return str(item)
+    return repr(item[:40]) if isinstance(item, (str, bytes)) else f"a {type(item).__name__}"

@@ -31,8 +31,8 @@ from numpy.typing import NDArray
 
 from shared.coco.file import is_annotations
 from shared.files import write_atomically
-from shared.formats import columns as column_reader
 from shared.formats import (
+    column_names,
     label_studio,
     noise_file,
     safe_arrays,
@@ -40,6 +40,7 @@ from shared.formats import (
     text_table,
     torch_file,
 )
+from shared.formats import columns as column_reader
 from shared.formats.columns import SINGLE, Column, Table
 from shared.formats.noise_file import NoiseFile, NoiseFileError, check_rows, make
 from shared.formats.safe_arrays import Archive, TooLargeError, UnsafeArrayError
@@ -51,18 +52,7 @@ OPEN_SET_FORMATS = ("npz", "csv")  # can say which images are replaced
 PMD_SAMPLES = 45_000
 # Where CIFAR-N's labels in TensorFlow's order lie, and what maps them to torchvision's
 ORDER_FILES = {50_000: ("image_order_c10.npy", "image_order_c100.npy")}
-# Names of clean labels, besides clean...; the second ones only where there is none of the first
-_CLEAN_NAMES = (
-    {"gt", "gt_label", "gt_labels", "ground_truth", "true_label", "true_labels", "y_true"},
-    {"target", "targets", "label", "labels", "y", "original_label", "original_labels"},
-)
-_NOISY_NAMES = {
-    *("noisy", "noisy_label", "noisy_labels", "noise_label", "noise_labels", "noisy_targets"),
-    *("label_noisy", "labels_noisy", "label_noise", "y_noisy", "noisy_y", "given_label"),
-    "new_label",  # beside a given_label: then nobody knows which is meant
-}
-# Of the rows in the training set; of text tables `text_table` knows them
-_INDEX_NAMES = {"index", "indices", "idx", "sample_index", "sample_indices"}
+_MOST_SHOWN = 20  # of the columns, in a message
 _UNREADABLE = (NoiseFileError, UnsafeArrayError, UnsafePickleError)
 
 
@@ -136,7 +126,7 @@ def _parsed(path: Path) -> NoiseFile | Table:
 
 def _with_indices(table: Table) -> Table:
     """The same without the column, if there is one, that says which samples the others are of."""
-    names = [name for name in table.columns if _plain(name) in _INDEX_NAMES]
+    names = [name for name in table.columns if column_names.is_index(name)]
     if table.is_text or table.indices is not None or len(names) != 1 or len(table.columns) < 2:
         return table
     rest = {name: column for name, column in table.columns.items() if name != names[0]}
@@ -150,14 +140,11 @@ def _parse(data: bytes) -> NoiseFile | Table:
         return _parse_zip(data)
     if data.startswith(b"\x93NUMPY"):
         return _parse_npy(data)
-    if data.startswith(torch_file.LEGACY_START):
+    if torch_file.is_legacy(data):
         return column_reader.of_value(torch_file.load(data))
     if data.startswith(b"\x80"):
         return column_reader.of_value(safe_pickle.loads(data, object_arrays=True))
-    try:
-        text = text_table.decoded(data)
-    except UnicodeDecodeError:
-        text = ""
+    text = text_table.of_bytes(data)
     if text.lstrip().startswith(("[", "{")):
         value = _parse_json(text)
         if label_studio.is_export(value):
@@ -168,8 +155,8 @@ def _parse(data: bytes) -> NoiseFile | Table:
     if text and text_table.looks_like(text):
         return text_table.parse(text)
     raise NoiseFileError(
-        f"this is not a noise file of a known format: .{', .'.join(FORMATS)} files, pickles and "
-        "lists of labels are read, text in UTF-8 or UTF-16"
+        f"this is not a noise file of a known format: .{', .'.join(FORMATS)} files, pickles of "
+        "protocol 2 or later and lists of labels are read, text in UTF-8 or UTF-16"
     )
 
 
@@ -202,14 +189,9 @@ def _parse_json(text: str) -> Any:
         value = json.loads(text)
     except (ValueError, RecursionError) as error:
         raise NoiseFileError(f"the file looks like JSON but is none ({error})") from error
-    if isinstance(value, dict) and not any(isinstance(item, list) for item in value.values()):
-        raise NoiseFileError(
-            f"a JSON object with {sorted(value)[:5]} has no list of labels: give a list of labels, "
-            "or an object with one"
-        )
     if is_annotations(value):
         raise NoiseFileError(
-            f"a JSON object with {sorted(value)[:5]} is COCO annotations, which are for "
+            f"a JSON object with {str(sorted(value)[:5])[:80]} is COCO annotations, which are for "
             "`noise make --format coco`, `noise info` and `noise compare`"
         )
     return value
@@ -225,22 +207,32 @@ def _choose(table: Table, column: str | None, file_name: str) -> str:
     if column is None and (usual := _usual(table)) is not None:
         return usual
     found = _listed(table, "the file")
-    choice = ", ".join(f"{name}{_rate_text(table, name)}" for name in found) or "none at all"
-    problem = "has several columns of labels" if column is None else f"has no column {column!r}"
-    raise NoiseFileError(f"the file {problem}: choose {file_name}:COLUMN among {choice}")
+    if column is None and len(found) == 1:  # of clean labels
+        found = dict(table.columns)
+    shown = [f"{name[:40]}{_rate_text(table, name)}" for name in list(found)[:_MOST_SHOWN]]
+    more = f" and {len(found) - _MOST_SHOWN} more" if len(found) > _MOST_SHOWN else ""
+    choice = f"choose {file_name}:COLUMN among {', '.join(shown)}{more}"
+    if column is not None:
+        raise NoiseFileError(f"the file has no column {column[:40]!r}: {choice}")
+    raise NoiseFileError(f"the file has several columns of labels: {choice}")
 
 
 def _usual(table: Table) -> str | None:
     """The only column of noisy labels, or the only one with a usual name."""
-    found = _label_columns(table)
-    noisy = [name for name in found if name not in _clean_names(table)]
-    usual = [name for name in noisy if _plain(name) in _NOISY_NAMES]
+    clean = set(_clean_names(table))
+    noisy = [name for name in _label_columns(table) if name not in clean]
+    # Where the clean labels alone can be read, the noisy ones say what is wrong with them.
+    usual = column_names.noisy(noisy or (name for name in table.columns if name not in clean))
     return next((names[0] for names in (noisy, usual) if len(names) == 1), None)
 
 
 def _label_columns(table: Table) -> dict[str, Column]:
     """The columns that look like labels; all of them where none does, for a message about one."""
-    found = {name: column for name, column in table.columns.items() if column.is_labels}
+    found = {
+        name: column
+        for name, column in table.columns.items()
+        if column.is_labels and not column_names.is_other(name)
+    }
     return found or dict(table.columns)
 
 
@@ -255,19 +247,13 @@ def _listed(table: Table, file: str) -> dict[str, Column]:
     return found
 
 
-def _plain(name: str) -> str:
-    return name.lower().replace("-", "_").replace(" ", "_")
-
-
 def _clean_names(table: Table) -> list[str]:
-    """The columns of clean labels, if there are others."""
-    names = list(_label_columns(table))
-    sure, likely = (
-        [name for name in names if _plain(name) in usual or _plain(name).startswith("clean")]
-        for usual in _CLEAN_NAMES
-    )
-    clean = sure or likely
-    return clean if len(clean) < len(names) else []
+    """The columns of clean labels, if there are others that may be meant."""
+    names = _label_columns(table)
+    clean = column_names.clean(names)
+    if any(map(column_names.is_surely_clean, clean)):
+        return clean if len(clean) < len(table.columns) else []
+    return clean if len(clean) < len({*names, *column_names.noisy(table.columns)}) else []
 
 
 def _clean_column(table: Table, chosen: str) -> Column | None:

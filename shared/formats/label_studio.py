@@ -84,18 +84,19 @@ def _of_task(task: Any) -> Iterator[_Answer]:
         yield from _of_flat(task)
         return
     place = f"task {task.get('id', '?')}"
-    annotations = task.get("annotations")
-    if not isinstance(annotations, list):
+    annotations, data = task.get("annotations"), task["data"]
+    if not isinstance(annotations, list) or not isinstance(data, dict):
         raise NoiseFileError(
-            f"{place} has no annotations: export the project as JSON, after its review"
+            f"{place} has no annotations or no data: export the project as JSON, after its review"
         )
     for each in annotations:
         if not isinstance(each, dict) or each.get("was_cancelled"):
             continue
-        for result in each.get("result") or ():
+        results = each.get("result")
+        for result in results if isinstance(results, list) else ():
             if isinstance(result, dict) and result.get("from_name") == CONTROL:
                 choice = _only(result.get("value"), place)
-                yield _Answer(place, task["data"], choice, bool(each.get("ground_truth")))
+                yield _Answer(place, data, choice, bool(each.get("ground_truth")))
 
 
 def _of_flat(row: Mapping[str, Any]) -> Iterator[_Answer]:
@@ -103,7 +104,7 @@ def _of_flat(row: Mapping[str, Any]) -> Iterator[_Answer]:
     place = f"task {row.get('id', '?')}"
     answer = row.get(CONTROL)
     if isinstance(answer, str) and answer.startswith(("{", "[")):
-        with contextlib.suppress(ValueError):  # it is the name of a class
+        with contextlib.suppress(ValueError, RecursionError):  # it is the name of a class
             answer = json.loads(answer)
     if answer:
         yield _Answer(place, row, answer if isinstance(answer, str) else _only(answer, place))

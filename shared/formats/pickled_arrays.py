@@ -15,6 +15,8 @@ import numpy as np
 
 MAX_DEPTH = 100  # containers inside containers; data files have two or three
 _MAX_DIMENSION = 2**40
+_MOST_COPIES = 16  # of items that containers share, by the file's size: doubled 40 times, they are
+# 10**12 in 300 bytes
 
 GLOBALS = {
     ("numpy.core.multiarray", "_reconstruct"): "_reconstruct",
@@ -80,7 +82,9 @@ class Rebuilder:
         # once as array).
         self.byte_budget = 2 * file_size
         self.dtypes = _DTYPE_CODES | (_OBJECT_CODES if object_arrays else set())
-        self.resolved: dict[int, tuple[object, object]] = {}
+        self.resolved: dict[int, tuple[object, object, int]] = {}  # by id: with its items
+        # As many as it would have if nothing were shared: who prints or copies it takes that long.
+        self.items, self.max_items = 0, _MOST_COPIES * file_size
 
     def spend(self, size: int) -> None:
         self.byte_budget -= size
@@ -162,17 +166,25 @@ class Rebuilder:
         if type(value) not in _RESOLVED_TYPES:
             return value
         if id(value) in self.resolved:
-            result = self.resolved[id(value)][1]
+            _, result, size = self.resolved[id(value)]
             if result is _IN_PROGRESS:
                 raise UnsafePickleError("a container holds itself")
+            self.count(size)
             return result
         if depth > MAX_DEPTH:
             raise UnsafePickleError(f"containers are nested more than {MAX_DEPTH} deep")
         # `value` is held too, so that its id stays its own.
-        self.resolved[id(value)] = (value, _IN_PROGRESS)
+        self.resolved[id(value)] = (value, _IN_PROGRESS, 0)
+        before = self.items
+        self.count(len(value) if isinstance(value, (list, dict, tuple)) else 1)
         result = self._with_arrays(value, depth + 1)
-        self.resolved[id(value)] = (value, result)
+        self.resolved[id(value)] = (value, result, self.items - before)
         return result
+
+    def count(self, size: int) -> None:
+        self.items += size
+        if self.items > self.max_items:
+            raise UnsafePickleError("containers refer to one another so often that all is too much")
 
     def _with_arrays(self, value: Any, depth: int) -> object:
         if isinstance(value, Array):

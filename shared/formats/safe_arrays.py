@@ -23,6 +23,7 @@ MAX_LABELS = 2**25  # the largest set of labels we know has 14 million
 # of it can lie in the file.
 MAX_INFLATED_BYTES = 32 * 2**20
 MAX_MEMBERS = 256
+MAX_DIMENSIONS = 32  # of numpy 1; numpy 2 has 64
 MAX_NPY_HEADER = 4096
 _HEAD = MAX_NPY_HEADER + 16  # bytes of an .npy file that hold its header
 # dtype kind -> what to call it, how to get it
@@ -32,6 +33,8 @@ _WISHES = {
     "b": ("flags", "bool"),
     "U": ("text", "str"),
 }
+_NAMES = "the position of its name in the list of classes"
+_NO_NUMBERS = {"U": _NAMES, "S": _NAMES, "V": "a field alone, array['noisy']"}
 _BROKEN_ZIP = (
     zipfile.BadZipFile,
     zlib.error,
@@ -72,9 +75,12 @@ def parse_npy(data: bytes, kinds: str = "iu") -> NDArray[Any]:
     shape, fortran_order, dtype, start = npy_header(data)
     if dtype.kind not in kinds or dtype.subdtype is not None:
         wanted, example = next(wish for kind, wish in _WISHES.items() if kind in kinds)
-        raise UnsafeArrayError(
-            f"the array holds {dtype}, not {wanted}; save it as {wanted} (array.astype({example}))"
-        )
+        fix = f"save it as {wanted} (array.astype({example}))"
+        if "i" in kinds and dtype.kind in _NO_NUMBERS:
+            fix = f"save one number per sample instead: {_NO_NUMBERS[dtype.kind]}"
+        elif "i" in kinds and len(shape) == 2 and shape[1] > 1:
+            fix = "of probabilities or one-hot labels save array.argmax(axis=1)"
+        raise UnsafeArrayError(f"the array holds {str(dtype)[:80]}, not {wanted}; {fix}")
     declared = math.prod(shape) * dtype.itemsize  # Python integers: no overflow
     if declared != len(data) - start:
         raise UnsafeArrayError(
@@ -107,8 +113,8 @@ def npy_header(data: bytes) -> tuple[tuple[int, ...], bool, np.dtype[Any], int]:
     # It holds a Python literal: SyntaxError, MemoryError, TokenError ..., by version of numpy.
     except Exception as error:
         raise UnsafeArrayError(f"the .npy header is damaged ({error})") from error
-    if not all(type(size) is int and size >= 0 for size in shape):
-        raise UnsafeArrayError(f"the .npy header claims shape {shape}: damaged file")
+    if len(shape) > MAX_DIMENSIONS or not all(type(size) is int and size >= 0 for size in shape):
+        raise UnsafeArrayError(f"the .npy header claims shape {str(shape)[:40]}: damaged file")
     return shape, fortran_order, dtype, stream.tell()
 
 
@@ -178,7 +184,7 @@ class Archive:
                 return member.read(size)
         except _BROKEN_ZIP as error:
             raise UnsafeArrayError(
-                f"{name} is damaged ({error}): copy or download the file again"
+                f"{name} is damaged ({str(error)[:100]}): copy or download the file again"
             ) from error
 
     def _spend(self, name: str, size: int) -> None:

@@ -178,6 +178,8 @@ class _Reader:
                 raise UnsafePickleError(
                     f"a dictionary key is a {type(key).__name__}, only text and numbers are read"
                 )
+            if isinstance(key, int) and abs(key) >= 2**63:  # there are many of one hash
+                raise UnsafePickleError("a dictionary key is a number of more than 64 bits")
             target[key] = value
 
     # ---- memo

@@ -4,7 +4,8 @@
     filename,label             names of files, for a dataset of files
     ,clean,noisy               the unnamed index that pandas writes
     00/1.jpg 3                 the lists of Clothing1M, WebVision and others
-    3                          one label per line, also as numpy.savetxt writes it: 3.000e+00
+    3                          one label per line, also as numpy.savetxt writes it: 3.000e+00, and
+                               below a line with #
     index,given_label,new_label,new_name    ticked on the page of compare.report; without a right
                                label, new_label, a sample is left out
 
@@ -48,11 +49,24 @@ def decoded(data: bytes) -> str:
     return data.decode("utf-16" if is_utf_16 else "utf-8-sig")
 
 
+def of_bytes(data: bytes) -> str:
+    """The same; nothing for bytes that are no text."""
+    has_mark = data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
+    if b"\0" in data and not has_mark:  # old pickles and tables of numbers are full of it
+        return ""
+    try:
+        return decoded(data)
+    except UnicodeDecodeError:
+        return ""
+
+
 def looks_like(text: str) -> bool:
     """Whether the text begins like one of these."""
     lines = text.lstrip().split("\n", 2)[:2]
-    return any(mark in lines[0] for mark in _MARKS) or any(
-        line.strip() and _NUMBER.fullmatch(line.split()[-1]) for line in lines
+    return (
+        lines[-1].startswith("#")
+        or any(mark in lines[0] for mark in _MARKS)
+        or any(line.strip() and _NUMBER.fullmatch(line.split()[-1]) for line in lines)
     )
 
 
@@ -62,9 +76,14 @@ def parse(text: str) -> Table:
         raise NoiseFileError(
             f"the text is longer than {MAX_BYTES >> 20} MiB: save the labels as .npy"
         )
-    lines = text.lstrip("\r\n").removeprefix("# ").splitlines()  # it may begin with a tab
+    lines = text.lstrip("\r\n").splitlines()  # it may begin with a tab
     while lines and not lines[-1].strip(" "):
         lines.pop()
+    if len(lines) > 1 and lines[0].startswith("#"):  # as numpy.savetxt writes what it is told
+        if lines[1].startswith("#"):
+            raise NoiseFileError("line 2 is a remark: delete all but the first of them")
+        is_list = _NUMBER.fullmatch(lines[1].strip()) is not None
+        lines[0] = "label" if is_list else lines[0][1:].lstrip(" ")
     rows = _rows(lines)
     head = next(rows)
     if head[:2] in (["src", "dsts"], ["src", "dst"]):
@@ -76,7 +95,7 @@ def parse(text: str) -> Table:
             "this is a list of pairs of open-set noise, not labels: give the noise file with "
             "the flags"
         )
-    has_names = not any(map(_is_value, head))
+    has_names = not any(map(_is_value, head)) and not all(map(_is_number, head))
     columns: list[list[str]] = [[] if has_names else [cell] for cell in head]
     for number, row in enumerate(rows, start=2):
         if len(row) != len(head):
@@ -106,6 +125,15 @@ def _rows(lines: list[str]) -> Iterator[list[str]]:
 
 def _is_value(cell: str) -> bool:
     return cell in _FLAGS or _NUMBER.fullmatch(cell) is not None
+
+
+def _is_number(cell: str) -> bool:
+    """Whether Python would read it as one, so that it is no name."""
+    try:
+        float(cell)
+    except ValueError:
+        return False
+    return True
 
 
 def _unnamed(columns: list[list[str]]) -> Table:

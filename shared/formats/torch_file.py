@@ -24,7 +24,7 @@ from shared.formats.safe_arrays import Archive, UnsafeArrayError
 from shared.formats.safe_pickle import UnsafePickleError
 from shared.labels import Labels
 
-# The pickled magic number of the old format
+# The pickled magic number of the old format; of newer protocols a frame precedes it
 LEGACY_START = b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19."
 # A compressed file of few bytes can hold millions; torch compresses none.
 MAX_INFLATED_OPCODES = 1_000_000
@@ -83,6 +83,8 @@ class Tensor:
                 raise UnsafeArrayError(
                     "the torch file holds a tensor that is not 1-D: labels have shape (N,)"
                 )
+        if stride == 0 and size > 1:  # its labels are all the same
+            raise UnsafeArrayError("a tensor is one number, expanded: save tensor.contiguous()")
         flat: NDArray[Any] = np.frombuffer(raw, kind, len(raw) // kind.itemsize)
         last = offset + (size - 1) * stride
         if size < 0 or offset < 0 or stride < 1 or (size and last >= len(flat)):
@@ -120,9 +122,14 @@ def is_torch_zip(names: list[str]) -> bool:
     return any(name.endswith("/data.pkl") for name in names)
 
 
+def is_legacy(data: bytes) -> bool:
+    """Is this a torch file from before torch 1.6?"""
+    return data.startswith(b"\x80") and LEGACY_START[2:] in data[:32]
+
+
 def load(data: bytes) -> Any:
     """The saved value, its tensors as Tensor. Raises UnsafePickleError or UnsafeArrayError."""
-    return _load_legacy(data) if data.startswith(LEGACY_START) else _load_zip(Archive(data))
+    return _load_legacy(data) if is_legacy(data) else _load_zip(Archive(data))
 
 
 def _load_zip(archive: Archive) -> Any:
@@ -196,7 +203,7 @@ def _unpickle(data: bytes, file: _File, max_opcodes: int | None = None) -> Any:
                 file.dtypes[key] = kind.dtype
                 return _Storage(kind.dtype, key, file)
         raise UnsafePickleError(
-            f"the torch file refers to {str(persistent_id)[:80]}, which is not a tensor of numbers"
+            "the torch file refers to data that are not a tensor of numbers: save the labels as one"
         )
 
     return safe_pickle.loads(

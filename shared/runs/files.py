@@ -15,7 +15,20 @@ from shared.runs.run import RunError
 
 MAX_SETTINGS_BYTES = 2**20  # ours have some 3 KB, mmengine's 20
 MAX_LOG_BYTES = 128 * 2**20  # some thousand epochs are 10 MB
+MAX_ALIASES = 10
 LOG = "metrics.jsonl"
+
+
+def plain_yaml(text: str) -> Any:
+    """The value of YAML in which few places refer to others; raises what yaml.safe_load does.
+
+    Nested references are more than memory holds, for who prints them.
+    """
+    if text.count("*") > MAX_ALIASES:
+        events = yaml.parse(text, yaml.SafeLoader)
+        if sum(isinstance(event, yaml.AliasEvent) for event in events) > MAX_ALIASES:
+            raise yaml.YAMLError(f"more than {MAX_ALIASES} references to other places")
+    return yaml.safe_load(text)
 
 
 def read_text(path: Path, limit: int, what: str) -> str:
@@ -34,7 +47,7 @@ def read_settings(path: Path) -> dict[str, Any]:
     """A YAML file of settings by name."""
     text = read_text(path, MAX_SETTINGS_BYTES, "settings")
     try:
-        settings = yaml.safe_load(text)
+        settings = plain_yaml(text)
     except (yaml.YAMLError, ValueError, TypeError, OverflowError, RecursionError) as error:
         said = " ".join(str(error).split())[:200]
         raise RunError(f"{path} is no YAML ({said}): copy it from the run again") from error
@@ -77,16 +90,15 @@ def read_log(folder: Path, step: str = "epoch") -> list[dict[str, Any]]:
         ) from error
     except OSError as error:
         raise RunError(explain(error)) from error
-    except (run_folder.RunFolderError, RecursionError) as error:
+    except run_folder.RunFolderError as error:
         raise RunError(str(error)) from error
     if not rows:
         raise RunError(f"{folder}: no epoch is finished yet ({LOG} has no row): wait for the first")
     for row in rows:
         for name in (step, "epoch"):
             if number(row.get(name)) is None:
-                raise RunError(
-                    f"{path}: {name} {row.get(name)!r} is not a number: is it of another program?"
-                )
+                found = repr(row.get(name))[:40]
+                raise RunError(f"{path}: {name} {found} is not a number: is it of another program?")
     return rows
 
 

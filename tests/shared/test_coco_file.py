@@ -134,7 +134,7 @@ def annotation(**changes):
         (annotation(category_id=5.0), r"annotations\[0\] has category_id 5.0: give an integer"),
         (annotation(category_id=-1), "category_id -1"),
         (annotation(category_id=10**30), "category_id 1000"),
-        (annotation(id="a"), "has id a"),
+        (annotation(id="a"), "has id 'a'"),
         (broken(annotations=[{"id": 1}]), "has no 'category_id'"),
         (broken(annotations=tiny()["annotations"] * 2), "annotation id 97 occurs more than once"),
     ],

@@ -306,7 +306,10 @@ def test_text_that_is_not_labels_is_refused(tmp_path, data, message):
         ("labels", "holds a str"),
         ({"noisy_label": [1, 2.5]}, "item 1 of the list is 2.5"),
         ({"noisy_label": [1, 2], "clean_label": [1]}, "1 entries for 2"),
-        ({}, "none at all"),
+        ({}, "0 entries .nothing. and no list of labels"),
+        ({7: 1, "b.png": 2}, r"2 entries \(7, b.png\) and no list of labels"),
+        ([[1, 2], [3]], "item 0 of the list is a list"),
+        ([2**20_000], "more than 128 bits"),
     ],
 )
 def test_torch_files_without_labels_are_refused(tmp_path, value, message):

@@ -46,6 +46,9 @@ NAMES = [f"train/{label}/img {row}.jpg" for row, label in enumerate(CLEAN)]
         ("c.csv", lines(NOISY, head="label")),
         ("d.csv", lines([f"{label}.0" for label in NOISY], head='"label"')),
         ("d.txt", lines([f"{label:.18e}" for label in NOISY], head="# label")),  # numpy.savetxt
+        ("e.txt", lines(NOISY, head="# labels of mine, made in May")),
+        ("e.pkl", tuple(NOISY.tolist())),
+        ("f.pkl", {b"noisy": NOISY, b"rate": 0.3}),  # Python 2
         ("e.csv", b"\xff\xfe" + lines(NOISY, head="label").encode("utf-16-le")),
         ("f.csv", b"\xef\xbb\xbf" + lines(range(300), NOISY, head="index,label").encode()),
     ],
@@ -74,11 +77,26 @@ def test_clean_labels_under_their_usual_names(tmp_path, clean, ending):
 
 @pytest.mark.parametrize(
     ("noisy", "clean"),
-    [("labels", "clean_labels"), ("targets", "gt"), ("label_noisy", "label"), ("worse", "y")],
+    [
+        *(("labels", "clean_labels"), ("targets", "gt"), ("label_noisy", "label"), ("worse", "y")),
+        *(("labels", "labels_clean"), ("y_train", "y_train_clean")),
+    ],
 )
 def test_which_of_two_columns_is_clean(tmp_path, noisy, clean):
     found = read_any(save(tmp_path / "a.npz", {noisy: NOISY, clean: CLEAN}))
+    np.testing.assert_array_equal(found.noisy_labels, NOISY)
     np.testing.assert_array_equal(found.clean_labels, CLEAN)
+
+
+def test_clean_labels_are_not_taken_for_noisy_ones_that_cannot_be_read(tmp_path):
+    values = {"clean": CLEAN, "noisy": NOISY.astype(float)}
+    with pytest.raises(NoiseFileError, match="holds float64"):
+        read_any(save(tmp_path / "a.npz", values))
+    cells = ["", *NOISY[1:]]
+    with pytest.raises(NoiseFileError, match="line 2 has ''"):
+        read_any(save(tmp_path / "a.csv", lines(CLEAN, cells, head="clean,noisy")))
+    with pytest.raises(NoiseFileError, match=r"among clean .*, mine \(no labels\)"):
+        read_any(save(tmp_path / "b.csv", lines(CLEAN, cells, head="clean,mine")))
 
 
 def test_two_columns_that_may_both_be_meant_are_asked_about(tmp_path):
@@ -115,6 +133,9 @@ def test_flags_beside_labels_are_no_labels(tmp_path):
     wrong = (CLEAN != NOISY).astype(int)
     path = save(tmp_path / "a.csv", lines(NOISY, wrong, head="label,is_noisy"))
     np.testing.assert_array_equal(read_any(path).noisy_labels, NOISY)
+    for name in ("is_noisy", "noise_mask", "split", "image_id"):
+        path = save(tmp_path / "a.npz", {"label": NOISY, name: wrong})
+        np.testing.assert_array_equal(read_any(path).noisy_labels, NOISY)
 
 
 def test_flags_may_have_come_through_a_spreadsheet(tmp_path):

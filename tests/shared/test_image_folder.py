@@ -4,6 +4,7 @@ import os
 import pickle
 import re
 import shutil
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -216,6 +217,9 @@ def test_files_that_are_no_npz_are_refused(tmp_path):
     content = (tmp_path / "whole.npz").read_bytes()
     np.savez(tmp_path / "part.npz", train_images=arrays()["train_images"])
     np.save(tmp_path / "single.npy", np.zeros(3))
+    with zipfile.ZipFile(tmp_path / "bytes.npz", "w") as archive:  # and no .npy in it
+        for name in arrays():
+            archive.writestr(name, b"x")
     for name, data in (
         ("cut.npz", content[: len(content) // 2]),
         ("flip.npz", content[:500] + b"x" + content[501:]),
@@ -232,6 +236,7 @@ def test_files_that_are_no_npz_are_refused(tmp_path):
         ("pickle.npz", "readable"),
         ("part.npz", "lacks train_labels"),
         ("single.npy", "no named arrays"),
+        ("bytes.npz", "train_labels have shape"),
     ):
         with pytest.raises(DatasetError, match=f"{name}.*{message}"):
             load("folder", tmp_path / name)

@@ -145,7 +145,10 @@ def test_annotators_have_to_agree_unless_one_knows(tmp_path):
         ([flat(1, "cat", class_names='["cat", "cat"]')], "no list of different names"),
         ([flat(1, "cat", class_names=5)], "no list of different names"),
         ([task(1, annotation("cat")), 5], "a int is among the tasks"),
-        ([{"data": data(1), "id": 3}], "task 3 has no annotations: export"),
+        ([{"data": data(1), "id": 3}], "task 3 has no annotations or no data: export"),
+        ([task(1), task(2, annotation("cat")) | {"id": 3, "data": None}], "task 3 has no ann"),
+        ([task(1) | {"annotations": [{"result": 5}]}], "no task of this export is annotated"),
+        ([flat(1, "[" * 5_000)], "is none of the classes"),
     ],
 )
 def test_what_is_no_review_is_refused_with_the_reason(tmp_path, tasks, expected):

@@ -1,6 +1,7 @@
 """Small files that want to be large, or to command the terminal, are refused or shown as text."""
 
 import json
+import pickle
 import subprocess
 import sys
 import tracemalloc
@@ -49,6 +50,11 @@ def small_inputs(tmp_path):
     yield save(tmp_path / "h.pkl", dict(enumerate([0] * 50_000)))
     many = ",".join(f"c{number}" for number in range(50_000))
     yield save(tmp_path / "i.csv", f"{many}\n{many.replace('c', '')}\n")
+    twice: list[object] = []
+    for _ in range(40):
+        twice = [twice, twice]  # whoever prints it never ends
+    yield save(tmp_path / "a.pkl", pickle.dumps([twice]))
+    yield save(tmp_path / "b.pkl", pickle.dumps({i * (2**61 - 1): 0 for i in range(20_000)}))
     yield save(tmp_path / "f.json", "[" + "[]," * 300_000 + "0]")
     names = [{"id": number, "name": str(number)} for number in range(20_000)]
     coco = {"images": [], "categories": names, "annotations": [{"id": 1, "category_id": 3}]}
@@ -62,7 +68,7 @@ from shared.__main__ import main
 base = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 for path in sys.argv[1:]:
     start = time.process_time()
-    commands = [["info", path]]
+    commands = [["info", path], ["convert", path, path + ".npz"]]
     if path.endswith("g.json"):
         commands += [["compare", path, path]]
     for command in commands:
@@ -110,7 +116,9 @@ def test_a_pipe_is_refused(tmp_path, capsys):
         assert "not a regular file" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("shape", [b"(True,)", b"(1.0,)", b"(-1,)", b"('1',)"])
+@pytest.mark.parametrize(
+    "shape", [b"(True,)", b"(1.0,)", b"(-1,)", b"('1',)", b"(" + b"1," * 70 + b")"]
+)
 def test_odd_shapes_in_a_header_are_refused(tmp_path, shape):
     head = b"{'descr': '<i8', 'fortran_order': False, 'shape': " + shape + b", }\n"
     data = b"\x93NUMPY\x01\x00" + len(head).to_bytes(2, "little") + head + bytes(8)

@@ -45,6 +45,13 @@ def test_a_curve_without_settings_is_named_after_its_file(tmp_path):
     assert (run.epochs, run.epochs_planned, run.is_finished) == (2, None, False)
 
 
+def test_settings_that_refer_to_one_another_do_not_fill_the_memory(tmp_path):
+    lines = ["# a0: &a0 [x, x]"]
+    lines += [f"# a{i}: &a{i} [*a{i - 1}, *a{i - 1}]" for i in range(1, 40)]
+    run = read_curve_file(curve(tmp_path, "\n".join([*lines, "epoch,accuracy", "1,2", ""])))
+    assert run.config == {}
+
+
 def test_a_curve_of_averaged_weights_has_their_accuracy(tmp_path):
     path = curve(tmp_path, "iteration,epoch,accuracy,accuracy_ema\n1,0.2,1,5\n7,1.4,2,4.0\n")
     run = read_curve_file(path)

@@ -240,13 +240,25 @@ def test_references_cannot_multiply_bytes():
     assert peak_megabytes(data) < 5
 
 
-def test_references_cannot_multiply_work():
+@pytest.mark.parametrize("levels", [3, 60])
+def test_references_cannot_multiply_work(levels):
     data = b"]q\x00"
-    # A list that holds a list twice, that holds a list twice, ...: 2^60 paths
-    for level in range(60):
+    # A list that holds a list twice, that holds a list twice, ...: 2^60 paths, for who prints it
+    for level in range(levels):
         data = b"](" + data + b"h" + bytes([level]) + b"eq" + bytes([level + 1])
-    outer = loads(b"\x80\x02" + data + b".")
-    assert outer[0] is outer[1]
+    data = b"\x80\x02" + data + b"."
+    if levels == 60:
+        with pytest.raises(UnsafePickleError, match="refer to one another so often"):
+            loads(data)
+    else:
+        outer = loads(data)
+        assert outer[0] is outer[1]
+
+
+def test_numbers_of_one_hash_are_no_keys():
+    data = pickle.dumps({number * (2**61 - 1): 0 for number in range(10)}, protocol=4)
+    with pytest.raises(UnsafePickleError, match="more than 64 bits"):
+        loads(data)
 
 
 def test_a_deep_tuple_as_a_key_does_not_end_the_interpreter():
