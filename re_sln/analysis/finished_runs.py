@@ -25,7 +25,7 @@ from re_sln.run import checkpoint
 from re_sln.run.errors import UsageError
 from re_sln.run.labels import KINDS, rate_name
 from re_sln.run.presets import HUMAN_NOISE, NOISE_MODES, PRESETS, name_of_method
-from shared import run_folder
+from shared import plain_yaml, run_folder
 from shared.errors import UserError
 from shared.formats.noise_file import NoiseFileError, read
 from shared.runs.methods import RE_SLN
@@ -148,7 +148,7 @@ def _settings(paths: Sequence[Path]) -> dict[str, Any] | None:
     present = [path for path in paths if path.is_file()]
     for path in present:
         try:
-            content = yaml.safe_load(path.read_text())
+            content = plain_yaml.load(path.read_text())
         except (OSError, ValueError, yaml.YAMLError) as error:
             raise UsageError(f"{path} cannot be read: {' '.join(str(error).split())}") from error
         if not isinstance(content, dict):

@@ -12,6 +12,7 @@ import yaml
 from re_sln.analysis.accuracy_tables import AS_GIVEN
 from re_sln.analysis.finished_runs import Run, checked_settings, noise_mode, noise_source, read_csv
 from re_sln.run.errors import UsageError
+from shared import plain_yaml
 
 
 class Trial(NamedTuple):
@@ -44,7 +45,7 @@ def read_trial(folder: Path) -> Trial | None:
     try:
         for name in ("config.yml", "config.yaml"):
             if (folder.parent / name).is_file():
-                settings |= yaml.safe_load((folder.parent / name).read_text())
+                settings |= plain_yaml.load((folder.parent / name).read_text())
         sigma = float(json.loads((folder / "params.json").read_text())["sigma"])
         settings = checked_settings({**settings, "sigma": sigma}, folder.parent)
         if settings["method"] != "sln":

@@ -15,6 +15,8 @@ from typing import Any
 
 import yaml
 
+from shared import plain_yaml
+
 # Of this command alone: a copy of an old run must neither continue nor overwrite that run.
 NOT_TAKEN_OVER = ("config", "evaluate", "eval_only", "export", "help", "output_dir", "resume")
 # Where things are, which --export takes beside the run's settings: run or data may have been moved.
@@ -152,15 +154,15 @@ def _check(parser: argparse.ArgumentParser, path: Path, flags: Sequence[str]) ->
 
 def _read(parser: argparse.ArgumentParser, path: Path) -> dict[str, Any]:
     try:
-        settings = yaml.safe_load(Path(path).read_text())
+        settings = plain_yaml.load(Path(path).read_text())
     except yaml.MarkedYAMLError as error:
         line = error.problem_mark.line + 1 if error.problem_mark else 1
         parser.error(
             f"--config {path} is not YAML (line {line}: {error.problem}): give the config.yaml of "
             "a run"
         )
-    except (OSError, UnicodeDecodeError, RecursionError, yaml.YAMLError) as error:
-        reason = getattr(error, "strerror", None) or type(error).__name__
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        reason = getattr(error, "strerror", None) or error
         parser.error(f"--config {path} cannot be read ({reason}): give the config.yaml of a run")
     if not isinstance(settings, dict):
         parser.error(f"--config {path} holds no settings: give the config.yaml of a run")

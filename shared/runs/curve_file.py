@@ -14,8 +14,9 @@ from typing import Any
 
 import yaml
 
+from shared import plain_yaml
 from shared.runs import methods
-from shared.runs.files import MAX_LOG_BYTES, number, plain_yaml, read_text
+from shared.runs.files import MAX_LOG_BYTES, number, read_text
 from shared.runs.run import Run, RunError
 
 _EXPECTED = "give a .csv with the columns epoch and accuracy, an epoch in every row"
@@ -40,8 +41,8 @@ def read_curve_file(path: Path) -> Run:
 def _settings(remarks: list[str]) -> dict[str, Any]:
     """{} for ordinary remarks."""
     try:
-        settings = plain_yaml("\n".join(remarks))
-    except (yaml.YAMLError, ValueError, TypeError, OverflowError, RecursionError):
+        settings = plain_yaml.load("\n".join(remarks))
+    except yaml.YAMLError:
         return {}
     return settings if isinstance(settings, dict) else {}
 

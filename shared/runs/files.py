@@ -8,27 +8,14 @@ from typing import Any
 
 import yaml
 
-from shared import run_folder
+from shared import plain_yaml, run_folder
 from shared.errors import explain
 from shared.formats.safe_arrays import UnsafeArrayError, read_limited
 from shared.runs.run import RunError
 
 MAX_SETTINGS_BYTES = 2**20  # ours have some 3 KB, mmengine's 20
 MAX_LOG_BYTES = 128 * 2**20  # some thousand epochs are 10 MB
-MAX_ALIASES = 10
 LOG = "metrics.jsonl"
-
-
-def plain_yaml(text: str) -> Any:
-    """The value of YAML in which few places refer to others; raises what yaml.safe_load does.
-
-    Nested references are more than memory holds, for who prints them.
-    """
-    if text.count("*") > MAX_ALIASES:
-        events = yaml.parse(text, yaml.SafeLoader)
-        if sum(isinstance(event, yaml.AliasEvent) for event in events) > MAX_ALIASES:
-            raise yaml.YAMLError(f"more than {MAX_ALIASES} references to other places")
-    return yaml.safe_load(text)
 
 
 def read_text(path: Path, limit: int, what: str) -> str:
@@ -47,8 +34,8 @@ def read_settings(path: Path) -> dict[str, Any]:
     """A YAML file of settings by name."""
     text = read_text(path, MAX_SETTINGS_BYTES, "settings")
     try:
-        settings = plain_yaml(text)
-    except (yaml.YAMLError, ValueError, TypeError, OverflowError, RecursionError) as error:
+        settings = plain_yaml.load(text)
+    except yaml.YAMLError as error:
         said = " ".join(str(error).split())[:200]
         raise RunError(f"{path} is no YAML ({said}): copy it from the run again") from error
     if not isinstance(settings, dict) or not all(isinstance(name, str) for name in settings):
