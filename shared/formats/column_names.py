@@ -21,6 +21,7 @@ _INDEX = {"index", "indices", "idx", "sample_index", "sample_indices"}
 # Words in the names of whole numbers that are no labels; the second ones beside none of the third
 _FLAGS = {"is", "has", "mask", "flag", "flags"}
 _NUMBERS = {"split", "fold", "epoch", "id", "ids", "idx", "index", "indices", "row", "rows"}
+_OPEN_SET = {"open", "openset", "ood", "replaced"}  # of flags: the image is another one
 _LABELS = {"label", "labels", "class", "classes", "category", "target", "targets"}
 
 
@@ -36,6 +37,11 @@ def is_other(name: str) -> bool:
     """Whether it is of flags or numbers of samples, which look like labels and are none."""
     words = _words(name)
     return bool(words & _FLAGS) or (bool(words & _NUMBERS) and not words & _LABELS)
+
+
+def is_of_open_set(name: str) -> bool:
+    """Whether its flags, if it has some, say which images are replaced."""
+    return bool(_words(name) & _OPEN_SET)
 
 
 def is_index(name: str) -> bool:

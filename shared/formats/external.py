@@ -231,7 +231,7 @@ def _label_columns(table: Table) -> dict[str, Column]:
     found = {
         name: column
         for name, column in table.columns.items()
-        if column.is_labels and not column_names.is_other(name)
+        if column.is_labels and (column.kind or not column_names.is_other(name))
     }
     return found or dict(table.columns)
 
@@ -247,18 +247,21 @@ def _listed(table: Table, file: str) -> dict[str, Column]:
     return found
 
 
-def _clean_names(table: Table) -> list[str]:
-    """The columns of clean labels, if there are others that may be meant."""
+def _clean_names(table: Table, *chosen: str) -> list[str]:
+    """The columns of clean labels, if there are others that may be meant, or are."""
     names = _label_columns(table)
     clean = column_names.clean(names)
     if any(map(column_names.is_surely_clean, clean)):
         return clean if len(clean) < len(table.columns) else []
-    return clean if len(clean) < len({*names, *column_names.noisy(table.columns)}) else []
+    others = {*names, *column_names.noisy(table.columns), *chosen}
+    return clean if len(clean) < len(others) else []
 
 
 def _clean_column(table: Table, chosen: str) -> Column | None:
     """The column of the clean labels for the chosen ones."""
-    clean = [name for name in _clean_names(table) if ("coarse" in name) == ("coarse" in chosen)]
+    clean = [
+        name for name in _clean_names(table, chosen) if ("coarse" in name) == ("coarse" in chosen)
+    ]
     first = chosen if chosen in clean else next(iter(clean), None)
     return None if first is None else table.columns[first]
 

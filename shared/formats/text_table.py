@@ -24,6 +24,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from shared.formats import column_names
 from shared.formats.columns import SINGLE, Column, Table
 from shared.formats.noise_file import CORRECTED_KIND, NoiseFileError
 from shared.formats.safe_arrays import UnsafeArrayError
@@ -186,9 +187,11 @@ def _label_column(name: str, cells: list[str]) -> Column:
 
     The numbers of is_noisy and the like are flags that belong to a label, and are none.
     """
-    is_mark = name.lower().startswith("is_") and bool(cells) and cells[0] not in _FLAGS
+    has_flags = bool(cells) and cells[0] in _FLAGS
+    is_mark = name.lower().startswith("is_") and bool(cells) and not has_flags
     is_labels = not is_mark and ("label" in name.lower() or not cells or _is_value(cells[0]))
-    return Column(lambda: values(cells, count(2)), is_labels)
+    kind = "open_set" if has_flags and column_names.is_of_open_set(name) else None
+    return Column(lambda: values(cells, count(2)), is_labels, kind)
 
 
 def _corrections(

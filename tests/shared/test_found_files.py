@@ -144,6 +144,18 @@ def test_flags_may_have_come_through_a_spreadsheet(tmp_path):
     np.testing.assert_array_equal(found.open_set, CLEAN == 3)
 
 
+@pytest.mark.parametrize("name", ["is_open_set", "is_ood", "open_set_mask"])
+def test_flags_of_replaced_images_are_not_left_out(tmp_path, name):
+    path = save(tmp_path / "a.csv", lines(CLEAN, CLEAN == 3, head=f"label,{name}"))
+    np.testing.assert_array_equal(read_any(path).open_set, CLEAN == 3)
+
+
+def test_other_flags_can_be_chosen(tmp_path):
+    path = save(tmp_path / "a.csv", lines(CLEAN, CLEAN == 3, head="label,flag"))
+    assert read_any(path).open_set is None
+    np.testing.assert_array_equal(read_any(f"{path}:flag").open_set, CLEAN == 3)
+
+
 @pytest.mark.parametrize("ending", [".json", ".pkl", ".pt"])
 def test_labels_with_their_indices(tmp_path, ending):
     rows = np.random.default_rng(1).permutation(1000)[:300]
