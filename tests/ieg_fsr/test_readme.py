@@ -4,6 +4,7 @@ import re
 import subprocess
 import sys
 
+import pytest
 from conftest import PROJECT
 
 CHECKS = """
@@ -13,6 +14,7 @@ assert [g.shape for g in gradients] == [(4, 3), (3,)]
 """
 
 
+@pytest.mark.training
 def test_the_code_to_use_elsewhere_runs():
     [block] = re.findall(r"```python\n(.*?)```", (PROJECT / "README.md").read_text(), re.DOTALL)
     command = [sys.executable, "-c", block + CHECKS]

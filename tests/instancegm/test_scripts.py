@@ -65,6 +65,7 @@ def test_own_pictures_may_have_the_labels_of_a_file():
     assert method.endswith(f"--output_dir {run}/instancegm --no-vae --amp off")
 
 
+@pytest.mark.training
 def test_pictures_are_written_with_the_labels_of_any_noise_file(tmp_path):
     digits = datasets.load("digits")
     noisy = (digits.train_labels + 1) % 10

@@ -85,6 +85,7 @@ def table(out: Path) -> list[dict[str, str]]:
         return list(csv.DictReader(file))
 
 
+@pytest.mark.training
 def test_a_study_is_done_once_and_can_grow(fakes, data, tmp_path, capsys):
     out, script = tmp_path / "study", tool("robustness")
     assert script.main([*flags_for(data, out), "--", "--data_root", str(data)]) == 0

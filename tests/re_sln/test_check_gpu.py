@@ -74,6 +74,7 @@ def test_a_command_that_fails_is_reported_and_what_needs_it_is_not_run(
     assert found["repeat"] in capsys.readouterr().out.split("\n\n")[1]
 
 
+@pytest.mark.training
 def test_runs_that_differ_are_told_apart(tmp_path, monkeypatch):
     monkeypatch.setenv("PYTHONPATH", str(ROOT))
     check = Check("re_sln", tmp_path, "cpu", Deadline(1))

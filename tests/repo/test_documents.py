@@ -72,6 +72,7 @@ def _anchors(content: str) -> set[str]:
     return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
 
 
+@pytest.mark.training
 def test_every_command_can_run_as_it_stands(checkout):
     report(
         problem for path in documents() for problem in wrong_commands(path, text(path), checkout)

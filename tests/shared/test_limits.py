@@ -61,6 +61,7 @@ def small_inputs(tmp_path):
     yield save(tmp_path / "g.json", json.dumps(coco))
 
 
+@pytest.mark.training
 def test_small_files_take_little_memory_and_time(tmp_path):
     code = """
 import resource, sys, time

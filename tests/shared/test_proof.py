@@ -2,6 +2,8 @@
 
 import random
 
+import pytest
+
 from tests.proof import disk, downloads, mutations
 
 
@@ -10,14 +12,17 @@ def assert_all_well(rows, tried):
     assert sum(row.tried for row in rows) == tried
 
 
+@pytest.mark.training
 def test_a_download_cut_at_a_random_byte_is_continued_or_refused():
     assert_all_well(downloads.part(12, seed=1), 12)
 
 
+@pytest.mark.training
 def test_mutated_files_are_read_or_refused_in_little_memory_and_time():
     assert_all_well(mutations.noise_part(200, seed=1), 200)
 
 
+@pytest.mark.training
 def test_a_full_disk_leaves_nothing_half_written(tmp_path):
     commands = disk.shared_commands()
     commands.pop("data shapes")  # takes seconds
