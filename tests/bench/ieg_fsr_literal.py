@@ -22,7 +22,7 @@ def l2r_step(
 ) -> Outcome:
     theta, eta = values.weights, settings.meta_stepsize
     labels = tf.one_hot(batch["labels"], settings.num_classes)
-    w = tf.zeros(len(labels))
+    w = tf.zeros(labels.shape[0])
     with tf.GradientTape(persistent=True) as by_theta:
         by_theta.watch(theta)
         with tf.GradientTape() as by_w:
@@ -54,7 +54,7 @@ def ieg_step(
 ) -> Outcome:
     theta, eta, mu = values.weights, settings.meta_stepsize, settings.meta_momentum
     labels = tf.one_hot(batch["labels"], settings.num_classes)
-    size = len(labels)
+    size = labels.shape[0]
     w, e = tf.fill([size], 1.0 / size), tf.fill([size], settings.grad_eps_init)
     with tf.GradientTape(persistent=True) as by_theta:
         by_theta.watch(theta)
@@ -127,7 +127,7 @@ def fsr_step(
     theta, eta, mu = values.weights, settings.meta_stepsize, settings.meta_momentum
     labels = tf.one_hot(batch["labels"], settings.num_classes)
     queue_labels = tf.one_hot(batch["queue_labels"], settings.num_classes)
-    size, queue_size, smoothing = len(labels), len(queue_labels), settings.label_smoothing
+    size, queue_size, smoothing = labels.shape[0], queue_labels.shape[0], settings.label_smoothing
     epoch = batch["iteration"] // settings.iter_epoch
     if settings.use_mixup:
         images, targets = mix(batch["images"], labels, draws)

@@ -164,8 +164,8 @@ def _moving_weights(weights: Tensor, batch: Batch, settings: Settings) -> tuple[
     gamma, averages, labels = settings.moving_weight_gamma, batch["class_weights"], batch["labels"]
     new = gamma * tf.gather(averages, labels) + (1.0 - gamma) * weights
     # A scatter with indices that repeat may write in any order on a GPU.
-    own = tf.equal(labels[:, None], tf.range(len(averages)))
-    last = tf.reduce_max(tf.where(own, tf.range(len(labels))[:, None], -1), axis=0)
+    own = tf.equal(labels[:, None], tf.range(averages.shape[0]))
+    last = tf.reduce_max(tf.where(own, tf.range(labels.shape[0])[:, None], -1), axis=0)
     moved = tf.where(last >= 0, tf.gather(new, tf.maximum(last, 0)), averages)
     if settings.meta_moving_end_epoch > 0:
         frozen = batch["iteration"] // settings.iter_epoch >= settings.meta_moving_end_epoch

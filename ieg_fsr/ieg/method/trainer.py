@@ -10,6 +10,7 @@ of IEG and FSR needs the accumulator in the scale of gradients.
 """
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import keras
@@ -116,14 +117,13 @@ class Trainer:
         if method == "fsr" and settings.moving_weight_gamma > 0:
             uniform = 1.0 / (settings.batch_size * settings.num_replicas)
             self.class_weights = _variable(tf.fill([classes], uniform))
-        self._compute = tf.function(self._method_step, jit_compile=jit_compile or None)
-        self.step = tf.function(self._step)
-        self.evaluate_batch = tf.function(
-            self._evaluate_batch, jit_compile=jit_compile or None, reduce_retracing=True
-        )
-        self.predict_batch = tf.function(
-            self._predict_batch, jit_compile=jit_compile or None, reduce_retracing=True
-        )
+        # Nothing here branches on the value of a tensor, and AutoGraph would take up to three
+        # seconds at the start to rewrite the code.
+        compiled = partial(tf.function, autograph=False, jit_compile=jit_compile or None)
+        self._compute = compiled(self._method_step)
+        self.step = tf.function(self._step, autograph=False)
+        self.evaluate_batch = compiled(self._evaluate_batch, reduce_retracing=True)
+        self.predict_batch = compiled(self._predict_batch, reduce_retracing=True)
 
     def state(self) -> dict[str, Any]:
         """Everything that changes, for a checkpoint."""
@@ -180,7 +180,7 @@ class Trainer:
         if self.pseudo_logits is not None:
             batch["pseudo_rows"] = tf.gather(self.pseudo_logits, batch["ids"])
         elif self._method == "fsr":
-            batch["pseudo_rows"] = tf.zeros((len(batch["labels"]), self._settings.num_classes))
+            batch["pseudo_rows"] = tf.zeros((batch["labels"].shape[0], self._settings.num_classes))
         draws = draws_of(self._method, batch, self._seed, context.replica_id_in_sync_group)
         held = (self.weights, self.moving, self.accumulators)
         values = Values(*([tf.identity(v) for v in group] for group in held))
@@ -269,14 +269,14 @@ def draws_of(method: str, batch: Batch, seed: int, replica: int | Tensor) -> Bat
             (count,), tensor_seed(seed, batch["iteration"], stream, replica)
         )
 
-    size = len(batch["labels"])
+    size = batch["labels"].shape[0]
     if method == "fsr":
         return {
             "mix_uniform": uniform(size, "mixup"),
             "mix_order": tf.argsort(uniform(size, "order")),
         }
     if method == "ieg":
-        probes = len(batch["probe_labels"])
+        probes = batch["probe_labels"].shape[0]
         return {
             "mix_uniform": uniform(3 * size, "mixup"),
             "mix_order": tf.argsort(uniform(3 * size, "order")),
