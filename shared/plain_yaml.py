@@ -7,7 +7,7 @@ import yaml
 MAX_ALIASES = 10
 
 
-def load(text: str) -> Any:
+def safe_load(text: str) -> Any:
     """The value. Raises yaml.YAMLError, also for what is nested without end.
 
     Places that refer to others, nested, are more than memory holds for whoever prints them.

@@ -154,7 +154,7 @@ def _check(parser: argparse.ArgumentParser, path: Path, flags: Sequence[str]) ->
 
 def _read(parser: argparse.ArgumentParser, path: Path) -> dict[str, Any]:
     try:
-        settings = plain_yaml.load(Path(path).read_text())
+        settings = plain_yaml.safe_load(Path(path).read_text())
     except yaml.MarkedYAMLError as error:
         line = error.problem_mark.line + 1 if error.problem_mark else 1
         parser.error(

@@ -148,7 +148,7 @@ def _settings(paths: Sequence[Path]) -> dict[str, Any] | None:
     present = [path for path in paths if path.is_file()]
     for path in present:
         try:
-            content = plain_yaml.load(path.read_text())
+            content = plain_yaml.safe_load(path.read_text())
         except (OSError, ValueError, yaml.YAMLError) as error:
             raise UsageError(f"{path} cannot be read: {' '.join(str(error).split())}") from error
         if not isinstance(content, dict):

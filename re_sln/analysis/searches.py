@@ -45,7 +45,7 @@ def read_trial(folder: Path) -> Trial | None:
     try:
         for name in ("config.yml", "config.yaml"):
             if (folder.parent / name).is_file():
-                settings |= plain_yaml.load((folder.parent / name).read_text())
+                settings |= plain_yaml.safe_load((folder.parent / name).read_text())
         sigma = float(json.loads((folder / "params.json").read_text())["sigma"])
         settings = checked_settings({**settings, "sigma": sigma}, folder.parent)
         if settings["method"] != "sln":

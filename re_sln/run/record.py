@@ -36,7 +36,7 @@ def write_config(folder: Path, config: Mapping[str, Any], **versions: str) -> No
 def read_config(folder: Path) -> dict[str, Any] | None:
     """The config.yaml of a run folder; None if there is none that can be read."""
     try:
-        config = plain_yaml.load((folder / "config.yaml").read_text())
+        config = plain_yaml.safe_load((folder / "config.yaml").read_text())
     except (OSError, UnicodeDecodeError, yaml.YAMLError):
         return None
     return config if isinstance(config, dict) else None

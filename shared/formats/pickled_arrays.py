@@ -15,8 +15,9 @@ import numpy as np
 
 MAX_DEPTH = 100  # containers inside containers; data files have two or three
 _MAX_DIMENSION = 2**40
-_MOST_COPIES = 16  # of items that containers share, by the file's size: doubled 40 times, they are
-# 10**12 in 300 bytes
+# Items for each byte of the file, those that containers share counted each time: doubled 40 times
+# they are 10**12 in 300 bytes.
+_MOST_COPIES = 16
 
 GLOBALS = {
     ("numpy.core.multiarray", "_reconstruct"): "_reconstruct",
@@ -184,7 +185,10 @@ class Rebuilder:
     def count(self, size: int) -> None:
         self.items += size
         if self.items > self.max_items:
-            raise UnsafePickleError("containers refer to one another so often that all is too much")
+            raise UnsafePickleError(
+                "containers refer to one another so often that all is too much: save the labels "
+                "as one list"
+            )
 
     def _with_arrays(self, value: Any, depth: int) -> object:
         if isinstance(value, Array):

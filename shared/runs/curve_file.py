@@ -41,7 +41,7 @@ def read_curve_file(path: Path) -> Run:
 def _settings(remarks: list[str]) -> dict[str, Any]:
     """{} for ordinary remarks."""
     try:
-        settings = plain_yaml.load("\n".join(remarks))
+        settings = plain_yaml.safe_load("\n".join(remarks))
     except yaml.YAMLError:
         return {}
     return settings if isinstance(settings, dict) else {}

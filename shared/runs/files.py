@@ -34,7 +34,7 @@ def read_settings(path: Path) -> dict[str, Any]:
     """A YAML file of settings by name."""
     text = read_text(path, MAX_SETTINGS_BYTES, "settings")
     try:
-        settings = plain_yaml.load(text)
+        settings = plain_yaml.safe_load(text)
     except yaml.YAMLError as error:
         said = " ".join(str(error).split())[:200]
         raise RunError(f"{path} is no YAML ({said}): copy it from the run again") from error

@@ -10,11 +10,16 @@ DOUBLED = "\n".join(["a0: &a0 [x]", *(f"a{n}: &a{n} [*a{n - 1}, *a{n - 1}]" for 
 
 def test_plain_values_are_read():
     text = "a: 1\nb: [1.5, true, null]\nc: &name 'x * y'\nd: *name\n"
-    assert plain_yaml.load(text) == {"a": 1, "b": [1.5, True, None], "c": "x * y", "d": "x * y"}
+    assert plain_yaml.safe_load(text) == {
+        "a": 1,
+        "b": [1.5, True, None],
+        "c": "x * y",
+        "d": "x * y",
+    }
 
 
 def test_stars_are_no_references():
-    assert plain_yaml.load(f"pattern: '{'*' * 50}'") == {"pattern": "*" * 50}
+    assert plain_yaml.safe_load(f"pattern: '{'*' * 50}'") == {"pattern": "*" * 50}
 
 
 @pytest.mark.parametrize(
@@ -30,4 +35,4 @@ def test_stars_are_no_references():
 )
 def test_everything_else_is_one_kind_of_error(text, message):
     with pytest.raises(yaml.YAMLError, match=message):
-        plain_yaml.load(text)
+        plain_yaml.safe_load(text)

@@ -205,7 +205,7 @@ def _flags_of(
 def _settings(path: Path, parser: argparse.ArgumentParser) -> dict[Any, Any]:
     """The entries of a config.yaml."""
     try:
-        settings = plain_yaml.load(path.read_text())
+        settings = plain_yaml.safe_load(path.read_text())
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         parser.error(f"--config {path} cannot be read ({error}): give the config.yaml of a run")
     if not isinstance(settings, dict):
